@@ -1,0 +1,275 @@
+"""Everything that can go wrong, as the caller sees it: a stable code, a status, a sentence.
+
+    GatewayError
+    ├── asking wrongly       400 405 406 408 409 410 415 416 422
+    ├── not being allowed    401 403 404
+    ├── the audio itself     413 422
+    ├── room and load        429 503 507
+    └── engines and us       500 502 503 504
+
+`detail` is public words for this one case; `log` is for the log only and never leaves us.
+`docs/errors.md` is generated from these classes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """Base of all: subclasses set `code`, `status`, `public` and, where it helps, `retryable`."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    public: ClassVar[str] = (
+        "Something went wrong on our side. The request id finds it in our log; trying again may help."
+    )
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        log: str | None = None,
+        retry_after: int | None = None,
+        **members: Any,
+    ) -> None:
+        """Take public words for this case, words for the log, and extra public members."""
+        super().__init__(detail or self.public)
+        self.detail = detail or self.public
+        self.log = log
+        self.retry_after = retry_after
+        self.members = members
+
+
+class InternalError(GatewayError):
+    retryable = True
+
+
+# ── asking wrongly ──────────────────────────────────────────────────────────────────────────
+
+
+class MalformedBody(GatewayError):
+    code, status = "malformed_body", 400
+    public = "The request body could not be parsed as what its Content-Type says."
+
+
+class NotFound(GatewayError):
+    code, status = "not_found", 404
+    public = "There is nothing at this address, or it belongs to another project."
+
+
+class MethodNotAllowed(GatewayError):
+    code, status = "method_not_allowed", 405
+    public = "This address does not take this HTTP method; the Allow header lists those it takes."
+
+
+class BodyTooSlow(GatewayError):
+    code, status = "body_too_slow", 408
+    public = "The body arrived too slowly. Check the connection and send it again."
+    retryable = True
+
+
+class TranscriptionNotFinished(GatewayError):
+    code, status = "transcription_not_finished", 409
+    public = "The transcription is still running. Ask again when its status is `completed`."
+    retryable = True
+
+
+class TranscriptionWithoutText(GatewayError):
+    code, status = "transcription_without_text", 409
+    public = "The transcription failed or was cancelled, so there is no transcript."
+
+
+class Erased(GatewayError):
+    code, status = "erased", 410
+    public = "The content was deleted. Its id, times and cost remain; audio and text are gone."
+
+
+class UnsupportedMediaType(GatewayError):
+    code, status = "unsupported_media_type", 415
+    public = (
+        "Send audio as multipart/form-data with a field `file`, "
+        "or JSON with `audio` as a data: URI."
+    )
+
+
+class RangeNotSatisfiable(GatewayError):
+    code, status = "range_not_satisfiable", 416
+    public = "The Range header asks for bytes that the recording does not have."
+
+
+class InvalidParameter(GatewayError):
+    code, status = "invalid_parameter", 422
+    public = "A parameter has the wrong type or is outside its bounds."
+
+
+class MissingAudio(GatewayError):
+    code, status = "missing_audio", 422
+    public = "There is no audio in the request. Put a recording into the form field `file`."
+
+
+class SeveralFiles(GatewayError):
+    code, status = "several_files", 422
+    public = "One request transcribes one recording. Send one `file`, or one request for each."
+
+
+class UnknownModel(GatewayError):
+    code, status = "unknown_model", 422
+    public = "No model of this name is known. GET /v1/models lists those that are."
+
+
+class ContextTooLong(GatewayError):
+    code, status = "context_too_long", 422
+    public = "`context` is longer than the model takes. Shorten it to names and terms that matter."
+
+
+class OptionNotSupported(GatewayError):
+    code, status = "option_not_supported", 422
+    public = "The model cannot honour an option, and `strict` asked to be told so."
+
+
+class UrlNotAllowed(GatewayError):
+    code, status = "url_not_allowed", 422
+    public = "Audio by URL is not taken. Upload the file, or send it as a data: URI."
+
+
+# ── not being allowed ───────────────────────────────────────────────────────────────────────
+
+
+class KeyMissing(GatewayError):
+    code, status = "key_missing", 401
+    public = "A key is needed: send `Authorization: Bearer gw_live_…`."
+
+
+class KeyInvalid(GatewayError):
+    code, status = "key_invalid", 401
+    public = "The key is not valid: mistyped, expired or revoked."
+
+
+class ScopeMissing(GatewayError):
+    code, status = "scope_missing", 403
+    public = "The key is valid but lacks the scope this needs."
+
+
+class ForeignOrigin(GatewayError):
+    code, status = "foreign_origin", 403
+    public = (
+        "Without keys the gateway answers only requests addressed to this machine by its "
+        "loopback name. Create a key with `asr-gateway keys create` to allow others."
+    )
+
+
+# ── the audio itself ────────────────────────────────────────────────────────────────────────
+
+
+class AudioError(GatewayError):
+    """The recording cannot be used; another try with the same bytes ends the same way."""
+
+    code, status = "undecodable", 422
+    public = "The file is not audio or video in a supported format, or it is damaged."
+
+
+class Undecodable(AudioError):
+    pass
+
+
+class EmptyAudio(AudioError):
+    code, status = "empty_audio", 422
+    public = "The file has no bytes."
+
+
+class NoAudioStream(AudioError):
+    code, status = "no_audio_stream", 422
+    public = "The file holds no sound track."
+
+
+class AudioTooLong(AudioError):
+    code, status = "audio_too_long", 422
+    public = "The recording is longer than this gateway takes."
+
+
+class AudioTooLarge(AudioError):
+    code, status = "audio_too_large", 413
+    public = "The file is larger than this gateway takes."
+
+
+class DecodeTimeout(AudioError):
+    code, status = "decode_timeout", 422
+    public = "Decoding the recording took too long. Convert it to FLAC, WAV or MP3 and try again."
+
+
+# ── room and load ───────────────────────────────────────────────────────────────────────────
+
+
+class StorageFull(GatewayError):
+    code, status = "storage_full", 507
+    public = "The gateway's storage is nearly full. Try again when space has been made."
+    retryable = True
+
+
+class TooManyJobs(GatewayError):
+    code, status = "too_many_jobs", 429
+    public = "Too many transcriptions are waiting already. Try again shortly."
+    retryable = True
+
+
+class ShuttingDown(GatewayError):
+    code, status = "shutting_down", 503
+    public = "The gateway is being restarted. What it accepted is kept; ask again shortly."
+    retryable = True
+
+
+# ── engines and us ──────────────────────────────────────────────────────────────────────────
+
+
+class EngineUnavailable(GatewayError):
+    code, status = "engine_unavailable", 503
+    public = "The speech engine is not ready. GET /readyz says what is missing."
+    retryable = True
+
+
+class EngineFailed(GatewayError):
+    code, status = "engine_failed", 502
+    public = "The speech engine could not transcribe this recording."
+    retryable = True
+
+
+class EngineTimeout(GatewayError):
+    code, status = "engine_timeout", 504
+    public = "The speech engine did not answer in time."
+    retryable = True
+
+
+class UpstreamInDoubt(GatewayError):
+    code, status = "upstream_in_doubt", 502
+    public = (
+        "A call may have been billed although its answer was lost, so it was not repeated. "
+        "A new request transcribes the recording again."
+    )
+
+
+class PriceUnknown(GatewayError):
+    code, status = "price_unknown", 503
+    public = "No price is known for this model, so nothing was spent. An operator can set one."
+
+
+class RunCrashed(GatewayError):
+    code, status = "run_crashed", 500
+    public = "Working on this recording stopped the gateway repeatedly; it will not be tried again."
+
+
+def all_errors() -> Iterator[type[GatewayError]]:
+    """Yield every error class that has a code of its own, in the order of this file."""
+    seen: set[str] = set()
+    pending: list[type[GatewayError]] = [GatewayError]
+    while pending:
+        cls = pending.pop(0)
+        if cls.code not in seen:
+            seen.add(cls.code)
+            yield cls
+        pending[:0] = cls.__subclasses__()
+
+
+def error_of(code: str) -> type[GatewayError]:
+    """Return the class that carries `code`; unknown codes are internal errors."""
+    return next((cls for cls in all_errors() if cls.code == code), InternalError)

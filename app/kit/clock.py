@@ -1,0 +1,16 @@
+"""Time as a value: whoever needs "now" is handed a clock, so tests can turn it by hand."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the current moment as an aware UTC datetime."""
+    return datetime.now(UTC)
+
+
+def iso(moment: datetime) -> str:
+    """Render a moment as RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T05:28:00.000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

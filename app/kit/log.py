@@ -1,0 +1,70 @@
+"""Structured logs: one event with fields a line, and nothing secret in any of them."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+MASK = "****"
+_SECRET_FIELDS = frozenset(
+    {"authorization", "key", "api_key", "password", "pepper", "secret", "text", "token", "transcript"}
+)
+_SECRET_TEXT = re.compile(
+    r"(?:\b(?:sk|gw|st|whsec)[-_][A-Za-z0-9_-]{8,})|(?:(?<=://)[^/\s:@]+:[^/\s@]+(?=@))"
+    r"|(?:(?<=[?&])(?:Signature|X-Amz-Signature|sig|token)=[^&\s]+)"
+)
+
+
+def redact_text(text: str) -> str:
+    """Mask whatever looks like a key, a password in a URL or a signature."""
+    return _SECRET_TEXT.sub(MASK, text)
+
+
+def redact(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Structlog processor: drop fields known to be secret, mask secrets inside the others."""
+    for name, value in event.items():
+        if name in _SECRET_FIELDS:
+            event[name] = MASK
+        elif isinstance(value, str):
+            event[name] = redact_text(value)
+    return event
+
+
+def configure(*, level: str = "INFO", form: Literal["json", "console"] = "console") -> None:
+    """Set up structlog and the standard library's loggers for the whole process, to stderr."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # httpx logs whole URLs, signatures included, at INFO; httpcore the headers at DEBUG.
+    for chatty in ("httpx", "httpcore", "alembic", "faster_whisper", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

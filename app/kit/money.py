@@ -1,0 +1,50 @@
+"""Money as integer nano-units of a currency, and the one place that rounds it."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+NANO = 1_000_000_000
+MILLIS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount: `nano` billionths of one unit of the ISO 4217 `currency`."""
+
+    nano: int
+    currency: str
+
+    @property
+    def amount(self) -> str:
+        """The exact amount as a plain decimal string, e.g. `0.00264`."""
+        return format_nano(self.nano)
+
+
+def format_nano(nano: int) -> str:
+    """Render nano-units as a decimal string without exponent or trailing zeros."""
+    text = f"{Decimal(nano).scaleb(-9):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def parse_nano(amount: str) -> int:
+    """Read a decimal string as nano-units.
+
+    Raises ValueError where it is not a finite decimal or is finer than one nano-unit.
+    """
+    try:
+        value = Decimal(amount).scaleb(9)
+        whole = int(value)
+    except (ArithmeticError, ValueError) as error:
+        raise ValueError(f"not a decimal amount: {amount!r}") from error
+    if value != whole:
+        raise ValueError(f"finer than a billionth: {amount!r}")
+    return whole
+
+
+def cost_of_millis(nano_per_second: int, used_ms: int) -> int:
+    """Price of `used_ms` milliseconds, rounded up to a whole nano-unit.
+
+    Whole seconds, which is what upstreams report, come out exact. This is the only rounding
+    of money in the gateway.
+    """
+    return -(-nano_per_second * used_ms // MILLIS)

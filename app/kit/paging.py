@@ -1,0 +1,37 @@
+"""Keyset paging: an opaque cursor that holds the last id a page showed.
+
+Ids are UUIDv7, so "after this id" is "after this moment", and rows that arrive meanwhile
+shift nothing.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+CURSOR_MAX_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, newest first; `next_cursor` is None on the last page."""
+
+    items: Sequence[T]
+    next_cursor: str | None
+
+
+def encode_cursor(last_id: str) -> str:
+    """Make the cursor that continues after `last_id`."""
+    return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str:
+    """Return the id inside a cursor. Raises ValueError on anything we did not make."""
+    padding = "=" * (-len(cursor) % 4)
+    try:
+        return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ValueError("not a cursor of ours") from error

@@ -1,0 +1,50 @@
+"""Bearer keys: their form, their checksum, and the hash under which they are stored.
+
+The form follows GitHub's tokens: a prefix that scanners know, 32 random bytes in base62, and
+a CRC-32 so that a leaked key is told from noise without a look-up. Keys have 256 bits of
+entropy, so a fast keyed hash is the right one (a slow one is for passwords).
+"""
+
+import hashlib
+import hmac
+import secrets
+import string
+import zlib
+
+KEY_PREFIX = "gw_live_"
+SHOWN_CHARACTERS = 12
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_BYTES = 32
+_BODY_LENGTH = 43  # base62 digits that hold 32 bytes
+_CHECK_LENGTH = 6  # base62 digits that hold 32 bits
+
+
+def mint_key() -> str:
+    """Make a new key. It is shown once and never stored."""
+    body = _base62(int.from_bytes(secrets.token_bytes(_RANDOM_BYTES)), _BODY_LENGTH)
+    return KEY_PREFIX + body + _checksum(body)
+
+
+def is_well_formed(key: str) -> bool:
+    """Tell whether the text is a key of ours by form and checksum, without any look-up."""
+    body = key.removeprefix(KEY_PREFIX)
+    if not key.isascii() or body == key or len(body) != _BODY_LENGTH + _CHECK_LENGTH:
+        return False
+    return hmac.compare_digest(_checksum(body[:_BODY_LENGTH]), body[_BODY_LENGTH:])
+
+
+def hash_key(pepper: bytes, key: str) -> str:
+    """Return HMAC-SHA-256 of the key under the pepper, in hex."""
+    return hmac.digest(pepper, key.encode(), hashlib.sha256).hex()
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, rest = divmod(number, 62)
+        digits.append(_ALPHABET[rest])
+    return "".join(reversed(digits))
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK_LENGTH)

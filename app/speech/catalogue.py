@@ -1,0 +1,97 @@
+"""The catalogue: facts about models, read from `catalogue.toml` and never written in code."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.errors import UnknownModel
+
+PACKAGED = Path(__file__).with_name("catalogue.toml")
+NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
+
+
+class CataloguePrice(BaseModel):
+    """A price as the catalogue lists it: `amount` of `currency` for one `unit`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    region: str
+    unit: Literal["second", "input_token", "output_token"]
+    amount: str
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    valid_from: date
+    valid_until: date | None = None
+    source: str
+
+
+class Model(BaseModel):
+    """One model a customer can name.
+
+    `part_seconds` is the longest stretch one call takes; `context_tokens` the longest context
+    (0: none); `options` those of the normalised names the model honours.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    engine: str
+    upstream_model: str
+    title: str
+    part_seconds: int = Field(gt=0)
+    languages: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
+    word_times: bool = False
+    context_tokens: int = 0
+    prices: tuple[CataloguePrice, ...] = ()
+    source: str
+    checked: date
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    languages: dict[str, list[str]] = {}
+    models: dict[str, Model] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Give each model its name, and a named list of languages its members."""
+        lists = data.get("languages", {})
+        models = {}
+        for name, facts in data.get("models", {}).items():
+            spoken = facts.get("languages", ())
+            spread = lists[spoken] if isinstance(spoken, str) else spoken
+            models[name] = {**facts, "name": name, "languages": spread}
+        return {**data, "models": models}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All models by name, in the order of the files."""
+
+    models: Mapping[str, Model]
+
+    def find(self, name: str) -> Model:
+        """Return the model of this name. Raises UnknownModel, which names those there are."""
+        if name in self.models:
+            return self.models[name]
+        raise UnknownModel(
+            f"No model is called {name[:100]!r}. Known: {', '.join(sorted(self.models))}."
+        )
+
+
+def load_catalogue(overlay: str = "") -> Catalogue:
+    """Read the packaged catalogue, and over it the operator's file if one is named.
+
+    Raises pydantic.ValidationError or tomllib.TOMLDecodeError on a file that is not right.
+    """
+    models: dict[str, Model] = {}
+    for path in (PACKAGED, *([Path(overlay)] if overlay else [])):
+        models |= _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).models
+    return Catalogue(models)

@@ -1,0 +1,142 @@
+"""What someone who writes an engine must read, and all of it.
+
+An engine turns one part of a recording into words. It is told everything by value, keeps
+nothing of a request, opens no transaction, and says by `EngineError.kind` what went wrong and
+by `billed` whether the call may have cost money. Engines do not know each other.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from app.speech.transcript import Segment
+
+SAMPLE_RATE = 16_000
+BYTES_PER_SECOND = SAMPLE_RATE * 2
+
+DeltaSink = Callable[[str], None]
+"""Receives text as it becomes final within the part; called on the event loop; never awaits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartAudio:
+    """One stretch of sound: PCM, signed 16 bit little endian, mono, 16 kHz."""
+
+    pcm: bytes
+
+    @property
+    def millis(self) -> int:
+        return len(self.pcm) * 1000 // BYTES_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One call. `model` is the engine's own name for it; options are those it can honour."""
+
+    audio: PartAudio
+    model: str
+    deadline_seconds: float
+    language: str | None = None
+    context: str | None = None
+    words: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUsage:
+    """What the engine says it used: None where it reports nothing of the kind. `raw` is verbatim."""
+
+    seconds: float | None = None
+    tokens: int | None = None
+    raw: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAnswer:
+    """What one call heard. Segment times count from the start of the part."""
+
+    text: str
+    language: str | None = None
+    emotion: str | None = None
+    segments: tuple[Segment, ...] = ()
+    usage: EngineUsage = EngineUsage()
+    request_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    raw: Mapping[str, Any] | None = None
+
+
+class ErrorKind(StrEnum):
+    UNAVAILABLE = "unavailable"  # not there, not ready, or being started
+    RATE_LIMITED = "rate_limited"
+    TIMEOUT = "timeout"
+    NETWORK = "network"
+    REFUSED = "refused"  # this audio or these options will never be taken
+    GARBLED = "garbled"  # an answer that could not be understood
+    ACCOUNT = "account"  # key, arrears, quota: an operator has to act
+    INTERNAL = "internal"
+
+
+class Billed(StrEnum):
+    """Whether a failed call may have been charged for."""
+
+    NO = "no"
+    YES = "yes"
+    MAYBE = "maybe"
+
+
+class EngineError(Exception):
+    """A call that brought no text. `log` never holds the audio's words or a key."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        log: str,
+        *,
+        retryable: bool = False,
+        billed: Billed = Billed.NO,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(log)
+        self.kind = kind
+        self.log = log
+        self.retryable = retryable
+        self.billed = billed
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether calls can be made now, and in words what is missing, e.g. `model downloading 43 %`."""
+
+    ready: bool
+    missing: str = ""
+
+
+class Engine(Protocol):
+    """Someone who turns audio into words.
+
+    `remote` tells whether a call can outlive this process and cost money: only then is a call
+    whose answer was lost in doubt.
+    """
+
+    name: str
+    remote: bool
+
+    async def open(self) -> None:
+        """Begin getting ready; returns at once, the work goes on behind `readiness`."""
+
+    async def close(self) -> None:
+        """Let go of everything; calls still running end with an error."""
+
+    def readiness(self, model: str) -> Readiness:
+        """Tell whether `model` can be called now. Cheap; never blocks."""
+
+    async def transcribe(
+        self, request: EngineRequest, on_delta: DeltaSink | None = None
+    ) -> EngineAnswer:
+        """Make one call and return what was heard; an empty text means that nobody spoke.
+
+        Waits for an engine that is getting ready, within `deadline_seconds`.
+        Raises EngineError, and nothing else that is foreseeable.
+        """
