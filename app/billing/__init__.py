@@ -1,0 +1,1 @@
+"""What it costs: prices, the ledger, and the sums over it."""

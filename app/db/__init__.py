@@ -1,0 +1,1 @@
+"""SQLite and PostgreSQL behind two verbs: `write(work)` and `read(work)`."""

@@ -10,7 +10,17 @@ import structlog
 
 MASK = "****"
 _SECRET_FIELDS = frozenset(
-    {"authorization", "key", "api_key", "password", "pepper", "secret", "text", "token", "transcript"}
+    {
+        "authorization",
+        "key",
+        "api_key",
+        "password",
+        "pepper",
+        "secret",
+        "text",
+        "token",
+        "transcript",
+    }
 )
 _SECRET_TEXT = re.compile(
     r"(?:\b(?:sk|gw|st|whsec)[-_][A-Za-z0-9_-]{8,})|(?:(?<=://)[^/\s:@]+:[^/\s@]+(?=@))"
@@ -23,9 +33,7 @@ def redact_text(text: str) -> str:
     return _SECRET_TEXT.sub(MASK, text)
 
 
-def redact(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Structlog processor: drop fields known to be secret, mask secrets inside the others."""
     for name, value in event.items():
         if name in _SECRET_FIELDS:

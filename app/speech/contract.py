@@ -16,7 +16,7 @@ SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = SAMPLE_RATE * 2
 
 DeltaSink = Callable[[str], None]
-"""Receives text as it becomes final within the part; called on the event loop; never awaits."""
+"""Receives text as it becomes final within the part; called on the event loop, never awaits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """What the engine says it used: None where it reports nothing of the kind. `raw` is verbatim."""
+    """What the engine says it used, None where it reports nothing; `raw` is verbatim."""
 
     seconds: float | None = None
     tokens: int | None = None
@@ -107,7 +107,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether calls can be made now, and in words what is missing, e.g. `model downloading 43 %`."""
+    """Whether calls can be made now; `missing` says what is not there: `model downloading 43 %`."""
 
     ready: bool
     missing: str = ""
@@ -117,10 +117,11 @@ class Engine(Protocol):
     """Someone who turns audio into words.
 
     `remote` tells whether a call can outlive this process and cost money: only then is a call
-    whose answer was lost in doubt.
+    whose answer was lost in doubt. `region` is where it runs, which decides the prices.
     """
 
     name: str
+    region: str
     remote: bool
 
     async def open(self) -> None:

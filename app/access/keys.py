@@ -1,0 +1,116 @@
+"""Bearer keys: minted once, stored only as a keyed hash, found by it, revoked for good."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from app.access.principal import Principal, Scope
+from app.access.tables import api_key, project
+from app.kit.ids import new_id
+from app.kit.secrets import SHOWN_CHARACTERS, hash_key, is_well_formed, mint_key
+
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made: the only moment its `secret` exists outside the caller's hands."""
+
+    id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What may be shown of a key."""
+
+    id: str
+    project: str
+    name: str
+    shown: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def create_key(
+    tx: sa.Connection,
+    *,
+    project_id: str,
+    name: str,
+    scopes: Collection[Scope],
+    pepper: bytes,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Make a key of a project."""
+    secret = mint_key()
+    made = NewKey(new_id("key"), secret)
+    tx.execute(
+        sa.insert(api_key).values(
+            id=made.id,
+            project_id=project_id,
+            name=name,
+            shown=secret[:SHOWN_CHARACTERS],
+            hash=hash_key(pepper, secret),
+            scopes=sorted(scopes),
+            created_at=now,
+            expires_at=expires_at,
+        )
+    )
+    return made
+
+
+def find_principal(
+    tx: sa.Connection, secret: str, *, peppers: Sequence[bytes], now: datetime
+) -> tuple[Principal, bool] | None:
+    """Return who holds this key, and whether its use is worth noting; None if it is not valid."""
+    if not is_well_formed(secret):
+        return None
+    row = tx.execute(
+        sa.select(api_key).where(
+            api_key.c.hash.in_([hash_key(pepper, secret) for pepper in peppers]),
+            api_key.c.revoked_at.is_(None),
+            sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > now),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    stale = row.last_used_at is None or now - row.last_used_at >= USE_NOTED_EVERY
+    return Principal(row.project_id, row.id, frozenset(map(Scope, row.scopes))), stale
+
+
+def note_use(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
+    """Remember when a key was last used."""
+    tx.execute(sa.update(api_key).where(api_key.c.id == key_id).values(last_used_at=now))
+
+
+def any_key(tx: sa.Connection) -> bool:
+    """Tell whether any key was ever made; from then on every request needs one."""
+    return tx.scalar(sa.select(api_key.c.id).limit(1)) is not None
+
+
+def revoke_key(tx: sa.Connection, key_id: str, *, now: datetime) -> bool:
+    """Revoke a key for good. False if there is none of this id that is still valid."""
+    done = tx.execute(
+        sa.update(api_key)
+        .where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return done.rowcount == 1
+
+
+def list_keys(tx: sa.Connection) -> list[KeyInfo]:
+    """Return all keys, oldest first, without anything that could be used."""
+    shown = (
+        api_key.c.id,
+        project.c.name.label("project"),
+        *(api_key.c[field] for field in ("name", "shown", "scopes", "created_at")),
+        *(api_key.c[field] for field in ("expires_at", "last_used_at", "revoked_at")),
+    )
+    rows = tx.execute(sa.select(*shown).join(project).order_by(api_key.c.id)).mappings()
+    return [KeyInfo(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]

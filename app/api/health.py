@@ -1,0 +1,137 @@
+"""/healthz, /readyz and /version: for load balancers, and for people who wonder what is missing."""
+
+import platform
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from app import __version__
+from app.api.parts import Parts, parts_of
+from app.api.shapes import Shape
+from app.db.migrate import is_current
+from app.errors import GatewayError
+
+router = APIRouter(tags=["health"])
+
+
+class Health(Shape):
+    status: str = Field(examples=["ok"])
+
+
+class Check(Shape):
+    """One thing the gateway needs; `missing` says in words what is not there."""
+
+    name: str
+    ready: bool
+    missing: str = ""
+
+
+class Readiness(Shape):
+    ready: bool
+    checks: Sequence[Check]
+
+
+class Version(Shape):
+    version: str
+    python: str
+
+
+_READY = {"ready": True, "checks": [{"name": "database", "ready": True, "missing": ""}]}
+_NOT_READY = {
+    "ready": False,
+    "checks": [
+        {"name": "database", "ready": True, "missing": ""},
+        {"name": "local/base", "ready": False, "missing": "model downloading 43 %"},
+    ],
+}
+
+
+@router.get(
+    "/healthz",
+    operation_id="getHealth",
+    summary="Tell whether the process lives",
+    responses={
+        200: {
+            "description": "It lives.",
+            "content": {"application/json": {"example": {"status": "ok"}}},
+        }
+    },
+)
+async def healthz() -> Health:
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    operation_id="getReadiness",
+    summary="Tell whether recordings can be transcribed now, and what is missing",
+    response_model=Readiness,
+    responses={
+        200: {"description": "Ready.", "content": {"application/json": {"example": _READY}}},
+        503: {
+            "description": "Not ready; `missing` says why.",
+            "model": Readiness,
+            "content": {"application/json": {"example": _NOT_READY}},
+        },
+    },
+)
+async def readyz(request: Request) -> Response:
+    parts = parts_of(request)
+    checks = [await _database(parts), await _store(parts), _engine(parts), _accepting(parts)]
+    readiness = Readiness(ready=all(check.ready for check in checks), checks=checks)
+    return Response(
+        readiness.model_dump_json(),
+        status_code=200 if readiness.ready else 503,
+        media_type="application/json",
+    )
+
+
+@router.get(
+    "/version",
+    operation_id="getVersion",
+    summary="Tell which version runs",
+    responses={
+        200: {
+            "description": "The version.",
+            "content": {"application/json": {"example": {"version": "0.1.0", "python": "3.13.1"}}},
+        }
+    },
+)
+async def version() -> Version:
+    return Version(version=__version__, python=platform.python_version())
+
+
+async def _database(parts: Parts) -> Check:
+    try:
+        is_new_enough = await is_current(parts.db)
+    except (sa.exc.SQLAlchemyError, OSError):
+        return Check(name="database", ready=False, missing="the database does not answer")
+    missing = "" if is_new_enough else "the database has another schema: restart to migrate"
+    return Check(name="database", ready=is_new_enough, missing=missing)
+
+
+async def _store(parts: Parts) -> Check:
+    try:
+        await parts.store.check()
+    except GatewayError as error:
+        return Check(name="store", ready=False, missing=error.detail)
+    except OSError:
+        return Check(name="store", ready=False, missing="the store cannot be written to")
+    return Check(name="store", ready=True)
+
+
+def _engine(parts: Parts) -> Check:
+    name = parts.settings.speech.default_model
+    model = parts.catalogue.models.get(name)
+    engine = parts.engines.get(model.engine) if model else None
+    if model is None or engine is None:
+        return Check(name=name, ready=False, missing="no engine offers the default model")
+    readiness = engine.readiness(model.upstream_model)
+    return Check(name=name, ready=readiness.ready, missing=readiness.missing)
+
+
+def _accepting(parts: Parts) -> Check:
+    closing = parts.runner.is_closing
+    return Check(name="accepting", ready=not closing, missing="shutting down" if closing else "")

@@ -1,0 +1,106 @@
+"""/v1/models: what can be asked for, what it takes and what it costs."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from app import errors
+from app.api.deps import Reader
+from app.api.parts import Parts, parts_of
+from app.api.problems import responses
+from app.api.shapes import Shape
+from app.speech.catalogue import Model
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+_EXAMPLE = {
+    "items": [
+        {
+            "id": "local/base",
+            "title": "Whisper base on this machine's CPU",
+            "engine": "local",
+            "is_default": True,
+            "ready": False,
+            "missing": "model downloading 43 %",
+            "languages": ["en", "zh"],
+            "options": ["context", "language", "language_hints"],
+            "word_times": True,
+            "part_seconds": 120,
+            "context_tokens": 223,
+            "prices": [{"unit": "second", "amount": "0", "currency": "CNY", "region": "local"}],
+        }
+    ]
+}
+
+
+class PriceOut(Shape):
+    """`amount` of `currency` for one `unit`, as the catalogue lists it."""
+
+    unit: str
+    amount: str
+    currency: str
+    region: str
+
+
+class ModelOut(Shape):
+    """A model. `missing` says in words what keeps it from being `ready`."""
+
+    id: Annotated[str, Field(examples=["local/base"])]
+    title: str
+    engine: str
+    is_default: bool
+    ready: bool
+    missing: str
+    languages: Sequence[str]
+    options: Sequence[str]
+    word_times: bool
+    part_seconds: int
+    context_tokens: int
+    prices: Sequence[PriceOut]
+
+
+class ModelList(Shape):
+    items: Sequence[ModelOut]
+
+
+@router.get(
+    "",
+    operation_id="listModels",
+    summary="List the models",
+    responses={
+        200: {
+            "description": "All models of this gateway.",
+            "content": {"application/json": {"example": _EXAMPLE}},
+        },
+        **responses(
+            errors.KeyMissing, errors.KeyInvalid, errors.ForeignOrigin, errors.ScopeMissing
+        ),
+    },
+)
+async def list_all(request: Request, _principal: Reader) -> ModelList:
+    parts = parts_of(request)
+    return ModelList(items=[_model_out(parts, model) for model in parts.catalogue.models.values()])
+
+
+def _model_out(parts: Parts, model: Model) -> ModelOut:
+    engine = parts.engines.get(model.engine)
+    readiness = engine.readiness(model.upstream_model) if engine else None
+    return ModelOut(
+        id=model.name,
+        title=model.title,
+        engine=model.engine,
+        is_default=model.name == parts.settings.speech.default_model,
+        ready=readiness.ready if readiness else False,
+        missing=readiness.missing if readiness else f"the engine {model.engine} is switched off",
+        languages=model.languages,
+        options=sorted(model.options),
+        word_times=model.word_times,
+        part_seconds=model.part_seconds,
+        context_tokens=model.context_tokens,
+        prices=[
+            PriceOut(**price.model_dump(include={"unit", "amount", "currency", "region"}))
+            for price in model.prices
+        ],
+    )

@@ -1,0 +1,37 @@
+"""What the routes need of the running gateway; wired once by the composition root."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from app.audio.store import BlobStore
+from app.db.engine import Database
+from app.jobs.accept import Acceptance
+from app.jobs.runner import Runner
+from app.kit.clock import Clock
+from app.settings import Settings
+from app.speech.catalogue import Catalogue
+from app.speech.contract import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`default_project` is who an unauthenticated caller is, where such callers are allowed."""
+
+    settings: Settings
+    db: Database
+    store: BlobStore
+    catalogue: Catalogue
+    engines: Mapping[str, Engine]
+    runner: Runner
+    acceptance: Acceptance
+    clock: Clock
+    peppers: Sequence[bytes] = field(repr=False)
+    default_project: str
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the gateway's parts."""
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,251 @@
+"""Errors as RFC 9457 problem+json: one shape, one mapper, and its words in the OpenAPI document.
+
+An exception's own text may quote what it choked on, so nothing of it is answered or logged: only
+what our error classes say, and of a stranger the type and the frames.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.errors import (
+    AudioTooLarge,
+    GatewayError,
+    InternalError,
+    InvalidParameter,
+    MalformedBody,
+    MethodNotAllowed,
+    NotFound,
+    RangeNotSatisfiable,
+    UnsupportedMediaType,
+)
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20  # parameters named in one answer
+MAX_NAME_CHARS = 100  # of a parameter that the caller made up
+_SERVER_ERROR = 500
+
+_BY_STATUS: Mapping[int, Callable[[], GatewayError]] = {
+    400: MalformedBody,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: partial(AudioTooLarge, "The request body is larger than this address takes."),
+    415: UnsupportedMediaType,
+}
+# pydantic's messages of these types quote the input, or the words of a stranger's exception.
+QUOTING_TYPES = frozenset(
+    {
+        "assertion_error",
+        "bytes_invalid_encoding",
+        "date_from_datetime_parsing",
+        "date_parsing",
+        "datetime_from_date_parsing",
+        "datetime_object_invalid",
+        "datetime_parsing",
+        "get_attribute_error",
+        "iteration_error",
+        "json_invalid",
+        "mapping_type",
+        "time_delta_parsing",
+        "time_parsing",
+        "union_tag_invalid",
+        "url_parsing",
+        "url_syntax_violation",
+        "uuid_parsing",
+        "value_error",
+    }
+)
+_log = structlog.get_logger()
+
+
+class Problem(BaseModel):
+    """An error. Branch on `code`; show `detail`; quote `request_id` when asking for help."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="A URI for this kind of error.")
+    title: str = Field(description="What this kind of error means.")
+    status: int = Field(description="The HTTP status.", ge=400, le=599)
+    detail: str = Field(description="What happened this time, and what to do next.")
+    code: str = Field(description="A stable word for this kind of error.")
+    request_id: str = Field(description="Finds this request in the gateway's log.")
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+
+
+class _Unnamed(GatewayError):
+    """A status of the framework's that none of our errors stands for."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.description or f"{status.phrase}.")
+        # Set on the instance: a class for each would turn up in `all_errors()`.
+        vars(self).update(
+            code=status.phrase.lower().replace(" ", "_").replace("-", "_"),
+            status=int(status),
+            public=f"{status.phrase}.",
+        )
+
+
+def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Render an error as the members of a problem."""
+    return error.members | {
+        "type": f"urn:asr-gateway:error:{error.code}",
+        "title": error.public,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        "retryable": error.retryable,
+    }
+
+
+def answer(
+    problem: Exception, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Log what has to be, and make the answer to any exception."""
+    error = error_from(problem)
+    if isinstance(error, InternalError) and problem is not error:
+        _log.error("http.crashed", exception="\n".join(_story(problem)))
+    elif error.status >= _SERVER_ERROR:
+        _log.error("http.error", code=error.code, reason=error.log)
+    elif error.log is not None:
+        _log.info("http.error", code=error.code, reason=error.log)
+    return Response(
+        to_json(problem_of(error, request_id)),
+        error.status,
+        headers={**(headers or {}), **_headers_of(error)},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def error_from(problem: BaseException) -> GatewayError:
+    """Find the error of ours that an exception means."""
+    if isinstance(problem, GatewayError):
+        return problem
+    if isinstance(problem, RequestValidationError):
+        return _invalid(problem.errors())
+    if isinstance(problem, HTTPException):
+        # FastAPI answers 400 to whatever a body's receive() raises, BodyTooSlow included.
+        if isinstance(problem.__cause__, GatewayError):
+            return problem.__cause__
+        return _framework_error(problem.status_code)
+    return InternalError()
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem, and describe them so in its OpenAPI document."""
+    for kind in (GatewayError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
+    plain = app.openapi
+    app.openapi = lambda: describe(plain())  # type: ignore[method-assign]
+
+
+def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
+    """Describe what a route may answer, for FastAPI's `responses=`: one example an error."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        entry = found.setdefault(error.status, _response_entry(error.status))
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {
+            "summary": error.public,
+            "value": problem_of(error(), "req_01981f2a6c7e7b3fa1d2c4e5f6a7b8c9"),
+        }
+    return found
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """Give an OpenAPI document our Problem, also where FastAPI put a 422 of its own."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.setdefault("Problem", Problem.model_json_schema())
+    if schemas.pop("HTTPValidationError", None) is not None:
+        schemas.pop("ValidationError", None)
+    for path in document.get("paths", {}).values():
+        for operation in path.values():
+            answers = operation.get("responses", {}) if isinstance(operation, dict) else {}
+            if "HTTPValidationError" in str(answers.get("422")):
+                answers["422"] = responses(InvalidParameter)[422]
+    return document
+
+
+async def _handle(request: Request, problem: Exception) -> Response:
+    return answer(
+        problem, getattr(request.state, "request_id", "-"), getattr(problem, "headers", None)
+    )
+
+
+def _headers_of(error: GatewayError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable) and "size" in error.members:
+        headers["Content-Range"] = f"bytes */{error.members['size']}"
+    return headers
+
+
+def _framework_error(status: int) -> GatewayError:
+    named = _BY_STATUS.get(status)
+    if named is not None:
+        return named()
+    if status == _SERVER_ERROR or status not in set(HTTPStatus):
+        return InternalError()
+    return _Unnamed(HTTPStatus(status))
+
+
+def _invalid(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
+    if any(error["type"] == "json_invalid" for error in errors):
+        return MalformedBody("The request body is not valid JSON.")
+    faults = [_fault(error) for error in errors[:MAX_ERRORS]]
+    if not faults:
+        return InvalidParameter()
+    first = faults[0]
+    return InvalidParameter(
+        f"`{first['parameter']}` ({first['in']}): {first['expected']}.",
+        parameter=first["parameter"],
+        errors=faults,
+    )
+
+
+def _fault(error: Mapping[str, Any]) -> dict[str, str]:
+    place, *names = [str(step) for step in error["loc"]] or ["request"]
+    name = ".".join(names) or place
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return {"parameter": shown[:MAX_NAME_CHARS], "in": place, "expected": _expected(error)}
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    if error["type"] not in QUOTING_TYPES:
+        return str(error["msg"])
+    lead = str(error["msg"]).partition(", ")[0]
+    return lead if lead.startswith("Input should") else "The value is not accepted"
+
+
+def _story(problem: BaseException) -> Iterator[str]:
+    """Tell an exception by types and frames, and only errno's words of an OSError."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        words = f": {seen.strerror}" if isinstance(seen, OSError) and seen.strerror else ""
+        yield f"{type(seen).__module__}.{type(seen).__qualname__}{words}"
+        for frame in traceback.extract_tb(seen.__traceback__):
+            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
+        if isinstance(seen, BaseExceptionGroup):
+            for inner in seen.exceptions:
+                yield from _story(inner)
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+def _response_entry(status: int) -> dict[str, Any]:
+    reference = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": reference, "examples": {}}},
+    }

@@ -1,0 +1,160 @@
+"""The answers of the native API, one model each, and how they are made from what is stored."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.jobs.find import Found
+from app.kit.clock import iso
+from app.kit.ids import id_pattern
+from app.kit.money import Money
+from app.speech.transcript import Segment
+
+Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+TR_ID = Annotated[str, Field(pattern=id_pattern("tr"), examples=["tr_" + "0" * 32])]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cost(Shape):
+    """`amount` is exact; `nano` is the same in billionths of the currency."""
+
+    amount: str = Field(examples=["0.00264"])
+    currency: str = Field(examples=["CNY"], min_length=3, max_length=3)
+    nano: int = Field(examples=[2640000])
+
+
+class Usage(Shape):
+    """Used seconds and tokens, as the engine reports them, else as measured by us."""
+
+    seconds: float = Field(examples=[12.0])
+    tokens: int | None = None
+
+
+class AudioOut(Shape):
+    id: str
+    seconds: float | None = Field(description="None where only decoding can tell.")
+    format: str = Field(examples=["mp3"])
+    channels: int
+    sample_rate: int
+    bytes: int
+
+
+class PlanOut(Shape):
+    """How the recording is transcribed, and why."""
+
+    kind: Literal["direct", "split"]
+    part_seconds: int
+    why: str
+
+
+class WarningOut(Shape):
+    """Something the caller should know: an ignored option, a damaged file, a gap."""
+
+    code: str
+    detail: str
+    option: str | None = None
+
+
+class ErrorOut(Shape):
+    code: str
+    detail: str
+    retryable: bool = False
+
+
+class TranscriptionOut(Shape):
+    """A transcription, whatever became of it. `text` is there once it is completed."""
+
+    id: TR_ID
+    status: Status
+    text: str | None = None
+    language: str | None = None
+    emotion: str | None = None
+    segments: Sequence[Segment] = ()
+    model: str
+    engine: str
+    mode: str
+    plan: PlanOut
+    task_id: str | None = None
+    audio: AudioOut
+    usage: Usage
+    cost: Cost
+    coverage: float | None = Field(None, description="Share of the speech that was transcribed.")
+    progress: float = Field(ge=0, le=1, description="Share of the recording that is done.")
+    warnings: Sequence[WarningOut] = ()
+    error: ErrorOut | None = None
+    reference: str | None = None
+    metadata: dict[str, str] | None = None
+    raw: Sequence[Any] | None = None
+    created_at: Moment
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+
+
+class TranscriptionPage(Shape):
+    """Newest first; `next_cursor` continues the list and is null on its last page."""
+
+    items: Sequence[TranscriptionOut]
+    next_cursor: str | None = None
+
+
+def transcription_out(found: Found) -> TranscriptionOut:
+    """Render a job as the native API shows it."""
+    words = found.transcript
+    money = Money(found.standing.settled, found.currency)
+    plan = {name: found.plan[name] for name in PlanOut.model_fields}
+    return TranscriptionOut(
+        **{name: getattr(found, name) for name in _SAME},
+        status=_status(found),
+        text=words and words.text,
+        language=words and words.language,
+        emotion=words and words.emotion,
+        segments=words.segments if words else (),
+        coverage=words and words.coverage,
+        plan=PlanOut(**plan),
+        audio=_audio(found),
+        usage=Usage(
+            seconds=found.standing.used_ms / 1000, tokens=found.standing.used_tokens or None
+        ),
+        cost=Cost(amount=money.amount, currency=money.currency, nano=money.nano),
+        progress=_progress(found),
+        warnings=[WarningOut(**warning) for warning in found.warnings],
+        error=ErrorOut(**found.error) if found.error else None,
+        metadata=dict(found.metadata) if found.metadata is not None else None,
+    )
+
+
+_SAME = (
+    *("id", "model", "engine", "mode", "reference", "raw"),
+    *("created_at", "started_at", "completed_at"),
+)
+
+
+def _status(found: Found) -> Status:
+    status: Status = found.status  # type: ignore[assignment]  # the database's CHECK says so
+    return status
+
+
+def _audio(found: Found) -> AudioOut:
+    audio = found.audio
+    return AudioOut(
+        id=audio.id,
+        seconds=None if audio.duration_ms is None else audio.duration_ms / 1000,
+        format=audio.format,
+        channels=audio.channels,
+        sample_rate=audio.sample_rate,
+        bytes=audio.bytes,
+    )
+
+
+def _progress(found: Found) -> float:
+    if found.status == "completed":
+        return 1.0
+    if not found.audio.duration_ms:
+        return 0.0
+    return min(1.0, found.done_ms / found.audio.duration_ms)

@@ -1,0 +1,300 @@
+"""/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app import errors
+from app.access.principal import Principal
+from app.api.deps import Reader, Transcriber
+from app.api.documented import (
+    ACCEPTED,
+    COMPLETED,
+    MEDIA_TYPES,
+    ONE,
+    PAGE,
+    REQUEST_BODY,
+    TRANSCRIPT_ANSWERS,
+)
+from app.api.parts import Parts, parts_of
+from app.api.problems import responses
+from app.api.ranges import parse_range
+from app.api.shapes import Status, TranscriptionOut, TranscriptionPage, transcription_out
+from app.audio.intake import receive
+from app.jobs.erase import erase
+from app.jobs.find import Filters, Found, find_job, list_jobs
+from app.kit.ids import id_pattern
+from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
+from app.speech.formats import render
+
+POLL_AFTER_SECONDS = 2
+MOST_A_PAGE = 100
+
+_CALLING = (errors.KeyMissing, errors.KeyInvalid, errors.ForeignOrigin, errors.ScopeMissing)
+_ONE = (*_CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
+_CREATING = (
+    *_CALLING,
+    errors.MalformedBody,
+    errors.BodyTooSlow,
+    errors.AudioTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidParameter,
+    errors.MissingAudio,
+    errors.SeveralFiles,
+    errors.UnknownModel,
+    errors.ContextTooLong,
+    errors.OptionNotSupported,
+    errors.UrlNotAllowed,
+    errors.EmptyAudio,
+    errors.Undecodable,
+    errors.NoAudioStream,
+    errors.AudioTooLong,
+    errors.DecodeTimeout,
+    errors.TooManyJobs,
+    errors.Erased,
+    errors.StorageFull,
+    errors.ShuttingDown,
+    errors.PriceUnknown,
+    errors.EngineUnavailable,
+    errors.EngineFailed,
+    errors.EngineTimeout,
+    errors.UpstreamInDoubt,
+    errors.RunCrashed,
+    errors.TranscriptionWithoutText,
+    errors.InternalError,
+)
+
+router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
+
+Id = Annotated[
+    str,
+    Path(
+        pattern=id_pattern("tr"),
+        description="A transcription's id.",
+        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
+    ),
+]
+
+
+@router.post(
+    "",
+    operation_id="createTranscription",
+    summary="Transcribe a recording",
+    response_model=TranscriptionOut,
+    responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATING)},
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def create(request: Request, principal: Transcriber) -> Response:
+    """Send one recording as multipart (field `file`) or as a data: URI in JSON (`audio`).
+
+    The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
+    `Location`, and the transcription goes on. A caller who hangs up leaves a transcription
+    that finishes.
+    """
+    parts = parts_of(request)
+    received = await receive(
+        request.headers.get("content-type"),
+        request.stream(),
+        store=parts.store,
+        settings=parts.settings.audio,
+    )
+    accepted = await parts.acceptance.accept(principal, received)
+    asked = accepted.options.wait
+    wait = parts.settings.jobs.wait_seconds if asked is None else asked
+    await parts.runner.wait(accepted.job_id, wait)
+    return _answer(await _find(parts, principal, accepted.job_id))
+
+
+@router.get(
+    "",
+    operation_id="listTranscriptions",
+    summary="List transcriptions, newest first",
+    responses={**PAGE, **responses(*_CALLING, errors.InvalidParameter)},
+)
+async def list_all(
+    request: Request,
+    principal: Reader,
+    status: Annotated[Status | None, Query(description="Only those in this state.")] = None,
+    model: Annotated[str | None, Query(max_length=100, description="Only of this model.")] = None,
+    reference: Annotated[
+        str | None, Query(max_length=200, description="Only with this reference.")
+    ] = None,
+    created_after: Annotated[
+        datetime | None, Query(description="Created at this moment or later (RFC 3339).")
+    ] = None,
+    created_before: Annotated[
+        datetime | None, Query(description="Created before this moment (RFC 3339).")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE, description="Rows a page.")] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."),
+    ] = None,
+) -> TranscriptionPage:
+    filters = Filters(
+        status,
+        _storable(model),
+        _storable(reference),
+        _aware(created_after),
+        _aware(created_before),
+    )
+    page = await parts_of(request).db.read(
+        list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
+    )
+    return TranscriptionPage(
+        items=[transcription_out(found) for found in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get(
+    "/{id}",
+    operation_id="getTranscription",
+    summary="Fetch a transcription in any state",
+    responses={**ONE, **responses(*_ONE)},
+)
+async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
+    return transcription_out(await _kept(parts_of(request), principal, id))
+
+
+@router.delete(
+    "/{id}",
+    operation_id="deleteTranscription",
+    summary="Erase a transcription's words and audio",
+    status_code=204,
+    responses=responses(*_CALLING, errors.NotFound, errors.InvalidParameter),
+)
+async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
+    """Erase words and audio; a transcription still running is cancelled first.
+
+    Its id, times and costs remain. Deleting it again does nothing.
+    """
+    parts = parts_of(request)
+    if not await parts.db.write(erase, principal.project_id, id, now=parts.clock()):
+        raise errors.NotFound
+    await parts.runner.purge()
+
+
+@router.get(
+    "/{id}/transcript",
+    operation_id="getTranscript",
+    summary="Fetch the words alone, as text or subtitles",
+    response_class=Response,
+    responses={
+        200: TRANSCRIPT_ANSWERS,
+        **responses(*_ONE, errors.TranscriptionNotFinished, errors.TranscriptionWithoutText),
+    },
+)
+async def get_transcript(
+    request: Request,
+    principal: Reader,
+    id: Id,  # noqa: A002
+    format: Annotated[  # noqa: A002
+        Literal["json", "text", "srt", "vtt", "lrc"], Query(description="The form of the words.")
+    ] = "json",
+) -> Response:
+    found = await _kept(parts_of(request), principal, id)
+    if found.transcript is None:
+        is_open = found.status in {"queued", "processing"}
+        raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
+    if format == "json":
+        return Response(found.transcript.model_dump_json(), media_type="application/json")
+    return Response(render(found.transcript, format), media_type=MEDIA_TYPES[format])
+
+
+@router.get(
+    "/{id}/audio",
+    operation_id="getAudio",
+    summary="Fetch the recording as it was received",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The whole recording.", "content": {"application/octet-stream": {}}},
+        206: {
+            "description": "The bytes that `Range` asks for.",
+            "content": {"application/octet-stream": {}},
+        },
+        **responses(*_ONE, errors.RangeNotSatisfiable),
+    },
+)
+async def get_audio(
+    request: Request,
+    principal: Reader,
+    id: Id,  # noqa: A002
+    range: Annotated[  # noqa: A002
+        str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
+    ] = None,
+) -> StreamingResponse:
+    parts = parts_of(request)
+    found = await _kept(parts, principal, id)
+    size = found.audio.bytes
+    part = parse_range(range, size)
+    start, end = part or (0, size)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(end - start),
+        "Content-Disposition": f'attachment; filename="{found.id}.{found.audio.format}"',
+    }
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return StreamingResponse(
+        _bytes(parts, found, start, end),
+        status_code=200 if part is None else 206,
+        media_type="application/octet-stream",
+        headers=headers,
+    )
+
+
+async def _bytes(parts: Parts, found: Found, start: int, end: int) -> AsyncIterator[bytes]:
+    async for block in parts.store.read(found.audio.blob_key, start, end):
+        yield block
+
+
+async def _find(parts: Parts, principal: Principal, job_id: str) -> Found:
+    found = await parts.db.read(find_job, principal.project_id, job_id)
+    if found is None:
+        raise errors.NotFound
+    return found
+
+
+async def _kept(parts: Parts, principal: Principal, job_id: str) -> Found:
+    found = await _find(parts, principal, job_id)
+    if found.erased_at is not None:
+        raise errors.Erased
+    return found
+
+
+def _answer(found: Found) -> Response:
+    """Answer a caller who waited: the words, the failure, or where to ask again."""
+    if found.erased_at is not None:
+        raise errors.Erased(transcription_id=found.id)
+    if found.error is not None:
+        cls = errors.error_of(found.error["code"])
+        raise cls(found.error["detail"], transcription_id=found.id)
+    body = transcription_out(found).model_dump_json()
+    if found.status == "completed":
+        return Response(body, media_type="application/json")
+    headers = {"Location": f"/v1/transcriptions/{found.id}", "Retry-After": str(POLL_AFTER_SECONDS)}
+    return Response(body, status_code=202, media_type="application/json", headers=headers)
+
+
+def _after(cursor: str | None) -> str | None:
+    try:
+        return None if cursor is None else decode_cursor(cursor)
+    except ValueError:
+        raise errors.InvalidParameter(
+            "`cursor` is not one that a page of this list gave.", parameter="cursor"
+        ) from None
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise errors.InvalidParameter("A moment needs a time zone, such as 2026-11-21T00:00:00Z.")
+    return moment
+
+
+def _storable(text: str | None) -> str | None:
+    if text is not None and "\x00" in text:
+        raise errors.InvalidParameter("A filter cannot hold a NUL character.")
+    return text

@@ -1,0 +1,191 @@
+"""/v1/usage and /v1/costs: what was used and what it cost, summed for people and spreadsheets."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from app import errors
+from app.api.deps import Accountant
+from app.api.parts import parts_of
+from app.api.problems import responses
+from app.api.shapes import Moment, Shape
+from app.billing.usage import By, Period, Sum, sums
+from app.kit.money import format_nano
+
+DEFAULT_DAYS = 30
+
+router = APIRouter(prefix="/v1", tags=["accounting"])
+
+
+class _Group(Shape):
+    """The values of what was asked to group by; the others are null."""
+
+    day: str | None = None
+    model: str | None = None
+    project: str | None = None
+    key: str | None = None
+
+
+class UsageRow(_Group):
+    transcriptions: int
+    seconds: float
+    tokens: int
+
+
+class CostRow(_Group):
+    transcriptions: int
+    amount: str
+    currency: str
+    nano: int
+
+
+class UsageReport(Shape):
+    since: Moment
+    until: Moment
+    items: Sequence[UsageRow]
+
+
+class CostReport(Shape):
+    since: Moment
+    until: Moment
+    items: Sequence[CostRow]
+
+
+Since = Annotated[
+    datetime | None,
+    Query(description=f"From this moment (RFC 3339); {DEFAULT_DAYS} days before `until`."),
+]
+Until = Annotated[datetime | None, Query(description="Up to but without this moment; now.")]
+Groups = Annotated[
+    list[By],
+    Query(alias="by", min_length=1, max_length=4, description="One row for each of these."),
+]
+Form = Annotated[Literal["json", "csv"], Query(alias="format", description="JSON or CSV.")]
+
+_PERIOD = {"since": "2026-11-01T00:00:00.000Z", "until": "2026-11-21T00:00:00.000Z"}
+_KEYS = {"day": "2026-11-20", "model": None, "project": None, "key": None}
+
+
+def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    row = {**_KEYS, "transcriptions": 12, **row}
+    table = f"{','.join(row)}\n{','.join(str(value or '') for value in row.values())}\n"
+    return {
+        200: {
+            "description": "The sums.",
+            "content": {
+                "application/json": {"example": {**_PERIOD, "items": [row]}},
+                "text/csv": {"schema": {"type": "string"}, "example": table},
+            },
+        },
+        **responses(
+            errors.KeyMissing,
+            errors.KeyInvalid,
+            errors.ForeignOrigin,
+            errors.ScopeMissing,
+            errors.InvalidParameter,
+        ),
+    }
+
+
+@router.get(
+    "/usage",
+    operation_id="getUsage",
+    summary="Sum used seconds",
+    response_model=UsageReport,
+    responses=_documented({"seconds": 3600.0, "tokens": 0}),
+)
+async def usage(
+    request: Request,
+    principal: Accountant,
+    since: Since = None,
+    until: Until = None,
+    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
+    form: Form = "json",
+) -> Response:
+    """Sum the used seconds and tokens of this key's project. Days are UTC days."""
+    period = _period(request, since, until)
+    rows = [
+        UsageRow(
+            **_group(groups, row),
+            transcriptions=row.transcriptions,
+            seconds=row.used_ms / 1000,
+            tokens=row.used_tokens,
+        )
+        for row in await _sums(request, principal.project_id, period, groups)
+    ]
+    report = UsageReport(since=period.since, until=period.until, items=rows)
+    return _answer(report, UsageRow, rows, form)
+
+
+@router.get(
+    "/costs",
+    operation_id="getCosts",
+    summary="Sum costs",
+    response_model=CostReport,
+    responses=_documented({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
+)
+async def costs(
+    request: Request,
+    principal: Accountant,
+    since: Since = None,
+    until: Until = None,
+    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
+    form: Form = "json",
+) -> Response:
+    """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
+    period = _period(request, since, until)
+    rows = [
+        CostRow(
+            **_group(groups, row),
+            transcriptions=row.transcriptions,
+            amount=format_nano(row.nano),
+            currency=row.currency,
+            nano=row.nano,
+        )
+        for row in await _sums(request, principal.project_id, period, groups)
+    ]
+    report = CostReport(since=period.since, until=period.until, items=rows)
+    return _answer(report, CostRow, rows, form)
+
+
+async def _sums(
+    request: Request, project_id: str, period: Period, groups: Sequence[By]
+) -> list[Sum]:
+    return await parts_of(request).db.read(
+        sums, project_id=project_id, period=period, by=_unique(groups)
+    )
+
+
+def _period(request: Request, since: datetime | None, until: datetime | None) -> Period:
+    if any(moment is not None and moment.tzinfo is None for moment in (since, until)):
+        raise errors.InvalidParameter("A moment needs a time zone, such as 2026-11-21T00:00:00Z.")
+    end = until or parts_of(request).clock()
+    try:
+        return Period(since or end - timedelta(days=DEFAULT_DAYS), end)
+    except OverflowError:
+        raise errors.InvalidParameter("`until` is too early.", parameter="until") from None
+
+
+def _group(groups: Sequence[By], row: Sum) -> dict[str, str | None]:
+    return dict(zip(_unique(groups), row.group, strict=True))
+
+
+def _unique(groups: Sequence[By]) -> list[By]:
+    return list(dict.fromkeys(groups))
+
+
+def _answer(
+    report: BaseModel, row_type: type[BaseModel], rows: Sequence[BaseModel], form: str
+) -> Response:
+    if form == "json":
+        return Response(report.model_dump_json(), media_type="application/json")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(row_type.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    return Response(table.getvalue(), media_type="text/csv")

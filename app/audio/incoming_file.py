@@ -1,0 +1,129 @@
+"""One arriving file: written, hashed, and then either kept under its final name or gone.
+
+Everything here blocks and is meant for threads. A lock orders the calls, because a cancelled
+caller leaves its thread running: closing the file under that thread's feet could hand its
+descriptor's number, and so its bytes, to another file.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.audio.store import StoredBlob
+from app.errors import StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+TAIL_BYTES = 4  # the random end of a key, as eight hex digits
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def room_is_checked() -> "Iterator[None]":
+    """Turn the system's words for a full disk or quota into ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StorageFull(log=f"write failed: {os.strerror(error.errno)}") from error
+        raise
+
+
+class Folders:
+    """Private folders whose names are known to be on the disk.
+
+    A folder another thread has just made may not be: only those in `_made` were flushed.
+    """
+
+    def __init__(self, *, fsync: bool) -> None:
+        self.fsync = fsync
+        self._made: set[Path] = set()
+
+    def make(self, folder: Path) -> None:
+        """Make a folder and those above it that are missing."""
+        if folder in self._made and folder.is_dir():
+            return
+        if folder.parent != folder and not folder.parent.is_dir():
+            self.make(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=FOLDER_MODE)
+        self.sync(folder.parent)
+        self._made.add(folder)
+
+    def sync(self, folder: Path) -> None:
+        """Flush a folder, so that the names in it survive a crash."""
+        if not self.fsync:
+            return
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class IncomingFile:
+    def __init__(self, incoming: Path, blobs: Path, folders: Folders) -> None:
+        self._path = incoming / secrets.token_hex(16)
+        self._blobs = blobs
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._digest = hashlib.sha256()
+        self._descriptor = -1
+        self._bytes = 0
+        self._gone = False
+
+    def append(self, data: bytes | bytearray) -> None:
+        with self._lock, room_is_checked():
+            self._append(data)
+
+    def keep(self, rest: bytes | bytearray, project_id: str) -> StoredBlob:
+        """Write the rest and move the file to its final name; durable when this returns."""
+        with self._lock, room_is_checked():
+            self._append(rest)
+            if self._folders.fsync:
+                os.fsync(self._descriptor)
+            self._close()
+            sha256 = self._digest.hexdigest()
+            # The random tail lets one copy be erased while the same bytes are being uploaded.
+            tail = secrets.token_hex(TAIL_BYTES)
+            key = f"{project_id}/{sha256[:2]}/{sha256}-{tail}"
+            self._move(self._blobs / key)
+            return StoredBlob(key=key, sha256=sha256, bytes=self._bytes)
+
+    def abandon(self) -> None:
+        """Remove the file wherever it is by now, and refuse whatever still comes."""
+        with self._lock:
+            self._gone = True
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, data: bytes | bytearray) -> None:
+        if self._gone:
+            raise ValueError("the upload was discarded")
+        if self._descriptor < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            self._descriptor = os.open(self._path, flags, FILE_MODE)
+        self._digest.update(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._bytes += len(data)
+
+    def _move(self, final: Path) -> None:
+        self._folders.make(final.parent)
+        self._path.replace(final)
+        self._path = final
+        self._folders.sync(final.parent)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

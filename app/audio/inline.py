@@ -1,0 +1,48 @@
+"""A recording inside a JSON body: a `data:` URI (RFC 2397) into the store."""
+
+import asyncio
+import binascii
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote_to_bytes
+
+from app.audio.store import Upload
+from app.errors import InvalidParameter
+
+SCHEME = "data:"
+MAX_HEAD = 256  # characters before the comma
+
+
+async def receive_data_uri(uri: str, begin: Callable[[], Awaitable[Upload]]) -> Upload:
+    """Decode `data:[<media type>][;base64],<data>`; the media type is not believed."""
+    data = await asyncio.to_thread(decode_data_uri, uri)
+    upload = await begin()
+    try:
+        await upload.write(data)
+    except BaseException:
+        await upload.discard()
+        raise
+    return upload
+
+
+def decode_data_uri(uri: str) -> bytes:
+    comma = uri.find(",", 0, MAX_HEAD)
+    if not is_data_uri(uri) or comma < 0:
+        raise InvalidParameter("`audio` is not a data: URI of the form data:audio/wav;base64,….")
+    payload = uri[comma + 1 :]
+    if not uri[:comma].lower().rstrip().endswith(";base64"):
+        return unquote_to_bytes(payload)
+    return _from_base64(payload)
+
+
+def is_data_uri(text: str) -> bool:
+    return text[: len(SCHEME)].lower() == SCHEME
+
+
+def _from_base64(payload: str) -> bytes:
+    encoded = unquote_to_bytes(payload) if "%" in payload else payload
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError:
+        raise InvalidParameter(
+            "The base64 in `audio` is damaged: it must be standard base64, padded, without spaces."
+        ) from None

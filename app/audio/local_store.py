@@ -1,0 +1,160 @@
+"""Recordings in a folder: `incoming/` while they arrive, `blobs/` once they are whole.
+
+All file work is done in threads; an upload holds at most one buffer in memory.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, room_is_checked
+from app.audio.store import StoredBlob, Upload
+from app.errors import AudioTooLarge, Erased, StorageFull
+from app.settings import AudioSettings
+
+BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
+CHUNK_BYTES = 256 * 1024  # read at a time
+RECHECK_BYTES = 64 * 1024 * 1024  # written between two looks at the free space
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}")
+
+T = TypeVar("T")
+
+
+async def to_its_end(work: Callable[..., T], *args: object) -> T:
+    """Run blocking work in a thread; a cancelled caller leaves, the work still ends."""
+    return await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(work, *args)))
+
+
+class LocalStore:
+    """The folder store. `sweep` belongs to the start: it removes uploads under way too."""
+
+    def __init__(self, root: Path, settings: AudioSettings) -> None:
+        self._incoming = root / "incoming"
+        self._blobs = root / "blobs"
+        self._folders = Folders(fsync=settings.fsync)
+        self._min_free_bytes = settings.min_free_bytes
+
+    async def begin(self, max_bytes: int) -> Upload:
+        await asyncio.to_thread(self.make_ready)
+        file = IncomingFile(self._incoming, self._blobs, self._folders)
+        return _LocalUpload(file, max_bytes, self.make_ready)
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        descriptor = await asyncio.to_thread(self._open, key)
+        try:
+            while end is None or start < end:
+                want = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start)
+                # pread, so that a read that outlives its caller moves nobody's position.
+                chunk = await asyncio.to_thread(os.pread, descriptor, want, start)
+                if not chunk:
+                    return
+                start += len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
+
+    @asynccontextmanager
+    async def local_copy(self, key: str) -> AsyncIterator[Path]:
+        path = self._path(key)
+        if not await asyncio.to_thread(path.is_file):
+            raise Erased
+        yield path
+
+    async def erase(self, key: str) -> None:
+        await to_its_end(self._erase, self._path(key))
+
+    async def check(self) -> None:
+        await to_its_end(self._try_writing)
+
+    async def sweep(self) -> None:
+        await to_its_end(self._sweep)
+
+    def make_ready(self) -> None:
+        """Have the folders, and room in them. Raises StorageFull."""
+        self._folders.make(self._incoming)
+        free = shutil.disk_usage(self._incoming).free
+        if free < self._min_free_bytes:
+            raise StorageFull(log=f"{free} bytes free, {self._min_free_bytes} asked for")
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError("not a key of this store")
+        return self._blobs / key
+
+    def _open(self, key: str) -> int:
+        try:
+            return os.open(self._path(key), os.O_RDONLY)
+        except FileNotFoundError:
+            raise Erased from None
+
+    def _erase(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def _try_writing(self) -> None:
+        self.make_ready()
+        trial = self._incoming / f"check-{secrets.token_hex(8)}"
+        try:
+            with room_is_checked():
+                trial.touch(FILE_MODE, exist_ok=False)
+                trial.write_bytes(b"ready")
+        finally:
+            trial.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        if self._incoming.is_dir():
+            for leftover in self._incoming.iterdir():
+                leftover.unlink(missing_ok=True)
+
+
+class _LocalUpload:
+    def __init__(self, file: IncomingFile, max_bytes: int, has_room: Callable[[], None]) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._has_room = has_room
+        self._buffer = bytearray()
+        self._bytes = 0
+        self._recheck_at = RECHECK_BYTES
+        self._kept = False
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
+            raise AudioTooLarge(
+                f"The recording is larger than the {self._max_bytes:,} bytes this gateway takes.",
+                max_bytes=self._max_bytes,
+            )
+        # In slices, so that one huge write does not become one huge buffer.
+        view = memoryview(data)
+        while view:
+            take = BUFFER_BYTES - len(self._buffer)
+            self._buffer += view[:take]
+            view = view[take:]
+            if len(self._buffer) >= BUFFER_BYTES:
+                await self._flush()
+
+    async def finish(self, project_id: str) -> StoredBlob:
+        if not _PROJECT.fullmatch(project_id):
+            raise ValueError("not a project's id")
+        blob = await to_its_end(self._file.keep, self._buffer, project_id)
+        self._kept = True
+        self._buffer = bytearray()
+        return blob
+
+    async def discard(self) -> None:
+        self._buffer = bytearray()
+        if not self._kept:
+            await to_its_end(self._file.abandon)
+
+    async def _flush(self) -> None:
+        full, self._buffer = self._buffer, bytearray()
+        await to_its_end(self._file.append, full)
+        if self._bytes >= self._recheck_at:
+            self._recheck_at = self._bytes + RECHECK_BYTES
+            await asyncio.to_thread(self._has_room)

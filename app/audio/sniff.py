@@ -1,0 +1,63 @@
+"""What a file that is no recording seems to be, so that the refusal can say it.
+
+Only ever asked after the decoder refused, and only for words: nothing is trusted because of it.
+"""
+
+HEAD_BYTES = 4096
+
+_PICTURES = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF87a", "a GIF picture"),
+    (b"GIF89a", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+)
+_OTHERS = (
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"#EXTM3U", "a playlist (m3u8); upload the recording itself"),
+    (b"ffconcat ", "a list of files; upload the recording itself"),
+    (b"v=0", "a session description (SDP); upload the recording itself"),
+    (b"MThd", "a MIDI file, which holds notes and no sound"),
+)
+_MARKUP = (
+    (b"<mpd", "a DASH manifest"),
+    (b"<html", "a web page"),
+    (b"<!doctype html", "a web page"),
+)
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+
+
+def picture_in(head: bytes) -> str | None:
+    """Name the kind of picture these first bytes begin, if they do."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "a WebP picture"
+    return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
+
+
+def seems_to_be(head: bytes) -> str | None:
+    """Name what these first bytes begin, where it is neither sound nor a picture."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    known = next((name for magic, name in _OTHERS if start.startswith(magic)), None)
+    if known or not _is_text(head):
+        return known
+    lower = head.lower()
+    markup = next((name for mark, name in _MARKUP if mark in lower), None)
+    return markup or "text"
+
+
+def _is_text(head: bytes) -> bool:
+    if not head or not _CONTROLS.isdisjoint(head):
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4  # a character cut in two by our own cut
+    return True

@@ -1,0 +1,52 @@
+"""Where recordings are kept: the promise that a local folder and an object store both make.
+
+Keys are ours: nothing a client sent, such as a file's name, ever becomes part of one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """One stored recording. `sha256` is of the bytes as received, in hex."""
+
+    key: str
+    sha256: str
+    bytes: int
+
+
+class Upload(Protocol):
+    """Bytes on their way in. It ends with `finish` or `discard`; `discard` may always be called."""
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take more bytes. Raises AudioTooLarge past the cap, StorageFull when room runs out."""
+
+    async def finish(self, project_id: str) -> StoredBlob:
+        """Make what was written durable, under a key of that project."""
+
+    async def discard(self) -> None:
+        """Leave nothing behind. After a `finish` that returned, does nothing."""
+
+
+class BlobStore(Protocol):
+    async def begin(self, max_bytes: int) -> Upload:
+        """Open an upload of at most `max_bytes`. Raises StorageFull."""
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to but not including `end`. Raises Erased."""
+
+    def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """Lend a file that a decoder may open, for as long as the context lasts. Raises Erased."""
+
+    async def erase(self, key: str) -> None:
+        """Remove the bytes; a key that is already gone is no error."""
+
+    async def check(self) -> None:
+        """Tell whether uploads can be taken now. Raises StorageFull or OSError."""
+
+    async def sweep(self) -> None:
+        """Remove what uploads of an earlier process left half-written. For the start only."""

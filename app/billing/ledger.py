@@ -1,0 +1,124 @@
+"""The ledger: what was held, what was used, what was given back. A line is never changed.
+
+For every job that has ended:  holds = settles + release,  unless an upstream reported more
+than the upper bound that was held; then nothing is released and the settles stand as reported.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from app.billing.tables import ledger_line
+from app.kit.ids import new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a line is for. One job has one account, the same for all its lines."""
+
+    project_id: str
+    key_id: str | None
+    transcription_id: str
+    model: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one call used; `estimated` where the upstream reported nothing and we measured."""
+
+    millis: int
+    tokens: int
+    nano: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Sums over a job's lines, in nano-units, milliseconds and tokens."""
+
+    held: int = 0
+    settled: int = 0
+    released: int = 0
+    used_ms: int = 0
+    used_tokens: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """What is held and neither used nor given back."""
+        return max(0, self.held - self.settled - self.released)
+
+
+def hold(
+    tx: sa.Connection, account: Account, nano: int, *, now: datetime, call_id: str | None = None
+) -> None:
+    """Set aside an upper bound: once for the job, and again for a call the first did not cover."""
+    _write(tx, account, "hold", nano, now, call_id=call_id)
+
+
+def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now: datetime) -> None:
+    """Record what an answered call used and cost. A second settle of a call is refused."""
+    _write(
+        tx,
+        account,
+        "settle",
+        used.nano,
+        now,
+        call_id=call_id,
+        used_ms=used.millis,
+        used_tokens=used.tokens,
+        estimated=used.estimated,
+    )
+
+
+def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
+    """Give back, at the end of a job, whatever was held and not used."""
+    _write(tx, account, "release", standing(tx, account.transcription_id).remaining, now)
+
+
+def standing(tx: sa.Connection, transcription_id: str) -> Standing:
+    """Return the sums over a job's lines."""
+    return standings(tx, [transcription_id]).get(transcription_id, Standing())
+
+
+def standings(tx: sa.Connection, transcription_ids: list[str]) -> dict[str, Standing]:
+    """Return the sums of several jobs in one query."""
+    line = ledger_line.c
+    rows = tx.execute(
+        sa.select(
+            line.transcription_id,
+            _sum_of("hold").label("held"),
+            _sum_of("settle", "adjust").label("settled"),
+            _sum_of("release").label("released"),
+            sa.func.sum(line.used_ms).label("used_ms"),
+            sa.func.sum(line.used_tokens).label("used_tokens"),
+        )
+        .where(line.transcription_id.in_(transcription_ids))
+        .group_by(line.transcription_id)
+    )
+    return {row[0]: Standing(*map(int, row[1:])) for row in rows}
+
+
+def _sum_of(*kinds: str) -> sa.Function[int]:
+    line = ledger_line.c
+    return sa.func.sum(sa.case((line.kind.in_(kinds), line.nano), else_=0))
+
+
+def _write(  # noqa: PLR0917 - the one insert all of the above share
+    tx: sa.Connection, account: Account, kind: str, nano: int, now: datetime, **fields: object
+) -> None:
+    tx.execute(
+        sa.insert(ledger_line).values(
+            id=new_id("ldg"),
+            project_id=account.project_id,
+            key_id=account.key_id,
+            transcription_id=account.transcription_id,
+            model=account.model,
+            currency=account.currency,
+            kind=kind,
+            nano=nano,
+            created_at=now,
+            **fields,
+        )
+    )

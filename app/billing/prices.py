@@ -1,0 +1,93 @@
+"""The price in force: rows with a time of validity, and the tariff a job is pinned to."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing.tables import price
+from app.errors import PriceUnknown
+from app.kit.ids import new_id
+from app.kit.money import cost_of_millis
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    """A price to be stored: `nano` billionths of `currency` for one `unit` (see tables.UNITS)."""
+
+    model: str
+    region: str
+    unit: str
+    nano: int
+    currency: str
+    valid_from: datetime
+    valid_until: datetime | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The prices a job was accepted under: they do not change while it runs."""
+
+    region: str
+    currency: str
+    units: Mapping[str, int]
+    price_ids: tuple[str, ...]
+
+    def cost(self, used_ms: int, input_tokens: int = 0, output_tokens: int = 0) -> int:
+        """Nano-units for what was used; a unit without a price here costs nothing."""
+        return (
+            cost_of_millis(self.units.get("second", 0), used_ms)
+            + self.units.get("input_token", 0) * input_tokens
+            + self.units.get("output_token", 0) * output_tokens
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "price_ids": list(self.price_ids)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Tariff":
+        return cls(
+            stored["region"], stored["currency"], stored["units"], tuple(stored["price_ids"])
+        )
+
+
+def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
+    """Store the prices not yet known; those an operator has changed stay. Return how many are new."""
+    added = 0
+    for row in rows:
+        known = sa.select(price.c.id).where(
+            price.c.model == row.model,
+            price.c.region == row.region,
+            price.c.unit == row.unit,
+            price.c.valid_from == row.valid_from,
+        )
+        if tx.scalar(known) is None:
+            tx.execute(sa.insert(price).values(id=new_id("prc"), **asdict(row)))
+            added += 1
+    return added
+
+
+def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> Tariff:
+    """Return the prices in force. Raises PriceUnknown: an unknown price is never zero."""
+    rows = tx.execute(
+        sa.select(price)
+        .where(
+            price.c.model == model,
+            price.c.region == region,
+            price.c.valid_from <= now,
+            sa.or_(price.c.valid_until.is_(None), price.c.valid_until > now),
+        )
+        .order_by(price.c.valid_from)
+    ).all()
+    latest = {row.unit: row for row in rows}
+    if not latest or len({row.currency for row in latest.values()}) != 1:
+        raise PriceUnknown(f"No price is known for {model} in region {region}.")
+    return Tariff(
+        region=region,
+        currency=rows[-1].currency,
+        units={unit: row.nano for unit, row in latest.items()},
+        price_ids=tuple(row.id for row in latest.values()),
+    )

@@ -1,0 +1,71 @@
+"""Sums for people: used seconds and costs by day, model, project or key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+import sqlalchemy as sa
+
+from app.billing.tables import ledger_line
+
+By = Literal["day", "model", "project", "key"]
+GROUPS: tuple[By, ...] = get_args(By)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `since` (included) to `until` (excluded), both aware."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One row: the group's values in the order asked for, then what was used and what it cost."""
+
+    group: tuple[str | None, ...]
+    currency: str
+    transcriptions: int
+    used_ms: int
+    used_tokens: int
+    nano: int
+
+
+def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]) -> list[Sum]:
+    """Return one row a group and currency, in the groups' order. Days are UTC days."""
+    line = ledger_line.c
+    columns = [_column(tx, name).label(f"by_{name}") for name in by]
+    query = (
+        sa.select(
+            *columns,
+            line.currency,
+            sa.func.count(line.transcription_id.distinct()),
+            sa.func.sum(line.used_ms),
+            sa.func.sum(line.used_tokens),
+            sa.func.sum(line.nano),
+        )
+        .where(
+            line.project_id == project_id,
+            line.kind.in_(("settle", "adjust")),
+            line.created_at >= period.since,
+            line.created_at < period.until,
+        )
+        .group_by(*columns, line.currency)
+        .order_by(*columns, line.currency)
+    )
+    width = len(columns)
+    return [
+        Sum(tuple(row[:width]), row[width], *map(int, row[width + 1 :]))
+        for row in tx.execute(query)
+    ]
+
+
+def _column(tx: sa.Connection, name: By) -> sa.ColumnElement[str | None]:
+    line = ledger_line.c
+    if name == "day":
+        if tx.dialect.name == "sqlite":
+            return sa.func.substr(sa.cast(line.created_at, sa.String), 1, 10)
+        return sa.func.to_char(sa.func.timezone("UTC", line.created_at), "YYYY-MM-DD")
+    return {"model": line.model, "project": line.project_id, "key": line.key_id}[name]

@@ -1,0 +1,95 @@
+"""`asr-gateway keys`: make, list and revoke the keys callers show."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.access.keys import KeyInfo, NewKey, create_key, list_keys, revoke_key
+from app.access.peppers import load_peppers
+from app.access.principal import ALL_SCOPES, Scope
+from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.db.migrate import opened
+from app.kit.clock import iso, utc_now
+from app.settings import Settings
+
+app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What or whom the key is for.")],
+    project: Annotated[str, typer.Option(help="Whose key; made if new.")] = DEFAULT_PROJECT,
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it may do; all.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=3650, help="Valid for; for ever.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once."""
+    made = asyncio.run(_create(name[:100], project[:100], frozenset(scope or ALL_SCOPES), days))
+    if as_json:
+        print(json.dumps({"id": made.id, "key": made.secret}))
+        return
+    print(f"{made.secret}\n")
+    print(f"This is key {made.id} of project {project}. It is shown only now; keep it safe.")
+
+
+@app.command("list")
+def list_all(as_json: Json = False) -> None:
+    """List all keys, without what makes them work."""
+    found = asyncio.run(_list())
+    if as_json:
+        print(json.dumps([_plain(key) for key in found], indent=2))
+        return
+    for key in found:
+        used = f"last used {iso(key.last_used_at)}" if key.last_used_at else "never used"
+        state = "revoked" if key.revoked_at else used
+        print(
+            f"{key.id}  {key.shown}…  {key.project}  {key.name}  [{' '.join(key.scopes)}]  {state}"
+        )
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")]) -> None:
+    """Revoke a key for good."""
+    if not asyncio.run(_revoke(key_id)):
+        print("There is no valid key of this id; `asr-gateway keys list` shows them all.")
+        raise typer.Exit(1)
+    print(f"{key_id} is revoked.")
+
+
+def _plain(key: KeyInfo) -> dict[str, object]:
+    return {
+        name: iso(value) if isinstance(value, datetime) else value
+        for name, value in asdict(key).items()
+    }
+
+
+async def _create(name: str, project: str, scopes: frozenset[Scope], days: int | None) -> NewKey:
+    settings = Settings()
+    pepper = load_peppers(settings.access.peppers, settings.data_dir)[0]
+    now = utc_now()
+    async with opened(settings.database_url) as db:
+        return await db.write(
+            create_key,
+            project_id=await db.write(ensure_project, project, now=now),
+            name=name,
+            scopes=scopes,
+            pepper=pepper,
+            now=now,
+            expires_at=None if days is None else now + timedelta(days=days),
+        )
+
+
+async def _list() -> list[KeyInfo]:
+    async with opened(Settings().database_url) as db:
+        return await db.read(list_keys)
+
+
+async def _revoke(key_id: str) -> bool:
+    async with opened(Settings().database_url) as db:
+        return await db.write(revoke_key, key_id, now=utc_now())

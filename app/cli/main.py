@@ -1,0 +1,57 @@
+"""`asr-gateway`: serve, keys, models, doctor, demo."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from app import __version__
+from app.cli import demo, doctor, keys, models
+
+app = typer.Typer(
+    help="A self-hosted REST transcription gateway.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None) -> None:
+    """Serve the gateway until SIGTERM or Ctrl-C."""
+    if host is not None:
+        os.environ["GATEWAY_SERVER__HOST"] = host
+    if port is not None:
+        os.environ["GATEWAY_SERVER__PORT"] = str(port)
+    # The server takes this process's place: it stands above the command line, not below it.
+    os.execv(sys.executable, [sys.executable, "-m", "app.serve"])  # noqa: S606
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def run() -> None:
+    """Run the command line; a wrong setting is one sentence, not a traceback."""
+    try:
+        app()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            name = "__".join(str(step) for step in fault["loc"]).upper()
+            print(f"Setting GATEWAY_{name}: {fault['msg']}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,61 @@
+"""The two verbs every use-case has for the database.
+
+A *work* is a plain function over a Core connection: it cannot await, so no transaction can
+ever be open across the network. `write` returns only after COMMIT: what it returned is durable.
+"""
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Work = Callable[Concatenate[sa.Connection, P], T]
+
+
+class Database(Protocol):
+    """One database. A work that raises is rolled back alone, and its error reaches the caller.
+
+    `is_shared` tells whether other processes may work on it at the same time.
+    """
+
+    is_shared: bool
+
+    async def open(self) -> None:
+        """Connect. Raises DatabaseLockedError where another process serves the same SQLite file."""
+
+    async def close(self) -> None:
+        """Finish what was begun, then disconnect."""
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the work in a transaction and return its result once that is committed."""
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the work on a consistent snapshot; whatever it would write is refused or undone."""
+
+
+class DatabaseLockedError(RuntimeError):
+    """Another process serves this SQLite file."""
+
+
+def make_database(
+    url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False
+) -> Database:
+    """Return the database behind `url`, not yet opened.
+
+    `exclusive` claims a SQLite file for this process: the service does, short commands do not.
+    Raises ValueError for a scheme that is neither SQLite's nor PostgreSQL's.
+    """
+    address = sa.make_url(url)
+    backend = address.get_backend_name()
+    if backend == "sqlite":
+        from app.db.sqlite import SqliteDatabase  # noqa: PLC0415 - load one driver only
+
+        return SqliteDatabase(address.database or "", readers=readers, exclusive=exclusive)
+    if backend in {"postgresql", "postgres"}:
+        from app.db.postgres import PostgresDatabase  # noqa: PLC0415 - load one driver only
+
+        return PostgresDatabase(address, pool=pool)
+    raise ValueError(f"the database must be sqlite:// or postgresql://, not {backend}://")

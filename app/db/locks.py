@@ -1,0 +1,37 @@
+""" "Only one of us": an operating-system lock on a file, gone the moment its process is."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from app.db.engine import DatabaseLockedError
+
+
+class FileLock:
+    """An advisory lock next to a SQLite file; does nothing where it is not `needed`."""
+
+    def __init__(self, path: Path, *, needed: bool) -> None:
+        self._path = path
+        self._needed = needed
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock or raise DatabaseLockedError, which names the file."""
+        if not self._needed:
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise DatabaseLockedError(
+                f"Another gateway already serves {self._path.with_suffix('').name} in this folder. "
+                "SQLite is for one process: stop the other one, or use PostgreSQL."
+            ) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; harmless if it was never taken."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

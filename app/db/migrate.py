@@ -1,0 +1,67 @@
+"""Bring a database to the newest schema, from the service, the command line or a test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from app.db.engine import Database, make_database
+
+_HERE = Path(__file__).resolve().parent.parent
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations lie: inside the wheel, or beside `app` in a checkout."""
+    packaged = _HERE / "migrations"
+    return packaged if packaged.is_dir() else _HERE.parent / "migrations"
+
+
+def alembic_config(connection: sa.Connection | None = None) -> Config:
+    """Return Alembic's configuration; with a connection, for running in its transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+@asynccontextmanager
+async def opened(
+    url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False
+) -> AsyncIterator[Database]:
+    """Lend the database behind `url`, migrated. Raises DatabaseLockedError, ValueError."""
+    db = make_database(url, readers=readers, pool=pool, exclusive=exclusive)
+    await db.open()
+    try:
+        await migrate(db)
+        yield db
+    finally:
+        await db.close()
+
+
+async def migrate(database: Database, revision: str = "head") -> None:
+    """Upgrade in one transaction: it all happens, or nothing does."""
+    if revision == "head" and await is_current(database):
+        return
+    await database.write(_upgrade, revision)
+
+
+async def is_current(database: Database) -> bool:
+    """Tell whether the database has the newest schema."""
+    return await database.read(_at_head)
+
+
+def _upgrade(tx: sa.Connection, revision: str) -> None:
+    if tx.dialect.name == "postgresql":
+        # Replicas that start together: the second waits here, then finds nothing to do.
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway"))))
+    command.upgrade(alembic_config(tx), revision)
+
+
+def _at_head(tx: sa.Connection) -> bool:
+    heads = ScriptDirectory.from_config(alembic_config()).get_heads()
+    return set(MigrationContext.configure(tx).get_current_heads()) == set(heads)

@@ -1,0 +1,67 @@
+"""PostgreSQL through asyncpg: each work in one transaction, repeated if the server asks for it."""
+
+from typing import ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.db.engine import Work
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 3
+# A serialization failure or a deadlock: the server undid the transaction and wants it again.
+_AGAIN = frozenset({"40001", "40P01"})
+_SESSION = {
+    "application_name": "asr-gateway",
+    "timezone": "UTC",
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+class PostgresDatabase:
+    """A PostgreSQL database that many replicas and workers share."""
+
+    is_shared = True
+
+    def __init__(self, address: sa.URL, *, pool: int) -> None:
+        self._engine = postgres_engine(address, pool=pool)
+
+    async def open(self) -> None:
+        async with self._engine.connect():
+            pass
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._engine.begin() as connection:
+                    return await connection.run_sync(work, *args, **kwargs)
+            except sa.exc.DBAPIError as error:
+                if left == 0 or getattr(error.orig, "sqlstate", None) not in _AGAIN:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._engine.connect() as connection:
+            await connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            return await connection.run_sync(work, *args, **kwargs)
+
+
+def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
+    """Return an async engine for any spelling of a PostgreSQL address."""
+    return create_async_engine(
+        address.set(drivername="postgresql+asyncpg"),
+        pool_size=pool,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"server_settings": _SESSION},
+    )

@@ -1,0 +1,198 @@
+"""SQLite, as fast as it is durable: one writer thread whose works share a COMMIT.
+
+WAL with `synchronous=FULL` because money is recorded; `BEGIN IMMEDIATE` because a deferred
+transaction that reads before it writes fails under load however long its busy timeout.
+Each work runs in a SAVEPOINT, in the order it was asked for, so one that fails undoes only
+itself; futures resolve after the COMMIT they share.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from app.db.engine import Work
+from app.db.locks import FileLock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_MILLIS = 5_000
+JOURNAL_LIMIT_BYTES = 64 << 20
+MOST_WORKS_A_COMMIT = 256
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+    f"busy_timeout={BUSY_MILLIS}",
+    f"journal_size_limit={JOURNAL_LIMIT_BYTES}",
+)
+
+
+@dataclass(slots=True)
+class _Asked:
+    work: Callable[[sa.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def answer(self) -> None:
+        """Resolve the future on its own loop, unless the caller has gone."""
+        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class SqliteDatabase:
+    """A SQLite file; `exclusive` claims it for this process until `close`."""
+
+    is_shared = False
+
+    def __init__(self, path: str, *, readers: int, exclusive: bool) -> None:
+        if not path or path == ":memory:":
+            raise ValueError("SQLite needs a file: threads and restarts must see the same data")
+        self._path = Path(path)
+        self._lock = FileLock(self._path.with_name(self._path.name + ".lock"), needed=exclusive)
+        self._works: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+        self._local = threading.local()
+        self._reading: list[sa.Connection] = []
+        self._engine = sqlite_engine(self._path)
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._prepare)
+        self._writer.start()
+
+    async def close(self) -> None:
+        self._works.put(None)
+        await asyncio.to_thread(self._writer.join)
+        self._readers.shutdown()
+        await asyncio.to_thread(self._tidy)
+        self._lock.release()
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._works.put(_Asked(lambda tx: work(tx, *args, **kwargs), loop, future))
+        return await future
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        run = partial(self._read, lambda tx: work(tx, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def _prepare(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        with self._engine.connect():  # creates the file and sets its journal mode
+            self._path.chmod(0o600)
+
+    def _tidy(self) -> None:
+        """Close the readers' connections and fold the journal into the file."""
+        for connection in self._reading:
+            connection.close()
+        with self._engine.connect() as connection:
+            raw = connection.connection.cursor()  # a pragma like this is no part of a transaction
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.close()
+
+    def _write_loop(self) -> None:
+        with self._engine.connect() as connection:
+            while first := self._works.get():
+                batch, more = self._gather(first)
+                self._commit_together(connection, batch)
+                if not more:
+                    break
+
+    def _gather(self, first: _Asked) -> tuple[list[_Asked], bool]:
+        batch = [first]
+        with contextlib.suppress(queue.Empty):
+            while len(batch) < MOST_WORKS_A_COMMIT:
+                following = self._works.get_nowait()
+                if following is None:
+                    return batch, False
+                batch.append(following)
+        return batch, True
+
+    @staticmethod
+    def _commit_together(connection: sa.Connection, batch: list[_Asked]) -> None:
+        try:
+            with connection.begin():
+                for asked in batch:
+                    _run_in_savepoint(connection, asked)
+        except Exception as error:  # noqa: BLE001 - nothing of the batch was kept: tell every caller
+            for asked in batch:
+                asked.error = asked.error or error
+        for asked in batch:
+            asked.answer()
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._engine.execution_options(reading=True).connect()
+            self._local.connection = connection
+            self._reading.append(connection)
+        with connection.begin() as transaction:
+            try:
+                return work(connection)
+            finally:
+                transaction.rollback()
+
+
+def _run_in_savepoint(connection: sa.Connection, asked: _Asked) -> None:
+    try:
+        with connection.begin_nested():
+            asked.result = asked.work(connection)
+    except Exception as error:
+        # On a full disk or an I/O error SQLite may have undone the whole transaction by itself.
+        if not _in_transaction(connection):
+            raise
+        asked.error = error
+
+
+def _in_transaction(connection: sa.Connection) -> bool:
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+
+
+def sqlite_engine(path: Path) -> sa.Engine:
+    """Return a Core engine on the file whose transactions begin IMMEDIATE, or deferred to read."""
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

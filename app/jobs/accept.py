@@ -1,0 +1,145 @@
+"""The use-case: a received request becomes a durable job, or leaves nothing behind."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+
+from app.access.principal import Principal
+from app.audio.children import Decoders
+from app.audio.intake import Received
+from app.audio.probe import Probe, probe
+from app.audio.store import BlobStore, StoredBlob
+from app.db.engine import Database
+from app.errors import EngineUnavailable, MissingAudio
+from app.jobs.runner import Runner
+from app.jobs.submit import Recording, Submitted, Wish, submit
+from app.kit.clock import Clock
+from app.settings import Settings
+from app.speech.catalogue import Catalogue, Model
+from app.speech.contract import Engine
+from app.speech.options import Fitted, Options, fit, parse_options
+from app.speech.plan import PlanInput, bound_ms, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that will end, and how long the caller wants to wait for that."""
+
+    job_id: str
+    options: Options
+
+
+class Acceptance:
+    """Turns requests into jobs with the parts it is given."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        runner: Runner,
+        *,
+        catalogue: Catalogue,
+        engines: Mapping[str, Engine],
+        decoders: Decoders,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._runner = runner
+        self._catalogue = catalogue
+        self._engines = engines
+        self._decoders = decoders
+        self._settings = settings
+        self._now = clock
+
+    async def accept(self, principal: Principal, received: Received) -> Accepted:
+        """Judge, store, probe, commit, begin; whatever fails on the way is undone.
+
+        Raises AudioError, InvalidParameter, UnknownModel, PriceUnknown and their like.
+        """
+        async with AsyncExitStack() as undo:
+            if received.upload is not None:
+                undo.push_async_callback(received.upload.discard)
+            options, fitted, model = self._judge(received)
+            if received.upload is None:
+                raise MissingAudio
+            blob = await received.upload.finish(principal.project_id)
+            undo.push_async_callback(self._store.erase, blob.key)
+            found = await self._probe(blob)
+            wish = self._wish(options, fitted, model, found)
+            submitted = await self._submit(principal, _recording(blob, found), wish)
+            undo.pop_all()
+        if submitted.blob_key != blob.key:
+            await self._store.erase(blob.key)  # these bytes were kept already
+        return Accepted(submitted.job_id, options)
+
+    def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
+        options, unknown = parse_options(received.options)
+        model = self._catalogue.find(options.model or self._settings.speech.default_model)
+        if model.engine not in self._engines:
+            raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
+        return options, fit(options, model, unknown), model
+
+    async def _probe(self, blob: StoredBlob) -> Probe:
+        audio = self._settings.audio
+        async with self._store.local_copy(blob.key) as path:
+            return await probe(
+                path,
+                decoders=self._decoders,
+                max_seconds=audio.max_seconds,
+                deadline_seconds=audio.probe_seconds,
+            )
+
+    def _wish(self, options: Options, fitted: Fitted, model: Model, found: Probe) -> Wish:
+        asked = PlanInput(found.seconds, model, self._settings.audio.max_seconds)
+        return Wish(
+            model=model.name,
+            engine=model.engine,
+            region=self._engines[model.engine].region,
+            mode=options.mode,
+            options={
+                "language": fitted.language,
+                "context": fitted.context,
+                "words": fitted.words,
+                "engine": dict(fitted.options),
+                "include": list(options.include),
+            },
+            plan={**asdict(plan(asked)), "upstream_model": model.upstream_model},
+            bound_ms=bound_ms(asked),
+            warnings=[dict(warning) for warning in fitted.warnings],
+            reference=options.reference,
+            metadata=options.metadata,
+        )
+
+    async def _submit(self, principal: Principal, recording: Recording, wish: Wish) -> Submitted:
+        """Commit the job and begin it, at once where this process has a free slot."""
+        has_slot = await self._runner.reserve()
+        try:
+            submitted = await self._db.write(
+                submit,
+                principal,
+                recording,
+                wish,
+                now=self._now(),
+                lease_seconds=self._settings.jobs.lease_seconds if has_slot else None,
+            )
+        except BaseException:
+            if has_slot:
+                self._runner.unreserve()
+            raise
+        self._runner.begin(submitted.job_id, submitted.claimed)
+        return submitted
+
+
+def _recording(blob: StoredBlob, found: Probe) -> Recording:
+    return Recording(
+        sha256=blob.sha256,
+        bytes=blob.bytes,
+        blob_key=blob.key,
+        format=found.format,
+        codec=found.codec,
+        channels=found.channels,
+        sample_rate=found.sample_rate,
+        duration_ms=None if found.seconds is None else round(found.seconds * 1000),
+    )

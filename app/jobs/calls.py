@@ -1,0 +1,211 @@
+"""Upstream calls: a row before each, closed after it, and in doubt where nobody saw it end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.billing.ledger import Used
+from app.errors import UpstreamInDoubt
+from app.jobs.runs import Job, write_as
+from app.jobs.tables import part, upstream_call
+from app.kit.ids import new_id
+from app.speech.contract import Billed, EngineAnswer, EngineError
+
+RETRIES_IN_DOUBT = 1
+RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
+MILLIS = 1_000
+
+_call = upstream_call.c
+# What a call of ours may still turn out to have cost: its bound stays reserved.
+_MAY_COST = sa.or_(
+    _call.state.in_(("open", "in_doubt")),
+    sa.and_(_call.state == "failed", _call.billed.in_((Billed.YES, Billed.MAYBE))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One part as it was cut; `sha256` of its PCM, or None where it holds no speech."""
+
+    index: int
+    start_ms: int
+    end_ms: int
+    speech_ms: int
+    sha256: str | None
+
+    @property
+    def length_ms(self) -> int:
+        return self.end_ms - self.start_ms
+
+
+def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
+    """Store the stretches that are not stored yet: the first cut of a recording counts."""
+    indexes = [stretch.index for stretch in stretches]
+    stored = sa.select(part.c.idx).where(part.c.transcription_id == job.id, part.c.idx.in_(indexes))
+    known = set(tx.scalars(stored))
+    rows = [
+        {
+            "transcription_id": job.id,
+            "idx": stretch.index,
+            "start_ms": stretch.start_ms,
+            "end_ms": stretch.end_ms,
+            "speech_ms": stretch.speech_ms,
+            "state": "pending" if stretch.sha256 else "silent",
+            "pcm_sha256": stretch.sha256,
+        }
+        for stretch in stretches
+        if stretch.index not in known
+    ]
+    if rows:
+        tx.execute(sa.insert(part), rows)
+
+
+def open_call(
+    tx: sa.Connection,
+    job: Job,
+    stretch: Stretch,
+    silent: Sequence[Stretch],
+    *,
+    retry_in_doubt: bool,
+    now: datetime,
+) -> str:
+    """Write down that a call is about to be made, hold what it may cost, and return its id.
+
+    `silent` are the stretches before it that will not be sent. Raises StaleRun, and
+    UpstreamInDoubt where an earlier call for this part may have been billed and must not be
+    repeated.
+    """
+    write_as(tx, job.run, now=now)
+    store_parts(tx, job, [*silent, stretch])
+    attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
+    bound = job.tariff.cost(-(-stretch.length_ms // MILLIS) * MILLIS)
+    shortfall = bound - _unreserved(tx, job)
+    call_id = new_id("call")
+    tx.execute(
+        sa.insert(upstream_call).values(
+            id=call_id,
+            transcription_id=job.id,
+            part_idx=stretch.index,
+            attempt=attempt,
+            run_epoch=job.run.epoch,
+            engine=job.engine,
+            model=job.account.model,
+            state="open",
+            audio_ms=stretch.length_ms,
+            bound_nano=bound,
+            opened_at=now,
+        )
+    )
+    if shortfall > 0:
+        ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
+    return call_id
+
+
+def close_answered(
+    tx: sa.Connection,
+    job: Job,
+    stretch: Stretch,
+    call_id: str,
+    answer: EngineAnswer,
+    *,
+    keep_raw: bool,
+    now: datetime,
+) -> None:
+    """Settle an answered call and keep what was heard; the caller has written as this run."""
+    used = used_by(job, stretch, answer)
+    _close(
+        tx,
+        call_id,
+        now,
+        state="answered",
+        request_id=answer.request_id,
+        usage=answer.usage.raw,
+        answer=answer.raw if keep_raw else None,
+        billed=Billed.YES,
+    )
+    ledger.settle(tx, job.account, call_id, used, now=now)
+    tx.execute(
+        sa.update(part)
+        .where(part.c.transcription_id == job.id, part.c.idx == stretch.index)
+        .values(state="done", result=heard(answer))
+    )
+
+
+def close_failed(
+    tx: sa.Connection, job: Job, call_id: str, error: EngineError, *, now: datetime
+) -> None:
+    """Close a call that brought no text. Raises StaleRun."""
+    write_as(tx, job.run, now=now)
+    _close(tx, call_id, now, state="failed", error_kind=error.kind, billed=error.billed)
+
+
+def close_forsaken(tx: sa.Connection, job: Job, *, remote: bool, now: datetime) -> None:
+    """Close the calls that earlier runs of this job left open: nobody will see them answered.
+
+    A remote engine may have billed them, so they are in doubt; ours died with its process.
+    """
+    fate = (
+        {"state": "in_doubt", "billed": Billed.MAYBE}
+        if remote
+        else {"state": "failed", "error_kind": "lost", "billed": Billed.NO}
+    )
+    tx.execute(
+        sa.update(upstream_call)
+        .where(
+            _call.transcription_id == job.id,
+            _call.state == "open",
+            _call.run_epoch < job.run.epoch,
+        )
+        .values(closed_at=now, **fate)
+    )
+
+
+def used_by(job: Job, stretch: Stretch, answer: EngineAnswer) -> Used:
+    """What a call used: as the upstream reports it, else the milliseconds we sent."""
+    reported = answer.usage.seconds
+    tokens = answer.usage.tokens or 0
+    used_ms = stretch.length_ms if reported is None else round(reported * MILLIS)
+    return Used(used_ms, tokens, job.tariff.cost(used_ms), estimated=reported is None)
+
+
+def heard(answer: EngineAnswer) -> dict[str, Any]:
+    """Return what is stored of an answer with its part; times count from the part's start."""
+    return {
+        "text": answer.text,
+        "language": answer.language,
+        "emotion": answer.emotion,
+        "segments": [segment.model_dump() for segment in answer.segments],
+        "warnings": list(answer.warnings),
+    }
+
+
+def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_doubt: bool) -> int:
+    of_part = sa.select(_call.state).where(
+        _call.transcription_id == job.id, _call.part_idx == stretch.index
+    )
+    states = list(tx.scalars(of_part))
+    in_doubt = states.count("in_doubt")
+    affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
+    if in_doubt and not (retry_in_doubt and affordable):
+        raise UpstreamInDoubt
+    return len(states) + 1
+
+
+def _unreserved(tx: sa.Connection, job: Job) -> int:
+    """What is held and not spoken for by calls that may still cost something."""
+    bounds = sa.select(sa.func.coalesce(sa.func.sum(_call.bound_nano), 0)).where(
+        _call.transcription_id == job.id, _MAY_COST
+    )
+    return ledger.standing(tx, job.id).remaining - int(tx.scalar(bounds) or 0)
+
+
+def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> None:
+    tx.execute(
+        sa.update(upstream_call)
+        .where(_call.id == call_id, _call.state == "open")
+        .values(closed_at=now, **fields)
+    )

@@ -1,0 +1,162 @@
+"""Reading jobs: what the surfaces show of them, each read on one snapshot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing.ledger import Standing, standings
+from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
+from app.kit.paging import Page, encode_cursor
+from app.speech.transcript import Segment, Transcript
+
+_row = transcription.c
+_audio = audio_tables.audio
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The recording of a job as it is shown."""
+
+    id: str
+    blob_key: str
+    bytes: int
+    format: str
+    channels: int
+    sample_rate: int
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job with all that is shown of it; `transcript` only where it completed."""
+
+    id: str
+    status: str
+    mode: str
+    model: str
+    engine: str
+    plan: Mapping[str, Any]
+    currency: str
+    options: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    error: Mapping[str, Any] | None
+    reference: str | None
+    metadata: Mapping[str, str] | None
+    done_ms: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    erased_at: datetime | None
+    audio: Audio
+    standing: Standing
+    transcript: Transcript | None
+    raw: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which jobs a list shows; None does not filter."""
+
+    status: str | None = None
+    model: str | None = None
+    reference: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def has_ended(tx: sa.Connection, job_id: str) -> bool:
+    """Tell whether a job has ended (a job that does not exist has)."""
+    status = tx.scalar(sa.select(_row.status).where(_row.id == job_id))
+    return status not in OPEN
+
+
+def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
+    """Return one job of the project, erased ones included; None if it has none of this id."""
+    found = _load(tx, sa.and_(_row.project_id == project_id, _row.id == job_id), limit=1)
+    if not found or "raw" not in found[0].options.get("include", ()):
+        return found[0] if found else None
+    answers = tx.scalars(
+        sa.select(upstream_call.c.answer)
+        .where(upstream_call.c.transcription_id == job_id, upstream_call.c.state == "answered")
+        .order_by(upstream_call.c.part_idx)
+    )
+    return replace(found[0], raw=list(answers))
+
+
+def list_jobs(
+    tx: sa.Connection, project_id: str, filters: Filters, *, after: str | None, limit: int
+) -> Page[Found]:
+    """Return a page of the project's jobs, newest first, without those that were deleted."""
+    wanted = [_row.project_id == project_id, _row.erased_at.is_(None)]
+    for name in ("status", "model", "reference"):
+        if (value := getattr(filters, name)) is not None:
+            wanted.append(_row[name] == value)
+    if filters.created_after is not None:
+        wanted.append(_row.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        wanted.append(_row.created_at < filters.created_before)
+    if after is not None:
+        wanted.append(_row.id < after)
+    found = _load(tx, sa.and_(*wanted), limit=limit + 1)
+    more = len(found) > limit
+    return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
+
+
+def _load(tx: sa.Connection, wanted: sa.ColumnElement[bool], *, limit: int) -> list[Found]:
+    rows = tx.execute(
+        sa.select(
+            transcription,
+            _audio.c.blob_key,
+            _audio.c.bytes,
+            _audio.c.format,
+            _audio.c.channels,
+            _audio.c.sample_rate,
+            _audio.c.duration_ms,
+            transcript.c.text,
+            transcript.c.language,
+            transcript.c.emotion,
+            transcript.c.segments,
+            transcript.c.coverage,
+        )
+        .join(_audio, _audio.c.id == _row.audio_id)
+        .outerjoin(transcript, transcript.c.transcription_id == _row.id)
+        .where(wanted)
+        .order_by(_row.id.desc())
+        .limit(limit)
+    ).all()
+    money = standings(tx, [row.id for row in rows])
+    return [_found(row, money.get(row.id, Standing())) for row in rows]
+
+
+def _found(row: Any, standing: Standing) -> Found:
+    same = ("id", "status", "mode", "model", "engine", "plan", "options", "warnings", "error")
+    times = ("created_at", "started_at", "completed_at", "erased_at")
+    return Found(
+        **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
+        currency=row.tariff["currency"],
+        metadata=row.client_metadata,
+        audio=Audio(
+            row.audio_id,
+            row.blob_key,
+            row.bytes,
+            row.format,
+            row.channels,
+            row.sample_rate,
+            row.duration_ms,
+        ),
+        standing=standing,
+        transcript=None if row.text is None else _transcript(row),
+    )
+
+
+def _transcript(row: Any) -> Transcript:
+    return Transcript(
+        text=row.text,
+        language=row.language,
+        emotion=row.emotion,
+        segments=tuple(Segment(**segment) for segment in row.segments),
+        coverage=row.coverage,
+    )

@@ -1,0 +1,51 @@
+"""Keeping a lease while a run is at work, and stopping the run once it is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import sqlalchemy as sa
+import structlog
+
+from app.db.engine import Database
+from app.jobs.runs import Run, StaleRun, renew
+
+RENEWALS_A_LEASE = 3
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def kept(db: Database, run: Run) -> AsyncIterator[None]:
+    """Renew the run's lease until the block ends; raise StaleRun inside it when that fails."""
+    lost = asyncio.Event()
+    renewing = asyncio.create_task(_renew(db, run, lost, asyncio.current_task()))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not lost.is_set():
+            raise
+        if (worker := asyncio.current_task()) is not None:
+            worker.uncancel()
+        raise StaleRun(run.job_id) from None
+    finally:
+        renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewing
+
+
+async def _renew(
+    db: Database, run: Run, lost: asyncio.Event, worker: "asyncio.Task[object] | None"
+) -> None:
+    while True:
+        await asyncio.sleep(run.lease_seconds / RENEWALS_A_LEASE)
+        try:
+            await db.write(renew, run)
+        except StaleRun:
+            lost.set()
+            if worker is not None:
+                worker.cancel()
+            return
+        except (sa.exc.DBAPIError, OSError) as error:
+            # The database is away for a moment; if it stays away the run's next write ends it.
+            log.warning("lease.not_renewed", job=run.job_id, error=type(error).__name__)

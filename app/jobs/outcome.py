@@ -1,0 +1,60 @@
+"""How a job ends, each in one commit: words, money, status and event together, or none of them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.errors import GatewayError
+from app.jobs.runs import Job, write_as
+from app.jobs.tables import transcript as transcript_table
+from app.speech.transcript import Transcript
+
+
+def complete(
+    tx: sa.Connection,
+    job: Job,
+    transcript: Transcript,
+    *,
+    warnings: Sequence[Mapping[str, Any]],
+    done_ms: int,
+    now: datetime,
+) -> None:
+    """The second commit: keep the words, give back what was held, say `completed`."""
+    write_as(
+        tx,
+        job.run,
+        now=now,
+        events=[("completed", {"language": transcript.language, "coverage": transcript.coverage})],
+        status="completed",
+        completed_at=now,
+        lease_until=None,
+        done_ms=done_ms,
+        warnings=[*job.warnings, *warnings],
+    )
+    tx.execute(
+        sa.insert(transcript_table).values(
+            transcription_id=job.id,
+            segments=[segment.model_dump() for segment in transcript.segments],
+            created_at=now,
+            **transcript.model_dump(exclude={"segments"}),
+        )
+    )
+    ledger.release(tx, job.account, now=now)
+
+
+def fail(tx: sa.Connection, job: Job, error: GatewayError, *, now: datetime) -> None:
+    """End a job without words; what calls have cost stays settled, the rest is given back."""
+    write_as(
+        tx,
+        job.run,
+        now=now,
+        events=[("failed", {"code": error.code, "detail": error.detail})],
+        status="failed",
+        completed_at=now,
+        lease_until=None,
+        error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
+    )
+    ledger.release(tx, job.account, now=now)

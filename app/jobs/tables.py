@@ -1,0 +1,134 @@
+"""The life of a transcription: the job, its parts, the calls made for them, its words, its events.
+
+Importing this module loads every table there is, which is what migrations compare with.
+"""
+
+import sqlalchemy as sa
+
+from app.access import tables as access_tables
+from app.audio import tables as audio_tables
+from app.billing import tables as billing_tables
+from app.db.schema import Id, Json, Utc, metadata, one_of
+
+__all__ = ["access_tables", "audio_tables", "billing_tables", "metadata"]
+
+OPEN = ("queued", "processing")
+ENDED = ("completed", "failed", "cancelled")
+PART_STATES = ("pending", "done", "silent", "failed")
+CALL_STATES = ("open", "answered", "failed", "in_doubt")
+
+transcription = sa.Table(
+    "transcription",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
+    sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
+    sa.Column("audio_id", Id(), sa.ForeignKey("audio.id"), nullable=False, index=True),
+    sa.Column("status", sa.String(12), nullable=False),
+    sa.Column("mode", sa.String(10), nullable=False),
+    sa.Column("priority", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("model", sa.String(100), nullable=False),
+    sa.Column("engine", sa.String(40), nullable=False),
+    sa.Column("options", Json(), nullable=False),
+    sa.Column("plan", Json(), nullable=False),
+    sa.Column("tariff", Json(), nullable=False),
+    sa.Column("warnings", Json(), nullable=False),
+    sa.Column("error", Json()),
+    sa.Column("reference", sa.String(200)),
+    sa.Column("client_metadata", Json()),
+    sa.Column("run_epoch", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("idle_runs", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("lease_until", Utc()),
+    sa.Column("event_count", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("done_ms", sa.BigInteger(), nullable=False, server_default="0"),
+    sa.Column("created_at", Utc(), nullable=False),
+    sa.Column("started_at", Utc()),
+    sa.Column("completed_at", Utc()),
+    sa.Column("erased_at", Utc()),
+    one_of("status", *OPEN, *ENDED, name="status"),
+    sa.CheckConstraint(
+        "(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)",
+        name="ended_has_a_time",
+    ),
+    sa.CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="failed_has_an_error"),
+    sa.CheckConstraint("erased_at IS NULL OR completed_at IS NOT NULL", name="erased_after_end"),
+    sa.Index("ix_transcription_project_id_id", "project_id", "id"),
+    sa.Index(
+        "ix_transcription_open",
+        "lease_until",
+        sqlite_where=sa.text("status IN ('queued', 'processing')"),
+        postgresql_where=sa.text("status IN ('queued', 'processing')"),
+    ),
+)
+
+part = sa.Table(
+    "part",
+    metadata,
+    sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), primary_key=True),
+    sa.Column("idx", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("start_ms", sa.BigInteger(), nullable=False),
+    sa.Column("end_ms", sa.BigInteger(), nullable=False),
+    sa.Column("speech_ms", sa.BigInteger(), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("pcm_sha256", sa.String(64)),
+    sa.Column("result", Json()),
+    one_of("state", *PART_STATES, name="state"),
+    sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name="span"),
+    sa.CheckConstraint("(state = 'done') = (result IS NOT NULL)", name="done_has_a_result"),
+)
+
+upstream_call = sa.Table(
+    "upstream_call",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("transcription_id", Id(), nullable=False),
+    sa.Column("part_idx", sa.Integer(), nullable=False),
+    sa.Column("attempt", sa.Integer(), nullable=False),
+    sa.Column("run_epoch", sa.Integer(), nullable=False),
+    sa.Column("engine", sa.String(40), nullable=False),
+    sa.Column("model", sa.String(100), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("audio_ms", sa.BigInteger(), nullable=False),
+    sa.Column("bound_nano", sa.BigInteger(), nullable=False),
+    sa.Column("request_id", sa.String(200)),
+    sa.Column("task_id", sa.String(200)),
+    sa.Column("usage", Json()),
+    sa.Column("answer", Json()),
+    sa.Column("error_kind", sa.String(30)),
+    sa.Column("billed", sa.String(5)),
+    sa.Column("opened_at", Utc(), nullable=False),
+    sa.Column("closed_at", Utc()),
+    sa.ForeignKeyConstraint(
+        ["transcription_id", "part_idx"],
+        ["part.transcription_id", "part.idx"],
+        name="fk_upstream_call_part",
+    ),
+    sa.UniqueConstraint("transcription_id", "part_idx", "attempt", name="uq_upstream_call_attempt"),
+    one_of("state", *CALL_STATES, name="state"),
+    sa.CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed_has_a_time"),
+    sa.CheckConstraint("bound_nano >= 0", name="bound"),
+)
+
+transcript = sa.Table(
+    "transcript",
+    metadata,
+    sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), primary_key=True),
+    sa.Column("text", sa.Text(), nullable=False),
+    sa.Column("language", sa.String(20)),
+    sa.Column("emotion", sa.String(20)),
+    sa.Column("segments", Json(), nullable=False),
+    sa.Column("coverage", sa.Float(), nullable=False),
+    sa.Column("created_at", Utc(), nullable=False),
+    sa.CheckConstraint("coverage BETWEEN 0 AND 1", name="coverage"),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), primary_key=True),
+    sa.Column("seq", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("type", sa.String(20), nullable=False),
+    sa.Column("data", Json(), nullable=False),
+    sa.Column("created_at", Utc(), nullable=False),
+    sa.CheckConstraint("seq >= 1", name="seq"),
+)

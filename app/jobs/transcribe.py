@@ -1,0 +1,305 @@
+"""The use-case: take a job up, cut its recording, ask the engine, settle, end it.
+
+`advance` is the only way a job moves. It may be called by anybody at any time, again and
+again: what is stored is never done or paid for a second time.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from app.audio.children import Decoders
+from app.audio.normalise import Decoding, decode
+from app.audio.split import Piece, pieces
+from app.audio.store import BlobStore
+from app.db.engine import Database
+from app.errors import GatewayError, InternalError, RunCrashed
+from app.jobs import calls, outcome, runs
+from app.jobs.calls import Stretch
+from app.jobs.faults import public_error
+from app.jobs.lease import kept
+from app.jobs.runs import Job, StaleRun
+from app.kit.clock import Clock
+from app.settings import JobSettings
+from app.speech.contract import Engine, EngineAnswer, EngineError, EngineRequest, PartAudio
+from app.speech.merge import PartText, merge
+from app.speech.transcript import Segment
+
+MOST_TRIES = 3  # calls for one part that fail and may be tried again
+LONGEST_PAUSE_SECONDS = 30.0
+DATABASE_PAUSE = timedelta(seconds=2)
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What one run has gathered so far. `silent` waits to be stored with the next write."""
+
+    texts: list[PartText] = field(default_factory=list)
+    silent: list[Stretch] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    done_ms: int = 0
+    ended: bool = False
+
+
+class Transcriber:
+    """Advances jobs with the engines it is given."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        engines: Mapping[str, Engine],
+        *,
+        decoders: Decoders,
+        max_seconds: float,
+        settings: JobSettings,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._engines = engines
+        self._decoders = decoders
+        self._max_seconds = max_seconds
+        self._settings = settings
+        self._now = clock
+
+    async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
+        """Work on a job as far as it goes: None when it has ended, else when to call again.
+
+        `claimed` is the job where the caller already holds its lease (see submit).
+        """
+        job = claimed or await self._take_up(job_id)
+        if not isinstance(job, Job):
+            return job
+        with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
+            return await self._run(job)
+
+    async def _take_up(self, job_id: str) -> Job | timedelta | None:
+        return await self._db.write(
+            self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
+        )
+
+    def _claim(self, tx: sa.Connection, job_id: str, **terms: Any) -> Job | timedelta | None:
+        job = runs.take_up(tx, job_id, **terms)
+        if isinstance(job, Job):
+            remote = self._engine_of(job).remote
+            calls.close_forsaken(tx, job, remote=remote, now=terms["now"])
+        return job
+
+    async def _run(self, job: Job) -> timedelta | None:
+        try:
+            if job.idle_runs > runs.MOST_IDLE_RUNS:
+                raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
+            async with kept(self._db, job.run):
+                await self._transcribe(job)
+        except StaleRun:
+            log.info("run.stale")
+        except asyncio.CancelledError:
+            await asyncio.shield(self._db.write(runs.hand_back, job.run))
+            raise
+        except sa.exc.DBAPIError:
+            log.exception("run.database_away")
+            return DATABASE_PAUSE
+        except GatewayError as error:
+            return await self._fail(job, error)
+        except Exception:
+            log.exception("run.broke")
+            return await self._fail(job, InternalError())
+        return None
+
+    async def _fail(self, job: Job, error: GatewayError) -> timedelta | None:
+        log.info("job.failed", code=error.code, detail=error.log)
+        try:
+            await self._db.write(outcome.fail, job, error, now=self._now())
+        except StaleRun:
+            log.info("run.stale")
+        except sa.exc.DBAPIError:
+            log.exception("run.database_away")
+            return DATABASE_PAUSE
+        return None
+
+    async def _transcribe(self, job: Job) -> None:
+        progress = _Progress()
+        async with (
+            self._store.local_copy(job.blob_key) as path,
+            decode(path, decoders=self._decoders, max_seconds=self._max_seconds) as decoding,
+        ):
+            cut = pieces(
+                decoding.blocks(),
+                limit_seconds=job.plan["part_seconds"],
+                cut=job.plan["kind"] == "split",
+                known=[(row.start_ms, row.end_ms) for row in job.parts],
+            )
+            async with aclosing(cut), aclosing(_speaking(cut, progress)) as spoken:
+                async for piece, is_last in spoken:
+                    await self._do_part(job, piece, progress, decoding if is_last else None)
+        if not progress.ended:
+            self._note_damage(progress, decoding)
+            await self._db.write(self._end, job, progress, now=self._now())
+        log.info("job.completed", seconds=progress.done_ms / 1000)
+
+    async def _do_part(
+        self, job: Job, piece: Piece, progress: _Progress, finished: Decoding | None
+    ) -> None:
+        """Transcribe one part, unless an earlier run did; `finished` comes with the last one."""
+        stored = next((row for row in job.parts if row.index == piece.index), None)
+        if stored is not None and stored.result is not None:
+            progress.texts.append(_part_text(piece, stored.result))
+            return
+        sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
+        stretch = _stretch(piece, sha256)
+        call_id, answer = await self._ask(job, stretch, piece.pcm, progress)
+        progress.texts.append(_part_text(piece, calls.heard(answer)))
+        progress.warnings += [{"code": "engine", "detail": text} for text in answer.warnings]
+        progress.done_ms = piece.end_ms
+        if finished is not None:
+            self._note_damage(progress, finished)
+        await self._db.write(
+            self._keep,
+            job,
+            stretch,
+            call_id,
+            answer,
+            progress,
+            is_last=finished is not None,
+            now=self._now(),
+        )
+        progress.silent.clear()
+        progress.ended = finished is not None
+
+    async def _ask(
+        self, job: Job, stretch: Stretch, pcm: bytes, progress: _Progress
+    ) -> tuple[str, EngineAnswer]:
+        """Call the engine, again where that is safe, each call written down before it is made."""
+        engine = self._engine_of(job)
+        request = self._request(job, pcm)
+        for tries_left in reversed(range(MOST_TRIES)):
+            call_id = await self._db.write(
+                calls.open_call,
+                job,
+                stretch,
+                progress.silent,
+                retry_in_doubt=self._settings.in_doubt == "retry",
+                now=self._now(),
+            )
+            try:
+                return call_id, await engine.transcribe(request)
+            except EngineError as error:
+                log.warning("call.failed", kind=error.kind, billed=error.billed, why=error.log)
+                await self._db.write(calls.close_failed, job, call_id, error, now=self._now())
+                if not error.retryable or tries_left == 0:
+                    raise public_error(error) from error
+                await asyncio.sleep(_pause(error, MOST_TRIES - tries_left))
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _request(self, job: Job, pcm: bytes) -> EngineRequest:
+        options = job.options
+        return EngineRequest(
+            audio=PartAudio(pcm),
+            model=job.plan["upstream_model"],
+            deadline_seconds=self._settings.call_seconds,
+            language=options["language"],
+            context=options["context"],
+            words=options["words"],
+            options=options["engine"],
+        )
+
+    def _keep(
+        self,
+        tx: sa.Connection,
+        job: Job,
+        stretch: Stretch,
+        call_id: str,
+        answer: EngineAnswer,
+        progress: _Progress,
+        *,
+        is_last: bool,
+        now: Any,
+    ) -> None:
+        """Store an answered part; with the last one, the whole job ends in the same commit."""
+        total_ms = max(job.duration_ms or 0, stretch.end_ms)
+        said = {"done_seconds": stretch.end_ms / 1000, "total_seconds": total_ms / 1000}
+        runs.write_as(
+            tx,
+            job.run,
+            now=now,
+            events=[("progress", said)],
+            done_ms=stretch.end_ms,
+            idle_runs=0,
+        )
+        keep_raw = "raw" in job.options["include"]
+        calls.close_answered(tx, job, stretch, call_id, answer, keep_raw=keep_raw, now=now)
+        if is_last:
+            self._end(tx, job, progress, now=now)
+
+    @staticmethod
+    def _end(tx: sa.Connection, job: Job, progress: _Progress, *, now: Any) -> None:
+        calls.store_parts(tx, job, progress.silent)
+        outcome.complete(
+            tx,
+            job,
+            merge(progress.texts),
+            warnings=progress.warnings,
+            done_ms=progress.done_ms,
+            now=now,
+        )
+
+    @staticmethod
+    def _note_damage(progress: _Progress, decoding: Decoding) -> None:
+        progress.done_ms = max(progress.done_ms, round(decoding.seconds * 1000))
+        if decoding.damage:
+            detail = f"The file is damaged: {decoding.seconds:.1f} s of it could be read."
+            progress.warnings.append({"code": "audio_damaged", "detail": detail})
+
+    def _engine_of(self, job: Job) -> Engine:
+        return self._engines[job.engine]
+
+
+async def _speaking(
+    cut: AsyncIterator[Piece], progress: _Progress
+) -> AsyncIterator[tuple[Piece, bool]]:
+    """Yield the pieces to be sent, and with each whether it is the last; put silent ones aside.
+
+    It looks one piece ahead, so that the last part and the end of the job share a commit.
+    """
+    held: Piece | None = None
+    async for piece in cut:
+        if not piece.pcm:
+            progress.silent.append(_stretch(piece, None))
+            continue
+        if held is not None:
+            yield held, False
+        held = piece
+    if held is not None:
+        yield held, True
+
+
+def _stretch(piece: Piece, sha256: str | None) -> Stretch:
+    return Stretch(piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, sha256)
+
+
+def _part_text(piece: Piece, result: Mapping[str, Any]) -> PartText:
+    return PartText(
+        start_ms=piece.start_ms,
+        end_ms=piece.end_ms,
+        text=result["text"],
+        language=result["language"],
+        emotion=result["emotion"],
+        segments=tuple(Segment(**segment) for segment in result["segments"]),
+        speech_ms=piece.speech_ms,
+        done=True,
+    )
+
+
+def _pause(error: EngineError, tries: int) -> float:
+    """Seconds before the next try: what the upstream asked for, else doubling."""
+    return min(error.retry_after or float(2**tries), LONGEST_PAUSE_SECONDS)

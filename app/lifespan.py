@@ -1,0 +1,182 @@
+"""The composition root: opens and wires everything, and closes it in reverse."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, date, datetime, time
+from functools import partial
+
+import sqlalchemy as sa
+import structlog
+from fastapi import FastAPI
+
+from app.access.keys import any_key
+from app.access.peppers import load_peppers
+from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.api.deps import is_loopback
+from app.api.parts import Parts
+from app.audio.children import Decoders
+from app.audio.local_store import LocalStore
+from app.billing.prices import PriceRow, load_prices
+from app.db.engine import Database, DatabaseLockedError
+from app.db.migrate import opened
+from app.jobs.accept import Acceptance
+from app.jobs.runner import Runner
+from app.jobs.transcribe import Transcriber
+from app.kit.clock import Clock, utc_now
+from app.kit.money import parse_nano
+from app.settings import Settings
+from app.speech.catalogue import Catalogue, load_catalogue
+from app.speech.contract import Engine
+from app.speech.engines.local import LocalEngine
+
+CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
+
+log = structlog.get_logger()
+
+Engines = Sequence[Engine]
+
+
+class StartRefusedError(Exception):
+    """The gateway will not start; the words say why and what to do."""
+
+
+def make_engines(settings: Settings, catalogue: Catalogue) -> Engines:
+    """Return the engines that the settings switch on."""
+    default = catalogue.models.get(settings.speech.default_model)
+    warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
+    return [LocalEngine(settings.local, warm)] if settings.local.enabled else []
+
+
+def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextManager[Database]:
+    """Lend the settings' database, migrated."""
+    return opened(
+        settings.database_url,
+        readers=settings.database.readers,
+        pool=settings.database.pool,
+        exclusive=exclusive,
+    )
+
+
+async def preflight(settings: Settings) -> None:
+    """Find out, before anything is served, what would keep the gateway from serving.
+
+    Raises StartRefusedError.
+    """
+    try:
+        load_catalogue(settings.speech.catalogue).find(settings.speech.default_model)
+        async with database_of(settings, exclusive=True) as db:
+            if not is_loopback(settings.server.host) and not await db.read(any_key):
+                raise StartRefusedError(
+                    f"Without a key the gateway listens on loopback only, not on "
+                    f"{settings.server.host}. Make one: asr-gateway keys create NAME"
+                )
+    except DatabaseLockedError as error:
+        raise StartRefusedError(str(error)) from error
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        raise StartRefusedError(
+            f"The database cannot be used ({type(error).__name__}). "
+            "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
+        ) from error
+
+
+def lifespan(
+    settings: Settings, make: Callable[[Settings, Catalogue], Engines], clock: Clock = utc_now
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return FastAPI's lifespan for these settings and engines."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            parts = await _open(stack, settings, make, clock)
+            app.state.parts = parts
+            app.state.begin_shutdown = partial(
+                parts.runner.begin_closing,
+                max(0.0, settings.server.shutdown_seconds - CLOSING_MARGIN_SECONDS),
+            )
+            yield
+
+    return running
+
+
+async def _open(
+    stack: AsyncExitStack,
+    settings: Settings,
+    make: Callable[[Settings, Catalogue], Engines],
+    clock: Clock,
+) -> Parts:
+    catalogue = load_catalogue(settings.speech.catalogue)
+    db = await stack.enter_async_context(database_of(settings, exclusive=True))
+    default_project = await db.write(ensure_project, DEFAULT_PROJECT, now=clock())
+    await db.write(load_prices, list(_prices(catalogue)))
+
+    store = LocalStore(settings.data_dir / "audio", settings.audio)
+    await store.sweep()
+    decoders = Decoders(settings.audio)
+    engines = await _open_engines(stack, make(settings, catalogue))
+
+    transcriber = Transcriber(
+        db,
+        store,
+        engines,
+        decoders=decoders,
+        max_seconds=settings.audio.max_seconds,
+        settings=settings.jobs,
+        clock=clock,
+    )
+    runner = Runner(db, store, transcriber, settings=settings.jobs, clock=clock)
+    await runner.start(alone=not db.is_shared)
+    stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
+    acceptance = Acceptance(
+        db,
+        store,
+        runner,
+        catalogue=catalogue,
+        engines=engines,
+        decoders=decoders,
+        settings=settings,
+        clock=clock,
+    )
+    peppers = load_peppers(settings.access.peppers, settings.data_dir)
+    if is_loopback(settings.server.host) and not await db.read(any_key):
+        log.warning("access.open", why="no key exists; whoever can reach loopback may call")
+    return Parts(
+        settings=settings,
+        db=db,
+        store=store,
+        catalogue=catalogue,
+        engines=engines,
+        runner=runner,
+        acceptance=acceptance,
+        clock=clock,
+        peppers=peppers,
+        default_project=default_project,
+    )
+
+
+async def _open_engines(stack: AsyncExitStack, engines: Engines) -> Mapping[str, Engine]:
+    for engine in engines:
+        await engine.open()
+        stack.push_async_callback(engine.close)
+    return {engine.name: engine for engine in engines}
+
+
+def _prices(catalogue: Catalogue) -> Sequence[PriceRow]:
+    """Return the catalogue's prices as rows."""
+    return [
+        PriceRow(
+            model=model.name,
+            region=price.region,
+            unit=price.unit,
+            nano=parse_nano(price.amount),
+            currency=price.currency,
+            valid_from=_midnight(price.valid_from),
+            valid_until=price.valid_until and _midnight(price.valid_until),
+            source=price.source,
+        )
+        for model in catalogue.models.values()
+        for price in model.prices
+    ]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

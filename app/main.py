@@ -1,0 +1,56 @@
+"""The application: routes, middleware, error mappers."""
+
+import json
+import sys
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from app import __version__
+from app.api import health, models, offline_docs, problems, transcriptions, usage
+from app.api.middleware import BodyRate, RequestContext
+from app.lifespan import Engines, lifespan, make_engines
+from app.settings import Settings
+from app.speech.catalogue import Catalogue
+
+DESCRIPTION = """
+Send a recording, get its words; every job, every used second and every cost is recorded.
+
+    curl -F file=@speech.mp3 http://127.0.0.1:8000/v1/transcriptions
+
+Every error is an RFC 9457 problem with a stable `code`, a sentence that helps, and the request's id.
+"""
+
+
+def create_app(
+    settings: Settings, make: Callable[[Settings, Catalogue], Engines] = make_engines
+) -> FastAPI:
+    """Return the gateway for these settings; `make` may hand it other engines."""
+    app = FastAPI(
+        title="asr-gateway",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan(settings, make),
+        separate_input_output_schemas=False,
+    )
+    app.include_router(transcriptions.router)
+    app.include_router(models.router)
+    app.include_router(usage.router)
+    app.include_router(health.router)
+    offline_docs.install(app)
+    problems.install(app)
+    server = settings.server
+    app.add_middleware(
+        BodyRate,
+        idle_seconds=server.idle_body_seconds,
+        grace_seconds=server.grace_body_seconds,
+        least_rate=server.least_body_rate,
+    )
+    app.add_middleware(RequestContext)
+    return app
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(create_app(Settings()).openapi(), indent=2) + "\n")

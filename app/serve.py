@@ -1,0 +1,281 @@
+"""Start uvicorn with what it lacks: limits for the request head, heard answers, word of shutdown.
+
+`python -m app.serve` serves with the environment's settings.
+"""
+
+import asyncio
+import errno
+import math
+import socket
+import sys
+from collections.abc import Callable
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.kit.log import configure
+from app.main import create_app
+from app.settings import ServerSettings, Settings
+
+BACKLOG = 2048  # connections the kernel holds for us while the loop is busy
+KEEP_ALIVE_SECONDS = 5
+LINGER_BYTES = 1 << 20  # of an upload nobody wants, read so that its sender sees our answer
+LINGER_SECONDS = 2.0
+FAILED = 1
+
+_log = structlog.get_logger()
+
+
+class Lingering(asyncio.Transport):
+    """A transport whose close(), while the client is still sending, lets it read the answer first.
+
+    Closing a socket that holds unread bytes sends RST, and the client may lose the answer behind
+    it (RFC 9112 §9.6). So: end our side, throw away at most LINGER_BYTES, then only wait.
+    """
+
+    def __init__(
+        self,
+        inner: asyncio.Transport,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        sending: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._inner, self._loop, self._sending = inner, loop, sending
+        self._timer: asyncio.TimerHandle | None = None
+        self._thrown_away = 0
+        self._is_lost = False
+
+    @property
+    def lingers(self) -> bool:
+        return self._timer is not None
+
+    def close(self) -> None:
+        if self.lingers:
+            return
+        if self._is_lost or self._inner.is_closing() or not self._sending():
+            self._inner.close()
+            return
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._inner.close)
+        self._inner.resume_reading()
+        self._inner.write_eof()
+
+    def throw_away(self, data: bytes) -> None:
+        self._thrown_away += len(data)
+        # Past the bound the sender blocks instead: one that reads while it sends has its answer.
+        if self._thrown_away > LINGER_BYTES:
+            self._inner.pause_reading()
+
+    def lost(self) -> None:
+        self._is_lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def is_closing(self) -> bool:
+        return self.lingers or self._inner.is_closing()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.lingers:
+            self._inner.write(data)
+
+    def pause_reading(self) -> None:
+        self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._inner.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._inner.get_extra_info(name, default)
+
+
+class _HeadTooLarge(Exception):  # noqa: N818  # httptools wraps it; nobody outside sees it
+    pass
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, closed on a client whose request head is late or too large."""
+
+    config: "GuardedConfig"
+    transport: Lingering
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _refused = False
+    url = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(Lingering(transport, loop=self.loop, sending=self._is_sending))
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.lingers:
+            self.transport.throw_away(data)
+            return
+        if self._head_timer is None and self._is_idle():
+            self._expect_head()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > self.config.limits.head_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        # A head that came in one read is complete before its bytes could be counted from outside.
+        if self._size_of_head() > self.config.limits.head_bytes:
+            raise _HeadTooLarge
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._is_idle() and self.cycle.response_started:
+            self.transport.close()
+            return
+        too_large = self._size_of_head() > self.config.limits.head_bytes
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST, msg
+        )
+
+    def on_response_complete(self) -> None:
+        # uvicorn would read, and throw away, the rest of an unwanted body for as long as it comes.
+        if self.cycle.response_complete and self.cycle.more_body:
+            self.transport.close()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self.transport.lost()
+        super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _is_sending(self) -> bool:
+        return self._refused or (self.cycle is not None and self.cycle.more_body)
+
+    def _size_of_head(self) -> int:
+        # 4: the colon, the space and the line end of each field.
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers or ())
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.config.limits.head_seconds, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if self._head_bytes and not self.transport.is_closing():
+            self._answer(HTTPStatus.REQUEST_TIMEOUT)
+        self.transport.close()
+
+    def _refuse(self, status: HTTPStatus, words: str = "") -> None:
+        self._stop_head_timer()
+        self._refused = True
+        self._answer(status, words)
+        self.transport.close()
+
+    def _answer(self, status: HTTPStatus, words: str = "") -> None:
+        body = (words or status.phrase).encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (status, status.phrase.encode(), len(body), body)
+        )
+
+
+class GuardedConfig(Config):
+    """uvicorn's configuration with our limits beside it, where the protocol finds them."""
+
+    def __init__(self, app: FastAPI, limits: ServerSettings) -> None:
+        super().__init__(
+            app,
+            host=limits.host,
+            port=limits.port,
+            loop="uvloop",
+            http=GuardedHttp,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            # X-Forwarded-* from a local peer would let a web page pose as this machine.
+            proxy_headers=False,
+            server_header=False,
+            date_header=True,
+            workers=1,
+            limit_concurrency=limits.max_connections + 1,  # uvicorn counts the asking one, too
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds),
+        )
+        self.limits = limits
+
+
+class GuardedServer(Server):
+    """A uvicorn server that tells the application of its end, and ends without a signal."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        for bound in sockets or []:
+            host, port = bound.getsockname()[:2]
+            _log.info("server.listening", host=host, port=port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        # uvicorn raises what it captured again at the end: exit status 143 after a clean drain.
+        self._captured_signals.clear()
+        self._begin_shutdown()
+
+    def _begin_shutdown(self) -> None:
+        # uvicorn tells open streams nothing (0.43 did, 0.45 took it back; SECURITY §10).
+        begin = getattr(getattr(self.config.app, "state", None), "begin_shutdown", None)
+        if begin is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(begin)
+
+
+def bind(limits: ServerSettings) -> socket.socket:
+    """Take the address before anything is opened. Raises OSError."""
+    family = socket.AF_INET6 if ":" in limits.host else socket.AF_INET
+    return socket.create_server((limits.host, limits.port), family=family, backlog=BACKLOG)
+
+
+def _refusal(problem: OSError, limits: ServerSettings) -> str:
+    if problem.errno == errno.EADDRINUSE:
+        return (
+            f"Port {limits.port} on {limits.host} is taken by another program; stop it, "
+            "or set GATEWAY_SERVER__PORT to a free one."
+        )
+    return f"Cannot listen on {limits.host} port {limits.port}: {problem}."
+
+
+def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> int:
+    """Serve until told to stop; return the exit code."""
+    server = GuardedServer(GuardedConfig(app, limits))
+    try:
+        server.run(sockets=[bound])
+    except SystemExit:  # uvicorn's way out of a failed lifespan, whose error it has logged
+        return FAILED
+    return 0 if server.started else FAILED
+
+
+def serve(settings: Settings) -> int:
+    """Serve the gateway until SIGTERM or SIGINT; return the exit code."""
+    configure(level=settings.log.level, form=settings.log.form)
+    try:
+        bound = bind(settings.server)
+    except OSError as problem:
+        sys.stderr.write(_refusal(problem, settings.server) + "\n")
+        return FAILED
+    with bound:
+        return run_server(create_app(settings), settings.server, bound)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Settings()))

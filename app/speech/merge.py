@@ -1,0 +1,129 @@
+"""Many parts, one transcript: texts joined as their scripts ask, times on one clock.
+
+Nothing is hidden: a part that failed lowers `coverage`, a time that we only know from our own
+cuts is `estimated`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from app.speech.transcript import Segment, Transcript, Word
+
+# Scripts written without spaces between words, with their punctuation: Thai, Lao, Tibetan,
+# Burmese, Khmer, CJK symbols, kana, bopomofo, ideographs, full-width forms. Hangul has spaces.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3100-\u312f"
+    "\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff]"
+)
+_WIDE_PUNCTUATION = re.compile(
+    "[\u3000-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff65]"
+)
+_CLOSING = frozenset(".,!?;:)]}%…")
+
+
+@dataclass(frozen=True, slots=True)
+class PartText:
+    """What became of one part. Segment times count from its start; the others are absolute."""
+
+    start_ms: int
+    end_ms: int
+    text: str = ""
+    language: str | None = None
+    emotion: str | None = None
+    segments: tuple[Segment, ...] = ()
+    speech_ms: int = 0
+    done: bool = True
+
+
+def merge(parts: Sequence[PartText]) -> Transcript:
+    """Make one transcript of all parts, in the order of their time."""
+    ordered = sorted(parts, key=lambda part: part.start_ms)
+    heard = [part for part in ordered if part.done]
+    return Transcript(
+        text=join(part.text for part in heard),
+        language=_majority((part.language, part.speech_ms) for part in heard),
+        emotion=_majority((part.emotion, part.speech_ms) for part in heard),
+        segments=tuple(segment for part in heard for segment in _segments(part)),
+        coverage=_coverage(ordered),
+    )
+
+
+def join(pieces: Iterable[str]) -> str:
+    """Put pieces of text one after the other, with a space where the scripts want one."""
+    whole: list[str] = []
+    for piece in pieces:
+        if text := piece.strip():
+            whole += [glue(whole[-1], text), text] if whole else [text]
+    return "".join(whole)
+
+
+def glue(left: str, right: str) -> str:
+    """Return what belongs between two neighbours: one space, or nothing."""
+    if not left or not right or left[-1].isspace() or right[0].isspace():
+        return ""
+    before, after = left[-1], right[0]
+    if after in _CLOSING or _WIDE_PUNCTUATION.match(before) or _WIDE_PUNCTUATION.match(after):
+        return ""
+    return "" if is_unspaced(before) and is_unspaced(after) else " "
+
+
+def is_unspaced(character: str) -> bool:
+    """Tell whether a character is of a script that puts no spaces between words."""
+    return bool(_UNSPACED.match(character))
+
+
+def _segments(part: PartText) -> Iterable[Segment]:
+    if part.segments:
+        return (_moved(segment, part) for segment in part.segments if segment.text.strip())
+    if not (text := part.text.strip()):
+        return ()
+    return (
+        Segment(
+            start=part.start_ms / 1000,
+            end=part.end_ms / 1000,
+            text=text,
+            timing="estimated",
+            language=part.language,
+            emotion=part.emotion,
+        ),
+    )
+
+
+def _moved(segment: Segment, part: PartText) -> Segment:
+    def at(seconds: float) -> float:
+        # Engines round up: a time past the part's end would overlap the next part.
+        return min(max(part.start_ms, part.start_ms + round(seconds * 1000)), part.end_ms) / 1000
+
+    def moved(word: Word) -> Word:
+        return word.model_copy(update={"start": at(word.start), "end": at(word.end)})
+
+    return segment.model_copy(
+        update={
+            "start": at(segment.start),
+            "end": at(segment.end),
+            "text": segment.text.strip(),
+            "language": segment.language or part.language,
+            "emotion": segment.emotion or part.emotion,
+            "words": tuple(moved(word) for word in segment.words),
+        }
+    )
+
+
+def _majority(votes: Iterable[tuple[str | None, int]]) -> str | None:
+    """Return what most of the speech was; among equals the earliest, for dicts keep order."""
+    weights: dict[str, int] = defaultdict(int)
+    for value, weight in votes:
+        if value is not None:
+            weights[value] += weight
+    return max(weights, key=weights.__getitem__, default=None)
+
+
+def _coverage(parts: Iterable[PartText]) -> float:
+    total = done = 0
+    for part in parts:
+        total += part.speech_ms
+        done += part.speech_ms if part.done else 0
+    return done / total if total else 1.0

@@ -1,0 +1,434 @@
+"""The server on real sockets: who is slow is cut, who is early is answered, who must leave leaves."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+
+from app.api import problems
+from app.api.middleware import BodyRate, RequestContext
+from app.errors import KeyMissing
+from app.serve import LINGER_BYTES, LINGER_SECONDS, GuardedConfig, GuardedServer, bind
+from app.settings import ServerSettings
+
+HEAD_SECONDS = 0.5
+HEAD_BYTES = 32 * 1024
+SLACK_SECONDS = 1.0
+PATIENCE_SECONDS = 15.0
+MIB = 1 << 20
+SHORT = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def tiny_app() -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(BodyRate, idle_seconds=0.3, grace_seconds=0.5, least_rate=8192)
+    app.add_middleware(RequestContext)
+
+    @app.get("/hello")
+    def hello() -> str:
+        return "hello"
+
+    @app.post("/count")
+    async def count(request: Request) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
+
+    @app.post("/locked")
+    async def locked() -> None:
+        raise KeyMissing
+
+    return app
+
+
+class Served:
+    """A server in a thread, on a port of its own."""
+
+    def __init__(self, app: FastAPI | None = None, **limits: Any) -> None:
+        settings = ServerSettings(
+            port=0, head_seconds=HEAD_SECONDS, head_bytes=HEAD_BYTES, shutdown_seconds=3, **limits
+        )
+        self._bound = bind(settings)
+        self.address: tuple[str, int] = self._bound.getsockname()
+        self.server = GuardedServer(GuardedConfig(app or tiny_app(), settings))
+        self._thread = threading.Thread(target=self.server.run, args=([self._bound],), daemon=True)
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        until(lambda: self.server.started)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self._thread.join(PATIENCE_SECONDS)
+        self._bound.close()
+        assert not self._thread.is_alive()
+
+    @contextmanager
+    def socket(self) -> Iterator[socket.socket]:
+        with socket.create_connection(self.address, PATIENCE_SECONDS) as client:
+            yield client
+
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Served() as server:
+        yield server
+
+
+def until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server closes; a reset ends it, too."""
+    answer = b""
+    try:
+        while chunk := client.recv(65536):
+            answer += chunk
+    except ConnectionError:
+        pass
+    return answer
+
+
+def read_one(client: socket.socket) -> bytes:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += client.recv(65536)
+    return answer
+
+
+def post(path: str, length: int) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n".encode()
+
+
+# ── the head ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_silent_client_is_closed_without_a_word(served: Served) -> None:
+    with served.socket() as client:
+        started = time.monotonic()
+        assert read_all(client) == b""
+    assert HEAD_SECONDS - 0.1 < time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
+
+
+def test_half_a_head_is_told_408(served: Served) -> None:
+    with served.socket() as client:
+        started = time.monotonic()
+        client.sendall(SHORT[:-2])
+        assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
+
+
+def test_a_dripped_head_has_the_same_deadline(served: Served) -> None:
+    with served.socket() as client:
+        started = time.monotonic()
+        for byte in SHORT[:-1] * 100:
+            readable, _, _ = select.select([client], [], [], 0.05)
+            if readable:
+                break
+            client.sendall(bytes([byte]))
+        assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("lead", [b"G", b"\r\n"], ids=["half a method", "empty lines"])
+def test_the_deadline_also_holds_after_an_answer(served: Served, lead: bytes) -> None:
+    with served.socket() as client:
+        client.sendall(SHORT)
+        assert read_one(client).startswith(b"HTTP/1.1 200 ")
+        started = time.monotonic()
+        client.sendall(lead)
+        assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
+
+
+def test_a_kept_connection_answers_again_and_again(served: Served) -> None:
+    with served.socket() as client:
+        for _ in range(5):
+            client.sendall(SHORT)
+            assert read_one(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["unfinished", "finished"])
+@pytest.mark.parametrize("field", [b"x: ", b"x: 1\r\n" * 12_000 + b"y: "], ids=["one", "many"])
+def test_a_head_of_70_kb_is_told_431_at_once(served: Served, field: bytes, end: bytes) -> None:
+    with served.socket() as client:
+        started = time.monotonic()
+        client.sendall(SHORT[:-2] + field + b"a" * 70_000 + end)
+        assert read_one(client).startswith(b"HTTP/1.1 431 ")
+    assert time.monotonic() - started < HEAD_SECONDS
+
+
+def test_a_large_body_in_the_packet_of_its_head_is_no_large_head(served: Served) -> None:
+    with served.socket() as client:
+        client.sendall(post("/count", 200_000) + b"a" * 200_000)
+        assert read_one(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_just_below_the_limit_passes(served: Served) -> None:
+    with served.socket() as client:
+        client.sendall(SHORT[:-2] + b"x: " + b"a" * (HEAD_BYTES - len(SHORT) - 5) + b"\r\n\r\n")
+        assert read_one(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00", b"NONSENSE\r\n\r\n", b"\x00" * 100])
+def test_noise_is_told_400(served: Served, noise: bytes) -> None:
+    with served.socket() as client:
+        client.sendall(noise)
+        assert read_one(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_five_hundred_half_heads_harm_nobody_and_are_gone_in_time() -> None:
+    with Served() as server:
+        started = time.monotonic()
+        half_open = [socket.create_connection(server.address) for _ in range(500)]
+        try:
+            for client in half_open:
+                client.sendall(SHORT[:-2])
+            with server.socket() as client:
+                asked = time.monotonic()
+                client.sendall(SHORT)
+                assert read_one(client).startswith(b"HTTP/1.1 200 ")
+                assert time.monotonic() - asked < SLACK_SECONDS
+            until(lambda: server.connections() == 0)
+            assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
+        finally:
+            for client in half_open:
+                client.close()
+
+
+# ── the body ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_silent_body_is_told_408(served: Served) -> None:
+    with served.socket() as client:
+        client.sendall(post("/count", 1000) + b"a")
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_too_slow"' in answer
+    assert b"connection: close" in answer
+
+
+def test_a_dripped_body_is_told_408(served: Served) -> None:
+    with served.socket() as client:
+        started = time.monotonic()
+        client.sendall(post("/count", 1000))
+        while not select.select([client], [], [], 0.05)[0]:
+            client.sendall(b"a")
+            assert time.monotonic() - started < PATIENCE_SECONDS
+        assert read_one(client).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < 0.5 + SLACK_SECONDS
+
+
+def test_an_ordinary_body_arrives_whole(served: Served) -> None:
+    with served.socket() as client:
+        client.sendall(post("/count", 20 * MIB) + b"a" * (20 * MIB))
+        assert read_one(client).startswith(b"HTTP/1.1 200 ")
+
+
+def send_until_answered(client: socket.socket, size: int) -> tuple[int, float]:
+    """Send like curl: stop when an answer can be read. Return the bytes sent and the time taken."""
+    client.setblocking(False)  # noqa: FBT003
+    piece, sent, started = b"a" * 65536, 0, time.monotonic()
+    while sent < size:
+        readable, writable, _ = select.select([client], [client], [], PATIENCE_SECONDS)
+        if readable:
+            break
+        if writable:
+            sent += client.send(piece)
+    client.setblocking(True)  # noqa: FBT003
+    return sent, time.monotonic() - started
+
+
+@pytest.mark.parametrize(("path", "status"), [("/locked", b"401"), ("/nowhere", b"404")])
+def test_an_uploader_that_listens_reads_the_answer_early(
+    served: Served, path: str, status: bytes
+) -> None:
+    with served.socket() as client:
+        client.sendall(post(path, 50 * MIB))
+        sent, seconds = send_until_answered(client, 50 * MIB)
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"connection: close" in answer
+    assert answer.endswith(b"}")
+    assert sent < 10 * MIB
+    assert seconds < SLACK_SECONDS
+
+
+def test_an_uploader_that_sends_everything_first_is_held_back_and_still_reads_it(
+    served: Served,
+) -> None:
+    with served.socket() as client:
+        client.sendall(post("/locked", 50 * MIB))
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            client.sendall(b"a" * (50 * MIB))
+        assert LINGER_SECONDS - 0.5 < time.monotonic() - started < LINGER_SECONDS + SLACK_SECONDS
+        assert read_all(client).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_small_upload_is_read_to_its_end_and_answered_without_a_reset(served: Served) -> None:
+    body = b"a" * (LINGER_BYTES // 2)
+    with served.socket() as client:
+        started = time.monotonic()
+        client.sendall(post("/locked", len(body)))
+        client.sendall(body)
+        answer = b""
+        while chunk := client.recv(65536):  # a reset would raise
+            answer += chunk
+        assert answer.startswith(b"HTTP/1.1 401 ")
+    assert time.monotonic() - started < SLACK_SECONDS
+
+
+def test_a_body_that_nobody_read_is_not_read_for_ever() -> None:
+    bare = FastAPI()  # without BodyRate nothing says `connection: close`
+    bare.add_api_route("/early", lambda: "early", methods=["POST"])
+    with Served(bare) as server, server.socket() as client:
+        client.sendall(post("/early", 50 * MIB))
+        sent, _ = send_until_answered(client, 50 * MIB)
+        assert read_one(client).startswith(b"HTTP/1.1 200 ")
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while sent < 50 * MIB:
+                sent += client.send(b"a" * 65536)
+        assert time.monotonic() - started < LINGER_SECONDS + SLACK_SECONDS
+        until(lambda: server.connections() == 0)
+
+
+def test_expect_100_continue_is_refused_before_a_byte_is_sent(served: Served) -> None:
+    head = post("/locked", 50 * MIB)[:-2] + b"expect: 100-continue\r\n\r\n"
+    with served.socket() as client:
+        client.sendall(head)
+        assert read_one(client).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_broken_chunk_is_told_400(served: Served) -> None:
+    head = b"POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    with served.socket() as client:
+        client.sendall(head + b"zz\r\n")
+        assert read_one(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_too_many_connections_are_told_503() -> None:
+    with Served(max_connections=2) as server:
+        with server.socket(), server.socket(), server.socket() as client:
+            until(lambda: server.connections() == 3)
+            client.sendall(SHORT)
+            assert read_one(client).startswith(b"HTTP/1.1 503 ")
+        until(lambda: server.connections() == 0)
+        with server.socket(), server.socket() as client:
+            client.sendall(SHORT)
+            assert read_one(client).startswith(b"HTTP/1.1 200 ")
+
+
+# ── the process ─────────────────────────────────────────────────────────────────────────────
+
+PROGRAM = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from starlette.responses import StreamingResponse
+from app import serve as server
+from app.kit.log import configure
+from app.settings import ServerSettings
+
+closing = asyncio.Event()
+
+@asynccontextmanager
+async def lifespan(app):
+    if "fail" in sys.argv:
+        raise RuntimeError("no database")
+    yield
+    print("closed", flush=True)
+
+async def ticks():
+    yield b"open"
+    await closing.wait()
+    yield b"bye"
+
+app = FastAPI(lifespan=lifespan)
+app.add_api_route("/stream", lambda: StreamingResponse(ticks()))
+app.state.begin_shutdown = closing.set
+configure(form="json")
+limits = ServerSettings(port=0, shutdown_seconds=5)
+sys.exit(server.run_server(app, limits, server.bind(limits)))
+"""
+
+
+@contextmanager
+def program(*args: str) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"WEB_CONCURRENCY": "4"},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def port_said(process: "subprocess.Popen[str]") -> int:
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if "server.listening" in line)
+    return int(line.partition('"port": ')[2].partition(",")[0].rstrip("}\n"))
+
+
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_tells_streams_closes_and_exits_with_0(wish: signal.Signals) -> None:
+    with program() as process:
+        with socket.create_connection(("127.0.0.1", port_said(process)), 10) as client:
+            client.sendall(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+            answer = read_one(client)
+            while b"open" not in answer:
+                answer += client.recv(65536)
+            started = time.monotonic()
+            process.send_signal(wish)
+            assert b"bye" in read_all(client)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - started < 2
+        assert process.stdout is not None
+        assert process.stdout.read() == "closed\n"
+
+
+def test_a_failed_start_exits_with_1() -> None:
+    with program("fail") as process:
+        assert process.wait(PATIENCE_SECONDS) == 1
+
+
+def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "app.serve"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+            env=os.environ
+            | {"GATEWAY_SERVER__PORT": str(port), "GATEWAY_DATA_DIR": str(tmp_path / "data")},
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Port {port} on 127.0.0.1 is taken by another program; stop it, "
+        "or set GATEWAY_SERVER__PORT to a free one.\n"
+    )
+    assert not (tmp_path / "data").exists()

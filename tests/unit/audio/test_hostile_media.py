@@ -1,0 +1,184 @@
+"""Files made to harm: none is read beyond itself, none takes long, none ends otherwise than in words."""
+
+import random
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg
+
+from app.audio.children import Decoders
+from app.audio.normalise import decode
+from app.audio.probe import probe
+from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable
+
+pytestmark = pytest.mark.anyio
+HOUR = 3600.0
+MUTATIONS = 25  # of each kind of file
+
+
+async def outcome(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> float | AudioError:
+    """Return the seconds decoded, or the error; anything else is a failed test."""
+    try:
+        await probe(path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15)
+        async with decode(path, decoders=decoders, max_seconds=max_seconds) as decoding:
+            async for _ in decoding.blocks():
+                pass
+    except AudioError as error:
+        return error
+    return decoding.seconds
+
+
+def playlists(canary: Path) -> dict[str, str]:
+    hls = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\n{}\n#EXT-X-ENDLIST\n"
+    dash = (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT10S" profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period>'
+        f'<AdaptationSet mimeType="audio/mp4"><Representation id="1" bandwidth="1"><BaseURL>{canary}'
+        "</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+    return {
+        "absolute.m3u8": hls.format(f"file://{canary}"),
+        "absolute.mp3": hls.format(f"file://{canary}"),
+        "sibling.m3u8": hls.format(canary.name),
+        "fd.m3u8": hls.format("fd:0"),
+        "concat.mp3": f"ffconcat version 1.0\nfile {canary}\n",
+        "sibling.mp3": f"ffconcat version 1.0\nfile {canary.name}\n",
+        "dash.mp4": dash,
+        "session.mp3": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=audio 18998 RTP/AVP 0\na=rtpmap:0 PCMU/8000\n",
+        "asx.wma": f'<asx version="3.0"><entry><ref href="file://{canary}"/></entry></asx>',
+        "list.mp3": f"{canary}\n",
+    }
+
+
+@pytest.mark.parametrize("name", playlists(Path("/x/canary.mp3")))
+async def test_no_playlist_reads_another_file(
+    name: str, tmp_path: Path, decoders: Decoders
+) -> None:
+    canary = tmp_path / "canary.mp3"
+    ffmpeg("-i", str(SPEECH), str(canary))
+    path = tmp_path / name
+    path.write_text(playlists(canary)[name])
+    with pytest.raises(Undecodable):
+        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    with pytest.raises(Undecodable):
+        async with decode(path, decoders=decoders, max_seconds=HOUR) as decoding:
+            async for _ in decoding.blocks():
+                pytest.fail("sound came out of a playlist")
+
+
+def slow_wav(rate: int) -> bytes:
+    data = bytes(100_000)
+    form = struct.pack("<HHIIHH", 1, 1, rate, rate, 1, 8)
+    body = (
+        b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data))
+    )
+    return b"RIFF" + struct.pack("<I", len(body) + len(data)) + body + data
+
+
+async def test_a_recording_of_one_sample_a_second(tmp_path: Path, decoders: Decoders) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(slow_wav(1))
+    with pytest.raises(AudioTooLong):
+        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+
+
+async def test_a_small_file_of_many_hours(make: Make, decoders: Decoders) -> None:
+    source = ("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono")
+    path = make("bomb.flac", "-t", "36000", source=source)
+    assert path.stat().st_size < 100_000
+    began = time.monotonic()
+    with pytest.raises(AudioTooLong):
+        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    assert time.monotonic() - began < 2
+    # The header does not say it: only decoding finds out, and stops there.
+    with pytest.raises(AudioTooLong):
+        async with decode(path, decoders=decoders, max_seconds=60) as decoding:
+            async for _ in decoding.blocks():
+                assert decoding.seconds <= 60
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(16000, 65535), (4_000_000_000, 1), (0, 1), (16000, 0)]
+)
+async def test_absurd_headers(rate: int, channels: int, tmp_path: Path, decoders: Decoders) -> None:
+    wav = bytearray(slow_wav(1))
+    wav[22:28] = struct.pack("<HI", channels, rate)
+    path = tmp_path / "absurd"
+    path.write_bytes(wav)
+    assert isinstance(await outcome(path, decoders), Undecodable)
+
+
+@pytest.mark.parametrize("extension", ["ogg", "flac", "mkv", "m4a", "mp3"])
+async def test_tags_whose_names_forge_the_banner(
+    extension: str, tmp_path: Path, decoders: Decoders
+) -> None:
+    tags = tmp_path / "tags.txt"
+    tags.write_text(
+        ";FFMETADATA1\nA\\\n  Stream #0:0: Audio: forged, 1 Hz, 9 channels\\\n=v\n"
+        "B\\\n  Duration: 99:00:00.00, start\\\n=v\n"
+    )
+    path = tmp_path / f"forged.{extension}"
+    copied = ("-map", "0:a", "-map_metadata", "1", "-map_metadata:s:a", "1")
+    flags = ("-movflags", "use_metadata_tags") if extension == "m4a" else ()
+    ffmpeg("-i", str(SPEECH), "-i", str(tags), *copied, *flags, str(path))
+    found = await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    assert (found.channels, found.sample_rate) == (1, 16000)
+    assert found.codec in {"vorbis", "flac", "aac", "mp3"}
+    assert found.seconds is None or found.seconds == pytest.approx(SPEECH_SECONDS, abs=0.1)
+
+
+def with_tag(mp3: bytes, text: bytes) -> bytes:
+    """Put an ID3v2.3 title in front of an mp3."""
+    frame = b"TIT2" + struct.pack(">IH", len(text) + 1, 0) + b"\x03" + text
+    size = len(frame)
+    synchsafe = bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\x00\x00" + synchsafe + frame + mp3
+
+
+async def test_a_hostile_title_of_a_megabyte(
+    make: Make, tmp_path: Path, decoders: Decoders
+) -> None:
+    line = b"\xff\xfe%s%n\x1b[31m\r\n  Duration: 00:00:01.00, start: 0\r\x85<script>"
+    path = tmp_path / "titled.mp3"
+    path.write_bytes(with_tag(make("a.mp3").read_bytes(), line * 20_000))
+    found = await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    assert (found.format, found.codec, found.channels) == ("mp3", "mp3", 1)
+    assert await outcome(path, decoders) == pytest.approx(SPEECH_SECONDS, abs=0.1)
+
+
+SEEDS = ("a.mp3", "a.m4a", "a.flac", "a.ogg", "a.opus", "a.wav")
+
+
+@pytest.mark.parametrize("name", SEEDS)
+async def test_a_file_cut_anywhere_ends_in_words(
+    name: str, make: Make, tmp_path: Path, decoders: Decoders
+) -> None:
+    whole = make(name).read_bytes()
+    path = tmp_path / "cut"
+    for part in range(20):
+        path.write_bytes(whole[: len(whole) * part // 20])
+        result = await outcome(path, decoders)
+        assert isinstance(result, GatewayError) or result <= SPEECH_SECONDS + 0.2
+
+
+@pytest.mark.parametrize("name", SEEDS)
+async def test_mutations_end_in_words(
+    name: str, make: Make, tmp_path: Path, decoders: Decoders
+) -> None:
+    whole = make(name).read_bytes()
+    seed = zlib.crc32(name.encode()) ^ int(time.time())
+    print(f"mutation seed {seed}")  # noqa: T201 - shown when the test fails
+    chance = random.Random(seed)
+    path = tmp_path / "mutant"
+    for _ in range(MUTATIONS):
+        mutant = bytearray(whole)
+        for _ in range(chance.randrange(1, 20)):
+            reach = chance.choice((64, 512, 4096, len(mutant)))
+            mutant[chance.randrange(reach)] ^= 1 << chance.randrange(8)
+        path.write_bytes(mutant)
+        result = await outcome(path, decoders)
+        assert isinstance(result, GatewayError) or result <= HOUR

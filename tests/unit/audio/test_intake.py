@@ -1,0 +1,166 @@
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from audio_samples import chunked, files_in
+
+from app.audio.intake import Received, receive
+from app.audio.local_store import LocalStore
+from app.errors import (
+    AudioTooLarge,
+    GatewayError,
+    InvalidParameter,
+    MalformedBody,
+    MissingAudio,
+    UnsupportedMediaType,
+    UrlNotAllowed,
+)
+from app.settings import AudioSettings
+
+pytestmark = pytest.mark.anyio
+AUDIO = bytes(range(256)) * 500
+URI = "data:audio/wav;base64," + base64.b64encode(AUDIO).decode()
+JSON = "application/json; charset=utf-8"
+FORM = "multipart/form-data; boundary=b"
+
+
+async def take(
+    store: LocalStore, settings: AudioSettings, kind: str | None, body: bytes
+) -> Received:
+    return await receive(kind, chunked(body), store=store, settings=settings)
+
+
+async def stored(store: LocalStore, received: Received) -> bytes:
+    assert received.upload is not None
+    blob = await received.upload.finish("pr_1")
+    return b"".join([chunk async for chunk in store.read(blob.key)])
+
+
+def form(*fields: tuple[str, str]) -> bytes:
+    head = 'Content-Disposition: form-data; name="{}"'
+    parts = [f"--b\r\n{head.format(name)}\r\n\r\n{value}\r\n" for name, value in fields]
+    return ("".join(parts) + "--b--").encode()
+
+
+async def test_a_data_uri_becomes_an_upload(store: LocalStore, settings: AudioSettings) -> None:
+    body = json.dumps({"audio": URI, "model": "m", "n": {"a": [1]}}).encode()
+    received = await take(store, settings, JSON, body)
+    assert received.options == {"model": "m", "n": {"a": [1]}}
+    assert await stored(store, received) == AUDIO
+
+
+@pytest.mark.parametrize(
+    ("uri", "data"),
+    [
+        ("data:,a%20b", b"a b"),
+        ("DATA:;BASE64,QUJD", b"ABC"),
+        ("data:audio/wav;codecs=1;base64,QUJDRA%3D%3D", b"ABCD"),
+        ("data:audio/wav;base64,", b""),
+    ],
+)
+async def test_forms_of_data_uris(
+    store: LocalStore, settings: AudioSettings, uri: str, data: bytes
+) -> None:
+    received = await take(store, settings, JSON, json.dumps({"audio": uri}).encode())
+    assert await stored(store, received) == data
+
+
+async def test_a_json_body_without_audio_has_no_upload(
+    store: LocalStore, settings: AudioSettings
+) -> None:
+    assert (await take(store, settings, JSON, b'{"model": "m"}')).upload is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({"audio": "http://10.0.0.1/a.mp3"}, UrlNotAllowed),
+        ({"audio": "HTTPS://x/a.mp3"}, UrlNotAllowed),
+        ({"url": "http://x/a.mp3"}, UrlNotAllowed),
+        ({"audio": "fi_123"}, InvalidParameter),
+        ({"audio": 5}, InvalidParameter),
+        ({"audio": "data:audio/wav;base64"}, InvalidParameter),
+        ({"audio": "data:;base64,QUJ"}, InvalidParameter),
+        ({"audio": "data:;base64,QU JD"}, InvalidParameter),
+        ({"audio": "data:;base64,Ünï"}, InvalidParameter),
+        ({"model": "\ud800"}, MalformedBody),
+        ({"model": ["a", {"\x00": 1}]}, MalformedBody),
+        ([], MalformedBody),
+        (None, MalformedBody),
+    ],
+)
+async def test_a_wrong_json_value_is_refused(
+    store: LocalStore, settings: AudioSettings, value: Any, error: type[GatewayError], root: Path
+) -> None:
+    with pytest.raises(error):
+        await take(store, settings, JSON, json.dumps(value).encode())
+    assert not files_in(root)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"a": NaN}', b"\xff", b'{"a":' * 100_000, b'{"a": 1' + b"0" * 9999 + b"}"],
+)
+async def test_broken_json_is_malformed(
+    store: LocalStore, settings: AudioSettings, body: bytes
+) -> None:
+    with pytest.raises(MalformedBody):
+        await take(store, settings, JSON, body)
+
+
+async def test_the_caps_of_json(store: LocalStore, root: Path) -> None:
+    small = AudioSettings(max_inline_bytes=1000, min_free_bytes=0)
+    with pytest.raises(AudioTooLarge, match="multipart/form-data"):
+        await take(store, small, JSON, json.dumps({"audio": URI}).encode())
+    small = AudioSettings(max_upload_bytes=1000, min_free_bytes=0)
+    with pytest.raises(AudioTooLarge, match="1,000 bytes"):
+        await take(store, small, JSON, json.dumps({"audio": URI}).encode())
+    assert not files_in(root)
+
+
+@pytest.mark.parametrize("kind", [None, "", "audio/wav", "text/plain", "multipart/mixed"])
+async def test_other_types_are_not_taken(
+    store: LocalStore, settings: AudioSettings, kind: str | None
+) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        await take(store, settings, kind, b"x")
+
+
+async def test_repeated_fields_become_lists(store: LocalStore, settings: AudioSettings) -> None:
+    body = form(
+        ("timestamp_granularities[]", "word"),
+        ("language_hints", "en"),
+        ("language_hints", "zh"),
+        ("model", "m"),
+    )
+    received = await take(store, settings, FORM, body)
+    assert received.options == {
+        "timestamp_granularities": ["word"],
+        "language_hints": ["en", "zh"],
+        "model": "m",
+    }
+    assert received.upload is None
+
+
+@pytest.mark.parametrize(
+    ("field", "error"),
+    [
+        (("url", "http://x/a"), UrlNotAllowed),
+        (("audio", "https://x/a"), UrlNotAllowed),
+        (("audio", "data:,x"), MissingAudio),
+    ],
+)
+async def test_a_form_takes_audio_as_a_file_only(
+    store: LocalStore,
+    settings: AudioSettings,
+    field: tuple[str, str],
+    error: type[GatewayError],
+    root: Path,
+) -> None:
+    body = form(field)[:-5]
+    body += b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--'
+    with pytest.raises(error):
+        await take(store, settings, FORM, body)
+    assert not files_in(root)

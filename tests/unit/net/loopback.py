@@ -1,0 +1,39 @@
+"""A server on loopback that answers as badly as a test wants."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[str]:
+    """Serve `answer(path, writer)` for each request; yields the base address."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await answer(head.split()[1].decode(), writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def send(
+    writer: asyncio.StreamWriter, body: bytes, *, status: str = "200 OK", claimed: int | None = None
+) -> None:
+    """Write a whole answer; `claimed` bytes may be more than there are."""
+    size = len(body) if claimed is None else claimed
+    writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode() + body)
+    await writer.drain()
+
+
+async def redirect(writer: asyncio.StreamWriter, to: str) -> None:
+    writer.write(f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode())
+    await writer.drain()

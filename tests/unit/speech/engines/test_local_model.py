@@ -1,0 +1,95 @@
+"""A model on its way says where it is, fails in words, and is tried again."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.speech.contract import EngineError, ErrorKind
+from app.speech.engines.local_model import ComingModel
+from app.speech.engines.model_files import ModelMissingError
+from app.speech.engines.model_sources import Progress
+
+pytestmark = pytest.mark.anyio
+
+
+class Fetching:
+    """A fetch that a test steers: it tells half of its progress, then waits for the gate."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.calls = 0
+        self.gate = asyncio.Event()
+
+    async def __call__(self, on_progress: Progress) -> Path:
+        self.calls += 1
+        on_progress(43, 100)
+        await self.gate.wait()
+        if self.calls <= self.failures:
+            raise ModelMissingError("hub: no connection; wheels: pip is not installed")
+        return Path()
+
+
+def coming(fetch: Fetching, *, retry: float = 60.0) -> ComingModel[str]:
+    return ComingModel("base", fetch=fetch, load=lambda _folder: "loaded", retry_seconds=retry)
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_the_way_is_told_in_words() -> None:
+    fetch = Fetching()
+    model = coming(fetch)
+    assert model.readiness.missing.startswith("model not loaded yet")
+    model.start()
+    assert model.readiness.missing == "model loading"
+    await asyncio.sleep(0)
+    assert model.readiness.missing == "model downloading 43 %"
+    fetch.gate.set()
+    assert await model.ready(soon(5)) == "loaded"
+    assert (model.readiness.ready, model.readiness.missing) == (True, "")
+    await model.close()
+
+
+async def test_who_cannot_wait_longer_is_told_how_far_it_is() -> None:
+    model = coming(Fetching())
+    with pytest.raises(EngineError) as caught:
+        await model.ready(soon(0.05))
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert caught.value.retryable
+    assert "43 %" in caught.value.log
+    await model.close()
+
+
+async def test_a_failed_fetch_fails_those_who_wait_and_is_tried_again() -> None:
+    fetch = Fetching(failures=1)
+    model = coming(fetch, retry=0.05)
+    fetch.gate.set()
+    with pytest.raises(EngineError, match="pip is not installed") as caught:
+        await model.ready(soon(5))
+    assert caught.value.retry_after == 0.05
+    assert model.readiness.missing == "hub: no connection; wheels: pip is not installed"
+    async with asyncio.timeout(5):
+        while not model.readiness.ready:
+            await asyncio.sleep(0.01)
+    assert fetch.calls == 2
+    await model.close()
+
+
+async def test_many_who_ask_start_one_fetch() -> None:
+    fetch = Fetching()
+    model = coming(fetch)
+    fetch.gate.set()
+    assert await asyncio.gather(*(model.ready(soon(5)) for _ in range(9))) == ["loaded"] * 9
+    assert fetch.calls == 1
+    await model.close()
+
+
+async def test_closing_tells_those_who_wait() -> None:
+    model = coming(Fetching())
+    waiting = asyncio.create_task(model.ready(soon(60)))
+    await asyncio.sleep(0)
+    await model.close()
+    with pytest.raises(EngineError, match="closed"):
+        await waiting

@@ -1,0 +1,280 @@
+"""A model is believed for its hashes alone, whatever served it and however often it failed."""
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import LocalEngineSettings
+from app.speech.engines import model_files, model_sources
+from app.speech.engines.model_files import (
+    ModelMissingError,
+    cache_folder,
+    obtain,
+    pull,
+    what_is_wrong,
+)
+from app.speech.engines.model_sources import SourceError
+from app.speech.engines.pinned import PinnedFile, PinnedModel, PinnedWheel, pinned_models
+from tests.unit.net.loopback import Answer, send, serving
+
+pytestmark = pytest.mark.anyio
+
+FILES = {"model.bin": b"weights" * 1000, "config.json": b"{}"}
+
+
+def pinned(name: str, body: bytes, members: tuple[str, ...] = ()) -> PinnedFile:
+    return PinnedFile(
+        name=name, size=len(body), sha256=hashlib.sha256(body).hexdigest(), members=members
+    )
+
+
+MODEL = PinnedModel(
+    repo="someone/small",
+    revision="0123456789abcdef",
+    files=tuple(pinned(name, body) for name, body in FILES.items()),
+)
+
+
+class Hub:
+    """Counts what is asked of it; `change` may spoil a body on its way out."""
+
+    def __init__(
+        self, change: Callable[[bytes], bytes] = bytes, claimed: int | None = None
+    ) -> None:
+        self.paths: list[str] = []
+        self.change = change
+        self.claimed = claimed
+
+    async def answer(self, path: str, writer: asyncio.StreamWriter) -> None:
+        self.paths.append(path)
+        body = self.change(FILES[path.rsplit("/", 1)[1]])
+        await send(writer, body, claimed=self.claimed)
+
+
+async def from_hub(
+    answer: Answer, cache: Path, *, told: list[tuple[int, int]] | None = None
+) -> Path:
+    async with serving(answer) as url:
+        settings = LocalEngineSettings(cache_dir=str(cache), sources=["hub"], hub_url=f"{url}/")
+        return await obtain(
+            MODEL,
+            "small",
+            settings,
+            lambda *figures: told.append(figures) if told is not None else None,
+        )
+
+
+async def test_the_hub_is_asked_for_the_pinned_revision_and_progress_reaches_the_whole(
+    tmp_path: Path,
+) -> None:
+    hub, told = Hub(), list[tuple[int, int]]()
+    folder = await from_hub(hub.answer, tmp_path, told=told)
+    assert what_is_wrong(MODEL, folder) == ""
+    assert hub.paths[0] == "/someone/small/resolve/0123456789abcdef/model.bin"
+    assert told[-1] == (MODEL.total_bytes, MODEL.total_bytes)
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+
+
+async def test_a_second_start_asks_nobody(tmp_path: Path) -> None:
+    await from_hub(Hub().answer, tmp_path)
+    hub = Hub()
+    await from_hub(hub.answer, tmp_path)
+    assert hub.paths == []
+
+
+async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -> None:
+    folder = await from_hub(Hub().answer, tmp_path)
+    (folder / "model.bin").write_bytes(b"WEIGHTS" * 1000)
+    assert what_is_wrong(MODEL, folder) == "model.bin has the wrong SHA-256"
+    assert what_is_wrong(MODEL, await from_hub(Hub().answer, tmp_path)) == ""
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+
+
+@pytest.mark.parametrize(
+    ("hub", "words"),
+    [
+        (Hub(lambda body: body.upper()), "hub: model.bin has the wrong SHA-256"),
+        (Hub(lambda body: body[:-1]), "hub: model.bin has 6999 bytes and not 7000"),
+        (Hub(lambda body: body + b"!"), "hub: model.bin: more than the expected 7000 bytes"),
+        (Hub(lambda body: body[:9], claimed=7000), "hub: model.bin: the answer was cut off"),
+    ],
+)
+async def test_files_that_are_not_the_pinned_ones_are_refused_and_leave_nothing(
+    tmp_path: Path, hub: Hub, words: str
+) -> None:
+    with pytest.raises(ModelMissingError, match=words):
+        await from_hub(hub.answer, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    started = asyncio.Event()
+
+    async def answer(_path: str, writer: asyncio.StreamWriter) -> None:
+        await send(writer, b"weights", claimed=7000)
+        started.set()
+        await asyncio.sleep(5)
+
+    task = asyncio.create_task(from_hub(answer, tmp_path))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_at_once_end_with_one_whole_model(tmp_path: Path) -> None:
+    folders = await asyncio.gather(*(from_hub(Hub().answer, tmp_path) for _ in range(5)))
+    assert len(set(folders)) == 1
+    assert what_is_wrong(MODEL, folders[0]) == ""
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+
+
+async def test_the_operators_folder_comes_first_and_may_hold_one_model_a_subfolder(
+    tmp_path: Path,
+) -> None:
+    for folder in (tmp_path / "flat", tmp_path / "many" / "small"):
+        folder.mkdir(parents=True)
+        for name, body in FILES.items():
+            (folder / name).write_bytes(body)
+        given = LocalEngineSettings(
+            model_dir=str(tmp_path / folder.relative_to(tmp_path).parts[0]), sources=[]
+        )
+        assert await obtain(MODEL, "small", given, print) == folder
+
+
+async def test_the_error_names_every_place_and_why(tmp_path: Path) -> None:
+    settings = LocalEngineSettings(
+        model_dir=str(tmp_path), cache_dir=str(tmp_path / "c"), sources=["hub", "wheels", "moon"],
+        hub_url="http://127.0.0.1:9",
+    )  # fmt: skip
+    with pytest.raises(ModelMissingError) as caught:
+        await obtain(MODEL, "small", settings, print)
+    words = str(caught.value)
+    for part in (
+        "model small could not be had",
+        "model_dir: model.bin is not there",
+        "cache: model.bin is not there",
+        "hub: model.bin: no connection",
+        "wheels: no wheel is known to carry this model",
+        "moon: no such source",
+    ):
+        assert part in words
+
+
+async def test_an_unknown_model_is_refused_by_name() -> None:
+    with pytest.raises(
+        ModelMissingError, match=r"no model 'huge' is pinned; known: base, tiny\.en"
+    ):
+        await pull("huge", LocalEngineSettings())
+
+
+async def test_work_folders_of_dead_processes_are_cleared_away(tmp_path: Path) -> None:
+    dead, alive = tmp_path / ".fetching-dead", tmp_path / ".fetching-alive"
+    dead.mkdir()
+    alive.mkdir()
+    os.utime(dead, (0, 0))
+    await from_hub(Hub().answer, tmp_path)
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_the_cache_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cache_folder(LocalEngineSettings(cache_dir="here")) == Path("here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder(LocalEngineSettings()) == tmp_path / "asr-gateway"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder(LocalEngineSettings()) == Path.home() / ".cache" / "asr-gateway"
+
+
+def test_every_pinned_model_can_come_from_wheels() -> None:
+    for model in pinned_models().values():
+        assert all(file.members for file in model.files)
+        assert all(wheel.size > 0 for wheel in model.wheels)
+
+
+def wheel_model(work: Path) -> PinnedModel:
+    """Put two small wheels into `work` and return the model they carry."""
+    for number, half in ((1, b"abc"), (2, b"def")):
+        with zipfile.ZipFile(work / f"part{number}.whl", "w") as wheel:
+            wheel.writestr(f"p{number}/model.bin", half)
+    pin = PinnedWheel(project="no-such-asr-gateway-part", version="1.0", sha256="0" * 64, size=6)
+    file = pinned("model.bin", b"abcdef", ("p1/model.bin", "p2/model.bin"))
+    return PinnedModel(repo="a/b", revision="c", files=(file,), wheels=(pin,))
+
+
+def folders(root: Path) -> tuple[Path, Path]:
+    made = root / "work", root / "files"
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+def fake_pip(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    def command(work: Path, _pins: Path) -> list[str]:
+        return ["sh", "-c", script, "sh", str(work)]
+
+    monkeypatch.setattr(model_sources, "_pip_command", command)
+
+
+async def test_wheels_are_unzipped_and_their_halves_joined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    work, files = folders(tmp_path)
+    fake_pip(monkeypatch, 'test "$TMPDIR" = "$1" && sleep 0.5')
+    told: list[Any] = []
+    await model_sources.fetch_from_wheels(
+        wheel_model(work), files, work=work, on_progress=lambda *figures: told.append(figures)
+    )
+    assert (files / "model.bin").read_bytes() == b"abcdef"
+    assert told == [(6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo noise >&2; echo 'ERROR: no such wheel' >&2; exit 1", "pip: no such wheel"),
+        ("exit 3", "pip: no reason given"),
+        ("sleep 9", "pip brought nothing for"),
+        ('rm "$1"/part2.whl', "no wheel holds p2/model.bin"),
+    ],
+)
+async def test_what_pip_could_not_do_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, words: str
+) -> None:
+    work, files = folders(tmp_path)
+    monkeypatch.setattr(model_sources, "PIP_SILENCE_SECONDS", 0.5)
+    fake_pip(monkeypatch, script)
+    with pytest.raises(SourceError, match=words):
+        await model_sources.fetch_from_wheels(
+            wheel_model(work), files, work=work, on_progress=print
+        )
+
+
+async def test_a_python_without_pip_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    work, files = folders(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(SourceError, match="pip is not installed"):
+        await model_sources.fetch_from_wheels(
+            wheel_model(work), files, work=work, on_progress=print
+        )
+
+
+def test_a_place_that_cannot_be_taken_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = tmp_path / "w" / "files"
+    files.mkdir(parents=True)
+    for name, body in FILES.items():
+        (files / name).write_bytes(body)
+    with pytest.raises(SourceError, match="cannot be replaced"):
+        model_files._publish(MODEL, files, tmp_path / "missing" / "final")

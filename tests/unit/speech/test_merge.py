@@ -1,0 +1,95 @@
+"""Many parts must read as one recording: no lost space, no invented one, no lie on coverage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.speech.merge import PartText, glue, join, merge
+from app.speech.transcript import Segment, Word
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "whole"),
+    [
+        ("hello", "world", "hello world"),
+        ("你好", "世界", "你好世界"),
+        ("今日は", "カレー", "今日はカレー"),
+        ("สวัสดี", "ครับ", "สวัสดีครับ"),
+        ("안녕", "하세요", "안녕 하세요"),
+        ("我用", "Python", "我用 Python"),
+        ("你好。", "Hello", "你好。Hello"),
+        ("hello ", " world", "hello world"),
+        ("hello", ", world", "hello, world"),
+        ("", "alone", "alone"),
+        ("alone", "  ", "alone"),
+    ],
+)
+def test_a_joint_has_the_space_its_scripts_ask_for(left: str, right: str, whole: str) -> None:
+    assert join((left, right)) == whole
+
+
+@given(st.lists(st.text(alphabet="ab 你好。,", max_size=6)))
+def test_joining_never_doubles_spaces_nor_loses_a_character(pieces: list[str]) -> None:
+    tidy = [" ".join(piece.split()) for piece in pieces]
+    whole = join(tidy)
+    assert "  " not in whole
+    assert whole == whole.strip()
+    assert "".join(whole.split()) == "".join("".join(tidy).split())
+
+
+@given(st.text(max_size=3), st.text(max_size=3))
+def test_a_gap_is_one_space_or_nothing(left: str, right: str) -> None:
+    assert glue(left, right) in ("", " ")
+
+
+def test_times_are_shifted_to_the_recording_and_kept_inside_the_part() -> None:
+    said = Segment(
+        start=1.0,
+        end=9.0,
+        text=" two ",
+        timing="upstream",
+        words=(Word(start=1.0, end=9.0, text="two"),),
+    )
+    whole = merge([PartText(10_000, 15_000, "two", "en", "calm", (said,), 4_000)])
+    (segment,) = whole.segments
+    assert (segment.start, segment.end, segment.text) == (11.0, 15.0, "two")
+    assert (segment.words[0].start, segment.words[0].end) == (11.0, 15.0)
+    assert (segment.timing, segment.language, segment.emotion) == ("upstream", "en", "calm")
+
+
+def test_a_part_without_times_of_its_own_is_one_estimated_segment() -> None:
+    whole = merge([PartText(500, 2_500, "hi", "en"), PartText(2_500, 3_000, "  ")])
+    assert whole.segments == (
+        Segment(start=0.5, end=2.5, text="hi", timing="estimated", language="en"),
+    )
+
+
+def test_parts_are_put_in_the_order_of_time() -> None:
+    assert merge([PartText(9, 10, "b"), PartText(0, 9, "a")]).text == "a b"
+
+
+def test_the_language_is_that_of_most_speech_and_of_the_earliest_among_equals() -> None:
+    parts = [
+        PartText(0, 1, "a", "en", "sad", speech_ms=2_000),
+        PartText(1, 2, "b", "zh", "calm", speech_ms=1_500),
+        PartText(2, 3, "c", "zh", "calm", speech_ms=1_500),
+    ]
+    assert (merge(parts).language, merge(parts).emotion) == ("zh", "calm")
+    assert merge(parts[:1] + [PartText(1, 2, "b", "zh", speech_ms=2_000)]).language == "en"
+    assert merge([PartText(0, 1)]).language is None
+
+
+def test_coverage_is_the_share_of_speech_in_finished_parts() -> None:
+    parts = [
+        PartText(0, 1, "a", speech_ms=3_000),
+        PartText(1, 2, "lost", speech_ms=1_000, done=False),
+    ]
+    whole = merge(parts)
+    assert whole.coverage == 0.75
+    assert whole.text == "a"
+    assert len(whole.segments) == 1
+
+
+def test_a_recording_without_speech_is_wholly_covered() -> None:
+    assert merge([]).coverage == 1.0
+    assert merge([PartText(0, 1, done=False)]).coverage == 1.0
