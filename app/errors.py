@@ -21,7 +21,8 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     public: ClassVar[str] = (
-        "Something went wrong on our side. The request id finds it in our log; trying again may help."
+        "Something went wrong on our side. The request id finds it in our log; "
+        "trying again may help."
     )
     retryable: ClassVar[bool] = False
 

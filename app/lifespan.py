@@ -170,7 +170,7 @@ def _prices(catalogue: Catalogue) -> Sequence[PriceRow]:
             nano=parse_nano(price.amount),
             currency=price.currency,
             valid_from=_midnight(price.valid_from),
-            valid_until=price.valid_until and _midnight(price.valid_until),
+            valid_until=None if price.valid_until is None else _midnight(price.valid_until),
             source=price.source,
         )
         for model in catalogue.models.values()

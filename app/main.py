@@ -18,7 +18,7 @@ Send a recording, get its words; every job, every used second and every cost is 
 
     curl -F file=@speech.mp3 http://127.0.0.1:8000/v1/transcriptions
 
-Every error is an RFC 9457 problem with a stable `code`, a sentence that helps, and the request's id.
+Every error is an RFC 9457 problem: a stable `code`, a sentence that helps, the request's id.
 """
 
 

@@ -41,7 +41,8 @@ class ServerSettings(_Domain):
 class DatabaseSettings(_Domain):
     url: str = Field(
         "",
-        description="postgresql://user:password@host/name, or sqlite:///path; empty is a file in data_dir.",
+        description="postgresql://user:password@host/name, or sqlite:///path; "
+        "empty is a file in data_dir.",
     )
     readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite at once.")
     pool: int = Field(10, ge=1, le=200, description="PostgreSQL connections of this process.")
@@ -65,7 +66,7 @@ class AudioSettings(_Domain):
         1 * GIB, ge=0, description="Free space below which uploads are refused."
     )
     fsync: bool = Field(
-        True, description="Flush each recording to the disk before it is acknowledged."
+        default=True, description="Flush each recording to the disk before it is acknowledged."
     )
     ffmpeg: str = Field(
         "", description="An ffmpeg with the fd: protocol; empty takes the packaged one."
@@ -82,7 +83,9 @@ class SpeechSettings(_Domain):
 
 
 class LocalEngineSettings(_Domain):
-    enabled: bool = Field(True, description="Offer the local engine where its extra is installed.")
+    enabled: bool = Field(
+        default=True, description="Offer the local engine where its extra is installed."
+    )
     model_dir: str = Field("", description="Folder that already holds the model's files.")
     cache_dir: str = Field(
         "", description="Where models are kept; empty is the user's cache folder."

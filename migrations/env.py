@@ -1,6 +1,7 @@
 """Alembic's entry: migrates over the connection it is handed, or over the configured database."""
 
 import asyncio
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import context
@@ -37,8 +38,6 @@ def main() -> None:
         return
     address = sa.make_url(Settings().database_url)
     if address.get_backend_name() == "sqlite":
-        from pathlib import Path
-
         with sqlite_engine(Path(address.database or "")).begin() as connection:
             run(connection)
     else:

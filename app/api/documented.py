@@ -7,7 +7,7 @@ from app.speech.transcript import Transcript
 
 EXAMPLE_ID = "tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"
 
-_DONE = {
+_DONE: dict[str, Any] = {
     "id": EXAMPLE_ID,
     "status": "completed",
     "text": "He was not an ill-disposed young man.",
@@ -99,7 +99,8 @@ PAGE: dict[int | str, dict[str, Any]] = {
 
 _SUBTITLES = {
     "text/plain": "He was not an ill-disposed young man.\n",
-    "application/x-subrip": "1\n00:00:00,000 --> 00:00:03,200\nHe was not an ill-disposed young man.\n",
+    "application/x-subrip": "1\n00:00:00,000 --> 00:00:03,200\n"
+    "He was not an ill-disposed young man.\n",
     "text/vtt": "WEBVTT\n\n00:00:00.000 --> 00:00:03.200\nHe was not an ill-disposed young man.\n",
     "application/lrc": "[00:00.00]He was not an ill-disposed young man.\n",
 }

@@ -82,7 +82,7 @@ class Problem(BaseModel):
     retryable: bool = Field(description="Whether the same request may succeed later.")
 
 
-class _Unnamed(GatewayError):
+class _UnnamedError(GatewayError):
     """A status of the framework's that none of our errors stands for."""
 
     def __init__(self, status: HTTPStatus) -> None:
@@ -198,7 +198,7 @@ def _framework_error(status: int) -> GatewayError:
         return named()
     if status == _SERVER_ERROR or status not in set(HTTPStatus):
         return InternalError()
-    return _Unnamed(HTTPStatus(status))
+    return _UnnamedError(HTTPStatus(status))
 
 
 def _invalid(errors: Sequence[Mapping[str, Any]]) -> GatewayError:

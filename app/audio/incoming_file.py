@@ -43,15 +43,18 @@ class Folders:
     A folder another thread has just made may not be: only those in `_made` were flushed.
     """
 
-    def __init__(self, *, fsync: bool) -> None:
+    def __init__(self, root: Path, *, fsync: bool) -> None:
         self.fsync = fsync
+        self._root = root
         self._made: set[Path] = set()
 
     def make(self, folder: Path) -> None:
-        """Make a folder and those above it that are missing."""
+        """Make a folder of the store and those above it that are missing."""
         if folder in self._made and folder.is_dir():
             return
-        if folder.parent != folder and not folder.parent.is_dir():
+        if folder == self._root:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        else:
             self.make(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir(mode=FOLDER_MODE)

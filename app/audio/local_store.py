@@ -38,7 +38,7 @@ class LocalStore:
     def __init__(self, root: Path, settings: AudioSettings) -> None:
         self._incoming = root / "incoming"
         self._blobs = root / "blobs"
-        self._folders = Folders(fsync=settings.fsync)
+        self._folders = Folders(root, fsync=settings.fsync)
         self._min_free_bytes = settings.min_free_bytes
 
     async def begin(self, max_bytes: int) -> Upload:

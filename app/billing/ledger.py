@@ -105,7 +105,7 @@ def _sum_of(*kinds: str) -> sa.Function[int]:
     return sa.func.sum(sa.case((line.kind.in_(kinds), line.nano), else_=0))
 
 
-def _write(  # noqa: PLR0917 - the one insert all of the above share
+def _write(
     tx: sa.Connection, account: Account, kind: str, nano: int, now: datetime, **fields: object
 ) -> None:
     tx.execute(

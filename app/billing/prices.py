@@ -55,7 +55,7 @@ class Tariff:
 
 
 def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
-    """Store the prices not yet known; those an operator has changed stay. Return how many are new."""
+    """Store the prices not yet known and return how many; those an operator changed stay."""
     added = 0
     for row in rows:
         known = sa.select(price.c.id).where(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
@@ -57,7 +57,7 @@ def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]
     )
     width = len(columns)
     return [
-        Sum(tuple(row[:width]), row[width], *map(int, row[width + 1 :]))
+        Sum(tuple(row[:width]), str(row[width]), *map(int, tuple[Any, ...](row)[width + 1 :]))
         for row in tx.execute(query)
     ]
 

@@ -1,4 +1,4 @@
-""" "Only one of us": an operating-system lock on a file, gone the moment its process is."""
+"""Only one of us: an operating-system lock on a file, gone the moment its process is."""
 
 import fcntl
 import os

@@ -1,1 +1,1 @@
-"""The life of one transcription, from accepted to settled; the only domain that knows the others."""
+"""The life of one transcription; the only domain that knows the others."""

@@ -42,6 +42,15 @@ class Stretch:
         return self.end_ms - self.start_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call that brought an answer for its stretch."""
+
+    call_id: str
+    stretch: Stretch
+    answer: EngineAnswer
+
+
 def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
     """Store the stretches that are not stored yet: the first cut of a recording counts."""
     indexes = [stretch.index for stretch in stretches]
@@ -106,16 +115,10 @@ def open_call(
 
 
 def close_answered(
-    tx: sa.Connection,
-    job: Job,
-    stretch: Stretch,
-    call_id: str,
-    answer: EngineAnswer,
-    *,
-    keep_raw: bool,
-    now: datetime,
+    tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
 ) -> None:
     """Settle an answered call and keep what was heard; the caller has written as this run."""
+    call_id, stretch, answer = answered.call_id, answered.stretch, answered.answer
     used = used_by(job, stretch, answer)
     _close(
         tx,

@@ -91,9 +91,11 @@ def list_jobs(
 ) -> Page[Found]:
     """Return a page of the project's jobs, newest first, without those that were deleted."""
     wanted = [_row.project_id == project_id, _row.erased_at.is_(None)]
-    for name in ("status", "model", "reference"):
-        if (value := getattr(filters, name)) is not None:
-            wanted.append(_row[name] == value)
+    wanted += [
+        _row[name] == value
+        for name in ("status", "model", "reference")
+        if (value := getattr(filters, name)) is not None
+    ]
     if filters.created_after is not None:
         wanted.append(_row.created_at >= filters.created_after)
     if filters.created_before is not None:

@@ -97,7 +97,7 @@ class Runner:
         self.is_closing = True
         latest = asyncio.get_running_loop().time() + seconds
         for limit in self._waits:
-            if limit.when() is None or limit.when() > latest:
+            if (limit.when() or latest) >= latest:
                 limit.reschedule(latest)
 
     async def drain(self, seconds: float) -> None:

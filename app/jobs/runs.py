@@ -20,7 +20,7 @@ from app.jobs.tables import OPEN, audio_tables, event, part, transcription
 MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
 
 
-class StaleRun(Exception):  # noqa: N818 - not a fault: somebody else has the job now
+class StaleRun(Exception):
     """This run no longer holds its job: it was cancelled, deleted, or taken up by another."""
 
 

@@ -105,8 +105,9 @@ def submit(
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
     hold(tx, account, tariff.cost(wish.bound_ms), now=now)
     add_events(tx, job_id, [("created", {"model": wish.model})], first=1, now=now)
-    run = None if lease_seconds is None else Run(job_id, 1, lease_seconds)
-    return Submitted(job_id, blob_key, run and load_job(tx, run))
+    if lease_seconds is None:
+        return Submitted(job_id, blob_key, None)
+    return Submitted(job_id, blob_key, load_job(tx, Run(job_id, 1, lease_seconds)))
 
 
 def _keep_audio(

@@ -6,10 +6,10 @@ again: what is stored is never done or paid for a second time.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,11 +88,12 @@ class Transcriber:
             self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
         )
 
-    def _claim(self, tx: sa.Connection, job_id: str, **terms: Any) -> Job | timedelta | None:
-        job = runs.take_up(tx, job_id, **terms)
+    def _claim(
+        self, tx: sa.Connection, /, job_id: str, *, lease_seconds: float, now: datetime
+    ) -> Job | timedelta | None:
+        job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
         if isinstance(job, Job):
-            remote = self._engine_of(job).remote
-            calls.close_forsaken(tx, job, remote=remote, now=terms["now"])
+            calls.close_forsaken(tx, job, remote=self._engine_of(job).remote, now=now)
         return job
 
     async def _run(self, job: Job) -> timedelta | None:
@@ -166,9 +167,7 @@ class Transcriber:
         await self._db.write(
             self._keep,
             job,
-            stretch,
-            call_id,
-            answer,
+            calls.Answered(call_id, stretch, answer),
             progress,
             is_last=finished is not None,
             now=self._now(),
@@ -216,33 +215,33 @@ class Transcriber:
     def _keep(
         self,
         tx: sa.Connection,
+        /,
         job: Job,
-        stretch: Stretch,
-        call_id: str,
-        answer: EngineAnswer,
+        answered: calls.Answered,
         progress: _Progress,
         *,
         is_last: bool,
-        now: Any,
+        now: datetime,
     ) -> None:
         """Store an answered part; with the last one, the whole job ends in the same commit."""
-        total_ms = max(job.duration_ms or 0, stretch.end_ms)
-        said = {"done_seconds": stretch.end_ms / 1000, "total_seconds": total_ms / 1000}
+        done_ms = answered.stretch.end_ms
+        total_ms = max(job.duration_ms or 0, done_ms)
+        said = {"done_seconds": done_ms / 1000, "total_seconds": total_ms / 1000}
         runs.write_as(
             tx,
             job.run,
             now=now,
             events=[("progress", said)],
-            done_ms=stretch.end_ms,
+            done_ms=done_ms,
             idle_runs=0,
         )
         keep_raw = "raw" in job.options["include"]
-        calls.close_answered(tx, job, stretch, call_id, answer, keep_raw=keep_raw, now=now)
+        calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
         if is_last:
             self._end(tx, job, progress, now=now)
 
     @staticmethod
-    def _end(tx: sa.Connection, job: Job, progress: _Progress, *, now: Any) -> None:
+    def _end(tx: sa.Connection, /, job: Job, progress: _Progress, *, now: datetime) -> None:
         calls.store_parts(tx, job, progress.silent)
         outcome.complete(
             tx,
@@ -265,8 +264,8 @@ class Transcriber:
 
 
 async def _speaking(
-    cut: AsyncIterator[Piece], progress: _Progress
-) -> AsyncIterator[tuple[Piece, bool]]:
+    cut: AsyncGenerator[Piece, None], progress: _Progress
+) -> AsyncGenerator[tuple[Piece, bool], None]:
     """Yield the pieces to be sent, and with each whether it is the last; put silent ones aside.
 
     It looks one piece ahead, so that the last part and the end of the job share a commit.

@@ -1,4 +1,4 @@
-"""Ids: a prefix that says what it names, and a UUIDv7, so that ids sort by the time they were made."""
+"""Ids: a prefix that says what is named, and a UUIDv7, so that ids sort by their time."""
 
 import re
 

@@ -357,8 +357,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in FROZEN:
-        for deed in FROZEN[table]:
+    for table, deeds in FROZEN.items():
+        for deed in deeds:
             name = f"{table}_no_{deed.lower()}"
             on = f" ON {table}" if op.get_bind().dialect.name == "postgresql" else ""
             op.execute(f"DROP TRIGGER {name}{on}")

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.settings import Settings
 from app.speech.catalogue import Catalogue
 from app.speech.contract import (
     DeltaSink,
@@ -21,7 +22,6 @@ from app.speech.contract import (
     EngineUsage,
     Readiness,
 )
-from app.settings import Settings
 
 CATALOGUE = Path(__file__).with_name("scripted.toml")
 
@@ -46,11 +46,11 @@ class ScriptedEngine:
 
     async def close(self) -> None: ...
 
-    def readiness(self, model: str) -> Readiness:
+    def readiness(self, _model: str) -> Readiness:
         return Readiness(ready=True)
 
     async def transcribe(
-        self, request: EngineRequest, on_delta: DeltaSink | None = None
+        self, request: EngineRequest, _on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
         self.calls.append(request)
         seconds = math.ceil(request.audio.millis / 1000)

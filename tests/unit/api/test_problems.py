@@ -221,8 +221,9 @@ async def test_many_wrong_parameters_are_told_up_to_a_bound(client: httpx.AsyncC
 
 
 async def test_broken_json_is_a_malformed_body(client: httpx.AsyncClient) -> None:
-    sent = {"content": f'{{"{CANARY}', "headers": {"content-type": "application/json"}}
-    assert problem_in(await client.post("/v1/wish", **sent))["code"] == "malformed_body"
+    json_type = {"content-type": "application/json"}
+    response = await client.post("/v1/wish", content=f'{{"{CANARY}', headers=json_type)
+    assert problem_in(response)["code"] == "malformed_body"
 
 
 def test_pydantic_has_no_quoting_message_we_do_not_know() -> None:

@@ -21,7 +21,7 @@ from app.errors import (
 from app.settings import AudioSettings
 
 pytestmark = pytest.mark.anyio
-VIDEO = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", "-i", str(SPEECH), "-shortest")
+VIDEO = ("-f", "lavfi", "-i", "testsrc=s=160x120:r=10:d=10.4", "-i", str(SPEECH))
 SOUND = ("-i", str(SPEECH))
 HOUR = 3600.0
 
@@ -73,7 +73,7 @@ async def test_every_container_is_known_and_decoded(
     found = await look(path, decoders)
     assert (found.format, found.codec) == (container, codec)
     assert found.channels == {"a.wav": 2, "six.flac": 6}.get(name, 1)
-    assert found.seconds == pytest.approx(SPEECH_SECONDS, abs=0.6)
+    assert found.seconds == pytest.approx(SPEECH_SECONDS, abs=1)
     seconds, damage = await hear(path, decoders)
     assert seconds == pytest.approx(SPEECH_SECONDS, abs=0.15)
     assert damage is None
@@ -161,12 +161,14 @@ async def test_a_cancelled_decoding_leaves_no_process(make: Make, decoders: Deco
 async def test_slow_consumers_do_not_keep_others_out(make: Make) -> None:
     decoders = Decoders(AudioSettings(children=1))
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
-    async with decode(path, decoders=decoders, max_seconds=HOUR) as decoding:
-        async with contextlib.aclosing(decoding.blocks()) as blocks:
-            await anext(blocks)
-            async with asyncio.timeout(10):
-                await look(make("a.mp3"), decoders)
-            await anext(blocks)
+    async with (
+        decode(path, decoders=decoders, max_seconds=HOUR) as decoding,
+        contextlib.aclosing(decoding.blocks()) as blocks,
+    ):
+        await anext(blocks)
+        async with asyncio.timeout(10):
+            await look(make("a.mp3"), decoders)
+        await anext(blocks)
 
 
 async def test_a_child_that_says_nothing_is_ended(

@@ -110,7 +110,7 @@ def test_line_breaks_and_control_characters_of_a_text_cannot_make_cues() -> None
 def test_a_long_text_is_cut_after_a_sentence() -> None:
     first = "One two three four five six seven eight nine ten eleven twelve."
     made = cues(one(f"{first} Thirteen fourteen fifteen sixteen seventeen.", 0, 8).segments)
-    assert [" ".join(cue.lines) for cue in made][0] == first
+    assert " ".join(made[0].lines) == first
 
 
 def test_words_give_the_times_of_the_cuts() -> None:

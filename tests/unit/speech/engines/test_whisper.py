@@ -1,0 +1,126 @@
+"""What surrounds the model: the prompt of each language, and ears for what was made up."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.speech.engines import whisper
+from app.speech.engines.whisper import PROMPT_TOKENS, Question, Whisper
+
+
+class Letters:
+    """A tokenizer with one token a character."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> SimpleNamespace:
+        assert not add_special_tokens
+        return SimpleNamespace(ids=[ord(c) for c in text])
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+def segment(text: str, start: float, end: float, **marks: float) -> SimpleNamespace:
+    sure = {"avg_logprob": -0.3, "no_speech_prob": 0.1, "compression_ratio": 1.0, **marks}
+    return SimpleNamespace(text=text, start=start, end=end, words=None, **sure)
+
+
+class FakeModel:
+    """Stands for faster_whisper's model: speaks a script and keeps what it was asked."""
+
+    def __init__(self, *script: SimpleNamespace, heard: str = "zh") -> None:
+        self.hf_tokenizer = Letters()
+        self.script = script
+        self.heard = heard
+        self.asked: dict[str, Any] = {}
+
+    def detect_language(self, *, audio: Any) -> tuple[str, float, list[tuple[str, float]]]:
+        assert len(audio)
+        return self.heard, 0.9, [(self.heard, 0.9), ("en", 0.05), ("fr", 0.01)]
+
+    def transcribe(self, _audio: Any, **asked: Any) -> tuple[Any, None]:
+        self.asked = asked
+        return iter(self.script), None
+
+
+@pytest.fixture(autouse=True)
+def _all_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faster_whisper")
+    monkeypatch.setattr(whisper, "_find_speech", lambda s: [{"start": 0, "end": s.size}])
+
+
+def hearing(model: FakeModel, *, multilingual: bool = True, **question: Any) -> whisper.Heard:
+    loaded = Whisper.__new__(Whisper)
+    loaded._model = model
+    loaded._multilingual = multilingual
+    pcm = np.zeros(160_000, "<i2").tobytes()
+    return loaded.hear(Question(pcm, **question), lambda: None, lambda _text: None)
+
+
+def test_detected_mandarin_is_asked_for_in_simplified_characters() -> None:
+    model = FakeModel(segment(" 你好。", 0, 1), segment("世界。", 1, 2))
+    heard = hearing(model)
+    assert (heard.text, heard.language) == ("你好。世界。", "zh")
+    assert model.asked["hotwords"] == "以下是普通话的句子。"
+    assert model.asked["language"] == "zh"
+
+
+def test_hints_overrule_what_was_detected() -> None:
+    model = FakeModel()
+    hearing(model, hints=("fr", "en"))
+    assert model.asked["language"] == "en"
+
+
+def test_an_english_model_is_asked_for_english_whatever_was_asked() -> None:
+    model = FakeModel(segment("hi", 0, 1))
+    assert hearing(model, multilingual=False, language="zh").language == "en"
+    assert model.asked["hotwords"] is None
+
+
+def test_context_follows_the_opening_sentence() -> None:
+    model = FakeModel()
+    heard = hearing(model, language="zh", context="语音网关")
+    assert model.asked["hotwords"] == "以下是普通话的句子。语音网关"
+    assert not heard.context_was_cut
+
+
+def test_a_context_that_is_too_long_keeps_its_last_tokens() -> None:
+    model = FakeModel()
+    heard = hearing(model, language="zh", context="a" * 500 + "z")
+    prompt = model.asked["hotwords"]
+    assert heard.context_was_cut
+    assert prompt.startswith("以下是普通话的句子。aaa")
+    assert prompt.endswith("z")
+    assert PROMPT_TOKENS - 2 <= len(f" {prompt}") <= PROMPT_TOKENS
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        segment("这种人," * 70, 3.7, 4.1, no_speech_prob=0.99, compression_ratio=21.5),
+        segment("la " * 70, 3.7, 4.1, compression_ratio=20.0),
+        segment("Thank you.", 3, 4, no_speech_prob=0.8, avg_logprob=-1.2),
+    ],
+)
+def test_what_was_made_up_over_a_pause_is_left_out(made_up: SimpleNamespace) -> None:
+    heard = hearing(FakeModel(segment("Hello.", 0, 3), made_up, segment("Bye.", 4, 5)))
+    assert heard.text == "Hello. Bye."
+    assert len(heard.segments) == 2
+
+
+@pytest.mark.parametrize(
+    "real",
+    [
+        segment("no " * 20, 0, 8, compression_ratio=8.0),
+        segment("mumbled", 0, 1, avg_logprob=-1.4),
+        segment("over music", 0, 1, no_speech_prob=0.9),
+    ],
+)
+def test_speech_with_one_odd_mark_is_kept(real: SimpleNamespace) -> None:
+    assert hearing(FakeModel(real)).text == real.text.strip()
+
+
+def test_nothing_heard_has_no_language_unless_asked() -> None:
+    assert hearing(FakeModel()).language is None
+    assert hearing(FakeModel(), language="fr").language == "fr"
