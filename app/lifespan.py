@@ -19,6 +19,7 @@ from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database, DatabaseLockedError
 from app.db.migrate import opened
+from app.errors import GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
@@ -63,7 +64,7 @@ async def preflight(settings: Settings) -> None:
     Raises StartRefusedError.
     """
     try:
-        load_catalogue(settings.speech.catalogue).find(settings.speech.default_model)
+        _check_catalogue(settings)
         async with database_of(settings, exclusive=True) as db:
             if not is_loopback(settings.server.host) and not await db.read(any_key):
                 raise StartRefusedError(
@@ -77,6 +78,16 @@ async def preflight(settings: Settings) -> None:
             f"The database cannot be used ({type(error).__name__}). "
             "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
         ) from error
+
+
+def _check_catalogue(settings: Settings) -> None:
+    file = settings.speech.catalogue
+    try:
+        load_catalogue(file).find(settings.speech.default_model)
+    except GatewayError as error:
+        raise StartRefusedError(f"GATEWAY_SPEECH__DEFAULT_MODEL: {error.detail}") from error
+    except (OSError, ValueError) as error:  # pydantic's and tomllib's errors are ValueErrors
+        raise StartRefusedError(f"The catalogue {file} cannot be read: {error}") from error
 
 
 def lifespan(

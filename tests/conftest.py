@@ -1,13 +1,29 @@
 """Fixtures every test may ask for."""
 
-from collections.abc import Iterator
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.postgres import Databases, running_postgres
+from app.db.engine import Database
+from app.db.migrate import opened
+from tests.support.gateway import Gateway, running, settings_for, speech
+from tests.support.postgres import Databases, migrated, running_postgres
+from tests.support.scripted import ScriptedEngine
 
 MEDIA = Path(__file__).parent / "media"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "settings(**domains): settings of the gateway, e.g. audio={'max_seconds': 1}"
+    )
+    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+        del os.environ[name]  # what the developer's shell says is not what is tested
 
 
 @pytest.fixture
@@ -22,13 +38,65 @@ def postgres() -> Iterator[Databases]:
         yield Databases(url)
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    asyncio.run(migrated(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without any table, of both kinds in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    databases: Databases = request.getfixturevalue("postgres")
+    url = databases.empty()
+    yield url
+    databases.drop(url)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of an empty database: every test that asks for it runs on both kinds."""
+    """The address of a migrated, empty database: each test that asks for it runs on both kinds."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'gateway.db'}"
+        path = tmp_path / "gateway.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
         return
     databases: Databases = request.getfixturevalue("postgres")
     url = databases.migrated()
     yield url
     databases.drop(url)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """An open database of either kind, with the newest schema."""
+    async with opened(database_url) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def recording() -> bytes:
+    """Two seconds of speech."""
+    return speech(2)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> ScriptedEngine:
+    """The engine behind `gateway`: says what it is told to, and keeps its own bill."""
+    return ScriptedEngine(bill=tmp_path / "bill.jsonl")
+
+
+@pytest.fixture
+async def gateway(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Gateway]:
+    """A running gateway on either database; `pytest.mark.settings` changes its settings."""
+    marker = request.node.get_closest_marker("settings")
+    domains: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    async with running(settings_for(database_url, tmp_path / "data", **domains), engine) as gateway:
+        yield gateway

@@ -34,6 +34,22 @@ _BRAND_AT = 8  # an ISO file begins with its size, `ftyp` and the brand
 _EBML_HEAD = 64  # bytes within which a Matroska file names its document type
 
 
+# Containers whose length may be that of a picture track and not of the sound.
+_WITH_PICTURES = frozenset(
+    {"mp4", "mov", "3gp", "3g2", "mkv", "webm", "avi", "flv", "asf", "mpeg", "mpegts", "rm"}
+)
+
+
+def is_cut_short(form: str, header_seconds: float, decoded_seconds: float) -> bool:
+    """Tell whether much less sound came out of a file than its header promises.
+
+    A decoder ends a truncated MP3 without a complaint. Formats whose sizes are estimates are
+    off by a few percent, so a tenth and a second are let pass.
+    """
+    missing = header_seconds - decoded_seconds
+    return form not in _WITH_PICTURES and missing > max(1.0, header_seconds / 10)
+
+
 def friendly_format(demuxer: str, head: bytes) -> str:
     """Return the one short name people use for what FFmpeg calls e.g. `mov,mp4,m4a,3gp,3g2,mj2`."""
     name = _SHORT.get(demuxer, demuxer)

@@ -21,10 +21,11 @@ from app.settings import AudioSettings
 ADDRESS_SPACE_BYTES = 2 << 30
 MAX_ALLOC_BYTES = 256 << 20  # of one allocation
 OPEN_FILES = 32
-CPU_GRACE_SECONDS = 5  # between the polite signal and the final one
 PIPE_BYTES = 256 << 10  # gathered from the pipe before the child has to wait
 COMPLAINT_BYTES = 64 << 10  # kept from each end of what a child says on stderr
-CPU_SPENT = (255, -signal.SIGXCPU, -signal.SIGKILL)  # ffmpeg catches SIGXCPU and exits with 255
+# Soft and hard limit are equal, so that the kernel kills at once: ffmpeg catches SIGXCPU and exits
+# with 255, which is also its code for a file that "is not permitted".
+CPU_SPENT = -signal.SIGKILL
 
 _SAFE_INPUT = (
     *("-nostdin", "-hide_banner", "-nostats", "-threads", "1"),
@@ -106,7 +107,7 @@ def _limit(pid: int, cpu_seconds: int) -> None:
     """Set limits from outside: a preexec_fn is not safe in a process with threads."""
     limits = {
         resource.RLIMIT_AS: (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES),
-        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + CPU_GRACE_SECONDS),
+        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds),
         resource.RLIMIT_NOFILE: (OPEN_FILES, OPEN_FILES),
         resource.RLIMIT_FSIZE: (0, 0),
         resource.RLIMIT_CORE: (0, 0),

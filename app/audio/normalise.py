@@ -68,7 +68,7 @@ class Decoding:
                 code, complaints = await self._child.finish()
         except TimeoutError:
             raise DecodeTimeout(log="the child did not end") from None
-        if code in CPU_SPENT:
+        if code == CPU_SPENT:
             raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
         if not self.seconds or (code != 0 and self.seconds < LEAST_SECONDS):
             raise refusal(self._head, complaints)

@@ -127,7 +127,7 @@ async def _describe(
                 code, banner = await child.finish()
         except TimeoutError:
             raise DecodeTimeout("Looking at the file's header took too long.") from None
-    if code in CPU_SPENT:
+    if code == CPU_SPENT:
         raise DecodeTimeout("Looking at the file's header took too long.")
     return code, sheet, banner
 

@@ -4,7 +4,7 @@ The pieces are a chain without a gap. Those in which nobody speaks have no sound
 are never sent. Memory is bounded by one window.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ async def pieces(
     limit_seconds: float,
     cut: bool,
     known: Sequence[tuple[int, int]] = (),
-) -> AsyncIterator[Piece]:
+) -> AsyncGenerator[Piece, None]:
     """Yield the chain of pieces from 0 to the end of the sound.
 
     `known` are the first boundaries as an earlier run stored them: they are used as they are,

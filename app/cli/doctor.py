@@ -21,7 +21,7 @@ from app.db.migrate import opened
 from app.errors import GatewayError
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
-from app.speech.weights.model_files import is_here
+from app.speech.weights.files import is_here
 
 
 @dataclass(frozen=True, slots=True)

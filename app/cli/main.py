@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app import __version__
 from app.cli import demo, doctor, keys, models
+from app.settings import faults_of
 
 app = typer.Typer(
     help="A self-hosted REST transcription gateway.",
@@ -47,9 +48,8 @@ def run() -> None:
     try:
         app()
     except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
-            name = "__".join(str(step) for step in fault["loc"]).upper()
-            print(f"Setting GATEWAY_{name}: {fault['msg']}", file=sys.stderr)
+        for sentence in faults_of(error):
+            print(sentence, file=sys.stderr)
         sys.exit(2)
 
 

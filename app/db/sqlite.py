@@ -92,6 +92,8 @@ class SqliteDatabase:
         self._lock.release()
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if not self._writer.is_alive():
+            raise RuntimeError("the database is not open")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._works.put(_Asked(lambda tx: work(tx, *args, **kwargs), loop, future))

@@ -1,8 +1,11 @@
 """The use-case: a received request becomes a durable job, or leaves nothing behind."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
 
 from app.access.principal import Principal
 from app.audio.children import Decoders
@@ -52,12 +55,20 @@ class Acceptance:
         self._decoders = decoders
         self._settings = settings
         self._now = clock
+        self._admitting: set[asyncio.Task[Accepted]] = set()
 
     async def accept(self, principal: Principal, received: Received) -> Accepted:
         """Judge, store, probe, commit, begin; whatever fails on the way is undone.
 
+        A caller who hangs up meanwhile changes nothing: it ends as if they had stayed.
         Raises AudioError, InvalidParameter, UnknownModel, PriceUnknown and their like.
         """
+        admitting = asyncio.create_task(self._admit(principal, received))
+        self._admitting.add(admitting)
+        admitting.add_done_callback(self._admitting.discard)
+        return await asyncio.shield(admitting)
+
+    async def _admit(self, principal: Principal, received: Received) -> Accepted:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
@@ -68,7 +79,11 @@ class Acceptance:
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._probe(blob)
             wish = self._wish(options, fitted, model, found)
-            submitted = await self._submit(principal, _recording(blob, found), wish)
+            try:
+                submitted = await self._submit(principal, _recording(blob, found), wish)
+            except sa.exc.DBAPIError:
+                undo.pop_all()  # the job may be committed all the same: it needs its recording
+                raise
             undo.pop_all()
         if submitted.blob_key != blob.key:
             await self._store.erase(blob.key)  # these bytes were kept already

@@ -54,6 +54,7 @@ class Job:
     tariff: Tariff
     engine: str
     blob_key: str
+    audio_format: str
     duration_ms: int | None
     options: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -105,7 +106,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
     audio = audio_tables.audio
     row = tx.execute(
-        sa.select(transcription, audio.c.blob_key, audio.c.duration_ms)
+        sa.select(transcription, audio.c.blob_key, audio.c.format, audio.c.duration_ms)
         .join(audio, audio.c.id == transcription.c.audio_id)
         .where(transcription.c.id == run.job_id)
     ).one()
@@ -116,6 +117,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         tariff=tariff,
         engine=row.engine,
         blob_key=row.blob_key,
+        audio_format=row.format,
         duration_ms=row.duration_ms,
         options=row.options,
         plan=row.plan,

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
+from app.audio.allowed import is_cut_short
 from app.audio.children import Decoders
 from app.audio.normalise import Decoding, decode
 from app.audio.split import Piece, pieces
@@ -144,7 +145,7 @@ class Transcriber:
                 async for piece, is_last in spoken:
                     await self._do_part(job, piece, progress, decoding if is_last else None)
         if not progress.ended:
-            self._note_damage(progress, decoding)
+            self._note_damage(job, progress, decoding)
             await self._db.write(self._end, job, progress, now=self._now())
         log.info("job.completed", seconds=progress.done_ms / 1000)
 
@@ -163,7 +164,7 @@ class Transcriber:
         progress.warnings += [{"code": "engine", "detail": text} for text in answer.warnings]
         progress.done_ms = piece.end_ms
         if finished is not None:
-            self._note_damage(progress, finished)
+            self._note_damage(job, progress, finished)
         await self._db.write(
             self._keep,
             job,
@@ -253,10 +254,11 @@ class Transcriber:
         )
 
     @staticmethod
-    def _note_damage(progress: _Progress, decoding: Decoding) -> None:
+    def _note_damage(job: Job, progress: _Progress, decoding: Decoding) -> None:
         progress.done_ms = max(progress.done_ms, round(decoding.seconds * 1000))
-        if decoding.damage:
-            detail = f"The file is damaged: {decoding.seconds:.1f} s of it could be read."
+        promised = (job.duration_ms or 0) / 1000
+        if decoding.damage or is_cut_short(job.audio_format, promised, decoding.seconds):
+            detail = f"The file is damaged or cut short: {decoding.seconds:.1f} s could be read."
             progress.warnings.append({"code": "audio_damaged", "detail": detail})
 
     def _engine_of(self, job: Job) -> Engine:

@@ -23,8 +23,11 @@ _SECRET_FIELDS = frozenset(
     }
 )
 _SECRET_TEXT = re.compile(
-    r"(?:\b(?:sk|gw|st|whsec)[-_][A-Za-z0-9_-]{8,})|(?:(?<=://)[^/\s:@]+:[^/\s@]+(?=@))"
-    r"|(?:(?<=[?&])(?:Signature|X-Amz-Signature|sig|token)=[^&\s]+)"
+    r"(?:\b(?:sk|gw|st|whsec)[-_][A-Za-z0-9_-]{8,})"
+    r"|(?:(?<=://)[^/\s:@]*:[^/\s@]+(?=@))"
+    r"|(?:(?<=[?&])(?:[a-z-]*signature|[a-z-]*token|sig)=[^&\s]+)"
+    r"|(?:\bbearer\s+[^\s\"',]+)",
+    re.IGNORECASE,
 )
 
 
@@ -34,13 +37,24 @@ def redact_text(text: str) -> str:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Structlog processor: drop fields known to be secret, mask secrets inside the others."""
+    """Structlog processor: mask fields known to be secret, and secrets inside the others."""
     for name, value in event.items():
-        if name in _SECRET_FIELDS:
-            event[name] = MASK
-        elif isinstance(value, str):
-            event[name] = redact_text(value)
+        event[name] = MASK if name in _SECRET_FIELDS else _redacted(value)
     return event
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact_text(value)
+        case dict():
+            return {
+                name: MASK if name in _SECRET_FIELDS else _redacted(inner)
+                for name, inner in value.items()
+            }
+        case list() | tuple():
+            return [_redacted(inner) for inner in value]
+    return value
 
 
 def configure(*, level: str = "INFO", form: Literal["json", "console"] = "console") -> None:

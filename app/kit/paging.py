@@ -5,7 +5,6 @@ shift nothing.
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -33,5 +32,5 @@ def decode_cursor(cursor: str) -> str:
     padding = "=" * (-len(cursor) % 4)
     try:
         return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # binascii.Error and UnicodeError are ValueErrors
         raise ValueError("not a cursor of ours") from error

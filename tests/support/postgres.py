@@ -53,7 +53,7 @@ class Databases:
         """Make a database with the newest schema and return its address."""
         if self._template is None:
             url = self._create("")
-            asyncio.run(_migrate(url))
+            asyncio.run(migrated(url))
             self._template = str(sa.make_url(url).database)
         return self._create(f" TEMPLATE {self._template}")
 
@@ -72,6 +72,7 @@ class Databases:
         await connection.close()
 
 
-async def _migrate(url: str) -> None:
+async def migrated(url: str) -> None:
+    """Bring a database to the newest schema."""
     async with opened(url):
         pass

@@ -21,9 +21,9 @@ from app.speech.contract import (
     Readiness,
 )
 from app.speech.engines.local_model import RETRY_SECONDS, ComingModel
-from app.speech.engines.model_files import pull
-from app.speech.engines.pinned import pinned_models
 from app.speech.engines.whisper import Heard, Question, Whisper
+from app.speech.weights.files import pull
+from app.speech.weights.pinned import pinned_models
 
 NOT_INSTALLED = "faster-whisper is not installed: pip install asr-gateway[local]"
 CONTEXT_CUT = "`context` is longer than the model takes; its beginning was left out."

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from app.speech.contract import EngineError, ErrorKind, Readiness
-from app.speech.engines.model_sources import Progress
+from app.speech.weights.sources import Progress
 
 RETRY_SECONDS = 30.0  # after a fetch or a load that failed
 

@@ -1,14 +1,15 @@
 """Fixtures of the audio tests; media are made with the packaged ffmpeg."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from audio_samples import SPEECH, Make, ffmpeg
 
 from app.audio.children import Decoders
 from app.audio.local_store import LocalStore
 from app.settings import AudioSettings
+from tests.unit.audio.audio_samples import SPEECH, Make, ffmpeg
 
 
 @pytest.fixture
@@ -37,8 +38,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     folder = tmp_path_factory.mktemp("media")
 
     def making(name: str, *arguments: str, source: Sequence[str] = ("-i", str(SPEECH))) -> Path:
-        path = folder / name
+        way = zlib.crc32(repr((source, arguments)).encode())
+        path = folder / str(way) / name
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             ffmpeg(*source, *arguments, str(path))
         return path
 

@@ -5,7 +5,6 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from audio_samples import SPEECH, SPEECH_SECONDS, Make
 
 from app.audio.children import Child, Decoders
 from app.audio.normalise import BLOCK_BYTES, damage_in, decode
@@ -19,6 +18,7 @@ from app.errors import (
     Undecodable,
 )
 from app.settings import AudioSettings
+from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make
 
 pytestmark = pytest.mark.anyio
 VIDEO = ("-f", "lavfi", "-i", "testsrc=s=160x120:r=10:d=10.4", "-i", str(SPEECH))
@@ -184,6 +184,19 @@ async def test_a_child_that_says_nothing_is_ended(
     monkeypatch.setattr("app.audio.normalise.SILENT_CHILD_SECONDS", 0.2)
     with pytest.raises(DecodeTimeout):
         await hear(path, decoders)
+
+
+async def test_a_child_that_only_computes_is_ended(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = tmp_path / "busy"
+    busy.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    busy.chmod(0o700)
+    monkeypatch.setattr("app.audio.normalise.CPU_BASE_SECONDS", 1)
+    monkeypatch.setattr("app.audio.normalise.CPU_SHARE", 0)
+    with pytest.raises(DecodeTimeout) as caught:
+        await hear(make("a.mp3"), Decoders(AudioSettings(ffmpeg=str(busy))))
+    assert "CPU" in str(caught.value.log)
 
 
 async def test_the_child_is_limited_and_knows_nothing(make: Make, tmp_path: Path) -> None:

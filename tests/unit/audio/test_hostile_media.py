@@ -7,12 +7,12 @@ import zlib
 from pathlib import Path
 
 import pytest
-from audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg
 
 from app.audio.children import Decoders
 from app.audio.normalise import decode
 from app.audio.probe import probe
 from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable
+from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audio_samples import chunked, files_in
 
 from app.audio.intake import Received, receive
 from app.audio.local_store import LocalStore
@@ -18,6 +17,7 @@ from app.errors import (
     UrlNotAllowed,
 )
 from app.settings import AudioSettings
+from tests.unit.audio.audio_samples import chunked, files_in
 
 pytestmark = pytest.mark.anyio
 AUDIO = bytes(range(256)) * 500

@@ -6,11 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from audio_samples import files_in
 
 from app.audio.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
 from app.errors import AudioTooLarge, Erased, StorageFull
 from app.settings import AudioSettings
+from tests.unit.audio.audio_samples import files_in
 
 pytestmark = pytest.mark.anyio
 PROJECT = "pr_1"

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from audio_samples import chunked, files_in
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from app.errors import (
     MissingAudio,
     SeveralFiles,
 )
+from tests.unit.audio.audio_samples import chunked, files_in
 
 pytestmark = pytest.mark.anyio
 BOUNDARY = "xyzzy"

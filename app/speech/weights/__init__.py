@@ -1,0 +1,1 @@
+"""Model files by pinned hash, wherever they come from."""

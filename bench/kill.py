@@ -1,0 +1,80 @@
+"""SIGKILL at random moments under load, then the books.
+
+python -m bench.kill --database both --rounds 50 [--seed N]
+"""
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
+from tests.support.postgres import Databases, running_postgres
+from tests.support.process import GatewayProcess
+
+KINDS = ("sqlite", "postgres")
+LONGEST_LIFE_SECONDS = 4.0
+END_SECONDS = 600.0  # for everything that was accepted to end
+SHOWN = 20
+
+
+def main() -> int:
+    asked = arguments()
+    print(f"seed {asked.seed}", flush=True)
+    kinds = KINDS if asked.database == "both" else (asked.database,)
+    return max(run(kind, asked.rounds, asked.seed) for kind in kinds)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=(*KINDS, "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    return parser.parse_args()
+
+
+def run(kind: str, rounds: int, seed: int) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="gateway-kill-"))
+    with database(kind, folder) as url:
+        gateway = GatewayProcess(folder, url, DELAY_SECONDS, SETTINGS)
+        with gateway.gone_at_the_end():
+            verdict = asyncio.run(killed(gateway, rounds, seed))
+    print(f"{kind}: {verdict.line()}", flush=True)
+    for violation in verdict.violations[:SHOWN]:
+        print(f"VIOLATION {violation}")
+    if verdict.violations:
+        print(f"{len(verdict.violations)} violations; the data is kept in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """Lend the address of an empty database."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'gateway.db'}"
+        return
+    with running_postgres() as server:
+        databases = Databases(server)
+        url = databases.empty()
+        yield url
+        databases.drop(url)
+
+
+async def killed(gateway: GatewayProcess, rounds: int, seed: int) -> Verdict:
+    killing = Killing(gateway, seed, LONGEST_LIFE_SECONDS)
+    for number in range(1, rounds + 1):
+        await killing.round()
+        if number % 10 == 0:
+            print(f"  {number} kills, {len(killing.told.acknowledged)} acknowledged", flush=True)
+    return await killing.judge(END_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A worker that was stopped and woken after its lease writes nothing: its jobs are another's."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from app.access.principal import ALL_SCOPES, Principal
+from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.audio.children import Decoders
+from app.audio.local_store import LocalStore
+from app.billing.prices import PriceRow, load_prices
+from app.db.engine import Database
+from app.db.migrate import opened
+from app.jobs.submit import Recording, Wish, submit
+from app.jobs.tables import transcription
+from app.jobs.transcribe import Transcriber
+from app.kit.clock import utc_now
+from app.settings import AudioSettings, JobSettings
+from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.books import Books, read_rows, snapshot
+from tests.support.kill import SPEECH
+from tests.support.postgres import Databases
+from tests.support.scripted import ScriptedEngine
+from tests.support.stopped import Workers
+
+STOPPED_SECONDS = 3.0
+SHORT_LEASE = {"JOBS__LEASE_SECONDS": "1", "JOBS__RESCUE_SECONDS": "0.2"}
+NEVER_RENEWED_SECONDS = 3600.0
+MAX_SECONDS = 3600
+NANO_PER_SECOND = 220_000
+AGES_AGO = timedelta(days=1)
+
+
+def test_a_process_that_slept_writes_nothing(postgres: Databases, tmp_path: Path) -> None:
+    seed = int(os.environ.get("KILL_SEED") or secrets.randbelow(1_000_000))
+    print(f"KILL_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
+    url = postgres.empty()
+    workers = Workers(tmp_path, url, SHORT_LEASE)
+    with workers.sleeper.gone_at_the_end(), workers.heir.gone_at_the_end():
+        workers.start()
+        stopped = workers.stop_and_wake(STOPPED_SECONDS, seed)
+    postgres.drop(url)
+    assert stopped.taken_over
+    assert stopped.broken_laws() == []
+
+
+# ── the same in one process, on both databases, for every way a call can end ────────────────
+
+
+@dataclass
+class Bench:
+    """One job, and what two workers need to fight for it."""
+
+    db: Database
+    store: LocalStore
+    job_id: str
+
+    def worker(self, engine: ScriptedEngine) -> Transcriber:
+        return Transcriber(
+            self.db,
+            self.store,
+            {engine.name: engine},
+            decoders=Decoders(AudioSettings()),
+            max_seconds=MAX_SECONDS,
+            settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),
+            clock=utc_now,
+        )
+
+
+@asynccontextmanager
+async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
+    async with opened(url) as db:
+        store = LocalStore(folder, AudioSettings())
+        upload = await store.begin(SPEECH.stat().st_size)
+        await upload.write(SPEECH.read_bytes())
+        now = utc_now()
+        project = await db.write(ensure_project, DEFAULT_PROJECT, now=now)
+        price = PriceRow("m", "test", "second", NANO_PER_SECOND, "CNY", now, None, "made up")
+        await db.write(load_prices, [price])
+        blob = await upload.finish(project)
+        submitted = await db.write(
+            submit,
+            Principal(project, None, ALL_SCOPES),
+            Recording(blob.sha256, blob.bytes, blob.key, "wav", "pcm_s16le", 1, 16_000, 10_390),
+            Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, 13_000),
+            now=now,
+        )
+        yield Bench(db, store, submitted.job_id)
+
+
+OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
+PLAN = {"kind": "split", "part_seconds": 4, "why": "short parts", "upstream_model": "short"}
+
+
+async def until_called(engine: ScriptedEngine) -> None:
+    async with asyncio.timeout(30):
+        while not engine.calls:
+            await asyncio.sleep(0.01)
+
+
+def expire_lease(tx: sa.Connection) -> None:
+    """What time does to a worker that is stopped."""
+    tx.execute(sa.update(transcription).values(lease_until=utc_now() - AGES_AGO))
+
+
+LOST = EngineError(ErrorKind.NETWORK, "cut off", retryable=True, billed=Billed.MAYBE)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("woken_by", ["answer", "failure", "cancellation"])
+async def test_a_run_that_slept_writes_nothing(
+    database_url: str, tmp_path: Path, woken_by: str
+) -> None:
+    bill = tmp_path / "bill.jsonl"
+    async with bench(database_url, tmp_path / "audio") as given:
+        slow = ScriptedEngine(bill=bill, gate=asyncio.Event(), text="too late")
+        fast = ScriptedEngine(bill=bill)
+        sleeping = asyncio.create_task(given.worker(slow).advance(given.job_id))
+        await until_called(slow)
+        await given.db.write(expire_lease)
+        assert await given.worker(fast).advance(given.job_id) is None
+        before = await given.db.read(snapshot)
+
+        if woken_by == "failure":
+            slow.late_error = LOST
+        if woken_by == "cancellation":
+            sleeping.cancel()
+        slow.gate.set()
+        await asyncio.gather(sleeping, return_exceptions=True)
+
+        assert await given.db.read(snapshot) == before
+    books = Books(await read_rows(database_url))
+    assert len(slow.calls) == 1
+    assert list(books.broken_laws()) == []
+    assert list(books.broken_bill(billed(bill))) == []
+    assert books.statuses == {"completed": 1}

@@ -1,0 +1,190 @@
+"""The laws of the books, checked on rows alone: what a crash may leave behind, and what never.
+
+Nothing here asks `app` how it counts; it reads the tables and compares.
+"""
+
+import hashlib
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.db.engine import make_database
+from app.jobs.tables import OPEN, metadata
+
+TABLES = ("transcription", "part", "upstream_call", "ledger_line", "event", "transcript", "audio")
+MILLIS = 1000
+WORD = "heard"  # what the scripted engine answers for each part
+ROUNDED_MS = 1  # parts end on a whole millisecond below the end of the sound, or on it
+IN_DOUBT_A_PART = 2  # the first loss is tried again, the second ends the job
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def snapshot(tx: sa.Connection) -> Rows:
+    """Return every row of the tables of jobs, in the order of their keys."""
+    tables = [metadata.tables[name] for name in TABLES]
+    return {
+        table.name: [
+            dict(row)
+            for row in tx.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+        ]
+        for table in tables
+    }
+
+
+async def read_rows(url: str) -> Rows:
+    """Return `snapshot` of the database at `url`."""
+    db = make_database(url)
+    await db.open()
+    try:
+        return await db.read(snapshot)
+    finally:
+        await db.close()
+
+
+def broken_file(file: Path) -> Iterator[str]:
+    """Yield what SQLite itself finds wrong with a database file."""
+    connection = sqlite3.connect(file)
+    try:
+        found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+        yield from (f"integrity: {words}" for words in found if words != "ok")
+        broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+        yield from (f"foreign key: {row}" for row in broken)
+    finally:
+        connection.close()
+
+
+@dataclass
+class Books:
+    """Rows of a gateway whose jobs have all ended, and figures about them."""
+
+    rows: Rows
+    by_job: dict[str, dict[str, list[dict[str, Any]]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_job = {name: defaultdict(list) for name in TABLES}
+        for name in ("part", "upstream_call", "ledger_line", "event", "transcript"):
+            for row in self.rows[name]:
+                self.by_job[name][row["transcription_id"]].append(row)
+
+    @property
+    def statuses(self) -> Counter[str]:
+        return Counter(job["status"] for job in self.rows["transcription"])
+
+    @property
+    def failures(self) -> Counter[str]:
+        return Counter(job["error"]["code"] for job in self.rows["transcription"] if job["error"])
+
+    @property
+    def settled_seconds(self) -> float:
+        return sum(line["used_ms"] for line in self.rows["ledger_line"]) / MILLIS
+
+    @property
+    def in_doubt(self) -> list[dict[str, Any]]:
+        return [call for call in self.rows["upstream_call"] if call["state"] == "in_doubt"]
+
+    @property
+    def in_doubt_seconds(self) -> int:
+        return sum(-(-call["audio_ms"] // MILLIS) for call in self.in_doubt)
+
+    def broken_laws(self) -> Iterator[str]:
+        """Yield a sentence for each law that does not hold."""
+        for job in self.rows["transcription"]:
+            for complaint in self._of_job(job):
+                yield f"{job['id']} ({job['status']}): {complaint}"
+
+    def _of_job(self, job: dict[str, Any]) -> Iterator[str]:
+        if job["status"] in OPEN:
+            yield "has not ended"
+            return
+        mine = {name: self.by_job[name][job["id"]] for name in TABLES}
+        yield from _money(mine["ledger_line"], mine["upstream_call"])
+        yield from _calls(mine["upstream_call"])
+        if job["erased_at"] is None:
+            yield from _events(job, mine["event"])
+            yield from _words(job, mine["part"], mine["transcript"])
+        elif mine["event"] or mine["transcript"]:
+            yield "was erased and still has words or events"
+
+    def broken_bill(self, billed_seconds: int) -> Iterator[str]:
+        """Compare with the engine's own bill: settled <= bill <= settled + in doubt."""
+        settled, doubt = self.settled_seconds, self.in_doubt_seconds
+        if not settled <= billed_seconds <= settled + doubt:
+            yield f"billed {billed_seconds} s, settled {settled} s, in doubt {doubt} s"
+
+    def broken_blobs(self, blobs: Path) -> Iterator[str]:
+        """Compare each live recording with its file; none of an erased one may be left."""
+        for audio in self.rows["audio"]:
+            path = blobs / audio["blob_key"]
+            if audio["erased_at"] is not None:
+                if path.exists():
+                    yield f"{audio['id']} was erased and its bytes are there"
+            elif not path.exists():
+                yield f"{audio['id']} has lost its bytes"
+            elif hashlib.sha256(path.read_bytes()).hexdigest() != audio["sha256"]:
+                yield f"{audio['id']} has other bytes than were received"
+
+    def orphans(self, blobs: Path) -> int:
+        """Count stored files that no recording names."""
+        named = {audio["blob_key"] for audio in self.rows["audio"]}
+        files = (path for path in blobs.rglob("*") if path.is_file())
+        return sum(str(path.relative_to(blobs)) not in named for path in files)
+
+
+def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator[str]:
+    sums: Counter[str] = Counter()
+    for line in lines:
+        sums[line["kind"]] += line["nano"]
+    expected = max(0, sums["hold"] - sums["settle"])
+    if sums["release"] != expected:
+        yield f"holds {sums['hold']}, settles {sums['settle']}, released {sums['release']}"
+    if Counter(line["kind"] for line in lines)["release"] != 1:
+        yield "was not released exactly once"
+    settles = Counter(line["call_id"] for line in lines if line["kind"] == "settle")
+    answered = {call["id"] for call in calls if call["state"] == "answered"}
+    if settles != Counter(dict.fromkeys(answered, 1)):
+        yield f"{len(answered)} answered calls, settles {dict(settles)}"
+
+
+def _calls(calls: list[dict[str, Any]]) -> Iterator[str]:
+    if any(call["state"] == "open" for call in calls):
+        yield "has ended with an open call"
+    answered = Counter(call["part_idx"] for call in calls if call["state"] == "answered")
+    doubted = Counter(call["part_idx"] for call in calls if call["state"] == "in_doubt")
+    if any(times > 1 for times in answered.values()):
+        yield "has a part that was answered twice"
+    if any(times > IN_DOUBT_A_PART for times in doubted.values()):
+        yield "has a part that was in doubt more than twice"
+
+
+def _events(job: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[str]:
+    numbers = [event["seq"] for event in events]
+    if numbers != list(range(1, job["event_count"] + 1)):
+        yield f"{job['event_count']} events are numbered {numbers}"
+    last = events[-1]["type"] if events else None
+    if job["status"] in {"completed", "failed"} and last != job["status"]:
+        yield f"its last event is {last}"
+
+
+def _words(
+    job: dict[str, Any], parts: list[dict[str, Any]], transcripts: list[dict[str, Any]]
+) -> Iterator[str]:
+    if (job["status"] == "completed") != (len(transcripts) == 1):
+        yield f"has {len(transcripts)} transcripts"
+        return
+    chain = [0, *(part["end_ms"] for part in parts)]
+    if [part["start_ms"] for part in parts] != chain[:-1]:
+        yield "its parts have gaps"
+    if job["status"] != "completed":
+        return
+    states = Counter(part["state"] for part in parts)
+    short_ms = job["done_ms"] - chain[-1]
+    if states["pending"] or states["failed"] or short_ms not in {0, ROUNDED_MS}:
+        yield f"is completed with parts {dict(states)} up to {chain[-1]} of {job['done_ms']} ms"
+    if transcripts[0]["text"].split().count(WORD) != states["done"]:
+        yield f"has {states['done']} parts done and says {transcripts[0]['text']!r}"

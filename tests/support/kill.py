@@ -1,0 +1,211 @@
+"""SIGKILL at random moments under load, then the books: nothing acknowledged is ever lost."""
+
+import asyncio
+import io
+import random
+import time
+import wave
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import httpx
+import sqlalchemy as sa
+
+from tests.support.books import Books, broken_file, read_rows
+from tests.support.process import GatewayProcess
+
+SPEECH = Path(__file__).parents[1] / "media" / "en_clean_10s.wav"
+RATE = 16_000
+CLIENTS = 8
+POOL = 6  # recordings sent again and again, so that the same bytes meet
+SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 20.0
+DELAY_SECONDS = 0.3  # of a call
+START_KILLED = 1 / 8  # share of the rounds that end while the process still starts
+START_TAKES_SECONDS = 2.0
+REST_SECONDS = 0.05  # between two tries to reach a gateway that may be dead
+MODELS = ("scripted/echo", "scripted/short")
+WAITS = (0, 0, 0, 0, 1, 30)
+DELETED = 0.05  # share of the acknowledged jobs whose client deletes them
+IN_DOUBT = "upstream_in_doubt"
+
+# A lease of a second or two, so that on PostgreSQL the next process need not wait for half a
+# minute; everything else is as it is shipped.
+SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__RESCUE_SECONDS": "0.5"}
+
+
+@dataclass
+class Told:
+    """What clients were told, which the gateway now has to keep."""
+
+    acknowledged: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    answers: Counter[str] = field(default_factory=Counter)
+    cut_off: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Verdict:
+    figures: dict[str, object]
+    violations: list[str]
+
+    def line(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.figures.items())
+
+
+@dataclass
+class Killing:
+    """Rounds of load and SIGKILL on one set of data, and the judgement at the end."""
+
+    gateway: GatewayProcess
+    seed: int
+    longest_life_seconds: float
+    told: Told = field(default_factory=Told)
+    kills: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._pool = [recording(self._random) for _ in range(POOL)]
+
+    async def round(self) -> None:
+        """Start the gateway, load it, kill it."""
+        self.gateway.spawn()
+        if self._random.random() < START_KILLED:
+            await asyncio.sleep(self._random.uniform(0, START_TAKES_SECONDS))
+        else:
+            await asyncio.to_thread(self.gateway.wait_until_listening)
+            clients = [asyncio.create_task(self._client(n)) for n in range(CLIENTS)]
+            await asyncio.sleep(self._random.uniform(0, self.longest_life_seconds))
+            self.gateway.kill()
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+        self.gateway.kill()
+        self.kills += 1
+
+    async def judge(self, seconds: float) -> Verdict:
+        """Start once more, let everything end within so many seconds, and read the books."""
+        await asyncio.to_thread(self.gateway.start)
+        started = time.monotonic()
+        async with httpx.AsyncClient(base_url=self.gateway.url, timeout=30) as client:
+            await _until_nothing_is_open(client, seconds)
+            ended_after = time.monotonic() - started
+            lost = [said async for said in _unkept(client, self.told)]
+        code = await asyncio.to_thread(self.gateway.stop)
+        books = Books(await read_rows(self.gateway.database_url))
+        return Verdict(
+            self._figures(books, lost, ended_after),
+            [*lost, *self.told.wrong, *self._broken(books, code)],
+        )
+
+    def _broken(self, books: Books, code: int) -> Iterator[str]:
+        if code != 0:
+            yield f"the last process ended with {code}"
+        address = sa.make_url(self.gateway.database_url)
+        if address.get_backend_name() == "sqlite":
+            yield from broken_file(Path(address.database or ""))
+        yield from books.broken_laws()
+        yield from books.broken_bill(self.gateway.billed_seconds())
+        yield from books.broken_blobs(self.blobs)
+        yield from (f"failed with {code}" for code in books.failures if code != IN_DOUBT)
+
+    @property
+    def blobs(self) -> Path:
+        return self.gateway.data_dir / "audio" / "blobs"
+
+    def _figures(self, books: Books, lost: list[str], ended_after: float) -> dict[str, object]:
+        return {
+            "kills": self.kills,
+            "acknowledged": len(self.told.acknowledged),
+            "cut off": self.told.cut_off,
+            "lost": len(lost),
+            "jobs": len(books.rows["transcription"]),
+            **dict(books.statuses),
+            "failed in doubt": books.failures[IN_DOUBT],
+            "calls": len(books.rows["upstream_call"]),
+            "calls in doubt": len(books.in_doubt),
+            "billed s": self.gateway.billed_seconds(),
+            "settled s": round(books.settled_seconds),
+            "in doubt s": books.in_doubt_seconds,
+            "orphan files": books.orphans(self.blobs),
+            "all ended after s": round(ended_after, 1),
+            "answers": dict(self.told.answers),
+        }
+
+    async def _client(self, number: int) -> None:
+        """Send recordings, one after the other, until cancelled."""
+        chance = random.Random(f"{self.seed}-{self.kills}-{number}")
+        async with httpx.AsyncClient(base_url=self.gateway.url, timeout=60) as client:
+            while True:
+                try:
+                    await self._send(client, chance)
+                except (httpx.TransportError, asyncio.CancelledError) as end:
+                    self.told.cut_off += 1
+                    if isinstance(end, asyncio.CancelledError):
+                        raise
+                    await asyncio.sleep(REST_SECONDS)
+
+    async def _send(self, client: httpx.AsyncClient, chance: random.Random) -> None:
+        sound = chance.choice(self._pool) if chance.random() < 0.5 else recording(chance)
+        wish = {"model": chance.choice(MODELS), "wait": str(chance.choice(WAITS))}
+        answer = await client.post(
+            "/v1/transcriptions", files={"file": ("a.wav", sound)}, data=wish
+        )
+        body = answer.json()
+        self.told.answers[f"{answer.status_code} {body.get('code', body.get('status'))}"] += 1
+        if answer.is_success:
+            self.told.acknowledged.add(body["id"])
+            if chance.random() < DELETED:
+                gone = await client.delete(f"/v1/transcriptions/{body['id']}")
+                if gone.status_code == httpx.codes.NO_CONTENT:
+                    self.told.deleted.add(body["id"])
+                else:
+                    self.told.wrong.append(f"DELETE answered {gone.status_code}: {gone.text}")
+        elif answer.is_server_error and body["code"] != IN_DOUBT:
+            self.told.wrong.append(f"POST answered {answer.status_code}: {answer.text}")
+
+
+async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        for status in ("queued", "processing", "queued"):
+            query = {"status": status, "limit": "1"}
+            while (await client.get("/v1/transcriptions", params=query)).json()["items"]:
+                await asyncio.sleep(REST_SECONDS)
+
+
+async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
+    """Yield a sentence for each acknowledged job that is not there or has not ended."""
+    for job_id in sorted(told.acknowledged):
+        answer = await client.get(f"/v1/transcriptions/{job_id}")
+        if job_id in told.deleted:
+            if answer.status_code != httpx.codes.GONE:
+                yield f"{job_id} was deleted and answers {answer.status_code}"
+        elif answer.is_success:
+            if answer.json()["status"] not in {"completed", "failed"}:
+                yield f"{job_id} is {answer.json()['status']}"
+        elif answer.status_code != httpx.codes.GONE:  # a delete whose answer was cut off
+            yield f"{job_id} was acknowledged and answers {answer.status_code}"
+
+
+def recording(chance: random.Random) -> bytes:
+    """Cut a WAV of real speech: of its own bytes, 1 to 20 s long."""
+    speech = _speech()
+    samples = int(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS) * RATE)
+    start = chance.randrange(len(speech) // 2) * 2
+    sound = (speech[start:] + speech * 2)[: samples * 2]
+    target = io.BytesIO()
+    with wave.open(target, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(sound)
+    return target.getvalue()
+
+
+@cache
+def _speech() -> bytes:
+    with wave.open(str(SPEECH), "rb") as file:
+        return file.readframes(file.getnframes())

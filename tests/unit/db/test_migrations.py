@@ -1,0 +1,103 @@
+"""The way up from nothing and back, on both databases; and what the databases themselves refuse."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from app.db.engine import Database
+from app.db.migrate import alembic_config, is_current, migrate, opened
+from app.jobs.tables import event, ledger_line, metadata
+from tests.unit.jobs.stories import Story
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def tables(tx: sa.Connection) -> set[str]:
+    return set(sa.inspect(tx).get_table_names()) - {"alembic_version"}
+
+
+def differences(tx: sa.Connection) -> list[Any]:
+    context = MigrationContext.configure(tx, opts={"compare_type": True})
+    return list(compare_metadata(context, metadata))
+
+
+def to_base(tx: sa.Connection) -> None:
+    command.downgrade(alembic_config(tx), "base")
+
+
+def leftovers(tx: sa.Connection) -> list[str]:
+    """Return the functions and triggers that are there."""
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if tx.dialect.name == "sqlite"
+        else "SELECT proname FROM pg_proc WHERE proname = 'refuse_change' "
+        "UNION SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    return list(tx.scalars(sa.text(query)))
+
+
+async def test_from_nothing_to_the_newest_and_back_and_again(empty_database_url: str) -> None:
+    async with opened(empty_database_url) as db:
+        assert await db.read(tables) == set(metadata.tables)
+        assert await db.read(leftovers)
+        await db.write(to_base)
+        assert await db.read(tables) == set()
+        assert await db.read(leftovers) == []
+        assert not await is_current(db)
+        await migrate(db)
+        assert await db.read(tables) == set(metadata.tables)
+        assert await is_current(db)
+
+
+async def test_the_models_and_the_migrations_agree(db: Database) -> None:
+    assert await db.read(differences) == []
+    await db.write(lambda tx: command.check(alembic_config(tx)))
+
+
+async def test_migrating_twice_changes_nothing(database_url: str) -> None:
+    for _ in range(2):
+        async with opened(database_url) as db:
+            assert await is_current(db)
+
+
+async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Database) -> None:
+    def checks(tx: sa.Connection) -> set[str]:
+        seen = sa.inspect(tx)
+        return {check["name"] for name in metadata.tables for check in seen.get_check_constraints(name)}
+
+    on_paper = {
+        str(constraint.name)
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, sa.CheckConstraint)
+    }
+    assert await db.read(checks) == on_paper
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        sa.update(ledger_line).values(nano=0),
+        sa.update(ledger_line).values(kind="adjust"),
+        sa.delete(ledger_line),
+        sa.update(event).values(type="other"),
+    ],
+)
+async def test_history_is_not_rewritten(db: Database, deed: Any) -> None:
+    story = await Story.begun(db)
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        await db.write(lambda tx: tx.execute(deed))
+    assert [line["kind"] for line in await story.lines()] == ["hold"]
+    assert [seen["type"] for seen in await story.events()] == ["created"]
+
+
+async def test_events_may_be_deleted_because_words_may_be_erased(db: Database) -> None:
+    story = await Story.begun(db)
+    await db.write(lambda tx: tx.execute(sa.delete(event)))
+    assert await story.events() == []

@@ -1,0 +1,227 @@
+"""`write` and `read` on both databases: what they promise to every use-case."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from app.access.projects import ensure_project
+from app.access.tables import project
+from app.db.engine import Database, DatabaseLockedError, make_database
+from app.db.migrate import opened
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+class StaleLike(Exception):
+    """An error of a domain, as StaleRun is one."""
+
+
+def add(tx: sa.Connection, name: str) -> str:
+    return ensure_project(tx, name, now=NOW)
+
+
+def add_then_fail(tx: sa.Connection, name: str) -> None:
+    add(tx, name)
+    raise StaleLike(name)
+
+
+def names(tx: sa.Connection) -> list[str]:
+    return list(tx.scalars(sa.select(project.c.name).order_by(project.c.id)))
+
+
+@pytest.fixture
+async def onlooker(database_url: str, db: Database) -> AsyncIterator[Database]:
+    """Another connection to the same database, for what is committed and nothing else."""
+    async with opened(database_url) as other:
+        yield other
+
+
+async def test_what_write_returned_is_committed(db: Database, onlooker: Database) -> None:
+    for n in range(20):
+        await db.write(add, f"p{n}")
+        assert (await onlooker.read(names))[-1] == f"p{n}"
+
+
+async def test_a_failing_work_undoes_itself_alone_and_its_error_comes_back(
+    db: Database, onlooker: Database
+) -> None:
+    works = [db.write(add_then_fail if n % 3 == 1 else add, f"p{n}") for n in range(12)]
+    results = await asyncio.gather(*works, return_exceptions=True)
+    failed = [n for n, result in enumerate(results) if isinstance(result, StaleLike)]
+    assert failed == [1, 4, 7, 10]
+    assert sorted(await onlooker.read(names)) == sorted(
+        f"p{n}" for n in range(12) if n not in failed
+    )
+
+
+async def test_a_broken_constraint_undoes_itself_alone(db: Database) -> None:
+    def twice(tx: sa.Connection) -> None:
+        for _ in range(2):
+            tx.execute(sa.insert(project).values(id="prj_1", name="twice", created_at=NOW))
+
+    kept, broken, also_kept = await asyncio.gather(
+        db.write(add, "before"), db.write(twice), db.write(add, "after"), return_exceptions=True
+    )
+    assert isinstance(broken, sa.exc.IntegrityError)
+    assert kept != also_kept
+    assert sorted(await db.read(names)) == ["after", "before"]
+
+
+async def test_works_of_sqlite_run_in_the_order_they_were_asked_for(
+    db: Database, database_url: str
+) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("connections of PostgreSQL are independent")
+    await asyncio.gather(*(db.write(add, f"p{n:03}") for n in range(300)))
+    assert await db.read(names) == [f"p{n:03}" for n in range(300)]
+
+
+async def test_a_caller_that_gave_up_hurts_nobody_else(db: Database) -> None:
+    gone = asyncio.create_task(db.write(add, "gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await db.write(add, "there")
+    assert "there" in await db.read(names)
+
+
+async def test_a_read_sees_one_snapshot(db: Database) -> None:
+    await db.write(add, "before")
+    loop = asyncio.get_running_loop()
+
+    if db.is_shared:
+        # The work runs in a greenlet of this loop: the other write needs a loop of its own.
+        def meanwhile(_tx: sa.Connection) -> None:
+            pass
+
+        def look_twice(tx: sa.Connection) -> tuple[list[str], list[str]]:
+            first = names(tx)
+            tx.execute(sa.select(sa.func.pg_sleep(0.3)))
+            return first, names(tx)
+
+        looking = asyncio.create_task(db.read(look_twice))
+        await asyncio.sleep(0.1)
+        await db.write(add, "meanwhile")
+        seen = await looking
+    else:
+
+        def look_twice_around_a_write(tx: sa.Connection) -> tuple[list[str], list[str]]:
+            first = names(tx)
+            asyncio.run_coroutine_threadsafe(db.write(add, "meanwhile"), loop).result(10)
+            return first, names(tx)
+
+        seen = await db.read(look_twice_around_a_write)
+    assert seen == (["before"], ["before"])
+    assert await db.read(names) == ["before", "meanwhile"]
+
+
+async def test_a_read_cannot_write(db: Database) -> None:
+    try:
+        await db.read(add, "by a read")
+    except sa.exc.DBAPIError:
+        pass  # PostgreSQL refuses it, SQLite takes it back
+    assert await db.read(names) == []
+    await db.write(add, "by a write")
+    assert await db.read(names) == ["by a write"]
+
+
+async def test_a_failing_read_leaves_its_connection_usable(db: Database) -> None:
+    def broken(tx: sa.Connection) -> None:
+        tx.execute(sa.text("SELECT * FROM nothing_of_this_name"))
+
+    for _ in range(8):
+        with pytest.raises(sa.exc.DBAPIError):
+            await db.read(broken)
+    assert await db.read(names) == []
+
+
+async def test_errors_do_not_quote_what_was_to_be_written(db: Database) -> None:
+    await db.write(add, "canary")
+    with pytest.raises(sa.exc.IntegrityError) as caught:
+        await db.write(
+            lambda tx: tx.execute(
+                sa.insert(project).values(id="prj_2", name="canary", created_at=NOW)
+            )
+        )
+    assert "canary" not in str(caught.value.params)
+    assert "[parameters" not in str(caught.value) or "hidden" in str(caught.value)
+
+
+async def test_sqlite_is_as_durable_as_money_needs(db: Database, database_url: str) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("SQLite's pragmas")
+
+    def pragmas(tx: sa.Connection) -> dict[str, object]:
+        named = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        return {name: tx.exec_driver_sql(f"PRAGMA {name}").scalar() for name in named}
+
+    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    assert await db.write(pragmas) == await db.read(pragmas) == expected
+
+
+HOLD = """
+import asyncio, sys
+from app.db.engine import make_database
+async def hold():
+    db = make_database(sys.argv[1], exclusive=True)
+    await db.open()
+    print("held", flush=True)
+    sys.stdin.read()
+    await db.close()
+asyncio.run(hold())
+"""
+
+
+async def test_a_second_process_on_the_same_sqlite_file_is_refused_in_words(
+    migrated_sqlite: object, tmp_path: object
+) -> None:
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    with subprocess.Popen(  # noqa: ASYNC220 - it is talked to in lines
+        [sys.executable, "-c", HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        second = make_database(url, exclusive=True)
+        with pytest.raises(DatabaseLockedError, match=r"already serves gateway\.db .* PostgreSQL"):
+            await second.open()
+        async with opened(url) as beside:  # a short command, which claims nothing
+            await beside.write(add, "by the command line")
+        first.communicate("")
+    async with opened(url, exclusive=True) as third:
+        assert await third.read(names) == ["by the command line"]
+
+
+async def test_a_refused_database_can_be_closed(tmp_path: object) -> None:
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    async with opened(url, exclusive=True):
+        with pytest.raises(DatabaseLockedError):
+            async with opened(url, exclusive=True):
+                raise AssertionError("nobody gets here")
+
+
+async def test_the_file_and_its_folder_are_private(tmp_path: object) -> None:
+    async with opened(f"sqlite:///{tmp_path}/new/gateway.db") as db:
+        await db.write(add, "p")
+    with sqlite3.connect(f"{tmp_path}/new/gateway.db") as plain:
+        assert plain.execute("SELECT count(*) FROM project").fetchone() == (1,)
+    plain.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://h/db", "must be sqlite:// or postgresql://"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("nonsense", "."),
+    ],
+)
+async def test_an_address_of_another_kind_is_refused(url: str, words: str) -> None:
+    with pytest.raises((ValueError, sa.exc.ArgumentError), match=words):
+        make_database(url)

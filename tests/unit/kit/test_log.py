@@ -1,0 +1,104 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.kit import log
+from app.kit.log import MASK, redact_text
+from app.kit.secrets import mint_key
+
+KEY = mint_key()
+SECRETS = {
+    KEY: KEY,
+    "sk-0123456789abcdefdeadbeef": "sk-0123456789abcdefdeadbeef",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "https://anna:hunter2@example.org/a": "hunter2",
+    "postgresql://gateway:s3cret-pw@db:5432/asr": "s3cret-pw",
+    "redis://:onlypassword@cache:6379/0": "onlypassword",
+    "https://o.example/a.mp3?Expires=1&OSSAccessKeyId=x&Signature=aB%2Fc9%3D": "aB%2Fc9%3D",
+    "https://s3/a?X-Amz-Credential=c&X-Amz-Signature=fe54c1&x=1": "fe54c1",
+    "https://s3/a?x-amz-security-token=FwoGZXIvYXdz&a=1": "FwoGZXIvYXdz",
+    "https://h/blob?sig=Zm9vYmFy": "Zm9vYmFy",
+    "https://h/blob?a=1&token=eyJhbGciOi": "eyJhbGciOi",
+    "Authorization: Bearer abcdef0123456789": "abcdef0123456789",
+}
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Undo what `configure` does to the whole process."""
+    root = logging.getLogger()
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**config)
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+def test_a_secret_in_a_text_is_masked_and_its_neighbours_stay(text: str, secret: str) -> None:
+    masked = redact_text(f"before {text} after")
+    assert secret not in masked
+    assert MASK in masked
+    assert masked.startswith("before ")
+    assert masked.endswith(" after")
+
+
+@pytest.mark.parametrize("text", ["a task-list for the_gw", "https://example.org/a?b=c", "12:30@noon"])
+def test_what_is_no_secret_is_not_touched(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@given(before=st.text(st.characters(categories=["Zs", "Po"])), after=st.text())
+def test_a_key_is_masked_whatever_stands_around_it(before: str, after: str) -> None:
+    assert KEY not in redact_text(f"{before}{KEY} {after}")
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+def test_no_line_of_any_logger_shows_a_secret(
+    capsys: pytest.CaptureFixture[str], text: str, secret: str
+) -> None:
+    log.configure(level="INFO", form="json")
+    structlog.get_logger().info("event", url=text, headers={"a": text}, several=[text, (text,)])
+    structlog.get_logger().info(f"event {text}")
+    logging.getLogger("library").warning("said %s", text)
+    logging.getLogger("library").warning("said %s", {"deep": [text]})
+    try:
+        raise ValueError(text)  # noqa: TRY301
+    except ValueError:
+        structlog.get_logger().exception("broke")
+        logging.getLogger("library").exception("broke")
+    written = capsys.readouterr().err
+    assert len(written.splitlines()) == 6
+    assert secret not in written
+
+
+@pytest.mark.parametrize("field", ["key", "authorization", "text", "transcript", "password"])
+def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
+    capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    log.configure(level="INFO", form="json")
+    structlog.get_logger().info("event", **{field: "canary"}, inside={field: "canary"})
+    line = json.loads(capsys.readouterr().err)
+    assert line[field] == MASK
+    assert "canary" not in str(line)
+
+
+def test_a_line_is_one_json_object_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(level="INFO", form="json")
+    structlog.get_logger().warning("job.settled", job="tr_1", seconds=2.5)
+    structlog.get_logger().debug("unseen")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["level"], line["seconds"]) == ("job.settled", "warning", 2.5)
+    assert line["timestamp"].endswith("Z")
+    assert not capsys.readouterr().out
+
+
+def test_chatty_libraries_do_not_log_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(level="INFO", form="json")
+    logging.getLogger("httpx").info("HTTP Request: GET https://user:pw@h/a?sig=x")
+    assert not capsys.readouterr().err
