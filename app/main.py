@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from app import __version__
 from app.api import health, models, offline_docs, problems, transcriptions, usage
@@ -42,6 +43,7 @@ def create_app(
     app.include_router(usage.router)
     app.include_router(health.router)
     offline_docs.install(app)
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     problems.install(app)
     server = settings.server
     app.add_middleware(

@@ -97,7 +97,7 @@ class TranscriptionOut(Shape):
 
 
 class TranscriptionPage(Shape):
-    """Newest first; `next_cursor` continues the list and is null on its last page."""
+    """Newest first, without `segments` and `raw`; `next_cursor` is null on the last page."""
 
     items: Sequence[TranscriptionOut]
     next_cursor: str | None = None

@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 TRIES = 3
 # A serialization failure or a deadlock: the server undid the transaction and wants it again.
-_AGAIN = frozenset({"40001", "40P01"})
+# A unique violation: mostly somebody made the same row since the work looked; now it will be seen.
+_AGAIN = frozenset({"40001", "40P01", "23505"})
 _SESSION = {
     "application_name": "asr-gateway",
     "timezone": "UTC",

@@ -89,7 +89,7 @@ def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
 def list_jobs(
     tx: sa.Connection, project_id: str, filters: Filters, *, after: str | None, limit: int
 ) -> Page[Found]:
-    """Return a page of the project's jobs, newest first, without those that were deleted."""
+    """Return a page of the project's jobs, newest first, without deleted ones and segments."""
     wanted = [_row.project_id == project_id, _row.erased_at.is_(None)]
     wanted += [
         _row[name] == value
@@ -102,12 +102,15 @@ def list_jobs(
         wanted.append(_row.created_at < filters.created_before)
     if after is not None:
         wanted.append(_row.id < after)
-    found = _load(tx, sa.and_(*wanted), limit=limit + 1)
+    found = _load(tx, sa.and_(*wanted), limit=limit + 1, is_list=True)
     more = len(found) > limit
     return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
 
 
-def _load(tx: sa.Connection, wanted: sa.ColumnElement[bool], *, limit: int) -> list[Found]:
+def _load(
+    tx: sa.Connection, wanted: sa.ColumnElement[bool], *, limit: int, is_list: bool = False
+) -> list[Found]:
+    segments = sa.null().label("segments") if is_list else transcript.c.segments
     rows = tx.execute(
         sa.select(
             transcription,
@@ -120,7 +123,7 @@ def _load(tx: sa.Connection, wanted: sa.ColumnElement[bool], *, limit: int) -> l
             transcript.c.text,
             transcript.c.language,
             transcript.c.emotion,
-            transcript.c.segments,
+            segments,
             transcript.c.coverage,
         )
         .join(_audio, _audio.c.id == _row.audio_id)
@@ -159,6 +162,6 @@ def _transcript(row: Any) -> Transcript:
         text=row.text,
         language=row.language,
         emotion=row.emotion,
-        segments=tuple(Segment(**segment) for segment in row.segments),
+        segments=tuple(Segment(**segment) for segment in row.segments or ()),
         coverage=row.coverage,
     )

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.errors import GatewayError
 from app.jobs.runs import Job, write_as
+from app.jobs.tables import audio_tables, transcription
 from app.jobs.tables import transcript as transcript_table
 from app.speech.transcript import Transcript
 
@@ -42,6 +43,7 @@ def complete(
             **transcript.model_dump(exclude={"segments"}),
         )
     )
+    _note_length(tx, job, done_ms)
     ledger.release(tx, job.account, now=now)
 
 
@@ -58,3 +60,14 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, now: datetime) -> 
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
     ledger.release(tx, job.account, now=now)
+
+
+def _note_length(tx: sa.Connection, job: Job, decoded_ms: int) -> None:
+    """Correct the recording's length: a header is a hint, decoding is the truth."""
+    if decoded_ms != job.duration_ms:
+        of_job = sa.select(transcription.c.audio_id).where(transcription.c.id == job.id)
+        tx.execute(
+            sa.update(audio_tables.audio)
+            .where(audio_tables.audio.c.id == of_job.scalar_subquery())
+            .values(duration_ms=decoded_ms)
+        )

@@ -54,11 +54,11 @@ def upgrade() -> None:
         sa.Column("valid_until", MOMENT, nullable=True),
         sa.Column("source", sa.String(length=300), nullable=False),
         sa.CheckConstraint(
-            "unit IN ('second', 'input_token', 'output_token')", name="ck_price_unit"
+            "unit IN ('second', 'input_token', 'output_token')", name=op.f("ck_price_unit")
         ),
-        sa.CheckConstraint("nano >= 0", name="ck_price_nano"),
+        sa.CheckConstraint("nano >= 0", name=op.f("ck_price_nano")),
         sa.CheckConstraint(
-            "valid_until IS NULL OR valid_until > valid_from", name="ck_price_interval"
+            "valid_until IS NULL OR valid_until > valid_from", name=op.f("ck_price_interval")
         ),
         sa.PrimaryKeyConstraint("id", name="pk_price"),
         sa.UniqueConstraint("model", "region", "unit", "valid_from", name="uq_price_interval"),
@@ -106,9 +106,9 @@ def upgrade() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("erased_at", MOMENT, nullable=True),
         sa.Column("purged_at", MOMENT, nullable=True),
-        sa.CheckConstraint("bytes > 0", name="ck_audio_bytes_positive"),
+        sa.CheckConstraint("bytes > 0", name=op.f("ck_audio_bytes_positive")),
         sa.CheckConstraint(
-            "purged_at IS NULL OR erased_at IS NOT NULL", name="ck_audio_purged_after_erased"
+            "purged_at IS NULL OR erased_at IS NOT NULL", name=op.f("ck_audio_purged_after_erased")
         ),
         sa.ForeignKeyConstraint(["project_id"], ["project.id"], name="fk_audio_project_id_project"),
         sa.PrimaryKeyConstraint("id", name="pk_audio"),
@@ -151,19 +151,20 @@ def upgrade() -> None:
         sa.Column("completed_at", MOMENT, nullable=True),
         sa.Column("erased_at", MOMENT, nullable=True),
         sa.CheckConstraint(
-            "(status = 'failed') = (error IS NOT NULL)", name="ck_transcription_failed_has_an_error"
+            "(status = 'failed') = (error IS NOT NULL)",
+            name=op.f("ck_transcription_failed_has_an_error"),
         ),
         sa.CheckConstraint(
             "(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)",
-            name="ck_transcription_ended_has_a_time",
+            name=op.f("ck_transcription_ended_has_a_time"),
         ),
         sa.CheckConstraint(
             "status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')",
-            name="ck_transcription_status",
+            name=op.f("ck_transcription_status"),
         ),
         sa.CheckConstraint(
             "erased_at IS NULL OR completed_at IS NOT NULL",
-            name="ck_transcription_erased_after_end",
+            name=op.f("ck_transcription_erased_after_end"),
         ),
         sa.ForeignKeyConstraint(["audio_id"], ["audio.id"], name="fk_transcription_audio_id_audio"),
         sa.ForeignKeyConstraint(["key_id"], ["api_key.id"], name="fk_transcription_key_id_api_key"),
@@ -192,7 +193,7 @@ def upgrade() -> None:
         sa.Column("type", sa.String(length=20), nullable=False),
         sa.Column("data", JSON, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.CheckConstraint("seq >= 1", name="ck_event_seq"),
+        sa.CheckConstraint("seq >= 1", name=op.f("ck_event_seq")),
         sa.ForeignKeyConstraint(
             ["transcription_id"],
             ["transcription.id"],
@@ -211,12 +212,12 @@ def upgrade() -> None:
         sa.Column("pcm_sha256", sa.String(length=64), nullable=True),
         sa.Column("result", JSON, nullable=True),
         sa.CheckConstraint(
-            "(state = 'done') = (result IS NOT NULL)", name="ck_part_done_has_a_result"
+            "(state = 'done') = (result IS NOT NULL)", name=op.f("ck_part_done_has_a_result")
         ),
         sa.CheckConstraint(
-            "state IN ('pending', 'done', 'silent', 'failed')", name="ck_part_state"
+            "state IN ('pending', 'done', 'silent', 'failed')", name=op.f("ck_part_state")
         ),
-        sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name="ck_part_span"),
+        sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name=op.f("ck_part_span")),
         sa.ForeignKeyConstraint(
             ["transcription_id"],
             ["transcription.id"],
@@ -233,7 +234,7 @@ def upgrade() -> None:
         sa.Column("segments", JSON, nullable=False),
         sa.Column("coverage", sa.Float(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.CheckConstraint("coverage BETWEEN 0 AND 1", name="ck_transcript_coverage"),
+        sa.CheckConstraint("coverage BETWEEN 0 AND 1", name=op.f("ck_transcript_coverage")),
         sa.ForeignKeyConstraint(
             ["transcription_id"],
             ["transcription.id"],
@@ -262,12 +263,14 @@ def upgrade() -> None:
         sa.Column("opened_at", MOMENT, nullable=False),
         sa.Column("closed_at", MOMENT, nullable=True),
         sa.CheckConstraint(
-            "(state = 'open') = (closed_at IS NULL)", name="ck_upstream_call_closed_has_a_time"
+            "(state = 'open') = (closed_at IS NULL)",
+            name=op.f("ck_upstream_call_closed_has_a_time"),
         ),
         sa.CheckConstraint(
-            "state IN ('open', 'answered', 'failed', 'in_doubt')", name="ck_upstream_call_state"
+            "state IN ('open', 'answered', 'failed', 'in_doubt')",
+            name=op.f("ck_upstream_call_state"),
         ),
-        sa.CheckConstraint("bound_nano >= 0", name="ck_upstream_call_bound"),
+        sa.CheckConstraint("bound_nano >= 0", name=op.f("ck_upstream_call_bound")),
         sa.ForeignKeyConstraint(
             ["transcription_id", "part_idx"],
             ["part.transcription_id", "part.idx"],
@@ -294,13 +297,14 @@ def upgrade() -> None:
         sa.Column("estimated", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.CheckConstraint(
-            "kind <> 'settle' OR call_id IS NOT NULL", name="ck_ledger_line_settle_names_call"
+            "kind <> 'settle' OR call_id IS NOT NULL", name=op.f("ck_ledger_line_settle_names_call")
         ),
-        sa.CheckConstraint("kind = 'adjust' OR nano >= 0", name="ck_ledger_line_nano"),
+        sa.CheckConstraint("kind = 'adjust' OR nano >= 0", name=op.f("ck_ledger_line_nano")),
         sa.CheckConstraint(
-            "kind IN ('hold', 'settle', 'release', 'adjust', 'saved')", name="ck_ledger_line_kind"
+            "kind IN ('hold', 'settle', 'release', 'adjust', 'saved')",
+            name=op.f("ck_ledger_line_kind"),
         ),
-        sa.CheckConstraint("used_ms >= 0 AND used_tokens >= 0", name="ck_ledger_line_used"),
+        sa.CheckConstraint("used_ms >= 0 AND used_tokens >= 0", name=op.f("ck_ledger_line_used")),
         sa.ForeignKeyConstraint(
             ["call_id"], ["upstream_call.id"], name="fk_ledger_line_call_id_upstream_call"
         ),

@@ -28,7 +28,7 @@ from app.speech.contract import Billed, EngineError, ErrorKind
 from tests.support.books import Books, read_rows, snapshot
 from tests.support.kill import SPEECH
 from tests.support.postgres import Databases
-from tests.support.scripted import ScriptedEngine
+from tests.support.scripted import ScriptedEngine, billed_seconds
 from tests.support.stopped import Workers
 
 STOPPED_SECONDS = 3.0
@@ -140,5 +140,5 @@ async def test_a_run_that_slept_writes_nothing(
     books = Books(await read_rows(database_url))
     assert len(slow.calls) == 1
     assert list(books.broken_laws()) == []
-    assert list(books.broken_bill(billed(bill))) == []
+    assert list(books.broken_bill(billed_seconds(bill))) == []
     assert books.statuses == {"completed": 1}

@@ -76,7 +76,9 @@ class Gateway:
     async def rows(self, table: sa.Table, **where: Any) -> list[dict[str, Any]]:
         """Return a table's rows in the order of their keys."""
         query = sa.select(table).filter_by(**where).order_by(*table.primary_key)
-        return await self.parts.db.read(lambda tx: [dict(row._mapping) for row in tx.execute(query)])
+        return await self.parts.db.read(
+            lambda tx: [dict(row._mapping) for row in tx.execute(query)]
+        )
 
     async def key(
         self,

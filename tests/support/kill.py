@@ -32,8 +32,12 @@ DELETED = 0.05  # share of the acknowledged jobs whose client deletes them
 IN_DOUBT = "upstream_in_doubt"
 
 # A lease of a second or two, so that on PostgreSQL the next process need not wait for half a
-# minute; everything else is as it is shipped.
-SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__RESCUE_SECONDS": "0.5"}
+# minute; as many jobs at once as clients, so that uploads get their share of a small machine.
+SETTINGS = {
+    "JOBS__LEASE_SECONDS": "2",
+    "JOBS__RESCUE_SECONDS": "0.5",
+    "JOBS__AT_ONCE": str(CLIENTS),
+}
 
 
 @dataclass

@@ -28,12 +28,16 @@ CATALOGUE = Path(__file__).with_name("scripted.toml")
 
 @dataclass
 class ScriptedEngine:
-    """`errors` are raised by the next calls, in order; `gate`, if set, holds answers back."""
+    """`errors` are raised by the next calls, in order; `gate`, if set, holds answers back.
+
+    `late_error` is raised instead of the answer once the call was billed and the gate is open.
+    """
 
     delay_seconds: float = 0.0
     bill: Path | None = None
     text: str = "heard"
     errors: list[EngineError] = field(default_factory=list)
+    late_error: EngineError | None = None
     gate: asyncio.Event | None = None
     calls: list[EngineRequest] = field(default_factory=list)
     reports_usage: bool = True
@@ -62,6 +66,8 @@ class ScriptedEngine:
         await asyncio.sleep(self.delay_seconds - billed_after)
         if self.gate is not None:
             await self.gate.wait()
+        if self.late_error is not None:
+            raise self.late_error
         return EngineAnswer(
             text=self.text,
             language="en",

@@ -11,8 +11,9 @@ from alembic.migration import MigrationContext
 
 from app.db.engine import Database
 from app.db.migrate import alembic_config, is_current, migrate, opened
-from app.jobs.tables import event, ledger_line, metadata
-from tests.unit.jobs.stories import Story
+from app.billing.tables import ledger_line
+from app.jobs.tables import event, metadata
+from tests.support.story import Story
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -69,7 +70,9 @@ async def test_migrating_twice_changes_nothing(database_url: str) -> None:
 async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Database) -> None:
     def checks(tx: sa.Connection) -> set[str]:
         seen = sa.inspect(tx)
-        return {check["name"] for name in metadata.tables for check in seen.get_check_constraints(name)}
+        return {
+            check["name"] for name in metadata.tables for check in seen.get_check_constraints(name)
+        }
 
     on_paper = {
         str(constraint.name)

@@ -34,9 +34,7 @@ async def test_the_databases_clock_can_be_compared_with_what_is_stored(
     db: Database, seconds: float
 ) -> None:
     def compare(tx: sa.Connection) -> tuple[Any, ...]:
-        tx.execute(
-            sa.insert(project).values(id="p", name="p", created_at=database_now(seconds))
-        )
+        tx.execute(sa.insert(project).values(id="p", name="p", created_at=database_now(seconds)))
         stored = sa.select(project.c.created_at).scalar_subquery()
         return tuple(
             tx.execute(
@@ -90,5 +88,9 @@ def test_json_columns_hold_null_where_there_is_nothing() -> None:
 
 def test_no_table_uses_a_plain_datetime() -> None:
     for file in Path("app").rglob("tables.py"):
-        names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        names = {
+            node.attr
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Attribute)
+        }
         assert "DateTime" not in names, file

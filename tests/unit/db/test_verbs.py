@@ -1,6 +1,7 @@
 """`write` and `read` on both databases: what they promise to every use-case."""
 
 import asyncio
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -122,10 +123,8 @@ async def test_a_read_sees_one_snapshot(db: Database) -> None:
 
 
 async def test_a_read_cannot_write(db: Database) -> None:
-    try:
+    with contextlib.suppress(sa.exc.DBAPIError):  # PostgreSQL refuses it, SQLite takes it back
         await db.read(add, "by a read")
-    except sa.exc.DBAPIError:
-        pass  # PostgreSQL refuses it, SQLite takes it back
     assert await db.read(names) == []
     await db.write(add, "by a write")
     assert await db.read(names) == ["by a write"]
@@ -149,8 +148,7 @@ async def test_errors_do_not_quote_what_was_to_be_written(db: Database) -> None:
                 sa.insert(project).values(id="prj_2", name="canary", created_at=NOW)
             )
         )
-    assert "canary" not in str(caught.value.params)
-    assert "[parameters" not in str(caught.value) or "hidden" in str(caught.value)
+    assert "canary" not in str(caught.value)
 
 
 async def test_sqlite_is_as_durable_as_money_needs(db: Database, database_url: str) -> None:

@@ -48,7 +48,9 @@ def test_a_secret_in_a_text_is_masked_and_its_neighbours_stay(text: str, secret:
     assert masked.endswith(" after")
 
 
-@pytest.mark.parametrize("text", ["a task-list for the_gw", "https://example.org/a?b=c", "12:30@noon"])
+@pytest.mark.parametrize(
+    "text", ["a task-list for the_gw", "https://example.org/a?b=c", "12:30@noon"]
+)
 def test_what_is_no_secret_is_not_touched(text: str) -> None:
     assert redact_text(text) == text
 

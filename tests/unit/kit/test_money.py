@@ -32,7 +32,9 @@ def test_amounts_as_people_know_them(nano: int, text: str) -> None:
     assert parse_nano(text) == nano
 
 
-@pytest.mark.parametrize("text", ["", "x", "1,5", "NaN", "Infinity", "-inf", "0.0000000001", "1e-10"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1,5", "NaN", "Infinity", "-inf", "0.0000000001", "1e-10"]
+)
 def test_what_is_no_exact_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="amount|billionth"):
         parse_nano(text)

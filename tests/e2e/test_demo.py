@@ -1,0 +1,56 @@
+"""What the README promises first: real speech over HTTP, from one command."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jiwer
+
+REFERENCE = (
+    "and mr john dashwood had then leisure to consider how much there might be prudently in his "
+    "power to do for them he was not an ill disposed young man"
+)
+WORST_WORD_ERROR_RATE = 0.10
+PATIENCE_SECONDS = 110
+
+_PLAIN = jiwer.Compose(
+    [
+        jiwer.ToLowerCase(),
+        jiwer.SubstituteRegexes({"-": " "}),
+        jiwer.RemovePunctuation(),
+        jiwer.Strip(),
+        jiwer.ReduceToListOfListOfWords(),
+    ]
+)
+
+
+def test_the_demo_prints_the_words_of_a_real_recording(tmp_path: Path) -> None:
+    port = _free_port()
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli.main", "demo", "--once", "--port", str(port)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        env=os.environ | {"GATEWAY_DATA_DIR": str(tmp_path / "data")},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
+    wrong = jiwer.wer(
+        REFERENCE,
+        rows["transcript"],
+        reference_transform=_PLAIN,
+        hypothesis_transform=_PLAIN,
+    )
+    assert wrong < WORST_WORD_ERROR_RATE
+    assert rows["language"] == "en"
+    assert rows["cost"] == "0 CNY"
+    assert rows["job"].startswith("tr_")
+    assert rows["docs"] == f"http://127.0.0.1:{port}/docs"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

@@ -1,0 +1,140 @@
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from app.access.keys import (
+    USE_NOTED_EVERY,
+    NewKey,
+    any_key,
+    create_key,
+    find_principal,
+    list_keys,
+    note_use,
+    revoke_key,
+)
+from app.access.peppers import load_peppers
+from app.access.principal import ALL_SCOPES, Principal, Scope
+from app.access.projects import ensure_project
+from app.access.tables import api_key
+from app.db.engine import Database
+from app.errors import ScopeMissing
+from app.kit.secrets import mint_key
+from tests.support.story import NOW
+
+pytestmark = pytest.mark.anyio
+PEPPER, OLD_PEPPER = b"new", b"old"
+
+
+async def key_of(db: Database, project: str = "p", **fields: Any) -> NewKey:
+    def make(tx: sa.Connection) -> NewKey:
+        wanted = {"name": "k", "scopes": ALL_SCOPES, "pepper": PEPPER, "now": NOW, **fields}
+        return create_key(tx, project_id=ensure_project(tx, project, now=NOW), **wanted)
+
+    return await db.write(make)
+
+
+async def holder(
+    db: Database, secret: str, *, peppers: tuple[bytes, ...] = (PEPPER,), after: int = 0
+) -> Principal | None:
+    now = NOW + timedelta(seconds=after)
+    found = await db.read(find_principal, secret, peppers=peppers, now=now)
+    return found[0] if found else None
+
+
+async def test_a_key_opens_its_own_project_with_its_scopes(db: Database) -> None:
+    mine = await key_of(db, "mine", scopes=[Scope.READ])
+    other = await key_of(db, "other")
+    found, stranger = await holder(db, mine.secret), await holder(db, other.secret)
+    assert found is not None
+    assert stranger is not None
+    assert (found.key_id, found.scopes) == (mine.id, {Scope.READ})
+    assert found.project_id != stranger.project_id
+
+
+async def test_a_scope_a_key_lacks_is_named(db: Database) -> None:
+    found = await holder(db, (await key_of(db, scopes=[Scope.READ])).secret)
+    assert found is not None
+    found.require(Scope.READ)
+    with pytest.raises(ScopeMissing, match="`transcribe`"):
+        found.require(Scope.TRANSCRIBE)
+
+
+async def test_a_key_works_up_to_its_last_moment(db: Database) -> None:
+    key = await key_of(db, expires_at=NOW + timedelta(seconds=10))
+    assert await holder(db, key.secret, after=9)
+    assert await holder(db, key.secret, after=10) is None
+
+
+async def test_a_revoked_key_is_revoked_for_good_and_once(db: Database) -> None:
+    key, other = await key_of(db), await key_of(db)
+    assert await db.write(revoke_key, key.id, now=NOW)
+    assert not await db.write(revoke_key, key.id, now=NOW)
+    assert not await db.write(revoke_key, "key_none", now=NOW)
+    assert await holder(db, key.secret) is None
+    assert await holder(db, other.secret)
+
+
+async def test_a_pepper_that_was_rotated_still_opens_until_it_is_taken_away(db: Database) -> None:
+    before = await key_of(db, pepper=OLD_PEPPER)
+    after = await key_of(db, pepper=PEPPER)
+    assert await holder(db, before.secret, peppers=(PEPPER, OLD_PEPPER))
+    assert await holder(db, after.secret, peppers=(PEPPER, OLD_PEPPER))
+    assert await holder(db, before.secret, peppers=(PEPPER,)) is None
+
+
+@pytest.mark.parametrize("secret", ["", "gw_live_", "x" * 1000, "gw_live_" + "é" * 49, mint_key()])
+async def test_a_stranger_is_nobody(db: Database, secret: str) -> None:
+    await key_of(db)
+    assert await holder(db, secret) is None
+
+
+async def test_use_is_noted_now_and_then(db: Database) -> None:
+    key = await key_of(db)
+
+    async def is_worth_noting(after: timedelta) -> bool:
+        now = NOW + after
+        found = await db.read(find_principal, key.secret, peppers=[PEPPER], now=now)
+        assert found is not None
+        return found[1]
+
+    assert await is_worth_noting(timedelta(0))
+    await db.write(note_use, key.id, now=NOW)
+    assert not await is_worth_noting(USE_NOTED_EVERY - timedelta(seconds=1))
+    assert await is_worth_noting(USE_NOTED_EVERY)
+
+
+async def test_a_list_shows_nothing_that_could_be_used(db: Database) -> None:
+    assert not await db.read(any_key)
+    keys = [await key_of(db, name=f"k{n}") for n in range(3)]
+    listed = await db.read(list_keys)
+    assert [key.name for key in listed] == ["k0", "k1", "k2"]
+    assert all(key.secret not in str(listed) for key in keys)
+    assert listed[0].shown == keys[0].secret[: len(listed[0].shown)]
+    assert len(listed[0].shown) < 16
+    assert await db.read(any_key)
+
+
+async def test_the_database_holds_no_key(db: Database) -> None:
+    key = await key_of(db)
+    rows = await db.read(lambda tx: str([tuple(row) for row in tx.execute(sa.select(api_key))]))
+    assert key.secret not in rows
+    assert key.secret[20:] not in rows
+
+
+def test_peppers_come_from_the_settings_in_their_order(tmp_path: Path) -> None:
+    configured = [SecretStr("new"), SecretStr("old")]
+    assert load_peppers(configured, tmp_path) == [b"new", b"old"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pepper_is_made_once_and_is_private(tmp_path: Path) -> None:
+    made = load_peppers([], tmp_path / "data")
+    assert load_peppers([], tmp_path / "data") == made
+    assert len(made[0]) >= 32
+    (file,) = (tmp_path / "data").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert load_peppers([], tmp_path / "elsewhere") != made

@@ -1,0 +1,23 @@
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from app.access.projects import ensure_project
+from app.access.tables import project
+from app.db.engine import Database
+from tests.support.story import NOW
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_project_is_made_once(db: Database) -> None:
+    first = await db.write(ensure_project, "p", now=NOW)
+    assert await db.write(ensure_project, "p", now=NOW) == first
+    assert await db.write(ensure_project, "q", now=NOW) != first
+
+
+async def test_two_who_make_it_at_once_get_the_same(db: Database) -> None:
+    made = await asyncio.gather(*(db.write(ensure_project, "p", now=NOW) for _ in range(8)))
+    assert len(set(made)) == 1
+    assert await db.read(lambda tx: tx.scalar(sa.select(sa.func.count()).select_from(project))) == 1

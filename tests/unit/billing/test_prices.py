@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.billing.prices import PriceRow, Tariff, load_prices, tariff_of
+from app.db.engine import Database
+from app.errors import PriceUnknown
+from tests.support.story import PRICE
+
+pytestmark = pytest.mark.anyio
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+BLINK = timedelta(microseconds=1)
+UNITS = st.dictionaries(
+    st.sampled_from(["second", "input_token", "output_token"]), st.integers(0, 10**9), min_size=1
+)
+
+
+async def price_at(db: Database, moment: datetime, **of: str) -> Tariff:
+    asked = {"model": PRICE.model, "region": PRICE.region, **of}
+    return await db.read(tariff_of, now=moment, **asked)
+
+
+async def known(db: Database, *rows: PriceRow) -> int:
+    return await db.write(load_prices, rows)
+
+
+@pytest.mark.parametrize("of", [{"model": "other/one"}, {"region": "elsewhere"}])
+async def test_an_unknown_price_is_an_error_and_never_zero(
+    db: Database, of: dict[str, str]
+) -> None:
+    await known(db, PRICE)
+    with pytest.raises(PriceUnknown):
+        await price_at(db, JUNE, **of)
+
+
+async def test_a_price_is_valid_from_its_first_moment_up_to_its_last(db: Database) -> None:
+    await known(db, replace(PRICE, valid_from=MARCH, valid_until=JUNE))
+    for moment in (MARCH, JUNE - BLINK):
+        assert (await price_at(db, moment)).units == {"second": PRICE.nano}
+    for moment in (MARCH - BLINK, JUNE):
+        with pytest.raises(PriceUnknown):
+            await price_at(db, moment)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_two_valid_prices_the_later_one_counts(db: Database, order: int) -> None:
+    rows = [PRICE, replace(PRICE, valid_from=JUNE, nano=7)]
+    await known(db, *rows[::order])
+    assert (await price_at(db, JUNE - BLINK)).units == {"second": PRICE.nano}
+    assert (await price_at(db, JUNE)).units == {"second": 7}
+
+
+async def test_units_are_priced_one_by_one(db: Database) -> None:
+    await known(db, PRICE, replace(PRICE, unit="output_token", valid_from=JUNE, nano=800))
+    tariff = await price_at(db, JUNE)
+    assert tariff.units == {"second": PRICE.nano, "output_token": 800}
+    assert len(tariff.price_ids) == 2
+    assert tariff.cost(1_000, output_tokens=3) == PRICE.nano + 2_400
+
+
+async def test_a_tariff_in_two_currencies_is_no_tariff(db: Database) -> None:
+    await known(db, PRICE, replace(PRICE, unit="output_token", currency="USD"))
+    with pytest.raises(PriceUnknown):
+        await price_at(db, JUNE)
+
+
+async def test_a_free_price_is_a_price(db: Database) -> None:
+    await known(db, replace(PRICE, nano=0))
+    assert (await price_at(db, JUNE)).cost(60_000) == 0
+
+
+async def test_loading_again_changes_nothing_an_operator_changed(db: Database) -> None:
+    rows: Sequence[PriceRow] = [PRICE, replace(PRICE, unit="output_token")]
+    assert await known(db, *rows) == 2
+    assert await known(db, replace(PRICE, nano=1), *rows) == 0
+    assert (await price_at(db, JUNE)).units["second"] == PRICE.nano
+
+
+@given(UNITS, st.lists(st.text(max_size=9), max_size=3))
+def test_a_tariff_survives_being_stored(units: dict[str, int], ids: list[str]) -> None:
+    tariff = Tariff("test", "CNY", units, tuple(ids))
+    assert Tariff.from_json(tariff.as_json()) == tariff
