@@ -214,6 +214,12 @@ class TooManyJobs(GatewayError):
     retryable = True
 
 
+class DatabaseAway(GatewayError):
+    code, status = "database_away", 503
+    public = "The gateway's database does not answer. What was accepted is kept; try again shortly."
+    retryable = True
+
+
 class ShuttingDown(GatewayError):
     code, status = "shutting_down", 503
     public = "The gateway is being restarted. What it accepted is kept; ask again shortly."

@@ -19,7 +19,7 @@ from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database, DatabaseLockedError
 from app.db.migrate import opened
-from app.errors import GatewayError
+from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
@@ -73,7 +73,7 @@ async def preflight(settings: Settings) -> None:
                 )
     except DatabaseLockedError as error:
         raise StartRefusedError(str(error)) from error
-    except (sa.exc.SQLAlchemyError, OSError) as error:
+    except (DatabaseAway, sa.exc.SQLAlchemyError, OSError) as error:
         raise StartRefusedError(
             f"The database cannot be used ({type(error).__name__}). "
             "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Sequence
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
@@ -11,7 +10,7 @@ from app import __version__
 from app.api.parts import Parts, parts_of
 from app.api.shapes import Shape
 from app.db.migrate import is_current
-from app.errors import GatewayError
+from app.errors import DatabaseAway, GatewayError
 
 router = APIRouter(tags=["health"])
 
@@ -106,7 +105,7 @@ async def version() -> Version:
 async def _database(parts: Parts) -> Check:
     try:
         is_new_enough = await is_current(parts.db)
-    except (sa.exc.SQLAlchemyError, OSError):
+    except DatabaseAway:
         return Check(name="database", ready=False, missing="the database does not answer")
     missing = "" if is_new_enough else "the database has another schema: restart to migrate"
     return Check(name="database", ready=is_new_enough, missing=missing)

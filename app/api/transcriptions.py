@@ -57,6 +57,7 @@ _CREATING = (
     errors.Erased,
     errors.StorageFull,
     errors.ShuttingDown,
+    errors.DatabaseAway,
     errors.PriceUnknown,
     errors.EngineUnavailable,
     errors.EngineFailed,

@@ -18,7 +18,7 @@ from app.audio.local_store import LocalStore
 from app.audio.probe import probe
 from app.cli.demo import SAMPLE
 from app.db.migrate import opened
-from app.errors import GatewayError
+from app.errors import DatabaseAway, GatewayError
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
 from app.speech.weights.files import is_here
@@ -60,7 +60,7 @@ async def _database(settings: Settings) -> Finding:
     try:
         async with opened(settings.database_url) as db:
             open_to_all = not await db.read(any_key)
-    except (sa.exc.SQLAlchemyError, OSError, ValueError, ImportError) as error:
+    except (DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError, ImportError) as error:
         remedy = "Check GATEWAY_DATABASE__URL; PostgreSQL needs the extra [postgres]."
         return Finding("database", False, type(error).__name__, remedy)  # noqa: FBT003
     keys = "no key yet: only loopback is served" if open_to_all else "keys exist"

@@ -30,7 +30,10 @@ class Database(Protocol):
         """Finish what was begun, then disconnect."""
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the work in a transaction and return its result once that is committed."""
+        """Run the work in a transaction and return its result once that is committed.
+
+        Raises errors.DatabaseAway where it is not known whether that happened.
+        """
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the work on a consistent snapshot; whatever it would write is refused or undone."""

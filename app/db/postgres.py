@@ -1,11 +1,15 @@
 """PostgreSQL through asyncpg: each work in one transaction, repeated if the server asks for it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db.engine import Work
+from app.errors import DatabaseAway
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -14,6 +18,8 @@ TRIES = 3
 # A serialization failure or a deadlock: the server undid the transaction and wants it again.
 # A unique violation: mostly somebody made the same row since the work looked; now it will be seen.
 _AGAIN = frozenset({"40001", "40P01", "23505"})
+# Connection failure, lock not had in time, no resources, the operator's intervention.
+_AWAY_CLASSES = ("08", "55P03", "53", "57")
 _SESSION = {
     "application_name": "asr-gateway",
     "timezone": "UTC",
@@ -41,19 +47,36 @@ class PostgresDatabase:
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         for left in reversed(range(TRIES)):
             try:
-                async with self._engine.begin() as connection:
+                async with _judged(), self._engine.begin() as connection:
                     return await connection.run_sync(work, *args, **kwargs)
             except sa.exc.DBAPIError as error:
-                if left == 0 or getattr(error.orig, "sqlstate", None) not in _AGAIN:
+                if left == 0 or _state_of(error) not in _AGAIN:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._engine.connect() as connection:
+        async with _judged(), self._engine.connect() as connection:
             await connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             return await connection.run_sync(work, *args, **kwargs)
+
+
+@asynccontextmanager
+async def _judged() -> AsyncIterator[None]:
+    """Turn a failure of the server, or of the way to it, into DatabaseAway."""
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, OSError) as error:
+        is_away = isinstance(error, OSError | sa.exc.TimeoutError | sa.exc.InterfaceError)
+        if is_away or _state_of(error).startswith(_AWAY_CLASSES):
+            raise DatabaseAway(log=type(error).__name__) from error
+        raise
+
+
+def _state_of(error: BaseException) -> str:
+    """Return the five characters by which PostgreSQL names an error, or nothing."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
 def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:

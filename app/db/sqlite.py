@@ -9,6 +9,7 @@ itself; futures resolve after the COMMIT they share.
 import asyncio
 import contextlib
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from app.db.engine import Work
 from app.db.locks import FileLock
+from app.errors import DatabaseAway
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +62,32 @@ class _Asked:
         if self.error is None:
             self.future.set_result(self.result)
         else:
-            self.future.set_exception(self.error)
+            self.future.set_exception(_judged(self.error))
+
+
+# Nobody's fault and perhaps soon over: no memory, read-only, I/O error, full, cannot open, busy.
+_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+_PRIMARY_CODE = 0xFF  # an extended code carries its primary one in the lowest byte
+
+
+def _judged(error: BaseException) -> BaseException:
+    """Return DatabaseAway for a failure of the database itself, else the error as it is."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    if code & _PRIMARY_CODE not in _AWAY:
+        return error
+    away = DatabaseAway(log=str(getattr(error, "orig", "")))
+    away.__cause__ = error
+    return away
 
 
 class SqliteDatabase:
@@ -101,7 +128,10 @@ class SqliteDatabase:
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         run = partial(self._read, lambda tx: work(tx, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        except sa.exc.DBAPIError as error:
+            raise _judged(error) from error
 
     def _prepare(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

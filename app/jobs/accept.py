@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 
-import sqlalchemy as sa
-
 from app.access.principal import Principal
 from app.audio.children import Decoders
 from app.audio.intake import Received
 from app.audio.probe import Probe, probe
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
-from app.errors import EngineUnavailable, MissingAudio
+from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
 from app.jobs.runner import Runner
 from app.jobs.submit import Recording, Submitted, Wish, submit
 from app.kit.clock import Clock
@@ -81,7 +79,7 @@ class Acceptance:
             wish = self._wish(options, fitted, model, found)
             try:
                 submitted = await self._submit(principal, _recording(blob, found), wish)
-            except sa.exc.DBAPIError:
+            except DatabaseAway:
                 undo.pop_all()  # the job may be committed all the same: it needs its recording
                 raise
             undo.pop_all()

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import sqlalchemy as sa
 import structlog
 
 from app.db.engine import Database
+from app.errors import DatabaseAway
 from app.jobs.runs import Run, StaleRun, renew
 
 RENEWALS_A_LEASE = 3
@@ -46,6 +46,6 @@ async def _renew(
             if worker is not None:
                 worker.cancel()
             return
-        except (sa.exc.DBAPIError, OSError) as error:
-            # The database is away for a moment; if it stays away the run's next write ends it.
-            log.warning("lease.not_renewed", job=run.job_id, error=type(error).__name__)
+        except DatabaseAway:
+            # For a moment, perhaps; if it stays away, the run's own next write ends the run.
+            log.warning("lease.not_renewed", job=run.job_id)

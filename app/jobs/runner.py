@@ -7,12 +7,11 @@ each minute, open jobs without a living worker are taken up again.
 import asyncio
 from collections.abc import Coroutine
 
-import sqlalchemy as sa
 import structlog
 
 from app.audio.store import BlobStore
 from app.db.engine import Database
-from app.errors import ShuttingDown, TooManyJobs
+from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
 from app.jobs import erase, find, runs
 from app.jobs.runs import Job
 from app.jobs.transcribe import Transcriber
@@ -146,7 +145,7 @@ class Runner:
             try:
                 await self._take_up_forsaken()
                 await self.purge()
-            except (sa.exc.DBAPIError, OSError):
+            except (DatabaseAway, OSError):
                 log.exception("rescue.failed")
             await asyncio.sleep(self._settings.rescue_seconds)
 

@@ -6,49 +6,35 @@ again: what is stored is never done or paid for a second time.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
-from app.audio.allowed import is_cut_short
 from app.audio.children import Decoders
 from app.audio.normalise import Decoding, decode
 from app.audio.split import Piece, pieces
 from app.audio.store import BlobStore
 from app.db.engine import Database
-from app.errors import GatewayError, InternalError, RunCrashed
+from app.errors import DatabaseAway, EngineUnavailable, GatewayError, InternalError, RunCrashed
 from app.jobs import calls, outcome, runs
 from app.jobs.calls import Stretch
 from app.jobs.faults import public_error
 from app.jobs.lease import kept
+from app.jobs.progress import Progress, speaking, stretch_of
 from app.jobs.runs import Job, StaleRun
 from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.contract import Engine, EngineAnswer, EngineError, EngineRequest, PartAudio
-from app.speech.merge import PartText, merge
-from app.speech.transcript import Segment
+from app.speech.merge import merge
 
 MOST_TRIES = 3  # calls for one part that fail and may be tried again
 LONGEST_PAUSE_SECONDS = 30.0
 DATABASE_PAUSE = timedelta(seconds=2)
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What one run has gathered so far. `silent` waits to be stored with the next write."""
-
-    texts: list[PartText] = field(default_factory=list)
-    silent: list[Stretch] = field(default_factory=list)
-    warnings: list[dict[str, Any]] = field(default_factory=list)
-    done_ms: int = 0
-    ended: bool = False
 
 
 class Transcriber:
@@ -78,7 +64,10 @@ class Transcriber:
 
         `claimed` is the job where the caller already holds its lease (see submit).
         """
-        job = claimed or await self._take_up(job_id)
+        try:
+            job = claimed or await self._take_up(job_id)
+        except DatabaseAway:
+            return DATABASE_PAUSE
         if not isinstance(job, Job):
             return job
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
@@ -94,7 +83,8 @@ class Transcriber:
     ) -> Job | timedelta | None:
         job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
         if isinstance(job, Job):
-            calls.close_forsaken(tx, job, remote=self._engine_of(job).remote, now=now)
+            engine = self._engines.get(job.engine)
+            calls.close_forsaken(tx, job, remote=engine is None or engine.remote, now=now)
         return job
 
     async def _run(self, job: Job) -> timedelta | None:
@@ -108,8 +98,7 @@ class Transcriber:
         except asyncio.CancelledError:
             await asyncio.shield(self._db.write(runs.hand_back, job.run))
             raise
-        except sa.exc.DBAPIError:
-            log.exception("run.database_away")
+        except DatabaseAway:
             return DATABASE_PAUSE
         except GatewayError as error:
             return await self._fail(job, error)
@@ -124,13 +113,12 @@ class Transcriber:
             await self._db.write(outcome.fail, job, error, now=self._now())
         except StaleRun:
             log.info("run.stale")
-        except sa.exc.DBAPIError:
-            log.exception("run.database_away")
+        except DatabaseAway:
             return DATABASE_PAUSE
         return None
 
     async def _transcribe(self, job: Job) -> None:
-        progress = _Progress()
+        progress = Progress()
         async with (
             self._store.local_copy(job.blob_key) as path,
             decode(path, decoders=self._decoders, max_seconds=self._max_seconds) as decoding,
@@ -141,30 +129,28 @@ class Transcriber:
                 cut=job.plan["kind"] == "split",
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
-            async with aclosing(cut), aclosing(_speaking(cut, progress)) as spoken:
+            async with aclosing(cut), aclosing(speaking(cut, progress)) as spoken:
                 async for piece, is_last in spoken:
                     await self._do_part(job, piece, progress, decoding if is_last else None)
         if not progress.ended:
-            self._note_damage(job, progress, decoding)
+            progress.note_length(job, decoding)
             await self._db.write(self._end, job, progress, now=self._now())
         log.info("job.completed", seconds=progress.done_ms / 1000)
 
     async def _do_part(
-        self, job: Job, piece: Piece, progress: _Progress, finished: Decoding | None
+        self, job: Job, piece: Piece, progress: Progress, finished: Decoding | None
     ) -> None:
         """Transcribe one part, unless an earlier run did; `finished` comes with the last one."""
         stored = next((row for row in job.parts if row.index == piece.index), None)
         if stored is not None and stored.result is not None:
-            progress.texts.append(_part_text(piece, stored.result))
+            progress.add(piece, stored.result)
             return
         sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
-        stretch = _stretch(piece, sha256)
+        stretch = stretch_of(piece, sha256)
         call_id, answer = await self._ask(job, stretch, piece.pcm, progress)
-        progress.texts.append(_part_text(piece, calls.heard(answer)))
-        progress.warnings += [{"code": "engine", "detail": text} for text in answer.warnings]
-        progress.done_ms = piece.end_ms
+        progress.add(piece, calls.heard(answer))
         if finished is not None:
-            self._note_damage(job, progress, finished)
+            progress.note_length(job, finished)
         await self._db.write(
             self._keep,
             job,
@@ -177,7 +163,7 @@ class Transcriber:
         progress.ended = finished is not None
 
     async def _ask(
-        self, job: Job, stretch: Stretch, pcm: bytes, progress: _Progress
+        self, job: Job, stretch: Stretch, pcm: bytes, progress: Progress
     ) -> tuple[str, EngineAnswer]:
         """Call the engine, again where that is safe, each call written down before it is made."""
         engine = self._engine_of(job)
@@ -219,7 +205,7 @@ class Transcriber:
         /,
         job: Job,
         answered: calls.Answered,
-        progress: _Progress,
+        progress: Progress,
         *,
         is_last: bool,
         now: datetime,
@@ -242,7 +228,7 @@ class Transcriber:
             self._end(tx, job, progress, now=now)
 
     @staticmethod
-    def _end(tx: sa.Connection, /, job: Job, progress: _Progress, *, now: datetime) -> None:
+    def _end(tx: sa.Connection, /, job: Job, progress: Progress, *, now: datetime) -> None:
         calls.store_parts(tx, job, progress.silent)
         outcome.complete(
             tx,
@@ -253,52 +239,10 @@ class Transcriber:
             now=now,
         )
 
-    @staticmethod
-    def _note_damage(job: Job, progress: _Progress, decoding: Decoding) -> None:
-        progress.done_ms = max(progress.done_ms, round(decoding.seconds * 1000))
-        promised = (job.duration_ms or 0) / 1000
-        if decoding.damage or is_cut_short(job.audio_format, promised, decoding.seconds):
-            detail = f"The file is damaged or cut short: {decoding.seconds:.1f} s could be read."
-            progress.warnings.append({"code": "audio_damaged", "detail": detail})
-
     def _engine_of(self, job: Job) -> Engine:
+        if job.engine not in self._engines:
+            raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
         return self._engines[job.engine]
-
-
-async def _speaking(
-    cut: AsyncGenerator[Piece, None], progress: _Progress
-) -> AsyncGenerator[tuple[Piece, bool], None]:
-    """Yield the pieces to be sent, and with each whether it is the last; put silent ones aside.
-
-    It looks one piece ahead, so that the last part and the end of the job share a commit.
-    """
-    held: Piece | None = None
-    async for piece in cut:
-        if not piece.pcm:
-            progress.silent.append(_stretch(piece, None))
-            continue
-        if held is not None:
-            yield held, False
-        held = piece
-    if held is not None:
-        yield held, True
-
-
-def _stretch(piece: Piece, sha256: str | None) -> Stretch:
-    return Stretch(piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, sha256)
-
-
-def _part_text(piece: Piece, result: Mapping[str, Any]) -> PartText:
-    return PartText(
-        start_ms=piece.start_ms,
-        end_ms=piece.end_ms,
-        text=result["text"],
-        language=result["language"],
-        emotion=result["emotion"],
-        segments=tuple(Segment(**segment) for segment in result["segments"]),
-        speech_ms=piece.speech_ms,
-        done=True,
-    )
 
 
 def _pause(error: EngineError, tries: int) -> float:

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,11 @@ async def test_loading_again_changes_nothing_an_operator_changed(db: Database) -
     assert await known(db, *rows) == 2
     assert await known(db, replace(PRICE, nano=1), *rows) == 0
     assert (await price_at(db, JUNE)).units["second"] == PRICE.nano
+
+
+async def test_replicas_that_start_together_load_each_price_once(db: Database) -> None:
+    rows = [replace(PRICE, valid_from=MARCH + n * BLINK) for n in range(8)]
+    assert sum(await asyncio.gather(*(known(db, *rows) for _ in range(8)))) == len(rows)
 
 
 @given(UNITS, st.lists(st.text(max_size=9), max_size=3))
