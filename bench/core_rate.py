@@ -14,9 +14,10 @@ import itertools
 import pstats
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ from tests.support.postgres import Databases, running_postgres
 LEASE_SECONDS = 30.0
 LENGTH_MS = 10_000
 WARM_UP = 200
+PRICED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 25
+PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
 OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
 PLAN = {"kind": "direct", "part_seconds": 120, "why": "it fits", "upstream_model": "echo"}
 WISH = Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
@@ -68,29 +71,41 @@ def main() -> int:
 
 async def measure(name: str, url: str, asked: argparse.Namespace) -> None:
     async with opened(url, pool=asked.tasks) as db:
-        core = await core_of(db)
+        core = core_of(await principal_of(db))
         await db.write(BARE.create)
         await rate(db, core, WARM_UP, asked.tasks)
         bare = await rate(db, bare_inserts, asked.jobs, asked.tasks)
         jobs = await rate(db, core, asked.jobs, asked.tasks)
-        print(f"{name}: {jobs:,.0f} jobs/s, bare {bare:,.0f}, ratio {jobs / bare:.2f}", flush=True)
+        print(f"{name}: {jobs}; bare {bare}; ratio {jobs.a_second / bare.a_second:.2f}", flush=True)
         if asked.profile:
-            await profiled(db, core, asked)
+            await db.write(profiled, await principal_of(db))
         broken = list(Books(await db.read(snapshot)).broken_laws())
         assert not broken, broken[:3]
 
 
-async def rate(db: Database, step: Step, count: int, tasks: int) -> float:
-    """Return how often a second `step` is done by so many tasks together."""
+@dataclass(frozen=True)
+class Rate:
+    """`cpu_ms` is this process's own, which a busy machine changes less than the rate."""
+
+    a_second: float
+    cpu_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.a_second:,.0f} jobs/s at {self.cpu_ms:.2f} ms of CPU"
+
+
+async def rate(db: Database, step: Step, count: int, tasks: int) -> Rate:
+    """Return how fast `step` is done by so many tasks together."""
     numbers = iter(range(count))
 
     async def work() -> None:
         for number in numbers:
             await step(db, number)
 
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(tasks)))
-    return count / (time.perf_counter() - started)
+    took, used = time.perf_counter() - started, time.process_time() - used
+    return Rate(count / took, used / count * 1000)
 
 
 async def bare_inserts(db: Database, number: int) -> None:
@@ -102,28 +117,30 @@ def _insert_bare(tx: sa.Connection, id_: int) -> None:
     tx.execute(sa.insert(BARE).values(id=id_))
 
 
-async def core_of(db: Database) -> Step:
-    """Return a step that takes one job from its acceptance to its end."""
+async def principal_of(db: Database) -> Principal:
+    """Return who is charged, once the model has a price."""
     now = utc_now()
     project = await db.write(ensure_project, DEFAULT_PROJECT, now=now)
-    price = PriceRow("m", "test", "second", 220_000, "CNY", now, None, "made up")
+    price = PriceRow("m", "test", "second", 220_000, "CNY", PRICED_SINCE, None, "made up")
     await db.write(load_prices, [price])
-    principal = Principal(project, None, ALL_SCOPES)
+    return Principal(project, None, ALL_SCOPES)
+
+
+def core_of(principal: Principal) -> Step:
+    """Return a step that takes one job from its acceptance to its end."""
     unlike = itertools.count()
 
-    async def one_job(db: Database, _number: int) -> None:
+    async def step(db: Database, _number: int) -> None:
         sound = recording(next(unlike))
         submitted = await db.write(
             submit, principal, sound, WISH, now=utc_now(), lease_seconds=LEASE_SECONDS
         )
         assert submitted.claimed is not None
         job = submitted.claimed
-        call = await db.write(
-            calls.open_call, job, STRETCH, [], retry_in_doubt=True, now=utc_now()
-        )
+        call = await db.write(calls.open_call, job, STRETCH, [], retry_in_doubt=True, now=utc_now())
         await db.write(_end, job, Answered(call, STRETCH, ANSWER))
 
-    return one_job
+    return step
 
 
 def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
@@ -140,14 +157,26 @@ def recording(number: int) -> Recording:
     return Recording(sha256, 320_044, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, LENGTH_MS)
 
 
-async def profiled(db: Database, core: Step, asked: argparse.Namespace) -> None:
-    """Print the functions in which most time passes, on every thread that writes."""
-    profile = cProfile.Profile()
-    threads = [thread.name for thread in threading.enumerate()]
-    print(f"  threads: {threads}")
-    profile.enable()
-    await rate(db, core, asked.jobs // 4, asked.tasks)
-    profile.disable()
+def one_job(tx: sa.Connection, principal: Principal, number: int) -> None:
+    """The three works of a job in one transaction, as the profiler sees them best."""
+    now = utc_now()
+    job = submit(
+        tx, principal, recording(number), WISH, now=now, lease_seconds=LEASE_SECONDS
+    ).claimed
+    assert job is not None
+    call = calls.open_call(tx, job, STRETCH, [], retry_in_doubt=True, now=now)
+    _end(tx, job, Answered(call, STRETCH, ANSWER))
+
+
+def profiled(tx: sa.Connection, principal: Principal) -> None:
+    """Print in which functions the time of the works themselves passes."""
+    numbers = itertools.count(PROFILED_FROM)
+    for _ in range(WARM_UP):
+        one_job(tx, principal, next(numbers))
+    with cProfile.Profile() as profile:
+        for _ in range(WARM_UP):
+            one_job(tx, principal, next(numbers))
+    pstats.Stats(profile).sort_stats("cumtime").print_stats(r"app/|sqlalchemy|sqlite3", SHOWN)
     pstats.Stats(profile).sort_stats("tottime").print_stats(SHOWN)
 
 

@@ -18,7 +18,7 @@ from tests.support.postgres import Databases, running_postgres
 from tests.support.process import GatewayProcess
 
 KINDS = ("sqlite", "postgres")
-LONGEST_LIFE_SECONDS = 6.0
+LONGEST_LIFE_SECONDS = 5.0
 END_SECONDS = 600.0  # for everything that was accepted to end
 SHOWN = 20
 

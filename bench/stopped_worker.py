@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.postgres import Databases, running_postgres
 from tests.support.stopped import Stopped, Workers
 
-# The heir looks more often than each minute, so that it has ended the jobs before the sleeper wakes.
+# The heir looks more often than each minute: it has ended the jobs before the sleeper wakes.
 OFTEN = {"JOBS__RESCUE_SECONDS": "2"}
 
 

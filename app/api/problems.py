@@ -176,9 +176,16 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _handle(request: Request, problem: Exception) -> Response:
-    return answer(
-        problem, getattr(request.state, "request_id", "-"), getattr(problem, "headers", None)
-    )
+    headers = dict(getattr(problem, "headers", None) or {})
+    if "Allow" in headers:
+        headers["Allow"] = _methods_of(request) or headers["Allow"]
+    return answer(problem, getattr(request.state, "request_id", "-"), headers)
+
+
+def _methods_of(request: Request) -> str:
+    """List the methods of the address; the router knows only those of its first route there."""
+    address = getattr(request.scope.get("route"), "path", "")
+    return ", ".join(method.upper() for method in request.app.openapi()["paths"].get(address, ()))
 
 
 def _headers_of(error: GatewayError) -> dict[str, str]:

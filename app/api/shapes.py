@@ -1,10 +1,19 @@
 """The answers of the native API, one model each, and how they are made from what is stored."""
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 
 from app.jobs.find import Found
 from app.kit.clock import iso
@@ -13,7 +22,26 @@ from app.kit.money import Money
 from app.speech.transcript import Segment
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+_BEGINS_WITH_A_DAY = re.compile(r"\d{4}-\d\d-\d\d[Tt ]", re.ASCII)
+_YEARS = range(1970, 9999)
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+def _only_rfc_3339(value: Any) -> Any:
+    if isinstance(value, str) and not _BEGINS_WITH_A_DAY.match(
+        value
+    ):  # pydantic takes figures, too
+        raise ValueError("no RFC 3339 moment")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:  # further out the sums of moments overflow
+        raise ValueError("too far from now")
+    return moment.astimezone(UTC)
+
+
+AskedMoment = Annotated[AwareDatetime, BeforeValidator(_only_rfc_3339), AfterValidator(_in_utc)]
 TR_ID = Annotated[str, Field(pattern=id_pattern("tr"), examples=["tr_" + "0" * 32])]
 
 

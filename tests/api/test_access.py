@@ -1,0 +1,141 @@
+"""Who may call: nobody needs a key on loopback until there is one, then everybody does."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.access.principal import Scope
+from app.access.tables import api_key
+from app.kit.secrets import mint_key
+from tests.support.gateway import Gateway, code_of
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/transcriptions"
+NEEDED = {
+    "/v1/transcriptions": Scope.READ,
+    "/v1/transcriptions/tr_" + "0" * 32: Scope.READ,
+    "/v1/transcriptions/tr_" + "0" * 32 + "/transcript": Scope.READ,
+    "/v1/transcriptions/tr_" + "0" * 32 + "/audio": Scope.READ,
+    "/v1/models": Scope.READ,
+    "/v1/usage": Scope.USAGE,
+    "/v1/costs": Scope.USAGE,
+}
+
+
+async def test_on_loopback_no_key_is_needed_until_one_exists(
+    gateway: Gateway, recording: bytes
+) -> None:
+    assert (await gateway.send(recording)).status_code == 200
+    key = await gateway.key()
+    response = await gateway.send(recording)
+    assert code_of(response) == (401, "key_missing")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert (await gateway.send(recording, key=key)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "10.0.0.1:8000"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+    ],
+)
+async def test_without_keys_a_strange_page_cannot_use_the_browsers_place(
+    gateway: Gateway, recording: bytes, headers: dict[str, str]
+) -> None:
+    response = await gateway.client.post(PATH, files={"file": ("a", recording)}, headers=headers)
+    assert code_of(response) == (403, "foreign_origin")
+    assert code_of(await gateway.client.get("/v1/models", headers=headers))[0] == 403
+    assert gateway.blobs() == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:8000"},
+        {"Host": "[::1]:8000"},
+        {"Host": "127.0.0.1"},
+        {"Origin": "http://localhost:5173"},
+    ],
+)
+async def test_this_machine_by_any_of_its_names(gateway: Gateway, headers: dict[str, str]) -> None:
+    assert (await gateway.client.get("/v1/models", headers=headers)).status_code == 200
+
+
+async def test_with_a_key_any_host_will_do(gateway: Gateway) -> None:
+    headers = {"Host": "asr.example", "Authorization": f"Bearer {await gateway.key()}"}
+    assert (await gateway.client.get("/v1/models", headers=headers)).status_code == 200
+
+
+@pytest.mark.settings(server={"host": "0.0.0.0"})  # noqa: S104
+async def test_off_loopback_a_key_is_always_needed(gateway: Gateway) -> None:
+    assert code_of(await gateway.get("/v1/models")) == (401, "key_missing")
+
+
+async def test_a_key_that_is_not_valid(gateway: Gateway, recording: bytes) -> None:
+    keys = {
+        "unknown": mint_key(),
+        "forged": (await gateway.key())[:-1] + "!",
+        "noise": "noise-and-no-key",
+        "expired": await gateway.key(lives=timedelta(seconds=-1)),
+        "revoked": await gateway.key(revoked=True),
+    }
+    for what, key in keys.items():
+        assert code_of(await gateway.send(recording, key=key)) == (401, "key_invalid"), what
+        assert key not in str(await gateway.rows(api_key))
+    assert gateway.blobs() == []
+
+
+async def test_a_key_must_come_as_a_bearer(gateway: Gateway) -> None:
+    key = await gateway.key()
+    for header in (f"Basic {key}", key, "Bearer", ""):
+        response = await gateway.client.get("/v1/models", headers={"Authorization": header})
+        assert response.status_code == 401
+    response = await gateway.client.get("/v1/models", headers={"Authorization": f"bearer  {key}"})
+    assert response.status_code == 200
+
+
+async def test_each_address_needs_its_scope(gateway: Gateway, recording: bytes) -> None:
+    keys = {scope: await gateway.key(scope) for scope in Scope}
+    for path, needed in NEEDED.items():
+        for scope, key in keys.items():
+            response = await gateway.get(path, key=key)
+            assert (response.status_code == 403) is (scope is not needed), (path, scope)
+    for scope, key in keys.items():
+        response = await gateway.send(recording, key=key)
+        assert response.status_code == (200 if scope is Scope.TRANSCRIBE else 403)
+    assert code_of(await gateway.send(recording, key=keys[Scope.READ])) == (403, "scope_missing")
+
+
+async def test_another_projects_transcription_does_not_exist(
+    gateway: Gateway, recording: bytes
+) -> None:
+    mine, theirs = await gateway.key(project="mine"), await gateway.key(project="theirs")
+    job = (await gateway.send(recording, key=mine)).json()["id"]
+    for path in ("", "/transcript", "/audio"):
+        response = await gateway.get(f"{PATH}/{job}{path}", key=theirs)
+        assert code_of(response) == (404, "not_found")
+        assert (await gateway.get(f"{PATH}/{job}{path}", key=mine)).status_code == 200
+    headers = {"Authorization": f"Bearer {theirs}"}
+    assert code_of(await gateway.client.delete(f"{PATH}/{job}", headers=headers))[0] == 404
+    assert (await gateway.get(PATH, key=theirs)).json()["items"] == []
+    assert (await gateway.get("/v1/costs", key=theirs)).json()["items"] == []
+    assert len((await gateway.get("/v1/costs", key=mine)).json()["items"]) == 1
+
+
+async def test_the_use_of_a_key_is_noted(gateway: Gateway) -> None:
+    key = await gateway.key()
+    assert (await gateway.rows(api_key))[0]["last_used_at"] is None
+    await gateway.get("/v1/models", key=key)
+    assert (await gateway.rows(api_key))[0]["last_used_at"] is not None
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/openapi.json"])
+async def test_what_tells_nothing_needs_no_key(gateway: Gateway, path: str) -> None:
+    await gateway.key()
+    assert (await gateway.get(path)).status_code == 200

@@ -1,0 +1,134 @@
+"""One transcription: its words in each form, its recording, and its end."""
+
+import asyncio
+import json
+
+import pytest
+
+from app.jobs.tables import transcript, transcription
+from tests.support.gateway import Gateway, code_of
+
+pytestmark = pytest.mark.anyio
+FORMS = {
+    "json": "application/json",
+    "text": "text/plain",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "lrc": "application/lrc",
+}
+
+
+async def done(gateway: Gateway, recording: bytes) -> str:
+    response = await gateway.send(recording)
+    return f"/v1/transcriptions/{response.json()['id']}"
+
+
+async def test_the_words_in_every_form(gateway: Gateway, recording: bytes) -> None:
+    path = await done(gateway, recording)
+    for form, media_type in FORMS.items():
+        response = await gateway.get(f"{path}/transcript", format=form)
+        assert response.headers["content-type"].partition(";")[0] == media_type
+        assert "heard" in response.text
+    plain = (await gateway.get(f"{path}/transcript", format="text")).text
+    assert plain.strip() == "heard"
+    assert (await gateway.get(f"{path}/transcript")).json()["text"] == "heard"
+    assert (await gateway.get(f"{path}/transcript", format="vtt")).text.startswith("WEBVTT\n")
+    assert code_of(await gateway.get(f"{path}/transcript", format="pdf"))[0] == 422
+
+
+async def test_words_that_are_not_there_yet(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    path = (await gateway.send(recording, wait="0")).headers["location"]
+    assert code_of(await gateway.get(f"{path}/transcript")) == (409, "transcription_not_finished")
+    gateway.engine.gate.set()
+    await gateway.ended(path.rpartition("/")[2])
+    assert (await gateway.get(f"{path}/transcript")).status_code == 200
+
+
+async def test_the_recording_comes_back_as_it_was_sent(gateway: Gateway, recording: bytes) -> None:
+    path = await done(gateway, recording)
+    response = await gateway.get(f"{path}/audio")
+    assert response.content == recording
+    assert response.headers["accept-ranges"] == "bytes"
+    assert response.headers["content-length"] == str(len(recording))
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.headers["content-disposition"].startswith("attachment;")
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-199", 100, 200),
+        ("bytes=-5", -5, None),
+        ("bytes=9-", 9, None),
+    ],
+)
+async def test_a_range_of_the_recording(
+    gateway: Gateway, recording: bytes, header: str, start: int, end: int | None
+) -> None:
+    path = await done(gateway, recording)
+    response = await gateway.client.get(f"{path}/audio", headers={"Range": header})
+    assert response.status_code == 206
+    assert response.content == recording[start:end]
+    first = start % len(recording)
+    last = first + len(response.content) - 1
+    assert response.headers["content-range"] == f"bytes {first}-{last}/{len(recording)}"
+
+
+async def test_a_range_behind_the_end(gateway: Gateway, recording: bytes) -> None:
+    path = await done(gateway, recording)
+    response = await gateway.client.get(
+        f"{path}/audio", headers={"Range": f"bytes={len(recording)}-"}
+    )
+    assert code_of(response) == (416, "range_not_satisfiable")
+    assert response.headers["content-range"] == f"bytes */{len(recording)}"
+    several = await gateway.client.get(f"{path}/audio", headers={"Range": "bytes=0-1,5-6"})
+    assert (several.status_code, several.content) == (200, recording)
+
+
+async def test_deleting_is_for_good_and_may_be_repeated(gateway: Gateway, recording: bytes) -> None:
+    path = await done(gateway, recording)
+    for _ in range(2):
+        response = await gateway.client.delete(path)
+        assert (response.status_code, response.content) == (204, b"")
+    for suffix in ("", "/transcript", "/audio"):
+        assert code_of(await gateway.get(path + suffix)) == (410, "erased")
+    assert gateway.blobs() == []
+    assert await gateway.rows(transcript) == []
+    assert "heard" not in json.dumps(await gateway.rows(transcription), default=str)
+    assert (await gateway.get("/v1/transcriptions")).json()["items"] == []
+    (day,) = (await gateway.get("/v1/costs")).json()["items"]
+    assert day["nano"] > 0
+
+
+async def test_deleting_a_running_one_ends_it_and_its_caller_is_told(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    waiting = asyncio.create_task(gateway.send(recording))
+    while not gateway.engine.calls:
+        await asyncio.sleep(0.01)
+    (job,) = await gateway.rows(transcription)
+    assert (await gateway.client.delete(f"/v1/transcriptions/{job['id']}")).status_code == 204
+    gateway.engine.gate.set()
+    assert code_of(await waiting) == (410, "erased")
+    assert await gateway.rows(transcript) == []
+    assert gateway.blobs() == []
+
+
+async def test_deleting_one_leaves_the_other_with_its_recording(
+    gateway: Gateway, recording: bytes
+) -> None:
+    one, two = await done(gateway, recording), await done(gateway, recording)
+    await gateway.client.delete(one)
+    assert (await gateway.get(f"{two}/audio")).content == recording
+
+
+@pytest.mark.parametrize("id", ["tr_" + "0" * 32])
+async def test_what_is_not_there(gateway: Gateway, id: str) -> None:  # noqa: A002
+    for suffix in ("", "/transcript", "/audio"):
+        assert code_of(await gateway.get(f"/v1/transcriptions/{id}{suffix}")) == (404, "not_found")
+    assert code_of(await gateway.client.delete(f"/v1/transcriptions/{id}")) == (404, "not_found")
+    assert code_of(await gateway.get("/v1/transcriptions/nonsense")) == (422, "invalid_parameter")

@@ -1,0 +1,130 @@
+"""Every answer keeps the promises of the OpenAPI document, whatever is sent.
+
+Schemathesis makes requests out of the document, right ones and wrong ones, and sends them to the
+real gateway on a loopback socket. SCHEMATHESIS_SEED repeats a run, SCHEMATHESIS_EXAMPLES bounds it.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import schemathesis
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, seed, settings
+from schemathesis import AuthContext, Case
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from app.access.peppers import load_peppers
+from app.access.principal import Scope
+from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.access.tables import api_key
+from app.db.migrate import opened
+from app.kit.clock import utc_now
+from app.kit.ids import new_id
+from app.kit.secrets import hash_key, mint_key
+from app.main import create_app
+from app.serve import GuardedConfig, GuardedServer, bind
+from app.settings import Settings
+from tests.support.gateway import settings_for, speech
+from tests.support.scripted import ScriptedEngine
+
+SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261121"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "100"))
+PATIENCE_SECONDS = 15
+KEY = mint_key()
+
+
+class AtHome(ScriptedEngine):
+    """Stands for the local engine, whose model is the one that the document's examples name."""
+
+    name = "local"
+    region = "local"
+    remote = False
+
+
+async def let_in(key: str, limits: Settings) -> None:
+    """Make the key known: while there is none no request has to show any."""
+    (pepper,) = load_peppers(limits.access.peppers, limits.data_dir)
+
+    def keep(tx: sa.Connection) -> None:
+        row = {
+            "id": new_id("key"),
+            "project_id": ensure_project(tx, DEFAULT_PROJECT, now=utc_now()),
+            "name": "schemathesis",
+            "shown": "",
+            "hash": hash_key(pepper, key),
+            "scopes": list(Scope),
+            "created_at": utc_now(),
+        }
+        tx.execute(sa.insert(api_key).values(row))
+
+    async with opened(limits.database_url) as db:
+        await db.write(keep)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[str]:
+    """The address of a gateway that has something to show."""
+    folder = tmp_path_factory.mktemp("contract")
+    limits = settings_for(
+        f"sqlite:///{folder / 'gateway.db'}", folder, server={"port": 0, "shutdown_seconds": 2}
+    )
+    asyncio.run(let_in(KEY, limits))
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    app = create_app(limits, lambda _settings, _catalogue: [ScriptedEngine(), AtHome()])
+    sys.stdout.write(f"SCHEMATHESIS_SEED={SEED} SCHEMATHESIS_EXAMPLES={EXAMPLES}\n")
+    with bind(limits.server) as bound:
+        server = GuardedServer(GuardedConfig(app, limits.server))
+        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        host, port = bound.getsockname()
+        address = f"http://{host}:{port}"
+        for start in (0, 2):
+            file = {"file": ("a", speech(1, start=start))}
+            sent = httpx.post(f"{address}/v1/transcriptions", files=file, headers=bearer)
+            assert sent.status_code == 200
+        yield address
+        server.should_exit = True
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+
+contract = schemathesis.openapi.from_dict(
+    create_app(settings_for("sqlite:///unused.db", Path("unused"))).openapi()
+)
+
+
+@contract.auth()
+class Bearer:
+    """Shows the key, except where a check leaves it away on purpose."""
+
+    def get(self, _case: Case, _context: AuthContext) -> str:
+        return KEY
+
+    def set(self, case: Case, key: str, _context: AuthContext) -> None:
+        case.headers["Authorization"] = f"Bearer {key}"
+
+
+@contract.parametrize()
+@seed(SEED)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_keeps_its_promises(case: Case, served: str) -> None:
+    # A made-up recording is not one, so a well-formed request may well be refused.
+    case.call_and_validate(base_url=served, excluded_checks=[positive_data_acceptance], timeout=30)

@@ -1,0 +1,328 @@
+"""The laws of money and of a job's life, whatever happens in whatever order.
+
+A state machine does to one job what workers, callers, crashes and late answers can do to it, on
+a real database, and keeps the upstream's own bill beside it. After every step the laws hold.
+
+LAWS_EXAMPLES and LAWS_STEPS set how far it looks; LAWS_SEED makes it look elsewhere than usual.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.billing import ledger
+from app.db.engine import Database
+from app.db.migrate import opened
+from app.errors import UpstreamInDoubt
+from app.jobs import runs
+from app.jobs.runs import Job, StaleRun
+from app.speech.contract import Billed
+from tests.support.postgres import Databases
+from tests.support.story import (
+    NANO_PER_SECOND,
+    Story,
+    answer,
+    failure,
+    recording,
+    stretch,
+    wish,
+)
+
+EXAMPLES = int(os.environ.get("LAWS_EXAMPLES", "60"))
+STEPS = int(os.environ.get("LAWS_STEPS", "40"))
+SEED = os.environ.get("LAWS_SEED")
+PARTS = 3
+ENDED = {"completed", "failed", "cancelled"}
+T = TypeVar("T")
+
+
+@dataclass
+class Worker:
+    """A run that believes it holds the job; `call` is what it waits for."""
+
+    job: Job
+    call: str | None = None
+    part: int = 0
+
+
+class JobLife(RuleBasedStateMachine):
+    """One job, many workers, one upstream."""
+
+    make_url: Callable[[], str]
+    drop: Callable[[str], None]
+    loop: asyncio.Runner
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = type(self).make_url()
+        self.loop = asyncio.Runner()
+        self.workers: list[Worker] = []
+        self.bill_seconds = 0
+        self.events_seen = 0
+        self.epoch_seen = 0
+
+    def do(self, deed: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run(deed)
+
+    @initialize(bound_seconds=st.integers(0, 9), claimed=st.booleans())
+    def submit(self, bound_seconds: int, claimed: bool) -> None:
+        async def begin() -> tuple[Any, Database, Story]:
+            context = opened(self.url)
+            db = await context.__aenter__()
+            story = await Story.begun(
+                db,
+                audio=recording(seconds=6),
+                wanted=wish(bound_seconds * 1000),
+                lease_seconds=600 if claimed else None,
+            )
+            return context, db, story
+
+        self.context, self.db, self.story = self.do(begin())
+        if self.story.submitted.claimed is not None:
+            self.workers.append(Worker(self.story.submitted.claimed))
+
+    def holds(self, worker: Worker) -> bool:
+        """Tell, by looking at the row, whether this worker still has the job."""
+        row = self.do(self.story.row())
+        return row["status"] == "processing" and row["run_epoch"] == worker.job.run.epoch
+
+    def expect(self, worker: Worker, deed: Coroutine[Any, Any, T]) -> T | None:
+        """Do a deed of a worker: StaleRun exactly where it no longer holds the job."""
+        holds = self.holds(worker)
+        try:
+            result = self.do(deed)
+        except StaleRun:
+            assert not holds
+            return None
+        assert holds
+        return result
+
+    # -- what happens ------------------------------------------------------------------------
+
+    @rule()
+    def take_up(self) -> None:
+        row = self.do(self.story.row())
+        job = self.do(self.story.try_to_take_up(lease_seconds=600))
+        if isinstance(job, Job):
+            assert row["status"] not in ENDED
+            assert job.run.epoch == row["run_epoch"] + 1
+            self.workers.append(Worker(job))
+        else:
+            assert (job is None) == (row["status"] in ENDED)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), part=st.integers(0, PARTS - 1), retry=st.booleans())
+    def open_call(self, data: st.DataObject, part: int, retry: bool) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        if worker.call is not None:
+            return
+        holds = self.holds(worker)
+        done = {row["idx"] for row in self.do(self.story.parts()) if row["state"] == "done"}
+        if holds and part in done:
+            return  # a run never asks again for what is stored
+        try:
+            worker.call = self.do(self.story.call(worker.job, stretch(part), retry_in_doubt=retry))
+            worker.part = part
+            assert holds
+        except StaleRun:
+            assert not holds
+        except UpstreamInDoubt:
+            states = [
+                row["state"] for row in self.do(self.story.calls()) if row["part_idx"] == part
+            ]
+            assert holds
+            assert "in_doubt" in states
+
+    @precondition(lambda self: any(worker.call for worker in self.workers))
+    @rule(data=st.data(), seconds=st.integers(0, 4), reported=st.booleans())
+    def answered(self, data: st.DataObject, seconds: int, reported: bool) -> None:
+        """Let the upstream answer and bill, whether or not the answer is still wanted."""
+        worker = data.draw(st.sampled_from([one for one in self.workers if one.call]))
+        call, worker.call = worker.call, None
+        assert call is not None
+        # Where nothing is reported the bill is for what was sent: our own measure is that, too.
+        self.bill_seconds += seconds if reported else 2
+        heard = answer(seconds if reported else None)
+        self.expect(
+            worker, self.story.answered(worker.job, call, stretch(worker.part), heard=heard)
+        )
+
+    @precondition(lambda self: any(worker.call for worker in self.workers))
+    @rule(data=st.data(), billed=st.sampled_from([Billed.NO, Billed.MAYBE]))
+    def call_failed(self, data: st.DataObject, billed: Billed) -> None:
+        worker = data.draw(st.sampled_from([one for one in self.workers if one.call]))
+        call, worker.call = worker.call, None
+        assert call is not None
+        if billed is Billed.MAYBE and data.draw(st.booleans()):
+            self.bill_seconds += 2
+        self.expect(worker, self.story.call_failed(worker.job, call, failure(billed)))
+
+    @rule(answered_anyway=st.booleans())
+    def crash(self, answered_anyway: bool) -> None:
+        """Kill all workers; the upstream may finish, and bill, what they had asked for."""
+        if answered_anyway:
+            self.bill_seconds += 2 * sum(worker.call is not None for worker in self.workers)
+        self.workers.clear()
+        self.do(self.story.crash())
+
+    @rule()
+    def pause(self) -> None:
+        """Let the lease end while its worker sleeps: it will wake up and try to write."""
+        self.do(self.story.crash())
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        self.expect(worker, self.db.write(runs.renew, worker.job.run))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def hand_back(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        before, holds = self.do(self.story.row()), self.holds(worker)
+        self.do(self.db.write(runs.hand_back, worker.job.run))
+        assert holds or self.do(self.story.row()) == before
+
+    @precondition(lambda self: any(worker.call is None for worker in self.workers))
+    @rule(data=st.data(), ending=st.sampled_from(["complete", "fail"]))
+    def end(self, data: st.DataObject, ending: str) -> None:
+        worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
+        self.expect(worker, getattr(self.story, ending)(worker.job))
+
+    @rule(chance=st.integers(0, 5))
+    def erase(self, chance: int) -> None:
+        if chance == 0:
+            assert self.do(self.story.erase())
+
+    # -- what must hold ----------------------------------------------------------------------
+
+    @invariant()
+    def the_laws_hold(self) -> None:
+        if not hasattr(self, "story"):
+            return
+        row, lines = self.do(self.story.row()), self.do(self.story.lines())
+        calls = self.do(self.story.calls())
+        money = self.do(self.db.read(ledger.standing, self.story.id))
+        self.money_adds_up(row, lines, money)
+        self.calls_are_paid_once(lines, calls)
+        self.the_bill_is_known(row, calls, money)
+        self.life_goes_forward(row)
+
+    def money_adds_up(
+        self, row: dict[str, Any], lines: list[dict[str, Any]], money: ledger.Standing
+    ) -> None:
+        assert all(line["nano"] >= 0 for line in lines)
+        assert money.released >= 0
+        # Nothing is ever given back twice, or out of nothing.
+        assert money.held - money.released >= min(money.settled, money.held)
+        if row["status"] in ENDED:
+            assert money.held == money.settled + money.released or (
+                money.settled > money.held and money.released == 0
+            )
+            assert [line["kind"] for line in lines].count("release") == 1
+        else:
+            assert money.released == 0
+
+    def calls_are_paid_once(self, lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
+        settled = [line["call_id"] for line in lines if line["kind"] == "settle"]
+        assert len(settled) == len(set(settled))
+        assert set(settled) == {call["id"] for call in calls if call["state"] == "answered"}
+        attempts = [(call["part_idx"], call["attempt"]) for call in calls]
+        assert len(attempts) == len(set(attempts))
+
+    def the_bill_is_known(
+        self, row: dict[str, Any], calls: list[dict[str, Any]], money: ledger.Standing
+    ) -> None:
+        bill = self.bill_seconds * NANO_PER_SECOND
+        # What a lost answer has cost at most: this upstream bills up to four seconds for two.
+        doubtful = sum(
+            2 * call["bound_nano"]
+            for call in calls
+            if call["state"] in {"in_doubt", "open"}
+            or (call["state"] == "failed" and call["billed"] == "maybe")
+        )
+        assert money.settled <= bill <= money.settled + doubtful
+        if row["status"] not in ENDED:
+            open_bounds = sum(call["bound_nano"] for call in calls if call["state"] == "open")
+            assert money.held >= open_bounds
+
+    def life_goes_forward(self, row: dict[str, Any]) -> None:
+        assert (row["status"] in ENDED) == (row["completed_at"] is not None)
+        assert row["run_epoch"] >= self.epoch_seen
+        self.epoch_seen = row["run_epoch"]
+        numbers = [event["seq"] for event in self.do(self.story.events())]
+        if row["erased_at"] is None:
+            assert numbers == list(range(1, row["event_count"] + 1))
+            assert len(numbers) >= self.events_seen
+            self.events_seen = len(numbers)
+        else:
+            assert numbers == []
+
+    def teardown(self) -> None:
+        if hasattr(self, "context"):
+            self.do(self.context.__aexit__(None, None, None))
+        self.loop.close()
+        type(self).drop(self.url)
+
+
+def look(machine: type[JobLife], examples: int, steps: int = STEPS) -> None:
+    sys.stdout.write(f"LAWS_SEED={SEED or 'fixed'} LAWS_EXAMPLES={examples} LAWS_STEPS={steps}\n")
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=SEED is None,
+        database=None,
+        print_blob=True,
+        phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    if SEED is not None:
+        machine = seed(int(SEED))(machine)
+    run_state_machine_as_test(machine, settings=profile)
+
+
+def test_the_laws_hold_on_sqlite(migrated_sqlite: Path) -> None:
+    with TemporaryDirectory() as folder:
+        count = iter(range(10**9))
+
+        class OnSqlite(JobLife):
+            @staticmethod
+            def make_url() -> str:
+                path = Path(folder) / f"{next(count)}.db"
+                shutil.copy(migrated_sqlite, path)
+                return f"sqlite:///{path}"
+
+            @staticmethod
+            def drop(url: str) -> None:
+                Path(url.removeprefix("sqlite:///")).unlink()
+
+        look(OnSqlite, EXAMPLES)
+
+
+@pytest.mark.timeout(300)
+def test_the_laws_hold_on_postgresql(postgres: Databases) -> None:
+    class OnPostgres(JobLife):
+        make_url = staticmethod(postgres.migrated)
+        drop = staticmethod(postgres.drop)
+
+    look(OnPostgres, max(1, EXAMPLES // 8), STEPS // 2)

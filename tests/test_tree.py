@@ -1,0 +1,210 @@
+"""The architecture, executable: sizes, habits, and documents that say what the code does."""
+
+import ast
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from app.errors import all_errors
+from app.main import create_app
+from app.settings import Settings
+from tests.support import error_table
+
+ROOT = Path(__file__).parents[1]
+APP = sorted((ROOT / "app").rglob("*.py"))
+MOST_LINES = 400
+MEDIAN_LINES = 120
+BOUNDED = {
+    "string": {"maxLength", "pattern", "enum", "format", "const"},
+    "integer": {"maximum", "enum"},
+    "number": {"maximum", "enum"},
+    "array": {"maxItems"},
+    "object": {"maxProperties", "properties"},
+}
+METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The OpenAPI document of a gateway whose settings are not the usual ones."""
+    odd = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data_dir=Path("/nowhere"),
+        jobs={"wait_seconds": 1},
+        audio={"max_upload_bytes": 1, "max_inline_bytes": 1},
+        speech={"default_model": "x"},
+    )
+    found: dict[str, Any] = json.loads(json.dumps(create_app(odd).openapi()))
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in METHODS:
+                yield f"{method.upper()} {path}", operation
+
+
+def resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def unbounded(schema: dict[str, Any], document: dict[str, Any], where: str) -> Iterator[str]:
+    """Yield the places of a request's schema that take more than any size."""
+    schema = resolved(schema, document)
+    for choice in schema.get("anyOf", []) + schema.get("oneOf", []) + schema.get("allOf", []):
+        yield from unbounded(choice, document, where)
+    kind = schema.get("type")
+    if kind in BOUNDED and not BOUNDED[kind] & schema.keys():
+        yield f"{where}: {kind}"
+    if isinstance(schema.get("items"), dict):
+        yield from unbounded(schema["items"], document, f"{where}[]")
+    for name, inner in schema.get("properties", {}).items():
+        yield from unbounded(inner, document, f"{where}.{name}")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from unbounded(schema["additionalProperties"], document, f"{where}.*")
+
+
+def imports(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield every text file that is, or will be, part of the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file() and not name.endswith((".gz", ".wav", ".flac")):
+            yield name, (ROOT / name).read_text(encoding="utf-8", errors="replace")
+
+
+def test_files_stay_small() -> None:
+    sizes = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in APP}
+    assert median(sizes.values()) <= MEDIAN_LINES
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def test_only_the_command_line_prints() -> None:
+    guilty = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in APP
+        if "cli" not in file.parts
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert guilty == []
+
+
+def test_nothing_is_left_to_do_in_a_comment() -> None:
+    later = re.compile("TO" + "DO|FIX" + "ME|XX" + "X")
+    assert [name for name, text in texts() if name.startswith(("app/", "tests/", "migrations/")) and name.endswith(".py") and later.search(text)] == []  # fmt: skip  # noqa: E501
+
+
+def test_one_folder_alone_speaks_httpx() -> None:
+    speakers = {file.parent.name for file in APP if "httpx" in imports(file)}
+    assert speakers <= {"net"}
+
+
+def test_domains_know_no_web_framework() -> None:
+    surfaces = {"api", "cli", "main.py", "lifespan.py", "serve.py"}
+    for file in APP:
+        if not surfaces & set(file.relative_to(ROOT / "app").parts):
+            assert not imports(file) & {"fastapi", "starlette"}, file
+
+
+def test_every_module_says_why_it_exists() -> None:
+    assert [file for file in APP if file.name != "__init__.py" and not ast.get_docstring(ast.parse(file.read_text()))] == []  # fmt: skip  # noqa: E501
+
+
+def test_every_error_is_documented() -> None:
+    assert error_table.FILE.read_text() == error_table.rendered(), (
+        "python -m tests.support.error_table writes it anew"
+    )
+
+
+def test_codes_are_words_and_sentences_end() -> None:
+    for error in all_errors():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", error.code)
+        assert error.public.rstrip("`").endswith("."), error.code
+        assert 400 <= error.status < 600
+
+
+def test_the_document_in_the_repository_is_the_one_that_is_served(
+    document: dict[str, Any],
+) -> None:
+    written = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert written == document, "make openapi writes it anew; no setting may leak into it"
+
+
+def test_every_operation_has_an_id_of_its_own_and_says_what_it_does(
+    document: dict[str, Any],
+) -> None:
+    ids = [operation["operationId"] for _, operation in operations(document)]
+    assert len(ids) == len(set(ids)) > 9
+    for name, operation in operations(document):
+        assert re.fullmatch("[a-z]+[A-Za-z]+", operation["operationId"]), name
+        assert operation["summary"], name
+        assert operation["tags"], name
+
+
+def test_whatever_a_caller_sends_is_bounded(document: dict[str, Any]) -> None:
+    found = []
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            where = f"{name} ?{parameter['name']}"
+            found += unbounded(parameter["schema"], document, where)
+            assert parameter.get("description"), where
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            found += unbounded(content["schema"], document, f"{name} {kind}")
+    assert found == []
+
+
+def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
+    missing = [
+        f"{name} {status} {kind}"
+        for name, operation in operations(document)
+        for status, response in operation["responses"].items()
+        for kind, content in response.get("content", {}).items()
+        if kind != "application/octet-stream" and not {"example", "examples"} & content.keys()
+    ]
+    assert missing == []
+
+
+def test_every_code_a_route_documents_is_one_of_ours(document: dict[str, Any]) -> None:
+    known = {error.code for error in all_errors()}
+    for name, operation in operations(document):
+        for response in operation["responses"].values():
+            problem = response.get("content", {}).get("application/problem+json", {})
+            assert set(problem.get("examples", {})) <= known, name
+
+
+def test_no_file_names_a_machine_or_a_package_index() -> None:
+    private = re.compile(
+        r"(?<![\w.])/(?:work|root)/"
+        r"|--(?:extra-)?index-url\s+\S|(?:index|find)[-_]links?\s*="
+        r"|https?://[\w.-]*(?:pypi|mirror|artifactory|nexus)[\w.-]*/(?:simple|root)"
+    )
+    guilty = {
+        name: found.group()
+        for name, text in texts()
+        if name != "tests/test_tree.py" and (found := private.search(text))
+    }
+    assert guilty == {}

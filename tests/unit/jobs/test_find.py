@@ -1,0 +1,72 @@
+from datetime import timedelta
+
+import pytest
+
+from app.db.engine import Database
+from app.jobs.find import Filters, Found, find_job, has_ended, list_jobs
+from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
+
+pytestmark = pytest.mark.anyio
+
+
+async def listed(db: Database, story: Story, **filters: object) -> list[str]:
+    wanted = Filters(**filters)  # type: ignore[arg-type]
+    project = story.principal.project_id
+    page = await db.read(list_jobs, project, wanted, after=None, limit=100)
+    return [found.id for found in page.items]
+
+
+async def found_by(story: Story) -> Found:
+    found = await story.db.read(find_job, story.principal.project_id, story.id)
+    assert found is not None
+    return found
+
+
+async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> None:
+    story = await Story.begun(db)
+    job = await story.take_up()
+    await story.answered(job, await story.call(job))
+    await story.complete(job, text="one two")
+    found = await found_by(story)
+    assert found.transcript is not None
+    assert found.transcript.text == "one two"
+    assert found.standing.settled == 2 * NANO_PER_SECOND
+    assert found.raw is None
+
+
+async def test_raw_answers_come_in_the_order_of_the_parts(db: Database) -> None:
+    story = await Story.begun(db, wanted=wish(options={"include": ["raw"]}))
+    job = await story.take_up()
+    for index in (1, 0, 2):
+        part = stretch(index)
+        call = await story.call(job, part)
+        await story.answered(job, call, part, heard=answer(text=str(index)), keep_raw=True)
+    assert (await found_by(story)).raw == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
+
+
+async def test_filters_narrow_the_list(db: Database) -> None:
+    plain = await Story.begun(db)
+    named = await Story.begun(db, wanted=wish(reference="mine"))
+    await named.take_up()
+    assert await listed(db, plain) == [named.id, plain.id]
+    assert await listed(db, plain, status="processing") == [named.id]
+    assert await listed(db, plain, reference="mine") == [named.id]
+    assert await listed(db, plain, reference="min") == []
+    assert await listed(db, plain, model="other") == []
+    assert await listed(db, plain, created_after=NOW) == [named.id, plain.id]
+    assert await listed(db, plain, created_before=NOW) == []
+    assert await listed(db, plain, created_after=NOW + timedelta(seconds=1)) == []
+
+
+async def test_nothing_is_seen_across_projects(db: Database) -> None:
+    mine, theirs = await Story.begun(db), await Story.begun(db, project="theirs")
+    assert await listed(db, mine) == [mine.id]
+    assert await db.read(find_job, mine.principal.project_id, theirs.id) is None
+
+
+async def test_whether_a_job_has_ended(db: Database) -> None:
+    story = await Story.begun(db)
+    assert not await db.read(has_ended, story.id)
+    await story.fail(await story.take_up())
+    assert await db.read(has_ended, story.id)
+    assert await db.read(has_ended, "tr_none")

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from app.audio.tables import audio
+from app.billing.tables import ledger_line
+from app.db.engine import Database
+from app.errors import PriceUnknown
+from app.jobs.submit import submit
+from app.jobs.tables import event, transcription
+from tests.support.story import NANO_PER_SECOND, NOW, Story, principal_of, recording, wish
+
+pytestmark = pytest.mark.anyio
+BYTES = "b" * 64
+
+
+async def count(db: Database, table: sa.Table) -> int:
+    query = sa.select(sa.func.count()).select_from(table)
+    return int(await db.read(lambda tx: tx.scalar(query)) or 0)
+
+
+async def test_a_job_is_durable_with_its_hold_and_its_first_event(db: Database) -> None:
+    story = await Story.begun(db, wanted=wish(3_000, reference="r", metadata={"a": "b"}))
+    row = await story.row()
+    assert (row["status"], row["run_epoch"], row["lease_until"]) == ("queued", 0, None)
+    assert (row["reference"], row["client_metadata"]) == ("r", {"a": "b"})
+    assert row["tariff"]["units"] == {"second": NANO_PER_SECOND}
+    (line,) = await story.lines()
+    assert (line["kind"], line["nano"], line["call_id"]) == ("hold", 3 * NANO_PER_SECOND, None)
+    assert [said["type"] for said in await story.events()] == ["created"]
+
+
+async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
+    caller = await principal_of(db)
+    unpriced = wish(model="scripted/unpriced")
+    with pytest.raises(PriceUnknown):
+        await db.write(submit, caller, recording(), unpriced, now=NOW)
+    for table in (audio, transcription, ledger_line, event):
+        assert await count(db, table) == 0
+
+
+async def test_the_same_bytes_are_kept_once_in_a_project(db: Database) -> None:
+    first = await Story.begun(db, audio=recording("one", sha256=BYTES))
+    again = await Story.begun(db, audio=recording("two", sha256=BYTES))
+    assert first.id != again.id
+    assert first.submitted.blob_key == again.submitted.blob_key
+    assert await count(db, audio) == 1
+
+
+async def test_the_same_bytes_are_never_shared_across_projects(db: Database) -> None:
+    mine = await Story.begun(db, audio=recording("one", sha256=BYTES))
+    theirs = await Story.begun(db, project="theirs", audio=recording("two", sha256=BYTES))
+    assert mine.submitted.blob_key != theirs.submitted.blob_key
+    assert await count(db, audio) == 2
+
+
+async def test_erased_bytes_are_not_found_again(db: Database) -> None:
+    gone = await Story.begun(db, audio=recording("one", sha256=BYTES))
+    await gone.erase()
+    new = await Story.begun(db, audio=recording("two", sha256=BYTES))
+    assert new.submitted.blob_key != gone.submitted.blob_key
+
+
+async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) -> None:
+    audio_ = replace(recording(seconds=None), sha256=BYTES)
+    story = await Story.begun(db, audio=audio_, wanted=wish(43_200_000))
+    assert (await story.lines())[0]["nano"] == 43_200 * NANO_PER_SECOND

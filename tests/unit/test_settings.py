@@ -1,0 +1,102 @@
+"""Settings: each can be set from outside, each is documented, and a wrong one is a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+from tests.support.env_example import FILE, names, rendered
+
+LOCAL = Path(__file__).parents[2]
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"GATEWAY_{name}", value)
+    return Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+def test_the_example_file_names_every_setting_with_its_default() -> None:
+    assert FILE.read_text() == rendered(), "python -m tests.support.env_example writes it anew"
+
+
+def test_the_example_file_is_nothing_but_comments() -> None:
+    assert all(line.startswith("#") or not line for line in FILE.read_text().splitlines())
+
+
+def test_what_the_example_says_is_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line[2:] for line in FILE.read_text().splitlines() if line.startswith("# GATEWAY_")]
+    assert len(lines) == len(names())
+    given = dict(line.removeprefix("GATEWAY_").split("=", 1) for line in lines)
+    assert settings(monkeypatch, **given) == Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+def test_lists_are_words_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch, ACCESS__PEPPERS="new, old,", LOCAL__SOURCES="wheels,hub")
+    assert [pepper.get_secret_value() for pepper in found.access.peppers] == ["new", "old"]
+    assert found.local.sources == ("wheels", "hub")
+    assert settings(monkeypatch, ACCESS__PEPPERS="", LOCAL__SOURCES="").access.peppers == []
+
+
+def test_peppers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "canary" not in repr(settings(monkeypatch, ACCESS__PEPPERS="canary"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVER__PORT", "70000"),
+        ("SERVER__TYPO", "1"),
+        ("LOCAL__SOURCES", "elsewhere"),
+        ("JOBS__IN_DOUBT", "perhaps"),
+        ("LOG__LEVEL", "LOUD"),
+        ("AUDIO__MAX_SECONDS", "0"),
+    ],
+)
+def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(monkeypatch, **{name: value})
+
+
+def test_the_database_is_a_file_in_the_data_folder_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (
+        settings(monkeypatch, DATA_DIR="/srv/asr").database_url == "sqlite:////srv/asr/gateway.db"
+    )
+    elsewhere = settings(monkeypatch, DATABASE__URL="postgresql://u:p@h/d")
+    assert elsewhere.database_url == "postgresql://u:p@h/d"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"GATEWAY_SERVER__PORT": "abc"}, ["GATEWAY_SERVER__PORT"]),
+        (
+            {"GATEWAY_SERVER__PORT": "-1", "GATEWAY_LOCAL__SOURCES": "here"},
+            ["GATEWAY_SERVER__PORT", "GATEWAY_LOCAL__SOURCES"],
+        ),
+        ({"GATEWAY_JOBS__TYPO": "1"}, ["GATEWAY_JOBS__TYPO"]),
+        ({"GATEWAY_SERVER": "no json"}, ["GATEWAY_SERVER"]),
+    ],
+)
+def test_the_command_line_says_it_in_a_sentence_each(
+    tmp_path: Path, variables: dict[str, str], said: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli.main", "keys", "list"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(LOCAL), "GATEWAY_DATA_DIR": str(tmp_path), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(said)
+    assert all(name in line for name, line in zip(said, lines, strict=True))
