@@ -220,6 +220,12 @@ class DatabaseAway(GatewayError):
     retryable = True
 
 
+class RecordingMissing(GatewayError):
+    code, status = "recording_missing", 503
+    public = "The recording is not where it was stored. An operator has to look into that."
+    retryable = True
+
+
 class ShuttingDown(GatewayError):
     code, status = "shutting_down", 503
     public = "The gateway is being restarted. What it accepted is kept; ask again shortly."

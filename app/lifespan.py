@@ -7,6 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 import structlog
+from alembic.util import CommandError
 from fastapi import FastAPI
 
 from app.access.keys import any_key
@@ -17,19 +18,23 @@ from app.api.parts import Parts
 from app.audio.children import Decoders
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
+from app.db.agreed import agree
 from app.db.engine import Database, DatabaseLockedError
 from app.db.migrate import opened
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
+from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
+from app.kit.secrets import hash_key
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines.local import LocalEngine
 
+SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
 
 log = structlog.get_logger()
@@ -66,6 +71,7 @@ async def preflight(settings: Settings) -> None:
     try:
         _check_catalogue(settings)
         async with database_of(settings, exclusive=True) as db:
+            await _check_agreement(settings, db)
             if not is_loopback(settings.server.host) and not await db.read(any_key):
                 raise StartRefusedError(
                     f"Without a key the gateway listens on loopback only, not on "
@@ -73,11 +79,34 @@ async def preflight(settings: Settings) -> None:
                 )
     except DatabaseLockedError as error:
         raise StartRefusedError(str(error)) from error
-    except (DatabaseAway, sa.exc.SQLAlchemyError, OSError) as error:
+    except CommandError as error:
+        raise StartRefusedError(
+            "The database was migrated by a newer version of the gateway; run that one."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise StartRefusedError("PostgreSQL needs the extra: asr-gateway[postgres].") from error
+    except (DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
         raise StartRefusedError(
             f"The database cannot be used ({type(error).__name__}). "
             "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
         ) from error
+
+
+async def _check_agreement(settings: Settings, db: Database) -> None:
+    """Refuse to serve a database with another's recordings or another's key hashes."""
+    store = LocalStore(settings.data_dir / "audio", settings.audio)
+    if not await db.write(agree, "store", [await store.identity()]):
+        raise StartRefusedError(
+            "The recordings of this database are in another folder than GATEWAY_DATA_DIR's. "
+            "All processes of one database must share that folder."
+        )
+    peppers = load_peppers(settings.access.peppers, settings.data_dir)
+    marks = [hash_key(pepper, "pepper") for pepper in peppers]
+    if not await db.write(agree, "pepper", marks):
+        raise StartRefusedError(
+            "The keys of this database were hashed with another secret. Set "
+            "GATEWAY_ACCESS__PEPPERS to it, for all processes of the database alike."
+        )
 
 
 def _check_catalogue(settings: Settings) -> None:
@@ -121,7 +150,8 @@ async def _open(
     await db.write(load_prices, list(_prices(catalogue)))
 
     store = LocalStore(settings.data_dir / "audio", settings.audio)
-    await store.sweep()
+    # Beside other processes, an upload that began lately may be theirs and under way.
+    await store.sweep(older_than_seconds=SHARED_SWEEP_SECONDS if db.is_shared else 0.0)
     decoders = Decoders(settings.audio)
     engines = await _open_engines(stack, make(settings, catalogue))
 
@@ -134,9 +164,12 @@ async def _open(
         settings=settings.jobs,
         clock=clock,
     )
-    runner = Runner(db, store, transcriber, settings=settings.jobs, clock=clock)
-    await runner.start(alone=not db.is_shared)
+    runner = Runner(db, transcriber, settings.jobs)
     stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
+    every = settings.jobs.rescue_seconds
+    upkeep = Upkeep(db, store, runner, every_seconds=every, clock=clock)
+    await upkeep.start(alone=not db.is_shared)
+    stack.push_async_callback(upkeep.stop)
     acceptance = Acceptance(
         db,
         store,
@@ -157,6 +190,7 @@ async def _open(
         catalogue=catalogue,
         engines=engines,
         runner=runner,
+        upkeep=upkeep,
         acceptance=acceptance,
         clock=clock,
         peppers=peppers,

@@ -1,6 +1,7 @@
 """Who is calling, decided from the head alone: no byte of a body has been read yet."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,8 +12,10 @@ from fastapi.security import HTTPBearer
 from app.access.keys import any_key, find_principal, note_use
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.parts import Parts, parts_of
-from app.errors import ForeignOrigin, KeyInvalid, KeyMissing
+from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing
 
+# A proxy on this machine speaks for others, who are not on loopback.
+PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 bearer = HTTPBearer(
@@ -48,7 +51,8 @@ async def caller(request: Request, _documented: Annotated[object, Security(beare
         raise KeyInvalid
     principal, is_use_worth_noting = found
     if is_use_worth_noting and principal.key_id is not None:
-        await parts.db.write(note_use, principal.key_id, now=now)
+        with suppress(DatabaseAway):  # a note is not worth an error; reading still works
+            await parts.db.write(note_use, principal.key_id, now=now)
     return principal
 
 
@@ -66,6 +70,8 @@ async def _without_key(request: Request, parts: Parts) -> Principal:
     """Allow a caller without a key only on loopback, and only until the first key exists."""
     if not is_loopback(parts.settings.server.host) or await parts.db.read(any_key):
         raise KeyMissing
+    if any(name in request.headers for name in PROXY_HEADERS):
+        raise ForeignOrigin
     # A page of some other site, or a name rebound to 127.0.0.1, can make a browser on this
     # machine call us; such a call carries a foreign Host or Origin.
     if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):

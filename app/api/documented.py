@@ -42,7 +42,7 @@ _DONE: dict[str, Any] = {
         "sample_rate": 44100,
         "bytes": 54000,
     },
-    "usage": {"seconds": 3.4, "tokens": None},
+    "usage": {"seconds": 3.4, "tokens": None, "estimated": True},
     "cost": {"amount": "0", "currency": "CNY", "nano": 0},
     "coverage": 1.0,
     "progress": 1.0,
@@ -63,7 +63,7 @@ _RUNNING = {
     "segments": [],
     "coverage": None,
     "progress": 0.25,
-    "usage": {"seconds": 0.0, "tokens": None},
+    "usage": {"seconds": 0.0, "tokens": None, "estimated": False},
     "completed_at": None,
 }
 

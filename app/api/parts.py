@@ -9,6 +9,7 @@ from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
 from app.jobs.runner import Runner
+from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.catalogue import Catalogue
@@ -25,10 +26,16 @@ class Parts:
     catalogue: Catalogue
     engines: Mapping[str, Engine]
     runner: Runner
+    upkeep: Upkeep
     acceptance: Acceptance
     clock: Clock
     peppers: Sequence[bytes] = field(repr=False)
     default_project: str
+
+    @property
+    def local_engines(self) -> frozenset[str]:
+        """Engines whose calls cost nothing when nobody hears their answer."""
+        return frozenset(engine.name for engine in self.engines.values() if not engine.remote)
 
 
 def parts_of(request: Request) -> Parts:

@@ -4,8 +4,7 @@ An exception's own text may quote what it choked on, so nothing of it is answere
 what our error classes say, and of a stranger the type and the frames.
 """
 
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.errors import (
@@ -29,8 +29,10 @@ from app.errors import (
     RangeNotSatisfiable,
     UnsupportedMediaType,
 )
+from app.kit.log import story_of
 
 MEDIA_TYPE = "application/problem+json"
+CLIENT_LEFT = 499  # nobody reads it; the log does
 MAX_ERRORS = 20  # parameters named in one answer
 MAX_NAME_CHARS = 100  # of a parameter that the caller made up
 _SERVER_ERROR = 500
@@ -114,7 +116,7 @@ def answer(
     """Log what has to be, and make the answer to any exception."""
     error = error_from(problem)
     if isinstance(error, InternalError) and problem is not error:
-        _log.error("http.crashed", exception="\n".join(_story(problem)))
+        _log.error("http.crashed", exception="\n".join(story_of(problem)))
     elif error.status >= _SERVER_ERROR:
         _log.error("http.error", code=error.code, reason=error.log)
     elif error.log is not None:
@@ -143,7 +145,7 @@ def error_from(problem: BaseException) -> GatewayError:
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem, and describe them so in its OpenAPI document."""
-    for kind in (GatewayError, RequestValidationError, HTTPException, Exception):
+    for kind in (GatewayError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _handle)
     plain = app.openapi
     app.openapi = lambda: describe(plain())  # type: ignore[method-assign]
@@ -176,6 +178,9 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _handle(request: Request, problem: Exception) -> Response:
+    if isinstance(problem, ClientDisconnect):
+        _log.info("http.client_left")
+        return Response(status_code=CLIENT_LEFT)
     headers = dict(getattr(problem, "headers", None) or {})
     if "Allow" in headers:
         headers["Allow"] = _methods_of(request) or headers["Allow"]
@@ -234,20 +239,6 @@ def _expected(error: Mapping[str, Any]) -> str:
         return str(error["msg"])
     lead = str(error["msg"]).partition(", ")[0]
     return lead if lead.startswith("Input should") else "The value is not accepted"
-
-
-def _story(problem: BaseException) -> Iterator[str]:
-    """Tell an exception by types and frames, and only errno's words of an OSError."""
-    seen: BaseException | None = problem
-    while seen is not None:
-        words = f": {seen.strerror}" if isinstance(seen, OSError) and seen.strerror else ""
-        yield f"{type(seen).__module__}.{type(seen).__qualname__}{words}"
-        for frame in traceback.extract_tb(seen.__traceback__):
-            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
-        if isinstance(seen, BaseExceptionGroup):
-            for inner in seen.exceptions:
-                yield from _story(inner)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
 
 
 def _response_entry(status: int) -> dict[str, Any]:

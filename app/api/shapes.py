@@ -62,6 +62,7 @@ class Usage(Shape):
 
     seconds: float = Field(examples=[12.0])
     tokens: int | None = None
+    estimated: bool = Field(False, description="Whether any of it is our own measure.")  # noqa: FBT003
 
 
 class AudioOut(Shape):
@@ -147,7 +148,9 @@ def transcription_out(found: Found) -> TranscriptionOut:
         plan=PlanOut(**plan),
         audio=_audio(found),
         usage=Usage(
-            seconds=found.standing.used_ms / 1000, tokens=found.standing.used_tokens or None
+            seconds=found.standing.used_ms / 1000,
+            tokens=found.standing.used_tokens or None,
+            estimated=found.standing.estimates > 0,
         ),
         cost=Cost(amount=money.amount, currency=money.currency, nano=money.nano),
         progress=_progress(found),

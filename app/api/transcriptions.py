@@ -101,6 +101,7 @@ async def create(request: Request, principal: Transcriber) -> Response:
     that finishes.
     """
     parts = parts_of(request)
+    parts.runner.check_room()
     received = await receive(
         request.headers.get("content-type"),
         request.stream(),
@@ -110,8 +111,15 @@ async def create(request: Request, principal: Transcriber) -> Response:
     accepted = await parts.acceptance.accept(principal, received)
     asked = accepted.options.wait
     wait = parts.settings.jobs.wait_seconds if asked is None else asked
-    await parts.runner.wait(accepted.job_id, wait)
-    return _answer(await _find(parts, principal, accepted.job_id))
+    try:
+        await parts.runner.wait(accepted.job_id, wait)
+        return _answer(await _find(parts, principal, accepted.job_id))
+    except errors.DatabaseAway as away:
+        raise errors.DatabaseAway(
+            "The recording was accepted and will be transcribed, but the database does not answer "
+            "now. Do not send it again: fetch this transcription shortly.",
+            transcription_id=accepted.job_id,
+        ) from away
 
 
 @router.get(
@@ -178,9 +186,12 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     Its id, times and costs remain. Deleting it again does nothing.
     """
     parts = parts_of(request)
-    if not await parts.db.write(erase, principal.project_id, id, now=parts.clock()):
+    leftovers = await parts.db.write(
+        erase, principal.project_id, id, local_engines=parts.local_engines, now=parts.clock()
+    )
+    if leftovers is None:
         raise errors.NotFound
-    await parts.runner.purge()
+    await parts.upkeep.purge(leftovers)
 
 
 @router.get(
@@ -221,7 +232,7 @@ async def get_transcript(
             "description": "The bytes that `Range` asks for.",
             "content": {"application/octet-stream": {}},
         },
-        **responses(*_ONE, errors.RangeNotSatisfiable),
+        **responses(*_ONE, errors.RangeNotSatisfiable, errors.RecordingMissing),
     },
 )
 async def get_audio(
@@ -244,16 +255,19 @@ async def get_audio(
     }
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    blocks = parts.store.read(found.audio.blob_key, start, end)
+    first = await anext(blocks, b"")  # a recording that is not there is an error, not half a body
     return StreamingResponse(
-        _bytes(parts, found, start, end),
+        _with_first(first, blocks),
         status_code=200 if part is None else 206,
         media_type="application/octet-stream",
         headers=headers,
     )
 
 
-async def _bytes(parts: Parts, found: Found, start: int, end: int) -> AsyncIterator[bytes]:
-    async for block in parts.store.read(found.audio.blob_key, start, end):
+async def _with_first(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in others:
         yield block
 
 

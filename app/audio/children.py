@@ -38,11 +38,13 @@ class Decoders:
     """Starts children. `slots` bounds how many work at once: hold one while waiting for a child.
 
     A child whose consumer is slow waits on its full pipe and uses no CPU; it needs no slot
-    then, or four long recordings would keep everybody else's out for hours.
+    then, or four long recordings would keep everybody else's out for hours. Looking at a header
+    has slots of its own, so that a backlog of recordings does not keep new ones out.
     """
 
     def __init__(self, settings: AudioSettings) -> None:
         self.slots = asyncio.Semaphore(settings.children)
+        self.probe_slots = asyncio.Semaphore(settings.children)
         self._ffmpeg = settings.ffmpeg
 
     @asynccontextmanager

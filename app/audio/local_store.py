@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import TypeVar
 
 from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, room_is_checked
 from app.audio.store import StoredBlob, Upload
-from app.errors import AudioTooLarge, Erased, StorageFull
+from app.errors import AudioTooLarge, RecordingMissing, StorageFull
+from app.kit.secrets import own_words
 from app.settings import AudioSettings
 
 BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
+IDENTITY_FILE = "identity"
 CHUNK_BYTES = 256 * 1024  # read at a time
 RECHECK_BYTES = 64 * 1024 * 1024  # written between two looks at the free space
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -64,7 +67,7 @@ class LocalStore:
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         path = self._path(key)
         if not await asyncio.to_thread(path.is_file):
-            raise Erased
+            raise RecordingMissing
         yield path
 
     async def erase(self, key: str) -> None:
@@ -73,8 +76,18 @@ class LocalStore:
     async def check(self) -> None:
         await to_its_end(self._try_writing)
 
-    async def sweep(self) -> None:
-        await to_its_end(self._sweep)
+    async def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
+        before = time.time() - seconds
+        for folder in await asyncio.to_thread(self._folders_of_blobs):
+            keys = await asyncio.to_thread(self._keys_before, folder, before)
+            if keys:
+                yield keys
+
+    async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
+        await to_its_end(self._sweep, time.time() - older_than_seconds)
+
+    async def identity(self) -> str:
+        return await to_its_end(self._identity)
 
     def make_ready(self) -> None:
         """Have the folders, and room in them. Raises StorageFull."""
@@ -92,7 +105,7 @@ class LocalStore:
         try:
             return os.open(self._path(key), os.O_RDONLY)
         except FileNotFoundError:
-            raise Erased from None
+            raise RecordingMissing from None
 
     def _erase(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -107,10 +120,30 @@ class LocalStore:
         finally:
             trial.unlink(missing_ok=True)
 
-    def _sweep(self) -> None:
+    def _sweep(self, before: float) -> None:
         if self._incoming.is_dir():
             for leftover in self._incoming.iterdir():
-                leftover.unlink(missing_ok=True)
+                if _changed_at(leftover) <= before:
+                    leftover.unlink(missing_ok=True)
+
+    def _folders_of_blobs(self) -> list[Path]:
+        return sorted(self._blobs.glob("*/*")) if self._blobs.is_dir() else []
+
+    def _keys_before(self, folder: Path, before: float) -> list[str]:
+        old = [path for path in folder.iterdir() if _changed_at(path) <= before]
+        return [path.relative_to(self._blobs).as_posix() for path in old]
+
+    def _identity(self) -> str:
+        self._folders.make(self._blobs)
+        return own_words(self._blobs.with_name(IDENTITY_FILE))
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a file was last changed; one that just went away was changed just now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 class _LocalUpload:

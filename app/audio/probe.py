@@ -117,7 +117,7 @@ async def _describe(
     path: Path, decoders: Decoders, deadline_seconds: float
 ) -> tuple[int, str, str]:
     cpu_seconds = int(deadline_seconds) + 1
-    async with decoders.slots:
+    async with decoders.probe_slots:
         try:
             async with (
                 asyncio.timeout(deadline_seconds),

@@ -37,10 +37,10 @@ class BlobStore(Protocol):
         """Open an upload of at most `max_bytes`. Raises StorageFull."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to but not including `end`. Raises Erased."""
+        """Yield the bytes from `start` up to but not including `end`. Raises RecordingMissing."""
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """Lend a file that a decoder may open, for as long as the context lasts. Raises Erased."""
+        """Lend a file that a decoder may open, while the context lasts. Raises RecordingMissing."""
 
     async def erase(self, key: str) -> None:
         """Remove the bytes; a key that is already gone is no error."""
@@ -48,5 +48,11 @@ class BlobStore(Protocol):
     async def check(self) -> None:
         """Tell whether uploads can be taken now. Raises StorageFull or OSError."""
 
-    async def sweep(self) -> None:
-        """Remove what uploads of an earlier process left half-written. For the start only."""
+    def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
+        """Yield, in handfuls, the keys of recordings stored longer ago than that."""
+
+    async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
+        """Remove what uploads left half-written that long ago. For the start only."""
+
+    async def identity(self) -> str:
+        """Return what tells this store from others, made up at its first use."""

@@ -36,13 +36,14 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Sums over a job's lines, in nano-units, milliseconds and tokens."""
+    """Sums over a job's lines, in nano-units, milliseconds and tokens; how many are estimated."""
 
     held: int = 0
     settled: int = 0
     released: int = 0
     used_ms: int = 0
     used_tokens: int = 0
+    estimates: int = 0
 
     @property
     def remaining(self) -> int:
@@ -93,6 +94,7 @@ def standings(tx: sa.Connection, transcription_ids: list[str]) -> dict[str, Stan
             _sum_of("release").label("released"),
             sa.func.sum(line.used_ms).label("used_ms"),
             sa.func.sum(line.used_tokens).label("used_tokens"),
+            sa.func.sum(sa.case((line.estimated, 1), else_=0)).label("estimates"),
         )
         .where(line.transcription_id.in_(transcription_ids))
         .group_by(line.transcription_id)

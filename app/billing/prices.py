@@ -71,7 +71,11 @@ def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
 
 
 def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> Tariff:
-    """Return the prices in force. Raises PriceUnknown: an unknown price is never zero."""
+    """Return the prices in force. Raises PriceUnknown: an unknown price is never zero.
+
+    Seconds must have a price: what tokens will cost at most is not known beforehand, so nothing
+    could be held for them.
+    """
     rows = tx.execute(
         sa.select(price)
         .where(
@@ -83,7 +87,7 @@ def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> T
         .order_by(price.c.valid_from)
     ).all()
     latest = {row.unit: row for row in rows}
-    if not latest or len({row.currency for row in latest.values()}) != 1:
+    if "second" not in latest or len({row.currency for row in latest.values()}) != 1:
         raise PriceUnknown(f"No price is known for {model} in region {region}.")
     return Tariff(
         region=region,

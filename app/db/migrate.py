@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,13 +32,17 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 @asynccontextmanager
 async def opened(
-    url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False
+    url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False, as_it_is: bool = False
 ) -> AsyncIterator[Database]:
-    """Lend the database behind `url`, migrated. Raises DatabaseLockedError, ValueError."""
+    """Lend the database behind `url`, migrated unless wanted `as_it_is`.
+
+    Raises DatabaseLockedError, ValueError, DatabaseAway.
+    """
     db = make_database(url, readers=readers, pool=pool, exclusive=exclusive)
     await db.open()
     try:
-        await migrate(db)
+        if not as_it_is:
+            await migrate(db)
         yield db
     finally:
         await db.close()
@@ -63,5 +68,9 @@ def _upgrade(tx: sa.Connection, revision: str) -> None:
 
 
 def _at_head(tx: sa.Connection) -> bool:
-    heads = ScriptDirectory.from_config(alembic_config()).get_heads()
-    return set(MigrationContext.configure(tx).get_current_heads()) == set(heads)
+    return set(MigrationContext.configure(tx).get_current_heads()) == _heads()
+
+
+@cache
+def _heads() -> frozenset[str]:
+    return frozenset(ScriptDirectory.from_config(alembic_config()).get_heads())

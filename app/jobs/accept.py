@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 
 from app.access.principal import Principal
@@ -83,8 +83,9 @@ class Acceptance:
                 undo.pop_all()  # the job may be committed all the same: it needs its recording
                 raise
             undo.pop_all()
-        if submitted.blob_key != blob.key:
-            await self._store.erase(blob.key)  # these bytes were kept already
+        if submitted.blob_key != blob.key:  # these bytes were kept already
+            with suppress(OSError):  # then it becomes an orphan, which upkeep removes
+                await self._store.erase(blob.key)
         return Accepted(submitted.job_id, options)
 
     def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:

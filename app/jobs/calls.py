@@ -21,10 +21,7 @@ MILLIS = 1_000
 
 _call = upstream_call.c
 # What a call of ours may still turn out to have cost: its bound stays reserved.
-_MAY_COST = sa.or_(
-    _call.state.in_(("open", "in_doubt")),
-    sa.and_(_call.state == "failed", _call.billed.in_((Billed.YES, Billed.MAYBE))),
-)
+_MAY_COST = _call.state.in_(("open", "in_doubt"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ def open_call(
     write_as(tx, job.run, now=now)
     store_parts(tx, job, [*silent, stretch])
     attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
-    bound = job.tariff.cost(-(-stretch.length_ms // MILLIS) * MILLIS)
+    bound = job.tariff.cost(_whole_seconds(stretch.length_ms))
     shortfall = bound - _unreserved(tx, job)
     call_id = new_id("call")
     tx.execute(
@@ -139,15 +136,26 @@ def close_answered(
 
 
 def close_failed(
-    tx: sa.Connection, job: Job, call_id: str, error: EngineError, *, now: datetime
+    tx: sa.Connection,
+    job: Job,
+    stretch: Stretch,
+    call_id: str,
+    error: EngineError,
+    *,
+    now: datetime,
 ) -> None:
-    """Close a call that brought no text. Raises StaleRun."""
+    """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun."""
     write_as(tx, job.run, now=now)
-    _close(tx, call_id, now, state="failed", error_kind=error.kind, billed=error.billed)
+    state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
+    _close(tx, call_id, now, state=state, error_kind=error.kind, billed=error.billed)
+    if error.billed is Billed.YES:
+        nano = job.tariff.cost(_whole_seconds(stretch.length_ms))
+        used = Used(stretch.length_ms, 0, nano, estimated=True)
+        ledger.settle(tx, job.account, call_id, used, now=now)
 
 
-def close_forsaken(tx: sa.Connection, job: Job, *, remote: bool, now: datetime) -> None:
-    """Close the calls that earlier runs of this job left open: nobody will see them answered.
+def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime) -> None:
+    """Close the calls of a job that are still open: nobody will see them answered.
 
     A remote engine may have billed them, so they are in doubt; ours died with its process.
     """
@@ -158,21 +166,22 @@ def close_forsaken(tx: sa.Connection, job: Job, *, remote: bool, now: datetime) 
     )
     tx.execute(
         sa.update(upstream_call)
-        .where(
-            _call.transcription_id == job.id,
-            _call.state == "open",
-            _call.run_epoch < job.run.epoch,
-        )
+        .where(_call.transcription_id == job_id, _call.state == "open")
         .values(closed_at=now, **fate)
     )
+
+
+def is_closed(tx: sa.Connection, call_id: str) -> bool:
+    """Tell whether a call was closed, by a commit of which we may not have heard."""
+    return tx.scalar(sa.select(_call.state).where(_call.id == call_id)) != "open"
 
 
 def used_by(job: Job, stretch: Stretch, answer: EngineAnswer) -> Used:
     """What a call used: as the upstream reports it, else the milliseconds we sent."""
     reported = answer.usage.seconds
-    tokens = answer.usage.tokens or 0
+    tokens = (answer.usage.input_tokens, answer.usage.output_tokens)
     used_ms = stretch.length_ms if reported is None else round(reported * MILLIS)
-    return Used(used_ms, tokens, job.tariff.cost(used_ms), estimated=reported is None)
+    return Used(used_ms, sum(tokens), job.tariff.cost(used_ms, *tokens), estimated=reported is None)
 
 
 def heard(answer: EngineAnswer) -> dict[str, Any]:
@@ -204,6 +213,11 @@ def _unreserved(tx: sa.Connection, job: Job) -> int:
         _call.transcription_id == job.id, _MAY_COST
     )
     return ledger.standing(tx, job.id).remaining - int(tx.scalar(bounds) or 0)
+
+
+def _whole_seconds(millis: int) -> int:
+    """Round up to seconds, as an upstream may; the result is in milliseconds."""
+    return -(-millis // MILLIS) * MILLIS
 
 
 def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> None:

@@ -1,12 +1,14 @@
 """Deleting a transcription: its words and its audio go, ids, times and costs stay."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import Account
+from app.jobs.calls import close_unseen
 from app.jobs.tables import (
     OPEN,
     audio_tables,
@@ -21,38 +23,69 @@ _audio = audio_tables.audio
 UNPURGED_AT_ONCE = 1_000
 
 
-def erase(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> bool:
-    """Erase a job's content; one still open is cancelled first. False if there is no such job."""
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An erased audio whose bytes may still be stored."""
+
+    audio_id: str
+    blob_key: str
+
+
+def erase(
+    tx: sa.Connection,
+    project_id: str,
+    job_id: str,
+    *,
+    local_engines: Collection[str],
+    now: datetime,
+) -> list[Leftover] | None:
+    """Erase a job's content and return what is to be purged; None if there is no such job.
+
+    One still open is cancelled first; calls of `local_engines` cost nothing then.
+    """
     row = tx.execute(
         sa.select(transcription)
         .where(transcription.c.id == job_id, transcription.c.project_id == project_id)
         .with_for_update()
     ).one_or_none()
-    if row is None or row.erased_at is not None:
-        return row is not None
+    if row is None:
+        return None
+    if row.erased_at is not None:
+        return []
     if row.status in OPEN:
-        _cancel(tx, row, now)
+        _cancel(tx, row, remote=row.engine not in local_engines, now=now)
     _forget_words(tx, job_id, now)
-    _forget_audio(tx, row.audio_id, now)
-    return True
+    return _forget_audio(tx, row.audio_id, now)
 
 
-def unpurged(tx: sa.Connection) -> Sequence[tuple[str, str]]:
-    """Return (audio id, blob key) of erased audio whose bytes may still be stored."""
+def unpurged(tx: sa.Connection) -> list[Leftover]:
+    """Return the erased audio whose bytes may still be stored."""
     rows = tx.execute(
         sa.select(_audio.c.id, _audio.c.blob_key)
         .where(_audio.c.erased_at.is_not(None), _audio.c.purged_at.is_(None))
         .limit(UNPURGED_AT_ONCE)
     )
-    return [(row.id, row.blob_key) for row in rows]
+    return [Leftover(*row) for row in rows]
+
+
+def orphans(tx: sa.Connection, blob_keys: Sequence[str]) -> list[str]:
+    """Return those keys that belong to no recording of ours."""
+    known = sa.select(_audio.c.blob_key).where(_audio.c.blob_key.in_(blob_keys))
+    return sorted(set(blob_keys) - set(tx.scalars(known)))
 
 
 def mark_purged(tx: sa.Connection, audio_id: str, *, now: datetime) -> None:
-    """Remember that an erased audio's bytes are gone from the store."""
-    tx.execute(sa.update(_audio).where(_audio.c.id == audio_id).values(purged_at=now))
+    """Remember that an erased audio's bytes are gone, and forget their hash."""
+    tx.execute(
+        sa.update(_audio)
+        .where(_audio.c.id == audio_id)
+        .values(purged_at=now, sha256="", blob_key=f"purged/{audio_id}")
+    )
 
 
-def _cancel(tx: sa.Connection, row: "sa.Row[tuple[object, ...]]", now: datetime) -> None:
+def _cancel(
+    tx: sa.Connection, row: "sa.Row[tuple[object, ...]]", *, remote: bool, now: datetime
+) -> None:
     """End an open job without a result. Its run, if any, finds out at its next write."""
     tx.execute(
         sa.update(transcription)
@@ -60,11 +93,7 @@ def _cancel(tx: sa.Connection, row: "sa.Row[tuple[object, ...]]", now: datetime)
         .values(status="cancelled", completed_at=now, lease_until=None)
     )
     # Somebody may be waiting for these right now, and no longer has the right to say what came.
-    tx.execute(
-        sa.update(upstream_call)
-        .where(upstream_call.c.transcription_id == row.id, upstream_call.c.state == "open")
-        .values(state="in_doubt", billed="maybe", closed_at=now)
-    )
+    close_unseen(tx, str(row.id), remote=remote, now=now)
     account = Account(row.project_id, row.key_id, row.id, row.model, row.tariff["currency"])
     ledger.release(tx, account, now=now)
 
@@ -74,8 +103,11 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     tx.execute(sa.delete(event).where(event.c.transcription_id == job_id))
     tx.execute(
         sa.update(part)
-        .where(part.c.transcription_id == job_id, part.c.state == "done")
-        .values(result={}, pcm_sha256=None)
+        .where(part.c.transcription_id == job_id)
+        .values(
+            pcm_sha256=None,
+            result=sa.case((part.c.state == "done", sa.literal({}, part.c.result.type))),
+        )
     )
     tx.execute(
         sa.update(upstream_call)
@@ -89,11 +121,14 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     )
 
 
-def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> None:
+def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> list[Leftover]:
     """Mark the audio erased unless another transcription still has it."""
-    tx.execute(sa.select(_audio.c.id).where(_audio.c.id == audio_id).with_for_update())
+    kept = sa.select(_audio.c.blob_key).where(_audio.c.id == audio_id).with_for_update()
+    blob_key = tx.scalar(kept)
     users = sa.select(transcription.c.id).where(
         transcription.c.audio_id == audio_id, transcription.c.erased_at.is_(None)
     )
-    if tx.scalar(users.limit(1)) is None:
-        tx.execute(sa.update(_audio).where(_audio.c.id == audio_id).values(erased_at=now))
+    if blob_key is None or tx.scalar(users.limit(1)) is not None:
+        return []
+    tx.execute(sa.update(_audio).where(_audio.c.id == audio_id).values(erased_at=now))
+    return [Leftover(audio_id, blob_key)]

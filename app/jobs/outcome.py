@@ -8,16 +8,16 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.errors import GatewayError
+from app.jobs.calls import close_unseen
 from app.jobs.runs import Job, write_as
-from app.jobs.tables import audio_tables, transcription
-from app.jobs.tables import transcript as transcript_table
-from app.speech.transcript import Transcript
+from app.jobs.tables import audio_tables, transcript, transcription
+from app.speech.merge import PartText, merge
 
 
 def complete(
     tx: sa.Connection,
     job: Job,
-    transcript: Transcript,
+    words: Mapping[str, Any],
     *,
     warnings: Sequence[Mapping[str, Any]],
     done_ms: int,
@@ -28,26 +28,19 @@ def complete(
         tx,
         job.run,
         now=now,
-        events=[("completed", {"language": transcript.language, "coverage": transcript.coverage})],
+        events=[("completed", {"language": words["language"], "coverage": words["coverage"]})],
         status="completed",
         completed_at=now,
         lease_until=None,
         done_ms=done_ms,
         warnings=[*job.warnings, *warnings],
     )
-    tx.execute(
-        sa.insert(transcript_table).values(
-            transcription_id=job.id,
-            segments=[segment.model_dump() for segment in transcript.segments],
-            created_at=now,
-            **transcript.model_dump(exclude={"segments"}),
-        )
-    )
+    tx.execute(sa.insert(transcript).values(transcription_id=job.id, created_at=now, **words))
     _note_length(tx, job, done_ms)
     ledger.release(tx, job.account, now=now)
 
 
-def fail(tx: sa.Connection, job: Job, error: GatewayError, *, now: datetime) -> None:
+def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now: datetime) -> None:
     """End a job without words; what calls have cost stays settled, the rest is given back."""
     write_as(
         tx,
@@ -59,7 +52,17 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, now: datetime) -> 
         lease_until=None,
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
+    close_unseen(tx, job.id, remote=remote, now=now)
     ledger.release(tx, job.account, now=now)
+
+
+def merged(texts: Sequence[PartText]) -> dict[str, Any]:
+    """Merge what was heard into a transcript's row. Seconds of work for hours of words."""
+    whole = merge(texts)
+    return {
+        **whole.model_dump(exclude={"segments"}),
+        "segments": [segment.model_dump() for segment in whole.segments],
+    }
 
 
 def _note_length(tx: sa.Connection, job: Job, decoded_ms: int) -> None:

@@ -1,6 +1,6 @@
 """What one run has gathered of a recording so far."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,16 @@ class Progress:
 
 
 async def speaking(
-    cut: AsyncGenerator[Piece, None], progress: Progress
+    cut: AsyncGenerator[Piece, None], progress: Progress, done: Collection[int]
 ) -> AsyncGenerator[tuple[Piece, bool], None]:
     """Yield the pieces to be sent, and with each whether it is the last; put silent ones aside.
 
+    Those whose index is in `done` were heard by an earlier run, whatever a detector says today.
     It looks one piece ahead, so that the last part and the end of the job share a commit.
     """
     held: Piece | None = None
     async for piece in cut:
-        if not piece.pcm:
+        if not piece.pcm and piece.index not in done:
             progress.silent.append(stretch_of(piece, None))
             continue
         if held is not None:

@@ -7,7 +7,7 @@ its epoch has passed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,13 +70,8 @@ class Job:
 Event = tuple[str, Mapping[str, Any]]
 
 
-def take_up(
-    tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime
-) -> Job | timedelta | None:
-    """Begin a run of this job.
-
-    Returns the job; or how long another's lease still lasts; or None where the job has ended.
-    """
+def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime) -> Job | None:
+    """Begin a run of this job; None where it has ended or another worker holds it."""
     row = transcription.c
     epoch = tx.scalar(
         sa.update(transcription)
@@ -97,8 +92,7 @@ def take_up(
         .returning(row.run_epoch)
     )
     if epoch is None:
-        is_open = tx.scalar(sa.select(row.status.in_(OPEN)).where(row.id == job_id))
-        return timedelta(seconds=lease_seconds) if is_open else None
+        return None
     return load_job(tx, Run(job_id, epoch, lease_seconds))
 
 
@@ -187,13 +181,16 @@ def add_events(
         tx.execute(sa.insert(event), rows)
 
 
-def hand_back(tx: sa.Connection, run: Run) -> None:
-    """End a run without a result, so that anybody may take the job up at once."""
+def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
+    """End a run without a result, so that anybody may take the job up at once.
+
+    `was_idle` counts it among the runs that brought the job no further.
+    """
     row = transcription.c
     tx.execute(
         sa.update(transcription)
         .where(row.id == run.job_id, row.run_epoch == run.epoch, row.status == "processing")
-        .values(lease_until=None, idle_runs=row.idle_runs - 1)
+        .values(lease_until=None, idle_runs=row.idle_runs - (0 if was_idle else 1))
     )
 
 

@@ -7,8 +7,9 @@ again: what is stored is never done or paid for a second time.
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -17,8 +18,15 @@ from app.audio.children import Decoders
 from app.audio.normalise import Decoding, decode
 from app.audio.split import Piece, pieces
 from app.audio.store import BlobStore
-from app.db.engine import Database
-from app.errors import DatabaseAway, EngineUnavailable, GatewayError, InternalError, RunCrashed
+from app.db.engine import Database, P, T, Work
+from app.errors import (
+    DatabaseAway,
+    EngineUnavailable,
+    GatewayError,
+    InternalError,
+    RecordingMissing,
+    RunCrashed,
+)
 from app.jobs import calls, outcome, runs
 from app.jobs.calls import Stretch
 from app.jobs.faults import public_error
@@ -26,13 +34,20 @@ from app.jobs.lease import kept
 from app.jobs.progress import Progress, speaking, stretch_of
 from app.jobs.runs import Job, StaleRun
 from app.kit.clock import Clock
+from app.kit.log import story_of
 from app.settings import JobSettings
-from app.speech.contract import Engine, EngineAnswer, EngineError, EngineRequest, PartAudio
-from app.speech.merge import merge
+from app.speech.contract import (
+    Billed,
+    Engine,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    PartAudio,
+)
 
 MOST_TRIES = 3  # calls for one part that fail and may be tried again
 LONGEST_PAUSE_SECONDS = 30.0
-DATABASE_PAUSE = timedelta(seconds=2)
+DATABASE_PAUSE_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -60,31 +75,31 @@ class Transcriber:
         self._now = clock
 
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
-        """Work on a job as far as it goes: None when it has ended, else when to call again.
+        """Work on a job as far as it goes; return when to call again, or None.
 
+        None: there is nothing left to do here, as it has ended or another worker holds it.
         `claimed` is the job where the caller already holds its lease (see submit).
         """
         try:
             job = claimed or await self._take_up(job_id)
         except DatabaseAway:
-            return DATABASE_PAUSE
-        if not isinstance(job, Job):
-            return job
+            return self._pause
+        if job is None:
+            return None
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
             return await self._run(job)
 
-    async def _take_up(self, job_id: str) -> Job | timedelta | None:
+    async def _take_up(self, job_id: str) -> Job | None:
         return await self._db.write(
             self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
         )
 
     def _claim(
         self, tx: sa.Connection, /, job_id: str, *, lease_seconds: float, now: datetime
-    ) -> Job | timedelta | None:
+    ) -> Job | None:
         job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
-        if isinstance(job, Job):
-            engine = self._engines.get(job.engine)
-            calls.close_forsaken(tx, job, remote=engine is None or engine.remote, now=now)
+        if job is not None:
+            calls.close_unseen(tx, job.id, remote=self._is_remote(job), now=now)
         return job
 
     async def _run(self, job: Job) -> timedelta | None:
@@ -96,26 +111,39 @@ class Transcriber:
         except StaleRun:
             log.info("run.stale")
         except asyncio.CancelledError:
-            await asyncio.shield(self._db.write(runs.hand_back, job.run))
+            await self._surely(runs.hand_back, job.run)
             raise
         except DatabaseAway:
-            return DATABASE_PAUSE
+            return self._pause
+        except RecordingMissing:
+            log.error("run.recording_missing")  # noqa: TRY400 - there is nothing to trace
+            await self._surely(runs.hand_back, job.run, was_idle=True)
         except GatewayError as error:
-            return await self._fail(job, error)
-        except Exception:
-            log.exception("run.broke")
-            return await self._fail(job, InternalError())
+            await self._fail(job, error)
+        except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
+            log.error("run.broke", frames=story_of(error))  # noqa: TRY400 - no message in a log
+            await self._fail(job, InternalError())
         return None
 
-    async def _fail(self, job: Job, error: GatewayError) -> timedelta | None:
-        log.info("job.failed", code=error.code, detail=error.log)
-        try:
-            await self._db.write(outcome.fail, job, error, now=self._now())
-        except StaleRun:
-            log.info("run.stale")
-        except DatabaseAway:
-            return DATABASE_PAUSE
-        return None
+    async def _fail(self, job: Job, error: GatewayError) -> None:
+        log.info("job.failed", code=error.code, why=error.log)
+        with suppress(StaleRun):
+            await self._surely(
+                outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
+            )
+
+    async def _surely(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write what must not be lost: again while the database is away, even when cancelled."""
+        while True:
+            writing = asyncio.ensure_future(self._db.write(work, *args, **kwargs))
+            try:
+                return await asyncio.shield(writing)
+            except DatabaseAway:
+                log.warning("run.database_away")
+                await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+            except asyncio.CancelledError:
+                await asyncio.wait({writing})
+                raise
 
     async def _transcribe(self, job: Job) -> None:
         progress = Progress()
@@ -129,12 +157,14 @@ class Transcriber:
                 cut=job.plan["kind"] == "split",
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
-            async with aclosing(cut), aclosing(speaking(cut, progress)) as spoken:
+            done = {row.index for row in job.parts if row.result is not None}
+            async with aclosing(cut), aclosing(speaking(cut, progress, done)) as spoken:
                 async for piece, is_last in spoken:
                     await self._do_part(job, piece, progress, decoding if is_last else None)
         if not progress.ended:
             progress.note_length(job, decoding)
-            await self._db.write(self._end, job, progress, now=self._now())
+            words = await asyncio.to_thread(outcome.merged, progress.texts)
+            await self._surely(self._end, job, progress, words, now=self._now())
         log.info("job.completed", seconds=progress.done_ms / 1000)
 
     async def _do_part(
@@ -149,16 +179,12 @@ class Transcriber:
         stretch = stretch_of(piece, sha256)
         call_id, answer = await self._ask(job, stretch, piece.pcm, progress)
         progress.add(piece, calls.heard(answer))
+        words = None
         if finished is not None:
             progress.note_length(job, finished)
-        await self._db.write(
-            self._keep,
-            job,
-            calls.Answered(call_id, stretch, answer),
-            progress,
-            is_last=finished is not None,
-            now=self._now(),
-        )
+            words = await asyncio.to_thread(outcome.merged, progress.texts)
+        answered = calls.Answered(call_id, stretch, answer)
+        await self._surely(self._keep, job, answered, progress, words, now=self._now())
         progress.silent.clear()
         progress.ended = finished is not None
 
@@ -181,10 +207,12 @@ class Transcriber:
                 return call_id, await engine.transcribe(request)
             except EngineError as error:
                 log.warning("call.failed", kind=error.kind, billed=error.billed, why=error.log)
-                await self._db.write(calls.close_failed, job, call_id, error, now=self._now())
-                if not error.retryable or tries_left == 0:
+                await self._surely(
+                    calls.close_failed, job, stretch, call_id, error, now=self._now()
+                )
+                if not error.retryable or error.billed is Billed.YES or tries_left == 0:
                     raise public_error(error) from error
-                await asyncio.sleep(_pause(error, MOST_TRIES - tries_left))
+                await asyncio.sleep(_rest(error, MOST_TRIES - tries_left))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _request(self, job: Job, pcm: bytes) -> EngineRequest:
@@ -206,11 +234,13 @@ class Transcriber:
         job: Job,
         answered: calls.Answered,
         progress: Progress,
+        words: Mapping[str, Any] | None,
         *,
-        is_last: bool,
         now: datetime,
     ) -> None:
-        """Store an answered part; with the last one, the whole job ends in the same commit."""
+        """Store an answered part; with the last one come all `words`, and the job ends too."""
+        if calls.is_closed(tx, answered.call_id):
+            return  # an earlier try was committed after all
         done_ms = answered.stretch.end_ms
         total_ms = max(job.duration_ms or 0, done_ms)
         said = {"done_seconds": done_ms / 1000, "total_seconds": total_ms / 1000}
@@ -224,20 +254,32 @@ class Transcriber:
         )
         keep_raw = "raw" in job.options["include"]
         calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-        if is_last:
-            self._end(tx, job, progress, now=now)
+        if words is not None:
+            self._end(tx, job, progress, words, now=now)
 
     @staticmethod
-    def _end(tx: sa.Connection, /, job: Job, progress: Progress, *, now: datetime) -> None:
-        calls.store_parts(tx, job, progress.silent)
+    def _end(
+        tx: sa.Connection,
+        /,
+        job: Job,
+        progress: Progress,
+        words: Mapping[str, Any],
+        *,
+        now: datetime,
+    ) -> None:
         outcome.complete(
-            tx,
-            job,
-            merge(progress.texts),
-            warnings=progress.warnings,
-            done_ms=progress.done_ms,
-            now=now,
+            tx, job, words, warnings=progress.warnings, done_ms=progress.done_ms, now=now
         )
+        calls.store_parts(tx, job, progress.silent)
+
+    @property
+    def _pause(self) -> timedelta:
+        """How long until a lease that could not be given back has run out."""
+        return timedelta(seconds=self._settings.lease_seconds)
+
+    def _is_remote(self, job: Job) -> bool:
+        engine = self._engines.get(job.engine)
+        return engine is None or engine.remote
 
     def _engine_of(self, job: Job) -> Engine:
         if job.engine not in self._engines:
@@ -245,6 +287,6 @@ class Transcriber:
         return self._engines[job.engine]
 
 
-def _pause(error: EngineError, tries: int) -> float:
+def _rest(error: EngineError, tries: int) -> float:
     """Seconds before the next try: what the upstream asked for, else doubling."""
     return min(error.retry_after or float(2**tries), LONGEST_PAUSE_SECONDS)

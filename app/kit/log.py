@@ -3,7 +3,8 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -55,6 +56,27 @@ def _redacted(value: Any) -> Any:
         case list() | tuple():
             return [_redacted(inner) for inner in value]
     return value
+
+
+def story_of(problem: BaseException) -> list[str]:
+    """Tell an exception by types and frames; its message may quote what was sent to us.
+
+    Of an OSError the system's own words are safe, and told.
+    """
+    return list(_story(problem))
+
+
+def _story(problem: BaseException) -> Iterator[str]:
+    seen: BaseException | None = problem
+    while seen is not None:
+        words = f": {seen.strerror}" if isinstance(seen, OSError) and seen.strerror else ""
+        yield f"{type(seen).__module__}.{type(seen).__qualname__}{words}"
+        for frame in traceback.extract_tb(seen.__traceback__):
+            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
+        if isinstance(seen, BaseExceptionGroup):
+            for inner in seen.exceptions:
+                yield from _story(inner)
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
 
 
 def configure(*, level: str = "INFO", form: Literal["json", "console"] = "console") -> None:

@@ -7,9 +7,12 @@ entropy, so a fast keyed hash is the right one (a slow one is for passwords).
 
 import hashlib
 import hmac
+import os
 import secrets
 import string
 import zlib
+from contextlib import suppress
+from pathlib import Path
 
 KEY_PREFIX = "gw_live_"
 SHOWN_CHARACTERS = 12
@@ -36,6 +39,24 @@ def is_well_formed(key: str) -> bool:
 def hash_key(pepper: bytes, key: str) -> str:
     """Return HMAC-SHA-256 of the key under the pepper, in hex."""
     return hmac.digest(pepper, key.encode(), hashlib.sha256).hex()
+
+
+def own_words(path: Path) -> str:
+    """Return the secret in a file, made up at its first use; of two makers the first one wins.
+
+    Blocks. The file is private and is written whole or not at all.
+    """
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(_RANDOM_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text()
 
 
 def _base62(number: int, length: int) -> str:

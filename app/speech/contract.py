@@ -48,7 +48,8 @@ class EngineUsage:
     """What the engine says it used, None where it reports nothing; `raw` is verbatim."""
 
     seconds: float | None = None
-    tokens: int | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
     raw: Mapping[str, Any] | None = None
 
 

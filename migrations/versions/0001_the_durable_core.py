@@ -43,6 +43,12 @@ def freeze() -> None:
 
 def upgrade() -> None:
     op.create_table(
+        "setting",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_setting"),
+    )
+    op.create_table(
         "price",
         sa.Column("id", ID, nullable=False),
         sa.Column("model", sa.String(length=100), nullable=False),
@@ -378,3 +384,4 @@ def downgrade() -> None:
     op.drop_table("api_key")
     op.drop_table("project")
     op.drop_table("price")
+    op.drop_table("setting")

@@ -71,7 +71,7 @@ class ScriptedEngine:
         return EngineAnswer(
             text=self.text,
             language="en",
-            usage=EngineUsage(seconds, None, {"seconds": seconds})
+            usage=EngineUsage(seconds, raw={"seconds": seconds})
             if self.reports_usage
             else EngineUsage(),
             request_id=f"req-{len(self.calls)}",

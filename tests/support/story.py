@@ -83,7 +83,7 @@ def stretch(index: int = 0, *, seconds: float = 2.0) -> Stretch:
 
 
 def answer(seconds: float | None = 2.0, text: str = "heard") -> EngineAnswer:
-    usage = EngineUsage() if seconds is None else EngineUsage(seconds, None, {"seconds": seconds})
+    usage = EngineUsage() if seconds is None else EngineUsage(seconds, raw={"seconds": seconds})
     return EngineAnswer(text, language="en", usage=usage, request_id="req-1", raw={"text": text})
 
 

@@ -1,0 +1,22 @@
+"""What all processes of one database must agree on, remembered by the first of them."""
+
+import sqlalchemy as sa
+
+from app.db.schema import metadata
+
+setting = sa.Table(
+    "setting",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.String(200), nullable=False),
+)
+
+
+def agree(tx: sa.Connection, name: str, values: list[str]) -> bool:
+    """Tell whether one of the values is the one remembered; then, or at first, keep the first."""
+    kept = tx.scalar(sa.select(setting.c.value).where(setting.c.name == name))
+    if kept is None:
+        tx.execute(sa.insert(setting).values(name=name, value=values[0]))
+    elif kept in values and kept != values[0]:
+        tx.execute(sa.update(setting).where(setting.c.name == name).values(value=values[0]))
+    return kept is None or kept in values
