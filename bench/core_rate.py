@@ -34,7 +34,6 @@ from app.jobs.runs import Job
 from app.jobs.submit import Recording, Wish, submit
 from app.kit.clock import utc_now
 from app.speech.contract import EngineAnswer, EngineUsage
-from app.speech.transcript import Transcript
 from tests.support.books import Books, snapshot
 from tests.support.postgres import Databases, running_postgres
 
@@ -47,8 +46,8 @@ PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
 OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
 PLAN = {"kind": "direct", "part_seconds": 120, "why": "it fits", "upstream_model": "echo"}
 WISH = Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
-ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, None, {"seconds": 10.0}))
-TRANSCRIPT = Transcript(text="heard", language="en", emotion=None, segments=(), coverage=1.0)
+ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
+WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}
 STRETCH = Stretch(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)
 BARE = sa.Table("bare", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True))
 
@@ -149,7 +148,7 @@ def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
     said: dict[str, Any] = {"done_seconds": 10.0, "total_seconds": 10.0}
     runs.write_as(tx, job.run, now=now, events=[("progress", said)], done_ms=LENGTH_MS, idle_runs=0)
     calls.close_answered(tx, job, answered, keep_raw=False, now=now)
-    outcome.complete(tx, job, TRANSCRIPT, warnings=[], done_ms=LENGTH_MS, now=now)
+    outcome.complete(tx, job, WORDS, warnings=[], done_ms=LENGTH_MS, now=now)
 
 
 def recording(number: int) -> Recording:

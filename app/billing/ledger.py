@@ -4,13 +4,36 @@ For every job that has ended:  holds = settles + release,  unless an upstream re
 than the upper bound that was held; then nothing is released and the settles stand as reported.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from app.billing.tables import ledger_line
 from app.kit.ids import new_id
+
+_line = ledger_line.c
+
+
+def _sum_of(*kinds: str) -> sa.Function[int]:
+    return sa.func.sum(sa.case((_line.kind.in_(kinds), _line.nano), else_=0))
+
+
+_ADD_LINE = sa.insert(ledger_line)
+_STANDINGS = (
+    sa.select(
+        _line.transcription_id,
+        _sum_of("hold").label("held"),
+        _sum_of("settle", "adjust").label("settled"),
+        _sum_of("release").label("released"),
+        sa.func.sum(_line.used_ms).label("used_ms"),
+        sa.func.sum(_line.used_tokens).label("used_tokens"),
+        sa.func.sum(sa.case((_line.estimated, 1), else_=0)).label("estimates"),
+    )
+    .where(_line.transcription_id.in_(sa.bindparam("jobs", expanding=True)))
+    .group_by(_line.transcription_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,44 +106,21 @@ def standing(tx: sa.Connection, transcription_id: str) -> Standing:
     return standings(tx, [transcription_id]).get(transcription_id, Standing())
 
 
-def standings(tx: sa.Connection, transcription_ids: list[str]) -> dict[str, Standing]:
+def standings(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[str, Standing]:
     """Return the sums of several jobs in one query."""
-    line = ledger_line.c
-    rows = tx.execute(
-        sa.select(
-            line.transcription_id,
-            _sum_of("hold").label("held"),
-            _sum_of("settle", "adjust").label("settled"),
-            _sum_of("release").label("released"),
-            sa.func.sum(line.used_ms).label("used_ms"),
-            sa.func.sum(line.used_tokens).label("used_tokens"),
-            sa.func.sum(sa.case((line.estimated, 1), else_=0)).label("estimates"),
-        )
-        .where(line.transcription_id.in_(transcription_ids))
-        .group_by(line.transcription_id)
-    )
+    rows = tx.execute(_STANDINGS, {"jobs": list(transcription_ids)})
     return {row[0]: Standing(*map(int, row[1:])) for row in rows}
-
-
-def _sum_of(*kinds: str) -> sa.Function[int]:
-    line = ledger_line.c
-    return sa.func.sum(sa.case((line.kind.in_(kinds), line.nano), else_=0))
 
 
 def _write(
     tx: sa.Connection, account: Account, kind: str, nano: int, now: datetime, **fields: object
 ) -> None:
-    tx.execute(
-        sa.insert(ledger_line).values(
-            id=new_id("ldg"),
-            project_id=account.project_id,
-            key_id=account.key_id,
-            transcription_id=account.transcription_id,
-            model=account.model,
-            currency=account.currency,
-            kind=kind,
-            nano=nano,
-            created_at=now,
-            **fields,
-        )
-    )
+    row = {
+        **asdict(account),
+        "id": new_id("ldg"),
+        "kind": kind,
+        "nano": nano,
+        "created_at": now,
+        **fields,
+    }
+    tx.execute(_ADD_LINE, row)

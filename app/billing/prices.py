@@ -8,9 +8,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing.tables import price
+from app.db.schema import Utc
 from app.errors import PriceUnknown
 from app.kit.ids import new_id
 from app.kit.money import cost_of_millis
+
+_NOW = sa.bindparam("now", type_=Utc())
+_IN_FORCE = (
+    sa.select(price)
+    .where(
+        price.c.model == sa.bindparam("model"),
+        price.c.region == sa.bindparam("region"),
+        price.c.valid_from <= _NOW,
+        sa.or_(price.c.valid_until.is_(None), price.c.valid_until > _NOW),
+    )
+    .order_by(price.c.valid_from)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +89,7 @@ def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> T
     Seconds must have a price: what tokens will cost at most is not known beforehand, so nothing
     could be held for them.
     """
-    rows = tx.execute(
-        sa.select(price)
-        .where(
-            price.c.model == model,
-            price.c.region == region,
-            price.c.valid_from <= now,
-            sa.or_(price.c.valid_until.is_(None), price.c.valid_until > now),
-        )
-        .order_by(price.c.valid_from)
-    ).all()
+    rows = tx.execute(_IN_FORCE, {"model": model, "region": region, "now": now}).all()
     latest = {row.unit: row for row in rows}
     if "second" not in latest or len({row.currency for row in latest.values()}) != 1:
         raise PriceUnknown(f"No price is known for {model} in region {region}.")

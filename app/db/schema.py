@@ -49,8 +49,9 @@ class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL 
     type = Utc()
     inherit_cache = True
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        super().__init__(sa.literal(float(seconds), sa.Float))
+    def __init__(self, seconds: float | sa.BindParameter[float] = 0.0) -> None:
+        bound = isinstance(seconds, sa.BindParameter)
+        super().__init__(seconds if bound else sa.literal(float(seconds), sa.Float))
 
 
 @compiles(database_now, "sqlite")

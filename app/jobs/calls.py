@@ -20,8 +20,27 @@ RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice o
 MILLIS = 1_000
 
 _call = upstream_call.c
-# What a call of ours may still turn out to have cost: its bound stays reserved.
-_MAY_COST = _call.state.in_(("open", "in_doubt"))
+_part = part.c
+_JOB = sa.bindparam("job", type_=sa.String)
+_KNOWN_PARTS = sa.select(_part.idx).where(
+    _part.transcription_id == _JOB, _part.idx.in_(sa.bindparam("indexes", expanding=True))
+)
+_ADD_PARTS = sa.insert(part)
+_FINISH_PART = (
+    sa.update(part)
+    .where(_part.transcription_id == _JOB, _part.idx == sa.bindparam("index"))
+    .values(state="done")
+)
+_ADD_CALL = sa.insert(upstream_call)
+_CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
+_STATE = sa.select(_call.state).where(_call.id == sa.bindparam("call"))
+_CALLS_OF_PART = sa.select(_call.state).where(
+    _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
+)
+# What calls of ours may still turn out to have cost: their bounds stay reserved.
+_BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
+    _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +70,7 @@ class Answered:
 def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
     """Store the stretches that are not stored yet: the first cut of a recording counts."""
     indexes = [stretch.index for stretch in stretches]
-    stored = sa.select(part.c.idx).where(part.c.transcription_id == job.id, part.c.idx.in_(indexes))
-    known = set(tx.scalars(stored))
+    known = set(tx.scalars(_KNOWN_PARTS, {"job": job.id, "indexes": indexes}))
     rows = [
         {
             "transcription_id": job.id,
@@ -67,7 +85,7 @@ def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> No
         if stretch.index not in known
     ]
     if rows:
-        tx.execute(sa.insert(part), rows)
+        tx.execute(_ADD_PARTS, rows)
 
 
 def open_call(
@@ -89,23 +107,22 @@ def open_call(
     store_parts(tx, job, [*silent, stretch])
     attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
     bound = job.tariff.cost(_whole_seconds(stretch.length_ms))
-    shortfall = bound - _unreserved(tx, job)
+    shortfall = bound - _unreserved(tx, job) if bound else 0
     call_id = new_id("call")
-    tx.execute(
-        sa.insert(upstream_call).values(
-            id=call_id,
-            transcription_id=job.id,
-            part_idx=stretch.index,
-            attempt=attempt,
-            run_epoch=job.run.epoch,
-            engine=job.engine,
-            model=job.account.model,
-            state="open",
-            audio_ms=stretch.length_ms,
-            bound_nano=bound,
-            opened_at=now,
-        )
-    )
+    row = {
+        "id": call_id,
+        "transcription_id": job.id,
+        "part_idx": stretch.index,
+        "attempt": attempt,
+        "run_epoch": job.run.epoch,
+        "engine": job.engine,
+        "model": job.account.model,
+        "state": "open",
+        "audio_ms": stretch.length_ms,
+        "bound_nano": bound,
+        "opened_at": now,
+    }
+    tx.execute(_ADD_CALL, row)
     if shortfall > 0:
         ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
     return call_id
@@ -128,11 +145,7 @@ def close_answered(
         billed=Billed.YES,
     )
     ledger.settle(tx, job.account, call_id, used, now=now)
-    tx.execute(
-        sa.update(part)
-        .where(part.c.transcription_id == job.id, part.c.idx == stretch.index)
-        .values(state="done", result=heard(answer))
-    )
+    tx.execute(_FINISH_PART, {"job": job.id, "index": stretch.index, "result": heard(answer)})
 
 
 def close_failed(
@@ -173,7 +186,7 @@ def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime)
 
 def is_closed(tx: sa.Connection, call_id: str) -> bool:
     """Tell whether a call was closed, by a commit of which we may not have heard."""
-    return tx.scalar(sa.select(_call.state).where(_call.id == call_id)) != "open"
+    return tx.scalar(_STATE, {"call": call_id}) != "open"
 
 
 def used_by(job: Job, stretch: Stretch, answer: EngineAnswer) -> Used:
@@ -196,10 +209,7 @@ def heard(answer: EngineAnswer) -> dict[str, Any]:
 
 
 def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_doubt: bool) -> int:
-    of_part = sa.select(_call.state).where(
-        _call.transcription_id == job.id, _call.part_idx == stretch.index
-    )
-    states = list(tx.scalars(of_part))
+    states = list(tx.scalars(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}))
     in_doubt = states.count("in_doubt")
     affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
     if in_doubt and not (retry_in_doubt and affordable):
@@ -209,10 +219,8 @@ def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_dou
 
 def _unreserved(tx: sa.Connection, job: Job) -> int:
     """What is held and not spoken for by calls that may still cost something."""
-    bounds = sa.select(sa.func.coalesce(sa.func.sum(_call.bound_nano), 0)).where(
-        _call.transcription_id == job.id, _MAY_COST
-    )
-    return ledger.standing(tx, job.id).remaining - int(tx.scalar(bounds) or 0)
+    bounds = tx.scalar(_BOUNDS, {"job": job.id})
+    return ledger.standing(tx, job.id).remaining - int(bounds or 0)
 
 
 def _whole_seconds(millis: int) -> int:
@@ -221,8 +229,4 @@ def _whole_seconds(millis: int) -> int:
 
 
 def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> None:
-    tx.execute(
-        sa.update(upstream_call)
-        .where(_call.id == call_id, _call.state == "open")
-        .values(closed_at=now, **fields)
-    )
+    tx.execute(_CLOSE, {"call": call_id, "closed_at": now, **fields})

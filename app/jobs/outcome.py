@@ -13,6 +13,8 @@ from app.jobs.runs import Job, write_as
 from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
 
+_ADD_WORDS = sa.insert(transcript)
+
 
 def complete(
     tx: sa.Connection,
@@ -29,13 +31,13 @@ def complete(
         job.run,
         now=now,
         events=[("completed", {"language": words["language"], "coverage": words["coverage"]})],
+        ends=True,
         status="completed",
         completed_at=now,
-        lease_until=None,
         done_ms=done_ms,
         warnings=[*job.warnings, *warnings],
     )
-    tx.execute(sa.insert(transcript).values(transcription_id=job.id, created_at=now, **words))
+    tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
     _note_length(tx, job, done_ms)
     ledger.release(tx, job.account, now=now)
 
@@ -47,9 +49,9 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         job.run,
         now=now,
         events=[("failed", {"code": error.code, "detail": error.detail})],
+        ends=True,
         status="failed",
         completed_at=now,
-        lease_until=None,
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
     close_unseen(tx, job.id, remote=remote, now=now)

@@ -1,7 +1,7 @@
 """The first commit: a recording and a wish become a durable job. From here on a 2xx is true."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,28 @@ from app.access.principal import Principal
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
 from app.db.schema import database_now
-from app.jobs.runs import Job, Run, add_events, load_job
+from app.jobs.runs import Job, Run, add_events
 from app.jobs.tables import audio_tables, transcription
 from app.kit.ids import new_id
+
+_audio = audio_tables.audio.c
+_FIND_AUDIO = (
+    sa.select(_audio.id, _audio.blob_key)
+    .where(
+        _audio.project_id == sa.bindparam("project"),
+        _audio.sha256 == sa.bindparam("sha256"),
+        _audio.erased_at.is_(None),
+    )
+    .with_for_update()  # an erasure of it waits, then sees the job that uses it
+)
+_ADD_AUDIO = sa.insert(audio_tables.audio)
+_ADD_QUEUED = sa.insert(transcription).values(status="queued")
+_ADD_CLAIMED = sa.insert(transcription).values(
+    status="processing",
+    run_epoch=1,
+    idle_runs=1,
+    lease_until=database_now(sa.bindparam("lease", type_=sa.Float)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,75 +90,59 @@ def submit(
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now)
     audio_id, blob_key = _keep_audio(tx, principal.project_id, recording, now)
     job_id = new_id("tr")
-    claim = (
-        {"status": "queued"}
-        if lease_seconds is None
-        else {
-            "status": "processing",
-            "run_epoch": 1,
-            "idle_runs": 1,
-            "started_at": now,
-            "lease_until": database_now(lease_seconds),
-        }
-    )
-    tx.execute(
-        sa.insert(transcription).values(
-            id=job_id,
-            project_id=principal.project_id,
-            key_id=principal.key_id,
-            audio_id=audio_id,
-            mode=wish.mode,
-            model=wish.model,
-            engine=wish.engine,
-            options=dict(wish.options),
-            plan=dict(wish.plan),
-            tariff=tariff.as_json(),
-            warnings=list(wish.warnings),
-            reference=wish.reference,
-            client_metadata=wish.metadata,
-            event_count=1,
-            created_at=now,
-            **claim,
-        )
-    )
+    row = {
+        "id": job_id,
+        "project_id": principal.project_id,
+        "key_id": principal.key_id,
+        "audio_id": audio_id,
+        "mode": wish.mode,
+        "model": wish.model,
+        "engine": wish.engine,
+        "options": dict(wish.options),
+        "plan": dict(wish.plan),
+        "tariff": tariff.as_json(),
+        "warnings": list(wish.warnings),
+        "reference": wish.reference,
+        "client_metadata": wish.metadata,
+        "event_count": 1,
+        "created_at": now,
+    }
+    if lease_seconds is None:
+        tx.execute(_ADD_QUEUED, row)
+    else:
+        tx.execute(_ADD_CLAIMED, {**row, "started_at": now, "lease": lease_seconds})
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
     hold(tx, account, tariff.cost(wish.bound_ms), now=now)
     add_events(tx, job_id, [("created", {"model": wish.model})], first=1, now=now)
     if lease_seconds is None:
         return Submitted(job_id, blob_key, None)
-    return Submitted(job_id, blob_key, load_job(tx, Run(job_id, 1, lease_seconds)))
+    claimed = Job(
+        run=Run(job_id, 1, lease_seconds),
+        account=account,
+        tariff=tariff,
+        engine=wish.engine,
+        blob_key=blob_key,
+        audio_format=recording.format,
+        duration_ms=recording.duration_ms,
+        options=wish.options,
+        plan=wish.plan,
+        warnings=wish.warnings,
+        parts=(),
+        idle_runs=1,
+    )
+    return Submitted(job_id, blob_key, claimed)
 
 
 def _keep_audio(
     tx: sa.Connection, project_id: str, recording: Recording, now: datetime
 ) -> tuple[str, str]:
     """Return the project's audio of these bytes, stored anew only if it has none."""
-    audio = audio_tables.audio
     kept = tx.execute(
-        sa.select(audio.c.id, audio.c.blob_key)
-        .where(
-            audio.c.project_id == project_id,
-            audio.c.sha256 == recording.sha256,
-            audio.c.erased_at.is_(None),
-        )
-        .with_for_update()  # an erasure of it waits, then sees the job that uses it
+        _FIND_AUDIO, {"project": project_id, "sha256": recording.sha256}
     ).one_or_none()
     if kept is not None:
         return kept.id, kept.blob_key
     audio_id = new_id("aud")
-    tx.execute(
-        sa.insert(audio).values(
-            id=audio_id,
-            project_id=project_id,
-            sha256=recording.sha256,
-            bytes=recording.bytes,
-            blob_key=recording.blob_key,
-            format=recording.format,
-            codec=recording.codec,
-            channels=recording.channels,
-            sample_rate=recording.sample_rate,
-            duration_ms=recording.duration_ms,
-            created_at=now,
-        )
-    )
+    row = {**asdict(recording), "id": audio_id, "project_id": project_id, "created_at": now}
+    tx.execute(_ADD_AUDIO, row)
     return audio_id, recording.blob_key

@@ -36,7 +36,7 @@ async def test_a_recording_becomes_words_and_a_bill(gateway: Gateway, recording:
     assert response.status_code == 200
     body = response.json()
     assert (body["status"], body["text"], body["language"]) == ("completed", "heard", "en")
-    assert body["usage"] == {"seconds": 2.0, "tokens": None}
+    assert body["usage"] == {"seconds": 2.0, "tokens": None, "estimated": False}
     assert body["cost"] == {"amount": "0.00044", "currency": "CNY", "nano": 2 * NANO_PER_SECOND}
     assert body["audio"]["seconds"] == 2.0
     assert body["audio"]["bytes"] == len(recording)

@@ -57,14 +57,44 @@ async def test_a_call_that_may_be_tried_again_is_and_is_paid_once(
 
 
 async def test_a_call_is_tried_three_times_and_no_more(gateway: Gateway, recording: bytes) -> None:
-    hiccup = EngineError(
-        ErrorKind.TIMEOUT, "x", retryable=True, retry_after=0.01, billed=Billed.MAYBE
-    )
+    hiccup = EngineError(ErrorKind.TIMEOUT, "x", retryable=True, retry_after=0.01)
     gateway.engine.errors = [hiccup] * 5
     assert code_of(await gateway.send(recording)) == (504, "engine_timeout")
     assert len(await gateway.rows(upstream_call)) == len(gateway.engine.calls) == 3
     held = sum(nano for kind, nano in await money(gateway) if kind == "hold")
     assert (await money(gateway))[-1] == ("release", held)
+
+
+async def test_a_call_that_may_have_been_billed_is_repeated_once(
+    gateway: Gateway, recording: bytes
+) -> None:
+    lost = EngineError(
+        ErrorKind.NETWORK, "x", retryable=True, retry_after=0.01, billed=Billed.MAYBE
+    )
+    gateway.engine.errors = [lost] * 5
+    assert code_of(await gateway.send(recording)) == (502, "upstream_in_doubt")
+    states = [row["state"] for row in await gateway.rows(upstream_call)]
+    assert states == ["in_doubt", "in_doubt"]
+
+
+@pytest.mark.settings(jobs={"in_doubt": "fail"})
+async def test_or_not_at_all_where_the_operator_wants_that(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.errors = [
+        EngineError(ErrorKind.NETWORK, "x", retryable=True, retry_after=0.01, billed=Billed.MAYBE)
+    ]
+    assert code_of(await gateway.send(recording)) == (502, "upstream_in_doubt")
+    assert len(gateway.engine.calls) == 1
+
+
+async def test_a_failure_that_was_billed_is_settled_as_estimated_and_not_repeated(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.errors = [EngineError(ErrorKind.GARBLED, "x", retryable=True, billed=Billed.YES)]
+    assert code_of(await gateway.send(recording)) == (502, "engine_failed")
+    assert len(gateway.engine.calls) == 1
+    assert [kind for kind, _ in await money(gateway)] == ["hold", "settle", "release"]
 
 
 async def test_what_a_long_recording_had_cost_before_it_failed_stays_paid(

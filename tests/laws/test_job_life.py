@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -126,7 +127,8 @@ class JobLife(RuleBasedStateMachine):
             assert job.run.epoch == row["run_epoch"] + 1
             self.workers.append(Worker(job))
         else:
-            assert (job is None) == (row["status"] in ENDED)
+            held = row["lease_until"] is not None and row["lease_until"] > datetime.now(UTC)
+            assert row["status"] in ENDED or held
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), part=st.integers(0, PARTS - 1), retry=st.booleans())

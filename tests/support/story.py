@@ -147,13 +147,11 @@ class Story:
         assert isinstance(job, Job), job
         return job
 
-    async def try_to_take_up(
-        self, *, remote: bool = True, lease_seconds: float = 60
-    ) -> Job | timedelta | None:
-        def claim(tx: sa.Connection) -> Job | timedelta | None:
+    async def try_to_take_up(self, *, remote: bool = True, lease_seconds: float = 60) -> Job | None:
+        def claim(tx: sa.Connection) -> Job | None:
             job = runs.take_up(tx, self.id, lease_seconds=lease_seconds, now=self.later())
-            if isinstance(job, Job):
-                calls.close_forsaken(tx, job, remote=remote, now=self.now)
+            if job is not None:
+                calls.close_unseen(tx, job.id, remote=remote, now=self.now)
             return job
 
         return await self.db.write(claim)
@@ -202,19 +200,27 @@ class Story:
         await self.db.write(keep)
 
     async def call_failed(self, job: Job, call_id: str, error: EngineError) -> None:
-        await self.db.write(calls.close_failed, job, call_id, error, now=self.later())
+        part = next((row["part_idx"] for row in await self.calls() if row["id"] == call_id), 0)
+        await self.db.write(
+            calls.close_failed, job, stretch(part), call_id, error, now=self.later()
+        )
 
     async def complete(self, job: Job, text: str = "heard") -> None:
-        words = Transcript(text=text, language="en")
+        words = {**Transcript(text=text, language="en").model_dump(), "segments": []}
         await self.db.write(
             outcome.complete, job, words, warnings=[], done_ms=2_000, now=self.later()
         )
 
     async def fail(self, job: Job, error: GatewayError | None = None) -> None:
-        await self.db.write(outcome.fail, job, error or InternalError(), now=self.later())
+        await self.db.write(
+            outcome.fail, job, error or InternalError(), remote=True, now=self.later()
+        )
 
     async def erase(self) -> bool:
-        return await self.db.write(erase, self.principal.project_id, self.id, now=self.later())
+        leftovers = await self.db.write(
+            erase, self.principal.project_id, self.id, local_engines=(), now=self.later()
+        )
+        return leftovers is not None
 
     async def row(self) -> dict[str, Any]:
         (found,) = await self._rows(transcription, transcription.c.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.audio.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
-from app.errors import AudioTooLarge, Erased, StorageFull
+from app.errors import AudioTooLarge, RecordingMissing, StorageFull
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import files_in
 
@@ -161,13 +161,13 @@ async def test_a_projects_id_is_no_path(store: LocalStore) -> None:
     await upload.discard()
 
 
-async def test_what_was_erased_says_so(store: LocalStore) -> None:
+async def test_what_is_not_there_says_so(store: LocalStore) -> None:
     key = await put(store)
     await store.erase(key)
     await store.erase(key)
-    with pytest.raises(Erased):
+    with pytest.raises(RecordingMissing):
         await read(store, key)
-    with pytest.raises(Erased):
+    with pytest.raises(RecordingMissing):
         async with store.local_copy(key):
             pass
 

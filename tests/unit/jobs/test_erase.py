@@ -75,8 +75,9 @@ async def test_deleting_again_does_nothing_more(db: Database) -> None:
 async def test_nobody_deletes_what_is_another_projects(db: Database) -> None:
     story = await spoken(db)
     other = await Story.begun(db, project="other")
-    assert not await db.write(erase, other.principal.project_id, story.id, now=NOW)
-    assert not await db.write(erase, story.principal.project_id, "tr_none", now=NOW)
+    for project, job in ((other.principal, story.id), (story.principal, "tr_none")):
+        gone = await db.write(erase, project.project_id, job, local_engines=(), now=NOW)
+        assert gone is None
     assert (await story.row())["erased_at"] is None
 
 
@@ -119,9 +120,9 @@ async def test_audio_that_another_transcription_has_is_kept_until_that_goes_too(
     await one.erase()
     assert await db.read(unpurged) == []
     await two.erase()
-    ((audio_id, blob_key),) = await db.read(unpurged)
-    assert blob_key == one.submitted.blob_key
-    await db.write(mark_purged, audio_id, now=NOW)
+    (left,) = await db.read(unpurged)
+    assert left.blob_key == one.submitted.blob_key
+    await db.write(mark_purged, left.audio_id, now=NOW)
     assert await db.read(unpurged) == []
 
 

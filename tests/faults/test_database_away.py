@@ -1,0 +1,264 @@
+"""The database is away for a moment: a job outlives it, is paid once, and its caller is told."""
+
+import asyncio
+import io
+import time
+import wave
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.audio.tables import audio
+from app.billing.tables import ledger_line
+from app.db.engine import make_database
+from app.errors import DatabaseAway
+from app.jobs.tables import transcription, upstream_call
+from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.away import Fault, When, fickle
+from tests.support.books import Books, snapshot
+from tests.support.gateway import Gateway, code_of, running, settings_for, speech
+from tests.support.queued import queued
+from tests.support.scripted import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/transcriptions"
+QUICK = {"lease_seconds": 1, "rescue_seconds": 0.1}
+PATIENCE_SECONDS = 20
+BOTH = pytest.mark.parametrize("when", ["before", "after"])
+
+Start = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.transcribe.DATABASE_PAUSE_SECONDS", 0.05)
+
+
+@pytest.fixture
+def start(database_url: str, engine: ScriptedEngine, tmp_path: Path) -> Start:
+    """Start a gateway before whose database stand these faults; a later one finds the same data."""
+
+    @asynccontextmanager
+    async def starting(*faults: Fault, **domains: dict[str, Any]) -> AsyncIterator[Gateway]:
+        with fickle(*faults):
+            async with running(
+                settings_for(database_url, tmp_path / "data", **domains), engine
+            ) as gateway:
+                yield gateway
+
+    return starting
+
+
+async def books_of(gateway: Gateway) -> Books:
+    return Books(await gateway.parts.db.read(snapshot))
+
+
+async def assert_kept_and_paid_once(gateway: Gateway, calls: int = 1) -> None:
+    books = await books_of(gateway)
+    assert list(books.broken_laws()) == []
+    assert books.statuses == {"completed": 1}
+    assert len(gateway.engine.calls) == len(books.rows["upstream_call"]) == calls
+    kinds = [line["kind"] for line in books.rows["ledger_line"]]
+    assert (kinds.count("settle"), kinds.count("release")) == (calls, 1)
+
+
+async def until_ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        (row,) = await gateway.rows(transcription, id=job_id)
+        if row["completed_at"] is not None:
+            return row
+        assert time.monotonic() < deadline, row
+        await asyncio.sleep(0.02)
+
+
+def silence(seconds: int = 3) -> bytes:
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(32_000 * seconds))
+    return made.getvalue()
+
+
+# ── an answer is there and has to be kept ───────────────────────────────────────────────────
+
+
+@BOTH
+async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, when: When) -> None:
+    async with start(Fault("_keep", when)) as gateway:
+        response = await gateway.send(recording)
+        assert (response.status_code, response.json()["text"]) == (200, "heard")
+        await assert_kept_and_paid_once(gateway)
+
+
+@BOTH
+async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When) -> None:
+    async with start(Fault("_keep", when, times=3)) as gateway:
+        response = await gateway.send(speech(9), model="scripted/short")
+        assert response.status_code == 200, response.text
+        await assert_kept_and_paid_once(gateway, calls=response.json()["text"].count("heard"))
+        assert len(gateway.engine.calls) > 1
+
+
+@BOTH
+async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
+    async with start(Fault("_end", when)) as gateway:
+        response = await gateway.send(silence())
+        assert (response.status_code, response.json()["text"]) == (200, "")
+        await assert_kept_and_paid_once(gateway, calls=0)
+
+
+@BOTH
+@pytest.mark.parametrize("work", ["close_failed", "fail"])
+async def test_a_failure_is_told_as_what_it_was(
+    start: Start, recording: bytes, when: When, work: str
+) -> None:
+    async with start(Fault(work, when)) as gateway:
+        gateway.engine.errors = [EngineError(ErrorKind.GARBLED, "x", billed=Billed.YES)]
+        assert code_of(await gateway.send(recording)) == (502, "engine_failed")
+        lines = [line["kind"] for line in await gateway.rows(ledger_line)]
+        assert lines == ["hold", "settle", "release"]
+        assert len(gateway.engine.calls) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("seconds", [2, 9])
+async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
+    start: Start, when: When, seconds: int
+) -> None:
+    gate = asyncio.Event()
+    fault = Fault("_keep", when, gate=gate)
+    async with start(fault, server={"shutdown_seconds": 0}) as gateway:
+        sent = await gateway.send(speech(seconds), model="scripted/short", wait="0")
+        await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
+        asyncio.get_running_loop().call_later(0.2, gate.set)  # by then the run is cancelled
+    async with start(jobs=QUICK) as heir:
+        await until_ended(heir, sent.json()["id"])
+        words = (await heir.get(sent.headers["location"])).json()["text"]
+        await assert_kept_and_paid_once(heir, calls=words.count("heard"))
+
+
+async def test_a_gateway_closes_while_its_database_stays_away(
+    start: Start, recording: bytes
+) -> None:
+    """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
+    faults = [Fault("_keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.jobs.transcribe.LAST_WRITE_SECONDS", 0.3)
+        async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
+            sent = await gateway.send(recording, wait="0")
+            await asyncio.wait_for(faults[0].met.wait(), PATIENCE_SECONDS)
+            closing = time.monotonic()
+    assert time.monotonic() - closing < 3
+    async with start(jobs=QUICK) as heir:
+        await heir.parts.db.write(
+            lambda tx: tx.execute(sa.update(transcription).values(lease_until=None))
+        )
+        assert (await until_ended(heir, sent.json()["id"]))["status"] == "completed"
+        states = [call["state"] for call in await heir.rows(upstream_call)]
+        assert states == ["in_doubt", "answered"]
+        assert list((await books_of(heir)).broken_laws()) == []
+
+
+# ── at the beginning and on the way ─────────────────────────────────────────────────────────
+
+
+@BOTH
+@pytest.mark.parametrize("work", ["_claim", "open_call"])
+async def test_a_run_that_could_not_begin_is_begun_again(
+    start: Start, recording: bytes, when: When, work: str
+) -> None:
+    async with start(Fault(work, when), jobs=QUICK) as gateway:
+        story = await queued(gateway, recording)
+        gateway.parts.runner.take_up(story.id)
+        assert (await until_ended(gateway, story.id))["status"] == "completed"
+        assert list((await books_of(gateway)).broken_laws()) == []
+        assert len(gateway.engine.calls) == 1
+
+
+async def test_a_lease_that_could_not_be_renewed_ends_nothing(
+    start: Start, recording: bytes
+) -> None:
+    fault = Fault("renew", times=9)
+    async with start(fault, jobs={**QUICK, "rescue_seconds": 60}) as gateway:
+        gateway.engine.delay_seconds = 1.5
+        assert (await gateway.send(recording)).status_code == 200
+        assert fault.met.is_set()
+        await assert_kept_and_paid_once(gateway)
+
+
+async def test_a_server_that_drops_every_connection(
+    start: Start, recording: bytes, database_url: str
+) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("a file has no connections to drop")
+    async with start(jobs=QUICK) as gateway:
+        gateway.engine.gate = asyncio.Event()
+        sending = asyncio.create_task(gateway.send(recording))
+        while not gateway.engine.calls:
+            await asyncio.sleep(0.01)
+        other = make_database(database_url)
+        await other.open()
+        others = "FROM pg_stat_activity WHERE datname = current_database()"
+        await other.write(
+            lambda tx: tx.execute(
+                sa.text(f"SELECT pg_terminate_backend(pid) {others} AND pid <> pg_backend_pid()")
+            )
+        )
+        await other.close()
+        gateway.engine.gate.set()
+        assert (await sending).status_code == 200
+        await assert_kept_and_paid_once(gateway)
+
+
+# ── what a caller is told ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("work", ["has_ended", "find_job"])
+async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
+    start: Start, recording: bytes, work: str
+) -> None:
+    async with start(Fault(work)) as gateway:
+        response = await gateway.send(recording)
+        assert code_of(response) == (503, "database_away")
+        assert response.json()["retryable"] is True
+        job = await gateway.get(f"{PATH}/{response.json()['transcription_id']}")
+        assert job.json()["status"] == "completed"
+        await assert_kept_and_paid_once(gateway)
+
+
+@BOTH
+async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
+    start: Start, recording: bytes, when: When
+) -> None:
+    async with start(Fault("submit", when), jobs={**QUICK, "at_once": 1}) as gateway:
+        response = await gateway.send(recording)
+        assert code_of(response) == (503, "database_away")
+        assert len(gateway.blobs()) == 1
+        jobs = await gateway.rows(transcription)
+        assert len(jobs) == (when == "after")
+        for job in jobs:  # it was committed as claimed: its lease ends first
+            assert (await until_ended(gateway, job["id"]))["status"] == "completed"
+        assert (await gateway.send(recording)).status_code == 200, "the slot was given back"
+        assert len(await gateway.rows(audio)) == 1
+        assert list((await books_of(gateway)).broken_laws()) == []
+
+
+@pytest.mark.parametrize("path", ["", "/tr_" + "0" * 32])
+async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
+    async with start(Fault("find_job"), Fault("list_jobs")) as gateway:
+        assert code_of(await gateway.get(PATH + path)) == (503, "database_away")
+        assert (await gateway.get(PATH + path)).status_code in {200, 404}
+
+
+async def test_a_key_is_good_although_its_use_could_not_be_noted(start: Start) -> None:
+    fault = Fault("note_use", error=DatabaseAway())
+    async with start(fault) as gateway:
+        assert (await gateway.get(PATH, key=await gateway.key())).status_code == 200
+        assert fault.met.is_set()

@@ -1,0 +1,30 @@
+"""A job that is stored and waits for anybody to take it up."""
+
+from app.jobs.submit import Recording
+from tests.support.gateway import Gateway
+from tests.support.story import Story, wish
+
+
+async def queued(
+    gateway: Gateway, sound: bytes, *, part_seconds: int = 120, lease_seconds: float | None = None
+) -> Story:
+    """Store a recording and submit a job for it, which this gateway does not begin by itself."""
+    parts = gateway.parts
+    upload = await parts.store.begin(len(sound))
+    await upload.write(sound)
+    blob = await upload.finish(parts.default_project)
+    kind = "direct" if part_seconds == 120 else "split"
+    plan = {"kind": kind, "part_seconds": part_seconds, "why": "", "upstream_model": "echo"}
+    found = Recording(
+        sha256=blob.sha256,
+        bytes=blob.bytes,
+        blob_key=blob.key.removeprefix(f"{parts.default_project}/"),
+        format="wav",
+        codec="pcm_s16le",
+        channels=1,
+        sample_rate=16_000,
+        duration_ms=None,
+    )
+    return await Story.begun(
+        parts.db, audio=found, wanted=wish(20_000, plan=plan), lease_seconds=lease_seconds
+    )
