@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from app.access.keys import any_key, find_principal, note_use
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.parts import Parts, parts_of
-from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing
+from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
 
 # A proxy on this machine speaks for others, who are not on loopback.
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -92,3 +92,6 @@ def _host_of(url: str) -> str:
 Transcriber = Annotated[Principal, Depends(may(Scope.TRANSCRIBE))]
 Reader = Annotated[Principal, Depends(may(Scope.READ))]
 Accountant = Annotated[Principal, Depends(may(Scope.USAGE))]
+
+CALLING = (KeyMissing, KeyInvalid, ForeignOrigin, ScopeMissing, DatabaseAway)
+"""What every call that asks for a caller may be told."""

@@ -6,8 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app import errors
-from app.api.deps import Reader
+from app.api.deps import CALLING, Reader
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
 from app.api.shapes import Shape
@@ -74,9 +73,7 @@ class ModelList(Shape):
             "description": "All models of this gateway.",
             "content": {"application/json": {"example": _EXAMPLE}},
         },
-        **responses(
-            errors.KeyMissing, errors.KeyInvalid, errors.ForeignOrigin, errors.ScopeMissing
-        ),
+        **responses(*CALLING),
     },
 )
 async def list_all(request: Request, _principal: Reader) -> ModelList:

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from app import errors
 from app.access.principal import Principal
-from app.api.deps import Reader, Transcriber
+from app.api.deps import CALLING, Reader, Transcriber
 from app.api.documented import (
     ACCEPTED,
     COMPLETED,
@@ -38,10 +38,9 @@ from app.speech.formats import render
 POLL_AFTER_SECONDS = 2
 MOST_A_PAGE = 100
 
-_CALLING = (errors.KeyMissing, errors.KeyInvalid, errors.ForeignOrigin, errors.ScopeMissing)
-_ONE = (*_CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
+_ONE = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
 _CREATING = (
-    *_CALLING,
+    *CALLING,
     errors.MalformedBody,
     errors.BodyTooSlow,
     errors.AudioTooLarge,
@@ -62,7 +61,6 @@ _CREATING = (
     errors.Erased,
     errors.StorageFull,
     errors.ShuttingDown,
-    errors.DatabaseAway,
     errors.PriceUnknown,
     errors.EngineUnavailable,
     errors.EngineFailed,
@@ -126,7 +124,7 @@ async def create(request: Request, principal: Transcriber) -> Response:
     "",
     operation_id="listTranscriptions",
     summary="List transcriptions, newest first",
-    responses={**PAGE, **responses(*_CALLING, errors.InvalidParameter)},
+    responses={**PAGE, **responses(*CALLING, errors.InvalidParameter)},
 )
 async def list_all(
     request: Request,
@@ -178,7 +176,7 @@ async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionO
     operation_id="deleteTranscription",
     summary="Erase a transcription's words and audio",
     status_code=204,
-    responses=responses(*_CALLING, errors.NotFound, errors.InvalidParameter),
+    responses=responses(*CALLING, errors.NotFound, errors.InvalidParameter),
 )
 async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
     """Erase words and audio; a transcription still running is cancelled first.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app import errors
-from app.api.deps import Accountant
+from app.api.deps import CALLING, Accountant
 from app.api.parts import parts_of
 from app.api.problems import responses
 from app.api.shapes import AskedMoment, Moment, Shape
@@ -82,13 +82,7 @@ def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
                 "text/csv": {"schema": {"type": "string"}, "example": table},
             },
         },
-        **responses(
-            errors.KeyMissing,
-            errors.KeyInvalid,
-            errors.ForeignOrigin,
-            errors.ScopeMissing,
-            errors.InvalidParameter,
-        ),
+        **responses(*CALLING, errors.InvalidParameter),
     }
 
 

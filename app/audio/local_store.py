@@ -127,11 +127,12 @@ class LocalStore:
                     leftover.unlink(missing_ok=True)
 
     def _folders_of_blobs(self) -> list[Path]:
-        return sorted(self._blobs.glob("*/*")) if self._blobs.is_dir() else []
+        return sorted(folder for folder in self._blobs.glob("*/*") if folder.is_dir())
 
     def _keys_before(self, folder: Path, before: float) -> list[str]:
         old = [path for path in folder.iterdir() if _changed_at(path) <= before]
-        return [path.relative_to(self._blobs).as_posix() for path in old]
+        keys = [path.relative_to(self._blobs).as_posix() for path in old]
+        return [key for key in keys if _KEY.fullmatch(key)]  # what else lies there is not ours
 
     def _identity(self) -> str:
         self._folders.make(self._blobs)

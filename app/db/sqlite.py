@@ -196,9 +196,11 @@ def _run_in_savepoint(connection: sa.Connection, asked: _Asked) -> None:
         with connection.begin_nested():
             asked.result = asked.work(connection)
     except Exception as error:
-        # On a full disk or an I/O error SQLite may have undone the whole transaction by itself.
         if not _in_transaction(connection):
-            raise
+            # On a full disk or an I/O error SQLite undoes the whole transaction by itself; then
+            # the savepoint cannot be undone any more, and that is what `error` says.
+            first = error.__context__ or error
+            raise DatabaseAway(log=str(getattr(first, "orig", ""))) from error
         asked.error = error
 
 

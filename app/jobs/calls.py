@@ -160,8 +160,9 @@ def close_failed(
     """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun."""
     write_as(tx, job.run, now=now)
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
-    _close(tx, call_id, now, state=state, error_kind=error.kind, billed=error.billed)
-    if error.billed is Billed.YES:
+    fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
+    is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
+    if is_first_try and error.billed is Billed.YES:
         nano = job.tariff.cost(_whole_seconds(stretch.length_ms))
         used = Used(stretch.length_ms, 0, nano, estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
@@ -184,9 +185,9 @@ def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime)
     )
 
 
-def is_closed(tx: sa.Connection, call_id: str) -> bool:
-    """Tell whether a call was closed, by a commit of which we may not have heard."""
-    return tx.scalar(_STATE, {"call": call_id}) != "open"
+def is_answered(tx: sa.Connection, call_id: str) -> bool:
+    """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
+    return tx.scalar(_STATE, {"call": call_id}) == "answered"
 
 
 def used_by(job: Job, stretch: Stretch, answer: EngineAnswer) -> Used:
@@ -228,5 +229,6 @@ def _whole_seconds(millis: int) -> int:
     return -(-millis // MILLIS) * MILLIS
 
 
-def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> None:
-    tx.execute(_CLOSE, {"call": call_id, "closed_at": now, **fields})
+def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
+    """Close a call that is open; tell whether it was."""
+    return tx.execute(_CLOSE, {"call": call_id, "closed_at": now, **fields}).rowcount == 1

@@ -48,6 +48,7 @@ from app.speech.contract import (
 MOST_TRIES = 3  # calls for one part that fail and may be tried again
 LONGEST_PAUSE_SECONDS = 30.0
 DATABASE_PAUSE_SECONDS = 2.0
+LAST_WRITE_SECONDS = 5.0  # that a cancelled run takes to keep what it has
 
 log = structlog.get_logger()
 
@@ -111,13 +112,13 @@ class Transcriber:
         except StaleRun:
             log.info("run.stale")
         except asyncio.CancelledError:
-            await self._surely(runs.hand_back, job.run)
+            await self._hand_back(job)
             raise
         except DatabaseAway:
             return self._pause
         except RecordingMissing:
             log.error("run.recording_missing")  # noqa: TRY400 - there is nothing to trace
-            await self._surely(runs.hand_back, job.run, was_idle=True)
+            await self._hand_back(job, was_idle=True)
         except GatewayError as error:
             await self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
@@ -132,18 +133,30 @@ class Transcriber:
                 outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
 
+    async def _hand_back(self, job: Job, *, was_idle: bool = False) -> None:
+        with suppress(DatabaseAway):  # then the lease ends by itself
+            await self._db.write(runs.hand_back, job.run, was_idle=was_idle)
+
     async def _surely(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write what must not be lost: again while the database is away, even when cancelled."""
+        """Write what must not be lost: again while the database is away.
+
+        A cancelled run tries on as well, but not for ever.
+        """
+        writing = asyncio.create_task(self._again_and_again(work, *args, **kwargs))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            with suppress(Exception):  # StaleRun, or TimeoutError: nothing more can be done
+                await asyncio.wait_for(writing, LAST_WRITE_SECONDS)
+            raise
+
+    async def _again_and_again(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
-            writing = asyncio.ensure_future(self._db.write(work, *args, **kwargs))
             try:
-                return await asyncio.shield(writing)
+                return await self._db.write(work, *args, **kwargs)
             except DatabaseAway:
                 log.warning("run.database_away")
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
-            except asyncio.CancelledError:
-                await asyncio.wait({writing})
-                raise
 
     async def _transcribe(self, job: Job) -> None:
         progress = Progress()
@@ -239,7 +252,7 @@ class Transcriber:
         now: datetime,
     ) -> None:
         """Store an answered part; with the last one come all `words`, and the job ends too."""
-        if calls.is_closed(tx, answered.call_id):
+        if calls.is_answered(tx, answered.call_id):
             return  # an earlier try was committed after all
         done_ms = answered.stretch.end_ms
         total_ms = max(job.duration_ms or 0, done_ms)

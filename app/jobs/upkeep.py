@@ -83,6 +83,9 @@ class Upkeep:
             return
         async for keys in self._store.older_than(ORPHAN_AGE_SECONDS):
             for key in await self._db.read(erase.orphans, keys):
-                log.info("store.orphan_removed")
-                await self._store.erase(key)
+                try:
+                    await self._store.erase(key)
+                    log.info("store.orphan_removed")
+                except OSError as error:
+                    log.warning("store.orphan_kept", frames=story_of(error))
         self._orphans_due = loop.time() + ORPHANS_EVERY_SECONDS

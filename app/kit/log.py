@@ -1,6 +1,8 @@
 """Structured logs: one event with fields a line, and nothing secret in any of them."""
 
+import errno
 import logging
+import os
 import re
 import sys
 import traceback
@@ -10,6 +12,7 @@ from typing import Any, Literal
 import structlog
 
 MASK = "****"
+_SYSTEM_WORDS = frozenset(map(os.strerror, errno.errorcode))
 _SECRET_FIELDS = frozenset(
     {
         "authorization",
@@ -61,7 +64,7 @@ def _redacted(value: Any) -> Any:
 def story_of(problem: BaseException) -> list[str]:
     """Tell an exception by types and frames; its message may quote what was sent to us.
 
-    Of an OSError the system's own words are safe, and told.
+    Of an OSError the system's own words are safe, and told; a library may have put in others.
     """
     return list(_story(problem))
 
@@ -69,8 +72,9 @@ def story_of(problem: BaseException) -> list[str]:
 def _story(problem: BaseException) -> Iterator[str]:
     seen: BaseException | None = problem
     while seen is not None:
-        words = f": {seen.strerror}" if isinstance(seen, OSError) and seen.strerror else ""
-        yield f"{type(seen).__module__}.{type(seen).__qualname__}{words}"
+        words = str(getattr(seen, "strerror", None))
+        told = f": {words}" if words in _SYSTEM_WORDS else ""
+        yield f"{type(seen).__module__}.{type(seen).__qualname__}{told}"
         for frame in traceback.extract_tb(seen.__traceback__):
             yield f"  {frame.filename}:{frame.lineno} {frame.name}"
         if isinstance(seen, BaseExceptionGroup):

@@ -3,6 +3,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,48 @@ async def test_leftovers_are_swept_and_blobs_stay(store: LocalStore, root: Path)
     assert len(files_in(root)) == 1
     assert await read(store, key) == DATA
     await unfinished.discard()
+
+
+async def test_a_sweep_beside_other_processes_leaves_young_uploads_alone(
+    store: LocalStore, root: Path
+) -> None:
+    young, old = await store.begin(len(DATA)), await store.begin(len(DATA))
+    await old.write(DATA)
+    (old_file,) = files_in(root / "incoming")
+    await young.write(DATA)
+    then = time.time() - 3600
+    os.utime(old_file, (then, then))
+    await store.sweep(older_than_seconds=3700)
+    assert len(files_in(root / "incoming")) == 2
+    await store.sweep(older_than_seconds=3500)
+    assert not old_file.exists()
+    blob = await young.finish(PROJECT)
+    assert await read(store, blob.key) == DATA
+    await old.discard()
+
+
+async def test_a_sweep_of_a_store_that_was_never_used(store: LocalStore) -> None:
+    await store.sweep()
+    assert [keys async for keys in store.older_than(0)] == []
+
+
+async def test_keys_are_told_by_their_age(store: LocalStore, root: Path) -> None:
+    old, young = await put(store), await put(store)
+    then = time.time() - 3600
+    os.utime(root / "blobs" / old, (then, then))
+    (root / "blobs" / old).with_name("note.txt").write_text("not ours")
+    assert [keys async for keys in store.older_than(3500)] == [[old]]
+    ((*both,),) = [keys async for keys in store.older_than(-1)]
+    assert sorted(both) == sorted([old, young])
+
+
+async def test_a_store_keeps_its_identity(store: LocalStore, root: Path) -> None:
+    first = await store.identity()
+    assert await LocalStore(root, AudioSettings()).identity() == first
+    assert await LocalStore(root.with_name("other"), AudioSettings()).identity() != first
+    await store.sweep()
+    assert [keys async for keys in store.older_than(-1)] == []
+    assert await store.identity() == first
 
 
 async def test_the_check_leaves_nothing(store: LocalStore, root: Path) -> None:

@@ -1,6 +1,8 @@
+import errno
 import json
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
@@ -104,3 +106,50 @@ def test_chatty_libraries_do_not_log_addresses(capsys: pytest.CaptureFixture[str
     log.configure(level="INFO", form="json")
     logging.getLogger("httpx").info("HTTP Request: GET https://user:pw@h/a?sig=x")
     assert not capsys.readouterr().err
+
+
+class Canary(Exception):
+    """An error whose words quote what was sent to us."""
+
+
+def caught(problem: BaseException) -> BaseException:
+    try:
+        raise problem  # noqa: TRY301
+    except BaseException as error:  # noqa: BLE001
+        return error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Canary,
+        lambda words: OSError(errno.EIO, words),
+        OSError,
+        lambda words: FileNotFoundError(errno.ENOENT, "No such file or directory", words),
+        lambda words: ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed ({words})"),
+        lambda words: ExceptionGroup(words, [Canary(words), OSError(5, words)]),
+        lambda words: UnicodeDecodeError("utf-8", words.encode(), 0, 1, words),
+    ],
+)
+def test_the_story_of_an_exception_never_holds_its_words(
+    make: Callable[[str], Exception],
+) -> None:
+    words = "canary sk-secret"
+    try:
+        try:
+            raise make(words)  # noqa: TRY301
+        except Exception as inner:
+            raise make(words) from inner
+    except Exception as error:  # noqa: BLE001
+        error.add_note(words)
+        story = log.story_of(error)
+    assert "canary" not in str(story)
+    assert len([line for line in story if not line.startswith(" ")]) >= 2
+
+
+def test_the_systems_own_words_are_told() -> None:
+    problem = caught(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/private/path"))
+    (first, frame) = log.story_of(problem)
+    assert first == f"builtins.OSError: {os.strerror(errno.ENOSPC)}"
+    assert frame.startswith("  ")
+    assert frame.endswith(" caught")

@@ -1,10 +1,17 @@
+import stat
 import string
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.secrets import KEY_PREFIX, hash_key, is_well_formed, mint_key
+from app.kit.secrets import KEY_PREFIX, hash_key, is_well_formed, mint_key, own_words
 
 LENGTH = len(KEY_PREFIX) + 43 + 6
 
@@ -57,3 +64,51 @@ def test_a_hash_depends_on_key_and_pepper_and_shows_neither() -> None:
     assert hashed not in {hash_key(b"other", key), hash_key(b"pepper", mint_key())}
     assert len(hashed) == 64
     assert key not in hashed
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from app.kit.secrets import own_words
+sys.stdin.readline()
+print(own_words(Path(sys.argv[1])))
+"""
+
+
+def test_own_words_are_made_once_kept_and_private(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    words = own_words(file)
+    assert len(words) == 64
+    assert own_words(file) == words == file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert own_words(tmp_path / "other") != words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "secret"]
+
+
+def test_processes_that_make_own_words_at_once_agree(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MAKE, str(tmp_path / "secret")]
+    with ExitStack() as stack:
+        makers = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(3)
+        ]
+        said = [maker.communicate("\n", timeout=60)[0] for maker in makers]
+    assert len(set(said)) == 1
+    assert len(said[0].strip()) == 64
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_threads_that_make_own_words_at_once_agree(tmp_path: Path) -> None:
+    for n in range(20):
+        barrier = threading.Barrier(8)
+
+        def make(file: Path, start: threading.Barrier) -> str:
+            start.wait()
+            return own_words(file)
+
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(make, [tmp_path / str(n)] * 8, [barrier] * 8))
+        assert len(set(said)) == 1
+    assert len(list(tmp_path.iterdir())) == 20

@@ -1,0 +1,41 @@
+"""Without keys, whoever comes through a proxy is not on this machine, wherever the proxy is."""
+
+import pytest
+
+from tests.support.gateway import Gateway, bearing, code_of
+
+pytestmark = pytest.mark.anyio
+PROXIED = pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"X-Forwarded-For": ""},
+        {"Via": "1.1 proxy"},
+        {"Forwarded": "for=203.0.113.7"},
+        {"X-Forwarded-Host": "localhost"},
+        {"X-Real-IP": "203.0.113.7"},
+    ],
+)
+
+
+@PROXIED
+async def test_a_proxy_on_this_machine_lends_nobody_its_place(
+    gateway: Gateway, recording: bytes, headers: dict[str, str]
+) -> None:
+    for path in ("/v1/models", "/v1/transcriptions", "/v1/usage", "/v1/costs"):
+        response = await gateway.client.get(path, headers=headers)
+        assert code_of(response) == (403, "foreign_origin")
+    files = {"file": ("a.wav", recording)}
+    response = await gateway.client.post("/v1/transcriptions", files=files, headers=headers)
+    assert code_of(response) == (403, "foreign_origin")
+    assert gateway.blobs() == []
+
+
+@PROXIED
+async def test_with_a_key_a_proxy_is_welcome(gateway: Gateway, headers: dict[str, str]) -> None:
+    key = await gateway.key()
+    response = await gateway.client.get("/v1/models", headers=headers | bearing(key))
+    assert response.status_code == 200
+    response = await gateway.client.get("/v1/models", headers=headers)
+    assert code_of(response) == (401, "key_missing")

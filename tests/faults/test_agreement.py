@@ -1,0 +1,228 @@
+"""What keeps a gateway from starting: one sentence each, before anything is served."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.access.keys import create_key
+from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.db.migrate import opened
+from app.kit.clock import utc_now
+from app.lifespan import StartRefusedError, preflight
+from app.serve import serve
+from app.settings import Settings
+from tests.support.gateway import code_of, running, settings_for
+from tests.support.scripted import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+OLD, NEW = "an old secret", "a new secret"
+PATIENCE_SECONDS = 60
+
+
+def settings_with(url: str, folder: Path, *peppers: str, **server: Any) -> Settings:
+    return settings_for(
+        url, folder, access={"peppers": list(peppers)}, server={"port": 0, **server}
+    )
+
+
+@pytest.fixture
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Settings], str]:
+    """Serve with these settings and return what was said, which must be one sentence."""
+    monkeypatch.setattr("app.serve.configure", lambda **_: None)  # the log belongs to the test
+
+    def refused(settings: Settings) -> str:
+        capsys.readouterr()
+        assert serve(settings) == 1
+        said = capsys.readouterr().err
+        assert said.endswith((".\n", "keys create NAME\n")), said
+        assert said.count("\n") == 1, said
+        return said
+
+    return refused
+
+
+def preflighted(settings: Settings) -> None:
+    asyncio.run(preflight(settings))
+
+
+def key_made(url: str, pepper: str) -> str:
+    async def make() -> str:
+        async with opened(url) as db:
+            now = utc_now()
+            project = await db.write(ensure_project, DEFAULT_PROJECT, now=now)
+            made = await db.write(
+                create_key,
+                project_id=project,
+                name="a test's",
+                scopes=["read"],
+                pepper=pepper.encode(),
+                now=now,
+            )
+            return made.secret
+
+    return asyncio.run(make())
+
+
+# ── two folders, two secrets ────────────────────────────────────────────────────────────────
+
+
+def test_the_same_folder_is_agreed_to_again_and_again(database_url: str, tmp_path: Path) -> None:
+    for _ in range(3):
+        preflighted(settings_with(database_url, tmp_path / "data"))
+
+
+def test_another_folder_than_the_first_ones_is_refused(
+    database_url: str, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    preflighted(settings_with(database_url, tmp_path / "first", OLD))
+    said = refusal(settings_with(database_url, tmp_path / "second", OLD))
+    assert "GATEWAY_DATA_DIR" in said
+    preflighted(settings_with(database_url, tmp_path / "first", OLD))
+
+
+def test_a_copy_of_the_folder_is_the_same_folder(database_url: str, tmp_path: Path) -> None:
+    """Moving the recordings to a larger disk takes their identity along."""
+    preflighted(settings_with(database_url, tmp_path / "first"))
+    (tmp_path / "first").rename(tmp_path / "moved")
+    preflighted(settings_with(database_url, tmp_path / "moved"))
+
+
+def test_another_secret_for_keys_is_refused_without_saying_it(
+    database_url: str, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    preflighted(settings_with(database_url, tmp_path / "data", OLD))
+    said = refusal(settings_with(database_url, tmp_path / "data", NEW))
+    assert "GATEWAY_ACCESS__PEPPERS" in said
+    assert NEW not in said
+    assert "GATEWAY_ACCESS__PEPPERS" in refusal(settings_with(database_url, tmp_path / "data"))
+
+
+def test_a_secret_is_changed_by_putting_the_new_one_first(
+    database_url: str, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    folder = tmp_path / "data"
+    preflighted(settings_with(database_url, folder, OLD))
+    preflighted(settings_with(database_url, folder, NEW, OLD))
+    preflighted(settings_with(database_url, folder, NEW))
+    assert "GATEWAY_ACCESS__PEPPERS" in refusal(settings_with(database_url, folder, OLD))
+
+
+def test_while_it_is_changed_keys_of_both_are_good(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    preflighted(settings_with(database_url, tmp_path / "data", OLD))
+    keys = [key_made(database_url, OLD), key_made(database_url, NEW)]
+
+    async def answers(*peppers: str) -> list[int]:
+        settings = settings_with(database_url, tmp_path / "data", *peppers)
+        await preflight(settings)
+        async with running(settings, engine) as gateway:
+            assert code_of(await gateway.get("/v1/models")) == (401, "key_missing")
+            responses = [await gateway.get("/v1/models", key=key) for key in keys]
+            return [response.status_code for response in responses]
+
+    assert asyncio.run(answers(NEW, OLD)) == [200, 200]
+    assert asyncio.run(answers(NEW)) == [401, 200]
+
+
+def test_both_secrets_are_told_before_the_change_is_made_everywhere(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A replica that has the new secret second starts beside those that know only the old one."""
+    preflighted(settings_with(database_url, tmp_path / "data", OLD))
+    preflighted(settings_with(database_url, tmp_path / "data", OLD, NEW))
+    preflighted(settings_with(database_url, tmp_path / "data", OLD))
+
+
+# ── addresses ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://x/y",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://h:abc/x",
+        "nonsense",
+        "postgresql://user:hunter2@127.0.0.1:1/x",
+        "sqlite:////proc/nowhere/x.db",
+    ],
+)
+def test_a_database_that_cannot_be_used(
+    url: str, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    said = refusal(settings_with(url, tmp_path / "data"))
+    assert "GATEWAY_DATABASE__URL" in said
+    assert "hunter2" not in said
+
+
+def test_a_file_that_is_no_database(tmp_path: Path, refusal: Callable[[Settings], str]) -> None:
+    (tmp_path / "letter.db").write_text("Dear reader, " * 100)
+    said = refusal(settings_with(f"sqlite:///{tmp_path / 'letter.db'}", tmp_path / "data"))
+    assert "GATEWAY_DATABASE__URL" in said
+
+
+def test_a_data_folder_that_is_a_file(
+    database_url: str, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    (tmp_path / "data").write_text("in the way")
+    assert "GATEWAY_DATA_DIR" in refusal(settings_with(database_url, tmp_path / "data"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104
+def test_beyond_loopback_a_key_is_needed(
+    database_url: str, tmp_path: Path, refusal: Callable[[Settings], str], host: str
+) -> None:
+    settings = settings_with(database_url, tmp_path / "data", OLD, host=host)
+    said = refusal(settings)
+    assert host in said
+    assert "asr-gateway keys create" in said
+    key_made(database_url, OLD)
+    preflighted(settings)
+
+
+def test_a_second_process_on_the_same_file(
+    migrated_sqlite: Path, tmp_path: Path, refusal: Callable[[Settings], str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    settings = settings_with(url, tmp_path / "data")
+
+    async def beside() -> str:
+        async with opened(url, exclusive=True):
+            return await asyncio.to_thread(refusal, settings)
+
+    assert "already serves one.db" in asyncio.run(beside())
+    preflighted(settings)
+
+
+async def test_the_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(StartRefusedError):
+        await preflight(settings_with("mysql://x/y", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"DATABASE__URL": "mysql://x/y"}, {"SERVER__HOST": "0.0.0.0"}],  # noqa: S104
+)
+def test_the_command_says_it_and_ends_with_1(tmp_path: Path, setting: dict[str, str]) -> None:
+    ours = {"DATA_DIR": str(tmp_path), "SERVER__PORT": "0", **setting}
+    done = subprocess.run(
+        [sys.executable, "-m", "app.serve"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        env=os.environ | {f"GATEWAY_{name}": value for name, value in ours.items()},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,72 @@
+"""When the database itself fails, callers of either kind hear one error, and later it goes on."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from app.access.tables import project
+from app.db.agreed import agree
+from app.db.engine import Database
+from app.errors import DatabaseAway
+from tests.unit.db.test_verbs import add, names
+
+pytestmark = pytest.mark.anyio
+FULL_AT_PAGES = 1  # SQLite takes the present size instead: not one page more
+
+
+def hurt(tx: sa.Connection) -> None:
+    """Make the database fail in the middle of a work, as a full disk or a restart does."""
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql(f"PRAGMA max_page_count={FULL_AT_PAGES}")
+        for n in range(1000):
+            add(tx, f"lost {n} " + "x" * 80)
+    else:
+        add(tx, "lost")
+        tx.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def mend(tx: sa.Connection) -> None:
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql("PRAGMA max_page_count=1000000")
+
+
+async def test_a_failure_of_the_database_is_told_as_one(db: Database) -> None:
+    await db.write(add, "before")
+    with pytest.raises(DatabaseAway):
+        await db.write(hurt)
+    await db.write(mend)
+    await db.write(add, "after")
+    assert sorted(await db.read(names)) == ["after", "before"]
+
+
+async def test_what_was_written_beside_it_is_there_or_its_caller_was_told(db: Database) -> None:
+    works = [db.write(add, f"p{n}") for n in range(6)]
+    results = await asyncio.gather(*works[:3], db.write(hurt), *works[3:], return_exceptions=True)
+    assert isinstance(results.pop(3), DatabaseAway)
+    await db.write(mend)
+    told = [isinstance(result, BaseException) for result in results]
+    assert all(isinstance(r, str | DatabaseAway) for r in results), results
+    kept = await db.read(names)
+    assert [f"p{n}" not in kept for n in range(6)] == told
+
+
+async def test_an_error_in_the_work_is_no_failure_of_the_database(db: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError):
+        await db.write(lambda tx: tx.execute(sa.text("SELECT nothing FROM nowhere")))
+    with pytest.raises(sa.exc.IntegrityError):
+        await db.write(lambda tx: tx.execute(sa.insert(project).values(id="prj_1")))
+
+
+async def test_the_first_says_what_all_have_to_agree_to(db: Database) -> None:
+    assert await db.write(agree, "store", ["one"])
+    assert not await db.write(agree, "store", ["two"])
+    assert await db.write(agree, "other", ["two"])
+    assert await db.write(agree, "store", ["new", "one"])
+    assert not await db.write(agree, "store", ["one"])
+    assert await db.write(agree, "store", ["new"])
+
+
+async def test_of_several_at_once_the_first_wins_and_the_others_are_told(db: Database) -> None:
+    said = await asyncio.gather(*(db.write(agree, "store", [str(n)]) for n in range(8)))
+    assert said.count(True) == 1

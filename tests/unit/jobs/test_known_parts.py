@@ -1,0 +1,94 @@
+"""Parts that an earlier run heard are part of the text, whatever is found in their sound today."""
+
+import io
+import wave
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from app.audio.split import Piece
+from app.jobs.calls import heard
+from app.jobs.progress import Progress, speaking
+from app.jobs.tables import part
+from tests.support.gateway import Gateway
+from tests.support.queued import queued
+from tests.support.story import answer
+
+pytestmark = pytest.mark.anyio
+
+
+def piece(index: int, pcm: bytes = b"") -> Piece:
+    return Piece(index, index * 1000, (index + 1) * 1000, 900 if pcm else 0, pcm)
+
+
+async def cut(pieces: Sequence[Piece]) -> AsyncGenerator[Piece, None]:
+    for one in pieces:
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("speaks", "done", "sent"),
+    [
+        ("101", set(), [(0, False), (2, True)]),
+        ("101", {1}, [(0, False), (1, False), (2, True)]),
+        ("100", {2}, [(0, False), (2, True)]),
+        ("000", {0}, [(0, True)]),
+        ("000", set(), []),
+        ("111", {0, 1, 2}, [(0, False), (1, False), (2, True)]),
+        ("", set(), []),
+    ],
+)
+async def test_a_part_is_heard_where_there_is_speech_or_was(
+    speaks: str, done: set[int], sent: list[tuple[int, bool]]
+) -> None:
+    progress = Progress()
+    pieces = [piece(n, b"sound" if one == "1" else b"") for n, one in enumerate(speaks)]
+    found = [(one.index, last) async for one, last in speaking(cut(pieces), progress, done)]
+    assert found == sent
+    silent = {stretch.index for stretch in progress.silent}
+    assert silent == {one.index for one in pieces} - {index for index, _ in sent}
+
+
+def quiet(seconds: int) -> bytes:
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(32_000 * seconds))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
+    gateway: Gateway, index: int
+) -> None:
+    story = await queued(gateway, quiet(6), part_seconds=4)
+    rows = [
+        {
+            "transcription_id": story.id,
+            "idx": n,
+            "start_ms": n * 2_000,
+            "end_ms": (n + 1) * 2_000,
+            "speech_ms": 1_500 if n == index else 0,
+            "state": "done" if n == index else "silent",
+            "pcm_sha256": "0" * 64 if n == index else None,
+            "result": heard(answer(text="said before")) if n == index else sa.null(),
+        }
+        for n in range(index + 1)
+    ]
+
+    def store(tx: sa.Connection) -> None:
+        for row in rows:
+            tx.execute(sa.insert(part).values(**row))
+
+    await gateway.parts.db.write(store)
+    assert gateway.parts.runner.take_up(story.id)
+    job = await gateway.ended(story.id)
+    assert (job["status"], job["text"]) == ("completed", "said before")
+    assert gateway.engine.calls == []
+    chain = [(row["start_ms"], row["end_ms"]) for row in await story.parts()]
+    assert chain[0][0] == 0
+    assert chain[-1][1] == 6_000
+    assert [end for _, end in chain[:-1]] == [start for start, _ in chain[1:]]

@@ -1,0 +1,207 @@
+"""The runner: slots, room, and callers who wait while the gateway closes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.jobs.tables import transcription
+from tests.support.away import Fault, fickle
+from tests.support.gateway import Gateway, code_of, running, settings_for
+from tests.support.queued import queued
+from tests.support.scripted import ScriptedEngine
+from tests.support.story import Story
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/transcriptions"
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+GRACE_SECONDS = 0.3
+PATIENCE_SECONDS = 5  # far below every wait that is asked for here
+WAIT = "60"
+
+
+@asynccontextmanager
+async def closing_well(gateway: Gateway) -> AsyncIterator[None]:
+    """Let the engine answer at the end, so that no test waits for the grace of a shutdown."""
+    gateway.engine.gate = asyncio.Event()
+    try:
+        yield
+    finally:
+        gateway.engine.gate.set()
+
+
+async def until_called(gateway: Gateway) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not gateway.engine.calls:
+            await asyncio.sleep(0.01)
+
+
+# ── slots ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.settings(jobs={"at_once": 1})
+async def test_a_job_that_another_worker_holds_keeps_no_slot(
+    gateway: Gateway, recording: bytes
+) -> None:
+    held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+    assert gateway.parts.runner.take_up(held.id)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await gateway.send(recording)).status_code == 200
+    assert (await held.row())["run_epoch"] == 1
+
+
+@pytest.mark.settings(jobs={"at_once": 1})
+async def test_jobs_beyond_the_slots_wait_for_their_turn(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with closing_well(gateway):
+        first = await gateway.send(recording, wait="0")
+        await until_called(gateway)
+        second = await gateway.send(recording, wait="0")
+        assert [first.json()["status"], second.json()["status"]] == ["processing", "queued"]
+        assert len(gateway.engine.calls) == 1
+    for sent in (first, second):
+        assert (await gateway.ended(sent.json()["id"]))["status"] == "completed"
+
+
+async def test_a_job_of_this_process_is_not_taken_up_twice(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with closing_well(gateway):
+        story = await queued(gateway, recording)
+        assert gateway.parts.runner.take_up(story.id)
+        assert not gateway.parts.runner.take_up(story.id)
+    assert (await gateway.ended(story.id))["status"] == "completed"
+    assert len(gateway.engine.calls) == 1
+
+
+# ── room ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def assert_refused_unread(gateway: Gateway, told: tuple[int, str]) -> None:
+    """Send a body that tells whether anybody asked for it."""
+    before = gateway.blobs()
+    asked = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append(True)
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF'
+
+    response = await gateway.client.post(PATH, content=body(), headers=FORM)
+    assert code_of(response) == told
+    assert int(response.headers["retry-after"]) > 0
+    assert asked == []
+    assert gateway.blobs() == before
+
+
+@pytest.mark.settings(jobs={"max_waiting": 1})
+async def test_too_many_jobs_are_told_before_the_body_is_read(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with closing_well(gateway):
+        await gateway.send(recording, wait="0")
+        await assert_refused_unread(gateway, (429, "too_many_jobs"))
+        assert len(await gateway.rows(transcription)) == 1
+
+
+async def test_so_is_the_end_of_the_gateway(gateway: Gateway) -> None:
+    gateway.app.state.begin_shutdown()
+    await assert_refused_unread(gateway, (503, "shutting_down"))
+    assert gateway.blobs() == []
+
+
+@pytest.mark.settings(jobs={"max_waiting": 1})
+async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
+    async with closing_well(gateway):
+        story = await queued(gateway, recording)
+        gateway.parts.runner.take_up(story.id)
+        assert (await gateway.send(recording, wait="0")).status_code == 202
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_caller_who_waits_is_told_where_to_ask_again(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with closing_well(gateway):
+        waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
+        await until_called(gateway)
+        gateway.parts.runner.begin_closing(GRACE_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            response = await waiting
+    assert response.status_code == 202
+    assert response.headers["location"] == f"{PATH}/{response.json()['id']}"
+
+
+async def test_so_is_one_whose_upload_was_under_way(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    """Its wait begins after the closing did."""
+    submitting = Fault("submit", "never", gate=asyncio.Event())
+    with fickle(submitting):
+        settings = settings_for(database_url, tmp_path / "data")
+        async with running(settings, engine) as gateway, closing_well(gateway):
+            waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
+            await submitting.met.wait()
+            gateway.parts.runner.begin_closing(GRACE_SECONDS)
+            await asyncio.sleep(GRACE_SECONDS)
+            assert submitting.gate is not None
+            submitting.gate.set()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await waiting
+    assert response.status_code == 202
+    assert response.headers["location"].startswith(PATH)
+
+
+async def test_a_short_wait_is_not_made_longer(gateway: Gateway) -> None:
+    held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+    started = time.monotonic()
+    waiting = asyncio.create_task(gateway.parts.runner.wait(held.id, GRACE_SECONDS))
+    await asyncio.sleep(0)
+    gateway.parts.runner.begin_closing(60)
+    assert await waiting is False
+    assert await gateway.parts.runner.wait(held.id, GRACE_SECONDS) is False
+    assert time.monotonic() - started < PATIENCE_SECONDS
+
+
+async def test_closing_while_a_wait_runs_out_shortens_the_others(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    """A wait whose time is over takes a last look, and cannot be rescheduled any more."""
+    last_look = Fault("has_ended", "never", times=2, gate=asyncio.Event())
+    with fickle() as faults:
+        async with running(settings_for(database_url, tmp_path / "data"), engine) as gateway:
+            runner = gateway.parts.runner
+            held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+            others = [asyncio.create_task(runner.wait(held.id, 60)) for _ in range(8)]
+            await asyncio.sleep(0.1)
+            faults.append(last_look)
+            late = asyncio.create_task(runner.wait(held.id, 0.1))
+            while last_look.times:
+                await asyncio.sleep(0.01)
+            runner.begin_closing(GRACE_SECONDS)
+            assert last_look.gate is not None
+            last_look.gate.set()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await asyncio.gather(late, *others) == [False] * 9
+
+
+async def test_a_drained_runner_hands_its_jobs_back(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    settings = settings_for(database_url, tmp_path / "data", server={"shutdown_seconds": 0})
+    async with running(settings, engine) as gateway:
+        sent = await gateway.send(recording, wait="0")
+        await until_called(gateway)
+        await gateway.parts.runner.drain(0)
+        (row,) = await gateway.rows(transcription)
+        assert (row["status"], row["lease_until"], row["idle_runs"]) == ("processing", None, 0)
+    engine.gate.set()
+    async with running(settings_for(database_url, tmp_path / "data"), engine) as heir:
+        job = await heir.ended(sent.json()["id"])
+        assert job["status"] == "completed"

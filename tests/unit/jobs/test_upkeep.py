@@ -1,0 +1,262 @@
+"""Upkeep on a running gateway: rounds go on, jobs are found again, and only what is ours goes."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.audio.tables import audio
+from app.errors import DatabaseAway
+from app.jobs.runs import MOST_IDLE_RUNS
+from app.jobs.tables import transcription, upstream_call
+from app.jobs.upkeep import ORPHAN_AGE_SECONDS
+from tests.support.away import Fault, fickle
+from tests.support.gateway import Gateway, code_of, running, settings_for, speech
+from tests.support.queued import queued
+from tests.support.scripted import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+OFTEN = {"rescue_seconds": 0.1}
+PATIENCE_SECONDS = 20
+HEX = "ab" + "0" * 62
+
+
+async def until(claim: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (value := await claim() if asyncio.iscoroutinefunction(claim) else claim()):
+        assert time.monotonic() < deadline, value
+        await asyncio.sleep(0.02)
+
+
+async def row_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    (row,) = await gateway.rows(transcription, id=job_id)
+    return row
+
+
+async def status_of(gateway: Gateway, job_id: str) -> str:
+    return str((await row_of(gateway, job_id))["status"])
+
+
+async def is_purged(gateway: Gateway, audio_id: str) -> bool:
+    (row,) = await gateway.rows(audio, id=audio_id)
+    return row["purged_at"] is not None
+
+
+def path_of(gateway: Gateway, blob_key: str) -> Path:
+    return gateway.settings.data_dir / "audio" / "blobs" / blob_key
+
+
+# ── rounds ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("work", ["forsaken", "unpurged"])
+@pytest.mark.parametrize("error", [DatabaseAway(), ValueError("canary"), OSError(5, "canary")])
+async def test_whatever_goes_wrong_in_a_round_the_next_one_comes(
+    database_url: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    recording: bytes,
+    capsys: pytest.CaptureFixture[str],
+    work: str,
+    error: Exception,
+) -> None:
+    fault = Fault(work, times=3, error=error)
+    settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
+    with fickle(fault):
+        async with running(settings, engine) as gateway:
+            await until(lambda: fault.times == 0)
+            story = await queued(gateway, recording)
+            await until_completed(gateway, story.id)
+    said = capsys.readouterr().out
+    assert said.count("upkeep.failed") == 3
+    assert "canary" not in said
+
+
+async def until_completed(gateway: Gateway, job_id: str) -> None:
+    async def is_completed() -> bool:
+        return await status_of(gateway, job_id) == "completed"
+
+    await until(is_completed)
+
+
+@pytest.mark.settings(jobs=OFTEN)
+async def test_a_job_whose_worker_is_gone_is_taken_up(gateway: Gateway, recording: bytes) -> None:
+    story = await queued(gateway, recording, lease_seconds=0.5)
+    await asyncio.sleep(0.25)
+    assert await status_of(gateway, story.id) == "processing"
+    await until_completed(gateway, story.id)
+    assert (await row_of(gateway, story.id))["run_epoch"] == 2
+    assert len(gateway.engine.calls) == 1
+
+
+# ── a recording that is not there ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.settings(jobs=OFTEN)
+async def test_a_job_waits_for_a_recording_that_comes_back(
+    gateway: Gateway, recording: bytes, tmp_path: Path
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    story = await queued(gateway, recording, lease_seconds=0.3)
+    (stored,) = await gateway.rows(audio)
+    away = path_of(gateway, stored["blob_key"]).rename(tmp_path / "away")
+
+    async def was_tried() -> bool:
+        return bool((await row_of(gateway, story.id))["idle_runs"] >= 3)
+
+    await until(was_tried)
+    assert await status_of(gateway, story.id) == "processing"
+    response = await gateway.get(f"/v1/transcriptions/{story.id}/audio")
+    assert code_of(response) == (503, "recording_missing")
+
+    away.rename(path_of(gateway, stored["blob_key"]))
+    gateway.engine.gate.set()
+    await until_completed(gateway, story.id)
+    response = await gateway.get(f"/v1/transcriptions/{story.id}/audio")
+    assert (response.status_code, response.content) == (200, recording)
+    assert [call["state"] for call in await gateway.rows(upstream_call)] == ["answered"]
+
+
+async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
+    gateway: Gateway, recording: bytes
+) -> None:
+    story = await queued(gateway, recording)
+    (stored,) = await gateway.rows(audio)
+    path_of(gateway, stored["blob_key"]).unlink()
+    runner = gateway.parts.runner
+    for round_ in range(1, MOST_IDLE_RUNS + 1):
+        assert runner.take_up(story.id)
+        await asyncio.gather(*runner._tasks.values())
+        row = await row_of(gateway, story.id)
+        assert (row["status"], row["idle_runs"], row["lease_until"]) == ("processing", round_, None)
+    assert runner.take_up(story.id)
+    await asyncio.gather(*runner._tasks.values())
+    row = await row_of(gateway, story.id)
+    assert (row["status"], row["error"]["code"]) == ("failed", "run_crashed")
+    assert gateway.engine.calls == []
+
+
+# ── bytes that have to go ───────────────────────────────────────────────────────────────────
+
+
+def make_immovable(path: Path) -> None:
+    """Put a folder at a blob's place: nobody can unlink that, not even root."""
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+@pytest.mark.settings(jobs=OFTEN)
+async def test_a_recording_that_cannot_be_removed_holds_up_nobody(
+    gateway: Gateway, recording: bytes
+) -> None:
+    jobs = [(await gateway.send(sound)).json()["id"] for sound in (recording, speech(1.5))]
+    audios = [(await row_of(gateway, job))["audio_id"] for job in jobs]
+    (stuck,) = await gateway.rows(audio, id=audios[0])
+    place = path_of(gateway, stuck["blob_key"])
+    make_immovable(place)
+    for job in jobs:
+        response = await gateway.client.delete(f"/v1/transcriptions/{job}")
+        assert (response.status_code, response.content) == (204, b"")
+    assert await is_purged(gateway, audios[1])
+    assert not await is_purged(gateway, audios[0])
+
+    (place / "inside").rmdir()
+    place.rmdir()
+
+    async def is_gone() -> bool:
+        return await is_purged(gateway, audios[0])
+
+    await until(is_gone)
+
+
+@pytest.mark.parametrize("stays", [0, 1])
+@pytest.mark.settings(jobs=OFTEN)
+async def test_of_several_leftovers_none_keeps_the_others(
+    gateway: Gateway, recording: bytes, stays: int
+) -> None:
+    for sound in (recording, speech(1.5)):
+        await gateway.send(sound)
+    stored = await gateway.rows(audio)
+    places = [path_of(gateway, row["blob_key"]) for row in stored]
+    for place, job in zip(places, await gateway.rows(transcription), strict=True):
+        make_immovable(place)
+        await gateway.client.delete(f"/v1/transcriptions/{job['id']}")
+    assert not any([await is_purged(gateway, row["id"]) for row in stored])
+    goes = 1 - stays
+    (places[goes] / "inside").rmdir()
+    places[goes].rmdir()
+
+    async def is_gone() -> bool:
+        return await is_purged(gateway, stored[goes]["id"])
+
+    await until(is_gone)
+    assert not await is_purged(gateway, stored[stays]["id"])
+
+
+async def test_a_deletion_succeeds_although_the_purge_could_not_be_noted(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
+    fault = Fault("mark_purged", times=3)
+    with fickle(fault):
+        async with running(settings, engine) as gateway:
+            job = (await gateway.send(recording)).json()["id"]
+            response = await gateway.client.delete(f"/v1/transcriptions/{job}")
+            assert response.status_code == 204
+            assert gateway.blobs() == []
+            (row,) = await gateway.rows(audio)
+
+            async def is_gone() -> bool:
+                return await is_purged(gateway, row["id"])
+
+            await until(is_gone)
+            assert fault.times == 0
+
+
+# ── bytes that nobody owns ──────────────────────────────────────────────────────────────────
+
+
+def aged(path: Path, seconds: float) -> Path:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def put(blobs: Path, tail: str, age_seconds: float) -> Path:
+    path = blobs / "prj_x" / "ab" / f"{HEX}-{tail * 8}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"nobody's")
+    return aged(path, age_seconds)
+
+
+async def test_what_nobody_owns_is_removed_once_it_is_old(
+    database_url: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    recording: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
+    async with running(settings, engine) as gateway:
+        await gateway.send(recording)
+        (row,) = await gateway.rows(audio)
+    blobs = tmp_path / "data" / "audio" / "blobs"
+    ours = aged(blobs / row["blob_key"], 3 * ORPHAN_AGE_SECONDS)
+    young = put(blobs, "1", ORPHAN_AGE_SECONDS - 60)
+    stuck = put(blobs, "0", ORPHAN_AGE_SECONDS + 60)
+    old = put(blobs, "2", ORPHAN_AGE_SECONDS + 60)
+    make_immovable(stuck)
+    aged(stuck, ORPHAN_AGE_SECONDS + 60)
+    strange = [blobs / folder / "0.txt" for folder in (".", "prj_x", "prj_x/ab")]
+    for path in strange:
+        path.write_text("an operator's")
+        aged(path, 3 * ORPHAN_AGE_SECONDS)
+    async with running(settings, engine):
+        await until(lambda: not old.exists())
+        await asyncio.sleep(0.3)
+    assert all(path.exists() for path in (ours, young, stuck, *strange))
+    assert "upkeep.failed" not in capsys.readouterr().out
