@@ -25,6 +25,8 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 20.0
 DELAY_SECONDS = 0.3  # of a call
 START_KILLED = 1 / 8  # share of the rounds that end while the process still starts
 START_TAKES_SECONDS = 2.0
+MOST_AWAITED = 5
+ACKNOWLEDGED_SECONDS = 30.0
 REST_SECONDS = 0.05  # between two tries to reach a gateway that may be dead
 MODELS = ("scripted/echo", "scripted/short")
 WAITS = (0, 0, 0, 0, 1, 30)
@@ -82,6 +84,8 @@ class Killing:
         else:
             await asyncio.to_thread(self.gateway.wait_until_listening)
             clients = [asyncio.create_task(self._client(n)) for n in range(CLIENTS)]
+            if self.kills % 2 == 0:
+                await self._some_acknowledged(self._random.randint(1, MOST_AWAITED))
             await asyncio.sleep(self._random.uniform(0, self.longest_life_seconds))
             self.gateway.kill()
             for client in clients:
@@ -89,6 +93,13 @@ class Killing:
             await asyncio.gather(*clients, return_exceptions=True)
         self.gateway.kill()
         self.kills += 1
+
+    async def _some_acknowledged(self, count: int) -> None:
+        """Wait for so many more acknowledgements: on a slow machine, lives alone prove nothing."""
+        enough = len(self.told.acknowledged) + count
+        deadline = time.monotonic() + ACKNOWLEDGED_SECONDS
+        while len(self.told.acknowledged) < enough and time.monotonic() < deadline:
+            await asyncio.sleep(REST_SECONDS)
 
     async def judge(self, seconds: float) -> Verdict:
         """Start once more, let everything end within so many seconds, and read the books."""
