@@ -104,7 +104,8 @@ async def _transcribe(client: Client, file: Path) -> dict[str, Any]:
     answer = await client.post("/v1/transcriptions", files={"file": ("recording", content)})
     body: dict[str, Any] = answer.json()
     if answer.is_error:
-        raise DemoError(f"{body['code']}: {body['detail']}")
+        hint = " Put the key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
+        raise DemoError(f"{body['code']}: {body['detail']}{hint}")
     return body
 
 
