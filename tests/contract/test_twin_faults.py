@@ -30,7 +30,7 @@ BROKEN = {
     "cut-short": (httpx.RemoteProtocolError, False),
     "answer-lost": (httpx.RemoteProtocolError, False),
 }
-ODD = {"html-page", "truncated-json", "drip", "wrong-content-type", "slow"}
+ODD = {"html-page", "truncated-json", "drip", "wrong-content-type", "slow", "error-in-stream"}
 
 pytestmark = pytest.mark.anyio
 
@@ -120,3 +120,45 @@ async def test_who_leaves_early_is_charged_for_an_answer_lost(ask: Asker) -> Non
         await ask.native(qwen3(AUDIO))
     await asyncio.sleep(0.6)
     assert [line.lost for line in ask.twin.bill] == [True]
+
+
+SSE = {"X-DashScope-SSE": "enable"}
+
+
+async def test_a_native_stream_fails_half_way(ask: Asker) -> None:
+    ask.twin.service.words = Script("one two three four")
+    ask.twin.faults.next("error-in-stream")
+    answer = await ask.native(qwen3(AUDIO), headers=SSE)
+    *_, last, rest = answer.text.split("\n\n")
+    assert (answer.status_code, rest) == (200, "")
+    assert last.startswith("id:3\nevent:error\n:HTTP_STATUS/400\ndata:{")
+    assert '"code":"DataInspectionFailed"' in last
+    assert len(ask.twin.bill) == 0
+
+
+async def test_a_compatible_stream_fails_half_way(ask: Asker) -> None:
+    ask.twin.faults.next("error-in-stream")
+    answer = await ask.chat(compatible(AUDIO, stream=True))
+    assert "event: error\n" in answer.text
+    assert "[DONE]" not in answer.text
+
+
+async def test_only_streams_fail_half_way(ask: Asker) -> None:
+    ask.twin.faults.next("error-in-stream")
+    assert (await ask.native(qwen3(AUDIO))).status_code == 200
+    assert (ask.twin.calls[0].fault, len(ask.twin.bill)) == (None, 1)
+
+
+async def test_one_region_goes_down_and_comes_back() -> None:
+    regions = ["cn-beijing", "ap-southeast-1"]
+    async with Twin(regions=regions, words=Script("a")) as twin, httpx.AsyncClient() as client:
+        ask, body = Asker(twin, client), qwen3(AUDIO)
+        twin.faults.down("cn-beijing", "500")
+        assert (await ask.native(body)).status_code == 500
+        assert (await ask.native(body, region="ap-southeast-1")).status_code == 200
+        twin.faults.up("cn-beijing")
+        assert (await ask.native(body)).status_code == 200
+        await twin.shut("cn-beijing")
+        with pytest.raises((httpx.ConnectError, httpx.ReadError)):
+            await ask.native(body)
+        assert (await ask.native(body, region="ap-southeast-1")).status_code == 200

@@ -18,13 +18,17 @@ ARRIVES_SECONDS = 0.05  # for bytes to reach a reader before the connection is r
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and the parts of a body; a stream sends its parts one by one."""
+    """Status, headers and the parts of a body; a stream sends its parts one by one.
+
+    `error_event` is how this stream would fail half way.
+    """
 
     status: int
     media_type: str
     parts: list[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
     is_stream: bool = False
+    error_event: bytes = b""
 
     @property
     def body(self) -> bytes:
@@ -48,6 +52,10 @@ async def deliver(answer: Answer, how: How, scope: Scope, send: Send, pace: Pace
         answer = Answer(200, "text/html", [PAGE])
     if how == "mislabelled":
         answer = replace(answer, media_type="text/plain;charset=UTF-8")
+    if how == "event" and answer.is_stream:
+        answer = replace(
+            answer, parts=[*answer.parts[: len(answer.parts) // 2], answer.error_event]
+        )
     if how == "halved":
         answer = replace(answer, parts=[answer.body[: len(answer.body) // 2]])
     await send(_head(answer))
@@ -60,7 +68,7 @@ async def deliver(answer: Answer, how: How, scope: Scope, send: Send, pace: Pace
             return False
         await _part(part, send)
     await send({"type": "http.response.body", "body": b""})
-    return how not in {"halved", "page"} and not _is_gone(scope)
+    return how not in {"halved", "page", "event"} and not _is_gone(scope)
 
 
 def _head(answer: Answer) -> dict[str, object]:

@@ -94,10 +94,12 @@ class Service:
         try:
             body = await self._admitted(request, wire, region, call)
             fault = self._fault(call)
-            if fault and not fault.is_billed and fault.how != "page":
+            if fault and fault.how in {"reset", "hang"}:
                 await self._never_answers(fault, request)
                 return
             answer = await self._worked(wire, body, region, call, fault)
+            if fault and fault.how == "event" and not answer.is_stream:
+                fault = call.fault = None
         except Refusal as refusal:
             call.code = refusal.code
             answer = wire.refused(refusal, call)
@@ -121,7 +123,7 @@ class Service:
         return body
 
     def _fault(self, call: Call) -> Fault | None:
-        fault = self.faults.draw()
+        fault = self.faults.draw(call.region)
         if fault:
             call.fault = fault.name
             if fault.refusal:
@@ -153,7 +155,8 @@ class Service:
         await asyncio.sleep(self.latency_seconds)
         usage = wire.usage(order, audio, said, self.bill)
         answer = wire.answer(order, said, usage, call)
-        if region.is_sold and (fault is None or fault.is_billed):
+        fails = fault and not fault.is_billed and (answer.is_stream or fault.how != "event")
+        if region.is_sold and not fails:
             call.line = self.bill.charge(
                 call.request_id, call.started_at, call.region, call.model, usage
             )

@@ -16,6 +16,10 @@ from tests.twin.refusals import Refusal, invalid, no_model, not_compatible
 from tests.twin.words import Said, pieces
 
 Json = dict[str, Any]
+_FAILED = (
+    b'event: error\ndata: {"code":"data_inspection_failed",'
+    b'"message":"Output data may contain inappropriate content."}\n\n'
+)
 OUTPUT_TOKENS = 2  # this endpoint counts twice as many as the native one, by the documents
 
 
@@ -58,7 +62,8 @@ class Compatible:
         if call.body.get("stream"):
             frames = [_event(chunk) for chunk in _chunks(said, usage, call)]
             media_type = "text/event-stream;charset=UTF-8"
-            return Answer(200, media_type, [*frames, b"data: [DONE]\n\n"], headers, is_stream=True)
+            parts = [*frames, b"data: [DONE]\n\n"]
+            return Answer(200, media_type, parts, headers, is_stream=True, error_event=_FAILED)
         message = {"role": "assistant", "content": said.text, "annotations": _heard(said)}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         body = {**_named(call, "chat.completion"), "choices": [choice], "usage": _usage(usage)}

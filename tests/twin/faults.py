@@ -10,7 +10,17 @@ from tests.twin import refusals
 from tests.twin.refusals import Refusal
 
 How = Literal[
-    "whole", "reset", "hang", "cut", "halved", "torn", "drip", "mislabelled", "page", "lost"
+    "whole",
+    "reset",
+    "hang",
+    "cut",
+    "halved",
+    "torn",
+    "drip",
+    "mislabelled",
+    "page",
+    "lost",
+    "event",
 ]
 
 
@@ -51,6 +61,7 @@ FAULTS: dict[str, Fault] = {
         Fault("wrong-content-type", how="mislabelled"),
         Fault("answer-lost", how="lost"),
         Fault("slow", is_slow=True),
+        Fault("error-in-stream", how="event", is_billed=False),
     )
 }
 
@@ -62,6 +73,7 @@ class Faults:
         self.chances = dict(chances or {})
         self._random = Random(f"faults {seed}")
         self._next: deque[Fault | None] = deque()
+        self._down: dict[str, Fault] = {}
         for name in self.chances:
             FAULTS[name]
 
@@ -70,12 +82,22 @@ class Faults:
         chosen = [FAULTS[name] if name else None for name in names]
         self._next.extend(chosen * times)
 
+    def down(self, region: str, name: str = "503") -> None:
+        """Give every call to a region this fault, until it is `up` again."""
+        self._down[region] = FAULTS[name]
+
+    def up(self, region: str) -> None:
+        self._down.pop(region, None)
+
     def clear(self) -> None:
         self.chances.clear()
         self._next.clear()
+        self._down.clear()
 
-    def draw(self) -> Fault | None:
+    def draw(self, region: str = "") -> Fault | None:
         """Return the fault of a call that just came in."""
+        if region in self._down:
+            return self._down[region]
         if self._next:
             return self._next.popleft()
         point = self._random.random()

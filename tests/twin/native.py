@@ -73,7 +73,8 @@ class Native:
                 for at, event in enumerate(events, 1)
             ]
             headers["x-dashscope-finished"] = "false"
-            return Answer(200, SSE, frames, headers, is_stream=True)
+            error = _error_frame(len(frames) // 2 + 1, call)
+            return Answer(200, SSE, frames, headers, is_stream=True, error_event=error)
         whole = qwen3.whole(order, said, usage) if is_qwen3 else input_audio.whole(said, usage, order.model)  # fmt: skip  # noqa: E501
         if not is_qwen3:
             whole = input_audio.nested(whole, self._nesting)
@@ -88,6 +89,16 @@ class Native:
         }
         headers = dashscope.refusal_headers(refusal, call)
         return Answer(refusal.status, "application/json", [dashscope.compact(said)], headers)
+
+
+def _error_frame(number: int, call: Call) -> bytes:
+    said = {
+        "code": "DataInspectionFailed",
+        "message": "Output data may contain inappropriate content.",
+        "request_id": call.request_id,
+    }
+    head = f"id:{number}\nevent:error\n:HTTP_STATUS/400\ndata:".encode()
+    return head + dashscope.compact(said) + b"\n\n"
 
 
 def _frame(number: int, event: Mapping[str, Any]) -> bytes:

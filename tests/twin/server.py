@@ -86,7 +86,7 @@ class Twin:
         self.urls: dict[str, str] = {}
         self._wires = Native(nesting), Compatible(as_events=stream_errors_as_events)
         self._bind = host, port
-        self._listening: list[tuple[asyncio.Server, ServerState]] = []
+        self._listening: dict[str, tuple[asyncio.Server, ServerState]] = {}
 
     @property
     def url(self) -> str:
@@ -111,6 +111,17 @@ class Twin:
         """Return the vendor's file of all charges; `bill.Charge` says what the columns are."""
         return self.bill.csv()
 
+    async def shut(self, region: str) -> None:
+        """Close a region's door for good: connections break, new ones are refused."""
+        server, state = self._listening.pop(region)
+        server.close()
+        for connection in list(state.connections):
+            cast("HttpToolsProtocol", connection).transport.abort()
+        if state.tasks:
+            _, late = await asyncio.wait(state.tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+
     async def __aenter__(self) -> Self:
         sys.stdout.write(f"twin: seed {self.seed}, rounding {self.bill.rounding}\n")
         host, port = self._bind
@@ -124,14 +135,8 @@ class Twin:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for server, state in self._listening:
-            server.close()
-            for connection in list(state.connections):
-                cast("HttpToolsProtocol", connection).transport.abort()
-            if state.tasks:
-                _, late = await asyncio.wait(state.tasks, timeout=STOP_SECONDS)
-                for task in late:
-                    task.cancel()
+        for region in list(self._listening):
+            await self.shut(region)
         await asyncio.sleep(0)
         if error is None and self.service.failures:
             raise ExceptionGroup("the twin itself failed", self.service.failures)
@@ -150,7 +155,7 @@ class Twin:
         server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(config, state, {}), host, port, backlog=1024
         )
-        self._listening.append((server, state))
+        self._listening[region.name] = server, state
         bound: socket.socket = server.sockets[0]
         self.urls[region.name] = f"http://{host}:{bound.getsockname()[1]}"
 

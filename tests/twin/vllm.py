@@ -31,6 +31,10 @@ NO_TIMES = "Currently do not support {form} for {model}"
 FEW_FORMS = (
     "Currently only support response_format: `text`, `json`, `verbose_json` or `diarized_json`"
 )
+_FAILED = (
+    b'data: {"error":{"message":"Internal server error","type":"InternalServerError",'
+    b'"param":null,"code":500}}\n\n'
+)
 
 
 class _Vllm:
@@ -180,4 +184,5 @@ def _chunks(named: Json, text: str) -> Iterator[Json]:
 
 def _streamed(chunks: Iterator[Json]) -> Answer:
     frames = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
-    return Answer(200, "text/event-stream", [*frames, b"data: [DONE]\n\n"], is_stream=True)
+    parts = [*frames, b"data: [DONE]\n\n"]
+    return Answer(200, "text/event-stream", parts, is_stream=True, error_event=_FAILED)
