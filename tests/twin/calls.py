@@ -113,11 +113,12 @@ class Service:
         self, request: Request, wire: Wire, region: Region, call: Call
     ) -> Mapping[str, Any]:
         """Read the request of a caller who is known and not too fast."""
-        body = await wire.read(request)
-        call.body, call.model = body, str(body.get("model") or "")
+        await request.body()
         call.key = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if region.keys is not None and call.key not in region.keys:
             raise bad_key()
+        body = await wire.read(request)
+        call.body, call.model = body, str(body.get("model") or "")
         if region.is_sold:
             self.gate.admit(call.key, call.model, self._model(call).requests_per_minute)
         return body

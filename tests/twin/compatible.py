@@ -39,12 +39,13 @@ class Compatible:
             raise not_compatible(model.name)
         if body.get("stream_options") and not body.get("stream"):
             raise invalid("`stream_options` is only allowed with `stream`.")
+        dashscope.held(body, "stream_options")
         context, user = dashscope.context_and_user(dashscope.messages_of(body))
-        options = body.get("asr_options") or {}
+        options = dashscope.held(body, "asr_options")
         return Order(
             model=model,
             place=dashscope.place_of(
-                (dashscope.one_audio(user).get("input_audio") or {}).get("data")
+                dashscope.held(dashscope.one_audio(user), "input_audio").get("data")
             ),
             context=context,
             language=options.get("language"),

@@ -65,11 +65,20 @@ def messages_of(holder: Mapping[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
+def held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the object of that name, empty where there is none."""
+    found = holder.get(name) or {}
+    if not isinstance(found, dict):
+        raise invalid(f"{name} must be an object.")
+    return found
+
+
 def texts_in(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text") or "") for part in content or [] if isinstance(part, dict))
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
 
 
 def one_audio(message: Mapping[str, Any]) -> dict[str, Any]:

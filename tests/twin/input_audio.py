@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from tests.twin.bill import Usage
-from tests.twin.dashscope import messages_of, one_audio, place_of, texts_in
+from tests.twin.dashscope import held, messages_of, one_audio, place_of, texts_in
 from tests.twin.models import Model
 from tests.twin.orders import Order
 from tests.twin.refusals import invalid
@@ -15,19 +15,20 @@ Nesting = Literal["flat", "doubled", "nested"]
 LONG_SECONDS = 60  # shorter audio comes as one event
 
 
-def order(given: Mapping[str, Any], parameters: object, model: Model) -> Order:
-    if not isinstance(parameters, dict) or not parameters.get("format"):
+def order(given: Mapping[str, Any], parameters: Mapping[str, Any], model: Model) -> Order:
+    if not parameters.get("format"):
         raise invalid("parameters.format is required.", "BadRequest.EmptyParameters")
     *earlier, last = messages_of(given)
     part = one_audio(last)
     if last["role"] != "user" or part.get("type") != "input_audio":
         raise invalid("The last message must contain the audio.", "BadRequest.IllegalInput")
+    hints = parameters.get("language_hints")
     is_raw = parameters["format"] == "pcm"
     return Order(
         model=model,
-        place=place_of((part.get("input_audio") or {}).get("data")),
+        place=place_of(held(part, "input_audio").get("data")),
         context="\n".join(map(texts_in, earlier)),
-        language=next(iter(parameters.get("language_hints") or []), None),
+        language=hints[0] if isinstance(hints, list) and hints else None,
         raw_rate=_rate(parameters) if is_raw else None,
         options=dict(parameters),
     )

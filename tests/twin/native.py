@@ -31,11 +31,11 @@ class Native:
 
     def order(self, body: Mapping[str, Any], model: Model, call: Call) -> Order:
         self._check_route(body, model, call)
-        given, parameters = body["input"], body.get("parameters")
+        given, parameters = body["input"], dashscope.held(body, "parameters")
         if model.family == "input-audio":
             order = input_audio.order(given, parameters, model)
         else:
-            order = qwen3.order(given, parameters or {}, model)
+            order = qwen3.order(given, parameters, model)
         if model.is_31 and len(order.place) > STRING_CHARACTERS_31:
             raise invalid(
                 f"String value length ({len(order.place)}) exceeds the maximum allowed "

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from tests.twin.bill import Usage
-from tests.twin.dashscope import context_and_user, messages_of, one_audio, place_of
+from tests.twin.dashscope import context_and_user, held, messages_of, one_audio, place_of
 from tests.twin.models import Model
 from tests.twin.orders import Order
 from tests.twin.words import Said, pieces
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 def order(given: Mapping[str, Any], parameters: Mapping[str, Any], model: Model) -> Order:
     context, user = context_and_user(messages_of(given))
-    options = parameters.get("asr_options") or {}
+    options = held(parameters, "asr_options")
     return Order(
         model=model,
         place=place_of(one_audio(user).get("audio")),

@@ -154,8 +154,8 @@ def about() -> list[Route]:
 def _place(part: Mapping[str, Any]) -> str:
     """Return the address; bare Base64 becomes a data URI even where it was none (the quirk)."""
     if part.get("type") == "audio_url":
-        return dashscope.place_of((part.get("audio_url") or {}).get("url"))
-    given = part.get("input_audio") or {}
+        return dashscope.place_of(dashscope.held(part, "audio_url").get("url"))
+    given = dashscope.held(part, "input_audio")
     return f"data:audio/{given.get('format')};base64,{dashscope.place_of(given.get('data'))}"
 
 
