@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 MODEL ?= base
+CLIENTS := dashscope-1.24.6 dashscope-1 dashscope-2 openai
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lock openapi clean
+.PHONY: help demo run test check clients lock openapi clean
 
 help: ## list the deeds
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,7 +39,14 @@ check: $(VENV)/.dev ## lint, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## check, then the whole suite on SQLite and PostgreSQL
+.venv-clients/%/.made: requirements/client-%.txt
+	$(PYTHON) -m venv --clear .venv-clients/$*
+	.venv-clients/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
+
+clients: $(CLIENTS:%=.venv-clients/%/.made) ## the SDKs the tests use as clients, each in an environment of its own
+
+test: check clients ## check, then the whole suite on SQLite and PostgreSQL
 	$(BIN)/asr-gateway models pull $(MODEL)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -49,5 +57,9 @@ lock: ## make the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 
+	@for client in "dashscope-1.24.6 dashscope==1.24.6" "dashscope-1 dashscope>=1.27.8,<2" "dashscope-2 dashscope>=2.0.2,<3" "openai openai>=3.52,<4"; do \
+		echo "$${client#* }" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header - -o "requirements/client-$${client%% *}.txt" || exit 1; \
+	done
+
 clean: ## remove what the deeds made (not data/)
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,118 @@
+"""The vendor's own SDKs, each in an environment of its own, find nothing odd about the twin."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.twin import Script, Twin, counting
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(__file__).parent / "clients"
+TEXT = "欢迎使用阿里云 today"
+OPEN = "Qwen/Qwen3-ASR-1.7B"
+ONE_POINT_X = ["dashscope-1.24.6", "dashscope-1", "dashscope-2"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def twin() -> AsyncIterator[Twin]:
+    async with Twin(regions=["cn-beijing", "vllm"], words=Script(TEXT)) as twin:
+        yield twin
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> str:
+    file = tmp_path / "two.wav"
+    file.write_bytes(counting.encode([1, 2]))
+    return str(file)
+
+
+async def run(client: str, script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script with the Python of a client's environment, in an empty home."""
+    python = ROOT / ".venv-clients" / client / "bin" / "python"
+    assert python.exists(), "make clients builds the environments of the SDKs"
+    home = Path(arguments[-1]).parent
+    child = await asyncio.create_subprocess_exec(
+        *(python, "-I", SCRIPTS / script, *arguments),
+        env={"HOME": str(home), "NO_PROXY": "*", "PYTHONUTF8": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await child.communicate()
+    assert child.returncode == 0, said.decode()
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    content = answer["output"]["choices"][0]["message"]["content"]
+    return "".join(part["text"] for part in content)
+
+
+@pytest.mark.parametrize("client", ONE_POINT_X)
+async def test_the_interface_of_dashscope_1_works(twin: Twin, audio: str, client: str) -> None:
+    found = await run(client, "dashscope_native.py", twin.url, twin.key, audio)
+    for name in ("whole", "async"):
+        assert (found[name]["status"], text_of(found[name])) == (200, TEXT), name
+        assert found[name]["seconds"] == 2
+    annotations = found["whole"]["output"]["choices"][0]["message"]["annotations"]
+    assert annotations[0]["language"] == "zh"
+    assert text_of(found["cumulative"][-1]) == TEXT
+    assert "".join(map(text_of, found["incremental"])) == TEXT
+    assert found["input_audio"]["output"]["text"] == TEXT
+    assert found["input_audio"]["duration"] == 2
+    refusals = [found[name] for name in ("bad_key", "wrong_model", "bad_url")]
+    assert [(one["status"], one["code"]) for one in refusals] == [
+        (401, "InvalidApiKey"),
+        (400, "InvalidParameter"),
+        (400, "InvalidFile.DownloadFailed"),
+    ]
+    assert {found["whole"]["request_id"], found["async"]["request_id"]} <= {
+        line.request_id for line in twin.bill
+    }
+    assert all(line.answered for line in twin.bill)
+
+
+async def test_the_client_of_dashscope_2_works(twin: Twin, audio: str) -> None:
+    found = await run("dashscope-2", "dashscope_two.py", twin.url, twin.key, audio)
+    assert TEXT in json.dumps(found["whole"], ensure_ascii=False)
+    assert len(found["streamed"]) > 2
+    assert TEXT in json.dumps(found["compatible"], ensure_ascii=False)
+    assert found["bad_key"] == {"type": "AuthenticationError", "status": 401}
+    assert found["wrong_model"]["status"] == 400
+
+
+async def test_the_openai_sdk_works(twin: Twin, audio: str) -> None:
+    found = await run("openai", "openai_chat.py", twin.url, twin.key, twin.urls["vllm"], audio)
+    (choice,) = found["whole"]["choices"]
+    assert choice["message"]["content"] == TEXT
+    assert choice["message"]["annotations"][0]["language"] == "zh"
+    assert found["whole"]["usage"]["seconds"] == 2
+    *chunks, last = found["streamed"]
+    contents = [chunk["choices"][0]["delta"]["content"] or "" for chunk in chunks]
+    assert "".join(contents) == TEXT
+    assert last["usage"]["prompt_tokens_details"]["audio_tokens"] == 50
+    assert [found[name]["code"] for name in ("bad_key", "wrong_model", "no_model")] == [
+        "invalid_api_key",
+        "model_not_supported",
+        "model_not_found",
+    ]
+    assert found["bad_key"]["type"] == "AuthenticationError"
+    assert found["stream_options"]["code"] == "invalid_parameter_error"
+    assert found["raw"]["choices"][0]["message"]["content"] == f"language English<asr_text>{TEXT}"
+    assert found["transcribed"]["text"] == TEXT
+    assert OPEN in found["models"]
+
+
+async def test_the_openai_sdk_comes_back_after_a_429(twin: Twin, audio: str) -> None:
+    twin.faults.next("429-retry-after")
+    script = ("openai_retries.py", twin.url, twin.key, audio)
+    assert (await run("openai", *script))["text"] == TEXT
+    assert [call.status for call in twin.calls] == [429, 200]
+    waited = twin.calls[1].at - twin.calls[0].at
+    assert 0.9 < waited < 5

@@ -1,0 +1,90 @@
+"""The twin by hand: python -m tests.twin --help."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+from tests.twin import FAULTS, Counting, Limits, Script, Twin
+from tests.twin.bill import ROUNDINGS
+from tests.twin.words import Words
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.twin", description="A DashScope on loopback.")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=8900, help="of the first region; the others follow (0: any)")
+    add("--region", action="append", help="cn-beijing (default), ap-southeast-1, us-east-1, vllm")
+    add(
+        "--key", action="append", default=[], metavar="[REGION=]KEY", help="default: sk-twin-REGION"
+    )
+    add("--seed", type=int, help="draws the rounding and the faults (default: drawn and printed)")
+    add("--say", metavar="TEXT", help="what every recording says (default: the numbers it counts)")
+    add("--rounding", choices=list(ROUNDINGS))
+    add("--rpm", type=int, nargs="?", const=0, help="limit calls a minute; alone: the model's own")
+    add("--per-second", action="store_true", help="no more than RPM/60 in any second")
+    add("--burst", type=float, metavar="CALLS", help="size of the bucket that bursts empty")
+    add("--retry-after", action="store_true", help="let a 429 of the limits tell when to come back")
+    add("--clock-scale", type=float, default=1.0, help="how many times faster the minutes go by")
+    add("--fault", action="append", default=[], metavar="NAME=CHANCE", help=", ".join(FAULTS))
+    add("--latency", type=float, default=0.0, metavar="SECONDS")
+    add("--nesting", choices=["flat", "doubled", "nested"], default="flat")
+    add("--revive", action="append", default=[], metavar="MODEL", help="a retired model that runs")
+    add("--bill", type=Path, metavar="FILE", help="write the vendor's bill there at the end")
+    return parser.parse_args(arguments)
+
+
+def twin_of(given: argparse.Namespace) -> Twin:
+    regions = given.region or ["cn-beijing"]
+    words: Words = Counting() if given.say is None else Script(given.say)
+    return Twin(
+        host=given.host,
+        port=given.port,
+        regions=regions,
+        keys=_keys(given.key, regions[0]),
+        seed=given.seed,
+        words=words,
+        rounding=given.rounding,
+        limits=Limits(
+            rpm=True if given.rpm == 0 else given.rpm or False,
+            per_second=given.per_second,
+            burst=given.burst,
+            retry_after=given.retry_after,
+        ),
+        clock_scale=given.clock_scale,
+        faults={
+            name: float(chance) for name, _, chance in (one.partition("=") for one in given.fault)
+        },
+        latency_seconds=given.latency,
+        nesting=given.nesting,
+        revived=given.revive,
+    )
+
+
+def _keys(given: list[str], first: str) -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {}
+    for one in given:
+        region, _, key = one.rpartition("=")
+        keys.setdefault(region or first, []).append(key)
+    return keys
+
+
+async def run(given: argparse.Namespace) -> None:
+    stopped = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    async with twin_of(given) as twin:
+        for region, url in twin.urls.items():
+            sys.stdout.write(f"{region}: {url} key {twin.key_of(region)}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+    if given.bill:
+        given.bill.write_text(twin.bill_csv())
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run(parsed()))
