@@ -33,8 +33,8 @@ from app.net.limiter import Limiter, MemorySteps
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
-from app.speech.engines.bundle import dashscope_bundle
-from app.speech.engines.dashscope_sync import DashScopeSync
+from app.speech.engines import dashscope_sync, openai_compatible
+from app.speech.engines.bundle import dashscope_bundle, openai_bundle
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
 
@@ -59,22 +59,35 @@ def make_engines(settings: Settings, catalogue: Catalogue) -> Engines:
         engines.append(LocalEngine(settings.local, warm))
     if settings.dashscope.api_key.get_secret_value():
         engines.append(_dashscope(settings, catalogue))
+    if settings.openai.base_url:
+        engines.append(_openai(settings, catalogue))
     return engines
 
 
-def _dashscope(settings: Settings, catalogue: Catalogue) -> DashScopeSync:
+def _dashscope(settings: Settings, catalogue: Catalogue) -> Engine:
     bundle = dashscope_bundle(settings.dashscope)
-    models = [m for m in catalogue.models.values() if m.engine == DashScopeSync.name]
+    models = [m for m in catalogue.models.values() if m.engine == dashscope_sync.NAME]
     rates = {
         m.upstream_model: m.calls_per_minute * settings.dashscope.rate_share
         for m in models
         if m.calls_per_minute
     }
-    return DashScopeSync(
+    return dashscope_sync.dashscope_sync(
         bundle,
         {m.upstream_model: m.shape for m in models if m.shape},
         Traffic(f"dashscope/{bundle.region}", Limiter(MemorySteps()), rates),
         answer_seconds=settings.dashscope.answer_seconds,
+    )
+
+
+def _openai(settings: Settings, catalogue: Catalogue) -> Engine:
+    models = catalogue.models.values()
+    return openai_compatible.openai_compatible(
+        openai_bundle(settings.openai),
+        [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
+        settings.openai.form,
+        Traffic("openai", Limiter(MemorySteps()), {}),
+        answer_seconds=settings.openai.answer_seconds,
     )
 
 

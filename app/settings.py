@@ -157,6 +157,22 @@ class DashScopeSettings(_Domain):
     )
 
 
+class OpenAISettings(_Domain):
+    base_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Address of a server that speaks OpenAI's wire, such as vLLM with the open "
+        "Qwen3-ASR weights; without it the engine is off.",
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="Its key, where it asks for one.")
+    form: Literal["chat", "transcriptions"] = Field(
+        "chat",
+        description="How it is asked: chat keeps the language that was detected; transcriptions "
+        "is spoken by every such server.",
+    )
+    answer_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
+
+
 class JobSettings(_Domain):
     lease_seconds: float = Field(
         30.0, ge=1, description="Time after which a silent worker's job may be taken over."
@@ -235,6 +251,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     local: LocalEngineSettings = LocalEngineSettings()
     dashscope: DashScopeSettings = DashScopeSettings()
+    openai: OpenAISettings = OpenAISettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.settings import DashScopeSettings
+from app.settings import DashScopeSettings, OpenAISettings
 
 _HOSTS = {
     "cn-beijing": "dashscope.aliyuncs.com",
@@ -22,12 +22,18 @@ class Bundle:
     key: str = field(repr=False)
 
     def headers(self) -> Mapping[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
 
 def dashscope_bundle(settings: DashScopeSettings) -> Bundle:
     """Return the bundle that the settings describe."""
     return Bundle(settings.region, _base_url(settings), settings.api_key.get_secret_value())
+
+
+def openai_bundle(settings: OpenAISettings) -> Bundle:
+    """Return the bundle of a server that speaks OpenAI's wire, with or without its `/v1`."""
+    base_url = settings.base_url.rstrip("/").removesuffix("/v1")
+    return Bundle("self-hosted", base_url, settings.api_key.get_secret_value())
 
 
 def _base_url(settings: DashScopeSettings) -> str:

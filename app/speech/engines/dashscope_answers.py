@@ -7,10 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.speech.contract import EngineAnswer, EngineUsage
-from app.speech.engines.wire import garbled, member, number, read_object, text_of
+from app.speech.engines.wire import (
+    CUT_AT_LENGTH,
+    garbled,
+    member,
+    number,
+    read_object,
+    text_of,
+)
 from app.speech.transcript import Segment, Word
 
-CUT_AT_LENGTH = "The engine reached its longest answer: the end of this part's text is missing."
 MILLIS = 1000
 # Where the input-audio shape was seen to put its words, the most trusted place first.
 _TEXTS = (

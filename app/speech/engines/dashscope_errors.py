@@ -57,9 +57,10 @@ _BY_STATUS = {
 
 
 def code_in(body: bytes) -> str:
-    """Return the code of an error in either of DashScope's envelopes; empty without one."""
+    """Return the code of an error in DashScope's envelopes or OpenAI's; empty without one."""
     answer = read_object(body.removeprefix(b"data: "))
-    return text_of(member(answer, "code")) or text_of(member(answer, "error", "code"))
+    places = (("code",), ("error", "code"), ("error", "type"))
+    return next((code for place in places if (code := text_of(member(answer, *place)))), "")
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:

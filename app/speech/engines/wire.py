@@ -10,11 +10,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from app.net.exchange import Body, ExchangeError, Fault
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.contract import Billed, EngineError, EngineRequest, ErrorKind
 
 SLICE_BYTES = 192 << 10  # a multiple of 3, so that the slices' base64 can be joined
 MOST_ANSWER_BYTES = 8 << 20
 SHOWN_CHARACTERS = 200
+CUT_AT_LENGTH = "The engine reached its longest answer: the end of this part's text is missing."
 
 _KINDS = {
     Fault.UNREACHABLE: ErrorKind.NETWORK,
@@ -44,6 +45,13 @@ def json_around(value: Mapping[str, Any], hole: Hole, sound: bytes, media_type: 
         yield after
 
     return Body(len(before) + base64_size(len(sound)) + len(after), "application/json", chunks)
+
+
+def flac_of(request: EngineRequest) -> bytes:
+    """Return the part's sound as it is sent. Raises EngineError where nobody encoded it."""
+    if request.audio.flac is None:
+        raise EngineError(ErrorKind.INTERNAL, "the part was not encoded")
+    return request.audio.flac
 
 
 def base64_size(size: int) -> int:

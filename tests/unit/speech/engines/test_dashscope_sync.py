@@ -20,7 +20,8 @@ from app.speech.contract import (
     PartAudio,
 )
 from app.speech.engines.bundle import Bundle
-from app.speech.engines.dashscope_sync import DashScopeSync
+from app.speech.engines.dashscope_sync import dashscope_sync
+from app.speech.engines.remote import RemoteEngine
 from app.speech.engines.traffic import Traffic
 from tests.support.dashscope import (
     Asked,
@@ -39,8 +40,8 @@ DEADLINE = 1.0
 
 
 @asynccontextmanager
-async def engine_at(url: str) -> AsyncIterator[DashScopeSync]:
-    engine = DashScopeSync(
+async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
+    engine = dashscope_sync(
         Bundle("cn-beijing", url, "sk-canary"),
         {"qwen3-asr-flash": "qwen3", "qwen-audio-3.0-asr-flash": "input-audio"},
         Traffic("dashscope/test", Limiter(MemorySteps()), {}),
@@ -267,7 +268,7 @@ async def test_after_a_429_everybody_waits() -> None:
         limiter = Limiter(MemorySteps())
         traffic = Traffic("a", limiter, {"qwen3-asr-flash": 60_000.0})
         bundle = Bundle("cn-beijing", there.url, "k")
-        engine = DashScopeSync(bundle, {"qwen3-asr-flash": "qwen3"}, traffic, answer_seconds=9)
+        engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, traffic, answer_seconds=9)
         await engine.open()
         await engine.admit("qwen3-asr-flash", 9)
         with pytest.raises(EngineError):
@@ -283,7 +284,7 @@ async def test_after_a_429_everybody_waits() -> None:
 
 async def test_an_engine_that_is_not_open_says_so() -> None:
     bundle = Bundle("cn-beijing", "http://127.0.0.1:9", "k")
-    engine = DashScopeSync(bundle, {}, Traffic("a", Limiter(MemorySteps()), {}), answer_seconds=9)
+    engine = dashscope_sync(bundle, {}, Traffic("a", Limiter(MemorySteps()), {}), answer_seconds=9)
     with pytest.raises(EngineError) as caught:
         await engine.transcribe(request())
     assert caught.value.kind is ErrorKind.UNAVAILABLE
