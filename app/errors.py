@@ -119,6 +119,11 @@ class UnknownModel(GatewayError):
     public = "No model of this name is known. GET /v1/models lists those that are."
 
 
+class ModelRetired(GatewayError):
+    code, status = "model_retired", 422
+    public = "The model's provider has switched it off. `successor` names the one to use instead."
+
+
 class ContextTooLong(GatewayError):
     code, status = "context_too_long", 422
     public = "`context` is longer than the model takes. Shorten it to names and terms that matter."
@@ -245,6 +250,25 @@ class EngineFailed(GatewayError):
     code, status = "engine_failed", 502
     public = "The speech engine could not transcribe this recording."
     retryable = True
+
+
+class EngineBusy(GatewayError):
+    code, status = "engine_busy", 503
+    public = "The speech engine takes no more calls from this gateway for now. Try again shortly."
+    retryable = True
+
+
+class EngineRefused(GatewayError):
+    code, status = "engine_refused", 422
+    public = "The speech engine does not take this recording; another try would end the same way."
+
+
+class EngineAccount(GatewayError):
+    code, status = "engine_account", 503
+    public = (
+        "The speech engine refuses this gateway's account: its key, its bill, its quota or its "
+        "rights to the model. An operator has to look into that."
+    )
 
 
 class EngineTimeout(GatewayError):

@@ -29,10 +29,14 @@ from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
+from app.net.limiter import Limiter, MemorySteps
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
+from app.speech.engines import dashscope_sync, openai_compatible
+from app.speech.engines.bundle import dashscope_bundle, openai_bundle
 from app.speech.engines.local import LocalEngine
+from app.speech.engines.traffic import Traffic
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -48,9 +52,43 @@ class StartRefusedError(Exception):
 
 def make_engines(settings: Settings, catalogue: Catalogue) -> Engines:
     """Return the engines that the settings switch on."""
-    default = catalogue.models.get(settings.speech.default_model)
-    warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
-    return [LocalEngine(settings.local, warm)] if settings.local.enabled else []
+    engines: list[Engine] = []
+    if settings.local.enabled:
+        default = catalogue.models.get(settings.default_model)
+        warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
+        engines.append(LocalEngine(settings.local, warm))
+    if settings.dashscope.api_key.get_secret_value():
+        engines.append(_dashscope(settings, catalogue))
+    if settings.openai.base_url:
+        engines.append(_openai(settings, catalogue))
+    return engines
+
+
+def _dashscope(settings: Settings, catalogue: Catalogue) -> Engine:
+    bundle = dashscope_bundle(settings.dashscope)
+    models = [m for m in catalogue.models.values() if m.engine == dashscope_sync.NAME]
+    rates = {
+        m.upstream_model: m.calls_per_minute * settings.dashscope.rate_share
+        for m in models
+        if m.calls_per_minute
+    }
+    return dashscope_sync.dashscope_sync(
+        bundle,
+        {m.upstream_model: m.shape for m in models if m.shape},
+        Traffic(f"dashscope/{bundle.region}", Limiter(MemorySteps()), rates),
+        answer_seconds=settings.dashscope.answer_seconds,
+    )
+
+
+def _openai(settings: Settings, catalogue: Catalogue) -> Engine:
+    models = catalogue.models.values()
+    return openai_compatible.openai_compatible(
+        openai_bundle(settings.openai),
+        [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
+        settings.openai.form,
+        Traffic("openai", Limiter(MemorySteps()), {}),
+        answer_seconds=settings.openai.answer_seconds,
+    )
 
 
 def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextManager[Database]:
@@ -112,7 +150,7 @@ async def _check_agreement(settings: Settings, db: Database) -> None:
 def _check_catalogue(settings: Settings) -> None:
     file = settings.speech.catalogue
     try:
-        load_catalogue(file).find(settings.speech.default_model)
+        load_catalogue(file).find(settings.default_model)
     except GatewayError as error:
         raise StartRefusedError(f"GATEWAY_SPEECH__DEFAULT_MODEL: {error.detail}") from error
     except (OSError, ValueError) as error:  # pydantic's and tomllib's errors are ValueErrors

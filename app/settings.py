@@ -3,16 +3,28 @@
 Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
 """
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
 HOUR = 3600
+
+VENDORS_VARIABLE = "DASHSCOPE_API_KEY"
+VENDORS_FILE = Path("~/.alibabacloud/credentials")
+_VENDORS_LINE = re.compile(r"^\s*dashscope_api_key\s*[=:]\s*(\S+)", re.MULTILINE | re.IGNORECASE)
 
 Source = Literal["hub", "wheels"]
 
@@ -86,7 +98,11 @@ class AudioSettings(_Domain):
 
 
 class SpeechSettings(_Domain):
-    default_model: str = Field("local/base", description="Model used when a request names none.")
+    default_model: str = Field(
+        "",
+        description="Model used when a request names none; empty is qwen3-asr-flash where a "
+        "DashScope key is set, else local/base.",
+    )
     catalogue: str = Field(
         "", description="A TOML file whose models are added to, or replace, the catalogue's."
     )
@@ -107,6 +123,54 @@ class LocalEngineSettings(_Domain):
     hub_url: str = Field("https://huggingface.co", description="Base address of the model hub.")
     workers: int = Field(2, ge=1, le=64, description="Recordings transcribed at once.")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of each.")
+
+
+class DashScopeSettings(_Domain):
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the account that is billed; without it the engine is off. Also read "
+        "from DASHSCOPE_API_KEY, and from dashscope_api_key in ~/.alibabacloud/credentials.",
+    )
+    region: Literal["cn-beijing", "ap-southeast-1", "us-east-1"] = Field(
+        "cn-beijing", description="Where the key is from; decides the host and the prices."
+    )
+    workspace: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="A workspace's id, for its own host instead of the region's.",
+    )
+    base_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Address of the service, for a proxy or a test; empty is the one that the "
+        "region or the workspace has.",
+    )
+    answer_seconds: float = Field(
+        330.0, gt=0, description="Deadline of one call; the service's own is 300 s."
+    )
+    rate_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the account's calls a minute that this gateway takes, where "
+        "others use the account too.",
+    )
+
+
+class OpenAISettings(_Domain):
+    base_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Address of a server that speaks OpenAI's wire, such as vLLM with the open "
+        "Qwen3-ASR weights; without it the engine is off.",
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="Its key, where it asks for one.")
+    form: Literal["chat", "transcriptions"] = Field(
+        "chat",
+        description="How it is asked: chat keeps the language that was detected; transcriptions "
+        "is spoken by every such server.",
+    )
+    answer_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
 
 
 class JobSettings(_Domain):
@@ -138,6 +202,35 @@ class LogSettings(_Domain):
     )
 
 
+class _VendorsKey(PydanticBaseSettingsSource):
+    """The key where the vendor's own tools look for it, when no setting of ours names one."""
+
+    def __init__(self, settings: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings)
+        self._dotenv = dotenv.env_vars if isinstance(dotenv, DotEnvSettingsSource) else {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Find nothing by a field's name; see __call__."""
+        return field.default, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        key = (
+            os.environ.get(VENDORS_VARIABLE)
+            or self._dotenv.get(VENDORS_VARIABLE.lower())
+            or _in_vendors_file()
+        )
+        return {"dashscope": {"api_key": key.strip()}} if key else {}
+
+
+def _in_vendors_file() -> str | None:
+    try:
+        content = VENDORS_FILE.expanduser().read_text(encoding="utf-8", errors="replace")
+    except (OSError, RuntimeError):  # there is none, or no home
+        return None
+    found = _VENDORS_LINE.search(content)
+    return found.group(1).strip("\"'") if found else None
+
+
 class Settings(BaseSettings):
     """All settings of one process. Raises pydantic.ValidationError on a wrong or unknown one."""
 
@@ -157,8 +250,29 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     speech: SpeechSettings = SpeechSettings()
     local: LocalEngineSettings = LocalEngineSettings()
+    dashscope: DashScopeSettings = DashScopeSettings()
+    openai: OpenAISettings = OpenAISettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Look for the vendor's key last: whatever is set by our own names counts before it."""
+        vendors = _VendorsKey(settings_cls, dotenv_settings)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, vendors
+
+    @property
+    def default_model(self) -> str:
+        """The model used when a request names none."""
+        by_key = "qwen3-asr-flash" if self.dashscope.api_key.get_secret_value() else "local/base"
+        return self.speech.default_model or by_key
 
     @property
     def database_url(self) -> str:

@@ -122,7 +122,7 @@ async def _store(parts: Parts) -> Check:
 
 
 def _engine(parts: Parts) -> Check:
-    name = parts.settings.speech.default_model
+    name = parts.settings.default_model
     model = parts.catalogue.models.get(name)
     engine = parts.engines.get(model.engine) if model else None
     if model is None or engine is None:

@@ -88,7 +88,7 @@ def _model_out(parts: Parts, model: Model) -> ModelOut:
         id=model.name,
         title=model.title,
         engine=model.engine,
-        is_default=model.name == parts.settings.speech.default_model,
+        is_default=model.name == parts.settings.default_model,
         ready=readiness.ready if readiness else False,
         missing=readiness.missing if readiness else f"the engine {model.engine} is switched off",
         languages=model.languages,

@@ -63,12 +63,35 @@ class Decoders:
             # Shielded, for a cancelled caller must not leave a process behind.
             await asyncio.shield(asyncio.ensure_future(child.reap()))
 
+    async def through(self, arguments: Sequence[str], sound: bytes) -> tuple[int | None, bytes]:
+        """Send sound of our own through a child; return its exit code and what it wrote."""
+        process = await asyncio.create_subprocess_exec(
+            await self._program(),
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"LC_ALL": "C"},
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            written, _ = await process.communicate(sound)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(asyncio.ensure_future(process.communicate()))
+            raise
+        return process.returncode, written
+
+    async def _program(self) -> str:
+        return self._ffmpeg or await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
+
     async def _start(
         self, source: IO[bytes], output: Sequence[str], log_level: str, cpu_seconds: int
     ) -> "Child":
-        ffmpeg = self._ffmpeg or await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
         process = await asyncio.create_subprocess_exec(
-            *(ffmpeg, "-v", log_level, *_SAFE_INPUT, *output),
+            *(await self._program(), "-v", log_level, *_SAFE_INPUT, *output),
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -95,7 +95,7 @@ async def _decoder(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    name = settings.speech.default_model
+    name = settings.default_model
     model = load_catalogue(settings.speech.catalogue).models.get(name)
     if model is None:
         remedy = "Set GATEWAY_SPEECH__DEFAULT_MODEL to one that `asr-gateway models list` shows."

@@ -90,7 +90,7 @@ class Acceptance:
 
     def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
         options, unknown = parse_options(received.options)
-        model = self._catalogue.find(options.model or self._settings.speech.default_model)
+        model = self._catalogue.find(options.model or self._settings.default_model)
         if model.engine not in self._engines:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return options, fit(options, model, unknown), model

@@ -5,11 +5,11 @@ from app.speech.contract import EngineError, ErrorKind
 
 _PUBLIC: dict[ErrorKind, type[errors.GatewayError]] = {
     ErrorKind.UNAVAILABLE: errors.EngineUnavailable,
-    ErrorKind.RATE_LIMITED: errors.EngineUnavailable,
-    ErrorKind.ACCOUNT: errors.EngineUnavailable,
+    ErrorKind.RATE_LIMITED: errors.EngineBusy,
+    ErrorKind.ACCOUNT: errors.EngineAccount,
     ErrorKind.TIMEOUT: errors.EngineTimeout,
     ErrorKind.NETWORK: errors.EngineFailed,
-    ErrorKind.REFUSED: errors.EngineFailed,
+    ErrorKind.REFUSED: errors.EngineRefused,
     ErrorKind.GARBLED: errors.EngineFailed,
     ErrorKind.INTERNAL: errors.EngineFailed,
 }

@@ -18,7 +18,7 @@ from app.audio.children import Decoders
 from app.audio.normalise import Decoding, decode
 from app.audio.split import Piece, pieces
 from app.audio.store import BlobStore
-from app.db.engine import Database, P, T, Work
+from app.db.engine import Database
 from app.errors import (
     DatabaseAway,
     EngineUnavailable,
@@ -28,27 +28,15 @@ from app.errors import (
     RunCrashed,
 )
 from app.jobs import calls, outcome, runs
-from app.jobs.calls import Stretch
-from app.jobs.faults import public_error
+from app.jobs.ask import Asker
 from app.jobs.lease import kept
 from app.jobs.progress import Progress, speaking, stretch_of
 from app.jobs.runs import Job, StaleRun
+from app.jobs.surely import surely
 from app.kit.clock import Clock
 from app.kit.log import story_of
 from app.settings import JobSettings
-from app.speech.contract import (
-    Billed,
-    Engine,
-    EngineAnswer,
-    EngineError,
-    EngineRequest,
-    PartAudio,
-)
-
-MOST_TRIES = 3  # calls for one part that fail and may be tried again
-LONGEST_PAUSE_SECONDS = 30.0
-DATABASE_PAUSE_SECONDS = 2.0
-LAST_WRITE_SECONDS = 5.0  # that a cancelled run takes to keep what it has
+from app.speech.contract import Engine
 
 log = structlog.get_logger()
 
@@ -74,6 +62,7 @@ class Transcriber:
         self._max_seconds = max_seconds
         self._settings = settings
         self._now = clock
+        self._asker = Asker(db, decoders, settings=settings, clock=clock)
 
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
         """Work on a job as far as it goes; return when to call again, or None.
@@ -129,34 +118,13 @@ class Transcriber:
     async def _fail(self, job: Job, error: GatewayError) -> None:
         log.info("job.failed", code=error.code, why=error.log)
         with suppress(StaleRun):
-            await self._surely(
-                outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
+            await surely(
+                self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
 
     async def _hand_back(self, job: Job, *, was_idle: bool = False) -> None:
         with suppress(DatabaseAway):  # then the lease ends by itself
             await self._db.write(runs.hand_back, job.run, was_idle=was_idle)
-
-    async def _surely(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write what must not be lost: again while the database is away.
-
-        A cancelled run tries on as well, but not for ever.
-        """
-        writing = asyncio.create_task(self._again_and_again(work, *args, **kwargs))
-        try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            with suppress(Exception):  # StaleRun, or TimeoutError: nothing more can be done
-                await asyncio.wait_for(writing, LAST_WRITE_SECONDS)
-            raise
-
-    async def _again_and_again(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        while True:
-            try:
-                return await self._db.write(work, *args, **kwargs)
-            except DatabaseAway:
-                log.warning("run.database_away")
-                await asyncio.sleep(DATABASE_PAUSE_SECONDS)
 
     async def _transcribe(self, job: Job) -> None:
         progress = Progress()
@@ -177,7 +145,7 @@ class Transcriber:
         if not progress.ended:
             progress.note_length(job, decoding)
             words = await asyncio.to_thread(outcome.merged, progress.texts)
-            await self._surely(self._end, job, progress, words, now=self._now())
+            await surely(self._db, self._end, job, progress, words, now=self._now())
         log.info("job.completed", seconds=progress.done_ms / 1000)
 
     async def _do_part(
@@ -190,55 +158,17 @@ class Transcriber:
             return
         sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
         stretch = stretch_of(piece, sha256)
-        call_id, answer = await self._ask(job, stretch, piece.pcm, progress)
+        engine = self._engine_of(job)
+        call_id, answer = await self._asker.ask(job, engine, stretch, piece.pcm, progress.silent)
         progress.add(piece, calls.heard(answer))
         words = None
         if finished is not None:
             progress.note_length(job, finished)
             words = await asyncio.to_thread(outcome.merged, progress.texts)
         answered = calls.Answered(call_id, stretch, answer)
-        await self._surely(self._keep, job, answered, progress, words, now=self._now())
+        await surely(self._db, self._keep, job, answered, progress, words, now=self._now())
         progress.silent.clear()
         progress.ended = finished is not None
-
-    async def _ask(
-        self, job: Job, stretch: Stretch, pcm: bytes, progress: Progress
-    ) -> tuple[str, EngineAnswer]:
-        """Call the engine, again where that is safe, each call written down before it is made."""
-        engine = self._engine_of(job)
-        request = self._request(job, pcm)
-        for tries_left in reversed(range(MOST_TRIES)):
-            call_id = await self._db.write(
-                calls.open_call,
-                job,
-                stretch,
-                progress.silent,
-                retry_in_doubt=self._settings.in_doubt == "retry",
-                now=self._now(),
-            )
-            try:
-                return call_id, await engine.transcribe(request)
-            except EngineError as error:
-                log.warning("call.failed", kind=error.kind, billed=error.billed, why=error.log)
-                await self._surely(
-                    calls.close_failed, job, stretch, call_id, error, now=self._now()
-                )
-                if not error.retryable or error.billed is Billed.YES or tries_left == 0:
-                    raise public_error(error) from error
-                await asyncio.sleep(_rest(error, MOST_TRIES - tries_left))
-        raise AssertionError("unreachable: the last try returns or raises")
-
-    def _request(self, job: Job, pcm: bytes) -> EngineRequest:
-        options = job.options
-        return EngineRequest(
-            audio=PartAudio(pcm),
-            model=job.plan["upstream_model"],
-            deadline_seconds=self._settings.call_seconds,
-            language=options["language"],
-            context=options["context"],
-            words=options["words"],
-            options=options["engine"],
-        )
 
     def _keep(
         self,
@@ -298,8 +228,3 @@ class Transcriber:
         if job.engine not in self._engines:
             raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
         return self._engines[job.engine]
-
-
-def _rest(error: EngineError, tries: int) -> float:
-    """Seconds before the next try: what the upstream asked for, else doubling."""
-    return min(error.retry_after or float(2**tries), LONGEST_PAUSE_SECONDS)

@@ -2,14 +2,15 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.errors import UnknownModel
+from app.errors import ModelRetired, UnknownModel
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -33,7 +34,8 @@ class Model(BaseModel):
     """One model a customer can name.
 
     `part_seconds` is the longest stretch one call takes; `context_tokens` the longest context
-    (0: none); `options` those of the normalised names the model honours.
+    (0: none); `options` those of the normalised names the model honours; `shape` how it is asked,
+    where its engine has several ways; `calls_per_minute` what an account is allowed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,9 +49,24 @@ class Model(BaseModel):
     options: frozenset[str] = frozenset()
     word_times: bool = False
     context_tokens: int = 0
+    shape: Literal["", "qwen3", "input-audio"] = ""
+    calls_per_minute: int | None = Field(default=None, gt=0)
     prices: tuple[CataloguePrice, ...] = ()
     source: str
     checked: date
+
+
+class Retired(BaseModel):
+    """Models that their provider has switched off; their table's name may end with `*`.
+
+    A model of such a name in an operator's file brings it back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    successor: str
+    since: date
+    source: str
 
 
 class _File(BaseModel):
@@ -57,6 +74,7 @@ class _File(BaseModel):
 
     languages: dict[str, list[str]] = {}
     models: dict[str, Model] = {}
+    retired: dict[str, Retired] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -76,11 +94,20 @@ class Catalogue:
     """All models by name, in the order of the files."""
 
     models: Mapping[str, Model]
+    retired: Mapping[str, Retired] = field(default_factory=dict)
 
     def find(self, name: str) -> Model:
-        """Return the model of this name. Raises UnknownModel, which names those there are."""
+        """Return the model of this name.
+
+        Raises UnknownModel, which names those there are, and ModelRetired, which names the one
+        to use instead.
+        """
         if name in self.models:
             return self.models[name]
+        for pattern, gone in self.retired.items():
+            if fnmatchcase(name, pattern):
+                words = f"{name[:100]} was switched off by its provider. Use {gone.successor}."
+                raise ModelRetired(words, successor=gone.successor)
         raise UnknownModel(
             f"No model is called {name[:100]!r}. Known: {', '.join(sorted(self.models))}."
         )
@@ -92,6 +119,9 @@ def load_catalogue(overlay: str = "") -> Catalogue:
     Raises pydantic.ValidationError or tomllib.TOMLDecodeError on a file that is not right.
     """
     models: dict[str, Model] = {}
+    retired: dict[str, Retired] = {}
     for path in (PACKAGED, *([Path(overlay)] if overlay else [])):
-        models |= _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).models
-    return Catalogue(models)
+        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        models |= file.models
+        retired |= file.retired
+    return Catalogue(models, retired)

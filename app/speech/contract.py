@@ -8,7 +8,7 @@ by `billed` whether the call may have cost money. Engines do not know each other
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from app.speech.transcript import Segment
 
@@ -19,11 +19,19 @@ DeltaSink = Callable[[str], None]
 """Receives text as it becomes final within the part; called on the event loop, never awaits."""
 
 
+Sound = Literal["pcm", "flac"]
+"""What an engine wants to be given: the PCM as it is, or FLAC of it beside."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartAudio:
-    """One stretch of sound: PCM, signed 16 bit little endian, mono, 16 kHz."""
+    """One stretch of sound: PCM, signed 16 bit little endian, mono, 16 kHz.
+
+    `flac` is the same sound, for an engine that sends it away; else None.
+    """
 
     pcm: bytes
+    flac: bytes | None = None
 
     @property
     def millis(self) -> int:
@@ -119,11 +127,13 @@ class Engine(Protocol):
 
     `remote` tells whether a call can outlive this process and cost money: only then is a call
     whose answer was lost in doubt. `region` is where it runs, which decides the prices.
+    `takes` is the form in which it wants the sound.
     """
 
     name: str
     region: str
     remote: bool
+    takes: Sound
 
     async def open(self) -> None:
         """Begin getting ready; returns at once, the work goes on behind `readiness`."""
@@ -133,6 +143,13 @@ class Engine(Protocol):
 
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now. Cheap; never blocks."""
+
+    async def admit(self, model: str, patience: float) -> None:
+        """Wait, at most `patience` seconds, until a call of `model` may be made.
+
+        It is asked before a call is written down, so that a queue is never a call in doubt.
+        Raises EngineError where the engine must be left alone for now.
+        """
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None

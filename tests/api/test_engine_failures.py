@@ -10,11 +10,11 @@ from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of
 pytestmark = pytest.mark.anyio
 TOLD = {
     ErrorKind.UNAVAILABLE: (503, "engine_unavailable"),
-    ErrorKind.RATE_LIMITED: (503, "engine_unavailable"),
-    ErrorKind.ACCOUNT: (503, "engine_unavailable"),
+    ErrorKind.RATE_LIMITED: (503, "engine_busy"),
+    ErrorKind.ACCOUNT: (503, "engine_account"),
     ErrorKind.TIMEOUT: (504, "engine_timeout"),
     ErrorKind.NETWORK: (502, "engine_failed"),
-    ErrorKind.REFUSED: (502, "engine_failed"),
+    ErrorKind.REFUSED: (422, "engine_refused"),
     ErrorKind.GARBLED: (502, "engine_failed"),
     ErrorKind.INTERNAL: (502, "engine_failed"),
 }
@@ -112,7 +112,7 @@ async def test_what_a_long_recording_had_cost_before_it_failed_stays_paid(
 
     gateway.engine.transcribe = fails_later  # type: ignore[method-assign]
     response = await gateway.send(speech(9, start=0), model="scripted/short")
-    assert code_of(response) == (502, "engine_failed")
+    assert code_of(response) == (422, "engine_refused")
     job = (await gateway.get(f"/v1/transcriptions/{response.json()['transcription_id']}")).json()
     first = (await gateway.rows(upstream_call))[0]
     assert job["cost"]["nano"] == first["usage"]["seconds"] * NANO_PER_SECOND > 0

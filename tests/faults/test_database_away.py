@@ -35,7 +35,7 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.transcribe.DATABASE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("app.jobs.surely.DATABASE_PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
     faults = [Fault("_keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.jobs.transcribe.LAST_WRITE_SECONDS", 0.3)
+        patch.setattr("app.jobs.surely.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
             sent = await gateway.send(recording, wait="0")
             await asyncio.wait_for(faults[0].met.wait(), PATIENCE_SECONDS)

@@ -129,15 +129,15 @@ def settings_for(database_url: str, data_dir: Path, **domains: dict[str, Any]) -
 
 
 @asynccontextmanager
-async def running(settings: Settings, engine: ScriptedEngine) -> AsyncIterator[Gateway]:
-    """Run a gateway for as long as the block lasts."""
-    app = create_app(settings, only(engine))
+async def running(settings: Settings, engine: ScriptedEngine | None) -> AsyncIterator[Gateway]:
+    """Run a gateway for as long as the block lasts; without an engine, with its own ones."""
+    app = create_app(settings, only(engine)) if engine else create_app(settings)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url=ADDRESS, timeout=60) as client,
     ):
-        yield Gateway(app, client, engine, settings)
+        yield Gateway(app, client, engine or ScriptedEngine(), settings)
 
 
 def code_of(response: httpx.Response) -> tuple[int, str]:

@@ -45,6 +45,7 @@ class ScriptedEngine:
     name = "scripted"
     region = "test"
     remote = True
+    takes = "pcm"
 
     async def open(self) -> None: ...
 
@@ -52,6 +53,8 @@ class ScriptedEngine:
 
     def readiness(self, _model: str) -> Readiness:
         return Readiness(ready=True)
+
+    async def admit(self, _model: str, _patience: float) -> None: ...
 
     async def transcribe(
         self, request: EngineRequest, _on_delta: DeltaSink | None = None

@@ -100,3 +100,31 @@ def test_the_command_line_says_it_in_a_sentence_each(
     lines = done.stderr.splitlines()
     assert len(lines) == len(said)
     assert all(name in line for name, line in zip(said, lines, strict=True))
+
+
+def test_the_vendors_own_places_hold_the_key_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def key() -> str:
+        return settings(monkeypatch).dashscope.api_key.get_secret_value()
+
+    assert (key(), settings(monkeypatch).default_model) == ("", "local/base")
+    credentials = tmp_path / "credentials"
+    credentials.write_text('[default]\ntype = x\ndashscope_api_key = "sk-file"\n')
+    monkeypatch.setattr("app.settings.VENDORS_FILE", credentials)
+    assert (key(), settings(monkeypatch).default_model) == ("sk-file", "qwen3-asr-flash")
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-env")
+    assert key() == "sk-env"
+    monkeypatch.setenv("GATEWAY_DASHSCOPE__API_KEY", "sk-ours")
+    assert key() == "sk-ours"
+    monkeypatch.setenv("GATEWAY_DASHSCOPE__API_KEY", "")
+    assert key() == ""
+
+
+def test_a_file_of_settings_may_hold_the_vendors_name(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("DASHSCOPE_API_KEY=sk-dotenv\nGATEWAY_DASHSCOPE__REGION=us-east-1\n")
+    found = Settings(_env_file=file)  # type: ignore[call-arg]
+    assert found.dashscope.api_key.get_secret_value() == "sk-dotenv"
+    assert found.dashscope.region == "us-east-1"
+    assert "sk-dotenv" not in repr(found)

@@ -19,6 +19,7 @@ from app.speech.contract import (
     EngineRequest,
     ErrorKind,
     Readiness,
+    Sound,
 )
 from app.speech.engines.local_model import RETRY_SECONDS, ComingModel
 from app.speech.engines.whisper import Heard, Question, Whisper
@@ -39,6 +40,7 @@ class LocalEngine:
     name = "local"
     region = "local"
     remote = False
+    takes: Sound = "pcm"
 
     def __init__(
         self,
@@ -78,6 +80,9 @@ class LocalEngine:
         if model not in pinned_models():
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
+
+    async def admit(self, model: str, patience: float) -> None:
+        """Return at once: calls wait for a thread, and cost nothing."""
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None

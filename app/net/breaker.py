@@ -1,0 +1,69 @@
+"""Leaves an upstream alone while it is down. Pure: told the time, and what became of calls."""
+
+from collections import deque
+from enum import StrEnum
+
+WINDOW_SECONDS = 30.0
+LEAST_CALLS = 20
+FAILED_SHARE = 0.5
+REST_SECONDS = 15.0  # before the first probe; doubled after each that fails
+LONGEST_REST_SECONDS = 240.0
+# A probe whose end is never told (its caller went away) does not keep the breaker shut for ever.
+PROBE_SECONDS = 60.0
+
+
+class State(StrEnum):
+    CLOSED = "closed"  # calls go through
+    OPEN = "open"
+    HALF_OPEN = "half_open"  # one probe may go, or is under way
+
+
+class Breaker:
+    """`pause` is asked before a call, `note` told after it."""
+
+    def __init__(self) -> None:
+        self.state = State.CLOSED
+        self._calls: deque[tuple[float, bool]] = deque()
+        self._rest = REST_SECONDS
+        self._closed_until = 0.0
+
+    def pause(self, now: float) -> float:
+        """Return 0 if a call may be made now, else in how many seconds to ask again.
+
+        Where the breaker is open, the 0 is for one call: the probe.
+        """
+        if self.state is State.CLOSED:
+            return 0.0
+        if now < self._closed_until:
+            return self._closed_until - now
+        self.state = State.HALF_OPEN
+        self._closed_until = now + PROBE_SECONDS
+        return 0.0
+
+    def note(self, now: float, *, was_well: bool) -> None:
+        """Take in how a call ended."""
+        if self.state is State.HALF_OPEN:
+            self._judge_probe(now, was_well=was_well)
+        elif self.state is State.CLOSED:
+            self._calls.append((now, was_well))
+            while self._calls[0][0] <= now - WINDOW_SECONDS:
+                self._calls.popleft()
+            if self._is_down():
+                self._open(now)
+
+    def _judge_probe(self, now: float, *, was_well: bool) -> None:
+        if was_well:
+            self.state, self._rest = State.CLOSED, REST_SECONDS
+            self._calls.clear()
+        else:
+            self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
+            self._open(now)
+
+    def _is_down(self) -> bool:
+        failed = sum(not was_well for _, was_well in self._calls)
+        return len(self._calls) >= LEAST_CALLS and failed >= FAILED_SHARE * len(self._calls)
+
+    def _open(self, now: float) -> None:
+        self.state = State.OPEN
+        self._closed_until = now + self._rest
+        self._calls.clear()

@@ -1,0 +1,109 @@
+"""How fast one account may call one model: even steps of time, shared by all who use them.
+
+The upstream punishes bursts, so nothing is saved up: a step that nobody took is gone, and after
+a start the first one has to be waited for as well. The state is behind a small store, in
+memory for one process.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+Ticks = Callable[[], float]
+"""Seconds of a clock that never goes back."""
+
+MINUTE = 60.0
+SHARE = 0.98  # of the allowed rate: steps arrive a little closer together than they left
+LONGEST_HOLD_SECONDS = 60.0
+
+
+class QueueTooLongError(Exception):
+    """The next free step is later than the caller can wait; `seconds` is how long it would be."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the next free step is {seconds:.1f} s away")
+        self.seconds = seconds
+
+
+class Step(NamedTuple):
+    """A moment taken: in so many seconds, and how many holds there had been by then."""
+
+    seconds: float
+    holds: int
+
+
+class StepStore(Protocol):
+    """Keeps the next free step of every key, by one clock for all who share it."""
+
+    async def take(self, key: str, gap: float, patience: float) -> Step:
+        """Take the next step. Raises QueueTooLongError."""
+
+    async def hold(self, key: str, seconds: float) -> None:
+        """Let no step be before so many seconds from now; those taken already are void."""
+
+    async def holds(self, key: str) -> int:
+        """Return how many holds there have been."""
+
+
+@dataclass(slots=True)
+class _Steps:
+    free_at: float
+    held_until: float = 0.0
+    holds: int = 0
+
+
+class MemorySteps:
+    """A StepStore for one process."""
+
+    def __init__(self, ticks: Ticks = time.monotonic) -> None:
+        self._ticks = ticks
+        self._steps: dict[str, _Steps] = {}
+        self._began = ticks()
+
+    async def take(self, key: str, gap: float, patience: float) -> Step:
+        """Take the next step; see StepStore."""
+        now = self._ticks()
+        steps = self._steps.setdefault(key, _Steps(self._began + gap))
+        at = max(steps.free_at, now)
+        if at - now > patience:
+            raise QueueTooLongError(at - now)
+        steps.free_at = at + gap
+        return Step(at - now, steps.holds)
+
+    async def hold(self, key: str, seconds: float) -> None:
+        """Void the steps taken and let none be for so many seconds."""
+        steps = self._steps.setdefault(key, _Steps(self._began))
+        steps.free_at = max(steps.held_until, self._ticks() + seconds)
+        steps.held_until = steps.free_at
+        steps.holds += 1
+
+    async def holds(self, key: str) -> int:
+        """Return how many holds there have been."""
+        return self._steps[key].holds if key in self._steps else 0
+
+
+class Limiter:
+    """Makes callers wait for their step. One for all engines of a process."""
+
+    def __init__(self, store: StepStore, ticks: Ticks = time.monotonic) -> None:
+        self._store = store
+        self._ticks = ticks
+
+    async def wait(self, key: str, per_minute: float, patience: float) -> None:
+        """Sleep until the caller's step, and again where a hold came meanwhile.
+
+        Raises QueueTooLongError where that would be longer than `patience` seconds.
+        """
+        until = self._ticks() + patience
+        gap = MINUTE / (per_minute * SHARE)
+        while True:
+            step = await self._store.take(key, gap, until - self._ticks())
+            await asyncio.sleep(step.seconds)
+            if await self._store.holds(key) == step.holds:
+                return
+
+    async def hold(self, key: str, seconds: float) -> None:
+        """Make everybody wait: the upstream said that it was too fast."""
+        await self._store.hold(key, min(seconds, LONGEST_HOLD_SECONDS))

@@ -1,0 +1,79 @@
+"""DashScope's synchronous route: one part of a recording is one request, answered whole.
+
+Everything that reads or writes the vendor's JSON is pure and beside this file (`dashscope_*`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from app.net.exchange import Answer, Body
+from app.speech.contract import EngineAnswer, EngineError, EngineRequest, EngineUsage, ErrorKind
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_answers import parse_input_audio, parse_qwen3
+from app.speech.engines.dashscope_asks import (
+    CONTEXT_CUT,
+    input_audio_ask,
+    is_context_cut,
+    qwen3_ask,
+)
+from app.speech.engines.dashscope_errors import NO_SPEECH, code_in, parse_error
+from app.speech.engines.remote import Dialect, RemoteEngine
+from app.speech.engines.traffic import Traffic
+from app.speech.engines.wire import Hole, base64_size, flac_of, json_around
+
+NAME = "dashscope"
+ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
+MOST_ENCODED_BYTES = 10 << 20  # of a data: URI
+OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    ask: Callable[[EngineRequest, Hole], Mapping[str, Any]]
+    parse: Callable[[bytes], EngineAnswer]
+
+
+_SHAPES = {
+    "qwen3": _Shape(qwen3_ask, parse_qwen3),
+    "input-audio": _Shape(input_audio_ask, parse_input_audio),
+}
+
+
+def dashscope_sync(
+    bundle: Bundle, shapes: Mapping[str, str], traffic: Traffic, *, answer_seconds: float
+) -> RemoteEngine:
+    """Return the engine; `shapes` tells of every upstream model which of the two it speaks."""
+    dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
+    return RemoteEngine(NAME, bundle, dialects, traffic, answer_seconds=answer_seconds)
+
+
+def _dialect(shape: _Shape) -> Dialect:
+    return Dialect(ROUTE, partial(_write, shape), partial(_read, shape))
+
+
+def _write(shape: _Shape, request: EngineRequest) -> Body:
+    flac = flac_of(request)
+    if base64_size(len(flac)) > MOST_ENCODED_BYTES:
+        raise EngineError(ErrorKind.REFUSED, f"the part has {len(flac)} bytes as FLAC")
+    hole = Hole()
+    return json_around(shape.ask(request, hole), hole, flac, "audio/flac")
+
+
+def _read(shape: _Shape, request: EngineRequest, answer: Answer) -> EngineAnswer:
+    if answer.status == OK:
+        return _warned(shape.parse(answer.body), request, shape)
+    if code_in(answer.body) in NO_SPEECH:  # failed requests are free
+        return EngineAnswer("", usage=EngineUsage(0.0))
+    raise parse_error(answer.status, answer.headers, answer.body)
+
+
+def _warned(answer: EngineAnswer, request: EngineRequest, shape: _Shape) -> EngineAnswer:
+    """Leave out word times that nobody asked for, and say what was left out of the context."""
+    if not request.words and answer.segments:
+        bare = tuple(segment.model_copy(update={"words": ()}) for segment in answer.segments)
+        answer = replace(answer, segments=bare)
+    if shape.ask is input_audio_ask and is_context_cut(request.context):
+        answer = replace(answer, warnings=(*answer.warnings, CONTEXT_CUT))
+    return answer

@@ -1,0 +1,147 @@
+"""Servers that speak OpenAI's wire, above all vLLM with the open Qwen3-ASR weights.
+
+`chat` keeps the language that the model detects; `transcriptions` loses it, but is spoken by
+every server of this kind.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from app.net.exchange import Answer, Body
+from app.speech.contract import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_errors import parse_error
+from app.speech.engines.qwen_names import begun_in, read_raw
+from app.speech.engines.remote import Dialect, RemoteEngine
+from app.speech.engines.traffic import Traffic
+from app.speech.engines.wire import (
+    CUT_AT_LENGTH,
+    Hole,
+    flac_of,
+    garbled,
+    json_around,
+    member,
+    number,
+    read_object,
+    text_of,
+)
+
+NAME = "openai"
+MOST_TOKENS = 4096
+OK = 200
+
+Form = Literal["chat", "transcriptions"]
+
+
+def openai_compatible(
+    bundle: Bundle, models: Iterable[str], form: Form, traffic: Traffic, *, answer_seconds: float
+) -> RemoteEngine:
+    """Return the engine for these upstream models, all asked in one form."""
+    dialect = _DIALECTS[form]
+    dialects = dict.fromkeys(models, dialect)
+    return RemoteEngine(NAME, bundle, dialects, traffic, answer_seconds=answer_seconds)
+
+
+def write_chat(request: EngineRequest) -> Body:
+    """Ask as a chat; a language is forced by beginning the answer in it."""
+    hole = Hole()
+    sound = {"type": "audio_url", "audio_url": {"url": hole.mark}}
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [sound]}]
+    if request.context:
+        messages.insert(0, {"role": "system", "content": request.context})
+    ask: dict[str, Any] = {"model": request.model, "messages": messages}
+    ask |= {"temperature": 0, "max_tokens": MOST_TOKENS}
+    if request.language and (begun := begun_in(request.language)):
+        messages.append({"role": "assistant", "content": begun})
+        ask |= {"continue_final_message": True, "add_generation_prompt": False}
+    return json_around(ask, hole, flac_of(request), "audio/flac")
+
+
+def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
+    """Read a chat's answer. Raises EngineError."""
+    body = _object(answer)
+    choice = member(body, "choices", 0)
+    content = member(choice, "message", "content")
+    if not isinstance(content, str):
+        raise garbled("an answer without choices[0].message.content")
+    text, language = read_raw(content)
+    return EngineAnswer(
+        text=text,
+        language=language or request.language,
+        usage=_usage(body.get("usage")),
+        request_id=text_of(body.get("id")) or None,
+        warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
+        raw=body,
+    )
+
+
+def write_transcription(request: EngineRequest) -> Body:
+    """Ask by a form, its file last."""
+    fields = {"model": request.model, "response_format": "json"}
+    if request.language:
+        fields["language"] = request.language
+    if request.context:
+        fields["prompt"] = request.context
+    return _form(fields, flac_of(request))
+
+
+def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
+    """Read a transcription's answer. Raises EngineError."""
+    body = _object(answer)
+    if not isinstance(body.get("text"), str):
+        raise garbled("an answer without text")
+    return EngineAnswer(
+        text=body["text"].strip(),
+        language=request.language,
+        usage=_usage(body.get("usage")),
+        request_id=answer.headers.get("x-request-id"),
+        raw=body,
+    )
+
+
+_DIALECTS: Mapping[Form, Dialect] = {
+    "chat": Dialect("/v1/chat/completions", write_chat, read_chat),
+    "transcriptions": Dialect("/v1/audio/transcriptions", write_transcription, read_transcription),
+}
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    if answer.status != OK:
+        raise parse_error(answer.status, answer.headers, answer.body)
+    body = read_object(answer.body)
+    if body is None:
+        raise garbled(f"an answer of {len(answer.body)} bytes that is not a JSON object")
+    return body
+
+
+def _usage(usage: Any) -> EngineUsage:
+    if not isinstance(usage, dict):
+        return EngineUsage()
+    return EngineUsage(
+        seconds=number(usage.get("seconds")),
+        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        raw=usage,
+    )
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int:
+    return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
+
+
+def _form(fields: Mapping[str, str], flac: bytes) -> Body:
+    boundary = secrets.token_hex(16)
+    head = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    file = 'Content-Disposition: form-data; name="file"; filename="part.flac"'
+    before = f"{head}--{boundary}\r\n{file}\r\nContent-Type: audio/flac\r\n\r\n".encode()
+    after = f"\r\n--{boundary}--\r\n".encode()
+
+    def chunks() -> Iterator[bytes]:
+        yield from (before, flac, after)
+
+    length = len(before) + len(flac) + len(after)
+    return Body(length, f"multipart/form-data; boundary={boundary}", chunks)

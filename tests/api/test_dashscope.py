@@ -1,0 +1,115 @@
+"""A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.billing.tables import ledger_line
+from app.jobs.tables import upstream_call
+from tests.support.dashscope import Reply, Upstream, answers, qwen3_answer, refuses, upstream
+from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, running, settings_for, speech
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def database(migrated_sqlite: Path, tmp_path: Path) -> str:
+    shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
+    return f"sqlite:///{tmp_path / 'gateway.db'}"
+
+
+@asynccontextmanager
+async def proxying(
+    database: str, folder: Path, *replies: Reply, **dashscope: Any
+) -> AsyncIterator[tuple[Gateway, Upstream]]:
+    """Run a gateway with a key, its base address at a small DashScope."""
+    async with upstream(*replies) as there:
+        settings = settings_for(
+            database,
+            folder,
+            speech={"default_model": "", "catalogue": ""},
+            dashscope={"api_key": "sk-canary", "base_url": f"{there.url}/api/v1/", **dashscope},
+        )
+        async with running(settings, None) as gateway:
+            yield gateway, there
+
+
+async def test_a_recording_is_transcribed_and_billed_to_the_second(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    async with proxying(database, tmp_path, answers(qwen3_answer("你好。", 2))) as (gateway, there):
+        response = await gateway.send(recording, language="zh", context="Ada")
+        lines = await gateway.rows(ledger_line)
+        (call,) = await gateway.rows(upstream_call)
+    body = response.json()
+    assert (body["text"], body["language"], body["segments"][0]["emotion"]) == (
+        "你好。",
+        "zh",
+        "neutral",
+    )
+    assert (body["model"], body["engine"]) == ("qwen3-asr-flash", "dashscope")
+    assert (body["usage"]["seconds"], body["cost"]["currency"]) == (2, "CNY")
+    assert body["cost"]["nano"] == 2 * NANO_PER_SECOND
+    assert [line["kind"] for line in lines] == ["hold", "settle", "release"]
+    assert not lines[1]["estimated"]
+    assert call["usage"]["seconds"] == 2
+    (asked,) = there.asked
+    assert asked.sound[:4] == b"fLaC"
+    assert len(asked.sound) < len(recording)
+
+
+async def test_a_retired_model_is_answered_with_its_successor(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    async with proxying(database, tmp_path, answers({})) as (gateway, _):
+        response = await gateway.send(recording, model="qwen-audio-asr-latest")
+    assert code_of(response) == (422, "model_retired")
+    assert response.json()["successor"] == "qwen3-asr-flash"
+
+
+async def test_a_bad_key_is_asked_once_and_said_to_be_the_operators(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    replies = refuses("InvalidApiKey", "401 Unauthorized")
+    async with proxying(database, tmp_path, replies) as (gateway, there):
+        response = await gateway.send(recording)
+    assert code_of(response) == (503, "engine_account")
+    assert len(there.asked) == 1
+
+
+async def test_too_fast_is_tried_again_when_the_upstream_says(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    busy = refuses("Throttling.RateQuota", "429 Too Many Requests", retry_after="0.2")
+    async with proxying(database, tmp_path, busy, answers(qwen3_answer())) as (gateway, there):
+        body = (await gateway.send(recording)).json()
+        settled = [row for row in await gateway.rows(ledger_line) if row["kind"] == "settle"]
+    assert body["status"] == "completed"
+    assert len(there.asked) == 2
+    assert len(settled) == 1
+
+
+async def test_a_region_has_its_own_prices_and_unknown_ones_refuse(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    async with proxying(database, tmp_path, answers(qwen3_answer()), region="ap-southeast-1") as (
+        gateway,
+        there,
+    ):
+        body = (await gateway.send(recording)).json()
+        assert body["cost"]["nano"] == 2 * 260_000
+        response = await gateway.send(recording, model="fun-asr-flash-2026-06-15")
+    assert code_of(response) == (503, "price_unknown")
+    assert len(there.asked) == 1
+
+
+async def test_a_long_recording_goes_in_parts_that_fit(database: str, tmp_path: Path) -> None:
+    async with proxying(database, tmp_path, answers(qwen3_answer("x", 5))) as (gateway, _):
+        models = (await gateway.get("/v1/models")).json()["items"]
+        await gateway.send(speech(9, start=0))
+    flash = next(model for model in models if model["id"] == "qwen3-asr-flash")
+    assert (flash["is_default"], flash["ready"], flash["part_seconds"]) == (True, True, 240)

@@ -1,0 +1,94 @@
+"""The breaker: opens on what it must, sends one probe, and never stays shut for ever."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.net.breaker import (
+    LEAST_CALLS,
+    LONGEST_REST_SECONDS,
+    PROBE_SECONDS,
+    REST_SECONDS,
+    WINDOW_SECONDS,
+    Breaker,
+    State,
+)
+
+
+def told(breaker: Breaker, outcomes: str, at: float = 0.0) -> Breaker:
+    """Tell of calls in their order: `+` was well, `-` was not."""
+    for outcome in outcomes:
+        breaker.note(at, was_well=outcome == "+")
+    return breaker
+
+
+def opened(at: float = 0.0) -> Breaker:
+    return told(Breaker(), "-" * LEAST_CALLS, at=at)
+
+
+def test_half_of_twenty_calls_open_it() -> None:
+    assert told(Breaker(), "+-" * 10).state is State.OPEN
+    assert told(Breaker(), "+" * 11 + "-" * 9).state is State.CLOSED
+    assert told(Breaker(), "-" * (LEAST_CALLS - 1)).state is State.CLOSED
+
+
+def test_what_is_older_than_the_window_does_not_count() -> None:
+    breaker = told(Breaker(), "-" * (LEAST_CALLS - 1))
+    told(breaker, "-", at=WINDOW_SECONDS)
+    assert breaker.state is State.CLOSED
+
+
+def test_while_it_is_open_nobody_calls_and_then_one_does() -> None:
+    breaker = opened()
+    assert breaker.pause(1.0) == REST_SECONDS - 1
+    assert breaker.pause(REST_SECONDS) == 0
+    assert breaker.pause(REST_SECONDS) > 0
+    assert breaker.state is State.HALF_OPEN
+
+
+def test_a_probe_that_is_well_closes_it() -> None:
+    breaker = opened()
+    breaker.pause(REST_SECONDS)
+    told(breaker, "+", at=REST_SECONDS + 1)
+    assert breaker.state is State.CLOSED
+    assert breaker.pause(REST_SECONDS + 1) == 0
+    told(breaker, "-" * (LEAST_CALLS - 1), at=REST_SECONDS + 1)
+    assert breaker.state is State.CLOSED
+
+
+def test_each_probe_that_fails_doubles_the_rest_up_to_a_bound() -> None:
+    breaker, now, rests = opened(), 0.0, []
+    for _ in range(6):
+        now += breaker.pause(now)
+        assert breaker.pause(now) == 0
+        told(breaker, "-", at=now)
+        rests.append(breaker.pause(now))
+    assert rests == [30, 60, 120, 240, LONGEST_REST_SECONDS, LONGEST_REST_SECONDS]
+
+
+def test_a_probe_whose_end_is_never_told_is_followed_by_another() -> None:
+    breaker = opened()
+    assert breaker.pause(REST_SECONDS) == 0
+    assert breaker.pause(REST_SECONDS + PROBE_SECONDS - 1) == 1
+    assert breaker.pause(REST_SECONDS + PROBE_SECONDS) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 40), st.booleans(), st.booleans())))
+def test_it_always_lets_somebody_through_in_the_end(steps: list[tuple[float, bool, bool]]) -> None:
+    breaker, now = Breaker(), 0.0
+    for pause, asks, was_well in steps:
+        now += pause
+        if asks and breaker.pause(now):
+            continue
+        breaker.note(now, was_well=was_well)
+    wait = breaker.pause(now)
+    assert 0 <= wait <= LONGEST_REST_SECONDS
+    assert wait == 0 or breaker.pause(now + wait) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=200))
+def test_it_never_opens_while_most_calls_are_well(steps: list[tuple[float, bool]]) -> None:
+    breaker, now = Breaker(), 0.0
+    for pause, extra in steps:
+        now += pause
+        told(breaker, "++-" if extra else "++", at=now)
+        assert breaker.state is State.CLOSED

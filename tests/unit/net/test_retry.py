@@ -1,0 +1,46 @@
+"""A tenth of the calls may be retries; those beyond it are put off, or given up."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.net.retry import LEAST_RETRIES, SHARE, WINDOW_SECONDS, RetryBudget
+
+FOR_EVER = 1e9
+
+
+def test_a_quiet_minute_has_some_retries_too() -> None:
+    budget = RetryBudget()
+    assert [budget.reserve(0, 0) for _ in range(LEAST_RETRIES + 1)] == [0.0] * LEAST_RETRIES + [
+        None
+    ]
+
+
+def test_a_retry_beyond_the_budget_waits_for_the_first_to_be_forgotten() -> None:
+    budget = RetryBudget()
+    for second in range(LEAST_RETRIES):
+        assert budget.reserve(second, 0) == 0
+    assert budget.reserve(10, FOR_EVER) == WINDOW_SECONDS - 10
+    assert budget.reserve(10, FOR_EVER) == WINDOW_SECONDS - 9
+
+
+def test_many_calls_have_more_and_old_ones_do_not_count() -> None:
+    budget = RetryBudget()
+    for _ in range(1_000):
+        budget.note_call(0)
+    assert all(budget.reserve(1, 0) == 0 for _ in range(100))
+    assert budget.reserve(1, 0) is None
+    assert [budget.reserve(62, 0) for _ in range(LEAST_RETRIES + 1)][-1] is None
+
+
+@given(st.lists(st.floats(0, 3), max_size=300))
+def test_no_minute_has_more_retries_than_its_share(pauses: list[float]) -> None:
+    budget, now, retries = RetryBudget(), 0.0, []
+    for now in itertools.accumulate(pauses):
+        budget.note_call(now)
+        if (wait := budget.reserve(now, FOR_EVER)) is not None:
+            retries.append(now + wait)
+    most = max(LEAST_RETRIES, SHARE * len(pauses))
+    for at in retries:
+        assert sum(at <= other < at + WINDOW_SECONDS - 1e-6 for other in retries) <= most + 1

@@ -1,0 +1,27 @@
+"""A key goes to its own region's host and to no other."""
+
+import pytest
+
+from app.settings import DashScopeSettings
+from app.speech.engines.bundle import dashscope_bundle
+
+
+@pytest.mark.parametrize(
+    ("said", "url"),
+    [
+        ({}, "https://dashscope.aliyuncs.com"),
+        ({"region": "ap-southeast-1"}, "https://dashscope-intl.aliyuncs.com"),
+        ({"region": "us-east-1"}, "https://dashscope-us.aliyuncs.com"),
+        (
+            {"region": "ap-southeast-1", "workspace": "ws-1"},
+            "https://ws-1.ap-southeast-1.maas.aliyuncs.com",
+        ),
+        ({"base_url": "http://127.0.0.1:9/api/v1/"}, "http://127.0.0.1:9"),
+        ({"base_url": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
+    ],
+)
+def test_the_host_is_the_regions(said: dict[str, str], url: str) -> None:
+    bundle = dashscope_bundle(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
+    assert bundle.base_url == url
+    assert bundle.region == said.get("region", "cn-beijing")
+    assert bundle.headers() == {"Authorization": "Bearer sk-1"}

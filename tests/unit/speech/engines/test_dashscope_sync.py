@@ -1,0 +1,305 @@
+"""Qwen3-ASR's synchronous wire: what is asked, what is heard, and each way of failing."""
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.net.limiter import Limiter, MemorySteps
+from app.speech.contract import (
+    Billed,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    ErrorKind,
+    PartAudio,
+)
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_sync import dashscope_sync
+from app.speech.engines.remote import RemoteEngine
+from app.speech.engines.traffic import Traffic
+from tests.support.dashscope import (
+    Asked,
+    Reply,
+    Upstream,
+    answers,
+    listening,
+    qwen3_answer,
+    refuses,
+    upstream,
+)
+
+pytestmark = pytest.mark.anyio
+FLAC = bytes(range(256)) * 2_000
+DEADLINE = 1.0
+
+
+@asynccontextmanager
+async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
+    engine = dashscope_sync(
+        Bundle("cn-beijing", url, "sk-canary"),
+        {"qwen3-asr-flash": "qwen3", "qwen-audio-3.0-asr-flash": "input-audio"},
+        Traffic("dashscope/test", Limiter(MemorySteps()), {}),
+        answer_seconds=60,
+    )
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def request(model: str = "qwen3-asr-flash", **fields: object) -> EngineRequest:
+    audio = PartAudio(b"\0\0" * 1_600, FLAC)
+    return EngineRequest(**{"audio": audio, "model": model, "deadline_seconds": DEADLINE} | fields)  # type: ignore[arg-type]
+
+
+async def heard(reply: Reply, **fields: object) -> tuple[EngineAnswer, Asked]:
+    async with upstream(reply) as there, engine_at(there.url) as engine:
+        return await engine.transcribe(request(**fields)), there.asked[-1]  # type: ignore[arg-type]
+
+
+async def failure(reply: Reply, **fields: object) -> EngineError:
+    async with upstream(reply) as there, engine_at(there.url) as engine:
+        with pytest.raises(EngineError) as caught:
+            await engine.transcribe(request(**fields))  # type: ignore[arg-type]
+    assert "canary" not in caught.value.log
+    return caught.value
+
+
+async def test_a_part_is_asked_for_in_the_qwen3_shape() -> None:
+    answer, asked = await heard(
+        answers(qwen3_answer()), language="zh", context="Ada 洛夫莱斯", options={"enable_itn": True}
+    )
+    assert (answer.text, answer.language, answer.emotion) == ("欢迎使用阿里云。", "zh", "neutral")
+    assert (answer.usage.seconds, answer.usage.output_tokens) == (2, 6)
+    assert answer.usage.raw == qwen3_answer()["usage"]
+    assert answer.request_id == "568e2bf0-d6f2-97f8-9f15-a57b11dc6977"
+    assert asked.path == "/api/v1/services/aigc/multimodal-generation/generation"
+    assert asked.headers["authorization"] == "Bearer sk-canary"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.sound == FLAC
+    system, user = asked.json["input"]["messages"]
+    assert system == {"role": "system", "content": [{"text": "Ada 洛夫莱斯"}]}
+    assert user["content"][0]["audio"].startswith("data:audio/flac;base64,")
+    assert asked.json["parameters"] == {
+        "result_format": "message",
+        "asr_options": {"language": "zh", "enable_itn": True},
+    }
+
+
+async def test_a_part_is_asked_for_in_the_input_audio_shape() -> None:
+    word = {"begin_time": 0, "end_time": 160, "text": "欢", "punctuation": "。", "speaker_id": None}
+    sentence = {"begin_time": 0, "end_time": 1680, "text": "欢。", "words": [word]}
+    reply = {"output": {"sentence": sentence, "text": "欢。"}, "usage": {"duration": 2}}
+    answer, asked = await heard(
+        answers(reply),
+        model="qwen-audio-3.0-asr-flash",
+        language="zh",
+        context="x" * 2_500,
+        words=True,
+        options={"vocabulary_id": "vocab-1"},
+    )
+    assert (answer.text, answer.usage.seconds) == ("欢。", 2)
+    (segment,) = answer.segments
+    assert (segment.start, segment.end, segment.timing) == (0, 1.68, "upstream")
+    assert [(w.text, w.end) for w in segment.words] == [("欢。", 0.16)]
+    assert answer.warnings
+    *earlier, last = asked.json["input"]["messages"]
+    assert [len(message["content"][0]["text"]) for message in earlier] == [400] * 5
+    assert last["content"][0]["input_audio"]["data"].startswith("data:audio/flac;base64,")
+    assert asked.json["parameters"] == {
+        "format": "flac",
+        "sample_rate": "16000",
+        "language_hints": ["zh"],
+        "vocabulary_id": "vocab-1",
+    }
+
+
+async def test_no_speech_as_an_error_is_an_empty_answer_that_is_free() -> None:
+    answer, _ = await heard(refuses("ASR_RESPONSE_HAVE_NO_WORDS"), model="qwen-audio-3.0-asr-flash")
+    assert (answer.text, answer.usage.seconds) == ("", 0)
+
+
+async def test_a_part_that_is_too_large_encoded_is_never_sent() -> None:
+    async with upstream(answers({})) as there, engine_at(there.url) as engine:
+        with pytest.raises(EngineError) as caught:
+            await engine.transcribe(request(audio=PartAudio(b"", bytes(8 << 20))))
+    assert (caught.value.kind, there.asked) == (ErrorKind.REFUSED, [])
+
+
+async def reset_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+
+
+async def reset_after(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    await reset_before(asked, writer)
+
+
+async def close_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def cut_body(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"output":')
+    await writer.drain()
+    writer.close()
+
+
+async def cut_without_length(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"output":')
+    await writer.drain()
+    writer.close()
+
+
+async def garbage(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x00\x01 nothing like it\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def silence(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(10)
+
+
+async def drip(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+    for _ in range(100):
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def drip_head(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\n" * 10:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def flood(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    while True:
+        writer.write(b" " * (1 << 20))
+        await writer.drain()
+
+
+async def cut_error(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Length: 90\r\n\r\n{")
+    await writer.drain()
+    writer.close()
+
+
+FAULTS = {
+    "reset before the first byte": (reset_before, ErrorKind.NETWORK, Billed.MAYBE),
+    "reset after it": (reset_after, ErrorKind.NETWORK, Billed.MAYBE),
+    "closed without a word": (close_before, ErrorKind.NETWORK, Billed.MAYBE),
+    "body cut short": (cut_body, ErrorKind.NETWORK, Billed.MAYBE),
+    "JSON cut short": (cut_without_length, ErrorKind.GARBLED, Billed.MAYBE),
+    "not HTTP": (garbage, ErrorKind.NETWORK, Billed.MAYBE),
+    "silence": (silence, ErrorKind.TIMEOUT, Billed.MAYBE),
+    "body drips": (drip, ErrorKind.TIMEOUT, Billed.MAYBE),
+    "head drips": (drip_head, ErrorKind.TIMEOUT, Billed.MAYBE),
+    "a flood": (flood, ErrorKind.GARBLED, Billed.MAYBE),
+    "a page": (
+        answers(b"<html>", content_type="text/html"),
+        ErrorKind.GARBLED,
+        Billed.MAYBE,
+    ),
+    "another JSON": (answers([]), ErrorKind.GARBLED, Billed.MAYBE),
+    "429 cut short": (cut_error, ErrorKind.RATE_LIMITED, Billed.NO),
+    "500 of DashScope": (
+        refuses("InternalError.Algo", "500 Oops"),
+        ErrorKind.INTERNAL,
+        Billed.NO,
+    ),
+    "502 of a proxy": (answers(b"<html>", "502 Bad"), ErrorKind.UNAVAILABLE, Billed.MAYBE),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_has_its_kind_and_the_deadline_is_kept(fault: str) -> None:
+    reply, kind, billed = FAULTS[fault]
+    began = time.monotonic()
+    error = await failure(reply)
+    assert (error.kind, error.billed, error.retryable) == (kind, billed, True), error.log
+    took = time.monotonic() - began
+    assert took < DEADLINE + 0.5
+    assert (took > DEADLINE - 0.1) is (kind is ErrorKind.TIMEOUT)
+
+
+async def test_where_nobody_listens_nothing_was_billed() -> None:
+    async with engine_at("http://127.0.0.1:9") as engine:
+        with pytest.raises(EngineError) as caught:
+            await engine.transcribe(request())
+    assert (caught.value.kind, caught.value.billed) == (ErrorKind.NETWORK, Billed.NO)
+
+
+async def test_a_request_that_was_not_taken_whole_was_not_billed() -> None:
+    async def stuck(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(10)
+
+    async with listening(stuck) as url, engine_at(url) as engine:
+        with pytest.raises(EngineError) as caught:
+            await engine.transcribe(request(audio=PartAudio(b"", bytes(7 << 20))))
+    assert (caught.value.kind, caught.value.billed) == (ErrorKind.TIMEOUT, Billed.NO)
+
+
+@pytest.mark.parametrize("header", ["7", "Thu, 01 Jan 1970 00:00:00 GMT", "soon", ""])
+async def test_retry_after_is_read_in_all_its_forms(header: str) -> None:
+    error = await failure(refuses("Throttling.RateQuota", "429 Slow down", retry_after=header))
+    assert error.kind is ErrorKind.RATE_LIMITED
+    assert error.retry_after == {"7": 7.0, "Thu, 01 Jan 1970 00:00:00 GMT": 0.0}.get(header)
+
+
+async def test_after_a_429_everybody_waits() -> None:
+    async def once(there: Upstream) -> float:
+        limiter = Limiter(MemorySteps())
+        traffic = Traffic("a", limiter, {"qwen3-asr-flash": 60_000.0})
+        bundle = Bundle("cn-beijing", there.url, "k")
+        engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, traffic, answer_seconds=9)
+        await engine.open()
+        await engine.admit("qwen3-asr-flash", 9)
+        with pytest.raises(EngineError):
+            await engine.transcribe(request())
+        began = time.monotonic()
+        await engine.admit("qwen3-asr-flash", 9)
+        await engine.close()
+        return time.monotonic() - began
+
+    async with upstream(refuses("Throttling", "429 No", retry_after="0.4")) as there:
+        assert 0.35 < await once(there) < 0.8
+
+
+async def test_an_engine_that_is_not_open_says_so() -> None:
+    bundle = Bundle("cn-beijing", "http://127.0.0.1:9", "k")
+    engine = dashscope_sync(bundle, {}, Traffic("a", Limiter(MemorySteps()), {}), answer_seconds=9)
+    with pytest.raises(EngineError) as caught:
+        await engine.transcribe(request())
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert not engine.readiness("x").ready
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "canary" not in repr(Bundle("cn-beijing", "http://x", "canary"))
+
+
+def test_bodies_are_json_whatever_the_context_says() -> None:
+    from app.speech.engines.wire import Hole, json_around  # noqa: PLC0415
+
+    hole = Hole()
+    body = json_around({"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, b"1234", "x/y")
+    whole = b"".join(body.chunks())
+    assert len(whole) == body.length
+    assert json.loads(whole) == {"a": '"\\ \n data:', "b": "data:x/y;base64,MTIzNA==", "c": 1}

@@ -1,0 +1,163 @@
+"""OpenAI's wire as vLLM speaks it: both forms, the language kept, and failures told apart."""
+
+import email.parser
+import email.policy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.net.limiter import Limiter, MemorySteps
+from app.settings import OpenAISettings
+from app.speech.contract import (
+    Billed,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    ErrorKind,
+    PartAudio,
+)
+from app.speech.engines.bundle import Bundle, openai_bundle
+from app.speech.engines.openai_compatible import Form, openai_compatible
+from app.speech.engines.qwen_names import read_raw
+from app.speech.engines.traffic import Traffic
+from app.speech.engines.wire import CUT_AT_LENGTH
+from tests.support.dashscope import Asked, Reply, answers, upstream
+
+pytestmark = pytest.mark.anyio
+MODEL = "Qwen/Qwen3-ASR-1.7B"
+FLAC = b"fLaC" + bytes(range(256)) * 1_000
+
+
+def chat(content: Any, **choice: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content}
+    return {
+        "id": "chatcmpl-1",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message, **choice}],
+        "usage": {"prompt_tokens": 42, "completion_tokens": 12, "total_tokens": 54},
+    }
+
+
+async def ask(form: Form, reply: Reply, **fields: Any) -> tuple[EngineAnswer, Asked]:
+    async with upstream(reply) as there:
+        engine = openai_compatible(
+            Bundle("self-hosted", there.url, ""),
+            [MODEL],
+            form,
+            Traffic("openai", Limiter(MemorySteps()), {}),
+            answer_seconds=9,
+        )
+        await engine.open()
+        audio = PartAudio(b"\0\0", FLAC)
+        request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=5, **fields)
+        try:
+            await engine.admit(MODEL, 5)
+            return await engine.transcribe(request), there.asked[0]
+        finally:
+            await engine.close()
+
+
+async def test_a_chat_keeps_the_language_that_was_heard() -> None:
+    raw = "language Chinese<asr_text>欢迎使用。"
+    answer, asked = await ask("chat", answers(chat(raw)), context="Ada")
+    assert (answer.text, answer.language) == ("欢迎使用。", "zh")
+    assert (answer.usage.seconds, answer.usage.input_tokens, answer.usage.output_tokens) == (
+        None,
+        42,
+        12,
+    )
+    assert asked.path == "/v1/chat/completions"
+    assert "authorization" not in asked.headers
+    assert asked.sound == FLAC
+    system, user = asked.json["messages"]
+    assert system == {"role": "system", "content": "Ada"}
+    assert user["content"][0]["type"] == "audio_url"
+    assert "continue_final_message" not in asked.json
+
+
+async def test_a_language_is_forced_by_beginning_the_answer() -> None:
+    answer, asked = await ask("chat", answers(chat("Hello.")), language="en")
+    assert (answer.text, answer.language) == ("Hello.", "en")
+    begun = {"role": "assistant", "content": "language English<asr_text>"}
+    assert asked.json["messages"][-1] == begun
+    assert asked.json["continue_final_message"] is True
+
+
+async def test_an_answer_cut_at_its_length_is_warned_of() -> None:
+    answer, _ = await ask("chat", answers(chat("a", finish_reason="length")))
+    assert answer.warnings == (CUT_AT_LENGTH,)
+
+
+async def test_a_transcription_is_asked_by_a_form() -> None:
+    reply = answers({"text": " Hello. ", "usage": {"type": "duration", "seconds": 3}})
+    answer, asked = await ask("transcriptions", reply, language="en", context="Ada 洛")
+    assert (answer.text, answer.language, answer.usage.seconds) == ("Hello.", "en", 3)
+    assert asked.path == "/v1/audio/transcriptions"
+    head = b"Content-Type: " + asked.headers["content-type"].encode() + b"\r\n\r\n"
+    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + asked.body)
+    parts = {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in form.iter_parts()
+    }
+    assert parts == {
+        "model": MODEL.encode(),
+        "response_format": b"json",
+        "language": b"en",
+        "prompt": "Ada 洛".encode(),
+        "file": FLAC,
+    }
+
+
+@pytest.mark.parametrize("form", ["chat", "transcriptions"])
+@pytest.mark.parametrize(
+    ("status", "kind", "billed", "retryable"),
+    [
+        ("400 Bad", ErrorKind.REFUSED, Billed.NO, False),
+        ("401 No", ErrorKind.ACCOUNT, Billed.NO, False),
+        ("404 Not", ErrorKind.ACCOUNT, Billed.NO, False),
+        ("429 Slow", ErrorKind.RATE_LIMITED, Billed.NO, True),
+        ("500 Oops", ErrorKind.INTERNAL, Billed.NO, True),
+        ("503 Away", ErrorKind.UNAVAILABLE, Billed.NO, True),
+        ("200 OK", ErrorKind.GARBLED, Billed.MAYBE, True),
+    ],
+)
+async def test_errors_are_told_apart(
+    form: Form, status: str, kind: ErrorKind, billed: Billed, *, retryable: bool
+) -> None:
+    error = {"message": "canary", "type": "SomeError", "param": None, "code": int(status[:3])}
+    with pytest.raises(EngineError) as caught:
+        await ask(form, answers({"error": error}, status))
+    found = caught.value
+    assert (found.kind, found.billed, found.retryable) == (kind, billed, retryable)
+    assert "canary" not in found.log
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "language"),
+    [
+        ("language English<asr_text>Hello world.", "Hello world.", "en"),
+        ("language None<asr_text>", "", None),
+        ("language Chinese,English<asr_text>a", "a", "zh"),
+        ("language Klingon<asr_text>a", "a", None),
+        ("system\nlanguage French<asr_text>a", "a", "fr"),
+        ("plain text", "plain text", None),
+        ("", "", None),
+        ("language English<asr_text>a<asr_text>b", "a<asr_text>b", "en"),
+    ],
+)
+def test_raw_text_of_the_weights(raw: str, text: str, language: str | None) -> None:
+    assert read_raw(raw) == (text, language)
+
+
+@given(st.text())
+def test_any_raw_text_is_read(raw: str) -> None:
+    text, _ = read_raw(raw)
+    assert text in raw
+
+
+def test_the_address_may_end_with_its_version() -> None:
+    for url in ("http://x:1", "http://x:1/", "http://x:1/v1", "http://x:1/v1/"):
+        assert openai_bundle(OpenAISettings.model_validate({"base_url": url})).base_url == (
+            "http://x:1"
+        )

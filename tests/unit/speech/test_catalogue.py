@@ -1,0 +1,59 @@
+"""The catalogue: what is in it can be served, and what is gone has a successor."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import ModelRetired, UnknownModel
+from app.kit.money import parse_nano
+from app.speech.catalogue import load_catalogue
+from app.speech.engines.wire import base64_size
+
+MOST_ENCODED_BYTES = 10 << 20
+FLAC_SHARE = 1.003  # of its PCM, for sound that cannot be made smaller
+REVIVED = """
+[models."qwen-audio-asr"]
+engine = "dashscope"
+upstream_model = "qwen-audio-asr"
+shape = "qwen3"
+title = "Back again"
+part_seconds = 180
+source = "an operator"
+checked = 2026-11-21
+"""
+
+
+@pytest.mark.parametrize("name", ["qwen-audio-asr", "qwen-audio-asr-latest"])
+def test_a_retired_model_names_its_successor(name: str) -> None:
+    catalogue = load_catalogue()
+    with pytest.raises(ModelRetired) as caught:
+        catalogue.find(name)
+    assert caught.value.members["successor"] in catalogue.models
+    assert caught.value.members["successor"] in caught.value.detail
+
+
+def test_an_operator_can_bring_it_back(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(REVIVED)
+    catalogue = load_catalogue(str(file))
+    assert catalogue.find("qwen-audio-asr").title == "Back again"
+    with pytest.raises(ModelRetired):
+        catalogue.find("qwen-audio-asr-latest")
+
+
+def test_an_unknown_one_is_unknown() -> None:
+    with pytest.raises(UnknownModel):
+        load_catalogue().find("qwen-audio")
+
+
+def test_every_model_of_dashscope_can_be_asked_and_has_a_price() -> None:
+    models = [m for m in load_catalogue().models.values() if m.engine == "dashscope"]
+    assert len(models) >= 7
+    for model in models:
+        assert model.shape, model.name
+        assert model.calls_per_minute, model.name
+        assert base64_size(int(model.part_seconds * 32_000 * FLAC_SHARE)) < MOST_ENCODED_BYTES
+        assert model.prices, model.name
+        for price in model.prices:
+            assert parse_nano(price.amount) > 0
+            assert price.region in {"cn-beijing", "ap-southeast-1", "us-east-1"}
