@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "settings(**domains): settings of the gateway, e.g. audio={'max_seconds': 1}"
     )
-    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+    for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
     os.environ[settings.VENDORS_VARIABLE] = ""
     settings.VENDORS_FILE = Path(os.devnull)

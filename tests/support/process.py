@@ -135,5 +135,5 @@ class GatewayProcess:
             "LOG__FORM": "json",
             **self.settings,
         }
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "DASHSCOPE_"))}
         return clean | {f"GATEWAY_{name}": value for name, value in ours.items()}
