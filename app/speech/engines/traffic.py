@@ -64,16 +64,20 @@ class Traffic:
         now = self._ticks()
         self._breaker.note(now, was_well=error.kind not in _ILL)
         if error.kind is ErrorKind.RATE_LIMITED:
+            # Its pace is the limiter's matter: what waits for its turn is no flood of retries.
             await self._limiter.hold(self._key(model), error.retry_after or HELD_SECONDS)
-        if not error.retryable:
-            return error
+        elif error.retryable:
+            self._put_off(now, error)
+        return error
+
+    def _put_off(self, now: float, error: EngineError) -> None:
+        """Say of a failure how long its retry has to wait, if it is given one."""
         put_off = self._budget.reserve(now, MOST_PUT_OFF_SECONDS)
         if put_off is None:
             error.retryable = False
             error.log += "; the retries of this minute are spent"
         elif put_off:
             error.retry_after = max(error.retry_after or 0.0, put_off)
-        return error
 
     def _refuse_while_down(self) -> None:
         if seconds := self._breaker.pause(self._ticks()):

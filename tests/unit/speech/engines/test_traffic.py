@@ -79,3 +79,10 @@ async def test_retries_are_put_off_and_then_given_up() -> None:
     clock.now += 60 - MOST_PUT_OFF_SECONDS
     late = await failed()
     assert (late.retryable, late.retry_after) == (True, pytest.approx(MOST_PUT_OFF_SECONDS))
+
+
+async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
+    here = traffic(Hand())
+    for _ in range(40):
+        busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True)
+        assert (await here.note_error("m", busy)).retryable
