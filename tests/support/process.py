@@ -135,5 +135,6 @@ class GatewayProcess:
             "LOG__FORM": "json",
             **self.settings,
         }
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "DASHSCOPE_"))}
+        ours = ("GATEWAY_", "DASHSCOPE_")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         return clean | {f"GATEWAY_{name}": value for name, value in ours.items()}
