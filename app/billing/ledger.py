@@ -2,6 +2,7 @@
 
 For every job that has ended:  holds = settles + release,  unless an upstream reported more
 than the upper bound that was held; then nothing is released and the settles stand as reported.
+Adjustments come from the upstream's bill, mostly long after that, and stand outside of this law.
 """
 
 from collections.abc import Sequence
@@ -94,6 +95,13 @@ def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now
         used_tokens=used.tokens,
         estimated=used.estimated,
     )
+
+
+def adjust(
+    tx: sa.Connection, account: Account, call_id: str, nano: int, *, used_ms: int, now: datetime
+) -> None:
+    """Correct what a call cost to what the upstream's bill says; `nano` may be negative."""
+    _write(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
 
 
 def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """The price in force: rows with a time of validity, and the tariff a job is pinned to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -81,6 +81,36 @@ def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
             tx.execute(sa.insert(price).values(id=new_id("prc"), **asdict(row)))
             added += 1
     return added
+
+
+def list_prices(tx: sa.Connection) -> list[PriceRow]:
+    """Return every price there is or was, by model, region and unit, oldest first."""
+    names = [field.name for field in fields(PriceRow)]
+    columns = [price.c[name] for name in names]
+    order = (price.c.model, price.c.region, price.c.unit, price.c.valid_from)
+    return [PriceRow(*row) for row in tx.execute(sa.select(*columns).order_by(*order))]
+
+
+def set_price(tx: sa.Connection, row: PriceRow) -> None:
+    """Store a price: the one in force before it ends where it begins, and it where the next does.
+
+    Raises ValueError where one begins at that very moment: jobs may have been accepted under it.
+    """
+    same = sa.and_(
+        price.c.model == row.model, price.c.region == row.region, price.c.unit == row.unit
+    )
+    starts = tx.scalars(sa.select(price.c.valid_from).where(same)).all()
+    if row.valid_from in starts:
+        raise ValueError("A price that begins at this moment is known already; give another one.")
+    runs_on = sa.or_(price.c.valid_until.is_(None), price.c.valid_until > row.valid_from)
+    tx.execute(
+        sa.update(price)
+        .where(same, price.c.valid_from < row.valid_from, runs_on)
+        .values(valid_until=row.valid_from)
+    )
+    until = min((start for start in starts if start > row.valid_from), default=row.valid_until)
+    added = asdict(replace(row, valid_until=until))
+    tx.execute(sa.insert(price).values(id=new_id("prc"), **added))
 
 
 def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> Tariff:

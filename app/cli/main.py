@@ -1,4 +1,4 @@
-"""`asr-gateway`: serve, keys, models, doctor, demo."""
+"""`asr-gateway`: serve, keys, models, prices, reconcile, doctor, demo."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from app import __version__
-from app.cli import demo, doctor, keys, models
+from app.cli import demo, doctor, keys, models, prices, reconcile
 from app.settings import faults_of
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(prices.app, name="prices")
+app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 

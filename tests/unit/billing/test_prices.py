@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.billing.prices import PriceRow, Tariff, load_prices, tariff_of
+from app.billing.prices import (
+    PriceRow,
+    Tariff,
+    list_prices,
+    load_prices,
+    set_price,
+    tariff_of,
+)
 from app.db.engine import Database
 from app.errors import PriceUnknown
 from tests.support.story import PRICE
@@ -91,3 +98,19 @@ async def test_replicas_that_start_together_load_each_price_once(db: Database) -
 def test_a_tariff_survives_being_stored(units: dict[str, int], ids: list[str]) -> None:
     tariff = Tariff("test", "CNY", units, tuple(ids))
     assert Tariff.from_json(tariff.as_json()) == tariff
+
+
+async def test_a_price_set_ends_the_one_before_it_and_ends_where_the_next_begins(
+    db: Database,
+) -> None:
+    for row in (PRICE, replace(PRICE, valid_from=JUNE, nano=3)):
+        await db.write(set_price, row)
+    await db.write(set_price, replace(PRICE, valid_from=MARCH, nano=2))
+    rows = await db.read(list_prices)
+    assert [(row.nano, row.valid_from, row.valid_until) for row in rows] == [
+        (PRICE.nano, PRICE.valid_from, MARCH),
+        (2, MARCH, JUNE),
+        (3, JUNE, None),
+    ]
+    with pytest.raises(ValueError, match="known already"):
+        await db.write(set_price, replace(PRICE, valid_from=MARCH, nano=9))

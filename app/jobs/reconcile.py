@@ -1,0 +1,134 @@
+"""Reconciling: the calls and their ledger lines beside the upstream's bill, in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.billing.bill import BillLine, regions_of
+from app.billing.ledger import Account
+from app.billing.prices import Tariff
+from app.billing.reconcile import Ours, Report, compare
+from app.jobs.tables import billing_tables, transcription, upstream_call
+
+_call = upstream_call.c
+_job = transcription.c
+_line = billing_tables.ledger_line.c
+_COUNTS = _line.kind.in_(("settle", "adjust"))
+_SUMS = (
+    sa.select(
+        _line.call_id,
+        sa.func.sum(_line.nano).label("nano"),
+        sa.func.sum(_line.used_ms).label("used_ms"),
+    )
+    .where(_COUNTS)
+    .group_by(_line.call_id)
+    .subquery()
+)
+_CALLS = (
+    sa.select(
+        *(_call[name] for name in ("id", "transcription_id", "model", "state", "request_id")),
+        _call.audio_ms,
+        _call.opened_at,
+        _job.project_id,
+        _job.key_id,
+        _job.plan,
+        _job.tariff,
+        sa.func.coalesce(_SUMS.c.nano, 0).label("nano"),
+        sa.func.coalesce(_SUMS.c.used_ms, 0).label("used_ms"),
+    )
+    .join(transcription, _job.id == _call.transcription_id)
+    .outerjoin(_SUMS, _SUMS.c.call_id == _call.id)
+    .where(_call.state != "open")
+    .order_by(_call.id)
+)
+_MARGIN = timedelta(days=1)  # a call at midnight may be billed on the other day
+_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway reconcile")))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which calls the bill is about: an upstream's, from `since` up to `until` (excluded)."""
+
+    engine: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def days_of(bill: Sequence[BillLine]) -> tuple[datetime, datetime] | None:
+    """Return the whole UTC days the bill spans; None where a line does not say when it was."""
+    moments = [line.started_at for line in bill if line.started_at is not None]
+    if len(moments) < len(bill):
+        return None
+    return _midnight(min(moments)), _midnight(max(moments)) + timedelta(days=1)
+
+
+def look(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> Report:
+    """Compare and change nothing. Raises ValueError where the calls cannot be on one bill."""
+    return compare(_calls(tx, bill, scope), bill)
+
+
+def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: datetime) -> Report:
+    """Write the lines that make our sum the bill's, and return what was found before.
+
+    A call that was found by its length keeps the request id, so that no later bill finds it anew.
+    """
+    if tx.dialect.name == "postgresql":
+        tx.execute(_LOCK)  # of two at once the second finds nothing left to write
+    report = look(tx, bill, scope)
+    for found in report.differences:
+        if found.call is not None and found.nano:
+            call = found.call
+            used_ms = max(0, found.millis)
+            ledger.adjust(tx, call.account, call.call_id, found.nano, used_ms=used_ms, now=now)
+    for call, line in report.matched:
+        if not call.request_id and line.request_id:
+            named = sa.update(upstream_call).where(_call.id == call.call_id)
+            tx.execute(named.values(request_id=line.request_id))
+    return report
+
+
+def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[Ours]:
+    """Return the calls in scope, in the bill's regions, and those near it that the bill names."""
+    wanted = _CALLS.where(_call.engine == scope.engine)
+    if scope.since is not None:
+        wanted = wanted.where(_call.opened_at >= scope.since - _MARGIN)
+    if scope.until is not None:
+        wanted = wanted.where(_call.opened_at < scope.until + _MARGIN)
+    ids = {line.request_id for line in bill}
+    regions = regions_of(bill)
+    return [
+        _ours(row)
+        for row in tx.execute(wanted)
+        if row.request_id in ids
+        or (_is_within(row.opened_at, scope) and (not regions or row.tariff["region"] in regions))
+    ]
+
+
+def _is_within(moment: datetime, scope: Scope) -> bool:
+    is_after = scope.since is None or moment >= scope.since
+    return is_after and (scope.until is None or moment < scope.until)
+
+
+def _ours(row: Any) -> Ours:
+    tariff = Tariff.from_json(row.tariff)
+    job = (row.project_id, row.key_id, row.transcription_id)
+    return Ours(
+        call_id=row.id,
+        state=row.state,
+        request_id=row.request_id,
+        upstream_model=row.plan["upstream_model"],
+        audio_ms=row.audio_ms,
+        opened_at=row.opened_at,
+        account=Account(*job, row.model, tariff.currency),
+        tariff=tariff,
+        nano=int(row.nano),
+        used_ms=int(row.used_ms),
+    )
+
+
+def _midnight(moment: datetime) -> datetime:
+    return datetime.combine(moment.date(), time(), moment.tzinfo)

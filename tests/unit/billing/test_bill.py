@@ -1,0 +1,42 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from app.billing.bill import BillLine, read_bill, regions_of
+from tests.twin.bill import Bill, Usage
+
+MOMENT = datetime(2026, 11, 21, 5, 28, tzinfo=UTC)
+HEAD = "request_id,model,seconds\n"
+
+
+def test_the_columns_of_the_twins_bill_are_the_ones_we_read() -> None:
+    bill = Bill(seed=1, rounding="ceil")
+    bill.charge("r1", MOMENT, "cn-beijing", "m", Usage(1.5, 2, 0, 0, 40, 2))
+    lines = read_bill(bill.csv())
+    assert lines == [BillLine("r1", "m", 2_000, "cn-beijing", MOMENT, 40, 2)]
+    assert regions_of(lines) == {"cn-beijing"}
+
+
+def test_three_columns_are_enough() -> None:
+    assert read_bill(f"{HEAD}r1,m,1.25\n") == [BillLine("r1", "m", 1_250)]
+    assert regions_of(read_bill(f"{HEAD}r1,m,1\n")) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "lacks the column request_id"),
+        ("request_id,model\nr1,m\n", "lacks the column seconds"),
+        (HEAD, "no lines"),
+        (f"{HEAD}r1,m,1\nr2,m,many\n", "Line 3"),
+        (f"{HEAD}r1,m,-1\n", "Line 2"),
+        (f"{HEAD}r1,m,NaN\n", "Line 2"),
+        (f"{HEAD}r1,m,Infinity\n", "Line 2"),
+        (f"{HEAD}r1\n", "Line 2"),
+        (f"{HEAD},m,1\n", "Line 2"),
+        (f"{HEAD}r1,m,1,more\n", "Line 2"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_bill(text)

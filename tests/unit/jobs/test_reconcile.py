@@ -1,0 +1,165 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.billing.bill import BillLine
+from app.billing.reconcile import Report
+from app.db.engine import Database
+from app.jobs.reconcile import Scope, apply, days_of, look
+from app.speech.contract import Billed
+from tests.support.story import NANO_PER_SECOND, NOW, REGION, Story, answer, failure, stretch
+
+pytestmark = pytest.mark.anyio
+SCOPE = Scope("scripted")
+ANSWERED = BillLine("req-1", "echo", 3_000, REGION, NOW)
+LOST = BillLine("req-lost", "echo", 2_000, REGION, NOW)
+BILL = [ANSWERED, LOST]
+
+
+async def told(db: Database) -> Story:
+    """Tell of a call in doubt and, after it, one that was answered for two seconds."""
+    story = await Story.begun(db)
+    job = await story.take_up()
+    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
+    await story.answered(job, await story.call(job))
+    await story.complete(job)
+    return story
+
+
+async def settled(story: Story) -> int:
+    lines = await story.lines()
+    return sum(line["nano"] for line in lines if line["kind"] in {"settle", "adjust"})
+
+
+def kinds(report: Report) -> set[str]:
+    return {found.kind for found in report.differences}
+
+
+async def test_looking_changes_nothing(db: Database) -> None:
+    story = await told(db)
+    before = await story.lines(), await story.calls()
+    report = await db.read(look, BILL, SCOPE)
+    assert kinds(report) == {"rounding", "in_doubt_billed"}
+    assert (report.ours_nano, report.billed_nano) == (2 * NANO_PER_SECOND, 5 * NANO_PER_SECOND)
+    assert (await story.lines(), await story.calls()) == before
+
+
+async def test_after_applying_our_sum_is_the_bills_and_a_second_run_finds_nothing(
+    db: Database,
+) -> None:
+    story = await told(db)
+    await db.write(apply, BILL, SCOPE, now=NOW)
+    assert await settled(story) == 5 * NANO_PER_SECOND
+    lines = await story.lines()
+    again = await db.write(apply, BILL, SCOPE, now=NOW)
+    assert again.differences == []
+    assert await story.lines() == lines
+
+
+async def test_a_call_once_found_is_not_found_anew_on_another_bill(db: Database) -> None:
+    await told(db)
+    await db.write(apply, BILL, SCOPE, now=NOW)
+    later = [*BILL, replace(LOST, request_id="req-of-others")]
+    report = await db.read(look, later, SCOPE)
+    assert kinds(report) == {"unknown_to_us"}
+
+
+async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
+    story = await told(db)
+    await db.write(apply, BILL, SCOPE, now=NOW)
+    await db.write(apply, [replace(ANSWERED, millis=1_000)], SCOPE, now=NOW)
+    assert await settled(story) == NANO_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope("another"),
+        Scope("scripted", since=NOW + timedelta(hours=1)),
+        Scope("scripted", until=NOW - timedelta(hours=1)),
+    ],
+)
+async def test_calls_on_another_bill_are_left_alone(db: Database, scope: Scope) -> None:
+    await told(db)
+    report = await db.read(look, [replace(LOST, request_id="req-of-others")], scope)
+    assert (report.calls, kinds(report)) == (0, {"unknown_to_us"})
+
+
+async def test_open_calls_and_other_regions_are_not_compared(db: Database) -> None:
+    story = await Story.begun(db)
+    job = await story.take_up()
+    await story.answered(job, await story.call(job), heard=answer())
+    await story.call(job, stretch(1))
+    assert (await db.read(look, [ANSWERED], SCOPE)).calls == 1
+    elsewhere = BillLine("req-2", "echo", 1_000, "elsewhere")
+    assert (await db.read(look, [elsewhere], SCOPE)).calls == 0
+
+
+def test_a_bill_spans_whole_days_or_does_not_say() -> None:
+    midnight = NOW.replace(hour=0, minute=0)
+    assert days_of(BILL) == (midnight, midnight + timedelta(days=1))
+    assert days_of([ANSWERED, replace(LOST, started_at=None)]) is None
+
+
+def run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli.main", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={
+            "PATH": "",
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "GATEWAY_DATA_DIR": str(folder),
+            "GATEWAY_DATABASE__URL": url,
+        },
+    )
+
+
+async def test_the_command_line_reconciles(db: Database, database_url: str, tmp_path: Path) -> None:
+    story = await told(db)
+    bill = tmp_path / "bill.csv"
+    bill.write_text(f"request_id,model,seconds,region\nreq-1,echo,3,{REGION}\nr2,echo,2,{REGION}\n")
+    words = ("reconcile", "--bill", str(bill), "--engine", "scripted")
+    looked = run(database_url, tmp_path, *words)
+    assert looked.returncode == 0, looked.stderr
+    assert "in doubt and billed: 0.00044 CNY, 2 s" in looked.stdout
+    assert await settled(story) == 2 * NANO_PER_SECOND
+    done = run(database_url, tmp_path, *words, "--apply", "--json")
+    assert json.loads(done.stdout)["sums"]["rounding"] == NANO_PER_SECOND
+    assert await settled(story) == 5 * NANO_PER_SECOND
+    bill.write_text("request_id\n")
+    wrong = run(database_url, tmp_path, *words)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)
+
+
+async def test_the_command_line_sets_and_lists_prices(database_url: str, tmp_path: Path) -> None:
+    words = ("--currency", "CNY", "--region", "cn-beijing", "--from")
+    for amount, start in (("0.00022", "2026-01-01"), ("0.0003", "2027-01-01")):
+        done = run(
+            database_url, tmp_path, "prices", "set", "qwen3-asr-flash", amount, *words, start
+        )
+        assert done.returncode == 0, done.stderr
+    listed = json.loads(run(database_url, tmp_path, "prices", "list", "--json").stdout)
+    assert [(row["amount"], row["valid_until"]) for row in listed] == [
+        ("0.00022", "2027-01-01T00:00:00.000Z"),
+        ("0.0003", None),
+    ]
+
+
+@pytest.mark.parametrize("changed", ["model", "amount", "unit", "currency", "from", "fine"])
+def test_a_price_that_makes_no_sense_is_refused_in_a_sentence(changed: str, tmp_path: Path) -> None:
+    said = {"model": "qwen3-asr-flash", "amount": "1", "unit": "second", "currency": "CNY"}
+    said = {**said, "from": "2026-01-01", changed: "fortnight"}
+    if changed == "fine":
+        said["amount"] = "0.00000000001"
+    options = [f"--{name}={said[name]}" for name in ("unit", "currency", "from")]
+    words = ("prices", "set", said["model"], said["amount"], "--region=r", *options)
+    done = run(f"sqlite:///{tmp_path / 'none.db'}", tmp_path, *words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
