@@ -1,0 +1,117 @@
+"""The gateway before the twin of DashScope: words, seconds, money and errors over the real wire."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of
+from tests.support.twin import before
+from tests.twin import Script, Twin
+from tests.twin.bill import ROUNDINGS, Rounding
+from tests.twin.counting import Second, encode, joined, read
+
+pytestmark = pytest.mark.anyio
+LENGTHS = (1, 2, 7, 31, 61, 239, 241, 301, 400)
+PART_SECONDS = 240
+HEADER_BYTES, BYTES_PER_MS = 44, 32
+PAUSE_EVERY = 7
+
+
+@pytest.fixture
+def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
+    shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
+    return tmp_path
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again without a rest: what is tried again is the point, not when."""
+    monkeypatch.setattr("app.jobs.ask._rest", lambda *_: 0.0)
+    monkeypatch.setattr("app.speech.engines.traffic.HELD_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
+    folder: Path, rounding: Rounding
+) -> None:
+    sound = encode([1, 2, 3])[: HEADER_BYTES + 2_600 * BYTES_PER_MS]
+    async with (
+        Twin(words=Script("你好。"), rounding=rounding) as twin,
+        before(twin, folder) as there,
+    ):
+        body = (await there.send(sound, language="zh")).json()
+    (line,) = twin.bill
+    assert line.answered
+    assert line.seconds == (2 if rounding == "floor" else 3)
+    assert (body["text"], body["model"], body["engine"]) == (
+        "你好。",
+        "qwen3-asr-flash",
+        "dashscope",
+    )
+    assert body["usage"]["seconds"] == line.seconds
+    assert body["cost"]["currency"] == "CNY"
+    assert body["cost"]["nano"] == line.seconds * NANO_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem", "calls"),
+    [
+        ("arrearage", (503, "engine_account"), 1),
+        ("bad-key", (503, "engine_account"), 1),
+        ("data-inspection", (422, "engine_refused"), 1),
+        ("429", (503, "engine_busy"), 3),
+        ("500", (502, "engine_failed"), 3),
+        ("503", (503, "engine_unavailable"), 3),
+        ("hang", (502, "upstream_in_doubt"), 2),
+        ("reset-before-first-byte", (502, "upstream_in_doubt"), 2),
+        ("truncated-json", (502, "upstream_in_doubt"), 2),
+        ("answer-lost", (502, "upstream_in_doubt"), 2),
+    ],
+)
+async def test_a_fault_that_stays_is_told_by_its_code(
+    folder: Path, at_once: None, fault: str, problem: tuple[int, str], calls: int
+) -> None:
+    async with Twin() as twin, before(twin, folder, answer_seconds=1.0) as there:
+        twin.faults.down("cn-beijing", fault)
+        response = await there.send(encode([1, 2]))
+    assert code_of(response) == problem
+    assert len(twin.calls) == calls
+    assert not twin.bill.seconds(answered=True)
+
+
+@pytest.mark.parametrize("fault", ["429-retry-after", "503", "answer-lost", "cut-short"])
+async def test_a_fault_that_passes_costs_no_word(folder: Path, at_once: None, fault: str) -> None:
+    async with Twin() as twin, before(twin, folder) as there:
+        twin.faults.next(fault)
+        body = (await there.send(encode([1, 2]))).json()
+    assert body["text"] == "1 2"
+    assert body["usage"]["seconds"] == twin.bill.seconds(answered=True)
+
+
+async def test_no_second_is_lost_doubled_or_swapped(folder: Path) -> None:
+    random = Random(20261121)
+    said = [[random.randrange(1000) for _ in range(length)] for length in LENGTHS]
+    async with Twin() as twin, before(twin, folder) as there:
+        bodies = await asyncio.gather(*(counted(there, numbers) for numbers in said))
+    for numbers, body in zip(said, bodies, strict=True):
+        assert joined(heard(body)) == [Second(number) for number in numbers]
+        assert len(body["segments"]) >= len(numbers) / PART_SECONDS
+    assert len(twin.calls) > len(said)
+    assert sum(body["usage"]["seconds"] for body in bodies) == twin.bill.seconds()
+
+
+async def counted(gateway: Gateway, numbers: list[int]) -> dict[str, Any]:
+    sound = await asyncio.to_thread(encode, numbers, pause_every=PAUSE_EVERY)
+    body: dict[str, Any] = (await gateway.send(sound)).json()
+    assert body["status"] == "completed", body
+    return body
+
+
+def heard(body: dict[str, Any]) -> Iterator[Second]:
+    for segment in body["segments"]:
+        yield from read(segment["text"])
