@@ -135,6 +135,6 @@ class GatewayProcess:
             "LOG__FORM": "json",
             **self.settings,
         }
-        ours = ("GATEWAY_", "DASHSCOPE_")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        shells = ("GATEWAY_", "DASHSCOPE_")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(shells)}
         return clean | {f"GATEWAY_{name}": value for name, value in ours.items()}
