@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from app import errors
@@ -86,6 +87,30 @@ def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be summed, and how the sums are wanted; no group comes twice."""
+
+    period: Period
+    groups: Sequence[By]
+    form: str
+
+
+async def _asked(
+    request: Request,
+    since: Since = None,
+    until: Until = None,
+    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
+    form: Form = "json",
+) -> Question:
+    end = until or parts_of(request).clock()
+    period = Period(since or end - timedelta(days=DEFAULT_DAYS), end)
+    return Question(period, list(dict.fromkeys(groups)), form)
+
+
+Asked = Annotated[Question, Depends(_asked)]
+
+
 @router.get(
     "/usage",
     operation_id="getUsage",
@@ -93,27 +118,19 @@ def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     response_model=UsageReport,
     responses=_documented({"seconds": 3600.0, "tokens": 0}),
 )
-async def usage(
-    request: Request,
-    principal: Accountant,
-    since: Since = None,
-    until: Until = None,
-    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
-    form: Form = "json",
-) -> Response:
+async def usage(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the used seconds and tokens of this key's project. Days are UTC days."""
-    period = _period(request, since, until)
     rows = [
         UsageRow(
-            **_group(groups, row),
+            **_group(asked, row),
             transcriptions=row.transcriptions,
             seconds=row.used_ms / 1000,
             tokens=row.used_tokens,
         )
-        for row in await _sums(request, principal.project_id, period, groups)
+        for row in await _sums(request, principal.project_id, asked)
     ]
-    report = UsageReport(since=period.since, until=period.until, items=rows)
-    return _answer(report, UsageRow, rows, form)
+    report = UsageReport(since=asked.period.since, until=asked.period.until, items=rows)
+    return _answer(report, UsageRow, rows, asked.form)
 
 
 @router.get(
@@ -123,49 +140,30 @@ async def usage(
     response_model=CostReport,
     responses=_documented({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
 )
-async def costs(
-    request: Request,
-    principal: Accountant,
-    since: Since = None,
-    until: Until = None,
-    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
-    form: Form = "json",
-) -> Response:
+async def costs(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
-    period = _period(request, since, until)
     rows = [
         CostRow(
-            **_group(groups, row),
+            **_group(asked, row),
             transcriptions=row.transcriptions,
             amount=format_nano(row.nano),
             currency=row.currency,
             nano=row.nano,
         )
-        for row in await _sums(request, principal.project_id, period, groups)
+        for row in await _sums(request, principal.project_id, asked)
     ]
-    report = CostReport(since=period.since, until=period.until, items=rows)
-    return _answer(report, CostRow, rows, form)
+    report = CostReport(since=asked.period.since, until=asked.period.until, items=rows)
+    return _answer(report, CostRow, rows, asked.form)
 
 
-async def _sums(
-    request: Request, project_id: str, period: Period, groups: Sequence[By]
-) -> list[Sum]:
+async def _sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
     return await parts_of(request).db.read(
-        sums, project_id=project_id, period=period, by=_unique(groups)
+        sums, project_id=project_id, period=asked.period, by=asked.groups
     )
 
 
-def _period(request: Request, since: datetime | None, until: datetime | None) -> Period:
-    end = until or parts_of(request).clock()
-    return Period(since or end - timedelta(days=DEFAULT_DAYS), end)
-
-
-def _group(groups: Sequence[By], row: Sum) -> dict[str, str | None]:
-    return dict(zip(_unique(groups), row.group, strict=True))
-
-
-def _unique(groups: Sequence[By]) -> list[By]:
-    return list(dict.fromkeys(groups))
+def _group(asked: Question, row: Sum) -> dict[str, str | None]:
+    return dict(zip(asked.groups, row.group, strict=True))
 
 
 def _answer(
