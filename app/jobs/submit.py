@@ -101,6 +101,7 @@ def submit(
         "options": dict(wish.options),
         "plan": dict(wish.plan),
         "tariff": tariff.as_json(),
+        "fallbacks": [],
         "warnings": list(wish.warnings),
         "reference": wish.reference,
         "client_metadata": wish.metadata,

@@ -24,7 +24,9 @@ transcription = sa.Table(
     sa.Column("id", Id(), primary_key=True),
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
-    sa.Column("audio_id", Id(), sa.ForeignKey("audio.id"), nullable=False, index=True),
+    # Known once the recording is here: one behind an address is fetched by the job's run.
+    sa.Column("audio_id", Id(), sa.ForeignKey("audio.id"), index=True),
+    sa.Column("source_url", sa.Text()),
     sa.Column("status", sa.String(12), nullable=False),
     sa.Column("mode", sa.String(10), nullable=False),
     sa.Column("priority", sa.Integer(), nullable=False, server_default="0"),
@@ -33,6 +35,7 @@ transcription = sa.Table(
     sa.Column("options", Json(), nullable=False),
     sa.Column("plan", Json(), nullable=False),
     sa.Column("tariff", Json(), nullable=False),
+    sa.Column("fallbacks", Json(), nullable=False),
     sa.Column("warnings", Json(), nullable=False),
     sa.Column("error", Json()),
     sa.Column("reference", sa.String(200)),
@@ -52,6 +55,10 @@ transcription = sa.Table(
         name="ended_has_a_time",
     ),
     sa.CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="failed_has_an_error"),
+    sa.CheckConstraint(
+        "audio_id IS NOT NULL OR source_url IS NOT NULL OR completed_at IS NOT NULL",
+        name="open_has_a_source",
+    ),
     sa.CheckConstraint("erased_at IS NULL OR completed_at IS NOT NULL", name="erased_after_end"),
     sa.Index("ix_transcription_project_id_id", "project_id", "id"),
     sa.Index(

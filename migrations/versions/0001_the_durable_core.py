@@ -134,7 +134,8 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("project_id", ID, nullable=False),
         sa.Column("key_id", ID, nullable=True),
-        sa.Column("audio_id", ID, nullable=False),
+        sa.Column("audio_id", ID, nullable=True),
+        sa.Column("source_url", sa.Text(), nullable=True),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("mode", sa.String(length=10), nullable=False),
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
@@ -143,6 +144,7 @@ def upgrade() -> None:
         sa.Column("options", JSON, nullable=False),
         sa.Column("plan", JSON, nullable=False),
         sa.Column("tariff", JSON, nullable=False),
+        sa.Column("fallbacks", JSON, nullable=False),
         sa.Column("warnings", JSON, nullable=False),
         sa.Column("error", JSON, nullable=True),
         sa.Column("reference", sa.String(length=200), nullable=True),
@@ -167,6 +169,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')",
             name=op.f("ck_transcription_status"),
+        ),
+        sa.CheckConstraint(
+            "audio_id IS NOT NULL OR source_url IS NOT NULL OR completed_at IS NOT NULL",
+            name=op.f("ck_transcription_open_has_a_source"),
         ),
         sa.CheckConstraint(
             "erased_at IS NULL OR completed_at IS NOT NULL",
