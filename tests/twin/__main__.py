@@ -23,6 +23,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seed", type=int, help="draws the rounding and the faults (default: drawn and printed)")
     add("--say", metavar="TEXT", help="what every recording says (default: the numbers it counts)")
+    add("--hear", type=Path, metavar="FOLDER", help="listen with the Whisper model of this folder")
     add("--rounding", choices=list(ROUNDINGS))
     add("--rpm", type=int, nargs="?", const=0, help="limit calls a minute; alone: the model's own")
     add("--per-second", action="store_true", help="no more than RPM/60 in any second")
@@ -39,14 +40,13 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def twin_of(given: argparse.Namespace) -> Twin:
     regions = given.region or ["cn-beijing"]
-    words: Words = Counting() if given.say is None else Script(given.say)
     return Twin(
         host=given.host,
         port=given.port,
         regions=regions,
         keys=_keys(given.key, regions[0]),
         seed=given.seed,
-        words=words,
+        words=_words(given),
         rounding=given.rounding,
         limits=Limits(
             rpm=True if given.rpm == 0 else given.rpm or False,
@@ -62,6 +62,14 @@ def twin_of(given: argparse.Namespace) -> Twin:
         nesting=given.nesting,
         revived=given.revive,
     )
+
+
+def _words(given: argparse.Namespace) -> Words:
+    if given.hear:
+        from tests.twin.hearing import Hearing  # noqa: PLC0415 - loads an engine for speech
+
+        return Hearing(given.hear)
+    return Counting() if given.say is None else Script(given.say)
 
 
 def _keys(given: list[str], first: str) -> dict[str, list[str]]:
