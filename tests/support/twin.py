@@ -21,7 +21,7 @@ async def before(
     settings = settings_for(
         f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(_hastened(folder))},
+        speech={"default_model": "", "catalogue": str(hastened(folder))},
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **dashscope},
         jobs=jobs or {},
     )
@@ -29,7 +29,7 @@ async def before(
         yield gateway
 
 
-def _hastened(folder: Path) -> Path:
+def hastened(folder: Path) -> Path:
     """Write the shipped catalogue with nothing but its pace changed."""
     file = folder / "catalogue.toml"
     pace = f"calls_per_minute = {CALLS_A_MINUTE}"
