@@ -15,14 +15,23 @@ CALLS_A_MINUTE = 6_000  # of the account; at the real 100 a trial would be minut
 
 @asynccontextmanager
 async def before(
-    twin: Twin, folder: Path, *, jobs: dict[str, Any] | None = None, **dashscope: Any
+    twin: Twin,
+    folder: Path,
+    *,
+    database_url: str = "",
+    jobs: dict[str, Any] | None = None,
+    **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway before `twin`, with a database of its own in `folder`."""
+    """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
+
+    Where the twin plays a vLLM as well, the gateway has that one, too.
+    """
     settings = settings_for(
-        f"sqlite:///{folder / 'gateway.db'}",
+        database_url or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
         speech={"default_model": "", "catalogue": str(hastened(folder))},
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **dashscope},
+        openai={"base_url": twin.urls.get("vllm", "")},
         jobs=jobs or {},
     )
     async with running(settings, None) as gateway:
