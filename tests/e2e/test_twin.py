@@ -28,13 +28,6 @@ def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again without a rest: what is tried again is the point, not when."""
-    monkeypatch.setattr("app.jobs.ask._rest", lambda *_: 0.0)
-    monkeypatch.setattr("app.speech.engines.traffic.HELD_SECONDS", 0.05)
-
-
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
     folder: Path, rounding: Rounding

@@ -20,18 +20,20 @@ async def before(
     *,
     database_url: str = "",
     jobs: dict[str, Any] | None = None,
+    answer_seconds: float | None = None,
     **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
 
     Where the twin plays a vLLM as well, the gateway has that one, too.
     """
+    patience = {} if answer_seconds is None else {"answer_seconds": answer_seconds}
     settings = settings_for(
         database_url or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
         speech={"default_model": "", "catalogue": str(hastened(folder))},
-        dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **dashscope},
-        openai={"base_url": twin.urls.get("vllm", "")},
+        dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **patience} | dashscope,
+        openai={"base_url": twin.urls.get("vllm", ""), **patience},
         jobs=jobs or {},
     )
     async with running(settings, None) as gateway:
