@@ -9,12 +9,10 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
-from tests.support.postgres import Databases, running_postgres
+from tests.support.postgres import database_of
 from tests.support.process import GatewayProcess
 
 KINDS = ("sqlite", "postgres")
@@ -40,7 +38,7 @@ def arguments() -> argparse.Namespace:
 
 def run(kind: str, rounds: int, seed: int) -> int:
     folder = Path(tempfile.mkdtemp(prefix="gateway-kill-"))
-    with database(kind, folder) as url:
+    with database_of(kind, folder) as url:
         gateway = GatewayProcess(folder, url, DELAY_SECONDS, SETTINGS)
         with gateway.gone_at_the_end():
             verdict = asyncio.run(killed(gateway, rounds, seed))
@@ -52,19 +50,6 @@ def run(kind: str, rounds: int, seed: int) -> int:
         return 1
     shutil.rmtree(folder)
     return 0
-
-
-@contextmanager
-def database(kind: str, folder: Path) -> Iterator[str]:
-    """Lend the address of an empty database."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'gateway.db'}"
-        return
-    with running_postgres() as server:
-        databases = Databases(server)
-        url = databases.empty()
-        yield url
-        databases.drop(url)
 
 
 async def killed(gateway: GatewayProcess, rounds: int, seed: int) -> Verdict:

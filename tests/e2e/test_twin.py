@@ -16,6 +16,13 @@ from tests.twin.bill import ROUNDINGS, Rounding
 from tests.twin.counting import Second, encode, joined, read
 
 pytestmark = pytest.mark.anyio
+REGIONS = ("cn-beijing", "vllm")
+FAMILIES = {
+    "qwen3-asr-flash": "cn-beijing",
+    "qwen-audio-3.0-asr-flash": "cn-beijing",
+    "vllm/qwen3-asr-1.7b": "vllm",
+}
+REFUSED = (422, "engine_refused")  # what a 400 means where nobody is in arrears to anybody
 LENGTHS = (1, 2, 7, 31, 61, 239, 241, 301, 400)
 PART_SECONDS = 240
 HEADER_BYTES, BYTES_PER_MS = 44, 32
@@ -26,13 +33,6 @@ PAUSE_EVERY = 7
 def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
     return tmp_path
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again without a rest: what is tried again is the point, not when."""
-    monkeypatch.setattr("app.jobs.ask._rest", lambda *_: 0.0)
-    monkeypatch.setattr("app.speech.engines.traffic.HELD_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -58,12 +58,13 @@ async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
     assert body["cost"]["nano"] == line.seconds * NANO_PER_SECOND
 
 
+@pytest.mark.parametrize("model", FAMILIES)
 @pytest.mark.parametrize(
     ("fault", "problem", "calls"),
     [
         ("arrearage", (503, "engine_account"), 1),
         ("bad-key", (503, "engine_account"), 1),
-        ("data-inspection", (422, "engine_refused"), 1),
+        ("data-inspection", REFUSED, 1),
         ("429", (503, "engine_busy"), 3),
         ("500", (502, "engine_failed"), 3),
         ("503", (503, "engine_unavailable"), 3),
@@ -74,23 +75,29 @@ async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
     ],
 )
 async def test_a_fault_that_stays_is_told_by_its_code(
-    folder: Path, at_once: None, fault: str, problem: tuple[int, str], calls: int
+    folder: Path, at_once: None, model: str, fault: str, problem: tuple[int, str], calls: int
 ) -> None:
-    async with Twin() as twin, before(twin, folder, answer_seconds=1.0) as there:
-        twin.faults.down("cn-beijing", fault)
-        response = await there.send(encode([1, 2]))
-    assert code_of(response) == problem
-    assert len(twin.calls) == calls
+    region = FAMILIES[model]
+    async with Twin(regions=REGIONS) as twin, before(twin, folder, answer_seconds=1.0) as there:
+        twin.faults.down(region, fault)
+        response = await there.send(encode([1, 2]), model=model)
+    is_arrears = (region, fault) == ("vllm", "arrearage")
+    assert code_of(response) == (REFUSED if is_arrears else problem)
+    assert [call.region for call in twin.calls] == [region] * calls
     assert not twin.bill.seconds(answered=True)
 
 
+@pytest.mark.parametrize("model", FAMILIES)
 @pytest.mark.parametrize("fault", ["429-retry-after", "503", "answer-lost", "cut-short"])
-async def test_a_fault_that_passes_costs_no_word(folder: Path, at_once: None, fault: str) -> None:
-    async with Twin() as twin, before(twin, folder) as there:
+async def test_a_fault_that_passes_costs_no_word(
+    folder: Path, at_once: None, model: str, fault: str
+) -> None:
+    async with Twin(regions=REGIONS) as twin, before(twin, folder) as there:
         twin.faults.next(fault)
-        body = (await there.send(encode([1, 2]))).json()
+        body = (await there.send(encode([1, 2]), model=model)).json()
     assert body["text"] == "1 2"
-    assert body["usage"]["seconds"] == twin.bill.seconds(answered=True)
+    assert body["usage"]["seconds"] == 2
+    assert twin.bill.seconds(answered=True) == (2 if FAMILIES[model] == "cn-beijing" else 0)
 
 
 async def test_no_second_is_lost_doubled_or_swapped(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """The laws of the books, checked on rows alone: what a crash may leave behind, and what never.
 
-Nothing here asks `app` how it counts; it reads the tables and compares.
+Nothing here asks `app` how it counts; it reads the tables and compares. A job's own law (held =
+settled + released) is of its life; `adjust` lines come with the bill after it and stand outside.
 """
 
 import hashlib
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ TABLES = ("transcription", "part", "upstream_call", "ledger_line", "event", "tra
 MILLIS = 1000
 WORD = "heard"  # what the scripted engine answers for each part
 ROUNDED_MS = 1  # parts end on a whole millisecond below the end of the sound, or on it
+COUNTED = ("settle", "adjust")  # what a call costs after all
+SHOWN = 3
 IN_DOUBT_A_PART = 2  # the first loss is tried again, the second ends the job
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -61,9 +64,13 @@ def broken_file(file: Path) -> Iterator[str]:
 
 @dataclass
 class Books:
-    """Rows of a gateway whose jobs have all ended, and figures about them."""
+    """Rows of a gateway whose jobs have all ended, and figures about them.
+
+    With an `engine` the figures about money and doubt are of its calls alone: who sends a bill.
+    """
 
     rows: Rows
+    engine: str | None = None
     by_job: dict[str, dict[str, list[dict[str, Any]]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,16 +88,32 @@ class Books:
         return Counter(job["error"]["code"] for job in self.rows["transcription"] if job["error"])
 
     @property
+    def calls(self) -> list[dict[str, Any]]:
+        calls = self.rows["upstream_call"]
+        return [call for call in calls if self.engine in {None, call["engine"]}]
+
+    @property
     def settled_seconds(self) -> float:
-        return sum(line["used_ms"] for line in self.rows["ledger_line"]) / MILLIS
+        calls = {call["id"] for call in self.calls}
+        lines = (line for line in self.rows["ledger_line"] if line["kind"] == "settle")
+        return sum(line["used_ms"] for line in lines if line["call_id"] in calls) / MILLIS
 
     @property
     def in_doubt(self) -> list[dict[str, Any]]:
-        return [call for call in self.rows["upstream_call"] if call["state"] == "in_doubt"]
+        return [call for call in self.calls if call["state"] == "in_doubt"]
 
     @property
     def in_doubt_seconds(self) -> int:
         return sum(-(-call["audio_ms"] // MILLIS) for call in self.in_doubt)
+
+    def nano_by_request(self) -> Counter[str]:
+        """Return what each call that cost anything came to, by the upstream's id of it."""
+        ids = {call["id"]: call["request_id"] for call in self.calls}
+        sums: Counter[str] = Counter()
+        for line in self.rows["ledger_line"]:
+            if line["kind"] in COUNTED and line["call_id"] in ids and line["nano"]:
+                sums[ids[line["call_id"]] or f"{line['call_id']} without an id"] += line["nano"]
+        return sums
 
     def broken_laws(self) -> Iterator[str]:
         """Yield a sentence for each law that does not hold."""
@@ -116,6 +139,17 @@ class Books:
         settled, doubt = self.settled_seconds, self.in_doubt_seconds
         if not settled <= billed_seconds <= settled + doubt:
             yield f"billed {billed_seconds} s, settled {settled} s, in doubt {doubt} s"
+
+    def broken_equality(self, billed_nano: Mapping[str, int]) -> Iterator[str]:
+        """Compare each call with its line of the bill, by request id: both say the same."""
+        ours = self.nano_by_request()
+        differing = sorted(
+            name for name in ours | billed_nano if ours[name] != billed_nano.get(name, 0)
+        )
+        for name in differing[:SHOWN]:
+            yield f"request {name}: ours {ours[name]}, billed {billed_nano.get(name, 0)} nano"
+        if ours.total() != sum(billed_nano.values()):
+            yield f"ours {ours.total()} nano, the bill {sum(billed_nano.values())}"
 
     def broken_blobs(self, blobs: Path) -> Iterator[str]:
         """Compare each live recording with its file; none of an erased one may be left."""
@@ -145,6 +179,9 @@ def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator
         yield f"holds {sums['hold']}, settles {sums['settle']}, released {sums['release']}"
     if Counter(line["kind"] for line in lines)["release"] != 1:
         yield "was not released exactly once"
+    known = {call["id"] for call in calls}
+    if any(line["kind"] == "adjust" and line["call_id"] not in known for line in lines):
+        yield "has an adjustment of no call of its own"
     settles = Counter(line["call_id"] for line in lines if line["kind"] == "settle")
     answered = {call["id"] for call in calls if call["state"] == "answered"}
     if settles != Counter(dict.fromkeys(answered, 1)):

@@ -79,3 +79,16 @@ async def migrated(url: str) -> None:
     """Bring a database to the newest schema."""
     async with opened(url):
         pass
+
+
+@contextmanager
+def database_of(kind: str, folder: Path) -> Iterator[str]:
+    """Lend the address of an empty database: `sqlite`, in this folder, or `postgres`."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'gateway.db'}"
+        return
+    with running_postgres() as server:
+        databases = Databases(server)
+        url = databases.empty()
+        yield url
+        databases.drop(url)

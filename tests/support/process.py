@@ -31,13 +31,17 @@ def until(claim: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @dataclass
 class GatewayProcess:
-    """`settings` are GATEWAY_ variables without their prefix; a start uses a free port."""
+    """`settings` are GATEWAY_ variables without their prefix; a start uses a free port.
+
+    Without a `command` it is the gateway with the scripted engine.
+    """
 
     folder: Path
     database_url: str = ""
     delay_seconds: float = 0.0
     settings: dict[str, str] = field(default_factory=dict)
     name: str = "gateway"
+    command: tuple[str, ...] = ()
 
     _process: subprocess.Popen[bytes] | None = None
     _seen: int = 0  # bytes of the log that belong to earlier starts
@@ -67,15 +71,15 @@ class GatewayProcess:
         """Start the process without waiting for anything."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._seen = self.log.stat().st_size if self.log.exists() else 0
-        command = ("-m", "tests.support.server", str(self.bill), str(self.delay_seconds))
+        scripted = ("-m", "tests.support.server", str(self.bill), str(self.delay_seconds))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *command],
+                [sys.executable, *(self.command or scripted)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=REPOSITORY,
-                env=self._environment(),
+                env=self.environment(),
             )
 
     def start(self) -> None:
@@ -125,7 +129,8 @@ class GatewayProcess:
         assert code is None, f"the gateway ended with {code}: {self.log.read_text()[-2000:]}"
         return next(iter(self.events("server.listening")), None)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the process's environment, for commands beside it as well."""
         ours = {
             "DATA_DIR": str(self.data_dir),
             "DATABASE__URL": self.database_url,

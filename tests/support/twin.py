@@ -15,23 +15,34 @@ CALLS_A_MINUTE = 6_000  # of the account; at the real 100 a trial would be minut
 
 @asynccontextmanager
 async def before(
-    twin: Twin, folder: Path, *, jobs: dict[str, Any] | None = None, **dashscope: Any
+    twin: Twin,
+    folder: Path,
+    *,
+    database_url: str = "",
+    jobs: dict[str, Any] | None = None,
+    answer_seconds: float | None = None,
+    **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway before `twin`, with a database of its own in `folder`."""
+    """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
+
+    Where the twin plays a vLLM as well, the gateway has that one, too.
+    """
+    patience = {} if answer_seconds is None else {"answer_seconds": answer_seconds}
     settings = settings_for(
-        f"sqlite:///{folder / 'gateway.db'}",
+        database_url or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(_hastened(folder))},
-        dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **dashscope},
+        speech={"default_model": "", "catalogue": str(hastened(folder))},
+        dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **patience} | dashscope,
+        openai={"base_url": twin.urls.get("vllm", ""), **patience},
         jobs=jobs or {},
     )
     async with running(settings, None) as gateway:
         yield gateway
 
 
-def _hastened(folder: Path) -> Path:
+def hastened(folder: Path, calls_a_minute: int = CALLS_A_MINUTE) -> Path:
     """Write the shipped catalogue with nothing but its pace changed."""
     file = folder / "catalogue.toml"
-    pace = f"calls_per_minute = {CALLS_A_MINUTE}"
+    pace = f"calls_per_minute = {calls_a_minute}"
     file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()))
     return file

@@ -1,0 +1,199 @@
+"""Recordings that count their own seconds: none is lost, doubled or swapped on the way.
+
+python -m bench.counting [--recordings 1000] [--at-once 6] [--seed N]
+
+Lengths of 1 to 900 s (log-uniform), as WAV, FLAC and MP3, are sent to a real `asr-gateway serve`
+before a twin that answers with the numbers it hears. Each recording is a stretch of one long
+shuffled count: within it every number is there once, so what is lost or said twice is seen at once.
+"""
+
+import argparse
+import asyncio
+import math
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import imageio_ffmpeg
+
+from tests.support.books import Books, read_rows
+from tests.support.process import GatewayProcess
+from tests.support.twin import hastened
+from tests.twin import Twin
+from tests.twin.counting import NUMBERS, Second, encode, joined, read
+
+LONGEST_SECONDS, LONG_SECONDS, LEAST_LONG = 900, 600, 20
+FORMS = ("wav", "wav", "flac", "mp3")  # WAV twice: it costs us nothing to make
+HEADER_BYTES, BYTES_PER_SECOND = 44, 32_000
+PAUSE_EVERY = 7
+ANSWER_SECONDS = 900.0
+SHOWN = 20
+SAID_EVERY = 100
+SERVE = ("-m", "app.cli.main", "serve")
+
+
+def main() -> int:
+    asked = arguments()
+    with tempfile.TemporaryDirectory(prefix="gateway-counting-") as folder:
+        trial = Trial(Path(folder), asked.recordings, asked.seed, asked.at_once)
+        asyncio.run(trial.run())
+    print(f"seed {asked.seed}: {trial.line()}", flush=True)
+    for violation in trial.violations[:SHOWN]:
+        print(f"VIOLATION {violation}")
+    return 1 if trial.violations else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=int, default=1_000)
+    parser.add_argument("--at-once", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Seconds `start` to `start + length` of the long count, in one form."""
+
+    start: int
+    length: int
+    form: str
+
+
+@dataclass
+class Trial:
+    folder: Path
+    recordings: int
+    seed: int
+    at_once: int
+    violations: list[str] = field(default_factory=list)
+    figures: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    async def run(self) -> None:
+        """Send everything, compare each answer, then the bill."""
+        started = time.monotonic()
+        self.numbers = Random(self.seed).sample(range(NUMBERS), NUMBERS)
+        self.whole = encode(self.numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
+        async with Twin(seed=self.seed) as twin:
+            gateway = self._gateway(twin)
+            with gateway.gone_at_the_end():
+                await asyncio.to_thread(gateway.start)
+                await self._send_all(gateway.url)
+                await asyncio.to_thread(gateway.stop)
+            await self._compare_bill(twin, gateway.database_url)
+        self.seconds = time.monotonic() - started
+
+    def _gateway(self, twin: Twin) -> GatewayProcess:
+        settings = {
+            "SPEECH__CATALOGUE": str(hastened(self.folder)),
+            "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
+            "DASHSCOPE__API_KEY": twin.key,
+            "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
+            "LOCAL__ENABLED": "false",
+        }
+        url = f"sqlite:///{self.folder / 'gateway.db'}"
+        return GatewayProcess(self.folder, url, settings=settings, command=SERVE)
+
+    async def _send_all(self, url: str) -> None:
+        wishes = iter(list(drawn(Random(self.seed), self.recordings)))
+        async with httpx.AsyncClient(base_url=url, timeout=ANSWER_SECONDS) as client:
+
+            async def sender() -> None:
+                for wish in wishes:
+                    await self._count(client, wish)
+
+            await asyncio.gather(*(sender() for _ in range(self.at_once)))
+
+    async def _count(self, client: httpx.AsyncClient, wish: Wish) -> None:
+        """Send one recording, compare what was heard, and have it erased to save the disk."""
+        pcm = self.whole[wish.start * BYTES_PER_SECOND :][: wish.length * BYTES_PER_SECOND]
+        sound = await asyncio.to_thread(formed, pcm, wish.form)
+        answer = await client.post(
+            "/v1/transcriptions", files={"file": (f"a.{wish.form}", sound)}, data={"wait": "850"}
+        )
+        body = answer.json()
+        self._note(wish)
+        if body.get("status") != "completed":
+            self.violations.append(f"{wish}: {answer.status_code} {body.get('code')}")
+            return
+        self.figures["usage"] += body["usage"]["seconds"]
+        said = self.numbers[wish.start : wish.start + wish.length]
+        self._compare(wish, said, list(joined(heard(body))))
+        await client.delete(f"/v1/transcriptions/{body['id']}")
+
+    def _note(self, wish: Wish) -> None:
+        self.figures[wish.form] += 1
+        self.figures["seconds"] += wish.length
+        self.figures["long"] += wish.length > LONG_SECONDS
+        self.figures["done"] += 1
+        if self.figures["done"] % SAID_EVERY == 0:
+            print(f"  {self.figures['done']} recordings", flush=True)
+
+    def _compare(self, wish: Wish, said: list[int], got: list[Second]) -> None:
+        whole = Counter(second.number for second in got if second.is_whole)
+        lost, doubled = Counter(said) - whole, whole - Counter(said)
+        scraps = [str(second) for second in got if not second.is_whole]
+        in_order = [number for number in said if whole[number]]
+        swapped = sum(
+            second.number != number
+            for second, number in zip((s for s in got if s.is_whole), in_order, strict=False)
+        )
+        self.figures.update(lost=lost.total(), doubled=doubled.total(), swapped=swapped)
+        if lost or doubled or swapped or scraps:
+            told = f"lost {list(lost)[:5]}, doubled {list(doubled)[:5]}, swapped {swapped}"
+            self.violations.append(f"{wish}: {told}, scraps {scraps[:5]}")
+
+    async def _compare_bill(self, twin: Twin, database_url: str) -> None:
+        books = Books(await read_rows(database_url))
+        billed, settled = twin.bill.seconds(), books.settled_seconds
+        self.figures.update(parts=len(twin.calls), billed=billed, settled=round(settled))
+        if not billed == settled == self.figures["usage"]:
+            used = self.figures["usage"]
+            self.violations.append(f"billed {billed} s, settled {settled}, answered {used}")
+        if self.recordings >= 1_000 and self.figures["long"] < LEAST_LONG:
+            self.violations.append(f"only {self.figures['long']} recordings are long")
+
+    def line(self) -> str:
+        found = self.figures
+        forms = ", ".join(f"{found[form]} {form}" for form in dict.fromkeys(FORMS))
+        return (
+            f"{found['done']} recordings ({forms}), {found['seconds'] / 3600:.2f} h, "
+            f"{found['long']} longer than {LONG_SECONDS} s, {found['parts']} parts; seconds lost "
+            f"{found['lost']}, doubled {found['doubled']}, swapped {found['swapped']}; billed "
+            f"{found['billed']} s = settled {found['settled']} s, {len(self.violations)} "
+            f"violations, {self.seconds:.0f} s"
+        )
+
+
+def drawn(random: Random, count: int) -> Iterator[Wish]:
+    for _ in range(count):
+        length = round(math.exp(random.uniform(0, math.log(LONGEST_SECONDS))))
+        yield Wish(random.randrange(NUMBERS - length + 1), length, random.choice(FORMS))
+
+
+def formed(pcm: bytes, form: str) -> bytes:
+    """Return PCM as a file of this form."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1"]
+    command += ["-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-"]
+    quick = {"wav": ["-f", "wav"], "flac": ["-compression_level", "0", "-f", "flac"]}
+    command += quick.get(form, ["-b:a", "64k", "-compression_level", "9", "-f", form])
+    return subprocess.run([*command, "-"], input=pcm, capture_output=True, check=True).stdout
+
+
+def heard(body: dict[str, Any]) -> Iterator[Second]:
+    for segment in body["segments"]:
+        yield from read(segment["text"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Mixed jobs over all three wires with faults, and the books against the twin's bill: in short.
+
+The long form, with seeds of one's own, is `python -m bench.mixed`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.mixed import MODELS, Trial
+
+pytestmark = pytest.mark.anyio
+JOBS, FAULTS = 60, 0.2
+
+
+async def test_the_books_are_the_bill_once_it_is_reconciled(
+    database_url: str, at_once: None, tmp_path: Path
+) -> None:
+    verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, 2.0).run()
+    assert verdict.violations == []
+    assert {job["model"] for job in verdict.books.rows["transcription"]} == set(MODELS)
+    assert verdict.kinds_found["in_doubt_billed"]

@@ -1,0 +1,194 @@
+"""Mixed jobs before a twin that fails now and then; at the end the books against its bill.
+
+Settled must be what the twin billed for the calls it answered, the whole bill at most that and
+what is in doubt, and every job ended. Then the bill is reconciled by the command that operators
+use, and ours is the bill's, call for call.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.support.books import WORD, Books, read_rows
+from tests.support.gateway import NANO_PER_SECOND, Gateway
+from tests.support.twin import before
+from tests.twin import FAULTS, Script, Twin
+from tests.twin.answers import Pace
+from tests.twin.counting import encode
+
+# The three wires, two of them sold: what runs on one's own machines is on nobody's bill.
+MODELS = (
+    "qwen3-asr-flash",
+    "qwen3-asr-flash-2026-02-10",
+    "qwen-audio-3.0-asr-flash",
+    "fun-asr-flash-2026-06-15",
+    "vllm/qwen3-asr-1.7b",
+)
+SOLD = "dashscope"
+EXPLAINED = {"in_doubt_billed", "in_doubt_not_billed"}
+ODD_MILLIS = (0, 1, 480, 500, 999)  # beyond whole seconds: where roundings differ
+SHORT_SECONDS, LONG_SECONDS = (1, 2, 3, 5, 8, 13), (250, 310)
+LONG_SHARE = 0.01
+SENT_AT_ONCE = 32  # as many as the gateway works on at once
+KINDS = [name for name in FAULTS if name != "error-in-stream"]  # the gateway asks for no streams
+HEADER_BYTES = 44
+JOB_SECONDS = 300.0
+BYTES_PER_MS = 32
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How many jobs, and what they meet. `answer_seconds`: patience with a silent upstream."""
+
+    jobs: int
+    faults: float
+    seed: int
+    folder: Path
+    database_url: str
+    answer_seconds: float = 10.0
+
+    async def run(self) -> "Verdict":
+        """Send the jobs, wait for their ends, and reconcile twice."""
+        started = time.monotonic()
+        faults = dict.fromkeys(KINDS, self.faults / len(KINDS))
+        twin = Twin(
+            regions=("cn-beijing", "vllm"),
+            seed=self.seed,
+            faults=faults,
+            words=Script(WORD),
+            pace=Pace(0.05),
+            slow_seconds=1.0,
+        )
+        async with twin, self._gateway(twin) as gateway:
+            await self._send_all(gateway)
+        seconds = time.monotonic() - started
+        books = Books(await read_rows(self.database_url), SOLD)
+        (self.folder / "bill.csv").write_text(twin.bill.csv())
+        first, second = [await asyncio.to_thread(self._reconcile) for _ in range(2)]
+        after = Books(await read_rows(self.database_url), SOLD)
+        return Verdict(self.jobs, books, twin, seconds, first, second, after)
+
+    def _gateway(self, twin: Twin) -> Any:
+        return before(
+            twin, self.folder, database_url=self.database_url, answer_seconds=self.answer_seconds
+        )
+
+    async def _send_all(self, gateway: Gateway) -> None:
+        sending = asyncio.Semaphore(SENT_AT_ONCE)
+        whole = await asyncio.to_thread(encode, range(LONG_SECONDS[-1] + 1), pause_every=7)
+        mixed = wishes(Random(self.seed), self.jobs)
+        await asyncio.gather(*(_send(gateway, sending, whole, *wish) for wish in mixed))
+
+    def _reconcile(self) -> dict[str, Any]:
+        """Run `asr-gateway reconcile --apply` and return what it says, its exit status beside."""
+        command = ["-m", "app.cli.main", "reconcile", "--bill", "bill.csv", "--apply", "--json"]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+        done = subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=clean | {"GATEWAY_DATABASE__URL": self.database_url, "PYTHONPATH": str(REPOSITORY)},
+            check=False,
+        )
+        assert done.stdout, done.stderr
+        return {**json.loads(done.stdout), "status": done.returncode}
+
+
+@dataclass
+class Verdict:
+    """What was sent, the gateway's books before and after the bill, and the twin's own."""
+
+    sent: int
+    books: Books
+    twin: Twin
+    seconds: float
+    first: dict[str, Any]
+    second: dict[str, Any]
+    after: Books
+
+    @property
+    def violations(self) -> list[str]:
+        return [
+            *self._broken_bill(),
+            *self.books.broken_laws(),
+            *self._broken_reconciliation(),
+            *self.after.broken_laws(),
+        ]
+
+    @property
+    def billed_nano(self) -> dict[str, int]:
+        return {line.request_id: line.seconds * NANO_PER_SECOND for line in self.twin.bill}
+
+    def _broken_bill(self) -> Iterator[str]:
+        kept = self.books.statuses.total()
+        if kept != self.sent:
+            yield f"{self.sent} jobs were accepted, {kept} are there"
+        settled, answered = self.books.settled_seconds, self.twin.bill.seconds(answered=True)
+        if settled != answered:
+            yield f"settled {settled} s, billed for answered calls {answered} s"
+        yield from self.books.broken_bill(self.twin.bill.seconds())
+        lines = {line.request_id: line.seconds for line in self.twin.bill if line.answered}
+        answers = {name: seconds * NANO_PER_SECOND for name, seconds in lines.items()}
+        yield from (f"before the bill: {words}" for words in self.books.broken_equality(answers))
+
+    def _broken_reconciliation(self) -> Iterator[str]:
+        for which, said in (("first", self.first), ("second", self.second)):
+            if said["status"] != 0:
+                yield f"the {which} reconciliation ended with {said['status']}"
+            odd = {one["kind"] for one in said["differences"]} - EXPLAINED
+            if odd:
+                yield f"the {which} reconciliation found {sorted(odd)}"
+        yield from self.after.broken_equality(self.billed_nano)
+        wrote = len(self.after.rows["ledger_line"]) - len(self.books.rows["ledger_line"])
+        if wrote != self.kinds_found["in_doubt_billed"]:
+            yield f"{wrote} lines were written for {dict(self.kinds_found)}"
+        if any(one["nano"] for one in self.second["differences"]):
+            yield "the second reconciliation still found money"
+
+    @property
+    def kinds_found(self) -> Counter[str]:
+        return Counter(one["kind"] for one in self.first["differences"])
+
+    def line(self) -> str:
+        books, bill = self.books, self.twin.bill
+        met = Counter(call.fault for call in self.twin.calls if call.fault)
+        ours = self.after.nano_by_request().total()
+        return (
+            f"{self.sent} jobs {dict(books.statuses)} in {self.seconds:.0f} s, failures "
+            f"{dict(books.failures)}, {len(self.twin.calls)} calls, {met.total()} faults of "
+            f"{len(met)} kinds, bill ({bill.rounding}) {bill.seconds()} s = settled "
+            f"{books.settled_seconds:g} + {bill.seconds(answered=False)} of "
+            f"{books.in_doubt_seconds} in doubt; reconciled {dict(self.kinds_found)}: ours "
+            f"{ours} nano, the bill {sum(self.billed_nano.values())}, "
+            f"{len(self.violations)} violations"
+        )
+
+
+def wishes(random: Random, count: int) -> Iterator[tuple[int, str]]:
+    """Draw the milliseconds of recordings, and their models."""
+    for _ in range(count):
+        lengths = LONG_SECONDS if random.random() < LONG_SHARE else SHORT_SECONDS
+        millis = random.choice(lengths) * 1000 + random.choice(ODD_MILLIS)
+        yield millis, random.choice(MODELS)
+
+
+async def _send(
+    gateway: Gateway, sending: asyncio.Semaphore, whole: bytes, millis: int, model: str
+) -> None:
+    """Send a job and wait for its end; one that does not end, the books will show."""
+    async with sending:
+        sound = whole[: HEADER_BYTES + millis * BYTES_PER_MS]
+        response = await gateway.send(sound, model=model, wait=0)
+        assert response.status_code == 202, response.text
+        await gateway.parts.runner.wait(response.json()["id"], JOB_SECONDS)
