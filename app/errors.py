@@ -81,6 +81,14 @@ class TranscriptionWithoutText(GatewayError):
     public = "The transcription failed or was cancelled, so there is no transcript."
 
 
+class AudioNotFetched(GatewayError):
+    code, status = "audio_not_fetched", 409
+    public = (
+        "The recording was not fetched from its URL: it is still on its way, or could not be had. "
+        "The transcription's `status` and `error` say which."
+    )
+
+
 class Erased(GatewayError):
     code, status = "erased", 410
     public = "The content was deleted. Its id, times and cost remain; audio and text are gone."
@@ -90,7 +98,7 @@ class UnsupportedMediaType(GatewayError):
     code, status = "unsupported_media_type", 415
     public = (
         "Send audio as multipart/form-data with a field `file`, "
-        "or JSON with `audio` as a data: URI."
+        "or JSON with `audio` as a data: URI or `url` as a link."
     )
 
 
@@ -106,12 +114,18 @@ class InvalidParameter(GatewayError):
 
 class MissingAudio(GatewayError):
     code, status = "missing_audio", 422
-    public = "There is no audio in the request. Put a recording into the form field `file`."
+    public = (
+        "There is no audio in the request. Put a recording into the form field `file`, or its "
+        "link into `url`."
+    )
 
 
 class SeveralFiles(GatewayError):
     code, status = "several_files", 422
-    public = "One request transcribes one recording. Send one `file`, or one request for each."
+    public = (
+        "One request transcribes one recording. Send one `file`, `audio` or `url`, or one request "
+        "for each."
+    )
 
 
 class UnknownModel(GatewayError):
@@ -136,7 +150,15 @@ class OptionNotSupported(GatewayError):
 
 class UrlNotAllowed(GatewayError):
     code, status = "url_not_allowed", 422
-    public = "Audio by URL is not taken. Upload the file, or send it as a data: URI."
+    public = (
+        "This URL is not fetched. Give an https:// link to a public address, or upload the file."
+    )
+
+
+class UrlUnreachable(GatewayError):
+    code, status = "url_unreachable", 422
+    public = "The recording could not be fetched from its URL. Check the link, or upload the file."
+    retryable = True
 
 
 # ── not being allowed ───────────────────────────────────────────────────────────────────────
@@ -197,6 +219,11 @@ class AudioTooLong(AudioError):
 class AudioTooLarge(AudioError):
     code, status = "audio_too_large", 413
     public = "The file is larger than this gateway takes."
+
+
+class SourceTooLarge(AudioError):
+    code, status = "source_too_large", 413
+    public = "The file behind the URL is larger than this gateway fetches."
 
 
 class DecodeTimeout(AudioError):

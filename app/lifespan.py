@@ -16,6 +16,7 @@ from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.api.deps import is_loopback
 from app.api.parts import Parts
 from app.audio.children import Decoders
+from app.audio.fetch import Fetcher
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.agreed import agree
@@ -23,6 +24,7 @@ from app.db.engine import Database, DatabaseLockedError
 from app.db.migrate import opened
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
+from app.jobs.collect import Collector
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
 from app.jobs.upkeep import Upkeep
@@ -193,10 +195,22 @@ async def _open(
     decoders = Decoders(settings.audio)
     engines = await _open_engines(stack, make(settings, catalogue))
 
+    fetcher = Fetcher(settings.fetch)
+    stack.push_async_callback(fetcher.close)
+    collector = Collector(
+        db,
+        store,
+        fetcher,
+        catalogue=catalogue,
+        decoders=decoders,
+        settings=settings.audio,
+        clock=clock,
+    )
     transcriber = Transcriber(
         db,
         store,
         engines,
+        collector,
         decoders=decoders,
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
@@ -215,6 +229,7 @@ async def _open(
         catalogue=catalogue,
         engines=engines,
         decoders=decoders,
+        fetcher=fetcher,
         settings=settings,
         clock=clock,
     )

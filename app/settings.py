@@ -6,6 +6,7 @@ Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,26 @@ class AudioSettings(_Domain):
     )
     probe_seconds: float = Field(15.0, gt=0, description="Deadline of looking at a file's header.")
     children: int = Field(4, ge=1, le=64, description="Decoder processes waited for at once.")
+
+
+class FetchSettings(_Domain):
+    enabled: bool = Field(default=True, description="Fetch recordings by their URL.")
+    allow_http: bool = Field(default=False, description="Fetch over http:// as well as https://.")
+    ports: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
+        (443, 80), description="Ports that a URL may name, comma-separated."
+    )
+    allow_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)] = (
+        Field(
+            (),
+            description="Networks in CIDR form, comma-separated, that URLs may lead to besides "
+            "public addresses: whoever may send a recording can then reach what is there.",
+        )
+    )
+    max_bytes: int = Field(2 * GIB, ge=1, description="Largest recording by URL.")
+    deadline_seconds: float = Field(
+        600.0, gt=0, description="Time that fetching one recording may take, with all tries."
+    )
+    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one URL.")
 
 
 class SpeechSettings(_Domain):
@@ -248,6 +269,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     access: AccessSettings = AccessSettings()
     audio: AudioSettings = AudioSettings()
+    fetch: FetchSettings = FetchSettings()
     speech: SpeechSettings = SpeechSettings()
     local: LocalEngineSettings = LocalEngineSettings()
     dashscope: DashScopeSettings = DashScopeSettings()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.net.urls import MAX_URL_CHARS
 from app.speech.options import Options
 from app.speech.transcript import Transcript
 
@@ -131,11 +132,25 @@ def _options() -> dict[str, Any]:
     return properties
 
 
+_LINK: dict[str, Any] = {
+    "url": {
+        "type": "string",
+        "maxLength": MAX_URL_CHARS,
+        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
+        "description": "A link to the recording, which is fetched once the transcription is "
+        "accepted. It must work without a login, and lead to the file itself.",
+        "examples": ["https://example.org/speech.mp3"],
+    }
+}
+
+
 def _body(source: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that holds the recording in exactly one of the ways there are."""
+    ways = {**source, **_LINK}
     return {
         "type": "object",
-        "required": list(source),
-        "properties": {**source, **_options()},
+        "oneOf": [{"required": [way]} for way in ways],
+        "properties": {**ways, **_options()},
     }
 
 
@@ -162,8 +177,8 @@ REQUEST_BODY: dict[str, Any] = {
                     "audio": {
                         "type": "string",
                         "maxLength": 16 << 20,
-                        "pattern": "^data:",
-                        "description": "The recording as a data: URI.",
+                        "pattern": "^([Dd][Aa][Tt][Aa]:|[Hh][Tt][Tt][Pp][Ss]?://)",
+                        "description": "The recording as a data: URI; or a link, as in `url`.",
                         "examples": ["data:audio/wav;base64,UklGRg=="],
                     }
                 }

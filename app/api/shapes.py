@@ -15,7 +15,7 @@ from pydantic import (
     PlainSerializer,
 )
 
-from app.jobs.find import Found
+from app.jobs.find import Audio, Found
 from app.kit.clock import iso
 from app.kit.ids import id_pattern
 from app.kit.money import Money
@@ -110,7 +110,9 @@ class TranscriptionOut(Shape):
     mode: str
     plan: PlanOut
     task_id: str | None = None
-    audio: AudioOut
+    audio: AudioOut | None = Field(
+        None, description="The recording; null while it has not been fetched from its URL."
+    )
     usage: Usage
     cost: Cost
     coverage: float | None = Field(None, description="Share of the speech that was transcribed.")
@@ -146,7 +148,7 @@ def transcription_out(found: Found) -> TranscriptionOut:
         segments=words.segments if words else (),
         coverage=words and words.coverage,
         plan=PlanOut(**plan),
-        audio=_audio(found),
+        audio=found.audio and _audio(found.audio),
         usage=Usage(
             seconds=found.standing.used_ms / 1000,
             tokens=found.standing.used_tokens or None,
@@ -171,8 +173,7 @@ def _status(found: Found) -> Status:
     return status
 
 
-def _audio(found: Found) -> AudioOut:
-    audio = found.audio
+def _audio(audio: Audio) -> AudioOut:
     return AudioOut(
         id=audio.id,
         seconds=None if audio.duration_ms is None else audio.duration_ms / 1000,
@@ -186,6 +187,6 @@ def _audio(found: Found) -> AudioOut:
 def _progress(found: Found) -> float:
     if found.status == "completed":
         return 1.0
-    if not found.audio.duration_ms:
+    if found.audio is None or not found.audio.duration_ms:
         return 0.0
     return min(1.0, found.done_ms / found.audio.duration_ms)

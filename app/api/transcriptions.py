@@ -53,6 +53,8 @@ _CREATING = (
     errors.ContextTooLong,
     errors.OptionNotSupported,
     errors.UrlNotAllowed,
+    errors.UrlUnreachable,
+    errors.SourceTooLarge,
     errors.EmptyAudio,
     errors.Undecodable,
     errors.NoAudioStream,
@@ -96,7 +98,10 @@ Id = Annotated[
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def create(request: Request, principal: Transcriber) -> Response:
-    """Send one recording as multipart (field `file`) or as a data: URI in JSON (`audio`).
+    """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
+
+    Those are the field `file`, `audio`, and `url`; what is behind a link is fetched after the
+    transcription was accepted.
 
     The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
     `Location`, and the transcription goes on. A caller who hangs up leaves a transcription
@@ -234,7 +239,9 @@ async def get_transcript(
             "description": "The bytes that `Range` asks for.",
             "content": {"application/octet-stream": {}},
         },
-        **responses(*_ONE, errors.RangeNotSatisfiable, errors.RecordingMissing),
+        **responses(
+            *_ONE, errors.AudioNotFetched, errors.RangeNotSatisfiable, errors.RecordingMissing
+        ),
     },
 )
 async def get_audio(
@@ -247,6 +254,8 @@ async def get_audio(
 ) -> StreamingResponse:
     parts = parts_of(request)
     found = await _kept(parts, principal, id)
+    if found.audio is None:
+        raise errors.AudioNotFetched
     size = found.audio.bytes
     part = parse_range(range, size)
     start, end = part or (0, size)

@@ -6,7 +6,7 @@ The upload is not finished here: the caller decides, after looking at the option
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from app.audio.inline import is_data_uri, receive_data_uri
@@ -17,8 +17,8 @@ from app.errors import (
     InvalidParameter,
     MalformedBody,
     MissingAudio,
+    SeveralFiles,
     UnsupportedMediaType,
-    UrlNotAllowed,
 )
 from app.settings import AudioSettings
 
@@ -27,10 +27,15 @@ PARSE_IN_THREAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a request brought. Whoever gets it must `finish` or `discard` the upload."""
+    """What a request brought. Whoever gets it must `finish` or `discard` the upload.
+
+    There is an upload, or the `url` to fetch the recording from, or neither; the URL is not
+    judged yet.
+    """
 
     options: dict[str, Any]
     upload: Upload | None
+    url: str | None = field(default=None, repr=False)
 
 
 async def receive(
@@ -52,7 +57,12 @@ async def receive(
         case "application/json":
             body = await _whole(stream, settings.max_inline_bytes)
             options = await _parse(body)
-            audio = _audio_of(options)
+            audio, url = _audio_of(options), _url_of(options)
+            if url is not None:
+                _refuse_several(audio, url)
+                return Received(options, None, url)
+            if audio is not None and _is_url(audio):
+                return Received(options, None, audio)
             upload = await receive_data_uri(audio, begin) if audio is not None else None
             return Received(options, upload)
         case _:
@@ -61,34 +71,51 @@ async def receive(
 
 async def _from_form(fields: list[tuple[str, str]], upload: Upload | None) -> Received:
     try:
-        return Received(_options_of(fields), upload)
+        options = _options_of(fields)
+        return Received(options, upload, _link_in_form(options, upload))
     except BaseException:
         if upload is not None:
             await upload.discard()
         raise
 
 
+def _link_in_form(options: dict[str, Any], upload: Upload | None) -> str | None:
+    """Take the recording's address out of a form's fields, where there is one."""
+    audio, url = options.pop("audio", None), _url_of(options)
+    if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
+        raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
+    _refuse_several(upload, audio, url)
+    return audio if url is None else url
+
+
 def _options_of(fields: list[tuple[str, str]]) -> dict[str, Any]:
     """Make lists of names that end in `[]` or come more than once."""
     gathered: dict[str, list[str]] = {}
     lists = set()
-    for field, value in fields:
-        name = field.removesuffix("[]")
+    for given, value in fields:
+        name = given.removesuffix("[]")
         gathered.setdefault(name, []).append(value)
-        if name != field:
+        if name != given:
             lists.add(name)
-    _refuse_audio_as_text(gathered)
     return {
         name: values if name in lists or len(values) > 1 else values[0]
         for name, values in gathered.items()
     }
 
 
-def _refuse_audio_as_text(gathered: dict[str, list[str]]) -> None:
-    if "url" in gathered or any(_is_url(value) for value in gathered.get("audio", ())):
-        raise UrlNotAllowed
-    if "audio" in gathered:
-        raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
+def _url_of(options: dict[str, Any]) -> str | None:
+    """Take the recording's address out of the options."""
+    url = options.pop("url", None)
+    if isinstance(url, list):
+        raise SeveralFiles
+    if url is not None and not isinstance(url, str):
+        raise InvalidParameter("`url` must be a link such as https://example.org/speech.mp3.")
+    return url
+
+
+def _refuse_several(*sources: object) -> None:
+    if sum(source is not None for source in sources) > 1:
+        raise SeveralFiles
 
 
 async def _whole(stream: AsyncIterator[bytes], max_bytes: int) -> bytearray:
@@ -146,12 +173,12 @@ def _refuse_broken(text: str) -> None:
 def _audio_of(options: dict[str, Any]) -> str | None:
     """Take the recording out of the options."""
     audio = options.pop("audio", None)
-    if "url" in options or (isinstance(audio, str) and _is_url(audio)):
-        raise UrlNotAllowed
     if audio is None:
         return None
-    if not isinstance(audio, str) or not is_data_uri(audio):
-        raise InvalidParameter("`audio` must be a data: URI such as data:audio/wav;base64,….")
+    if not isinstance(audio, str) or not (is_data_uri(audio) or _is_url(audio)):
+        raise InvalidParameter(
+            "`audio` must be a data: URI such as data:audio/wav;base64,…, or a link."
+        )
     return audio
 
 

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 
 from app.access.principal import Principal
 from app.audio.children import Decoders
+from app.audio.fetch import Fetcher
 from app.audio.intake import Received
 from app.audio.probe import Probe, probe
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
 from app.jobs.runner import Runner
-from app.jobs.submit import Recording, Submitted, Wish, submit
+from app.jobs.submit import Recording, Source, Submitted, Wish, recording_of, submit
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
@@ -42,6 +43,7 @@ class Acceptance:
         catalogue: Catalogue,
         engines: Mapping[str, Engine],
         decoders: Decoders,
+        fetcher: Fetcher,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -51,6 +53,7 @@ class Acceptance:
         self._catalogue = catalogue
         self._engines = engines
         self._decoders = decoders
+        self._fetcher = fetcher
         self._settings = settings
         self._now = clock
         self._admitting: set[asyncio.Task[Accepted]] = set()
@@ -71,14 +74,19 @@ class Acceptance:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             options, fitted, model = self._judge(received)
+            if received.url is not None:
+                self._fetcher.check(received.url)
+                wish = self._wish(options, fitted, model, None)
+                submitted = await self._submit(principal, Source(received.url), wish)
+                return Accepted(submitted.job_id, options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._probe(blob)
-            wish = self._wish(options, fitted, model, found)
+            wish = self._wish(options, fitted, model, found.seconds)
             try:
-                submitted = await self._submit(principal, _recording(blob, found), wish)
+                submitted = await self._submit(principal, recording_of(blob, found), wish)
             except DatabaseAway:
                 undo.pop_all()  # the job may be committed all the same: it needs its recording
                 raise
@@ -105,8 +113,8 @@ class Acceptance:
                 deadline_seconds=audio.probe_seconds,
             )
 
-    def _wish(self, options: Options, fitted: Fitted, model: Model, found: Probe) -> Wish:
-        asked = PlanInput(found.seconds, model, self._settings.audio.max_seconds)
+    def _wish(self, options: Options, fitted: Fitted, model: Model, seconds: float | None) -> Wish:
+        asked = PlanInput(seconds, model, self._settings.audio.max_seconds)
         return Wish(
             model=model.name,
             engine=model.engine,
@@ -126,7 +134,9 @@ class Acceptance:
             metadata=options.metadata,
         )
 
-    async def _submit(self, principal: Principal, recording: Recording, wish: Wish) -> Submitted:
+    async def _submit(
+        self, principal: Principal, recording: Recording | Source, wish: Wish
+    ) -> Submitted:
         """Commit the job and begin it, at once where this process has a free slot."""
         has_slot = await self._runner.reserve()
         try:
@@ -144,16 +154,3 @@ class Acceptance:
             raise
         self._runner.begin(submitted.job_id, submitted.claimed)
         return submitted
-
-
-def _recording(blob: StoredBlob, found: Probe) -> Recording:
-    return Recording(
-        sha256=blob.sha256,
-        bytes=blob.bytes,
-        blob_key=blob.key,
-        format=found.format,
-        codec=found.codec,
-        channels=found.channels,
-        sample_rate=found.sample_rate,
-        duration_ms=None if found.seconds is None else round(found.seconds * 1000),
-    )

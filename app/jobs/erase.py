@@ -55,7 +55,7 @@ def erase(
     if row.status in OPEN:
         _cancel(tx, row, remote=row.engine not in local_engines, now=now)
     _forget_words(tx, job_id, now)
-    return _forget_audio(tx, row.audio_id, now)
+    return [] if row.audio_id is None else _forget_audio(tx, row.audio_id, now)
 
 
 def unpurged(tx: sa.Connection) -> list[Leftover]:
@@ -117,7 +117,7 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     tx.execute(
         sa.update(transcription)
         .where(transcription.c.id == job_id)
-        .values(erased_at=now, options={}, reference=None, client_metadata=None)
+        .values(erased_at=now, options={}, reference=None, client_metadata=None, source_url=None)
     )
 
 

@@ -31,7 +31,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job with all that is shown of it; `transcript` only where it completed."""
+    """A job with all that is shown of it; `transcript` only where it completed.
+
+    `audio` is None where a recording's URL was given and it has not been fetched.
+    """
 
     id: str
     status: str
@@ -50,7 +53,7 @@ class Found:
     started_at: datetime | None
     completed_at: datetime | None
     erased_at: datetime | None
-    audio: Audio
+    audio: Audio | None
     standing: Standing
     transcript: Transcript | None
     raw: Sequence[Any] | None = None
@@ -126,7 +129,7 @@ def _load(
             segments,
             transcript.c.coverage,
         )
-        .join(_audio, _audio.c.id == _row.audio_id)
+        .outerjoin(_audio, _audio.c.id == _row.audio_id)
         .outerjoin(transcript, transcript.c.transcription_id == _row.id)
         .where(wanted)
         .order_by(_row.id.desc())
@@ -143,17 +146,21 @@ def _found(row: Any, standing: Standing) -> Found:
         **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
         currency=row.tariff["currency"],
         metadata=row.client_metadata,
-        audio=Audio(
-            row.audio_id,
-            row.blob_key,
-            row.bytes,
-            row.format,
-            row.channels,
-            row.sample_rate,
-            row.duration_ms,
-        ),
+        audio=None if row.audio_id is None else _audio_of(row),
         standing=standing,
         transcript=None if row.text is None else _transcript(row),
+    )
+
+
+def _audio_of(row: Any) -> Audio:
+    return Audio(
+        row.audio_id,
+        row.blob_key,
+        row.bytes,
+        row.format,
+        row.channels,
+        row.sample_rate,
+        row.duration_ms,
     )
 
 

@@ -6,7 +6,7 @@ its epoch has passed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -49,13 +49,17 @@ class KnownPart:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as a run finds it when it begins."""
+    """A job as a run finds it when it begins.
+
+    `source_url`: the recording is not here yet, and `blob_key` and `audio_format` are empty.
+    """
 
     run: Run
     account: Account
     tariff: Tariff
     engine: str
     blob_key: str
+    source_url: str | None = field(repr=False)
     audio_format: str
     duration_ms: int | None
     options: Mapping[str, Any]
@@ -107,7 +111,7 @@ _HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bind
 _ADD_EVENTS = sa.insert(event)
 _LOAD = (
     sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
-    .join(audio_tables.audio, _audio.id == _row.audio_id)
+    .outerjoin(audio_tables.audio, _audio.id == _row.audio_id)
     .where(_row.id == sa.bindparam("job"))
 )
 _LOAD_PARTS = (
@@ -134,8 +138,9 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         account=Account(row.project_id, row.key_id, row.id, row.model, tariff.currency),
         tariff=tariff,
         engine=row.engine,
-        blob_key=row.blob_key,
-        audio_format=row.format,
+        blob_key=row.blob_key or "",
+        source_url=row.source_url,
+        audio_format=row.format or "",
         duration_ms=row.duration_ms,
         options=row.options,
         plan=row.plan,

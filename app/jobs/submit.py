@@ -1,13 +1,15 @@
 """The first commit: a recording and a wish become a durable job. From here on a 2xx is true."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from app.access.principal import Principal
+from app.audio.probe import Probe
+from app.audio.store import StoredBlob
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
 from app.db.schema import database_now
@@ -50,6 +52,13 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a recording is that the job's run has yet to fetch. A signed URL is a secret."""
+
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What the caller asked for, already judged: all of it can be honoured or is warned of."""
 
@@ -67,7 +76,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job, and the blob that holds its audio: another one if these bytes were known already."""
+    """The job, and the blob that holds its audio: another one if these bytes were known already.
+
+    `blob_key` is empty where the recording is yet to be fetched.
+    """
 
     job_id: str
     blob_key: str
@@ -77,7 +89,7 @@ class Submitted:
 def submit(
     tx: sa.Connection,
     principal: Principal,
-    recording: Recording,
+    recording: Recording | Source,
     wish: Wish,
     *,
     now: datetime,
@@ -88,13 +100,18 @@ def submit(
     With `lease_seconds` the caller takes the job up in the same commit.
     """
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now)
-    audio_id, blob_key = _keep_audio(tx, principal.project_id, recording, now)
+    here = recording if isinstance(recording, Recording) else None
+    source_url = recording.url if isinstance(recording, Source) else None
+    audio_id, blob_key = (
+        keep_audio(tx, principal.project_id, here, now) if here is not None else (None, "")
+    )
     job_id = new_id("tr")
     row = {
         "id": job_id,
         "project_id": principal.project_id,
         "key_id": principal.key_id,
         "audio_id": audio_id,
+        "source_url": source_url,
         "mode": wish.mode,
         "model": wish.model,
         "engine": wish.engine,
@@ -123,8 +140,9 @@ def submit(
         tariff=tariff,
         engine=wish.engine,
         blob_key=blob_key,
-        audio_format=recording.format,
-        duration_ms=recording.duration_ms,
+        source_url=source_url,
+        audio_format="" if here is None else here.format,
+        duration_ms=None if here is None else here.duration_ms,
         options=wish.options,
         plan=wish.plan,
         warnings=wish.warnings,
@@ -134,7 +152,21 @@ def submit(
     return Submitted(job_id, blob_key, claimed)
 
 
-def _keep_audio(
+def recording_of(blob: StoredBlob, found: Probe) -> Recording:
+    """Put together what is stored and what was found in it."""
+    return Recording(
+        sha256=blob.sha256,
+        bytes=blob.bytes,
+        blob_key=blob.key,
+        format=found.format,
+        codec=found.codec,
+        channels=found.channels,
+        sample_rate=found.sample_rate,
+        duration_ms=None if found.seconds is None else round(found.seconds * 1000),
+    )
+
+
+def keep_audio(
     tx: sa.Connection, project_id: str, recording: Recording, now: datetime
 ) -> tuple[str, str]:
     """Return the project's audio of these bytes, stored anew only if it has none."""

@@ -29,6 +29,7 @@ from app.errors import (
 )
 from app.jobs import calls, outcome, runs
 from app.jobs.ask import Asker
+from app.jobs.collect import Collector
 from app.jobs.lease import kept
 from app.jobs.progress import Progress, speaking, stretch_of
 from app.jobs.runs import Job, StaleRun
@@ -49,6 +50,7 @@ class Transcriber:
         db: Database,
         store: BlobStore,
         engines: Mapping[str, Engine],
+        collector: Collector,
         *,
         decoders: Decoders,
         max_seconds: float,
@@ -58,6 +60,7 @@ class Transcriber:
         self._db = db
         self._store = store
         self._engines = engines
+        self._collector = collector
         self._decoders = decoders
         self._max_seconds = max_seconds
         self._settings = settings
@@ -97,6 +100,8 @@ class Transcriber:
             if job.idle_runs > runs.MOST_IDLE_RUNS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
             async with kept(self._db, job.run):
+                if job.source_url is not None:
+                    job = await self._collector.collect(job, job.source_url)
                 await self._transcribe(job)
         except StaleRun:
             log.info("run.stale")

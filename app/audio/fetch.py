@@ -1,0 +1,156 @@
+"""A recording behind a stranger's URL, poured into the store; what goes wrong is said in words.
+
+The words are for who sent the URL: what to change. Whose fault it was goes to the log, with the
+host's name at most: a URL's path and query may be as good as a password.
+"""
+
+from collections.abc import Mapping
+
+from app.audio.sniff import seems_to_be
+from app.audio.store import BlobStore, StoredBlob, Upload
+from app.errors import (
+    AudioError,
+    GatewayError,
+    SourceTooLarge,
+    Undecodable,
+    UrlNotAllowed,
+    UrlUnreachable,
+)
+from app.net.client import Client
+from app.net.fetch import Caps, Fault, FetchError, fetch
+from app.net.guard import Resolver, open_guarded_client
+from app.net.urls import Rules, UrlRefusedError, judge_url
+from app.settings import FetchSettings
+
+_ADVICE = "Check the link, or upload the file."
+_WORDS: Mapping[Fault, str] = {
+    Fault.NO_NAME: f"The URL's host name has no address. {_ADVICE}",
+    Fault.NO_CONNECTION: f"The server behind the URL could not be reached. {_ADVICE}",
+    Fault.NO_TRUST: "The server behind the URL has no valid certificate for its name.",
+    Fault.REDIRECTS: "The URL redirects too often. Give the link that it ends at.",
+    Fault.ENCODED: "The server behind the URL sends the file compressed, which is not taken.",
+    Fault.CUT: f"The connection to the server behind the URL broke off repeatedly. {_ADVICE}",
+    Fault.SILENT: f"The server behind the URL fell silent. {_ADVICE}",
+}
+_STATUS_WORDS = {
+    401: "it asks for a login, or its signature has expired. Give a link that works without a "
+    "login, such as a freshly signed one.",
+    403: "access is denied: it asks for a login, or its signature has expired. Give a link that "
+    "works without a login, such as a freshly signed one.",
+    404: "there is nothing. Check the link.",
+    410: "there is nothing any more. Check the link.",
+}
+
+
+class Fetcher:
+    """Fetches by the operator's rules, through one guarded client."""
+
+    def __init__(self, settings: FetchSettings, resolver: Resolver | None = None) -> None:
+        self._settings = settings
+        self._rules = Rules(
+            schemes=frozenset({"https", "http"} if settings.allow_http else {"https"}),
+            ports=frozenset(settings.ports),
+            allowed=settings.allow_addresses,
+        )
+        self._caps = Caps(settings.max_bytes, settings.deadline_seconds, settings.max_redirects)
+        self._resolver = resolver or Resolver()
+        self._client: Client | None = None
+
+    def check(self, url: str) -> None:
+        """Judge a URL as far as that goes without looking its name up. Raises UrlNotAllowed."""
+        if not self._settings.enabled:
+            raise UrlNotAllowed("This gateway fetches no audio by URL. Upload the file.")
+        try:
+            judge_url(url, self._rules)
+        except UrlRefusedError as error:
+            raise UrlNotAllowed(str(error)) from None
+
+    async def fetch(self, url: str, store: BlobStore, project_id: str) -> StoredBlob:
+        """Store what is behind the URL; on any failure nothing of it stays.
+
+        Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and StorageFull.
+        """
+        self.check(url)  # what was accepted yesterday may not be allowed today
+        pouring = _Pouring(store, self._caps.max_bytes)
+        try:
+            await fetch(self._opened(), url, pouring, rules=self._rules, caps=self._caps)
+            return await pouring.finish(project_id)
+        except FetchError as error:
+            raise self._told(error) from None
+        finally:
+            await pouring.discard()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._resolver.close()
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _opened(self) -> Client:
+        if self._client is None:
+            self._client = open_guarded_client(self._rules, self._resolver)
+        return self._client
+
+    def _told(self, error: FetchError) -> GatewayError:
+        reason = f"{error.host}: {error.fault} {error.status or ''}".rstrip()
+        match error.fault:
+            case Fault.NOT_ALLOWED:
+                return UrlNotAllowed(error.words, log=reason)
+            case Fault.TOO_LARGE:
+                most = self._caps.max_bytes
+                return SourceTooLarge(
+                    f"The file behind the URL is larger than the {most:,} bytes this gateway "
+                    "fetches.",
+                    log=reason,
+                    max_bytes=most,
+                )
+            case Fault.TIMEOUT:
+                seconds = self._caps.deadline_seconds
+                words = f"The file behind the URL had not come whole after {seconds:g} s."
+            case Fault.STATUS:
+                otherwise = f"the server answers with status {error.status}. {_ADVICE}"
+                words = f"Behind the URL {_STATUS_WORDS.get(error.status, otherwise)}"
+            case _:
+                words = _WORDS[error.fault]
+        return UrlUnreachable(words, log=reason)
+
+
+def refused(error: AudioError, head: bytes) -> AudioError:
+    """Return the refusal of fetched bytes in words for who sent a URL and no file."""
+    if not isinstance(error, Undecodable) or not (kind := seems_to_be(head)):
+        return error
+    kind, _, is_a_list = kind.partition(";")  # behind it is advice for an upload
+    advice = (
+        "Give the link of the recording itself."
+        if is_a_list
+        else "Give the direct link of the file, one that works without a login."
+    )
+    return Undecodable(f"Behind the URL there is {kind}, not a recording. {advice}")
+
+
+class _Pouring:
+    """A sink that ends as one upload of the store."""
+
+    def __init__(self, store: BlobStore, max_bytes: int) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._upload: Upload | None = None
+
+    async def write(self, data: bytes) -> None:
+        await (await self._begun()).write(data)
+
+    async def restart(self) -> None:
+        await self.discard()
+        self._upload = None
+
+    async def finish(self, project_id: str) -> StoredBlob:
+        return await (await self._begun()).finish(project_id)
+
+    async def discard(self) -> None:
+        if self._upload is not None:
+            await self._upload.discard()
+
+    async def _begun(self) -> Upload:
+        if self._upload is None:
+            self._upload = await self._store.begin(self._max_bytes)
+        return self._upload
