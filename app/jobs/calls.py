@@ -149,7 +149,10 @@ def close_answered(
         billed=Billed.YES,
     )
     ledger.settle(tx, job.account, call_id, used, now=now)
-    tx.execute(_FINISH_PART, {"job": job.id, "index": stretch.index, "result": heard(answered)})
+    tx.execute(
+        _FINISH_PART,
+        {"job": job.id, "index": stretch.index, "result": heard(answer, answered.route.engine)},
+    )
 
 
 def close_failed(
@@ -216,11 +219,10 @@ def used_by(job: Job, answered: Answered) -> Used:
     return Used(used_ms, sum(tokens), tariff.cost(used_ms, *tokens), estimated=is_guess)
 
 
-def heard(answered: Answered) -> dict[str, Any]:
+def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
     """Return what is stored of an answer with its part; times count from the part's start."""
-    answer = answered.answer
     return {
-        "engine": answered.route.engine,
+        "engine": engine,
         "text": answer.text,
         "language": answer.language,
         "emotion": answer.emotion,

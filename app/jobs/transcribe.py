@@ -168,7 +168,7 @@ class Transcriber:
         sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
         stretch = stretch_of(piece, sha256)
         answered = await self._asker.ask(job, stretch, piece.pcm, progress.silent)
-        progress.add(piece, calls.heard(answered))
+        progress.add(piece, calls.heard(answered.answer, answered.route.engine))
         words = None
         if finished is not None:
             progress.note_length(job, finished)

@@ -15,13 +15,22 @@ CALLS_A_MINUTE = 6_000  # of the account; at the real 100 a trial would be minut
 
 @asynccontextmanager
 async def before(
-    twin: Twin, folder: Path, *, jobs: dict[str, Any] | None = None, **dashscope: Any
+    twin: Twin,
+    folder: Path,
+    *,
+    jobs: dict[str, Any] | None = None,
+    database: str = "",
+    models: str = "",
+    **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway before `twin`, with a database of its own in `folder`."""
+    """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
+
+    `models` are more of them, in the catalogue's own form.
+    """
     settings = settings_for(
-        f"sqlite:///{folder / 'gateway.db'}",
+        database or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(_hastened(folder))},
+        speech={"default_model": "", "catalogue": str(_hastened(folder, models))},
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **dashscope},
         jobs=jobs or {},
     )
@@ -29,9 +38,18 @@ async def before(
         yield gateway
 
 
-def _hastened(folder: Path) -> Path:
-    """Write the shipped catalogue with nothing but its pace changed."""
+def bundles(twin: Twin, **named: str) -> dict[str, Any]:
+    """Return settings of further bundles, each in a region of the twin's, all failed over to."""
+    others = {
+        name: {"api_key": twin.key_of(region), "region": region, "base_url": twin.urls[region]}
+        for name, region in named.items()
+    }
+    return {"others": others, "failover": tuple(named)}
+
+
+def _hastened(folder: Path, models: str) -> Path:
+    """Write the shipped catalogue with nothing but its pace changed, and more models after it."""
     file = folder / "catalogue.toml"
     pace = f"calls_per_minute = {CALLS_A_MINUTE}"
-    file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()))
+    file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()) + models)
     return file
