@@ -32,13 +32,14 @@ from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
 from app.net.limiter import Limiter, MemorySteps
-from app.settings import Settings
+from app.settings import BundleSettings, Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines import dashscope_sync, openai_compatible
 from app.speech.engines.bundle import dashscope_bundle, openai_bundle
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
+from app.speech.failover import bundle_name
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -60,25 +61,31 @@ def make_engines(settings: Settings, catalogue: Catalogue) -> Engines:
         warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
         engines.append(LocalEngine(settings.local, warm))
     if settings.dashscope.api_key.get_secret_value():
-        engines.append(_dashscope(settings, catalogue))
+        engines.append(_dashscope(dashscope_sync.NAME, settings.dashscope, settings, catalogue))
+    for name, bundle in settings.dashscope.others.items():
+        own_name = bundle_name(dashscope_sync.NAME, name)
+        engines.append(_dashscope(own_name, bundle, settings, catalogue))
     if settings.openai.base_url:
         engines.append(_openai(settings, catalogue))
     return engines
 
 
-def _dashscope(settings: Settings, catalogue: Catalogue) -> Engine:
-    bundle = dashscope_bundle(settings.dashscope)
-    models = [m for m in catalogue.models.values() if m.engine == dashscope_sync.NAME]
+def _dashscope(
+    name: str, bundle_settings: BundleSettings, settings: Settings, catalogue: Catalogue
+) -> Engine:
+    bundle = dashscope_bundle(bundle_settings)
+    models = [m for m in catalogue.models.values() if m.engine in {dashscope_sync.NAME, name}]
     rates = {
-        m.upstream_model: m.calls_per_minute * settings.dashscope.rate_share
+        m.upstream_in(bundle.region): m.calls_per_minute * bundle_settings.rate_share
         for m in models
         if m.calls_per_minute
     }
     return dashscope_sync.dashscope_sync(
         bundle,
-        {m.upstream_model: m.shape for m in models if m.shape},
-        Traffic(f"dashscope/{bundle.region}", Limiter(MemorySteps()), rates),
+        {m.upstream_in(bundle.region): m.shape for m in models if m.shape},
+        Traffic(f"{name}/{bundle.region}", Limiter(MemorySteps()), rates),
         answer_seconds=settings.dashscope.answer_seconds,
+        name=name,
     )
 
 

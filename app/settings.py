@@ -8,9 +8,17 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -35,6 +43,11 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _none_named(value: Any) -> Any:
+    """Let an empty variable stand for no entries."""
+    return {} if value == "" else value
 
 
 class _Domain(BaseModel):
@@ -146,7 +159,7 @@ class LocalEngineSettings(_Domain):
     threads: int = Field(1, ge=1, le=64, description="CPU threads of each.")
 
 
-class DashScopeSettings(_Domain):
+class BundleSettings(_Domain):
     api_key: SecretStr = Field(
         SecretStr(""),
         description="Key of the account that is billed; without it the engine is off. Also read "
@@ -166,9 +179,6 @@ class DashScopeSettings(_Domain):
         description="Address of the service, for a proxy or a test; empty is the one that the "
         "region or the workspace has.",
     )
-    answer_seconds: float = Field(
-        330.0, gt=0, description="Deadline of one call; the service's own is 300 s."
-    )
     rate_share: float = Field(
         1.0,
         gt=0,
@@ -176,6 +186,39 @@ class DashScopeSettings(_Domain):
         description="Share of the account's calls a minute that this gateway takes, where "
         "others use the account too.",
     )
+
+
+BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,19}$")]
+
+
+class DashScopeSettings(BundleSettings):
+    answer_seconds: float = Field(
+        330.0, gt=0, description="Deadline of one call; the service's own is 300 s."
+    )
+    others: Annotated[dict[BundleName, BundleSettings], BeforeValidator(_none_named)] = Field(
+        default_factory=dict,
+        description="Further accounts, each with a name, a key and a host of its own. Never set as "
+        "it stands: OTHERS__INTL__API_KEY, OTHERS__INTL__REGION and so on (WORKSPACE, BASE_URL, "
+        "RATE_SHARE) make one that is called intl.",
+    )
+    failover: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Names of the others that a job may end on when the first cannot be asked, in "
+        "this order, e.g. intl,us; empty is none.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_bundles(self) -> Self:
+        nameless = [name for name, one in self.others.items() if not one.api_key.get_secret_value()]
+        if nameless:
+            raise ValueError(f"OTHERS__{nameless[0].upper()} has no API_KEY of its own")
+        if unknown := [name for name in self.failover if name not in self.others]:
+            raise ValueError(f"FAILOVER names {unknown[0][:20]!r}, which OTHERS does not have")
+        if len(set(self.failover)) < len(self.failover):
+            raise ValueError("FAILOVER names a bundle twice")
+        if self.failover and not self.api_key.get_secret_value():
+            raise ValueError("FAILOVER needs a first bundle: API_KEY is empty")
+        return self
 
 
 class OpenAISettings(_Domain):
@@ -210,6 +253,12 @@ class JobSettings(_Domain):
     )
     call_seconds: float = Field(
         900.0, gt=0, description="Deadline of one call to an engine, its queue included."
+    )
+    patience_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="How long after its acceptance a job waits for an upstream that is down or "
+        "too busy, before it fails with what it met last.",
     )
     in_doubt: Literal["retry", "fail"] = Field(
         "retry", description="What to do when the answer of a billed call was lost."

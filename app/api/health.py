@@ -124,10 +124,9 @@ async def _store(parts: Parts) -> Check:
 def _engine(parts: Parts) -> Check:
     name = parts.settings.default_model
     model = parts.catalogue.models.get(name)
-    engine = parts.engines.get(model.engine) if model else None
-    if model is None or engine is None:
+    readiness = parts.readiness(model) if model else None
+    if readiness is None:
         return Check(name=name, ready=False, missing="no engine offers the default model")
-    readiness = engine.readiness(model.upstream_model)
     return Check(name=name, ready=readiness.ready, missing=readiness.missing)
 
 

@@ -82,8 +82,7 @@ async def list_all(request: Request, _principal: Reader) -> ModelList:
 
 
 def _model_out(parts: Parts, model: Model) -> ModelOut:
-    engine = parts.engines.get(model.engine)
-    readiness = engine.readiness(model.upstream_model) if engine else None
+    readiness = parts.readiness(model)
     return ModelOut(
         id=model.name,
         title=model.title,

@@ -12,8 +12,9 @@ from app.jobs.runner import Runner
 from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.catalogue import Catalogue
-from app.speech.contract import Engine
+from app.speech.catalogue import Catalogue, Model
+from app.speech.contract import Engine, Readiness
+from app.speech.failover import candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class Parts:
     def local_engines(self) -> frozenset[str]:
         """Engines whose calls cost nothing when nobody hears their answer."""
         return frozenset(engine.name for engine in self.engines.values() if not engine.remote)
+
+    def readiness(self, model: Model) -> Readiness | None:
+        """Tell whether anybody can be asked for the model now; None where nobody offers it."""
+        failover = self.settings.dashscope.failover
+        found = [
+            engine.readiness(model.upstream_in(engine.region))
+            for engine in candidates(model, self.engines, failover)
+        ]
+        return next((one for one in found if one.ready), found[0] if found else None)
 
 
 def parts_of(request: Request) -> Parts:

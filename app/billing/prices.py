@@ -57,6 +57,10 @@ class Tariff:
             + self.units.get("output_token", 0) * output_tokens
         )
 
+    @property
+    def counts_tokens(self) -> bool:
+        return bool(self.units.keys() - {"second"})
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "price_ids": list(self.price_ids)}
 
@@ -113,16 +117,22 @@ def set_price(tx: sa.Connection, row: PriceRow) -> None:
     tx.execute(sa.insert(price).values(id=new_id("prc"), **added))
 
 
-def tariff_of(tx: sa.Connection, *, model: str, region: str, now: datetime) -> Tariff:
+def tariff_of(
+    tx: sa.Connection, *, model: str, region: str, now: datetime, tokens_bounded: bool = False
+) -> Tariff:
     """Return the prices in force. Raises PriceUnknown: an unknown price is never zero.
 
-    Seconds must have a price: what tokens will cost at most is not known beforehand, so nothing
-    could be held for them.
+    A price per token counts only where `tokens_bounded`: where nobody knows how many a call can
+    use at most, nothing could be held for them.
     """
     rows = tx.execute(_IN_FORCE, {"model": model, "region": region, "now": now}).all()
     latest = {row.unit: row for row in rows}
-    if "second" not in latest or len({row.currency for row in latest.values()}) != 1:
+    if not {"second", "input_token"} & latest.keys():
         raise PriceUnknown(f"No price is known for {model} in region {region}.")
+    if latest.keys() - {"second"} and not tokens_bounded:
+        raise PriceUnknown(f"{model} is paid by the token, and nothing bounds how many it uses.")
+    if len({row.currency for row in latest.values()}) != 1:
+        raise PriceUnknown(f"{model} has prices in several currencies in region {region}.")
     return Tariff(
         region=region,
         currency=rows[-1].currency,

@@ -18,6 +18,7 @@ from app.kit.clock import utc_now
 from app.kit.money import format_nano
 from app.settings import Settings
 
+DASHSCOPE = "dashscope"
 _WORDS = {
     "in_doubt_billed": "in doubt and billed",
     "in_doubt_not_billed": "in doubt and not billed",
@@ -32,7 +33,9 @@ Moment = Annotated[datetime | None, typer.Option(help="UTC; the days the bill's 
 
 def reconcile(
     bill: Annotated[Path, typer.Option(help="The upstream's bill as CSV: docs/reconcile.md.")],
-    engine: Annotated[str, typer.Option(help="Whose bill it is.")] = "dashscope",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Whose bill it is: dashscope, dashscope/NAME.")
+    ] = None,
     since: Moment = None,
     until: Moment = None,
     write: Annotated[
@@ -43,7 +46,9 @@ def reconcile(
     """Compare with an upstream's bill; 0 when every difference is explained, else 1."""
     try:
         lines = read_bill(bill.read_text(encoding="utf-8-sig"))
-        report = asyncio.run(_run(lines, _scope(lines, engine, since, until), write=write))
+        report = asyncio.run(
+            _run(lines, _scope(lines, engine or [DASHSCOPE], since, until), write=write)
+        )
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
@@ -54,11 +59,15 @@ def reconcile(
 
 
 def _scope(
-    lines: Sequence[BillLine], engine: str, since: datetime | None, until: datetime | None
+    lines: Sequence[BillLine],
+    engines: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
 ) -> Scope:
     first, last = days_of(lines) or (None, None)
     begin = since.replace(tzinfo=UTC) if since else first
-    return Scope(engine, begin, until.replace(tzinfo=UTC) if until else last)
+    end = until.replace(tzinfo=UTC) if until else last
+    return Scope(engines[0], begin, end, also=tuple(engines[1:]))
 
 
 def _told(report: Report) -> str:

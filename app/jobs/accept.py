@@ -13,14 +13,17 @@ from app.audio.probe import Probe, probe
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.routes import Place
 from app.jobs.runner import Runner
 from app.jobs.submit import Recording, Source, Submitted, Wish, recording_of, submit
 from app.kit.clock import Clock
 from app.settings import Settings
+from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
+from app.speech.failover import candidates
 from app.speech.options import Fitted, Options, fit, parse_options
-from app.speech.plan import PlanInput, bound_ms, plan
+from app.speech.plan import PlanInput, bound, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,15 @@ class Acceptance:
             )
 
     def _wish(self, options: Options, fitted: Fitted, model: Model, seconds: float | None) -> Wish:
-        asked = PlanInput(seconds, model, self._settings.audio.max_seconds)
+        most = self._settings.audio.max_seconds
+        asked = PlanInput(seconds, model, most, fitted.context)
+        units = bound(asked)
+        tokens = model.token_facts(context_bound(fitted.context))
+        first, *others = self._places(model)
         return Wish(
             model=model.name,
-            engine=model.engine,
-            region=self._engines[model.engine].region,
+            engine=first.engine,
+            region=first.region,
             mode=options.mode,
             options={
                 "language": fitted.language,
@@ -127,12 +134,25 @@ class Acceptance:
                 "engine": dict(fitted.options),
                 "include": list(options.include),
             },
-            plan={**asdict(plan(asked)), "upstream_model": model.upstream_model},
-            bound_ms=bound_ms(asked),
+            plan={
+                **asdict(plan(asked)),
+                "upstream_model": first.upstream_model,
+                "tokens": tokens and tokens.as_json(),
+            },
+            bound_ms=units.millis,
+            bound_tokens=(units.input_tokens, units.output_tokens),
+            others=others,
             warnings=[dict(warning) for warning in fitted.warnings],
             reference=options.reference,
             metadata=options.metadata,
         )
+
+    def _places(self, model: Model) -> list[Place]:
+        failover = self._settings.dashscope.failover
+        return [
+            Place(engine.name, engine.region, model.upstream_in(engine.region))
+            for engine in candidates(model, self._engines, failover)
+        ]
 
     async def _submit(
         self, principal: Principal, recording: Recording | Source, wish: Wish

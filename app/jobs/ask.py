@@ -1,106 +1,166 @@
-"""Asking the engine for one part: its turn awaited, the call written down, made, and closed.
+"""Asking an engine for one part: its turn awaited, the call written down, made, and closed.
 
-What failed is tried again where that is safe; see EngineError.
+What failed is tried again where that is safe, here or on another route of the job; where that
+means a long wait, the job is put off. See EngineError and tries.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import structlog
 
 from app.audio.children import Decoders
 from app.audio.encode import flac
 from app.db.engine import Database
-from app.jobs import calls
-from app.jobs.calls import Stretch
+from app.errors import EngineUnavailable
+from app.jobs import calls, tries
+from app.jobs.calls import Answered, Stretch
 from app.jobs.faults import public_error
+from app.jobs.routes import Route
 from app.jobs.runs import Job
 from app.jobs.surely import surely
+from app.jobs.tries import LONG_SECONDS, Verdict
 from app.kit.clock import Clock
 from app.settings import JobSettings
-from app.speech.contract import (
-    Billed,
-    Engine,
-    EngineAnswer,
-    EngineError,
-    EngineRequest,
-    PartAudio,
-)
-
-MOST_TRIES = 3  # calls for one part that fail and may be tried again
-LONGEST_PAUSE_SECONDS = 30.0
+from app.speech.contract import Engine, EngineError, EngineRequest, PartAudio
 
 log = structlog.get_logger()
+
+
+class PutOff(Exception):
+    """The job can go no further for so many seconds; nothing of it is under way or in doubt."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"put off for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class _FailedError(Exception):
+    """An engine brought nothing, and what follows from that."""
+
+    def __init__(self, error: EngineError, verdict: Verdict) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.verdict = verdict
 
 
 class Asker:
     """Asks engines with the parts it is given."""
 
     def __init__(
-        self, db: Database, decoders: Decoders, *, settings: JobSettings, clock: Clock
+        self,
+        db: Database,
+        engines: Mapping[str, Engine],
+        decoders: Decoders,
+        *,
+        settings: JobSettings,
+        clock: Clock,
     ) -> None:
         self._db = db
+        self._engines = engines
         self._decoders = decoders
         self._settings = settings
         self._now = clock
 
     async def ask(
-        self, job: Job, engine: Engine, stretch: Stretch, pcm: bytes, silent: Sequence[Stretch]
-    ) -> tuple[str, EngineAnswer]:
-        """Return the answered call's id and the answer. `silent` are stored with the first call.
+        self, job: Job, stretch: Stretch, pcm: bytes, silent: Sequence[Stretch]
+    ) -> Answered:
+        """Return the answered call. `silent` are stored with the first call.
 
-        Raises GatewayError, StaleRun and DatabaseAway.
+        Raises PutOff, GatewayError, StaleRun and DatabaseAway.
         """
-        encoded = await flac(pcm, self._decoders) if engine.takes == "flac" else None
-        request = self._request(job, PartAudio(pcm, encoded))
-        for tries in range(1, MOST_TRIES + 1):
+        routes = list(await self._routes(job, stretch))
+        takes = {self._engines[route.engine].takes for route in routes}
+        encoded = await flac(pcm, self._decoders) if "flac" in takes else None
+        audio = PartAudio(pcm, encoded)
+        at, waits = 0, list[float]()
+        while True:
             try:
-                return await self._once(job, engine, stretch, request, silent)
-            except EngineError as error:
-                if not error.retryable or error.billed is Billed.YES or tries == MOST_TRIES:
-                    raise public_error(error) from error
-                await asyncio.sleep(_rest(error, tries))
-        raise AssertionError("unreachable: the last try returns or raises")
+                return await self._once(job, routes[at], stretch, audio, silent)
+            except _FailedError as failed:
+                wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
+                if wait is None:
+                    routes.pop(at)
+                else:
+                    waits.append(wait)
+                    at += elsewhere
+                if elsewhere and at < len(routes):
+                    log.info("call.elsewhere", engine=routes[at].engine, why=failed.error.kind)
+                    continue
+                if not waits or not (elsewhere or wait):
+                    raise public_error(failed.error) from failed.error
+                await self._wait(job, min(waits), failed.error)
+                at = 0 if elsewhere or min(waits) < waits[-1] else at
+                waits.clear()
+
+    async def _routes(self, job: Job, stretch: Stretch) -> Sequence[Route]:
+        """Return whom to ask, in order. Raises EngineUnavailable where nobody is left."""
+        routes = [route for route in job.routes if route.engine in self._engines]
+        if not routes:
+            raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
+        if len(routes) == 1:
+            return routes
+        spent = await self._db.read(tries.given_up, job.id, stretch.index)
+        return [route for route in routes if route.engine not in spent] or routes[-1:]
+
+    async def _wait(self, job: Job, seconds: float, error: EngineError) -> None:
+        """Wait here, or put the job off. Raises the error where the job's patience is over."""
+        patience = timedelta(seconds=self._settings.patience_seconds)
+        left = (job.created_at + patience - self._now()).total_seconds()
+        if left <= 0:
+            raise public_error(error) from error
+        pause = min(seconds, left)
+        if pause > LONG_SECONDS:
+            raise PutOff(pause) from error
+        await asyncio.sleep(pause)
 
     async def _once(
         self,
         job: Job,
-        engine: Engine,
+        route: Route,
         stretch: Stretch,
-        request: EngineRequest,
+        audio: PartAudio,
         silent: Sequence[Stretch],
-    ) -> tuple[str, EngineAnswer]:
-        await engine.admit(request.model, request.deadline_seconds)
+    ) -> Answered:
+        engine, request = self._engines[route.engine], self._request(job, route, audio)
+        try:
+            await engine.admit(request.model, request.deadline_seconds)
+        except EngineError as error:
+            raise _FailedError(error, tries.after_refusal(error)) from error
         call_id = await self._db.write(
             calls.open_call,
             job,
+            route,
             stretch,
             silent,
             retry_in_doubt=self._settings.in_doubt == "retry",
             now=self._now(),
         )
         try:
-            return call_id, await engine.transcribe(request)
+            return Answered(route, call_id, stretch, await engine.transcribe(request))
         except EngineError as error:
-            log.warning("call.failed", kind=error.kind, billed=error.billed, why=error.log)
-            await surely(
-                self._db, calls.close_failed, job, stretch, call_id, error, now=self._now()
+            log.warning(
+                "call.failed",
+                engine=route.engine,
+                kind=error.kind,
+                billed=error.billed,
+                why=error.log,
             )
-            raise
+            before = await surely(
+                self._db, calls.close_failed, job, route, stretch, call_id, error, now=self._now()
+            )
+            verdict = tries.after_failure(error, before, remote=engine.remote)
+            raise _FailedError(error, verdict) from error
 
-    def _request(self, job: Job, audio: PartAudio) -> EngineRequest:
+    def _request(self, job: Job, route: Route, audio: PartAudio) -> EngineRequest:
         options = job.options
         return EngineRequest(
             audio=audio,
-            model=job.plan["upstream_model"],
+            model=route.upstream_model,
             deadline_seconds=self._settings.call_seconds,
             language=options["language"],
             context=options["context"],
             words=options["words"],
             options=options["engine"],
         )
-
-
-def _rest(error: EngineError, tries: int) -> float:
-    """Seconds before the next try: what the upstream asked for, else doubling."""
-    return min(error.retry_after or float(2**tries), LONGEST_PAUSE_SECONDS)

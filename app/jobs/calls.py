@@ -10,15 +10,17 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Used
 from app.errors import UpstreamInDoubt
+from app.jobs.routes import Route
 from app.jobs.runs import Job, write_as
 from app.jobs.tables import part, upstream_call
+from app.jobs.tries import Tried, tried
 from app.kit.ids import new_id
+from app.speech.bounds import MILLIS, TokenFacts, Units, call_bound
 from app.speech.contract import Billed, EngineAnswer, EngineError
+from app.speech.options import estimate_tokens
 
 RETRIES_IN_DOUBT = 1
 RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
-MILLIS = 1_000
-
 _call = upstream_call.c
 _part = part.c
 _JOB = sa.bindparam("job", type_=sa.String)
@@ -60,8 +62,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call that brought an answer for its stretch."""
+    """A call on a route that brought an answer for its stretch."""
 
+    route: Route
     call_id: str
     stretch: Stretch
     answer: EngineAnswer
@@ -91,6 +94,7 @@ def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> No
 def open_call(
     tx: sa.Connection,
     job: Job,
+    route: Route,
     stretch: Stretch,
     silent: Sequence[Stretch],
     *,
@@ -106,7 +110,7 @@ def open_call(
     write_as(tx, job.run, now=now)
     store_parts(tx, job, [*silent, stretch])
     attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
-    bound = job.tariff.cost(_whole_seconds(stretch.length_ms))
+    bound = route.tariff.cost(*_bound(job, stretch))
     shortfall = bound - _unreserved(tx, job) if bound else 0
     call_id = new_id("call")
     row = {
@@ -115,7 +119,7 @@ def open_call(
         "part_idx": stretch.index,
         "attempt": attempt,
         "run_epoch": job.run.epoch,
-        "engine": job.engine,
+        "engine": route.engine,
         "model": job.account.model,
         "state": "open",
         "audio_ms": stretch.length_ms,
@@ -133,7 +137,7 @@ def close_answered(
 ) -> None:
     """Settle an answered call and keep what was heard; the caller has written as this run."""
     call_id, stretch, answer = answered.call_id, answered.stretch, answered.answer
-    used = used_by(job, stretch, answer)
+    used = used_by(job, answered)
     _close(
         tx,
         call_id,
@@ -145,27 +149,36 @@ def close_answered(
         billed=Billed.YES,
     )
     ledger.settle(tx, job.account, call_id, used, now=now)
-    tx.execute(_FINISH_PART, {"job": job.id, "index": stretch.index, "result": heard(answer)})
+    tx.execute(
+        _FINISH_PART,
+        {"job": job.id, "index": stretch.index, "result": heard(answer, answered.route.engine)},
+    )
 
 
 def close_failed(
     tx: sa.Connection,
     job: Job,
+    route: Route,
     stretch: Stretch,
     call_id: str,
     error: EngineError,
     *,
     now: datetime,
-) -> None:
-    """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun."""
+) -> Tried:
+    """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun.
+
+    Returns how often this part was tried on this route, this time included.
+    """
     write_as(tx, job.run, now=now)
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
     is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
     if is_first_try and error.billed is Billed.YES:
-        nano = job.tariff.cost(_whole_seconds(stretch.length_ms))
-        used = Used(stretch.length_ms, 0, nano, estimated=True)
+        most = _bound(job, stretch)
+        tokens = most.input_tokens + most.output_tokens
+        used = Used(stretch.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
+    return tried(tx, job.id, stretch.index, route.engine)
 
 
 def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime) -> None:
@@ -190,17 +203,26 @@ def is_answered(tx: sa.Connection, call_id: str) -> bool:
     return tx.scalar(_STATE, {"call": call_id}) == "answered"
 
 
-def used_by(job: Job, stretch: Stretch, answer: EngineAnswer) -> Used:
-    """What a call used: as the upstream reports it, else the milliseconds we sent."""
-    reported = answer.usage.seconds
-    tokens = (answer.usage.input_tokens, answer.usage.output_tokens)
-    used_ms = stretch.length_ms if reported is None else round(reported * MILLIS)
-    return Used(used_ms, sum(tokens), job.tariff.cost(used_ms, *tokens), estimated=reported is None)
+def used_by(job: Job, answered: Answered) -> Used:
+    """What a call used: as the upstream reports it, else the milliseconds we sent.
+
+    Where it is paid by the token, what it does not report is reckoned from sound and text.
+    """
+    tariff, usage = answered.route.tariff, answered.answer.usage
+    length_ms = answered.stretch.length_ms
+    used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
+    tokens = (usage.input_tokens, usage.output_tokens)
+    is_guess = usage.seconds is None
+    if tariff.counts_tokens:
+        is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
+        tokens = _reckoned(job, answered) if is_guess else tokens
+    return Used(used_ms, sum(tokens), tariff.cost(used_ms, *tokens), estimated=is_guess)
 
 
-def heard(answer: EngineAnswer) -> dict[str, Any]:
+def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
     """Return what is stored of an answer with its part; times count from the part's start."""
     return {
+        "engine": engine,
         "text": answer.text,
         "language": answer.language,
         "emotion": answer.emotion,
@@ -224,9 +246,16 @@ def _unreserved(tx: sa.Connection, job: Job) -> int:
     return ledger.standing(tx, job.id).remaining - int(bounds or 0)
 
 
-def _whole_seconds(millis: int) -> int:
-    """Round up to seconds, as an upstream may; the result is in milliseconds."""
-    return -(-millis // MILLIS) * MILLIS
+def _bound(job: Job, stretch: Stretch) -> Units:
+    return call_bound(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+
+
+def _reckoned(job: Job, answered: Answered) -> tuple[int, int]:
+    """Return the tokens in and out that a call is taken to have used."""
+    facts = TokenFacts.from_json(job.plan.get("tokens"))
+    sound = facts.of_sound(answered.stretch.length_ms) if facts else 0
+    context = estimate_tokens(job.options["context"] or "")
+    return sound + context, estimate_tokens(answered.answer.text)
 
 
 def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:

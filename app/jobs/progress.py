@@ -1,5 +1,6 @@
 """What one run has gathered of a recording so far."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ class Progress:
     texts: list[PartText] = field(default_factory=list)
     silent: list[Stretch] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
+    engines: Counter[str] = field(default_factory=Counter)
     done_ms: int = 0
     ended: bool = False
 
@@ -27,7 +29,20 @@ class Progress:
         """Take in what was heard of a part, now or by an earlier run."""
         self.texts.append(_part_text(piece, result))
         self.warnings += [{"code": "engine", "detail": words} for words in result["warnings"]]
+        self.engines[result.get("engine", "")] += 1
         self.done_ms = piece.end_ms
+
+    def said(self, job: Job) -> list[dict[str, Any]]:
+        """Return all warnings, among them who transcribed what the job's own engine could not."""
+        parts = len(self.texts)
+        others = {route.engine: route.tariff.region for route in job.routes[1:]}
+        moved = [
+            f"{count} of {parts} parts were transcribed by {name} ({others[name]})"
+            for name, count in self.engines.items()
+            if name in others
+        ]
+        detail = f"{job.engine} could not be asked: {', '.join(moved)}."
+        return [*self.warnings, *([{"code": "failed_over", "detail": detail}] if moved else [])]
 
     def note_length(self, job: Job, decoding: Decoding) -> None:
         """Take in how the decoding ended: how much there was, and whether some is missing."""

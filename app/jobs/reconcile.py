@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.bill import BillLine, regions_of
 from app.billing.ledger import Account
-from app.billing.prices import Tariff
 from app.billing.reconcile import Ours, Report, compare
+from app.jobs.routes import routes_of
 from app.jobs.tables import billing_tables, transcription, upstream_call
 
 _call = upstream_call.c
@@ -35,8 +35,8 @@ _CALLS = (
         _call.opened_at,
         _job.project_id,
         _job.key_id,
-        _job.plan,
-        _job.tariff,
+        _call.engine.label("call_engine"),
+        *(_job[name] for name in ("engine", "plan", "tariff", "fallbacks")),
         sa.func.coalesce(_SUMS.c.nano, 0).label("nano"),
         sa.func.coalesce(_SUMS.c.used_ms, 0).label("used_ms"),
     )
@@ -51,11 +51,15 @@ _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway re
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which calls the bill is about: an upstream's, from `since` up to `until` (excluded)."""
+    """Which calls the bill is about: an engine's, from `since` up to `until` (excluded).
+
+    `also` names further engines whose account has the same bill.
+    """
 
     engine: str
     since: datetime | None = None
     until: datetime | None = None
+    also: tuple[str, ...] = ()
 
 
 def days_of(bill: Sequence[BillLine]) -> tuple[datetime, datetime] | None:
@@ -93,7 +97,7 @@ def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: dat
 
 def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[Ours]:
     """Return the calls in scope, in the bill's regions, and those near it that the bill names."""
-    wanted = _CALLS.where(_call.engine == scope.engine)
+    wanted = _CALLS.where(_call.engine.in_((scope.engine, *scope.also)))
     if scope.since is not None:
         wanted = wanted.where(_call.opened_at >= scope.since - _MARGIN)
     if scope.until is not None:
@@ -101,10 +105,10 @@ def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[Ou
     ids = {line.request_id for line in bill}
     regions = regions_of(bill)
     return [
-        _ours(row)
-        for row in tx.execute(wanted)
-        if row.request_id in ids
-        or (_is_within(row.opened_at, scope) and (not regions or row.tariff["region"] in regions))
+        call
+        for call in map(_ours, tx.execute(wanted))
+        if call.request_id in ids
+        or (_is_within(call.opened_at, scope) and (not regions or call.tariff.region in regions))
     ]
 
 
@@ -114,13 +118,14 @@ def _is_within(moment: datetime, scope: Scope) -> bool:
 
 
 def _ours(row: Any) -> Ours:
-    tariff = Tariff.from_json(row.tariff)
+    route = next(route for route in routes_of(row) if route.engine == row.call_engine)
+    tariff = route.tariff
     job = (row.project_id, row.key_id, row.transcription_id)
     return Ours(
         call_id=row.id,
         state=row.state,
         request_id=row.request_id,
-        upstream_model=row.plan["upstream_model"],
+        upstream_model=route.upstream_model,
         audio_ms=row.audio_ms,
         opened_at=row.opened_at,
         account=Account(*job, row.model, tariff.currency),

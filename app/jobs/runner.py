@@ -5,6 +5,7 @@ The `transcription` table is the truth; what is here may be lost at any moment.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 
 from app.db.engine import Database
 from app.errors import ShuttingDown, TooManyJobs
@@ -29,6 +30,7 @@ class Runner:
         self._accepted: set[str] = set()
         self._waits: set[asyncio.Timeout] = set()
         self._end_of_grace: float | None = None
+        self._closing = asyncio.Event()
 
     @property
     def is_closing(self) -> bool:
@@ -88,6 +90,7 @@ class Runner:
     def begin_closing(self, seconds: float) -> None:
         """Accept nothing more, and let nobody wait longer than these seconds."""
         self._end_of_grace = asyncio.get_running_loop().time() + seconds
+        self._closing.set()  # jobs that wait, wait in their rows
         for limit in self._waits:
             self._shorten(limit)
 
@@ -134,9 +137,18 @@ class Runner:
         await self._run(job_id, None)
 
     async def _run(self, job_id: str, claimed: Job | None) -> None:
-        try:
-            while (again := await self._transcriber.advance(job_id, claimed)) is not None:
-                claimed = None
-                await asyncio.sleep(again.total_seconds())
-        finally:
-            self._slots.release()
+        """Advance a job, in a slot that is held already; a job that waits gives its slot up."""
+        while True:
+            try:
+                again = await self._transcriber.advance(job_id, claimed)
+            finally:
+                self._slots.release()
+            claimed = None
+            if again is None or await self._closes_within(again.total_seconds()):
+                return
+            await self._slots.acquire()
+
+    async def _closes_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        return self.is_closing

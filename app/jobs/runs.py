@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from app.billing.ledger import Account
-from app.billing.prices import Tariff
 from app.db.schema import Utc, database_now
+from app.jobs.routes import Route, routes_of
 from app.jobs.tables import OPEN, audio_tables, event, part, transcription
 
 MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
@@ -56,8 +56,8 @@ class Job:
 
     run: Run
     account: Account
-    tariff: Tariff
-    engine: str
+    routes: Sequence[Route]
+    created_at: datetime
     blob_key: str
     source_url: str | None = field(repr=False)
     audio_format: str
@@ -71,6 +71,11 @@ class Job:
     @property
     def id(self) -> str:
         return self.run.job_id
+
+    @property
+    def engine(self) -> str:
+        """The engine it is meant to run on; see `routes` for where else it may."""
+        return self.routes[0].engine
 
 
 Event = tuple[str, Mapping[str, Any]]
@@ -108,6 +113,7 @@ _GO_ON = _OF_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVEN
 _END = _OF_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
 _RENEW = _OF_RUN.values(lease_until=database_now(_LEASE))
 _HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bindparam("less"))
+_PUT_OFF = _OF_RUN.values(lease_until=database_now(_LEASE), idle_runs=_row.idle_runs - 1)
 _ADD_EVENTS = sa.insert(event)
 _LOAD = (
     sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
@@ -132,12 +138,12 @@ def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: dateti
 def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
     row = tx.execute(_LOAD, {"job": run.job_id}).one()
-    tariff = Tariff.from_json(row.tariff)
+    routes = routes_of(row)
     return Job(
         run=run,
-        account=Account(row.project_id, row.key_id, row.id, row.model, tariff.currency),
-        tariff=tariff,
-        engine=row.engine,
+        account=Account(row.project_id, row.key_id, row.id, row.model, routes[0].tariff.currency),
+        routes=routes,
+        created_at=row.created_at,
         blob_key=row.blob_key or "",
         source_url=row.source_url,
         audio_format=row.format or "",
@@ -199,6 +205,12 @@ def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "less": 0 if was_idle else 1}
     tx.execute(_HAND_BACK, terms)
+
+
+def put_off(tx: sa.Connection, run: Run, seconds: float) -> None:
+    """End a run that can go no further for now: nobody takes the job up before these seconds."""
+    terms = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
+    tx.execute(_PUT_OFF, terms)
 
 
 def clear_leases(tx: sa.Connection) -> int:

@@ -13,6 +13,7 @@ from app.audio.store import StoredBlob
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
 from app.db.schema import database_now
+from app.jobs.routes import Place, Route, fallbacks
 from app.jobs.runs import Job, Run, add_events
 from app.jobs.tables import audio_tables, transcription
 from app.kit.ids import new_id
@@ -60,7 +61,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the caller asked for, already judged: all of it can be honoured or is warned of."""
+    """What the caller asked for, already judged: all of it can be honoured or is warned of.
+
+    The bounds are what its calls can use at most; tokens in and out, zero where nothing bounds
+    them. `others` are where it may run when its engine cannot be asked.
+    """
 
     model: str
     engine: str
@@ -69,6 +74,8 @@ class Wish:
     options: Mapping[str, Any]
     plan: Mapping[str, Any]
     bound_ms: int
+    bound_tokens: tuple[int, int] = (0, 0)
+    others: Sequence[Place] = ()
     warnings: Sequence[Mapping[str, Any]] = ()
     reference: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -99,7 +106,9 @@ def submit(
 
     With `lease_seconds` the caller takes the job up in the same commit.
     """
-    tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now)
+    bounded = any(wish.bound_tokens)
+    tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
+    others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
     here = recording if isinstance(recording, Recording) else None
     source_url = recording.url if isinstance(recording, Source) else None
     audio_id, blob_key = (
@@ -118,7 +127,7 @@ def submit(
         "options": dict(wish.options),
         "plan": dict(wish.plan),
         "tariff": tariff.as_json(),
-        "fallbacks": [],
+        "fallbacks": [route.as_json() for route in others],
         "warnings": list(wish.warnings),
         "reference": wish.reference,
         "client_metadata": wish.metadata,
@@ -130,15 +139,17 @@ def submit(
     else:
         tx.execute(_ADD_CLAIMED, {**row, "started_at": now, "lease": lease_seconds})
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
-    hold(tx, account, tariff.cost(wish.bound_ms), now=now)
+    bound = (wish.bound_ms, *wish.bound_tokens)
+    dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
+    hold(tx, account, dearest, now=now)
     add_events(tx, job_id, [("created", {"model": wish.model})], first=1, now=now)
     if lease_seconds is None:
         return Submitted(job_id, blob_key, None)
     claimed = Job(
         run=Run(job_id, 1, lease_seconds),
         account=account,
-        tariff=tariff,
-        engine=wish.engine,
+        routes=(Route(wish.engine, wish.plan["upstream_model"], tariff), *others),
+        created_at=now,
         blob_key=blob_key,
         source_url=source_url,
         audio_format="" if here is None else here.format,

@@ -21,14 +21,13 @@ from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.errors import (
     DatabaseAway,
-    EngineUnavailable,
     GatewayError,
     InternalError,
     RecordingMissing,
     RunCrashed,
 )
 from app.jobs import calls, outcome, runs
-from app.jobs.ask import Asker
+from app.jobs.ask import Asker, PutOff
 from app.jobs.collect import Collector
 from app.jobs.lease import kept
 from app.jobs.progress import Progress, speaking, stretch_of
@@ -65,7 +64,7 @@ class Transcriber:
         self._max_seconds = max_seconds
         self._settings = settings
         self._now = clock
-        self._asker = Asker(db, decoders, settings=settings, clock=clock)
+        self._asker = Asker(db, engines, decoders, settings=settings, clock=clock)
 
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
         """Work on a job as far as it goes; return when to call again, or None.
@@ -110,6 +109,8 @@ class Transcriber:
             raise
         except DatabaseAway:
             return self._pause
+        except PutOff as wait:
+            return await self._put_off(job, wait.seconds)
         except RecordingMissing:
             log.error("run.recording_missing")  # noqa: TRY400 - there is nothing to trace
             await self._hand_back(job, was_idle=True)
@@ -126,6 +127,14 @@ class Transcriber:
             await surely(
                 self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
+
+    async def _put_off(self, job: Job, seconds: float) -> timedelta:
+        log.info("job.put_off", seconds=round(seconds, 1))
+        try:
+            await self._db.write(runs.put_off, job.run, seconds)
+        except DatabaseAway:
+            return self._pause
+        return timedelta(seconds=seconds)
 
     async def _hand_back(self, job: Job, *, was_idle: bool = False) -> None:
         with suppress(DatabaseAway):  # then the lease ends by itself
@@ -163,14 +172,12 @@ class Transcriber:
             return
         sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
         stretch = stretch_of(piece, sha256)
-        engine = self._engine_of(job)
-        call_id, answer = await self._asker.ask(job, engine, stretch, piece.pcm, progress.silent)
-        progress.add(piece, calls.heard(answer))
+        answered = await self._asker.ask(job, stretch, piece.pcm, progress.silent)
+        progress.add(piece, calls.heard(answered.answer, answered.route.engine))
         words = None
         if finished is not None:
             progress.note_length(job, finished)
             words = await asyncio.to_thread(outcome.merged, progress.texts)
-        answered = calls.Answered(call_id, stretch, answer)
         await surely(self._db, self._keep, job, answered, progress, words, now=self._now())
         progress.silent.clear()
         progress.ended = finished is not None
@@ -216,7 +223,7 @@ class Transcriber:
         now: datetime,
     ) -> None:
         outcome.complete(
-            tx, job, words, warnings=progress.warnings, done_ms=progress.done_ms, now=now
+            tx, job, words, warnings=progress.said(job), done_ms=progress.done_ms, now=now
         )
         calls.store_parts(tx, job, progress.silent)
 
@@ -228,8 +235,3 @@ class Transcriber:
     def _is_remote(self, job: Job) -> bool:
         engine = self._engines.get(job.engine)
         return engine is None or engine.remote
-
-    def _engine_of(self, job: Job) -> Engine:
-        if job.engine not in self._engines:
-            raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
-        return self._engines[job.engine]

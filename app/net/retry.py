@@ -22,16 +22,14 @@ class RetryBudget:
         self._calls.append(now)
         _forget(self._calls, now)
 
-    def reserve(self, now: float, most_seconds: float) -> float | None:
-        """Reserve a retry: return in how many seconds, or None if that is more than the most."""
+    def reserve(self, now: float) -> float:
+        """Reserve a retry: return in how many seconds it may be made."""
         _forget(self._retries, now)
         _forget(self._calls, now)
         allowed = max(LEAST_RETRIES, int(len(self._calls) * SHARE))
         at = now
         if len(self._retries) >= allowed:
             at = max(now, self._retries[-allowed] + WINDOW_SECONDS)
-        if at - now > most_seconds:
-            return None
         self._retries.append(at)
         return at - now
 

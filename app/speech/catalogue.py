@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
+from app.speech.bounds import TokenFacts
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -35,7 +36,9 @@ class Model(BaseModel):
 
     `part_seconds` is the longest stretch one call takes; `context_tokens` the longest context
     (0: none); `options` those of the normalised names the model honours; `shape` how it is asked,
-    where its engine has several ways; `calls_per_minute` what an account is allowed.
+    where its engine has several ways; `calls_per_minute` what an account is allowed;
+    `upstream_models` what it is called in regions where it has another name. The token fields are
+    upper bounds: a price per token counts only where they are known, as nothing else can be held.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +46,7 @@ class Model(BaseModel):
     name: str
     engine: str
     upstream_model: str
+    upstream_models: Mapping[str, str] = {}
     title: str
     part_seconds: int = Field(gt=0)
     languages: tuple[str, ...] = ()
@@ -51,9 +55,24 @@ class Model(BaseModel):
     context_tokens: int = 0
     shape: Literal["", "qwen3", "input-audio"] = ""
     calls_per_minute: int | None = Field(default=None, gt=0)
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    tokens_per_call: int = Field(default=0, ge=0)
+    most_output_tokens: int | None = Field(default=None, gt=0)
     prices: tuple[CataloguePrice, ...] = ()
     source: str
     checked: date
+
+    def upstream_in(self, region: str) -> str:
+        """Return what the model is called at an upstream of this region."""
+        return self.upstream_models.get(region, self.upstream_model)
+
+    def token_facts(self, context: int = 0) -> TokenFacts | None:
+        """Return the bounds of its tokens, beside those of a context; None if they are unknown."""
+        if self.tokens_per_second is None or self.most_output_tokens is None:
+            return None
+        return TokenFacts(
+            self.tokens_per_second, self.tokens_per_call, self.most_output_tokens, context
+        )
 
 
 class Retired(BaseModel):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from app.speech.bounds import Units, calls_bound, context_bound
 from app.speech.catalogue import Model
 
 ROUNDING_MS = 1000  # an upstream may round each call up to a whole second
@@ -18,6 +19,7 @@ class PlanInput:
     seconds: float | None
     model: Model
     max_seconds: int
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ def plan(wish: PlanInput) -> Plan:
     return Plan("split", limit, f"{takes}, less than the recording's {wish.seconds:.1f} s")
 
 
-def bound_ms(wish: PlanInput) -> int:
-    """Return the most milliseconds that the calls of this recording can use, for the hold.
+def bound(wish: PlanInput) -> Units:
+    """Return the most that the calls of this recording can use, for the hold.
 
     Each call may be rounded up to a whole second, so there is a second of slack for every part
     that there can be. A length that is not known is taken to be the longest allowed.
@@ -50,4 +52,5 @@ def bound_ms(wish: PlanInput) -> int:
     parts = 1
     if wish.seconds is None or wish.seconds > wish.model.part_seconds:
         parts = ceil(seconds / (wish.model.part_seconds * SHORTEST_PART))
-    return seconds * 1000 + parts * ROUNDING_MS
+    tokens = wish.model.token_facts(context_bound(wish.context))
+    return calls_bound(seconds * 1000 + parts * ROUNDING_MS, parts, tokens)

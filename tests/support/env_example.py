@@ -53,6 +53,8 @@ def _shown(value: Any) -> str:
     match value:
         case bool():
             return str(value).lower()
+        case dict():
+            return ",".join(value)
         case list() | tuple():
             return ",".join(map(_shown, value))
         case float():

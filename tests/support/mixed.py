@@ -80,7 +80,7 @@ class Trial:
 
     def _gateway(self, twin: Twin) -> Any:
         return before(
-            twin, self.folder, database_url=self.database_url, answer_seconds=self.answer_seconds
+            twin, self.folder, database=self.database_url, answer_seconds=self.answer_seconds
         )
 
     async def _send_all(self, gateway: Gateway) -> None:

@@ -21,6 +21,7 @@ from app.jobs.erase import erase
 from app.jobs.runs import Job
 from app.jobs.submit import Recording, Submitted, Wish, submit
 from app.jobs.tables import billing_tables, event, part, transcription, upstream_call
+from app.jobs.tries import Tried
 from app.speech.contract import Billed, EngineAnswer, EngineError, EngineUsage, ErrorKind
 from app.speech.transcript import Transcript
 
@@ -170,10 +171,12 @@ class Story:
         *,
         silent: Sequence[Stretch] = (),
         retry_in_doubt: bool = True,
+        route: int = 0,
     ) -> str:
         return await self.db.write(
             calls.open_call,
             job,
+            job.routes[route],
             part or stretch(),
             silent,
             retry_in_doubt=retry_in_doubt,
@@ -188,9 +191,10 @@ class Story:
         *,
         heard: EngineAnswer | None = None,
         keep_raw: bool = False,
+        route: int = 0,
     ) -> None:
         """Settle a call, in one write with what it says of the progress."""
-        got = Answered(call_id, part or stretch(), heard or answer())
+        got = Answered(job.routes[route], call_id, part or stretch(), heard or answer())
 
         def keep(tx: sa.Connection) -> None:
             said = {"done_seconds": got.stretch.end_ms / 1000}
@@ -199,10 +203,18 @@ class Story:
 
         await self.db.write(keep)
 
-    async def call_failed(self, job: Job, call_id: str, error: EngineError) -> None:
+    async def call_failed(
+        self, job: Job, call_id: str, error: EngineError, *, route: int = 0
+    ) -> Tried:
         part = next((row["part_idx"] for row in await self.calls() if row["id"] == call_id), 0)
-        await self.db.write(
-            calls.close_failed, job, stretch(part), call_id, error, now=self.later()
+        return await self.db.write(
+            calls.close_failed,
+            job,
+            job.routes[route],
+            stretch(part),
+            call_id,
+            error,
+            now=self.later(),
         )
 
     async def complete(self, job: Job, text: str = "heard") -> None:

@@ -18,20 +18,22 @@ async def before(
     twin: Twin,
     folder: Path,
     *,
-    database_url: str = "",
+    database: str = "",
+    models: str = "",
     jobs: dict[str, Any] | None = None,
     answer_seconds: float | None = None,
     **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
 
-    Where the twin plays a vLLM as well, the gateway has that one, too.
+    Where the twin plays a vLLM as well, the gateway has that one, too. `models` are more of
+    them, in the catalogue's own form.
     """
     patience = {} if answer_seconds is None else {"answer_seconds": answer_seconds}
     settings = settings_for(
-        database_url or f"sqlite:///{folder / 'gateway.db'}",
+        database or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(hastened(folder))},
+        speech={"default_model": "", "catalogue": str(hastened(folder, models=models))},
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **patience} | dashscope,
         openai={"base_url": twin.urls.get("vllm", ""), **patience},
         jobs=jobs or {},
@@ -40,9 +42,18 @@ async def before(
         yield gateway
 
 
-def hastened(folder: Path, calls_a_minute: int = CALLS_A_MINUTE) -> Path:
-    """Write the shipped catalogue with nothing but its pace changed."""
+def bundles(twin: Twin, **named: str) -> dict[str, Any]:
+    """Return settings of further bundles, each in a region of the twin's, all failed over to."""
+    others = {
+        name: {"api_key": twin.key_of(region), "region": region, "base_url": twin.urls[region]}
+        for name, region in named.items()
+    }
+    return {"others": others, "failover": tuple(named)}
+
+
+def hastened(folder: Path, calls_a_minute: int = CALLS_A_MINUTE, models: str = "") -> Path:
+    """Write the shipped catalogue with nothing but its pace changed, and more models after it."""
     file = folder / "catalogue.toml"
     pace = f"calls_per_minute = {calls_a_minute}"
-    file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()))
+    file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()) + models)
     return file

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.settings import DashScopeSettings, OpenAISettings
+from app.settings import BundleSettings, OpenAISettings
 
 _HOSTS = {
     "cn-beijing": "dashscope.aliyuncs.com",
@@ -25,8 +25,8 @@ class Bundle:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
 
-def dashscope_bundle(settings: DashScopeSettings) -> Bundle:
-    """Return the bundle that the settings describe."""
+def dashscope_bundle(settings: BundleSettings) -> Bundle:
+    """Return the bundle that the settings describe, with nothing of another's."""
     return Bundle(settings.region, _base_url(settings), settings.api_key.get_secret_value())
 
 
@@ -36,7 +36,7 @@ def openai_bundle(settings: OpenAISettings) -> Bundle:
     return Bundle("self-hosted", base_url, settings.api_key.get_secret_value())
 
 
-def _base_url(settings: DashScopeSettings) -> str:
+def _base_url(settings: BundleSettings) -> str:
     if settings.base_url:
         return settings.base_url.rstrip("/").removesuffix(_API)
     if settings.workspace:

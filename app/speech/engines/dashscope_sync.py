@@ -42,11 +42,19 @@ _SHAPES = {
 
 
 def dashscope_sync(
-    bundle: Bundle, shapes: Mapping[str, str], traffic: Traffic, *, answer_seconds: float
+    bundle: Bundle,
+    shapes: Mapping[str, str],
+    traffic: Traffic,
+    *,
+    answer_seconds: float,
+    name: str = NAME,
 ) -> RemoteEngine:
-    """Return the engine; `shapes` tells of every upstream model which of the two it speaks."""
+    """Return the engine; `shapes` tells of every upstream model which of the two it speaks.
+
+    There is one for each bundle; see `failover` for their names.
+    """
     dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
-    return RemoteEngine(NAME, bundle, dialects, traffic, answer_seconds=answer_seconds)
+    return RemoteEngine(name, bundle, dialects, traffic, answer_seconds=answer_seconds)
 
 
 def _dialect(shape: _Shape) -> Dialect:

@@ -13,7 +13,6 @@ from app.net.retry import RetryBudget
 from app.speech.contract import EngineError, ErrorKind
 
 HELD_SECONDS = 2.0  # after a 429 that does not say how long
-MOST_PUT_OFF_SECONDS = 30.0  # a retry that would have to wait longer is not worth its slot
 
 # What says that the upstream is ill; the other kinds are answers of one that is well.
 _ILL = {
@@ -53,7 +52,12 @@ class Traffic:
             try:
                 await self._limiter.wait(self._key(model), self._rates[model], patience)
             except QueueTooLongError as error:
-                raise EngineError(ErrorKind.RATE_LIMITED, str(error), retryable=True) from error
+                raise EngineError(
+                    ErrorKind.RATE_LIMITED,
+                    str(error),
+                    retryable=True,
+                    retry_after=max(1.0, error.seconds - patience),
+                ) from error
         self._budget.note_call(self._ticks())
 
     def note_answer(self) -> None:
@@ -66,18 +70,9 @@ class Traffic:
         if error.kind is ErrorKind.RATE_LIMITED:
             # Its pace is the limiter's matter: what waits for its turn is no flood of retries.
             await self._limiter.hold(self._key(model), error.retry_after or HELD_SECONDS)
-        elif error.retryable:
-            self._put_off(now, error)
-        return error
-
-    def _put_off(self, now: float, error: EngineError) -> None:
-        """Say of a failure how long its retry has to wait, if it is given one."""
-        put_off = self._budget.reserve(now, MOST_PUT_OFF_SECONDS)
-        if put_off is None:
-            error.retryable = False
-            error.log += "; the retries of this minute are spent"
-        elif put_off:
+        elif error.retryable and (put_off := self._budget.reserve(now)):
             error.retry_after = max(error.retry_after or 0.0, put_off)
+        return error
 
     def _refuse_while_down(self) -> None:
         if seconds := self._breaker.pause(self._ticks()):

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ UNITS = st.dictionaries(
 )
 
 
-async def price_at(db: Database, moment: datetime, **of: str) -> Tariff:
+async def price_at(db: Database, moment: datetime, **of: Any) -> Tariff:
     asked = {"model": PRICE.model, "region": PRICE.region, **of}
     return await db.read(tariff_of, now=moment, **asked)
 
@@ -65,16 +66,31 @@ async def test_of_two_valid_prices_the_later_one_counts(db: Database, order: int
 
 async def test_units_are_priced_one_by_one(db: Database) -> None:
     await known(db, PRICE, replace(PRICE, unit="output_token", valid_from=JUNE, nano=800))
-    tariff = await price_at(db, JUNE)
+    tariff = await price_at(db, JUNE, tokens_bounded=True)
     assert tariff.units == {"second": PRICE.nano, "output_token": 800}
     assert len(tariff.price_ids) == 2
     assert tariff.cost(1_000, output_tokens=3) == PRICE.nano + 2_400
 
 
+async def test_tokens_alone_are_a_price_where_something_bounds_them(db: Database) -> None:
+    tokens = replace(PRICE, unit="input_token", nano=800)
+    await known(db, tokens, replace(tokens, unit="output_token", nano=2_700))
+    with pytest.raises(PriceUnknown, match="by the token"):
+        await price_at(db, JUNE)
+    tariff = await price_at(db, JUNE, tokens_bounded=True)
+    assert tariff.cost(15_000, 245, 35) == 245 * 800 + 35 * 2_700
+
+
+async def test_a_price_of_what_comes_out_alone_is_none(db: Database) -> None:
+    await known(db, replace(PRICE, unit="output_token", nano=2_700))
+    with pytest.raises(PriceUnknown):
+        await price_at(db, JUNE, tokens_bounded=True)
+
+
 async def test_a_tariff_in_two_currencies_is_no_tariff(db: Database) -> None:
     await known(db, PRICE, replace(PRICE, unit="output_token", currency="USD"))
-    with pytest.raises(PriceUnknown):
-        await price_at(db, JUNE)
+    with pytest.raises(PriceUnknown, match="currencies"):
+        await price_at(db, JUNE, tokens_bounded=True)
 
 
 async def test_a_free_price_is_a_price(db: Database) -> None:
@@ -86,7 +102,7 @@ async def test_loading_again_changes_nothing_an_operator_changed(db: Database) -
     rows: Sequence[PriceRow] = [PRICE, replace(PRICE, unit="output_token")]
     assert await known(db, *rows) == 2
     assert await known(db, replace(PRICE, nano=1), *rows) == 0
-    assert (await price_at(db, JUNE)).units["second"] == PRICE.nano
+    assert (await price_at(db, JUNE, tokens_bounded=True)).units["second"] == PRICE.nano
 
 
 async def test_replicas_that_start_together_load_each_price_once(db: Database) -> None:

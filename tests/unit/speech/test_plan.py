@@ -1,7 +1,7 @@
 """One call where it fits, parts where not, and a hold that is never too low."""
 
 from app.speech.catalogue import load_catalogue
-from app.speech.plan import PlanInput, bound_ms, plan
+from app.speech.plan import PlanInput, bound, plan
 
 BASE = load_catalogue().find("local/base")
 
@@ -23,9 +23,9 @@ def test_what_is_longer_or_of_unknown_length_is_split() -> None:
 
 
 def test_the_bound_has_a_second_of_slack_for_every_part() -> None:
-    assert bound_ms(wish(10.2)) == 12_000
-    assert bound_ms(wish(600)) == 610_000
+    assert bound(wish(10.2)) == (12_000, 0, 0)
+    assert bound(wish(600)) == (610_000, 0, 0)
 
 
 def test_an_unknown_length_is_bounded_by_the_longest_allowed() -> None:
-    assert bound_ms(wish(None)) == 43_200_000 + 720_000
+    assert bound(wish(None)) == (43_200_000 + 720_000, 0, 0)

@@ -1,0 +1,63 @@
+"""How much a call can use at most, for what is held before it is made. Pure.
+
+A second has its price at every upstream but one that counts tokens; of those the catalogue knows
+bounds, which are facts of a model and pinned to a job as its prices are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, NamedTuple
+
+MILLIS = 1000
+
+
+class Units(NamedTuple):
+    """What is paid for, in the order in which `Tariff.cost` takes it."""
+
+    millis: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """Upper bounds of what one call counts: for each started second, beside the sound, and out.
+
+    `context` bounds what the caller's context adds to each call.
+    """
+
+    per_second: float
+    per_call: int
+    most_output: int
+    context: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> "TokenFacts | None":
+        """Return what `as_json` made; None for None: of this model no bounds are known."""
+        return None if stored is None else cls(**stored)
+
+    def of_sound(self, millis: int) -> int:
+        return ceil(self.per_second * ceil(millis / MILLIS))
+
+
+def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
+    """Return the most that one call of so much sound can use; an upstream may round it up."""
+    whole = ceil(millis / MILLIS) * MILLIS
+    return calls_bound(whole, 1, tokens)
+
+
+def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
+    """Return the most that so many calls can use which have so much sound in all."""
+    if tokens is None:
+        return Units(millis)
+    around = tokens.per_call + tokens.context
+    return Units(millis, tokens.of_sound(millis) + calls * around, calls * tokens.most_output)
+
+
+def context_bound(context: str | None) -> int:
+    """Return the most tokens that a context can be: none is shorter than a byte."""
+    return len((context or "").encode("utf-8", "replace"))

@@ -1,0 +1,140 @@
+"""Jobs wait for an upstream that is down, without a slot, and end when it is back."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.jobs import ask, tries
+from app.jobs.tables import transcription, upstream_call
+from app.net import breaker
+from tests.support.gateway import Gateway, code_of
+from tests.support.twin import before
+from tests.twin import Script, Twin
+from tests.twin.counting import encode
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+REGION = "cn-beijing"
+JOBS, AT_ONCE = 24, 4
+SOUND = encode([1, 2])
+
+
+@pytest.fixture(autouse=True)
+def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make rests short, and of what is left long ones: the breaker's second is a put-off."""
+    monkeypatch.setattr(breaker, "REST_SECONDS", 0.5)
+    monkeypatch.setattr(breaker, "LONGEST_REST_SECONDS", 1.0)
+    monkeypatch.setattr(breaker, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr("app.net.retry.LEAST_RETRIES", 1_000)
+    monkeypatch.setattr(tries, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(ask, "LONG_SECONDS", 0.3)
+
+
+async def sent(gateway: Gateway, count: int) -> list[str]:
+    answers = await asyncio.gather(*(gateway.send(SOUND, wait="0") for _ in range(count)))
+    return [answer.json()["id"] for answer in answers]
+
+
+async def put_off(gateway: Gateway, least: int) -> None:
+    """Wait until so many jobs are under way, which is more than there are slots."""
+    assert least > AT_ONCE
+    async with asyncio.timeout(30):
+        while True:
+            rows = await gateway.rows(transcription, status="processing")
+            leased = [row for row in rows if row["lease_until"] is not None]
+            if len(leased) >= least:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_an_upstream_that_comes_back_finds_every_job_waiting(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        Twin(words=Script("heard")) as twin,
+        before(twin, tmp_path, database=database_url, jobs={"at_once": AT_ONCE}) as gateway,
+    ):
+        twin.faults.down(REGION)
+        ids = await sent(gateway, JOBS)
+        await put_off(gateway, JOBS)
+        calls_by_then = len(twin.calls)
+        await asyncio.sleep(1.5)  # of the outage, in which only probes are made
+        probes = len(twin.calls) - calls_by_then
+        twin.faults.up(REGION)
+        bodies = [await ended(gateway, job_id) for job_id in ids]
+        rows = await gateway.rows(transcription)
+    assert [body["status"] for body in bodies] == ["completed"] * JOBS
+    assert probes <= 3
+    assert max(row["run_epoch"] for row in rows) > 1
+    assert max(row["idle_runs"] for row in rows) <= 1  # a wait is not counted against a job
+    assert sum(body["usage"]["seconds"] for body in bodies) == twin.bill.seconds()
+
+
+async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    await gateway.parts.runner.wait(job_id, 60)
+    return (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
+
+
+async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path: Path) -> None:
+    async with (
+        Twin() as twin,
+        before(
+            twin, tmp_path, database=database_url, jobs={"at_once": AT_ONCE, "patience_seconds": 2}
+        ) as gateway,
+    ):
+        twin.faults.down(REGION)
+        began = time.monotonic()
+        answer = await gateway.send(SOUND)
+        seconds = time.monotonic() - began
+        calls = await gateway.rows(upstream_call)
+    assert code_of(answer) == (503, "engine_unavailable")
+    assert 2 <= seconds < 6
+    assert len(calls) > tries.MOST_TRIES  # each found nobody there: that is no try
+    assert {call["state"] for call in calls} == {"failed"}
+
+
+async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through_every_wait(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask, "LONG_SECONDS", 0.0)
+    async with Twin() as twin, before(twin, tmp_path, database=database_url) as gateway:
+        twin.faults.down(REGION, "500")
+        answer = await gateway.send(SOUND)
+        (job,) = await gateway.rows(transcription)
+        calls = await gateway.rows(upstream_call)
+    assert code_of(answer) == (502, "engine_failed")
+    assert [call["attempt"] for call in calls] == [1, 2, 3]
+    assert [call["run_epoch"] for call in calls] == [1, 2, 3]
+    assert job["run_epoch"] == 3
+
+
+async def test_closing_does_not_wait_for_jobs_that_wait(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "REST_SECONDS", 60.0)
+    jobs = {"at_once": AT_ONCE}
+    async with Twin(words=Script("heard")) as twin:
+        async with before(twin, tmp_path, database=database_url, jobs=jobs) as gateway:
+            twin.faults.down(REGION)
+            ids = await sent(gateway, JOBS)
+            await put_off(gateway, JOBS)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10  # of a grace of 30
+        twin.faults.up(REGION)
+        if database_url.startswith("postgresql"):
+            return  # there another process may hold a job: its lease has to end first
+        async with before(twin, tmp_path, database=database_url, jobs=jobs) as gateway:
+            bodies = [await ended(gateway, job_id) for job_id in ids]
+    assert [body["status"] for body in bodies] == ["completed"] * JOBS
+
+
+async def test_a_caller_who_waits_is_told_where_to_ask_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin() as twin, before(twin, tmp_path, database=database_url) as gateway:
+        twin.faults.down(REGION)
+        answer = await gateway.send(SOUND, wait="1")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "processing"
