@@ -22,6 +22,7 @@ from app.net.urls import Rules, Url, UrlRefusedError, judge_url
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each further try
 OK, PARTIAL = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+NO_URL = "The URL redirects to something that is no URL."
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -154,9 +155,7 @@ class _Fetching:
         try:
             joined = url.join(target)
         except (httpx.InvalidURL, ValueError):
-            raise FetchError(
-                Fault.NOT_ALLOWED, "The URL redirects to something that is no URL."
-            ) from None
+            raise FetchError(Fault.NOT_ALLOWED, NO_URL) from None
         if url.scheme == "https" and joined.scheme == "http":
             raise FetchError(
                 Fault.NOT_ALLOWED, "The URL redirects from https to http; that is not followed."
@@ -206,6 +205,10 @@ def _told(error: Exception) -> FetchError:
     match error:
         case httpx.ConnectError() if any(isinstance(e, ssl.SSLError) for e in _causes(error)):
             return FetchError(Fault.NO_TRUST)
+        case httpx.RemoteProtocolError() if any(
+            isinstance(e, httpx.InvalidURL) for e in _causes(error)
+        ):  # httpx reads a Location although it does not follow it
+            return FetchError(Fault.NOT_ALLOWED, NO_URL)
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return FetchError(Fault.NO_CONNECTION, may_pass=True)
         case httpx.TimeoutException():

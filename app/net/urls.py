@@ -38,10 +38,10 @@ def judge_url(text: str, rules: Rules) -> Url:
         raise UrlRefusedError(f"Only {schemes} URLs are fetched.")
     if url.userinfo:
         raise UrlRefusedError("A URL with a user name or a password in it is not fetched.")
+    _judge_host(url.raw_host.decode("ascii"), rules)
     if (url.port or DEFAULT_PORTS[url.scheme]) not in rules.ports:
         ports = ", ".join(map(str, sorted(rules.ports)))
         raise UrlRefusedError(f"The URL's port is not allowed here; these are: {ports}.")
-    _judge_host(url.raw_host.decode("ascii"), rules)
     return url
 
 

@@ -124,7 +124,14 @@ async def test_a_context_longer_than_the_model_takes(gateway: Gateway, recording
     ("field", "code"),
     [
         ({"url": "http://10.0.0.1/a.mp3"}, "url_not_allowed"),
-        ({"audio": "https://example.org/a.mp3"}, "url_not_allowed"),
+        ({"audio": "https://127.1/a.mp3"}, "url_not_allowed"),
+        ({"url": "https://[::ffff:a9fe:a9fe]/a.mp3"}, "url_not_allowed"),
+        ({"url": "https://u:p@example.org/a.mp3"}, "url_not_allowed"),
+        ({"url": "https://example.org:22/a.mp3"}, "url_not_allowed"),
+        ({"url": "ftp://example.org/a.mp3"}, "url_not_allowed"),
+        ({"url": "https://example.org/a", "audio": "data:,x"}, "several_files"),
+        ({"url": ["https://example.org/a"]}, "several_files"),
+        ({"url": 7}, "invalid_parameter"),
         ({"audio": 7}, "invalid_parameter"),
         ({"audio": "data:;base64,@@@"}, "invalid_parameter"),
         ({}, "missing_audio"),
@@ -236,3 +243,15 @@ async def test_a_problem_says_no_more_than_it_must(gateway: Gateway, recording: 
 async def test_a_request_keeps_the_id_its_caller_gave_it(gateway: Gateway) -> None:
     response = await gateway.client.get("/nowhere", headers={"X-Request-Id": "mine-17"})
     assert response.json()["request_id"] == response.headers["x-request-id"] == "mine-17"
+
+
+@pytest.mark.settings(fetch={"enabled": False})
+async def test_a_gateway_that_fetches_nothing(gateway: Gateway) -> None:
+    response = await gateway.client.post(PATH, json={"url": "https://example.org/a.mp3"})
+    assert await refused(gateway, response) == (422, "url_not_allowed")
+    assert "Upload the file" in response.json()["detail"]
+
+
+async def test_a_link_beside_a_file(gateway: Gateway, recording: bytes) -> None:
+    response = await gateway.send(recording, url="https://example.org/a.mp3")
+    assert await refused(gateway, response) == (422, "several_files")

@@ -73,7 +73,10 @@ def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> I
     """The address of a gateway that has something to show."""
     folder = tmp_path_factory.mktemp("contract")
     limits = settings_for(
-        f"sqlite:///{folder / 'gateway.db'}", folder, server={"port": 0, "shutdown_seconds": 2}
+        f"sqlite:///{folder / 'gateway.db'}",
+        folder,
+        server={"port": 0, "shutdown_seconds": 2},
+        fetch={"enabled": False},  # made-up links lead nowhere, slowly
     )
     asyncio.run(let_in(KEY, limits))
     bearer = {"Authorization": f"Bearer {KEY}"}

@@ -15,20 +15,23 @@ import sqlalchemy as sa
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.audio.children import Decoders
+from app.audio.fetch import Fetcher
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database
 from app.db.migrate import opened
+from app.jobs.collect import Collector
 from app.jobs.submit import Recording, Wish, submit
 from app.jobs.tables import transcription
 from app.jobs.transcribe import Transcriber
 from app.kit.clock import utc_now
-from app.settings import AudioSettings, JobSettings
+from app.settings import AudioSettings, FetchSettings, JobSettings
+from app.speech.catalogue import load_catalogue
 from app.speech.contract import Billed, EngineError, ErrorKind
 from tests.support.books import Books, read_rows, snapshot
 from tests.support.kill import SPEECH
 from tests.support.postgres import Databases
-from tests.support.scripted import ScriptedEngine, billed_seconds
+from tests.support.scripted import CATALOGUE, ScriptedEngine, billed_seconds
 from tests.support.stopped import Workers
 
 STOPPED_SECONDS = 3.0
@@ -68,6 +71,15 @@ class Bench:
             self.db,
             self.store,
             {engine.name: engine},
+            Collector(
+                self.db,
+                self.store,
+                Fetcher(FetchSettings()),
+                catalogue=load_catalogue(str(CATALOGUE)),
+                decoders=Decoders(AudioSettings()),
+                settings=AudioSettings(),
+                clock=utc_now,
+            ),
             decoders=Decoders(AudioSettings()),
             max_seconds=MAX_SECONDS,
             settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),

@@ -13,8 +13,8 @@ from app.errors import (
     InvalidParameter,
     MalformedBody,
     MissingAudio,
+    SeveralFiles,
     UnsupportedMediaType,
-    UrlNotAllowed,
 )
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import chunked, files_in
@@ -76,9 +76,10 @@ async def test_a_json_body_without_audio_has_no_upload(
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ({"audio": "http://10.0.0.1/a.mp3"}, UrlNotAllowed),
-        ({"audio": "HTTPS://x/a.mp3"}, UrlNotAllowed),
-        ({"url": "http://x/a.mp3"}, UrlNotAllowed),
+        ({"audio": URI, "url": "https://x/a.mp3"}, SeveralFiles),
+        ({"audio": "https://x/a.mp3", "url": "https://x/a.mp3"}, SeveralFiles),
+        ({"url": ["https://x/a.mp3"]}, SeveralFiles),
+        ({"url": 7}, InvalidParameter),
         ({"audio": "fi_123"}, InvalidParameter),
         ({"audio": 5}, InvalidParameter),
         ({"audio": "data:audio/wav;base64"}, InvalidParameter),
@@ -128,6 +129,28 @@ async def test_other_types_are_not_taken(
         await take(store, settings, kind, b"x")
 
 
+@pytest.mark.parametrize("name", ["audio", "url"])
+@pytest.mark.parametrize("link", ["https://x.test/a.mp3?sig=1", "HTTP://x.test/a"])
+async def test_a_link_is_taken_in_both_forms(
+    store: LocalStore, settings: AudioSettings, name: str, link: str
+) -> None:
+    for kind, body in (
+        (JSON, json.dumps({name: link, "model": "m"}).encode()),
+        (FORM, form((name, link), ("model", "m"))),
+    ):
+        received = await take(store, settings, kind, body)
+        assert (received.url, received.upload, received.options) == (link, None, {"model": "m"})
+        assert "x.test" not in repr(received)
+
+
+async def test_two_links_in_a_form_are_one_too_many(
+    store: LocalStore, settings: AudioSettings
+) -> None:
+    for names in (("url", "url"), ("url", "audio")):
+        with pytest.raises((SeveralFiles, MissingAudio)):
+            await take(store, settings, FORM, form(*((name, "https://x/a") for name in names)))
+
+
 async def test_repeated_fields_become_lists(store: LocalStore, settings: AudioSettings) -> None:
     body = form(
         ("timestamp_granularities[]", "word"),
@@ -147,12 +170,12 @@ async def test_repeated_fields_become_lists(store: LocalStore, settings: AudioSe
 @pytest.mark.parametrize(
     ("field", "error"),
     [
-        (("url", "http://x/a"), UrlNotAllowed),
-        (("audio", "https://x/a"), UrlNotAllowed),
+        (("url", "http://x/a"), SeveralFiles),
+        (("audio", "https://x/a"), SeveralFiles),
         (("audio", "data:,x"), MissingAudio),
     ],
 )
-async def test_a_form_takes_audio_as_a_file_only(
+async def test_a_form_with_a_file_takes_no_other_audio(
     store: LocalStore,
     settings: AudioSettings,
     field: tuple[str, str],

@@ -1,0 +1,206 @@
+"""Recordings by URL: accepted first, fetched then, and every failure a sentence that helps."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.jobs.tables import event, transcription
+from app.net import fetch as fetching
+from tests.support.by_url import QUERY, Site, mp3, site_with
+from tests.support.gateway import code_of
+from tests.support.scripted import ScriptedEngine
+from tests.support.sources import Flaky, Page, answer, dripping, redirect, serving, unsized
+
+pytestmark = pytest.mark.anyio
+
+HTML = b"<!DOCTYPE html><html><body>canary: sign in to go on</body></html>"
+M3U8 = b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:10,\nhttp://127.0.0.1/canary.ts\n"
+
+
+@pytest.fixture
+async def site(
+    database_url: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Site]:
+    monkeypatch.setattr(fetching, "PAUSES", (0.01,) * 4)
+    marker = request.node.get_closest_marker("settings")
+    domains: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    async with site_with(database_url, tmp_path, engine, **domains) as site:
+        yield site
+
+
+async def assert_no_canary(site: Site, *texts: str) -> None:
+    events = json.dumps(await site.gateway.rows(event), default=str)
+    for text in (*texts, events, json.dumps((await site.job())["error"])):
+        assert "canary" not in text
+
+
+async def test_an_mp3_becomes_text(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    response = await site.of(answer("200 OK", mp3()))
+    body = response.json()
+    assert (response.status_code, body["status"], body["text"]) == (200, "completed", "heard")
+    assert (body["audio"]["format"], body["audio"]["bytes"]) == ("mp3", len(mp3()))
+    assert body["plan"]["kind"] == "direct"
+    assert "not known" not in body["plan"]["why"]
+    assert body["usage"]["seconds"] == 11
+    await site.assert_one_recording(mp3())
+    row = await site.job()
+    assert row["source_url"] is None
+    kinds = [told["type"] for told in await site.gateway.rows(event)]
+    assert kinds == ["created", "fetched", "progress", "completed"]
+    assert (await site.gateway.get(f"/v1/transcriptions/{row['id']}/audio")).content == mp3()
+    await assert_no_canary(site, response.text, *capsys.readouterr())
+
+
+async def test_a_form_may_hold_the_link_as_well(site: Site) -> None:
+    site.source.pages["/a.mp3"] = answer("200 OK", mp3())
+    for name in ("url", "audio"):
+        response = await _form(site, name)
+        assert response.status_code == 200, response.text
+    assert len(await site.gateway.rows(transcription)) == 2
+    await site.assert_one_recording(mp3())
+
+
+async def _form(site: Site, name: str) -> httpx.Response:
+    link = site.source.url("/a.mp3")
+    body = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{link}\r\n--b--\r\n'
+    return await site.gateway.client.post(
+        "/v1/transcriptions",
+        content=body.encode(),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+
+async def test_the_job_is_accepted_before_anything_is_fetched(site: Site) -> None:
+    gate = asyncio.Event()
+    response = await site.of(dripping(mp3(), gate), wait=0, reference="r")
+    assert response.status_code == 202
+    assert response.json()["audio"] is None
+    path = response.headers["location"]
+    assert code_of(await site.gateway.get(f"{path}/audio")) == (409, "audio_not_fetched")
+    (listed,) = (await site.gateway.get("/v1/transcriptions", reference="r")).json()["items"]
+    assert (listed["audio"], listed["progress"]) == (None, 0.0)
+    gate.set()
+    ended = await site.gateway.ended(response.json()["id"])
+    assert (ended["status"], ended["audio"]["format"]) == ("completed", "mp3")
+
+
+async def test_deleting_one_that_is_being_fetched(site: Site) -> None:
+    gate = asyncio.Event()
+    response = await site.of(dripping(mp3(), gate), wait=0)
+    while not site.source.asked:
+        await asyncio.sleep(0.01)
+    path = response.headers["location"]
+    assert (await site.gateway.client.delete(path)).status_code == 204
+    gate.set()
+    await site.gateway.parts.runner.wait(response.json()["id"], 30)
+    row = await site.job()
+    assert (row["status"], row["source_url"], row["audio_id"]) == ("cancelled", None, None)
+    assert site.blobs() == []
+    assert site.gateway.engine.calls == []
+    assert code_of(await site.gateway.get(path)) == (410, "erased")
+
+
+async def test_redirects_and_a_cut_on_the_way(site: Site) -> None:
+    site.source.pages["/b"] = redirect(307, "/c" + QUERY)
+    site.source.pages["/c"] = page = Flaky(mp3(), [20_000, 9_000], etag="strong")
+    response = await site.of(redirect(302, site.source.url("/b")))
+    assert response.status_code == 200
+    assert page.answers == 3
+    await site.assert_one_recording(mp3())
+
+
+async def test_a_server_without_ranges_is_begun_anew(site: Site) -> None:
+    response = await site.of(Flaky(mp3(), [20_000], ranges=False, etag="strong"))
+    assert response.status_code == 200
+    await site.assert_one_recording(mp3())
+
+
+async def test_the_same_bytes_by_upload_and_by_link(site: Site) -> None:
+    assert (await site.gateway.send(mp3(), name="a.mp3")).status_code == 200
+    assert (await site.of(answer("200 OK", mp3()))).status_code == 200
+    await site.assert_one_recording(mp3())
+    ids = {row["audio_id"] for row in await site.gateway.rows(transcription)}
+    assert len(ids) == 1
+
+
+@pytest.mark.settings(
+    fetch={"max_bytes": 100_000, "deadline_seconds": 2, "max_redirects": 2},
+    audio={"max_seconds": 12},
+)
+@pytest.mark.parametrize(
+    ("page", "status", "code", "words"),
+    [
+        (answer("404 Not Found", HTML), 422, "url_unreachable", "there is nothing"),
+        (answer("410 Gone", HTML), 422, "url_unreachable", "nothing any more"),
+        (answer("401 No", HTML), 422, "url_unreachable", "login, or its signature has expired"),
+        (answer("403 No", HTML), 422, "url_unreachable", "login, or its signature has expired"),
+        (answer("500 Oops", HTML), 422, "url_unreachable", "answers with status 500"),
+        (Flaky(mp3(), [100] * 99), 422, "url_unreachable", "broke off"),
+        (redirect(302, "/a.mp3"), 422, "url_unreachable", "redirects too often"),
+        (redirect(302, "/login"), 422, "undecodable", "there is a web page, not a recording"),
+        (answer("200 OK", HTML), 422, "undecodable", "Give the direct link of the file"),
+        (answer("200 OK", M3U8), 422, "undecodable", "a playlist (m3u8), not a recording"),
+        (answer("200 OK", b'{"canary": "log in"}'), 422, "undecodable", "there is text"),
+        (answer("200 OK", b""), 422, "empty_audio", "no bytes"),
+        (redirect(301, "http://127.0.0.1:22/"), 422, "url_not_allowed", "port"),
+        (redirect(301, "http://169.254.169.254/"), 422, "url_not_allowed", "not public"),
+        (dripping(b"x" * 50_000), 422, "url_unreachable", "not come whole after 2 s"),
+        (answer("200 OK", b"x" * 100_001), 413, "source_too_large", "100,000 bytes"),
+        (unsized(b"x" * 200_000), 413, "source_too_large", "100,000 bytes"),
+        (
+            answer("200 OK", gzip.compress(bytes(50_000_000)), Content_Encoding="gzip"),
+            422,
+            "url_unreachable",
+            "compressed",
+        ),
+        (answer("200 OK", gzip.compress(b"x" * 999)), 422, "undecodable", "a gzip archive"),
+    ],
+)
+async def test_what_cannot_be_had_is_said(
+    site: Site,
+    page: Page,
+    status: int,
+    code: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    site.source.pages["/login"] = answer("200 OK", HTML, Content_Type="text/html")
+    async with serving(host="127.0.0.2", port=site.source.port) as inner:
+        response = await site.of(page)
+        assert inner.asked == []
+    assert code_of(response) == (status, code)
+    assert words in response.json()["detail"]
+    row = await site.job()
+    assert (row["status"], row["audio_id"]) == ("failed", None)
+    assert site.blobs() == []
+    shown = await site.gateway.get(f"/v1/transcriptions/{row['id']}")
+    assert shown.json()["audio"] is None
+    await assert_no_canary(site, response.text, shown.text, *capsys.readouterr())
+    await site.gateway.client.delete(f"/v1/transcriptions/{row['id']}")
+    assert "canary" not in json.dumps(await site.job(), default=str)
+
+
+@pytest.mark.settings(audio={"max_seconds": 5})
+async def test_one_longer_than_is_taken(site: Site) -> None:
+    assert code_of(await site.of(answer("200 OK", mp3()))) == (422, "audio_too_long")
+    assert site.blobs() == []
+
+
+@pytest.mark.settings(fetch={"allow_addresses": ()})
+async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
+    assert code_of(await site.post()) == (422, "url_not_allowed")
+    url = f"http://localhost:{site.source.port}/a.mp3{QUERY}"
+    response = await site.gateway.client.post("/v1/transcriptions", json={"url": url})
+    assert code_of(response) == (422, "url_not_allowed")
+    assert site.source.asked == []
+    assert "canary" not in response.text
