@@ -1,15 +1,15 @@
 """How fast one account may call one model: even steps of time, shared by all who use them.
 
 The upstream punishes bursts, so nothing is saved up: a step that nobody took is gone, and after
-a start the first one has to be waited for as well. The state is behind a small store, in
-memory for one process.
+a start the first one has to be waited for as well. The state is behind a small store: in memory
+for one process, in a row of a database (app/db/pace.py) for several.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 Ticks = Callable[[], float]
 """Seconds of a clock that never goes back."""
@@ -27,18 +27,14 @@ class QueueTooLongError(Exception):
         self.seconds = seconds
 
 
-class Step(NamedTuple):
-    """A moment taken: in so many seconds, and how many holds there had been by then."""
-
-    seconds: float
-    holds: int
-
-
 class StepStore(Protocol):
     """Keeps the next free step of every key, by one clock for all who share it."""
 
-    async def take(self, key: str, gap: float, patience: float) -> Step:
-        """Take the next step. Raises QueueTooLongError."""
+    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
+        """Take the next step: return in how many seconds it is, and how many holds there were.
+
+        None instead of the holds: it is later than `patience` seconds, and was not taken.
+        """
 
     async def hold(self, key: str, seconds: float) -> None:
         """Let no step be before so many seconds from now; those taken already are void."""
@@ -62,15 +58,15 @@ class MemorySteps:
         self._steps: dict[str, _Steps] = {}
         self._began = ticks()
 
-    async def take(self, key: str, gap: float, patience: float) -> Step:
+    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
         """Take the next step; see StepStore."""
         now = self._ticks()
         steps = self._steps.setdefault(key, _Steps(self._began + gap))
         at = max(steps.free_at, now)
         if at - now > patience:
-            raise QueueTooLongError(at - now)
+            return at - now, None
         steps.free_at = at + gap
-        return Step(at - now, steps.holds)
+        return at - now, steps.holds
 
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
@@ -99,9 +95,11 @@ class Limiter:
         until = self._ticks() + patience
         gap = MINUTE / (per_minute * SHARE)
         while True:
-            step = await self._store.take(key, gap, until - self._ticks())
-            await asyncio.sleep(step.seconds)
-            if await self._store.holds(key) == step.holds:
+            seconds, holds = await self._store.take(key, gap, until - self._ticks())
+            if holds is None:
+                raise QueueTooLongError(seconds)
+            await asyncio.sleep(seconds)
+            if await self._store.holds(key) == holds:
                 return
 
     async def hold(self, key: str, seconds: float) -> None:
