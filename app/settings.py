@@ -152,8 +152,16 @@ class DashScopeSettings(_Domain):
         1.0,
         gt=0,
         le=1,
-        description="Share of the account's calls a minute that this gateway takes, where "
-        "others use the account too.",
+        description="Share of the account's calls a minute that this gateway takes, where others "
+        "use the account too. Processes that share a PostgreSQL database are one gateway here: "
+        "they keep one pace; others, such as one with SQLite, count as others.",
+    )
+    calls_at_once: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="Calls of this process under way at once, those that wait for the account's "
+        "pace included; more wait in order.",
     )
 
 
@@ -171,6 +179,12 @@ class OpenAISettings(_Domain):
         "is spoken by every such server.",
     )
     answer_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
+    calls_at_once: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Calls of this process under way at once; more wait in order.",
+    )
 
 
 class JobSettings(_Domain):

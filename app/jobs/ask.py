@@ -70,7 +70,17 @@ class Asker:
         request: EngineRequest,
         silent: Sequence[Stretch],
     ) -> tuple[str, EngineAnswer]:
-        await engine.admit(request.model, request.deadline_seconds)
+        async with engine.admit(request.model, request.deadline_seconds):
+            return await self._called(job, engine, stretch, request, silent)
+
+    async def _called(
+        self,
+        job: Job,
+        engine: Engine,
+        stretch: Stretch,
+        request: EngineRequest,
+        silent: Sequence[Stretch],
+    ) -> tuple[str, EngineAnswer]:
         call_id = await self._db.write(
             calls.open_call,
             job,
