@@ -22,6 +22,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 HOUR = 3600
 
+OUR_VARIABLE = "GATEWAY_DASHSCOPE__API_KEY"
 VENDORS_VARIABLE = "DASHSCOPE_API_KEY"
 VENDORS_FILE = Path("~/.alibabacloud/credentials")
 _VENDORS_LINE = re.compile(r"^\s*dashscope_api_key\s*[=:]\s*(\S+)", re.MULTILINE | re.IGNORECASE)
@@ -292,6 +293,18 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database's address: as set, else a SQLite file inside data_dir."""
         return self.database.url or f"sqlite:///{self.data_dir / 'gateway.db'}"
+
+
+def where_key_is(settings: Settings) -> str:
+    """Say where the DashScope key was found, in the order in which it is looked for."""
+    environ = {name.upper() for name, value in os.environ.items() if value}
+    written = DotEnvSettingsSource(type(settings)).env_vars
+    for name in (OUR_VARIABLE, VENDORS_VARIABLE):
+        if name in environ:
+            return name
+        if written.get(name.lower()):
+            return f"{name} in .env"
+    return f"dashscope_api_key in {VENDORS_FILE}"
 
 
 def faults_of(error: ValidationError) -> Iterator[str]:

@@ -6,9 +6,10 @@ for one process, in a row of a database (app/db/pace.py) for several.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Ticks = Callable[[], float]
@@ -16,6 +17,7 @@ Ticks = Callable[[], float]
 
 MINUTE = 60.0
 SHARE = 0.98  # of the allowed rate: steps arrive a little closer together than they left
+LATE_SHARE = 0.1  # of a gap: who wakes later than that makes the next one later, too
 LONGEST_HOLD_SECONDS = 60.0
 
 
@@ -80,12 +82,19 @@ class MemorySteps:
         return self._steps[key].holds if key in self._steps else 0
 
 
+@dataclass(slots=True)
+class _Door:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    left_at: float = -math.inf
+
+
 class Limiter:
     """Makes callers wait for their step. One for all engines of a process."""
 
     def __init__(self, store: StepStore, ticks: Ticks = time.monotonic) -> None:
         self._store = store
         self._ticks = ticks
+        self._doors: dict[str, _Door] = {}
 
     async def wait(self, key: str, per_minute: float, patience: float) -> None:
         """Sleep until the caller's step, and again where a hold came meanwhile.
@@ -100,7 +109,15 @@ class Limiter:
                 raise QueueTooLongError(seconds)
             await asyncio.sleep(seconds)
             if await self._store.holds(key) == holds:
-                return
+                return await self._leave(key, MINUTE / per_minute)
+
+    async def _leave(self, key: str, spacing: float) -> None:
+        """Let callers out one by one: after a stall of this process many are due at once."""
+        door = self._doors.setdefault(key, _Door())
+        async with door.lock:
+            at = door.left_at + spacing
+            await asyncio.sleep(max(0.0, at - self._ticks()))
+            door.left_at = max(at, self._ticks() - LATE_SHARE * spacing)
 
     async def hold(self, key: str, seconds: float) -> None:
         """Make everybody wait: the upstream said that it was too fast."""

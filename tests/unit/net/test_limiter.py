@@ -5,6 +5,7 @@ Each store keeps the same promises: in memory, and in rows that several processe
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -17,7 +18,14 @@ from app.db.engine import Database
 from app.db.migrate import opened
 from app.db.pace import RowSteps, pace
 from app.errors import DatabaseAway
-from app.net.limiter import SHARE, Limiter, MemorySteps, QueueTooLongError, StepStore
+from app.net.limiter import (
+    LATE_SHARE,
+    SHARE,
+    Limiter,
+    MemorySteps,
+    QueueTooLongError,
+    StepStore,
+)
 
 pytestmark = pytest.mark.anyio
 FOR_EVER = 1e6
@@ -185,6 +193,23 @@ async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
     assert min(moment - began for moment in left[before:]) >= 0.24
     gaps = [b - a for a, b in itertools.pairwise(left[before:])]
     assert sum(gaps) >= 0.02 / SHARE * len(gaps) - 0.02
+
+
+async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
+    limiter = Limiter(MemorySteps())
+    left: list[float] = []
+
+    async def call() -> None:
+        await limiter.wait("k", 60 / 0.02, FOR_EVER)
+        left.append(time.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(call())
+        await asyncio.sleep(0.03)
+        time.sleep(0.2)  # noqa: ASYNC251 - the stall
+    assert len(left) == 20
+    assert left[10] - left[1] >= 0.02 * (9 - LATE_SHARE)
 
 
 async def test_a_hold_is_not_longer_than_a_minute_whatever_was_asked() -> None:
