@@ -22,6 +22,7 @@ from app.billing.prices import PriceRow, load_prices
 from app.db.agreed import agree
 from app.db.engine import Database, DatabaseLockedError
 from app.db.migrate import opened
+from app.db.pace import RowSteps
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.collect import Collector
@@ -47,31 +48,38 @@ CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's
 log = structlog.get_logger()
 
 Engines = Sequence[Engine]
+MakeEngines = Callable[[Settings, Catalogue, Limiter], Engines]
 
 
 class StartRefusedError(Exception):
     """The gateway will not start; the words say why and what to do."""
 
 
-def make_engines(settings: Settings, catalogue: Catalogue) -> Engines:
-    """Return the engines that the settings switch on."""
+def make_engines(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engines:
+    """Return the engines that the settings switch on; `limiter` is for all of them."""
     engines: list[Engine] = []
     if settings.local.enabled:
         default = catalogue.models.get(settings.default_model)
         warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
         engines.append(LocalEngine(settings.local, warm))
     if settings.dashscope.api_key.get_secret_value():
-        engines.append(_dashscope(dashscope_sync.NAME, settings.dashscope, settings, catalogue))
+        engines.append(
+            _dashscope(dashscope_sync.NAME, settings.dashscope, settings, catalogue, limiter)
+        )
     for name, bundle in settings.dashscope.others.items():
         own_name = bundle_name(dashscope_sync.NAME, name)
-        engines.append(_dashscope(own_name, bundle, settings, catalogue))
+        engines.append(_dashscope(own_name, bundle, settings, catalogue, limiter))
     if settings.openai.base_url:
-        engines.append(_openai(settings, catalogue))
+        engines.append(_openai(settings, catalogue, limiter))
     return engines
 
 
 def _dashscope(
-    name: str, bundle_settings: BundleSettings, settings: Settings, catalogue: Catalogue
+    name: str,
+    bundle_settings: BundleSettings,
+    settings: Settings,
+    catalogue: Catalogue,
+    limiter: Limiter,
 ) -> Engine:
     bundle = dashscope_bundle(bundle_settings)
     models = [m for m in catalogue.models.values() if m.engine in {dashscope_sync.NAME, name}]
@@ -83,19 +91,21 @@ def _dashscope(
     return dashscope_sync.dashscope_sync(
         bundle,
         {m.upstream_in(bundle.region): m.shape for m in models if m.shape},
-        Traffic(f"{name}/{bundle.region}", Limiter(MemorySteps()), rates),
+        Traffic(
+            f"{name}/{bundle.region}", limiter, rates, calls_at_once=bundle_settings.calls_at_once
+        ),
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
     )
 
 
-def _openai(settings: Settings, catalogue: Catalogue) -> Engine:
+def _openai(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engine:
     models = catalogue.models.values()
     return openai_compatible.openai_compatible(
         openai_bundle(settings.openai),
         [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
         settings.openai.form,
-        Traffic("openai", Limiter(MemorySteps()), {}),
+        Traffic("openai", limiter, {}, calls_at_once=settings.openai.calls_at_once),
         answer_seconds=settings.openai.answer_seconds,
     )
 
@@ -167,7 +177,7 @@ def _check_catalogue(settings: Settings) -> None:
 
 
 def lifespan(
-    settings: Settings, make: Callable[[Settings, Catalogue], Engines], clock: Clock = utc_now
+    settings: Settings, make: MakeEngines, clock: Clock = utc_now
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return FastAPI's lifespan for these settings and engines."""
 
@@ -188,7 +198,7 @@ def lifespan(
 async def _open(
     stack: AsyncExitStack,
     settings: Settings,
-    make: Callable[[Settings, Catalogue], Engines],
+    make: MakeEngines,
     clock: Clock,
 ) -> Parts:
     catalogue = load_catalogue(settings.speech.catalogue)
@@ -200,7 +210,8 @@ async def _open(
     # Beside other processes, an upload that began lately may be theirs and under way.
     await store.sweep(older_than_seconds=SHARED_SWEEP_SECONDS if db.is_shared else 0.0)
     decoders = Decoders(settings.audio)
-    engines = await _open_engines(stack, make(settings, catalogue))
+    limiter = Limiter(RowSteps(db) if db.is_shared else MemorySteps())
+    engines = await _open_engines(stack, make(settings, catalogue, limiter))
 
     fetcher = Fetcher(settings.fetch)
     stack.push_async_callback(fetcher.close)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -10,9 +9,8 @@ from fastapi.responses import RedirectResponse
 from app import __version__
 from app.api import health, models, offline_docs, problems, transcriptions, usage
 from app.api.middleware import BodyRate, RequestContext
-from app.lifespan import Engines, lifespan, make_engines
+from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
-from app.speech.catalogue import Catalogue
 
 DESCRIPTION = """
 Send a recording, get its words; every job, every used second and every cost is recorded.
@@ -23,9 +21,7 @@ Every error is an RFC 9457 problem: a stable `code`, a sentence that helps, the 
 """
 
 
-def create_app(
-    settings: Settings, make: Callable[[Settings, Catalogue], Engines] = make_engines
-) -> FastAPI:
+def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     """Return the gateway for these settings; `make` may hand it other engines."""
     app = FastAPI(
         title="asr-gateway",

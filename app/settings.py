@@ -31,6 +31,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 HOUR = 3600
 
+OUR_VARIABLE = "GATEWAY_DASHSCOPE__API_KEY"
 VENDORS_VARIABLE = "DASHSCOPE_API_KEY"
 VENDORS_FILE = Path("~/.alibabacloud/credentials")
 _VENDORS_LINE = re.compile(r"^\s*dashscope_api_key\s*[=:]\s*(\S+)", re.MULTILINE | re.IGNORECASE)
@@ -183,8 +184,16 @@ class BundleSettings(_Domain):
         1.0,
         gt=0,
         le=1,
-        description="Share of the account's calls a minute that this gateway takes, where "
-        "others use the account too.",
+        description="Share of the account's calls a minute that this gateway takes, where others "
+        "use the account too. Processes that share a PostgreSQL database are one gateway here: "
+        "they keep one pace; others, such as one with SQLite, count as others.",
+    )
+    calls_at_once: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="Calls of this process under way at once, those that wait for the account's "
+        "pace included; more wait in order.",
     )
 
 
@@ -235,6 +244,12 @@ class OpenAISettings(_Domain):
         "is spoken by every such server.",
     )
     answer_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
+    calls_at_once: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Calls of this process under way at once; more wait in order.",
+    )
 
 
 class JobSettings(_Domain):
@@ -349,6 +364,18 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database's address: as set, else a SQLite file inside data_dir."""
         return self.database.url or f"sqlite:///{self.data_dir / 'gateway.db'}"
+
+
+def where_key_is(settings: Settings) -> str:
+    """Say where the DashScope key was found, in the order in which it is looked for."""
+    environ = {name.upper() for name, value in os.environ.items() if value}
+    written = DotEnvSettingsSource(type(settings)).env_vars
+    for name in (OUR_VARIABLE, VENDORS_VARIABLE):
+        if name in environ:
+            return name
+        if written.get(name.lower()):
+            return f"{name} in .env"
+    return f"dashscope_api_key in {VENDORS_FILE}"
 
 
 def faults_of(error: ValidationError) -> Iterator[str]:

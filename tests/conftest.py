@@ -76,6 +76,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
+def shared_url(postgres: Databases) -> Iterator[str]:
+    """The address of a migrated PostgreSQL database: for what only shared ones have."""
+    url = postgres.migrated()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """An open database of either kind, with the newest schema."""
     async with opened(database_url) as database:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -16,22 +16,14 @@ from app.access.keys import any_key
 from app.audio.children import Decoders
 from app.audio.local_store import LocalStore
 from app.audio.probe import probe
+from app.cli import doctor_dashscope
 from app.cli.demo import SAMPLE
+from app.cli.finding import Finding, well, wrong
 from app.db.migrate import is_current, opened
 from app.errors import DatabaseAway, GatewayError
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
 from app.speech.weights.files import is_here
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `remedy` is what to do where it is not well."""
-
-    name: str
-    is_well: bool
-    found: str
-    remedy: str = ""
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -41,10 +33,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(f"{'ok   ' if finding.is_well else 'WRONG'} {finding.name}: {finding.found}")
+            print(f"{finding.mark:5} {finding.name}: {finding.found}")
             if not finding.is_well:
                 print(f"      {finding.remedy}")
-    raise typer.Exit(0 if all(finding.is_well for finding in findings) else 1)
+    raise typer.Exit(0 if all(one.is_well or one.is_warning for one in findings) else 1)
 
 
 async def _examine(settings: Settings) -> list[Finding]:
@@ -53,6 +45,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         await _store(settings),
         await _decoder(settings),
         *_models(settings),
+        *[finding async for finding in doctor_dashscope.examine(settings)],
     ]
 
 
@@ -60,13 +53,13 @@ async def _database(settings: Settings) -> Finding:
     try:
         async with opened(settings.database_url, as_it_is=True) as db:
             if not await is_current(db):
-                return Finding("database", True, "not migrated yet: `serve` does it")  # noqa: FBT003
+                return well("database", "not migrated yet: `serve` does it")
             open_to_all = not await db.read(any_key)
     except (DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError, ImportError) as error:
         remedy = "Check GATEWAY_DATABASE__URL; PostgreSQL needs the extra [postgres]."
-        return Finding("database", False, type(error).__name__, remedy)  # noqa: FBT003
+        return wrong("database", type(error).__name__, remedy)
     keys = "no key yet: only loopback is served" if open_to_all else "keys exist"
-    return Finding("database", True, f"migrated; {keys}")  # noqa: FBT003
+    return well("database", f"migrated; {keys}")
 
 
 async def _store(settings: Settings) -> Finding:
@@ -75,9 +68,9 @@ async def _store(settings: Settings) -> Finding:
         await LocalStore(folder, settings.audio).check()
     except (GatewayError, OSError) as error:
         remedy = f"Make room, or make {folder} writable for this user."
-        return Finding("store", False, str(error), remedy)  # noqa: FBT003
+        return wrong("store", str(error), remedy)
     free = shutil.disk_usage(folder).free
-    return Finding("store", True, f"writable, {free >> 30} GiB free")  # noqa: FBT003
+    return well("store", f"writable, {free >> 30} GiB free")
 
 
 async def _decoder(settings: Settings) -> Finding:
@@ -90,8 +83,8 @@ async def _decoder(settings: Settings) -> Finding:
         )
     except (GatewayError, OSError) as error:
         remedy = "Reinstall imageio-ffmpeg, or set GATEWAY_AUDIO__FFMPEG to one that knows fd:."
-        return Finding("decoder", False, str(error), remedy)  # noqa: FBT003
-    return Finding("decoder", True, f"reads {found.format}")  # noqa: FBT003
+        return wrong("decoder", str(error), remedy)
+    return well("decoder", f"reads {found.format}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
@@ -99,7 +92,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     model = load_catalogue(settings.speech.catalogue).models.get(name)
     if model is None:
         remedy = "Set GATEWAY_SPEECH__DEFAULT_MODEL to one that `asr-gateway models list` shows."
-        yield Finding("model", False, f"{name} is unknown", remedy)  # noqa: FBT003
+        yield wrong("model", f"{name} is unknown", remedy)
     elif model.engine == "local":
         installed = find_spec("faster_whisper") is not None
         yield Finding(

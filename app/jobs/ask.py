@@ -125,9 +125,20 @@ class Asker:
     ) -> Answered:
         engine, request = self._engines[route.engine], self._request(job, route, audio)
         try:
-            await engine.admit(request.model, request.deadline_seconds)
-        except EngineError as error:
+            async with engine.admit(request.model, request.deadline_seconds):
+                return await self._called(job, route, stretch, request, silent)
+        except EngineError as error:  # of its turn: what becomes of the call is a _FailedError
             raise _FailedError(error, tries.after_refusal(error)) from error
+
+    async def _called(
+        self,
+        job: Job,
+        route: Route,
+        stretch: Stretch,
+        request: EngineRequest,
+        silent: Sequence[Stretch],
+    ) -> Answered:
+        engine = self._engines[route.engine]
         call_id = await self._db.write(
             calls.open_call,
             job,

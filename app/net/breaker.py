@@ -1,5 +1,6 @@
 """Leaves an upstream alone while it is down. Pure: told the time, and what became of calls."""
 
+import math
 from collections import deque
 from enum import StrEnum
 
@@ -26,22 +27,29 @@ class Breaker:
         self._calls: deque[tuple[float, bool]] = deque()
         self._rest = REST_SECONDS
         self._closed_until = 0.0
+        self._probed_at = -math.inf
+
+    def rest(self, now: float) -> float:
+        """Return 0 if a call may be prepared now, else in how many seconds to ask again."""
+        return 0.0 if self.state is State.CLOSED else max(0.0, self._closed_until - now)
 
     def pause(self, now: float) -> float:
         """Return 0 if a call may be made now, else in how many seconds to ask again.
 
         Where the breaker is open, the 0 is for one call: the probe.
         """
-        if self.state is State.CLOSED:
-            return 0.0
-        if now < self._closed_until:
-            return self._closed_until - now
-        self.state = State.HALF_OPEN
-        self._closed_until = now + PROBE_SECONDS
+        if seconds := self.rest(now):
+            return seconds
+        if self.state is not State.CLOSED:
+            self.state = State.HALF_OPEN
+            self._probed_at = now
+            self._closed_until = now + PROBE_SECONDS
         return 0.0
 
-    def note(self, now: float, *, was_well: bool) -> None:
-        """Take in how a call ended."""
+    def note(self, now: float, *, was_well: bool, began: float | None = None) -> None:
+        """Take in how a call ended; one that `began` before the last probe tells of another day."""
+        if began is not None and began < self._probed_at:
+            return
         if self.state is State.HALF_OPEN:
             self._judge_probe(now, was_well=was_well)
         elif self.state is State.CLOSED:

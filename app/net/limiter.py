@@ -1,21 +1,23 @@
 """How fast one account may call one model: even steps of time, shared by all who use them.
 
 The upstream punishes bursts, so nothing is saved up: a step that nobody took is gone, and after
-a start the first one has to be waited for as well. The state is behind a small store, in
-memory for one process.
+a start the first one has to be waited for as well. The state is behind a small store: in memory
+for one process, in a row of a database (app/db/pace.py) for several.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 Ticks = Callable[[], float]
 """Seconds of a clock that never goes back."""
 
 MINUTE = 60.0
 SHARE = 0.98  # of the allowed rate: steps arrive a little closer together than they left
+LATE_SHARE = 0.1  # of a gap: who wakes later than that makes the next one later, too
 LONGEST_HOLD_SECONDS = 60.0
 
 
@@ -27,18 +29,14 @@ class QueueTooLongError(Exception):
         self.seconds = seconds
 
 
-class Step(NamedTuple):
-    """A moment taken: in so many seconds, and how many holds there had been by then."""
-
-    seconds: float
-    holds: int
-
-
 class StepStore(Protocol):
     """Keeps the next free step of every key, by one clock for all who share it."""
 
-    async def take(self, key: str, gap: float, patience: float) -> Step:
-        """Take the next step. Raises QueueTooLongError."""
+    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
+        """Take the next step: return in how many seconds it is, and how many holds there were.
+
+        None instead of the holds: it is later than `patience` seconds, and was not taken.
+        """
 
     async def hold(self, key: str, seconds: float) -> None:
         """Let no step be before so many seconds from now; those taken already are void."""
@@ -62,15 +60,15 @@ class MemorySteps:
         self._steps: dict[str, _Steps] = {}
         self._began = ticks()
 
-    async def take(self, key: str, gap: float, patience: float) -> Step:
+    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
         """Take the next step; see StepStore."""
         now = self._ticks()
         steps = self._steps.setdefault(key, _Steps(self._began + gap))
         at = max(steps.free_at, now)
         if at - now > patience:
-            raise QueueTooLongError(at - now)
+            return at - now, None
         steps.free_at = at + gap
-        return Step(at - now, steps.holds)
+        return at - now, steps.holds
 
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
@@ -84,12 +82,19 @@ class MemorySteps:
         return self._steps[key].holds if key in self._steps else 0
 
 
+@dataclass(slots=True)
+class _Door:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    left_at: float = -math.inf
+
+
 class Limiter:
     """Makes callers wait for their step. One for all engines of a process."""
 
     def __init__(self, store: StepStore, ticks: Ticks = time.monotonic) -> None:
         self._store = store
         self._ticks = ticks
+        self._doors: dict[str, _Door] = {}
 
     async def wait(self, key: str, per_minute: float, patience: float) -> None:
         """Sleep until the caller's step, and again where a hold came meanwhile.
@@ -99,10 +104,20 @@ class Limiter:
         until = self._ticks() + patience
         gap = MINUTE / (per_minute * SHARE)
         while True:
-            step = await self._store.take(key, gap, until - self._ticks())
-            await asyncio.sleep(step.seconds)
-            if await self._store.holds(key) == step.holds:
-                return
+            seconds, holds = await self._store.take(key, gap, until - self._ticks())
+            if holds is None:
+                raise QueueTooLongError(seconds)
+            await asyncio.sleep(seconds)
+            if await self._store.holds(key) == holds:
+                return await self._leave(key, MINUTE / per_minute)
+
+    async def _leave(self, key: str, spacing: float) -> None:
+        """Let callers out one by one: after a stall of this process many are due at once."""
+        door = self._doors.setdefault(key, _Door())
+        async with door.lock:
+            at = door.left_at + spacing
+            await asyncio.sleep(max(0.0, at - self._ticks()))
+            door.left_at = max(at, self._ticks() - LATE_SHARE * spacing)
 
     async def hold(self, key: str, seconds: float) -> None:
         """Make everybody wait: the upstream said that it was too fast."""

@@ -6,6 +6,7 @@ by `billed` whether the call may have cost money. Engines do not know each other
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -144,11 +145,12 @@ class Engine(Protocol):
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now. Cheap; never blocks."""
 
-    async def admit(self, model: str, patience: float) -> None:
-        """Wait, at most `patience` seconds, until a call of `model` may be made.
+    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+        """Wait, at most `patience` seconds, until a call of `model` may be made in the block.
 
-        It is asked before a call is written down, so that a queue is never a call in doubt.
-        Raises EngineError where the engine must be left alone for now.
+        It is entered before a call is written down, so that a queue is never a call in doubt, and
+        left once the call has ended, however that was. Entering raises EngineError where the
+        engine must be left alone for now, and DatabaseAway where nobody can tell.
         """
 
     async def transcribe(

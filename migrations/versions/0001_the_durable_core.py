@@ -49,6 +49,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_setting"),
     )
     op.create_table(
+        "pace",
+        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("free_at", MOMENT, nullable=False),
+        sa.Column("held_until", MOMENT, nullable=True),
+        sa.Column("holds", sa.Integer(), server_default="0", nullable=False),
+        sa.CheckConstraint("holds >= 0", name=op.f("ck_pace_holds")),
+        sa.PrimaryKeyConstraint("key", name="pk_pace"),
+    )
+    op.create_table(
         "price",
         sa.Column("id", ID, nullable=False),
         sa.Column("model", sa.String(length=100), nullable=False),
@@ -390,4 +399,5 @@ def downgrade() -> None:
     op.drop_table("api_key")
     op.drop_table("project")
     op.drop_table("price")
+    op.drop_table("pace")
     op.drop_table("setting")

@@ -146,5 +146,5 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     headers = {
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
     }
-    body = await reader.readexactly(int(headers["content-length"]))
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Asked(head[0].split()[1], headers, body)

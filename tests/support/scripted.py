@@ -9,11 +9,10 @@ import json
 import math
 import os
 import random
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.settings import Settings
-from app.speech.catalogue import Catalogue
 from app.speech.contract import (
     DeltaSink,
     EngineAnswer,
@@ -54,7 +53,8 @@ class ScriptedEngine:
     def readiness(self, _model: str) -> Readiness:
         return Readiness(ready=True)
 
-    async def admit(self, _model: str, _patience: float) -> None: ...
+    def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     async def transcribe(
         self, request: EngineRequest, _on_delta: DeltaSink | None = None
@@ -99,7 +99,7 @@ def billed_seconds(bill: Path) -> int:
 def only(engine: ScriptedEngine):  # noqa: ANN201
     """Return a maker of engines for `create_app`: this one alone."""
 
-    def make(_settings: Settings, _catalogue: Catalogue) -> list[ScriptedEngine]:
+    def make(*_parts: object) -> list[ScriptedEngine]:
         return [engine]
 
     return make

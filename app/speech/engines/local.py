@@ -8,6 +8,7 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -81,8 +82,9 @@ class LocalEngine:
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
 
-    async def admit(self, model: str, patience: float) -> None:
-        """Return at once: calls wait for a thread, and cost nothing."""
+    def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
+        """Make nobody wait: calls wait for a thread, and cost nothing."""
+        return nullcontext()
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None

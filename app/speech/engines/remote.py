@@ -4,6 +4,7 @@ What differs between them is a `Dialect`: where to ask, how, and how to read wha
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from app.net.client import Client, open_client
@@ -58,7 +59,9 @@ class RemoteEngine:
         """Open the pool; a connection comes with the first call."""
         # The deadline is the call's own: a long part is minutes of silence before its answer.
         self._client = open_client(
-            base_url=self._bundle.base_url, silence_seconds=self._answer_seconds
+            base_url=self._bundle.base_url,
+            silence_seconds=self._answer_seconds,
+            max_connections=self._traffic.calls_at_once,
         )
 
     async def close(self) -> None:
@@ -75,19 +78,20 @@ class RemoteEngine:
             return Readiness(ready=False, missing="resting after too many failures")
         return Readiness(ready=True)
 
-    async def admit(self, model: str, patience: float) -> None:
-        """Wait for the account's next step; see Engine."""
-        await self._traffic.admit(model, patience)
+    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+        """Wait for a free slot and the account's next step; see Engine."""
+        return self._traffic.admit(model, patience)
 
     async def transcribe(
         self, request: EngineRequest, _on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
         """Make one call; see Engine."""
+        began = self._traffic.begin()
         try:
             answer = await self._call(request)
         except EngineError as error:
-            raise await self._traffic.note_error(request.model, error) from error
-        self._traffic.note_answer()
+            raise await self._traffic.note_error(request.model, error, began) from error
+        self._traffic.note_answer(began)
         return answer
 
     async def _call(self, request: EngineRequest) -> EngineAnswer:

@@ -1,12 +1,17 @@
 """When an upstream may be called, and what its failures mean for the calls to come.
 
-One for each bundle of key and host, whatever engines use it: its pace, its rest while it is
-down, and the retries it is given.
+One for each bundle of key and host, whatever engines use it: its pace, how many calls are under
+way, its rest while it is down, and the retries it is given.
 """
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
+import structlog
+
+from app.errors import DatabaseAway
 from app.net.breaker import Breaker
 from app.net.limiter import Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
@@ -23,9 +28,14 @@ _ILL = {
     ErrorKind.INTERNAL,
 }
 
+log = structlog.get_logger()
+
 
 class Traffic:
-    """`account` names whose limits are shared; `rates` are calls a minute of its models."""
+    """`account` names whose limits are shared; `rates` are calls a minute of its models.
+
+    `calls_at_once` bounds the calls of this process only.
+    """
 
     def __init__(
         self,
@@ -33,7 +43,11 @@ class Traffic:
         limiter: Limiter,
         rates: Mapping[str, float],
         ticks: Ticks = time.monotonic,
+        *,
+        calls_at_once: int = 100,
     ) -> None:
+        self.calls_at_once = calls_at_once
+        self._slots = asyncio.Semaphore(calls_at_once)
         self._account = account
         self._limiter = limiter
         self._rates = rates
@@ -45,37 +59,76 @@ class Traffic:
     def state(self) -> str:
         return self._breaker.state
 
-    async def admit(self, model: str, patience: float) -> None:
-        """Wait for this call's turn. Raises EngineError: not now, and when to ask again."""
-        self._refuse_while_down()
-        if model in self._rates:
-            try:
-                await self._limiter.wait(self._key(model), self._rates[model], patience)
-            except QueueTooLongError as error:
-                raise EngineError(
-                    ErrorKind.RATE_LIMITED,
-                    str(error),
-                    retryable=True,
-                    retry_after=max(1.0, error.seconds - patience),
-                ) from error
-        self._budget.note_call(self._ticks())
+    @asynccontextmanager
+    async def admit(self, model: str, patience: float) -> AsyncIterator[None]:
+        """Lend a slot from this call's turn on. Raises EngineError: not now, and when to ask again.
 
-    def note_answer(self) -> None:
-        self._breaker.note(self._ticks(), was_well=True)
+        Raises DatabaseAway where the pace is kept in a database.
+        """
+        until = self._ticks() + patience
+        self._refuse(self._breaker.rest(self._ticks()))
+        await self._take_slot(patience)
+        try:
+            await self._wait_for_step(model, until - self._ticks())
+            # It may have gone down meanwhile; where it is down, who gets past this is the probe.
+            self._refuse(self._breaker.pause(self._ticks()))
+            self._budget.note_call(self._ticks())
+            yield
+        finally:
+            self._slots.release()
 
-    async def note_error(self, model: str, error: EngineError) -> EngineError:
+    def begin(self) -> float:
+        """Return the moment to hand to `note_answer` or `note_error` when the call has ended."""
+        return self._ticks()
+
+    def note_answer(self, began: float | None = None) -> None:
+        self._breaker.note(self._ticks(), was_well=True, began=began)
+
+    async def note_error(
+        self, model: str, error: EngineError, began: float | None = None
+    ) -> EngineError:
         """Take in a failure; return it with what is known here of when to try again."""
         now = self._ticks()
-        self._breaker.note(now, was_well=error.kind not in _ILL)
+        self._breaker.note(now, was_well=error.kind not in _ILL, began=began)
         if error.kind is ErrorKind.RATE_LIMITED:
             # Its pace is the limiter's matter: what waits for its turn is no flood of retries.
-            await self._limiter.hold(self._key(model), error.retry_after or HELD_SECONDS)
+            await self._hold(model, error.retry_after or HELD_SECONDS)
         elif error.retryable and (put_off := self._budget.reserve(now)):
             error.retry_after = max(error.retry_after or 0.0, put_off)
         return error
 
-    def _refuse_while_down(self) -> None:
-        if seconds := self._breaker.pause(self._ticks()):
+    async def _take_slot(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            words = f"{self.calls_at_once} calls are under way already"
+            raise EngineError(ErrorKind.RATE_LIMITED, words, retryable=True) from error
+
+    async def _wait_for_step(self, model: str, patience: float) -> None:
+        if model not in self._rates:
+            return
+        try:
+            await self._limiter.wait(self._key(model), self._rates[model], patience)
+        except QueueTooLongError as error:
+            raise EngineError(
+                ErrorKind.RATE_LIMITED,
+                str(error),
+                retryable=True,
+                retry_after=max(1.0, error.seconds - patience),
+            ) from error
+
+    async def _hold(self, model: str, seconds: float) -> None:
+        if model not in self._rates:
+            return
+        try:
+            await self._limiter.hold(self._key(model), seconds)
+        except DatabaseAway:
+            # What is known of the call must not be lost over it; no step is given meanwhile.
+            log.warning("pace.hold_lost", account=self._account, model=model)
+
+    def _refuse(self, seconds: float) -> None:
+        if seconds:
             words = f"{self._account} is left alone after too many failures"
             raise EngineError(
                 ErrorKind.UNAVAILABLE, words, retryable=True, retry_after=max(seconds, 1.0)

@@ -72,6 +72,26 @@ def test_a_probe_whose_end_is_never_told_is_followed_by_another() -> None:
     assert breaker.pause(REST_SECONDS + PROBE_SECONDS) == 0
 
 
+def test_only_what_began_since_the_probe_tells_of_it() -> None:
+    breaker = opened(at=5)
+    assert breaker.pause(5 + REST_SECONDS) == 0
+    for was_well in (False, True):
+        breaker.note(6 + REST_SECONDS, was_well=was_well, began=4)
+        assert breaker.state is State.HALF_OPEN
+    breaker.note(7 + REST_SECONDS, was_well=True, began=5 + REST_SECONDS)
+    assert breaker.state is State.CLOSED
+    for _ in range(LEAST_CALLS):
+        breaker.note(8 + REST_SECONDS, was_well=False, began=4)
+    assert breaker.state is State.CLOSED
+
+
+def test_asking_how_long_it_rests_is_no_probe() -> None:
+    breaker = opened()
+    assert [breaker.rest(at) for at in (0, REST_SECONDS - 1, REST_SECONDS)] == [REST_SECONDS, 1, 0]
+    assert breaker.state is State.OPEN
+    assert Breaker().rest(0) == 0
+
+
 @given(st.lists(st.tuples(st.floats(0, 40), st.booleans(), st.booleans())))
 def test_it_always_lets_somebody_through_in_the_end(steps: list[tuple[float, bool, bool]]) -> None:
     breaker, now = Breaker(), 0.0

@@ -1,16 +1,35 @@
-"""Even steps, nothing saved up, and a hold that voids the steps taken before it."""
+"""Even steps, nothing saved up, and a hold that voids the steps taken before it.
+
+Each store keeps the same promises: in memory, and in rows that several processes share.
+"""
 
 import asyncio
 import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.limiter import SHARE, Limiter, MemorySteps, QueueTooLongError
+from app.db.engine import Database
+from app.db.migrate import opened
+from app.db.pace import RowSteps, pace
+from app.errors import DatabaseAway
+from app.net.limiter import (
+    LATE_SHARE,
+    SHARE,
+    Limiter,
+    MemorySteps,
+    QueueTooLongError,
+    StepStore,
+)
 
 pytestmark = pytest.mark.anyio
-FOR_EVER = 1e9
+FOR_EVER = 1e6
+Pass = Callable[[float], Awaitable[None]]
 
 
 class Hand:
@@ -23,38 +42,135 @@ class Hand:
         return self.now
 
 
-async def test_the_first_step_after_a_start_is_waited_for_too() -> None:
-    clock = Hand()
-    steps = MemorySteps(clock)
-    assert (await steps.take("k", 0.6, FOR_EVER)).seconds == pytest.approx(0.6)
-    assert (await steps.take("k", 0.6, FOR_EVER)).seconds == pytest.approx(1.2)
-    assert (await steps.take("other", 2.0, FOR_EVER)).seconds == pytest.approx(2.0)
+@pytest.fixture
+async def shared(shared_url: str) -> AsyncIterator[Database]:
+    async with opened(shared_url) as db:
+        yield db
 
 
-async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle() -> None:
-    clock = Hand()
-    steps = MemorySteps(clock)
-    clock.now += 100
-    waits = [(await steps.take("k", 0.6, FOR_EVER)).seconds for _ in range(3)]
-    assert waits == pytest.approx([0, 0.6, 1.2])
+@pytest.fixture(params=["memory", "rows"])
+def stage(request: pytest.FixtureRequest) -> tuple[StepStore, Pass]:
+    """A store without a step taken, and a way to let time go by for it."""
+    if request.param == "memory":
+        clock = Hand()
+
+        async def turn(seconds: float) -> None:
+            clock.now += seconds
+
+        return MemorySteps(clock), turn
+
+    db: Database = request.getfixturevalue("shared")
+
+    async def age(seconds: float) -> None:
+        past = sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        values = {name: pace.c[name] - past for name in ("free_at", "held_until")}
+        await db.write(lambda tx: tx.execute(sa.update(pace).values(values)))
+
+    return RowSteps(db), age
 
 
-async def test_a_queue_longer_than_ones_patience_takes_no_step() -> None:
-    steps = MemorySteps(Hand())
-    with pytest.raises(QueueTooLongError):
-        await steps.take("k", 5.0, 4.0)
-    assert (await steps.take("k", 5.0, 5.0)).seconds == 5.0
+def near(seconds: float) -> object:
+    """Match what a store says of a moment: the database's clock goes on while it is asked."""
+    return pytest.approx(seconds, abs=0.25)
 
 
-async def test_a_hold_voids_the_steps_taken_and_is_never_shortened() -> None:
-    clock = Hand()
-    steps = MemorySteps(clock)
-    taken = await steps.take("k", 0.6, FOR_EVER)
-    await steps.hold("k", 7)
-    await steps.hold("k", 1)
-    assert await steps.holds("k") != taken.holds
-    assert (await steps.take("k", 0.6, FOR_EVER)).seconds == pytest.approx(7)
-    assert (await steps.take("k", 0.6, FOR_EVER)).seconds == pytest.approx(7.6)
+async def waits(steps: StepStore, gap: float, count: int = 1, key: str = "k") -> list[float]:
+    return [(await steps.take(key, gap, FOR_EVER))[0] for _ in range(count)]
+
+
+async def test_the_first_step_after_a_start_is_waited_for_too(
+    stage: tuple[StepStore, Pass],
+) -> None:
+    steps, _ = stage
+    assert await waits(steps, 6, 2) == [near(6), near(12)]
+    assert await waits(steps, 20, key="other") == [near(20)]
+
+
+async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle(
+    stage: tuple[StepStore, Pass],
+) -> None:
+    steps, passed = stage
+    await waits(steps, 6)
+    await passed(100)
+    assert await waits(steps, 6, 3) == [near(0), near(6), near(12)]
+
+
+async def test_a_queue_longer_than_ones_patience_takes_no_step(
+    stage: tuple[StepStore, Pass],
+) -> None:
+    steps, passed = stage
+    assert await steps.take("k", 5.0, 4.0) == (near(5), None)
+    assert await steps.take("k", 5.0, 5.5) == (near(5), 0)
+    assert await steps.take("k", 5.0, 5.5) == (near(10), None)
+    await passed(60)
+    assert await steps.take("k", 5.0, 0.0) == (0, 0)
+
+
+async def test_a_hold_voids_the_steps_taken_and_is_never_shortened(
+    stage: tuple[StepStore, Pass],
+) -> None:
+    steps, passed = stage
+    await waits(steps, 6, 3)
+    await steps.hold("k", 70)
+    await steps.hold("k", 10)
+    assert await steps.holds("k") == 2
+    assert await steps.take("k", 6, FOR_EVER) == (near(70), 2)
+    assert await waits(steps, 6) == [near(76)]
+    await passed(100)
+    await steps.hold("k", 3)
+    assert await waits(steps, 6) == [near(3)]
+
+
+async def test_a_hold_may_come_before_any_step_and_is_its_keys_own(
+    stage: tuple[StepStore, Pass],
+) -> None:
+    steps, _ = stage
+    assert await steps.holds("k") == 0
+    await steps.hold("k", 9)
+    assert await steps.take("k", 6, FOR_EVER) == (near(9), 1)
+    assert await steps.holds("other") == 0
+
+
+async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
+    shared_url: str,
+) -> None:
+    gap, takers, steps_each = 0.5, 4, 12
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        dbs = [await stack.enter_async_context(opened(shared_url, pool=3)) for _ in range(takers)]
+        stores = [RowSteps(db) for db in dbs]
+        began = loop.time()
+
+        async def take(store: RowSteps) -> float:
+            seconds, holds = await store.take("k", gap, FOR_EVER)
+            assert holds == 0
+            return loop.time() + seconds
+
+        moments = sorted(await asyncio.gather(*(take(s) for s in stores * steps_each)))
+        await stores[0].hold("k", 40)
+        assert await stores[1].holds("k") == 1
+        assert await stores[2].take("k", gap, 1) == (near(40), None)
+    expected = [began + gap * (at + 1) for at in range(takers * steps_each)]
+    # None is early, and all are late by the same: what the first of them took to ask.
+    assert all(-0.01 < moment - at < 1 for moment, at in zip(moments, expected, strict=True))
+    assert min(b - a for a, b in itertools.pairwise(moments)) > gap - 0.2
+
+
+async def test_without_its_database_nobody_gets_a_step() -> None:
+    class Away:
+        is_shared = True
+
+        async def write(self, *_: object) -> None:
+            raise DatabaseAway
+
+    with pytest.raises(DatabaseAway):
+        await Limiter(RowSteps(Away())).wait("k", 60, 9)  # type: ignore[arg-type]
+
+
+async def test_who_cannot_wait_for_a_step_is_told_how_long_it_would_be() -> None:
+    with pytest.raises(QueueTooLongError) as caught:
+        await Limiter(MemorySteps(Hand())).wait("k", 6 / SHARE, 9)
+    assert caught.value.seconds == pytest.approx(10)
 
 
 async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
@@ -79,11 +195,27 @@ async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
     assert sum(gaps) >= 0.02 / SHARE * len(gaps) - 0.02
 
 
+async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
+    limiter = Limiter(MemorySteps())
+    left: list[float] = []
+
+    async def call() -> None:
+        await limiter.wait("k", 60 / 0.02, FOR_EVER)
+        left.append(time.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(call())
+        await asyncio.sleep(0.03)
+        time.sleep(0.2)  # noqa: ASYNC251 - the stall
+    assert len(left) == 20
+    assert left[10] - left[1] >= 0.02 * (9 - LATE_SHARE)
+
+
 async def test_a_hold_is_not_longer_than_a_minute_whatever_was_asked() -> None:
-    clock = Hand()
-    steps = MemorySteps(clock)
-    await Limiter(steps, clock).hold("k", 86_400)
-    assert (await steps.take("k", 1, FOR_EVER)).seconds == 60
+    steps = MemorySteps(Hand())
+    await Limiter(steps).hold("k", 86_400)
+    assert await waits(steps, 1) == [60]
 
 
 @given(st.lists(st.floats(0, 5), max_size=60))
@@ -102,4 +234,4 @@ def _take(steps: MemorySteps) -> float:
     taking = steps.take("k", 0.6, FOR_EVER)
     with pytest.raises(StopIteration) as end:
         taking.send(None)
-    return end.value.value.seconds
+    return float(end.value.value[0])

@@ -270,13 +270,14 @@ async def test_after_a_429_everybody_waits() -> None:
         bundle = Bundle("cn-beijing", there.url, "k")
         engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, traffic, answer_seconds=9)
         await engine.open()
-        await engine.admit("qwen3-asr-flash", 9)
         with pytest.raises(EngineError):
-            await engine.transcribe(request())
+            async with engine.admit("qwen3-asr-flash", 9):
+                await engine.transcribe(request())
         began = time.monotonic()
-        await engine.admit("qwen3-asr-flash", 9)
+        async with engine.admit("qwen3-asr-flash", 9):
+            waited = time.monotonic() - began
         await engine.close()
-        return time.monotonic() - began
+        return waited
 
     async with upstream(refuses("Throttling", "429 No", retry_after="0.4")) as there:
         assert 0.35 < await once(there) < 0.8

@@ -52,8 +52,8 @@ async def ask(form: Form, reply: Reply, **fields: Any) -> tuple[EngineAnswer, As
         audio = PartAudio(b"\0\0", FLAC)
         request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=5, **fields)
         try:
-            await engine.admit(MODEL, 5)
-            return await engine.transcribe(request), there.asked[0]
+            async with engine.admit(MODEL, 5):
+                return await engine.transcribe(request), there.asked[0]
         finally:
             await engine.close()
 

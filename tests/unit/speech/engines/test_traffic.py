@@ -1,7 +1,12 @@
 """An upstream's pace, rest and retries, as an engine asks for them."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
 import pytest
 
+from app.errors import DatabaseAway
 from app.net.limiter import Limiter, MemorySteps
 from app.speech.contract import EngineError, ErrorKind
 from app.speech.engines.traffic import Traffic
@@ -14,6 +19,7 @@ ILL = (
     ErrorKind.GARBLED,
     ErrorKind.INTERNAL,
 )
+FOR_EVER = 1e6
 WELL = (ErrorKind.RATE_LIMITED, ErrorKind.REFUSED, ErrorKind.ACCOUNT)
 
 
@@ -32,23 +38,53 @@ def traffic(clock: Hand, per_minute: float | None = None) -> Traffic:
     return Traffic("account", Limiter(MemorySteps(clock), clock), rates, clock)
 
 
+async def entered(here: Traffic, patience: float = 9) -> None:
+    """Have a turn, and do nothing with it."""
+    async with here.admit("m", patience):
+        pass
+
+
 @pytest.mark.parametrize("kind", ILL)
 async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: ErrorKind) -> None:
     clock = Hand()
     here = traffic(clock)
     for _ in range(20):
-        await here.admit("m", 9)
-        await here.note_error("m", EngineError(kind, "x"))
+        async with here.admit("m", 9):
+            await here.note_error("m", EngineError(kind, "x"))
     with pytest.raises(EngineError) as caught:
-        await here.admit("m", 9)
+        await entered(here)
     assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.UNAVAILABLE, 15)
     assert here.state == "open"
     clock.now += 15
-    await here.admit("m", 9)
+    await entered(here)
     with pytest.raises(EngineError):
-        await here.admit("m", 9)
+        await entered(here)
     here.note_answer()
-    await here.admit("m", 9)
+    await entered(here)
+
+
+async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
+    here = Traffic("account", Limiter(MemorySteps()), {"m": 60 / 0.1})
+    waiting = [asyncio.create_task(entered(here)) for _ in range(5)]
+    await asyncio.sleep(0)
+    for _ in range(20):
+        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [getattr(error, "kind", None) for error in ended] == [ErrorKind.UNAVAILABLE] * 5
+
+
+async def test_what_began_before_the_probe_does_not_end_it() -> None:
+    clock = Hand()
+    here = traffic(clock)
+    long_ago = here.begin()
+    for _ in range(20):
+        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+    clock.now += 15
+    await entered(here)
+    await here.note_error("m", EngineError(ErrorKind.TIMEOUT, "x"), long_ago)
+    assert here.state == "half_open"
+    here.note_answer(here.begin())
+    assert here.state == "closed"
 
 
 @pytest.mark.parametrize("kind", WELL)
@@ -62,9 +98,107 @@ async def test_answers_that_we_do_not_like_do_not_mean_that_it_is_ill(kind: Erro
 async def test_a_queue_longer_than_ones_patience_is_said_to_be_busy() -> None:
     here = traffic(Hand(), per_minute=1)
     with pytest.raises(EngineError) as caught:
-        await here.admit("m", 1)
+        await entered(here, 1)
     assert (caught.value.kind, caught.value.retryable) == (ErrorKind.RATE_LIMITED, True)
     assert caught.value.retry_after == pytest.approx(60 / 0.98 - 1)
+
+
+class Calls:
+    """Calls that take until they are let go, and who got his turn when."""
+
+    def __init__(self, here: Traffic) -> None:
+        self.here = here
+        self.turns: list[int] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.ends: list[asyncio.Future[None]] = []
+
+    async def begin(self, count: int) -> None:
+        for _ in range(count):
+            self.ends.append(asyncio.get_running_loop().create_future())
+            self.tasks.append(asyncio.create_task(self._call(len(self.tasks))))
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def _call(self, number: int) -> None:
+        async with self.here.admit("m", FOR_EVER):
+            self.turns.append(number)
+            await self.ends[number]
+
+
+@pytest.fixture
+async def calls() -> AsyncIterator[Calls]:
+    calls = Calls(Traffic("account", Limiter(MemorySteps()), {}, calls_at_once=2))
+    await calls.begin(7)
+    yield calls
+    for task in calls.tasks:
+        task.cancel()
+    await asyncio.gather(*calls.tasks, return_exceptions=True)
+
+
+async def test_so_many_calls_are_under_way_and_the_others_come_in_order(calls: Calls) -> None:
+    assert calls.turns == [0, 1]
+    calls.ends[1].set_result(None)
+    await calls.settle()
+    assert calls.turns == [0, 1, 2]
+
+
+async def test_a_slot_is_given_back_however_a_call_ends(calls: Calls) -> None:
+    calls.ends[0].set_result(None)
+    calls.ends[1].set_exception(EngineError(ErrorKind.NETWORK, "x"))
+    await calls.settle()
+    calls.tasks[2].cancel()
+    calls.tasks[5].cancel()  # waits still: what it never had, it does not give back
+    await calls.settle()
+    assert calls.turns == [0, 1, 2, 3, 4]
+    assert isinstance(calls.tasks[1].exception(), EngineError)
+
+
+async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> None:
+    began = time.monotonic()
+    with pytest.raises(EngineError) as caught:
+        await entered(calls.here, 0.1)
+    assert (caught.value.kind, caught.value.retryable) == (ErrorKind.RATE_LIMITED, True)
+    assert 0.09 < time.monotonic() - began < 1
+    for end in calls.ends:
+        end.set_result(None)
+    await asyncio.gather(*calls.tasks)
+    assert calls.turns == list(range(7))
+    await entered(calls.here, 0)
+
+
+async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
+    here = Traffic("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
+    for _ in range(3):
+        with pytest.raises(EngineError) as caught:
+            await entered(here, 0.01)
+        assert "step" in caught.value.log
+
+
+class AwaySteps(MemorySteps):
+    """A store whose database is away."""
+
+    async def take(self, *_: object) -> tuple[float, int | None]:
+        raise DatabaseAway
+
+    async def hold(self, *_: object) -> None:
+        raise DatabaseAway
+
+
+async def test_nobody_calls_while_the_database_that_keeps_the_pace_is_away() -> None:
+    here = Traffic("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
+    for _ in range(2):
+        with pytest.raises(DatabaseAway):
+            await entered(here)
+
+
+async def test_what_is_known_of_a_call_is_not_lost_with_the_database() -> None:
+    here = Traffic("account", Limiter(AwaySteps()), {"m": 100})
+    busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True, retry_after=3)
+    assert await here.note_error("m", busy) is busy
+    assert (busy.retryable, busy.retry_after) == (True, 3)
 
 
 async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> None:

@@ -1,0 +1,168 @@
+"""The account's pace before a twin that counts: its calls a minute, a sixtieth a second, bursts.
+
+python -m bench.rate [--requests 1500] [--scale 10] [--processes 1] [--rows] [--jobs]
+
+The twin's minutes are `scale` times shorter than ours, and so are the gateway's steps. Senders are
+processes of their own; each has prepared parts all the time. There must be no 429, and at least
+95 % of the allowed calls in every minute that was over before the last call.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import quantiles
+
+import structlog
+
+from bench.rate_sender import MODEL, Sent, send
+from bench.stalls import stalls
+from tests.support.postgres import Databases, running_postgres
+from tests.twin import Limits, Script, Twin
+
+LIMITS = Limits(rpm=True, per_second=True, burst=2)
+CALLS_A_MINUTE = 100
+MINUTE = 60.0
+LEAST_SHARE = 0.95
+TOO_MANY = 429
+
+
+def main() -> int:
+    if len(sys.argv) == 3 and sys.argv[1] == "--send":
+        return asyncio.run(send(Sent(**json.loads(sys.argv[2]))))
+    asked = arguments()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    folder = Path(tempfile.mkdtemp(prefix="gateway-rate-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        url = ""
+        if asked.rows:
+            url = Databases(stack.enter_context(running_postgres())).migrated()
+        run = asyncio.run(measured(asked, folder, url))
+    for line in run.lines():
+        print(line)
+    for violation in (broken := list(run.violations())):
+        print(f"VIOLATION {violation}")
+    return 1 if broken else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1_500)
+    parser.add_argument("--scale", type=float, default=10.0)
+    parser.add_argument("--processes", type=int, default=1, help="more than one need --rows")
+    parser.add_argument("--rows", action="store_true", help="keep the pace in PostgreSQL")
+    parser.add_argument("--jobs", action="store_true", help="whole jobs, not calls alone")
+    asked = parser.parse_args()
+    if asked.processes > 1 and not asked.rows:
+        parser.error("processes share a pace in rows only: --rows")
+    return asked
+
+
+@dataclass
+class Run:
+    """What arrived at the twin, in its own seconds since the parts were ready."""
+
+    name: str
+    moments: list[float]
+    refused: int
+    failed: int
+    seconds: float
+    stalls: tuple[float, float]
+
+    def minutes(self) -> list[int]:
+        """Return the calls of each minute that was over before the last call."""
+        whole = int(max(self.moments) // MINUTE)
+        counts = [0] * whole
+        for moment in self.moments:
+            if moment < whole * MINUTE:
+                counts[int(moment // MINUTE)] += 1
+        return counts
+
+    def violations(self) -> Iterator[str]:
+        if self.refused:
+            yield f"{self.refused} times 429"
+        if self.failed:
+            yield f"{self.failed} calls failed"
+        for number, count in enumerate(self.minutes()):
+            if count < LEAST_SHARE * CALLS_A_MINUTE:
+                yield f"{count} calls in minute {number}"
+
+    def lines(self) -> Iterator[str]:
+        for number, count in enumerate(self.minutes()):
+            yield f"minute {number:2}: {count} calls, {count / CALLS_A_MINUTE:.0%} of the rate"
+        gaps = [later - sooner for sooner, later in pairwise(sorted(self.moments))]
+        shares = [count / CALLS_A_MINUTE for count in self.minutes()] or [0.0]
+        parts = quantiles(gaps, n=100)
+        yield (
+            f"{self.name}: {len(self.moments)} calls in {self.seconds:.0f} s, {self.refused} times "
+            f"429, {self.failed} failed; {min(shares):.0%} to {max(shares):.0%} of the rate in "
+            f"{len(shares)} minutes; most in any minute {self._most(MINUTE)}, in any second "
+            f"{self._most(1)}; gaps {parts[0]:.2f}/{parts[49]:.2f}/{parts[98]:.2f} s (1/50/99 %); "
+            "longest stall of the twin {:.0f}, of a sender {:.0f} ms of ours".format(
+                *(seconds * 1000 for seconds in self.stalls)
+            )
+        )
+
+    def _most(self, window: float) -> int:
+        moments, first, most = sorted(self.moments), 0, 0
+        for at, moment in enumerate(moments):
+            while moments[first] <= moment - window:
+                first += 1
+            most = max(most, at - first + 1)
+        return most
+
+
+async def measured(asked: argparse.Namespace, folder: Path, database_url: str) -> Run:
+    began = time.monotonic()
+    async with Twin(words=Script("a"), limits=LIMITS, clock_scale=asked.scale) as twin:
+        senders = [
+            await _started(asked, twin, Path(tempfile.mkdtemp(dir=folder)), database_url)
+            for _ in range(asked.processes)
+        ]
+        for sender in senders:
+            assert sender.stdout
+            assert await sender.stdout.readline() == b"ready\n"
+        ready = twin.clock.now()
+        async with stalls() as late:
+            outs = await asyncio.gather(*(sender.communicate(b"go\n") for sender in senders))
+        ends = [out.split() for out, _ in outs]
+        made = [call for call in twin.calls if call.model == MODEL]
+    return Run(
+        f"{asked.processes} x {'jobs' if asked.jobs else 'calls'}, scale {asked.scale:g}, "
+        f"{'rows' if asked.rows else 'memory'}",
+        [call.at - ready for call in made],
+        sum(call.status == TOO_MANY for call in made),
+        sum(int(failed) for failed, _ in ends),
+        time.monotonic() - began,
+        (max(late), max(float(stall) for _, stall in ends)),
+    )
+
+
+async def _started(
+    asked: argparse.Namespace, twin: Twin, folder: Path, database_url: str
+) -> Process:
+    told = Sent(
+        url=twin.url,
+        key=twin.key,
+        calls_per_minute=CALLS_A_MINUTE * asked.scale,
+        requests=asked.requests // asked.processes,
+        database_url=database_url,
+        folder=str(folder) if asked.jobs else "",
+    )
+    command = [sys.executable, "-m", "bench.rate", "--send", json.dumps(told.__dict__)]
+    return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

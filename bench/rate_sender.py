@@ -1,0 +1,122 @@
+"""One process that has parts ready and sends them as fast as the account's pace lets it."""
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from app.db.migrate import opened
+from app.db.pace import RowSteps
+from app.net.limiter import Limiter, MemorySteps, StepStore
+from app.speech.catalogue import PACKAGED
+from app.speech.contract import EngineError, EngineRequest, PartAudio
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_sync import dashscope_sync
+from app.speech.engines.remote import RemoteEngine
+from app.speech.engines.traffic import Traffic
+from bench.stalls import stalls
+from tests.support.gateway import Gateway, running, settings_for
+from tests.twin import counting
+
+MODEL = "qwen3-asr-flash"
+PATIENCE_SECONDS = 900.0
+ANSWER_SECONDS = 60.0
+CALLERS = 100  # who have a part ready at any time
+JOB_SECONDS = 900.0
+
+
+@dataclass
+class Sent:
+    """What a sender is told: with a `folder` it runs whole jobs of a gateway that lives there."""
+
+    url: str
+    key: str
+    calls_per_minute: float
+    requests: int
+    database_url: str = ""
+    folder: str = ""
+
+
+async def send(told: Sent) -> int:
+    """Get ready, wait for a line, send everything; print what failed, and the longest stall."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    async with stalls() as late:
+        failed = await (_jobs(told) if told.folder else _calls(told))
+    print(failed, max(late))
+    return 0
+
+
+async def _go() -> None:
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+async def _calls(told: Sent) -> int:
+    async with AsyncExitStack() as stack:
+        steps: StepStore = MemorySteps()
+        if told.database_url:
+            steps = RowSteps(await stack.enter_async_context(opened(told.database_url)))
+        rates = {MODEL: told.calls_per_minute}
+        engine = dashscope_sync(
+            Bundle("cn-beijing", told.url, told.key),
+            {MODEL: "qwen3"},
+            Traffic("dashscope/cn-beijing", Limiter(steps), rates),
+            answer_seconds=ANSWER_SECONDS,
+        )
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        await _go()
+        return await _all_sent(engine, told.requests)
+
+
+async def _all_sent(engine: RemoteEngine, requests: int) -> int:
+    # A WAV where FLAC would be: the twin knows its length without starting a decoder.
+    audio = PartAudio(b"", counting.encode([1]))
+    request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=ANSWER_SECONDS)
+    left, failed = iter(range(requests)), 0
+
+    async def caller() -> None:
+        nonlocal failed
+        for _ in left:
+            try:
+                async with engine.admit(MODEL, PATIENCE_SECONDS):
+                    await engine.transcribe(request)
+            except EngineError:
+                failed += 1
+
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    return failed
+
+
+async def _jobs(told: Sent) -> int:
+    folder = Path(told.folder)
+    catalogue = folder / "catalogue.toml"
+    pace = f"calls_per_minute = {told.calls_per_minute:.0f}"
+    catalogue.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()))
+    settings = settings_for(
+        told.database_url or f"sqlite:///{folder / 'gateway.db'}",
+        folder / "data",
+        speech={"default_model": "", "catalogue": str(catalogue)},
+        dashscope={"api_key": told.key, "base_url": f"{told.url}/api/v1"},
+    )
+    async with running(settings, None) as gateway:
+        await _go()
+        left, recording = iter(range(told.requests)), counting.encode([1])
+        ends = await asyncio.gather(*(_in_turn(gateway, left, recording) for _ in range(CALLERS)))
+    return sum(ends)
+
+
+async def _in_turn(gateway: Gateway, left: Iterator[int], recording: bytes) -> int:
+    failed = 0
+    for _ in left:
+        sent = await gateway.send(recording, wait=0)
+        await gateway.parts.runner.wait(sent.json()["id"], JOB_SECONDS)
+        job = await gateway.get(f"/v1/transcriptions/{sent.json()['id']}")
+        failed += job.json()["status"] != "completed"
+    return failed

@@ -1,0 +1,186 @@
+"""What the doctor says of DashScope, and that it never says the key."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.billing.prices import PriceRow, set_price
+from app.cli.doctor_dashscope import examine
+from app.cli.finding import Finding
+from app.db.migrate import opened
+from app.settings import Settings
+from tests.support.dashscope import Reply, answers, refuses, upstream
+
+pytestmark = pytest.mark.anyio
+KEY = "sk-canary-of-the-doctor"
+NOBODYS = {"request_id": "r", "output": {"task_id": "t", "task_status": "UNKNOWN"}}
+TAKEN = answers(NOBODYS, date=format_datetime(datetime.now(UTC), usegmt=True))
+
+
+def settings_of(folder: Path, url: str = "", key: str = KEY, **dashscope: Any) -> Settings:
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data_dir=folder,
+        dashscope={"api_key": key, "base_url": url, **dashscope},
+    )
+
+
+async def found(settings: Settings) -> dict[str, Finding]:
+    findings = [finding async for finding in examine(settings)]
+    for finding in findings:
+        assert "canary" not in repr(finding)
+        assert finding.is_well or finding.remedy.endswith((".", "cn-beijing", "us-east-1"))
+    return {finding.name.removeprefix("dashscope "): finding for finding in findings}
+
+
+async def found_at(folder: Path, reply: Reply, **dashscope: Any) -> dict[str, Finding]:
+    async with upstream(reply) as there:
+        findings = await found(settings_of(folder, there.url, **dashscope))
+        assert len(there.asked) == 1
+    return findings
+
+
+async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
+    async with upstream(TAKEN) as there:
+        findings = await found(settings_of(tmp_path, f"{there.url}/api/v1"))
+        (asked,) = there.asked
+    assert asked.path.startswith("/api/v1/tasks/0000")
+    assert (asked.headers["authorization"], asked.body) == (f"Bearer {KEY}", b"")
+    assert {name: finding.mark for name, finding in findings.items()} == dict.fromkeys(
+        ("key", "host", "account", "clock", "price"), "ok"
+    )
+    assert findings["host"].found == f"{there.url.removeprefix('http://')} (cn-beijing) answers"
+    assert findings["price"].found == "qwen3-asr-flash costs 0.00022 CNY a second in cn-beijing"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (refuses("InvalidApiKey", "401 No"), "the key is refused (401 InvalidApiKey)"),
+        (refuses("Arrearage", "400 No"), "the account is refused (400 Arrearage)"),
+        (refuses("Workspace.AccessDenied", "403 No"), "the account is refused (403 Work"),
+        (answers(b"<html>", "200 OK"), "it answers 200, but not as DashScope does"),
+        (answers(b"Not Found", "404 No"), "it answers 404, but not as DashScope does"),
+        (refuses("InternalError", "500 No"), "it answers 500 InternalError, but not"),
+    ],
+)
+async def test_a_key_that_is_not_taken_is_wrong(tmp_path: Path, reply: Reply, said: str) -> None:
+    account = (await found_at(tmp_path, reply))["account"]
+    assert account.mark == "WRONG"
+    assert account.found.startswith(said)
+
+
+@pytest.mark.parametrize("reply", [refuses("NotFound", "404 No"), refuses("Throttling", "429 No")])
+async def test_who_is_told_anything_else_by_dashscope_has_a_good_key(
+    tmp_path: Path, reply: Reply
+) -> None:
+    assert (await found_at(tmp_path, reply))["account"].is_well
+
+
+async def test_a_refused_key_may_be_of_another_region(tmp_path: Path) -> None:
+    findings = await found_at(tmp_path, refuses("InvalidApiKey", "401 No"), region="us-east-1")
+    assert "another region's" in findings["account"].remedy
+    assert "(now us-east-1)" in findings["account"].remedy
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"), [(1, "this machine is 3600 s behind"), (-1, "this machine is 3600 s ahead")]
+)
+async def test_a_clock_that_is_off_is_a_warning(tmp_path: Path, hours: int, said: str) -> None:
+    theirs = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    clock = (await found_at(tmp_path, answers(NOBODYS, date=theirs)))["clock"]
+    assert clock.mark == "warn"
+    assert abs(int(clock.found.split()[3]) - int(said.split()[3])) < 30
+    assert clock.found.split()[-1] == said.rsplit(maxsplit=1)[-1]
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+async def test_a_clock_that_nobody_tells_is_not_judged(tmp_path: Path, date: str) -> None:
+    assert "clock" not in await found_at(tmp_path, answers(NOBODYS, date=date))
+
+
+async def test_a_host_that_takes_no_connection(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        host = (await found(settings_of(tmp_path, url)))["host"]
+    assert host.mark == "WRONG"
+    assert host.found.endswith("(cn-beijing) takes no connection")
+
+
+async def test_a_proxy_in_the_environment_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with upstream(refuses("x", "502 No")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        host = (await found(settings_of(tmp_path, "http://dashscope.invalid")))["host"]
+    assert host.found == "dashscope.invalid (cn-beijing, through a proxy) answers"
+
+
+@pytest.mark.parametrize(
+    ("key", "mark"), [("st-canary", "warn"), ("sk-sp-canary", "warn"), ("'sk-canary'", "WRONG")]
+)
+async def test_a_key_that_looks_odd_is_said_to(tmp_path: Path, key: str, mark: str) -> None:
+    async with upstream(TAKEN) as there:
+        findings = await found(settings_of(tmp_path, there.url, key))
+    assert findings["key"].mark == mark
+    assert ("account" in findings) is (mark == "warn")
+
+
+async def test_without_a_key_the_engine_is_off_unless_it_is_wanted(tmp_path: Path) -> None:
+    assert (await found(settings_of(tmp_path, key="")))["key"].is_well
+    wanted = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data_dir=tmp_path,
+        speech={"default_model": "qwen3-asr-flash"},
+    )
+    assert (await found(wanted))["key"].mark == "WRONG"
+
+
+async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path, region="us-east-1", key="' '")
+    price = (await found(settings))["price"]
+    assert price.mark == "WRONG"
+    assert price.found == "no price of qwen3-asr-flash is in force in us-east-1"
+    since = datetime.now(UTC) - timedelta(days=1)
+    row = PriceRow("qwen3-asr-flash", "us-east-1", "second", 35_000, "USD", since, None, "test")
+    async with opened(settings.database_url) as db:
+        await db.write(set_price, row)
+    assert "0.000035 USD a second" in (await found(settings))["price"].found
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"), [(TAKEN, 0), (answers(NOBODYS), 0), (refuses("x", "401 No"), 1)]
+)
+async def test_the_command_prints_json_and_ends_accordingly(
+    tmp_path: Path, reply: Reply, code: int
+) -> None:
+    async with upstream(reply) as there:
+        ours = {
+            "DASHSCOPE_API_KEY": KEY,
+            "GATEWAY_DASHSCOPE__BASE_URL": there.url,
+            "GATEWAY_DATA_DIR": str(tmp_path),
+            "GATEWAY_AUDIO__MIN_FREE_BYTES": "0",
+        }
+        doctor = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app.cli.main", "doctor", "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | ours,
+        )
+        out, _ = await doctor.communicate()
+    assert doctor.returncode == code, out
+    findings = {finding["name"]: finding for finding in json.loads(out)}
+    assert findings["dashscope key"]["found"] == "set in DASHSCOPE_API_KEY"
+    assert findings["dashscope account"]["is_well"] is (code == 0)
+    assert KEY.encode() not in out

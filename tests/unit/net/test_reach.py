@@ -1,0 +1,52 @@
+"""What is in the way to a host, told apart."""
+
+import asyncio
+
+import pytest
+
+from app.net.reach import MOST_BYTES, Obstacle, ObstructedError, is_proxied, look
+from tests.support.dashscope import answers, listening, upstream
+
+pytestmark = pytest.mark.anyio
+
+
+async def obstacle(url: str, deadline_seconds: float = 9) -> Obstacle:
+    with pytest.raises(ObstructedError) as caught:
+        await look(url, "/x", headers={}, deadline_seconds=deadline_seconds)
+    return caught.value.obstacle
+
+
+async def test_an_answer_is_returned_whatever_it_is_and_no_more_than_its_start() -> None:
+    async with upstream(answers(b"x" * (3 * MOST_BYTES), "503 No")) as there:
+        answer = await look(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
+        assert there.asked[0].headers["a"] == "b"
+    assert (answer.status, len(answer.body)) == (503, MOST_BYTES)
+
+
+async def test_obstacles_are_told_apart() -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"SSH-2.0\r\n\r\n")
+        await writer.drain()
+
+    async with listening(silent) as url:
+        assert await obstacle(url, 0.1) is Obstacle.SILENT
+    assert await obstacle(url) is Obstacle.REFUSED
+    async with listening(rude) as url:
+        assert await obstacle(url) is Obstacle.BROKEN
+        assert await obstacle(url.replace("http:", "https:")) is Obstacle.TLS
+    # Longer than any label may be: no resolver has to be asked for it.
+    assert await obstacle(f"http://{'x' * 70}.invalid") in {Obstacle.NAME, Obstacle.BROKEN}
+
+
+async def test_a_proxy_that_is_not_there_is_what_is_in_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "near.example")
+    assert await obstacle("http://far.example") is Obstacle.PROXY
+    assert is_proxied("http://far.example")
+    assert not is_proxied("http://near.example")
