@@ -10,13 +10,13 @@ import pytest
 from tests.support.mixed import MODELS, Trial
 
 pytestmark = pytest.mark.anyio
-JOBS, FAULTS = 60, 0.2
+JOBS, FAULTS, AT_ONCE = 60, 0.2, 8
 
 
 async def test_the_books_are_the_bill_once_it_is_reconciled(
     database_url: str, at_once: None, tmp_path: Path
 ) -> None:
-    verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, 2.0).run()
+    verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, AT_ONCE).run()
     assert verdict.violations == []
     assert {job["model"] for job in verdict.books.rows["transcription"]} == set(MODELS)
     assert verdict.kinds_found["in_doubt_billed"]
