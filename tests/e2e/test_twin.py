@@ -65,9 +65,7 @@ async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
         ("arrearage", (503, "engine_account"), 1),
         ("bad-key", (503, "engine_account"), 1),
         ("data-inspection", REFUSED, 1),
-        ("429", (503, "engine_busy"), 3),
         ("500", (502, "engine_failed"), 3),
-        ("503", (503, "engine_unavailable"), 3),
         ("hang", (502, "upstream_in_doubt"), 2),
         ("reset-before-first-byte", (502, "upstream_in_doubt"), 2),
         ("truncated-json", (502, "upstream_in_doubt"), 2),
@@ -85,6 +83,23 @@ async def test_a_fault_that_stays_is_told_by_its_code(
     assert code_of(response) == (REFUSED if is_arrears else problem)
     assert [call.region for call in twin.calls] == [region] * calls
     assert not twin.bill.seconds(answered=True)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [("429", (503, "engine_busy")), ("503", (503, "engine_unavailable"))],
+)
+async def test_a_fault_that_asks_for_patience_is_told_when_that_is_over(
+    folder: Path, at_once: None, model: str, fault: str, problem: tuple[int, str]
+) -> None:
+    jobs = {"patience_seconds": 1}
+    async with Twin(regions=REGIONS) as twin, before(twin, folder, jobs=jobs) as there:
+        twin.faults.down(FAMILIES[model], fault)
+        response = await there.send(encode([1, 2]), model=model)
+    assert code_of(response) == problem
+    assert len(twin.calls) > 3
+    assert not len(twin.bill)
 
 
 @pytest.mark.parametrize("model", FAMILIES)
