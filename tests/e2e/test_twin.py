@@ -31,7 +31,7 @@ def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again without a rest: what is tried again is the point, not when."""
-    monkeypatch.setattr("app.jobs.tries.pause_after", lambda *_: 0.01)
+    monkeypatch.setattr("app.jobs.tries.pause_after", lambda *_: 0.05)
     monkeypatch.setattr("app.speech.engines.traffic.HELD_SECONDS", 0.05)
 
 
@@ -64,9 +64,7 @@ async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
         ("arrearage", (503, "engine_account"), 1),
         ("bad-key", (503, "engine_account"), 1),
         ("data-inspection", (422, "engine_refused"), 1),
-        ("429", (503, "engine_busy"), 3),
         ("500", (502, "engine_failed"), 3),
-        ("503", (503, "engine_unavailable"), 3),
         ("hang", (502, "upstream_in_doubt"), 2),
         ("reset-before-first-byte", (502, "upstream_in_doubt"), 2),
         ("truncated-json", (502, "upstream_in_doubt"), 2),
@@ -82,6 +80,21 @@ async def test_a_fault_that_stays_is_told_by_its_code(
     assert code_of(response) == problem
     assert len(twin.calls) == calls
     assert not twin.bill.seconds(answered=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [("429", (503, "engine_busy")), ("503", (503, "engine_unavailable"))],
+)
+async def test_a_fault_that_asks_for_patience_is_told_when_that_is_over(
+    folder: Path, at_once: None, fault: str, problem: tuple[int, str]
+) -> None:
+    async with Twin() as twin, before(twin, folder, jobs={"patience_seconds": 1}) as there:
+        twin.faults.down("cn-beijing", fault)
+        response = await there.send(encode([1, 2]))
+    assert code_of(response) == problem
+    assert len(twin.calls) > 3
+    assert not len(twin.bill)
 
 
 @pytest.mark.parametrize("fault", ["429-retry-after", "503", "answer-lost", "cut-short"])
