@@ -35,7 +35,11 @@ _EXAMPLE = {
 
 
 class PriceOut(Shape):
-    """`amount` of `currency` for one `unit`, as the catalogue lists it."""
+    """`amount` of `currency` for one `unit`, as the catalogue lists it.
+
+    A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY a million tokens is
+    0.0000008 for one.
+    """
 
     unit: str
     amount: str

@@ -62,7 +62,10 @@ class Usage(Shape):
 
     seconds: float = Field(examples=[12.0])
     tokens: int | None = None
-    estimated: bool = Field(False, description="Whether any of it is our own measure.")  # noqa: FBT003
+    estimated: bool = Field(
+        False,  # noqa: FBT003 - a field's default
+        description="Whether any of what is paid for is our own measure.",
+    )
 
 
 class AudioOut(Shape):

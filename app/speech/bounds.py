@@ -47,14 +47,17 @@ class TokenFacts:
 def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
     """Return the most that one call of so much sound can use; an upstream may round it up."""
     whole = ceil(millis / MILLIS) * MILLIS
-    return calls_bound(whole, 1, tokens)
+    if tokens is None:
+        return Units(whole)
+    around = tokens.per_call + tokens.context
+    return Units(whole, tokens.of_sound(whole) + around, tokens.most_output)
 
 
 def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
-    """Return the most that so many calls can use which have so much sound in all."""
+    """Return the most that so many calls can use; `millis` are their whole seconds in all."""
     if tokens is None:
         return Units(millis)
-    around = tokens.per_call + tokens.context
+    around = tokens.per_call + tokens.context + 1  # each call may round up to a whole token
     return Units(millis, tokens.of_sound(millis) + calls * around, calls * tokens.most_output)
 
 

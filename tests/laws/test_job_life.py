@@ -205,6 +205,15 @@ class JobLife(RuleBasedStateMachine):
         assert holds or self.do(self.story.row()) == before
 
     @precondition(lambda self: any(worker.call is None for worker in self.workers))
+    @rule(data=st.data())
+    def put_off(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
+        before, holds = self.do(self.story.row()), self.holds(worker)
+        self.do(self.db.write(runs.put_off, worker.job.run, 600.0))
+        after = self.do(self.story.row())
+        assert after["lease_until"] > datetime.now(UTC) if holds else after == before
+
+    @precondition(lambda self: any(worker.call is None for worker in self.workers))
     @rule(data=st.data(), ending=st.sampled_from(["complete", "fail"]))
     def end(self, data: st.DataObject, ending: str) -> None:
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))

@@ -128,3 +128,40 @@ def test_a_file_of_settings_may_hold_the_vendors_name(tmp_path: Path) -> None:
     assert found.dashscope.api_key.get_secret_value() == "sk-dotenv"
     assert found.dashscope.region == "us-east-1"
     assert "sk-dotenv" not in repr(found)
+
+
+def test_further_bundles_have_names_keys_and_hosts_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = settings(
+        monkeypatch,
+        DASHSCOPE__API_KEY="sk-first",
+        DASHSCOPE__OTHERS__INTL__API_KEY="sk-canary",
+        DASHSCOPE__OTHERS__INTL__REGION="ap-southeast-1",
+        DASHSCOPE__OTHERS__Us_Two__API_KEY="sk-us",
+        DASHSCOPE__OTHERS__Us_Two__REGION="us-east-1",
+        DASHSCOPE__FAILOVER="us_two, intl",
+    ).dashscope
+    assert found.failover == ("us_two", "intl")
+    assert (found.region, found.others["intl"].region) == ("cn-beijing", "ap-southeast-1")
+    assert found.others["us_two"].api_key.get_secret_value() == "sk-us"
+    assert "canary" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OTHERS__INTL__REGION": "us-east-1"}, "OTHERS__INTL has no API_KEY"),
+        ({"FAILOVER": "intl"}, "'intl', which OTHERS does not have"),
+        ({"OTHERS__INTL__API_KEY": "k", "FAILOVER": "intl"}, "API_KEY is empty"),
+        ({"OTHERS__INTL__API_KEY": "k", "API_KEY": "k", "FAILOVER": "intl,intl"}, "twice"),
+        ({"OTHERS__INTL__API_KEY": "k", "OTHERS__INTL__HOST": "x"}, "Extra inputs"),
+        ({"OTHERS__a.b__API_KEY": "k"}, "should match pattern"),
+    ],
+)
+def test_half_a_bundle_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    given = {f"DASHSCOPE__{name}": value for name, value in variables.items()}
+    with pytest.raises(ValidationError, match=said):
+        settings(monkeypatch, **given)

@@ -1,15 +1,29 @@
 """Upstream calls: written down first, paid once, in doubt where nobody saw them end."""
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import Standing
+from app.billing.prices import load_prices
 from app.db.engine import Database
 from app.errors import UpstreamInDoubt
 from app.jobs.calls import RETRIED_IN_DOUBT_MS
-from app.speech.contract import Billed
-from tests.support.story import NANO_PER_SECOND, Story, answer, failure, stretch, wish
+from app.speech.bounds import TokenFacts
+from app.speech.contract import Billed, EngineUsage
+from tests.support.story import (
+    NANO_PER_SECOND,
+    OPTIONS,
+    PRICE,
+    Story,
+    answer,
+    failure,
+    principal_of,
+    stretch,
+    wish,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +53,50 @@ async def test_where_nothing_was_reported_our_own_milliseconds_count(db: Databas
     settle = (await story.lines())[-1]
     assert (settle["used_ms"], settle["estimated"]) == (1_234, True)
     assert settle["nano"] == 1_234 * NANO_PER_SECOND // 1_000
+
+
+async def by_the_token(db: Database) -> Story:
+    """Begin a job at 800 and 2,700 nano a token, whose calls have bounds of tokens."""
+    await principal_of(db)
+    tokens = replace(PRICE, region="tokens", unit="input_token", nano=800)
+    await db.write(load_prices, [tokens, replace(tokens, unit="output_token", nano=2_700)])
+    facts = TokenFacts(per_second=25, per_call=10, most_output=100, context=3)
+    plan = {**wish().plan, "tokens": facts.as_json()}
+    wanted = wish(
+        3_000,
+        bound_tokens=(100, 100),
+        region="tokens",
+        plan=plan,
+        options={**OPTIONS, "context": "Ada"},
+    )
+    return await Story.begun(db, wanted=wanted)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens", "is_guess"),
+    [
+        (EngineUsage(2.0, 40, 7), (40, 7), False),
+        (EngineUsage(None, 40, 7), (40, 7), False),
+        (EngineUsage(2.0), (51, 3), True),  # 50 of sound and 1 of context; 3 of text
+        (EngineUsage(0.0), (0, 0), False),  # nobody spoke
+    ],
+)
+async def test_tokens_are_settled_as_reported_or_reckoned_and_marked(
+    db: Database, usage: EngineUsage, tokens: tuple[int, int], is_guess: bool
+) -> None:
+    story = await by_the_token(db)
+    job = await story.take_up()
+    call = await story.call(job)
+    await story.answered(job, call, heard=replace(answer(text="我听到"), usage=usage))
+    settle = (await story.lines())[-1]
+    assert settle["nano"] == tokens[0] * 800 + tokens[1] * 2_700
+    assert settle["used_tokens"] == sum(tokens)
+    assert (settle["used_ms"], settle["estimated"]) == (
+        round(1000 * (2.0 if usage.seconds is None else usage.seconds)),
+        is_guess,
+    )
+    assert (await story.calls())[0]["bound_nano"] == (50 + 10 + 3) * 800 + 100 * 2_700
+    assert settle["nano"] <= (await story.calls())[0]["bound_nano"]
 
 
 async def test_the_upstreams_own_answer_is_kept_only_where_asked_for(db: Database) -> None:

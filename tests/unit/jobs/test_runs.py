@@ -96,6 +96,24 @@ async def test_a_job_handed_back_may_be_taken_up_at_once(db: Database) -> None:
         await story.complete(job)
 
 
+async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database) -> None:
+    story = await Story.begun(db)
+    job = await story.take_up()
+    await db.write(runs.put_off, job.run, 60.0)
+    assert await story.try_to_take_up() is None
+    assert await db.read(runs.forsaken, limit=9) == []
+    await story.crash()
+    again = await story.take_up()
+    assert (again.run.epoch, again.idle_runs) == (2, 1)  # to wait is not a job's fault
+    await db.write(runs.put_off, job.run, 0.0)  # by the run before: it holds nothing any more
+    assert await story.try_to_take_up() is None
+    await db.write(runs.put_off, again.run, 0.01)
+    async with asyncio.timeout(5):
+        while (third := await story.try_to_take_up()) is None:
+            await asyncio.sleep(0.01)
+    assert third.run.epoch == 3
+
+
 async def test_runs_without_a_finished_part_are_counted(db: Database) -> None:
     story = await Story.begun(db)
     for count in (1, 2, 3):

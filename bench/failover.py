@@ -1,0 +1,184 @@
+"""The first of two bundles dies in the middle of a run, and comes back: who was asked, who paid.
+
+python -m bench.failover [--jobs 120] [--seed N]
+
+Jobs are sent evenly before, during and after the outage, which is a 503 to every call. All must be
+completed; the dead bundle gets the calls that open its breaker, those under way by then, and one
+probe after each rest; no key goes to the other's host; what is settled for each is its bill.
+"""
+
+import argparse
+import asyncio
+import logging
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+
+from app.net.breaker import LEAST_CALLS, REST_SECONDS
+from tests.support.books import WORD, Books, snapshot
+from tests.support.gateway import Gateway
+from tests.support.twin import before, bundles
+from tests.twin import Script, Twin
+from tests.twin.counting import encode
+
+REGIONS = {"dashscope": "cn-beijing", "dashscope/intl": "ap-southeast-1"}
+NANO = {"cn-beijing": 220_000, "ap-southeast-1": 260_000}
+FIRST = "cn-beijing"
+AT_ONCE = 16
+LENGTHS = (1, 2, 3, 5)
+JOB_SECONDS = 300.0
+DOWN_SECONDS = 20.0  # of the outage at least: the first probe has failed by then
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    folder = Path(tempfile.mkdtemp(prefix="gateway-failover-"))
+    run = asyncio.run(tried(asked.jobs, asked.seed, folder))
+    print(f"seed {asked.seed}\n" + "\n".join(run.lines()), flush=True)
+    violations = list(run.violations())
+    print("\n".join(f"VIOLATION {one}" for one in violations) or "0 violations")
+    shutil.rmtree(folder)
+    return 1 if violations else 0
+
+
+@dataclass
+class Run:
+    """What happened: calls to each region in each stage, and both sides' books at the end."""
+
+    twin: Twin
+    books: Books
+    failed_over: int
+    down_seconds: float
+    stages: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def to_open(self) -> int:
+        """Failures that open the breaker: half of its last calls, those that were well included."""
+        return max(LEAST_CALLS, self.stages["alive"][FIRST])
+
+    @property
+    def probes(self) -> int:
+        """Calls to the dead bundle beyond those that opened its breaker."""
+        return max(0, self.stages["down"][FIRST] - self.to_open)
+
+    @property
+    def settled(self) -> Counter[str]:
+        made_on = {call["id"]: call["engine"] for call in self.books.rows["upstream_call"]}
+        sums: Counter[str] = Counter()
+        for line in self.books.rows["ledger_line"]:
+            if line["kind"] == "settle":
+                sums[REGIONS[made_on[line["call_id"]]]] += line["nano"]
+        return sums
+
+    @property
+    def billed(self) -> Counter[str]:
+        sums: Counter[str] = Counter()
+        for line in self.twin.bill:
+            sums[line.charge.region] += line.seconds * NANO[line.charge.region]
+        return sums
+
+    def lines(self) -> Iterator[str]:
+        yield f"jobs {dict(self.books.statuses)}, {self.failed_over} failed over"
+        for stage, calls in self.stages.items():
+            yield f"calls, first bundle {stage}: {dict(calls)}"
+        yield (
+            f"dead for {self.down_seconds:.0f} s: {self.stages['down'][FIRST]} calls to it, "
+            f"{self.to_open} to open its breaker, {self.probes} under way by then or probes"
+        )
+        for region in REGIONS.values():
+            yield f"{region}: billed {self.billed[region]} nano CNY, settled {self.settled[region]}"
+
+    def violations(self) -> Iterator[str]:
+        yield from self.books.broken_laws()
+        if self.books.statuses.keys() != {"completed"}:
+            yield f"not all jobs were completed: {dict(self.books.failures)}"
+        if self.settled != self.billed:
+            yield "what is settled is not what is billed"
+        allowed = AT_ONCE - 1 + int(self.down_seconds / REST_SECONDS)
+        if self.probes > allowed:
+            yield f"{self.probes} calls to the dead bundle after its breaker's, {allowed} allowed"
+        for call in self.twin.calls:
+            if call.headers["authorization"] != f"Bearer {self.twin.key_of(call.region)}":
+                yield f"{call.region} was sent another's key"
+        if not self.stages["back"][FIRST]:
+            yield "the first bundle was not asked again"
+
+
+async def tried(jobs: int, seed: int, folder: Path) -> Run:
+    random = Random(seed)
+    twin = Twin(seed=seed, regions=tuple(REGIONS.values()), words=Script(WORD))
+    stages: dict[str, Counter[str]] = {}
+    bodies: list[dict[str, Any]] = []
+    down_seconds = 0.0
+    async with (
+        twin,
+        before(
+            twin, folder, jobs={"at_once": AT_ONCE}, **bundles(twin, intl="ap-southeast-1")
+        ) as gateway,
+    ):
+        for stage in ("alive", "down", "back"):
+            seen, began = len(twin.calls), time.monotonic()
+            if stage == "down":
+                twin.faults.down(FIRST)
+            if stage == "back":
+                twin.faults.up(FIRST)
+                await until(gateway, random, bodies, partial(was_asked, twin, seen))
+            bodies += await sent(gateway, random, jobs // 3)
+            if stage == "down":
+                await until(gateway, random, bodies, partial(is_past, began + DOWN_SECONDS))
+                down_seconds = time.monotonic() - began
+            stages[stage] = Counter(call.region for call in twin.calls[seen:])
+        books = Books(await gateway.parts.db.read(snapshot))
+    moved = sum("failed_over" in [one["code"] for one in body["warnings"]] for body in bodies)
+    return Run(twin, books, moved, down_seconds, stages)
+
+
+def was_asked(twin: Twin, seen: int) -> bool:
+    return any(call.region == FIRST for call in twin.calls[seen:])
+
+
+def is_past(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
+async def until(
+    gateway: Gateway, random: Random, bodies: list[dict[str, Any]], is_over: Callable[[], bool]
+) -> None:
+    """Send a job every second, which the breaker needs to make its probe with."""
+    while not is_over():
+        bodies += await sent(gateway, random, 1)
+        await asyncio.sleep(1)
+
+
+async def sent(gateway: Gateway, random: Random, count: int) -> list[dict[str, Any]]:
+    """Send so many recordings at once; return them when all have ended."""
+
+    async def one(sound: bytes) -> dict[str, Any]:
+        job_id = (await gateway.send(sound, wait="0")).json()["id"]
+        await gateway.parts.runner.wait(job_id, JOB_SECONDS)
+        body: dict[str, Any] = (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
+        return body
+
+    # No two alike: the same bytes are kept once, and so is their length.
+    sounds = [encode([random.randrange(1000) for _ in range(random.choice(LENGTHS))])
+              for _ in range(count)]  # fmt: skip
+    return list(await asyncio.gather(*map(one, sounds)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The routes of a job: pinned when it is accepted, held at the dearest, settled each at its own."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.billing import ledger
+from app.billing.bill import BillLine
+from app.billing.prices import load_prices
+from app.db.engine import Database
+from app.jobs.reconcile import Scope, apply, look
+from app.jobs.routes import Place
+from app.speech.contract import Billed
+from tests.support.story import (
+    NANO_PER_SECOND,
+    NOW,
+    PRICE,
+    Story,
+    answer,
+    failure,
+    principal_of,
+    stretch,
+    wish,
+)
+
+pytestmark = pytest.mark.anyio
+DEAR = 3 * NANO_PER_SECOND
+OTHERS = [
+    Place("scripted/dear", "dear", "echo-dear"),
+    Place("scripted/dollars", "dollars", "echo"),
+    Place("scripted/unpriced", "unpriced", "echo"),
+    Place("scripted/cheap", "cheap", "echo"),
+]
+
+
+async def begun(db: Database) -> Story:
+    await principal_of(db)
+    rows = [
+        replace(PRICE, region="dear", nano=DEAR),
+        replace(PRICE, region="dollars", nano=1, currency="USD"),
+        replace(PRICE, region="cheap", nano=1),
+    ]
+    await db.write(load_prices, rows)
+    return await Story.begun(db, wanted=wish(2_000, others=OTHERS))
+
+
+async def test_places_without_a_price_in_the_jobs_currency_are_left_out(db: Database) -> None:
+    story = await begun(db)
+    job = await story.take_up()
+    assert [(route.engine, route.upstream_model) for route in job.routes] == [
+        ("scripted", "echo"),
+        ("scripted/dear", "echo-dear"),
+        ("scripted/cheap", "echo"),
+    ]
+    assert [route.tariff.units["second"] for route in job.routes] == [NANO_PER_SECOND, DEAR, 1]
+    assert [line["nano"] for line in await story.lines()] == [2 * DEAR]
+
+
+async def test_a_claimed_job_has_the_routes_that_a_later_run_finds(db: Database) -> None:
+    principal = await principal_of(db)
+    await db.write(load_prices, [replace(PRICE, region="dear", nano=DEAR)])
+    story = await Story.begun(db, wanted=wish(others=OTHERS[:1]), lease_seconds=60)
+    claimed = story.submitted.claimed
+    assert claimed is not None
+    assert principal == story.principal
+    await story.crash()
+    assert tuple((await story.take_up()).routes) == tuple(claimed.routes)
+
+
+async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Database) -> None:
+    story = await begun(db)
+    job = await story.take_up()
+    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
+    call = await story.call(job, route=1)
+    await story.answered(job, call, route=1, heard=answer(seconds=2))
+    await story.complete(job)
+    doubted, made = await story.calls()
+    assert [(one["engine"], one["bound_nano"]) for one in (doubted, made)] == [
+        ("scripted", 2 * NANO_PER_SECOND),
+        ("scripted/dear", 2 * DEAR),
+    ]
+    money = await db.read(ledger.standing, story.id)
+    assert (money.settled, money.held) == (2 * DEAR, 2 * DEAR + 2 * NANO_PER_SECOND)
+
+    dear = [BillLine("req-1", "echo-dear", 3_000, "dear", NOW)]
+    first = [BillLine("req-0", "echo", 2_000, "test", NOW)]
+    assert (await db.read(look, dear, Scope("scripted/dear"))).differences[0].nano == DEAR
+    assert [one.kind for one in (await db.read(look, dear, Scope("scripted"))).differences] == [
+        "unknown_to_us"
+    ]
+    await db.write(apply, dear, Scope("scripted/dear"), now=NOW)
+    await db.write(apply, first, Scope("scripted"), now=NOW)
+    both = Scope("scripted", also=("scripted/dear",))
+    assert (await db.read(look, [*first, *dear], both)).differences == []
+    settled = (await db.read(ledger.standing, story.id)).settled
+    assert settled == 3 * DEAR + 2 * NANO_PER_SECOND
+
+
+async def test_doubt_on_one_engine_counts_on_every_other(db: Database) -> None:
+    from app.errors import UpstreamInDoubt  # noqa: PLC0415
+
+    story = await begun(db)
+    job = await story.take_up()
+    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
+    await story.call_failed(job, await story.call(job, route=1), failure(Billed.MAYBE), route=1)
+    with pytest.raises(UpstreamInDoubt):
+        await story.call(job, stretch(), route=2)
