@@ -137,7 +137,7 @@ class Trial:
         self.figures["long"] += wish.length > LONG_SECONDS
         self.figures["done"] += 1
         if self.figures["done"] % SAID_EVERY == 0:
-            print(f"  {self.figures['done']} recordings", flush=True)
+            print(f"  {self.figures['done']}, {len(self.violations)} violations", flush=True)
 
     def _compare(self, wish: Wish, said: list[int], got: list[Second]) -> None:
         whole = Counter(second.number for second in got if second.is_whole)
