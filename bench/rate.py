@@ -26,8 +26,8 @@ from statistics import quantiles
 import structlog
 
 from bench.rate_sender import MODEL, Sent, send
-from bench.stalls import stalls
 from tests.support.postgres import Databases, running_postgres
+from tests.support.stalls import stalls
 from tests.twin import Limits, Script, Twin
 
 LIMITS = Limits(rpm=True, per_second=True, burst=2)

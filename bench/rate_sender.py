@@ -20,8 +20,8 @@ from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_sync import dashscope_sync
 from app.speech.engines.remote import RemoteEngine
 from app.speech.engines.traffic import Traffic
-from bench.stalls import stalls
 from tests.support.gateway import Gateway, running, settings_for
+from tests.support.stalls import stalls
 from tests.twin import counting
 
 MODEL = "qwen3-asr-flash"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.settings import Settings, where_key_is
 from tests.support.env_example import FILE, names, rendered
 
 LOCAL = Path(__file__).parents[2]
@@ -108,15 +108,19 @@ def test_the_vendors_own_places_hold_the_key_too(
     def key() -> str:
         return settings(monkeypatch).dashscope.api_key.get_secret_value()
 
+    def where() -> str:
+        return where_key_is(settings(monkeypatch))
+
     assert (key(), settings(monkeypatch).default_model) == ("", "local/base")
     credentials = tmp_path / "credentials"
     credentials.write_text('[default]\ntype = x\ndashscope_api_key = "sk-file"\n')
     monkeypatch.setattr("app.settings.VENDORS_FILE", credentials)
     assert (key(), settings(monkeypatch).default_model) == ("sk-file", "qwen3-asr-flash")
+    assert where() == f"dashscope_api_key in {credentials}"
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-env")
-    assert key() == "sk-env"
+    assert (key(), where()) == ("sk-env", "DASHSCOPE_API_KEY")
     monkeypatch.setenv("GATEWAY_DASHSCOPE__API_KEY", "sk-ours")
-    assert key() == "sk-ours"
+    assert (key(), where()) == ("sk-ours", "GATEWAY_DASHSCOPE__API_KEY")
     monkeypatch.setenv("GATEWAY_DASHSCOPE__API_KEY", "")
     assert key() == ""
 

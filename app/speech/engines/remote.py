@@ -74,8 +74,10 @@ class RemoteEngine:
         """Tell whether `model` can be called now, as far as its last calls show."""
         if model not in self._dialects:
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
-        if self._traffic.state == "open":
-            return Readiness(ready=False, missing="resting after too many failures")
+        # Only while it rests: whoever sends no calls to what is not ready would never send a probe.
+        if seconds := self._traffic.rest_seconds:
+            words = f"resting after too many failures, for {seconds:.0f} s more"
+            return Readiness(ready=False, missing=words)
         return Readiness(ready=True)
 
     def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:

@@ -59,6 +59,11 @@ class Traffic:
     def state(self) -> str:
         return self._breaker.state
 
+    @property
+    def rest_seconds(self) -> float:
+        """How long nobody will be let through; 0 once a probe may go, though none has yet."""
+        return self._breaker.rest(self._ticks()) if self.state == "open" else 0.0
+
     @asynccontextmanager
     async def admit(self, model: str, patience: float) -> AsyncIterator[None]:
         """Lend a slot from this call's turn on. Raises EngineError: not now, and when to ask again.

@@ -54,9 +54,11 @@ async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: Error
     with pytest.raises(EngineError) as caught:
         await entered(here)
     assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.UNAVAILABLE, 15)
-    assert here.state == "open"
+    assert (here.state, here.rest_seconds) == ("open", 15)
     clock.now += 15
+    assert here.rest_seconds == 0
     await entered(here)
+    assert here.rest_seconds == 0
     with pytest.raises(EngineError):
         await entered(here)
     here.note_answer()

@@ -1,0 +1,91 @@
+"""The short form of bench/rate.py: as many calls as the account allows, and never one too many."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from app.db.migrate import opened
+from app.db.pace import RowSteps
+from app.net.limiter import Limiter, MemorySteps, StepStore
+from app.speech.contract import EngineRequest, PartAudio
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_sync import dashscope_sync
+from app.speech.engines.remote import RemoteEngine
+from app.speech.engines.traffic import Traffic
+from tests.support.stalls import stalls
+from tests.twin import Limits, Script, Twin, counting
+
+pytestmark = pytest.mark.anyio
+MODEL = "qwen3-asr-flash"
+CALLS_A_MINUTE = 20
+# Minutes of 6 s, with steps of 0.3 s; longer ones on a machine that stood still meanwhile, for
+# then calls come too late and too near to one another, whatever the limiter did.
+SCALES = (10, 5, 2)
+MOST_STALL = 0.6  # of the twin's seconds
+LIMITS = Limits(rpm=CALLS_A_MINUTE, per_second=True, burst=2)
+REQUESTS = 27
+FOR_EVER = 1e6
+
+
+@asynccontextmanager
+async def gateway(twin: Twin, steps: StepStore, scale: float) -> AsyncIterator[RemoteEngine]:
+    """Lend what a process of the gateway calls the twin with."""
+    rates = {MODEL: CALLS_A_MINUTE * scale}
+    engine = dashscope_sync(
+        Bundle("cn-beijing", twin.url, twin.key),
+        {MODEL: "qwen3"},
+        Traffic("dashscope/cn-beijing", Limiter(steps), rates),
+        answer_seconds=9,
+    )
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@dataclass
+class Tried:
+    """What became of a try: statuses, moments since the first call, the twin's seconds lost."""
+
+    statuses: list[int | None]
+    moments: list[float]
+    stall: float
+
+
+async def tried(processes: int, scale: float, shared_url: str) -> Tried:
+    audio = PartAudio(b"", counting.encode([1]))  # a WAV: the twin needs no decoder for its length
+    part = EngineRequest(audio=audio, model=MODEL, deadline_seconds=9)
+
+    async def call(engine: RemoteEngine) -> None:
+        async with engine.admit(MODEL, FOR_EVER):
+            await engine.transcribe(part)
+
+    async with AsyncExitStack() as stack:
+        twin = Twin(words=Script("a"), limits=LIMITS, clock_scale=scale)
+        await stack.enter_async_context(twin)
+        engines = []
+        for _ in range(processes):
+            steps: StepStore = MemorySteps()
+            if processes > 1:
+                steps = RowSteps(await stack.enter_async_context(opened(shared_url)))
+            engines.append(await stack.enter_async_context(gateway(twin, steps, scale)))
+        late = await stack.enter_async_context(stalls())
+        callers = (call(engines[at % processes]) for at in range(REQUESTS))
+        await asyncio.gather(*callers, return_exceptions=True)
+        moments = [call.at - twin.calls[0].at for call in twin.calls]
+        return Tried([call.status for call in twin.calls], moments, max(late) * scale)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_every_step_is_used_and_none_is_too_early(processes: int, shared_url: str) -> None:
+    for scale in SCALES:
+        found = await tried(processes, scale, shared_url)
+        if found.stall < MOST_STALL:
+            break
+    assert found.statuses == [200] * REQUESTS
+    assert sum(moment < 60 for moment in found.moments) >= 0.95 * CALLS_A_MINUTE
+    assert max(found.moments) > 60  # so that the limit of a minute could have been broken
