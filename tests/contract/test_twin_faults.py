@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.twin import FAULTS, Script, Twin, counting
+from tests.twin import Script, Twin, counting
 from tests.twin.answers import Pace
 from tests.twin.asking import Asker, compatible, data_uri, qwen3
+from tests.twin.faults import FAULTS_OF_CALLS
 
 AUDIO = data_uri(counting.encode([1]))
 REFUSALS = {
@@ -50,7 +51,7 @@ async def ask(twin: Twin) -> AsyncIterator[Asker]:
 
 
 def test_every_fault_is_tried_here() -> None:
-    assert REFUSALS.keys() | BROKEN.keys() | ODD == FAULTS.keys()
+    assert REFUSALS.keys() | BROKEN.keys() | ODD == FAULTS_OF_CALLS
 
 
 @pytest.mark.parametrize("name", REFUSALS)
