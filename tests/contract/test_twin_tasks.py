@@ -15,7 +15,7 @@ from tests.twin.elsewhere import Elsewhere
 AUDIO = counting.encode([1, 2, 3])
 DAY = 24 * 3600
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
-WRONG_URL = "url error, please check url！For details, see: https://help.aliyun.com/zh/model-studio/error-code#error-url"  # noqa: E501, RUF001
+WRONG_URL = "url error, please check url！For details, see: https://help.aliyun.com/zh/model-studio/error-code#error-url"  # noqa: RUF001
 FAR = "https://far.example/a.wav"
 
 pytestmark = pytest.mark.anyio
@@ -291,7 +291,12 @@ async def test_not_every_model_is_everywhere(ask: Asker, model: str, region: str
 
 
 async def test_what_is_odd_but_right_is_taken(ask: Asker, host: Elsewhere) -> None:
-    odd = {"special_word_filter": "{}", "enable_lid": True, "nonsense": [1], "channel_id": [0]}
+    odd: dict[str, Any] = {
+        "special_word_filter": "{}",
+        "enable_lid": True,
+        "nonsense": [1],
+        "channel_id": [0],
+    }
     for body in (
         filetrans(f"{host.url}/a.wav", **odd),
         transcription(f"{host.url}/a.wav", **odd | {"special_word_filter": {}}),

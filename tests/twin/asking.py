@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.twin.server import CHAT, GENERATION, TASKS, TRANSCRIPTION, Twin
+from tests.twin.server import CHAT, GENERATION, POLICY, TASKS, TRANSCRIPTION, Twin
 
 END_SECONDS = 20
 
@@ -49,6 +49,21 @@ def transcription(*urls: str, model: str = "fun-asr", **parameters: Any) -> dict
     return {"model": model, "input": {"file_urls": list(urls)}, "parameters": parameters}
 
 
+def form_of(policy: dict[str, Any], /, **changed: str | None) -> dict[str, str]:
+    """Return the fields that go before the file; None leaves one out."""
+    fields: dict[str, str | None] = {
+        "OSSAccessKeyId": policy["oss_access_key_id"],
+        "Signature": policy["signature"],
+        "policy": policy["policy"],
+        "key": policy["upload_dir"] + "/a.wav",
+        "x-oss-object-acl": policy["x_oss_object_acl"],
+        "x-oss-forbid-overwrite": policy["x_oss_forbid_overwrite"],
+        "success_action_status": "200",
+        **changed,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 @dataclass
 class Asker:
     """A client of a twin; `region` and `key` are the first region's unless said."""
@@ -86,6 +101,20 @@ class Asker:
 
     async def cancel(self, task_id: str) -> httpx.Response:
         return await self.post(f"{TASKS}/{task_id}/cancel", None)
+
+    async def policy(self, model: str, **given: Any) -> dict[str, Any]:
+        answer = await self.get(POLICY, params={"action": "getPolicy", "model": model}, **given)
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        found: dict[str, Any] = answer.json()["data"]
+        return found
+
+    async def upload(
+        self, policy: dict[str, Any], data: bytes, /, **changed: str | None
+    ) -> httpx.Response:
+        """Send the form of a policy, with fields changed."""
+        files = {"file": ("a.wav", data)}
+        host = policy["upload_host"]
+        return await self.client.post(host, data=form_of(policy, **changed), files=files)
 
     async def get(self, path: str, *, key: str | None = None, **given: Any) -> httpx.Response:
         bearer = {"authorization": f"Bearer {key or self.twin.key}"}
