@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.twin import FAULTS, Delays, Script, Twin, counting
+from tests.twin import TASK_FAULTS, Delays, Script, Twin, counting
 from tests.twin.answers import Pace
 from tests.twin.asking import Asker, filetrans, qwen3, transcription
-from tests.twin.faults import FAULTS_OF_CALLS
 from tests.twin.server import POLICY, TASKS
 
 FAR = "https://far.example/a.wav"
@@ -69,7 +68,7 @@ async def ask(twin: Twin) -> AsyncIterator[Asker]:
 
 def test_every_fault_is_tried_here() -> None:
     tried = OF_TASKS | OF_POLLS.keys() | OF_RESULTS.keys() | OF_UPLOADS.keys() | BROKEN.keys()
-    assert tried | NO_JSON | SLOW == FAULTS.keys() - FAULTS_OF_CALLS
+    assert tried | NO_JSON | SLOW == TASK_FAULTS.keys()
 
 
 async def step(ask: Asker, name: str) -> httpx.Response:
@@ -77,7 +76,7 @@ async def step(ask: Asker, name: str) -> httpx.Response:
     kind = name.partition("-")[0]
     found = await ask.policy("fun-asr")
     output = (await ask.ended(BODY))["output"]
-    if name in FAULTS:
+    if name in TASK_FAULTS:
         ask.twin.faults.next(name)
     if kind == "policy":
         return await ask.get(POLICY, params={"action": "getPolicy", "model": "fun-asr"})

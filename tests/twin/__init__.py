@@ -6,7 +6,7 @@ the protocol is not made twice.
 
 from tests.twin.bill import Line
 from tests.twin.calls import Call
-from tests.twin.faults import FAULTS
+from tests.twin.faults import FAULTS, TASK_FAULTS
 from tests.twin.limits import Limits
 from tests.twin.sentences import said_from
 from tests.twin.server import Twin
@@ -15,6 +15,7 @@ from tests.twin.words import Ask, Counting, Said, Script
 
 __all__ = [
     "FAULTS",
+    "TASK_FAULTS",
     "Ask",
     "Call",
     "Counting",

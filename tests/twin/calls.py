@@ -126,7 +126,7 @@ class Service:
                 return
             answer = await desk.work(call, region, fault)
             await asyncio.sleep(self.slow_seconds if fault and fault.is_slow else 0)
-            if fault and fault.how == "event" and not answer.is_stream:
+            if fault and fault.how in {"event", "twice"} and not answer.is_stream:
                 fault = call.fault = None
         except Refusal as refusal:
             call.code = refusal.code

@@ -21,6 +21,7 @@ How = Literal[
     "page",
     "lost",
     "event",
+    "twice",
 ]
 Place = Literal["call", "submit", "task", "poll", "result", "policy", "upload"]
 Fate = Literal["fails", "fails-partly", "is-forgotten", "sticks"]
@@ -66,6 +67,7 @@ _CALL = (
     Fault("answer-lost", how="lost"),
     Fault("slow", is_slow=True),
     Fault("error-in-stream", how="event", is_billed=False),
+    Fault("duplicate-frames", how="twice"),
 )
 _TASK = (
     Fault("submit-answer-lost", how="lost", place="submit"),
@@ -104,10 +106,9 @@ _UPLOAD = (
     Fault("upload-answer-lost", how="lost", place="upload"),
     Fault("upload-hang", how="hang", place="upload"),
 )
-FAULTS: dict[str, Fault] = {
-    fault.name: fault for fault in (*_CALL, *_TASK, *_POLL, *_RESULT, *_UPLOAD)
-}
-FAULTS_OF_CALLS = frozenset(fault.name for fault in _CALL)
+FAULTS = {fault.name: fault for fault in _CALL}
+TASK_FAULTS = {fault.name: fault for fault in (*_TASK, *_POLL, *_RESULT, *_UPLOAD)}
+ALL_FAULTS = {**FAULTS, **TASK_FAULTS}
 _AT_THE_STORE = {"result", "upload"}  # a host of its own, which a region does not take down
 
 
@@ -121,14 +122,14 @@ class Faults:
         self._next: defaultdict[Place, deque[Fault | None]] = defaultdict(deque)
         self._down: dict[str, Fault] = {}
         for name in self.chances:
-            FAULTS[name]
+            ALL_FAULTS[name]
 
     def next(self, *names: str | None, times: int = 1) -> None:
         """Give the next requests of the faults' kind these faults, in this order.
 
         None lets one pass: of the kind of the names around it, of calls if there is no name.
         """
-        chosen = [FAULTS[name] if name else None for name in names]
+        chosen = [ALL_FAULTS[name] if name else None for name in names]
         places: set[Place] = {fault.place for fault in chosen if fault} or {"call"}
         if len(places) > 1:
             raise ValueError(f"Faults of several kinds have no common order: {sorted(places)}.")
@@ -136,7 +137,7 @@ class Faults:
 
     def down(self, region: str, name: str = "503") -> None:
         """Give every request to a region this fault, until it is `up` again."""
-        self._down[region] = FAULTS[name]
+        self._down[region] = ALL_FAULTS[name]
 
     def up(self, region: str) -> None:
         self._down.pop(region, None)
@@ -159,9 +160,9 @@ class Faults:
             self._random[place] = Random(f"faults {self._seed} {place}")
         point = self._random[place].random()
         for name, chance in self.chances.items():
-            if FAULTS[name].place != place:
+            if ALL_FAULTS[name].place != place:
                 continue
             if point < chance:
-                return FAULTS[name]
+                return ALL_FAULTS[name]
             point -= chance
         return None
