@@ -2,21 +2,32 @@
 
 import csv
 import io
+import wave
 from collections import Counter
 from itertools import count
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from tests.twin import Script, Twin, counting
-from tests.twin.asking import Asker, data_uri, input_audio, qwen3
+from tests.twin import Counting, Delays, Said, Script, Twin, counting, said_from
+from tests.twin.asking import Asker, data_uri, filetrans, input_audio, qwen3, transcription
 from tests.twin.bill import Bill
 
 WAV = counting.encode([1, 2, 3])
 LONG = data_uri(WAV[: 44 + int(2.5 * 32000)])
 
 pytestmark = pytest.mark.anyio
+
+
+def stereo(left: bytes, right: bytes) -> bytes:
+    samples = [np.frombuffer(one[44:], "<i2") for one in (left, right)]
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setparams((2, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(np.stack(samples, axis=1).tobytes())
+    return out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -108,3 +119,74 @@ async def test_a_script_is_said_again_and_again() -> None:
             body = (await Asker(twin, client).native(qwen3(LONG))).json()
             said.append(body["output"]["choices"][0]["message"]["content"][0]["text"])
     assert said == ["a", "b", "a"]
+
+
+PLACES = {name: f"https://far.example/{name}.wav" for name in ("a", "b", "both", "spoken")}
+REMOTE = {
+    PLACES["a"]: WAV[: 44 + int(1.2 * 32000)],
+    PLACES["b"]: WAV[: 44 + int(1.7 * 32000)],
+    PLACES["both"]: stereo(WAV, WAV[: 44 + int(2.5 * 32000)] + bytes(16000)),
+    PLACES["spoken"]: WAV[: 44 + 32000] + bytes(2 * 32000),
+}
+GONE = "http://127.0.0.1:9/gone.wav"
+A, B, BOTH, SPOKEN = PLACES.values()
+THIRD = "qwen-audio-3.0-asr-flash-filetrans"
+FIRST = "qwen-audio-3.1-asr-flash-filetrans"
+CHANNELS: dict[str, Any] = {"channel_id": [0, 1]}
+CHARGED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "each file rounded up": (transcription(A, B), {"duration": 4}),
+    "failed files are free": (transcription(A, GONE), {"duration": 2}),
+    "speech alone": (transcription(SPOKEN), {"duration": 1}),
+    "speech of paraformer": (transcription(SPOKEN, model="paraformer-v2"), {"duration": 1}),
+    "silence too in 3.x": (transcription(SPOKEN, model=THIRD), {"duration": 3}),
+    "silence too in qwen3": (filetrans(SPOKEN), {"seconds": 3}),
+    "qwen3 as the seed says": (filetrans(B), {"seconds": 1}),
+    "one channel of two": (filetrans(BOTH), {"seconds": 3}),
+    "two channels of qwen3": (filetrans(BOTH, **CHANNELS), {"seconds": 6}),
+    "two channels of 3.x": (transcription(BOTH, model=THIRD, **CHANNELS), {"duration": 6}),
+    "speech of two channels": (transcription(BOTH, **CHANNELS), {"duration": 6}),
+    "a channel that is none": (filetrans(BOTH, channel_id=[1, 2]), {"seconds": 3}),
+    "tokens": (
+        transcription(B, model=FIRST),
+        {"duration": 2, "input_tokens": 28, "output_tokens": 2, "total_tokens": 30},
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "usage"), CHARGED.values(), ids=CHARGED)
+async def test_tasks_are_charged_by_file_and_channel(
+    body: dict[str, Any], usage: dict[str, int]
+) -> None:
+    async with (
+        Twin(words=Counting(), rounding="floor", delays=Delays(0, 0), remote=REMOTE) as twin,
+        httpx.AsyncClient() as client,
+    ):
+        ended = await Asker(twin, client).ended(body)
+        (row,) = csv.DictReader(io.StringIO(twin.bill_csv()))
+    assert ended["usage"] == usage
+    assert int(row["seconds"]) == usage.get("duration", usage.get("seconds"))
+    assert int(row["input_tokens"]) == usage.get("input_tokens", 0)
+    assert (row["model"], row["request_id"]) == (body["model"], twin.tasks[0].call.request_id)
+    assert [line.answered for line in twin.bill] == [True]
+
+
+async def test_speech_is_as_long_as_its_words() -> None:
+    said = Said.of(said_from(0, 700, "One two."), said_from(1500, 2100, "Three."))
+    async with (
+        Twin(words=Script(said), delays=Delays(0, 0), remote=REMOTE) as twin,
+        httpx.AsyncClient() as client,
+    ):
+        ended = await Asker(twin, client).ended(transcription(SPOKEN))
+    assert ended["usage"] == {"duration": 2}
+
+
+async def test_a_task_under_way_costs_nothing_yet() -> None:
+    async with (
+        Twin(words=Script("a"), delays=Delays(0, 60), remote=REMOTE) as twin,
+        httpx.AsyncClient() as client,
+    ):
+        await Asker(twin, client).submitted(filetrans(A))
+        assert len(twin.bill) == 0
+        twin.clock.advance(61)
+        await twin.tasks_ended()
+        assert len(twin.bill) == 1

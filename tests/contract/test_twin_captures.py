@@ -1,67 +1,28 @@
-"""The twin against what the real SDKs send: recorded requests are replayed, byte for byte almost.
+"""The twin against what the real SDKs send: recorded requests, replayed byte for byte almost."""
 
-What a recording cannot hold is put back: the key, and the audio that was shortened in it.
-"""
-
-import base64
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from tests.twin import Script, Twin, counting
+from tests.contract.recordings import ALL, AUDIO, WELCOME, Recording, replay
+from tests.twin import Script, Twin
+from tests.twin.server import CHAT, GENERATION
 
-CAPTURES = Path(__file__).parents[1] / "twin" / "captures"
 TEXT = "欢迎使用阿里云 today"
-WELCOME = "https://dashscope.oss-cn-beijing.aliyuncs.com/audios/welcome.mp3"
-AUDIO = counting.encode([7])
-DATA_URI = "data:audio/wav;base64," + base64.b64encode(AUDIO).decode()
-SHORTENED = re.compile(r"data:audio/wav;base64,[^\"]*")
-OWN_HEADERS = {"host", "content-length", "accept-encoding"}
 
 pytestmark = pytest.mark.anyio
 
-
-class Recording(NamedTuple):
-    """One request an SDK sent."""
-
-    name: str
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def is_stream(self) -> bool:
-        return bool(self.body.get("stream")) or "x-dashscope-sse" in self.headers
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.body.get("parameters") or {}
-
-
-def recorded(file: Path) -> Recording:
-    head, _, body = file.read_text().partition("\n\n")
-    first, *lines = head.splitlines()
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    kept = {name: value for name, value in headers.items() if name not in OWN_HEADERS}
-    whole = SHORTENED.sub(lambda _: DATA_URI, body)
-    return Recording(file.stem, first.split()[1], kept, json.loads(whole))
-
-
-ALL = [recorded(file) for file in sorted(CAPTURES.glob("*.http"))]
-NATIVE = [one for one in ALL if one.path.startswith("/api/v1") and not one.is_stream]
-NATIVE_STREAMS = [one for one in ALL if one.path.startswith("/api/v1") and one.is_stream]
-COMPATIBLE = [one for one in ALL if one.path.startswith("/compatible") and not one.is_stream]
-COMPATIBLE_STREAMS = [one for one in ALL if one.path.startswith("/compatible") and one.is_stream]
-SELF_HOSTED = [one for one in ALL if one.path.startswith("/v1/")]
+NATIVE = [one for one in ALL if one.path == GENERATION and not one.is_stream]
+NATIVE_STREAMS = [one for one in ALL if one.path == GENERATION and one.is_stream]
+COMPATIBLE = [one for one in ALL if one.path == CHAT and not one.is_stream]
+COMPATIBLE_STREAMS = [one for one in ALL if one.path == CHAT and one.is_stream]
+SELF_HOSTED = [one for one in ALL if one.path == "/v1/chat/completions"]
+FAILED_STREAMS = [one for one in NATIVE_STREAMS if "sse-error" in one.name]
 
 
 @pytest.fixture
@@ -69,19 +30,12 @@ async def twin() -> AsyncIterator[Twin]:
     """A twin behind whose oss:// and far addresses there is audio."""
     stored = [
         place
-        for one in ALL
+        for one in NATIVE + NATIVE_STREAMS + COMPATIBLE + COMPATIBLE_STREAMS
         for place in re.findall(r'"((?:oss|https)://[^"]+)"', json.dumps(one.body))
     ]
     remote = dict.fromkeys([WELCOME, *stored], AUDIO)
     async with Twin(regions=["cn-beijing", "vllm"], words=Script(TEXT), remote=remote) as twin:
         yield twin
-
-
-async def replay(twin: Twin, one: Recording, key: str | None = None) -> httpx.Response:
-    url = twin.urls["vllm"] if one.path.startswith("/v1/") else twin.url
-    headers = {**one.headers, "authorization": f"Bearer {key or twin.key}"}
-    async with httpx.AsyncClient() as client:
-        return await client.post(url + one.path, json=one.body, headers=headers)
 
 
 def check_headers(answer: httpx.Response) -> str:
@@ -147,6 +101,16 @@ async def test_a_native_stream_comes_in_frames(twin: Twin, one: Recording) -> No
         check_choices(bodies, is_incremental=one.parameters.get("incremental_output", False))
     else:
         check_input_audio(bodies[-1])
+
+
+@pytest.mark.parametrize("one", FAILED_STREAMS, ids=str)
+async def test_a_stream_fails_as_was_recorded(twin: Twin, one: Recording) -> None:
+    twin.faults.next("error-in-stream")
+    answer = await replay(twin, one)
+    *_, last, rest = answer.text.split("\n\n")
+    assert (answer.status_code, rest) == (200, "")
+    assert "\nevent:error\n:HTTP_STATUS/400\ndata:{" in last
+    assert len(twin.bill) == 0
 
 
 def check_choices(bodies: list[dict[str, Any]], *, is_incremental: bool) -> None:
@@ -228,4 +192,5 @@ async def test_too_many_calls_are_refused_in_either_words(twin: Twin, one: Recor
 
 def test_recordings_are_there() -> None:
     assert min(map(len, (NATIVE, NATIVE_STREAMS, COMPATIBLE, COMPATIBLE_STREAMS, SELF_HOSTED))) > 0
-    assert len(ALL) > 30
+    assert len(FAILED_STREAMS) == 5
+    assert len(ALL) == 111

@@ -10,6 +10,7 @@ import pytest
 
 from tests.twin import Script, Twin, counting
 from tests.twin.asking import Asker, compatible, data_uri, input_audio, qwen3
+from tests.twin.elsewhere import Elsewhere
 
 AUDIO = data_uri(counting.encode([1]))
 FAR = "http://far.example/a.wav"
@@ -117,6 +118,12 @@ REFUSED = {
         "AUDIO_DURATION_TOO_LONG",
         "audio duration (301008.0ms) over service process (300s)",
     ),
+    "too much context": (
+        qwen3(AUDIO, context="\u597d" * 10_001),
+        400,
+        "InvalidParameter",
+        "Range of input length should be [1, 10000]",
+    ),
     "an upload unresolved": (qwen3(STORED), 400, "InvalidParameter.DataInspection", BAD_URL),
 }  # fmt: skip
 
@@ -160,13 +167,22 @@ async def test_america_has_names_of_its_own_and_no_compatible_mode(ask: Asker) -
     "body",
     [
         qwen3(AUDIO, context="names: Ada"),
+        qwen3(AUDIO, context="a " * 9_999),
         {**qwen3(AUDIO), "parameters": {"asr_options": {"enable_lid": True}, "nonsense": 1}},
         qwen3(data_uri(silence(0.3))),
         qwen3(data_uri(silence(300))),
         qwen3(FAR.replace("a.wav", "b.wav")),
         input_audio(AUDIO, model="fun-asr-flash-2026-06-15", vocabulary_id="v"),
     ],
-    ids=["context", "unknown options", "a moment", "300 s", "an address", "fun-asr-flash"],
+    ids=[
+        "context",
+        "much context",
+        "unknown options",
+        "a moment",
+        "300 s",
+        "an address",
+        "fun-asr-flash",
+    ],
 )
 async def test_what_is_odd_but_right_passes(ask: Asker, body: dict[str, Any]) -> None:
     ask.twin.service.remote = {FAR.replace("a.wav", "b.wav"): silence(1)}
@@ -212,6 +228,23 @@ async def test_a_refused_stream_of_the_compatible_mode_is_an_event(ask: Asker) -
     assert answer.text.startswith('data: {"error":')
     assert "<400> InternalError.Algo.InvalidParameter: The audio is empty" in answer.text
     assert answer.text.endswith("}\n\n")
+
+
+async def test_the_compatible_mode_has_its_limit_of_context_too(ask: Asker) -> None:
+    body = compatible(AUDIO)
+    body["messages"].insert(0, {"role": "system", "content": "a " * 10_001})
+    error = (await ask.chat(body)).json()["error"]
+    words = "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 10000]"
+    assert (error["code"], error["message"]) == ("invalid_parameter_error", words)
+
+
+async def test_a_redirect_leads_nowhere_else(ask: Asker) -> None:
+    away = (302, {"location": "http://10.0.0.1/a.wav"}, b"")
+    near = (302, {"location": "/b.wav"}, b"")
+    async with Elsewhere({"/a": away, "/b": near, "/b.wav": counting.encode([1])}) as host:
+        answer = await ask.native(qwen3(f"{host.url}/a"))
+        assert answer.json()["code"] == "InvalidFile.DownloadFailed"
+        assert (await ask.native(qwen3(f"{host.url}/b"))).status_code == 200
 
 
 VLLM = "/v1/audio/transcriptions"

@@ -17,6 +17,7 @@ from tests.twin import Ask, Twin
 from tests.twin.asking import Asker, data_uri, qwen3
 from tests.twin.audio import Audio, decoded, measured
 from tests.twin.counting import Second, decode, encode, joined, read, text_of
+from tests.twin.faults import ALL_FAULTS
 from tests.twin.orders import Order
 
 HEADER = 44
@@ -149,3 +150,37 @@ def test_the_twin_starts_by_hand(tmp_path: Path) -> None:
         assert child.wait(10) == 0
     assert answer.status_code == 200
     assert answer.json()["request_id"] in bill.read_text()
+
+
+def test_the_twin_by_hand_takes_tasks(tmp_path: Path) -> None:
+    options = ["--port", "0", "--say", "hello", "--pending", "0", "--running", "0-0.1"]
+    options += ["--task-calls", "--policies", "5", "--fault", "poll-500=1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.twin", *options],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        _, url, _, key = child.stdout.readline().split()
+        store = child.stdout.readline().split()[1]
+        bearer = {"authorization": f"Bearer {key}"}
+        params = {"action": "getPolicy", "model": "fun-asr"}
+        policy = httpx.get(f"{url}/api/v1/uploads", params=params, headers=bearer).json()["data"]
+        polled = httpx.get(f"{url}/api/v1/tasks/made-up", headers=bearer)
+        child.terminate()
+        assert child.wait(10) == 0
+    assert policy["upload_host"] == f"{store}/oss-bucket"
+    assert (polled.status_code, polled.json()["code"]) == (500, "InternalError")
+
+
+def test_help_names_every_fault() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "tests.twin", "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert [name for name in ALL_FAULTS if name not in shown] == []

@@ -30,7 +30,8 @@ BROKEN = {
     "cut-short": (httpx.RemoteProtocolError, False),
     "answer-lost": (httpx.RemoteProtocolError, False),
 }
-ODD = {"html-page", "truncated-json", "drip", "wrong-content-type", "slow", "error-in-stream"}
+ODD = {"html-page", "truncated-json", "drip", "wrong-content-type", "slow"}
+OF_STREAMS = {"error-in-stream", "duplicate-frames"}
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ async def ask(twin: Twin) -> AsyncIterator[Asker]:
 
 
 def test_every_fault_is_tried_here() -> None:
-    assert REFUSALS.keys() | BROKEN.keys() | ODD == FAULTS.keys()
+    assert REFUSALS.keys() | BROKEN.keys() | ODD | OF_STREAMS == FAULTS.keys()
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -143,8 +144,19 @@ async def test_a_compatible_stream_fails_half_way(ask: Asker) -> None:
     assert "[DONE]" not in answer.text
 
 
-async def test_only_streams_fail_half_way(ask: Asker) -> None:
-    ask.twin.faults.next("error-in-stream")
+async def test_a_stream_repeats_its_frames(ask: Asker) -> None:
+    ask.twin.service.words = Script("one two")
+    ask.twin.faults.next("duplicate-frames")
+    answer = await ask.native(qwen3(AUDIO), headers=SSE)
+    *frames, rest = answer.text.split("\n\n")
+    assert (frames[::2], rest) == (frames[1::2], "")
+    assert [frame.partition("\n")[0] for frame in frames[::2]] == ["id:1", "id:2", "id:3"]
+    assert ask.twin.bill.lines[0].answered
+
+
+@pytest.mark.parametrize("name", sorted(OF_STREAMS))
+async def test_only_streams_have_the_faults_of_streams(ask: Asker, name: str) -> None:
+    ask.twin.faults.next(name)
     assert (await ask.native(qwen3(AUDIO))).status_code == 200
     assert (ask.twin.calls[0].fault, len(ask.twin.bill)) == (None, 1)
 

@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from tests.twin import Limits, Script, Twin, counting
-from tests.twin.asking import Asker, compatible, data_uri, qwen3
+from tests.twin.asking import Asker, compatible, data_uri, filetrans, qwen3, transcription
 from tests.twin.clock import Clock
 from tests.twin.limits import Gate
+from tests.twin.models import find
 from tests.twin.refusals import Refusal
 
 AUDIO = data_uri(counting.encode([1]))
@@ -83,6 +84,80 @@ def test_keys_and_models_have_limits_of_their_own() -> None:
         limited.admit(key, model, 100)
     with pytest.raises(Refusal):
         limited.admit("b", "m", 100)
+
+
+def test_task_calls_of_a_key_share_a_second() -> None:
+    limited, hands = gate(Limits(task_calls=True))
+    for hands.at in (at / 20 for at in range(20)):
+        limited.admit_task_call("a")
+    with pytest.raises(Refusal) as refused:
+        limited.admit_task_call("a")
+    assert (refused.value.status, refused.value.code) == (429, "Throttling.RateQuota")
+    limited.admit_task_call("b")
+    hands.at = 1.0
+    limited.admit_task_call("a")
+
+
+def test_policies_are_limited_by_key_and_model() -> None:
+    limited, _ = gate(Limits(policies=True))
+    for model in ["m", "n"] * 100:
+        limited.admit_policy("a", model)
+    with pytest.raises(Refusal):
+        limited.admit_policy("a", "m")
+
+
+def test_nothing_is_limited_unless_asked() -> None:
+    limited, _ = gate(Limits())
+    for _ in range(500):
+        limited.admit_task_call("a")
+        limited.admit_policy("a", "m")
+
+
+FIGURES = {
+    ("qwen3-asr-flash", "cn-beijing"): 100,
+    ("qwen3-asr-flash-filetrans", "cn-beijing"): 100,
+    ("qwen-audio-3.1-asr-flash-filetrans", "cn-beijing"): 600,
+    ("fun-asr", "cn-beijing"): 600,
+    ("fun-asr-mtl", "cn-beijing"): 600,
+    ("fun-asr-mtl", "ap-southeast-1"): 100,
+    ("paraformer-v2", "cn-beijing"): 1_200,
+    ("paraformer-v1", "cn-beijing"): 600,
+    ("paraformer-8k-v2", "cn-beijing"): 1_200,
+    ("paraformer-8k-v1", "cn-beijing"): 600,
+}
+
+
+@pytest.mark.parametrize(("named", "rpm"), FIGURES.items(), ids=str)
+def test_every_model_has_its_figure(named: tuple[str, str], rpm: int) -> None:
+    assert find(*named, frozenset()).requests_per_minute == rpm
+
+
+@pytest.mark.anyio
+async def test_all_task_calls_count_together() -> None:
+    limits = Limits(task_calls=4, retry_after=True)
+    async with Twin(limits=limits, clock_scale=0.01) as twin, httpx.AsyncClient() as client:
+        ask = Asker(twin, client)
+        answers = [
+            await ask.get("/api/v1/tasks/a"),
+            await ask.get("/api/v1/tasks/b"),
+            await ask.get("/api/v1/tasks"),
+            await ask.cancel("a"),
+            await ask.get("/api/v1/tasks/a"),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 400, 429]
+        assert answers[-1].json()["code"] == "Throttling.RateQuota"
+        assert int(answers[-1].headers["retry-after"]) > 1
+        twin.clock.advance(1)
+        assert (await ask.get("/api/v1/tasks/a")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_submits_have_the_limit_of_their_model() -> None:
+    async with Twin(limits=Limits(rpm=True)) as twin, httpx.AsyncClient() as client:
+        ask = Asker(twin, client)
+        statuses = [(await ask.submit(filetrans("x"))).status_code for _ in range(101)]
+        assert statuses == [400] * 100 + [429]
+        assert (await ask.submit(transcription("x"))).status_code == 400
 
 
 @pytest.mark.anyio

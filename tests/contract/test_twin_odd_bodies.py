@@ -9,15 +9,39 @@ import httpx
 import pytest
 
 from tests.twin import Script, Twin, counting
-from tests.twin.asking import Asker, compatible, data_uri, input_audio, qwen3
+from tests.twin.asking import (
+    Asker,
+    compatible,
+    data_uri,
+    filetrans,
+    input_audio,
+    qwen3,
+    transcription,
+)
 
-AUDIO = data_uri(counting.encode([1]))
+WAV = counting.encode([1])
+AUDIO = data_uri(WAV)
 ODD: list[Any] = [None, 1, "x", [], {}, [1], {"a": 1}, True]
 OPTIONS = {"asr_options": {"language": "en"}, "incremental_output": True}
 NATIVE = [
     {**qwen3(AUDIO, context="names"), "parameters": OPTIONS},
     input_audio(AUDIO, language_hints=["en"]),
     input_audio(AUDIO, format="pcm"),
+]
+SUBMITS = [
+    filetrans("https://far.example/a.wav", channel_id=[0], corpus={"text": "a"}, enable_words=True),
+    {
+        **transcription("https://far.example/a.wav", language_hints=["en"], speaker_count=2),
+        "resources": [{"resource_id": "p", "resource_type": "asr_phrase"}],
+    },
+    {
+        "model": "qwen-audio-3.1-asr-flash-filetrans",
+        "input": {
+            "file_urls": ["https://far.example/a.wav"],
+            "context": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}],
+        },
+        "parameters": {"diarization_enabled": True, "vocabulary": {"Ada": 4}},
+    },
 ]
 CHAT = compatible(AUDIO, asr_options={"language": "en"}, stream=True, stream_options={})
 
@@ -66,6 +90,24 @@ async def test_odd_bodies_are_answered(*, stream: bool) -> None:
             statuses.add(answer.status_code)
         assert twin.service.failures == []
     assert statuses == {200, 400, 404}
+
+
+async def test_odd_submits_are_answered() -> None:
+    statuses, ends = set(), set()
+    async with (
+        Twin(words=Script("a"), remote={"https://far.example/a.wav": WAV}) as twin,
+        httpx.AsyncClient() as client,
+    ):
+        ask = Asker(twin, client)
+        for body in chain.from_iterable(map(spoiled, SUBMITS)):
+            statuses.add((await ask.submit(body)).status_code)
+        await twin.tasks_ended()
+        for task in twin.tasks:
+            output = (await ask.task(task.id))["output"]
+            ends.add(output.get("code", output["task_status"]))
+        assert twin.service.failures == []
+    assert statuses == {200, 400}
+    assert ends == {"SUCCEEDED", "NO_INPUT_AUDIO_ERROR"}, "one channel, and [1] was asked for"
 
 
 async def test_what_is_no_json_is_refused() -> None:

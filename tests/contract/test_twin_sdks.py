@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.twin import Script, Twin, counting
+from tests.twin import Delays, Script, Twin, counting
+from tests.twin.elsewhere import Elsewhere
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "clients"
@@ -116,3 +118,87 @@ async def test_the_openai_sdk_comes_back_after_a_429(twin: Twin, audio: str) -> 
     assert [call.status for call in twin.calls] == [429, 200]
     waited = twin.calls[1].at - twin.calls[0].at
     assert 0.9 < waited < 5
+
+
+@pytest.fixture
+async def hosted() -> AsyncIterator[str]:
+    """The address of two seconds of counting."""
+    async with Elsewhere({"/two.wav": counting.encode([1, 2])}) as host:
+        yield f"{host.url}/two.wav"
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Twin]:
+    """A twin whose tasks wait long enough for an SDK to call one off."""
+    async with Twin(delays=Delays(pending=2, running=0.5), words=Script(TEXT)) as twin:
+        yield twin
+
+
+def told(answer: dict[str, Any]) -> tuple[int, str]:
+    return answer["status"], answer["output"]["task_status"]
+
+
+async def read(url: str) -> str:
+    async with httpx.AsyncClient() as client:
+        found: str = (await client.get(url)).json()["transcripts"][0]["text"]
+    return found
+
+
+@pytest.mark.parametrize("client", ONE_POINT_X)
+async def test_the_tasks_of_dashscope_1_work(
+    patient: Twin, audio: str, hosted: str, client: str
+) -> None:
+    found = await run(client, "dashscope_tasks.py", patient.url, patient.key, hosted, audio)
+    assert told(found["submitted"]) == (200, "PENDING")
+    assert told(found["fetched"]) in {(200, "PENDING"), (200, "RUNNING")}
+    assert told(found["waited"]) == (200, "SUCCEEDED")
+    (result,) = found["waited"]["output"]["results"]
+    assert await read(result["transcription_url"]) == TEXT
+    assert found["waited"]["usage"]["duration"] == 2
+    assert told(found["partly"]) == (200, "SUCCEEDED")
+    subtasks = [one["subtask_status"] for one in found["partly"]["output"]["results"]]
+    assert subtasks == ["SUCCEEDED", "FAILED"]
+    assert found["cancelled"]["status"] == 200
+    assert told(found["called_off"]) == (200, "CANCELED")
+    assert (found["too_late"]["status"], found["too_late"]["code"]) == (400, "UnsupportedOperation")
+    assert told(found["unknown"]) == (200, "UNKNOWN")
+    listed = [(one["model_name"], one["status"]) for one in found["listed"]["output"]["data"]]
+    assert listed == [("fun-asr", "CANCELED")]
+    for name in ("bad_key", "bad_key_polls"):
+        assert (found[name]["status"], found[name]["code"]) == (401, "InvalidApiKey")
+    wrong = found["wrong_model"]
+    assert (wrong["status"], wrong["code"]) == (400, "InvalidParameter")
+    assert text_of(found["local"]) == TEXT
+    check_filetrans(found["filetrans"], client)
+
+
+def check_filetrans(found: dict[str, Any], client: str) -> None:
+    assert bool(found) is (client != "dashscope-1.24.6")
+    if found:
+        assert told(found["submitted"]) == (200, "PENDING")
+        assert told(found["waited"]) == told(found["fetched"]) == (200, "SUCCEEDED")
+        assert found["waited"]["usage"]["seconds"] == 2
+        assert found["waited"]["output"]["result"]["transcription_url"].startswith("http://")
+        assert found["cancelled"]["status"] == 200
+        assert told(found["called_off"]) == (200, "CANCELED")
+
+
+async def test_the_tasks_of_dashscope_2_work(patient: Twin, audio: str, hosted: str) -> None:
+    script = ("dashscope_two_tasks.py", patient.url, patient.key, hosted, audio)
+    found = await run("dashscope-2", *script)
+    assert found["created"]["status"] == "PENDING"
+    for name in ("waited", "fetched", "default"):
+        assert found[name]["status"] == "SUCCEEDED"
+        assert found[name]["submitted_at"] < found[name]["finished_at"]
+        (result,) = found[name]["results"]
+        assert await read(result["transcription_url"]) == TEXT
+    assert found["cancelled"]
+    assert found["called_off"]["type"] == "DashScopeError"
+    assert found["failed"]["type"]
+    assert found["unknown"]["status"] == "UNKNOWN"
+    assert found["listed"] == 2
+    assert found["qwen3"]["status"] == 400
+    assert found["bad_key"] == {"type": "AuthenticationError", "status": 401}
+    assert TEXT in json.dumps(found["local"], ensure_ascii=False)
+    models = [task.model.name for task in patient.tasks if task.status == "SUCCEEDED"]
+    assert models == ["fun-asr", "qwen-audio-3.1-asr-flash-filetrans"]

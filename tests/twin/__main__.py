@@ -5,18 +5,31 @@ import asyncio
 import contextlib
 import signal
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
-from tests.twin import FAULTS, Counting, Limits, Script, Twin
+from tests.twin import Counting, Delays, Limits, Script, Twin
 from tests.twin.bill import ROUNDINGS
+from tests.twin.faults import ALL_FAULTS
 from tests.twin.words import Words
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tests.twin", description="A DashScope on loopback.")
+    parser = argparse.ArgumentParser(
+        "python -m tests.twin",
+        description="A DashScope on loopback.",
+        epilog=_told_faults(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8900, help="of the first region; the others follow (0: any)")
+    add(
+        "--port",
+        type=int,
+        default=8900,
+        help="of the first region; others, store follow (0: any)",
+    )
     add("--region", action="append", help="cn-beijing (default), ap-southeast-1, us-east-1, vllm")
     add(
         "--key", action="append", default=[], metavar="[REGION=]KEY", help="default: sk-twin-REGION"
@@ -28,9 +41,15 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--rpm", type=int, nargs="?", const=0, help="limit calls a minute; alone: the model's own")
     add("--per-second", action="store_true", help="no more than RPM/60 in any second")
     add("--burst", type=float, metavar="CALLS", help="size of the bucket that bursts empty")
+    figure: dict[str, Any] = {"type": int, "nargs": "?", "const": 0, "metavar": "A SECOND"}
+    add("--task-calls", **figure, help="limit queries, lists and cancellations; alone: to 20")
+    add("--policies", **figure, help="limit upload policies; alone: to 100")
     add("--retry-after", action="store_true", help="let a 429 of the limits tell when to come back")
     add("--clock-scale", type=float, default=1.0, help="how many times faster the minutes go by")
-    add("--fault", action="append", default=[], metavar="NAME=CHANCE", help=", ".join(FAULTS))
+    add("--fault", action="append", default=[], metavar="NAME=CHANCE", help="see below")
+    add("--pending", default="0.2", metavar="SECONDS", help="how long tasks wait; A-B: drawn")
+    add("--running", default="0.2", metavar="SECONDS", help="how long they run; A-B: drawn")
+    add("--pace", type=float, default=0.0, metavar="SECONDS", help="more for each second of audio")
     add("--latency", type=float, default=0.0, metavar="SECONDS")
     add("--nesting", choices=["flat", "doubled", "nested"], default="flat")
     add("--revive", action="append", default=[], metavar="MODEL", help="a retired model that runs")
@@ -49,15 +68,18 @@ def twin_of(given: argparse.Namespace) -> Twin:
         words=_words(given),
         rounding=given.rounding,
         limits=Limits(
-            rpm=True if given.rpm == 0 else given.rpm or False,
+            rpm=_figure(given.rpm),
             per_second=given.per_second,
             burst=given.burst,
+            task_calls=_figure(given.task_calls),
+            policies=_figure(given.policies),
             retry_after=given.retry_after,
         ),
         clock_scale=given.clock_scale,
         faults={
             name: float(chance) for name, _, chance in (one.partition("=") for one in given.fault)
         },
+        delays=Delays(_span(given.pending), _span(given.running), given.pace),
         latency_seconds=given.latency,
         nesting=given.nesting,
         revived=given.revive,
@@ -70,6 +92,32 @@ def _words(given: argparse.Namespace) -> Words:
 
         return Hearing(given.hear)
     return Counting() if given.say is None else Script(given.say)
+
+
+def _figure(given: int | None) -> int | bool:
+    """Return the limit asked for: an option without a figure means the usual one."""
+    return True if given == 0 else given or False
+
+
+def _span(given: str) -> float | tuple[float, float]:
+    least, _, most = given.partition("-")
+    return (float(least), float(most)) if most else float(least)
+
+
+def _told_faults() -> str:
+    kinds: dict[str, list[str]] = {}
+    for name, fault in ALL_FAULTS.items():
+        kinds.setdefault(fault.place, []).append(name)
+    lines = (
+        textwrap.fill(
+            f"{kind}: {', '.join(names)}", 90, subsequent_indent="    ", break_on_hyphens=False
+        )
+        for kind, names in kinds.items()
+    )
+    return (
+        "faults, by the kind of request that they befall (a submit is a call too):\n"
+        + "\n".join(lines)
+    )
 
 
 def _keys(given: list[str], first: str) -> dict[str, list[str]]:
@@ -87,6 +135,7 @@ async def run(given: argparse.Namespace) -> None:
     async with twin_of(given) as twin:
         for region, url in twin.urls.items():
             sys.stdout.write(f"{region}: {url} key {twin.key_of(region)}\n")
+        sys.stdout.write(f"store: {twin.store_url}\n")
         sys.stdout.flush()
         await stopped.wait()
     if given.bill:

@@ -56,6 +56,8 @@ async def deliver(answer: Answer, how: How, scope: Scope, send: Send, pace: Pace
         answer = replace(
             answer, parts=[*answer.parts[: len(answer.parts) // 2], answer.error_event]
         )
+    if how == "twice":
+        answer = replace(answer, parts=[part for part in answer.parts for _ in range(2)])
     if how == "halved":
         answer = replace(answer, parts=[answer.body[: len(answer.body) // 2]])
     await send(_head(answer))

@@ -1,7 +1,9 @@
 """The twin's own bill: what the vendor would charge, rounded in a way the gateway cannot know.
 
 The documents do not say how seconds are rounded, so a seed draws it, and code that relies on one
-way is found out. A failed call costs nothing; an answer lost on its way is charged.
+way is found out. A failed call costs nothing; an answer lost on its way is charged. A task is
+charged when it ends, in one line for all its files that did not fail, under the request id of its
+submit; whether that submit's answer arrived makes it answered or lost.
 """
 
 import csv
@@ -113,12 +115,15 @@ class Bill:
 class Usage:
     """What one answered call used, before a wire gives it its names."""
 
-    measured_seconds: float
-    seconds: int
-    context_tokens: int
-    text_tokens: int
+    measured_seconds: float = 0.0
+    seconds: int = 0
+    context_tokens: int = 0
+    text_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def audio_tokens(self) -> int:

@@ -1,4 +1,4 @@
-"""One call from its first byte to its last: key, limits, faults, checks, words, bill, answer."""
+"""One request from its first byte to its last: key, limits, faults, work, answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from starlette.types import Send
 
 from tests.twin import models
 from tests.twin.answers import Answer, Pace, deliver, reset
-from tests.twin.audio import Audio, measured
-from tests.twin.bill import Bill, Line, Usage
+from tests.twin.bill import Bill, Line
 from tests.twin.clock import Clock
-from tests.twin.faults import Fault, Faults
+from tests.twin.faults import Fault, Faults, Place
 from tests.twin.limits import Gate
 from tests.twin.models import Model
 from tests.twin.orders import Order
 from tests.twin.refusals import Refusal, bad_key
 from tests.twin.regions import Region
 from tests.twin.sources import audio_bytes
-from tests.twin.words import Said, Words
+from tests.twin.store import Store
+from tests.twin.words import Words
 
 
 @dataclass
@@ -33,11 +33,13 @@ class Call:
     path: str
     at: float
     headers: Mapping[str, str]
+    method: str = "POST"
     key: str = ""
     request_id: str = field(default_factory=lambda: str(uuid4()))
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     model: str = ""
     place: str = ""
+    task_id: str = ""
     order: Order | None = None
     seconds: float | None = None
     fault: str | None = None
@@ -47,21 +49,31 @@ class Call:
     arrived: bool = False
     body: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def resolves(self) -> bool:
+        """Whether the caller wants `oss://` addresses to be found."""
+        return self.headers.get("x-dashscope-ossresourceresolve") == "enable"
 
-class Wire(Protocol):
-    """How one endpoint reads, checks, answers and refuses."""
+
+class Desk(Protocol):
+    """Where one kind of request is dealt with.
+
+    `faults`: the kinds of faults that befall it, the first that is drawn counts. `is_open`: no
+    key is asked for.
+    """
+
+    faults: tuple[Place, ...]
+    is_open: bool
 
     async def read(self, request: Request) -> Mapping[str, Any]: ...
-    def order(self, body: Mapping[str, Any], model: Model, call: Call) -> Order: ...
-    def check(self, audio: Audio, order: Order) -> None: ...
-    def usage(self, order: Order, audio: Audio, said: Said, bill: Bill) -> Usage: ...
-    def answer(self, order: Order, said: Said, usage: Usage, call: Call) -> Answer: ...
+    def admit(self, call: Call, region: Region) -> None: ...
+    async def work(self, call: Call, region: Region, fault: Fault | None) -> Answer: ...
     def refused(self, refusal: Refusal, call: Call) -> Answer: ...
 
 
 @dataclass
 class Service:
-    """The state all calls share, and the order in which a call is dealt with."""
+    """The state all requests share, and the order in which one is dealt with."""
 
     clock: Clock
     gate: Gate
@@ -69,6 +81,7 @@ class Service:
     bill: Bill
     words: Words
     remote: Mapping[str, bytes]
+    store: Store
     revived: frozenset[str]
     latency_seconds: float
     slow_seconds: float
@@ -76,55 +89,68 @@ class Service:
     calls: list[Call] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
 
-    async def serve(self, request: Request, send: Send, wire: Wire, region: Region) -> None:
-        """Deal with a call; what the twin itself cannot do is kept, for the test to fail of."""
+    async def serve(self, request: Request, send: Send, desk: Desk, region: Region) -> None:
+        """Deal with a request; what the twin itself cannot do is kept, for the test to fail of."""
         try:
-            await self._serve(request, send, wire, region)
+            await self._serve(request, send, desk, region)
         except ClientDisconnect:
             return
         except Exception as failure:
             self.failures.append(failure)
             raise
 
-    async def _serve(self, request: Request, send: Send, wire: Wire, region: Region) -> None:
+    def model(self, call: Call) -> Model:
+        return models.find(call.model, call.region, self.revived)
+
+    async def audio(self, place: str, model: Model, call: Call) -> bytes:
+        """Return the recording at an address that a call names."""
+        return await audio_bytes(
+            place,
+            model,
+            remote=self.remote,
+            stored=lambda address: self.store.upload_at(address, call.key, call.model),
+            may_resolve=call.resolves,
+        )
+
+    async def _serve(self, request: Request, send: Send, desk: Desk, region: Region) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        call = Call(region.name, request.url.path, self.clock.now(), headers)
+        path = request.url.path
+        call = Call(region.name, path, self.clock.now(), headers, request.method)
         self.calls.append(call)
         fault = None
         try:
-            body = await self._admitted(request, wire, region, call)
-            fault = self._fault(call)
+            await self._admit(request, desk, region, call)
+            fault = self._fault(desk, call)
             if fault and fault.how in {"reset", "hang"}:
                 await self._never_answers(fault, request)
                 return
-            answer = await self._worked(wire, body, region, call, fault)
-            if fault and fault.how == "event" and not answer.is_stream:
+            answer = await desk.work(call, region, fault)
+            await asyncio.sleep(self.slow_seconds if fault and fault.is_slow else 0)
+            if fault and fault.how in {"event", "twice"} and not answer.is_stream:
                 fault = call.fault = None
         except Refusal as refusal:
             call.code = refusal.code
-            answer = wire.refused(refusal, call)
+            answer = desk.refused(refusal, call)
         call.status = answer.status
         how = fault.how if fault and answer.status == 200 else "whole"
         call.arrived = await deliver(answer, how, request.scope, send, self.pace)
         if call.line is not None:
             call.line.answered = call.arrived
 
-    async def _admitted(
-        self, request: Request, wire: Wire, region: Region, call: Call
-    ) -> Mapping[str, Any]:
+    async def _admit(self, request: Request, desk: Desk, region: Region, call: Call) -> None:
         """Read the request of a caller who is known and not too fast."""
         await request.body()
         call.key = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if region.keys is not None and call.key not in region.keys:
+        if not desk.is_open and region.keys is not None and call.key not in region.keys:
             raise bad_key()
-        body = await wire.read(request)
-        call.body, call.model = body, str(body.get("model") or "")
+        call.body = await desk.read(request)
+        call.model = str(call.body.get("model") or "")
         if region.is_sold:
-            self.gate.admit(call.key, call.model, self._model(call).requests_per_minute)
-        return body
+            desk.admit(call, region)
 
-    def _fault(self, call: Call) -> Fault | None:
-        fault = self.faults.draw(call.region)
+    def _fault(self, desk: Desk, call: Call) -> Fault | None:
+        drawn = (self.faults.draw(call.region, place) for place in desk.faults)
+        fault = next((one for one in drawn if one), None)
         if fault:
             call.fault = fault.name
             if fault.refusal:
@@ -137,38 +163,3 @@ class Service:
             return
         while (await request.receive())["type"] != "http.disconnect":
             pass
-
-    async def _worked(
-        self,
-        wire: Wire,
-        body: Mapping[str, Any],
-        region: Region,
-        call: Call,
-        fault: Fault | None,
-    ) -> Answer:
-        """Check, listen, charge and answer."""
-        order = call.order = wire.order(body, self._model(call), call)
-        call.place = order.place
-        audio = await measured(await self._audio(order, call), raw_rate=order.raw_rate)
-        call.seconds = audio.seconds
-        wire.check(audio, order)
-        said = await self.words.of(audio, order)
-        await asyncio.sleep(self.latency_seconds)
-        usage = wire.usage(order, audio, said, self.bill)
-        answer = wire.answer(order, said, usage, call)
-        fails = fault and not fault.is_billed and (answer.is_stream or fault.how != "event")
-        if region.is_sold and not fails:
-            call.line = self.bill.charge(
-                call.request_id, call.started_at, call.region, call.model, usage
-            )
-        await asyncio.sleep(self.slow_seconds if fault and fault.is_slow else 0)
-        return answer
-
-    async def _audio(self, order: Order, call: Call) -> bytes:
-        if order.upload is not None:
-            return order.upload
-        resolves = call.headers.get("x-dashscope-ossresourceresolve") == "enable"
-        return await audio_bytes(order.place, order.model, remote=self.remote, may_resolve=resolves)
-
-    def _model(self, call: Call) -> Model:
-        return models.find(call.model, call.region, self.revived)

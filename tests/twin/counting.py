@@ -11,7 +11,7 @@ the numbers; Opus at the rates of speech does not.
 import io
 import wave
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -39,10 +39,11 @@ VOICE_FROM, VOICE_SECONDS = 1, 8
 
 @dataclass(frozen=True)
 class Second:
-    """A number heard, and for how long."""
+    """A number heard, for how long, and where in the recording."""
 
     number: int
     milliseconds: int = SECOND_MS
+    at_ms: int = field(default=0, compare=False)
 
     @property
     def is_whole(self) -> bool:
@@ -79,9 +80,13 @@ def decode(pcm: bytes) -> list[Second]:
     runs = _runs(codes, clear)
     lengths = [_length(groups, runs, at) for at in range(len(runs))]
     return [
-        Second(run.number, SECOND_MS if WHOLE_MS <= length <= 2 * SECOND_MS - WHOLE_MS else length)
+        Second(run.number, _whole(length), run.start * FRAME * 1000 // RATE)
         for run, length in zip(runs, lengths, strict=True)
     ]
+
+
+def _whole(length: int) -> int:
+    return SECOND_MS if WHOLE_MS <= length <= 2 * SECOND_MS - WHOLE_MS else length
 
 
 @dataclass(frozen=True)

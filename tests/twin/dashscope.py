@@ -8,14 +8,16 @@ from typing import Any
 
 from starlette.requests import Request
 
+from tests.twin.answers import Answer
 from tests.twin.audio import Audio
 from tests.twin.bill import Bill, Usage
 from tests.twin.calls import Call
-from tests.twin.models import SECONDS
+from tests.twin.models import CONTEXT_TOKENS, SECONDS
 from tests.twin.orders import Order
 from tests.twin.refusals import Refusal, bad_url, invalid
 from tests.twin.words import Said, token_count
 
+JSON = "application/json;charset=UTF-8"
 TOKENS_PER_SECOND_31 = 16
 
 
@@ -39,6 +41,17 @@ def refusal_headers(refusal: Refusal, call: Call) -> dict[str, str]:
     if refusal.retry_after is None:
         return headers_of(call)
     return {**headers_of(call), "retry-after": str(max(1, math.ceil(refusal.retry_after)))}
+
+
+def answered(body: Mapping[str, Any], call: Call) -> Answer:
+    return Answer(200, JSON, [compact(body)], headers_of(call))
+
+
+def refused(refusal: Refusal, call: Call) -> Answer:
+    """Say no the native way (protocol 3.1.3)."""
+    said = {"code": refusal.code, "message": refusal.message, "request_id": call.request_id}
+    headers = refusal_headers(refusal, call)
+    return Answer(refusal.status, "application/json", [compact(said)], headers)
 
 
 def compact(value: Mapping[str, Any]) -> bytes:
@@ -100,10 +113,16 @@ def context_and_user(messages: list[dict[str, Any]]) -> tuple[str, dict[str, Any
     """Return the system text and the one user message: the only two shapes qwen3 takes."""
     roles = [message["role"] for message in messages]
     if roles == ["system", "user"]:
-        return texts_in(messages[0]), messages[1]
+        return checked_context(texts_in(messages[0])), messages[1]
     if roles == ["user"]:
         return "", messages[0]
     raise invalid("Only one user message and one system message before it are supported.")
+
+
+def checked_context(text: str) -> str:
+    if token_count(text) > CONTEXT_TOKENS:
+        raise invalid(f"Range of input length should be [1, {CONTEXT_TOKENS}]")
+    return text
 
 
 def check_length(audio: Audio, order: Order) -> None:

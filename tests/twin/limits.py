@@ -1,4 +1,4 @@
-"""Rate limits per key and model, each rule by its own switch (protocol 2.4)."""
+"""Rate limits per key and model, or per key alone, each by its own switch (protocol 2.4)."""
 
 import math
 from collections import defaultdict, deque
@@ -8,6 +8,8 @@ from tests.twin.clock import Clock
 from tests.twin.refusals import Refusal, too_often
 
 MINUTE = 60.0
+TASK_CALLS = 20
+POLICIES = 100
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,16 @@ class Limits:
 
     `rpm`: calls in any 60 s, True for the model's own figure. `per_second`: no more than RPM/60,
     rounded up, in any one second. `burst`: a bucket of so many calls, full at first and refilled
-    at RPM/60. `retry_after`: tell when to come back.
+    at RPM/60. `task_calls`: of one key in any one second, whatever the task and be it a query, a
+    list or a cancellation; True for the usual 20. `policies`: upload policies of one key and model
+    in any one second, True for the usual 100. `retry_after`: tell when to come back.
     """
 
     rpm: int | bool = False
     per_second: bool = False
     burst: float | None = None
+    task_calls: int | bool = False
+    policies: int | bool = False
     retry_after: bool = False
 
 
@@ -49,6 +55,22 @@ class Gate:
         self._check_minute(account, now, rpm)
         self._check_second(account, now, rpm)
         self._check_burst(account, now, rpm)
+        account.admitted.append(now)
+
+    def admit_task_call(self, key: str) -> None:
+        most = TASK_CALLS if self.limits.task_calls is True else self.limits.task_calls
+        self._admit_in_second(self._accounts[key, "/tasks"], most)
+
+    def admit_policy(self, key: str, model: str) -> None:
+        most = POLICIES if self.limits.policies is True else self.limits.policies
+        self._admit_in_second(self._accounts[key, f"/uploads {model}"], most)
+
+    def _admit_in_second(self, account: _Account, most: int) -> None:
+        now = self._clock.now()
+        while account.admitted and account.admitted[0] <= now - 1:
+            account.admitted.popleft()
+        if most and len(account.admitted) >= most:
+            raise self._refusal("Throttling.RateQuota", account.admitted[0] + 1 - now)
         account.admitted.append(now)
 
     def _check_minute(self, account: _Account, now: float, rpm: int) -> None:

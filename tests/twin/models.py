@@ -34,6 +34,17 @@ STRING_CHARACTERS_31 = 28_000_000
 FILE_BYTES = 10 * 1024 * 1024
 FILE_BYTES_31 = 2 * 1024**3
 SECONDS = 300.0
+TASK_FILE_BYTES = 2 * 1024**3
+TASK_SECONDS = 12 * 3600.0
+CONTEXT_TOKENS = 10_000
+_RPM = {
+    "qwen3-asr-flash": 100,
+    "qwen-audio-asr": 100,
+    "fun-asr-mtl": 600,
+    "paraformer-v2": 1_200,
+    "paraformer-8k-v2": 1_200,
+}
+_RPM_SINGAPORE = {"fun-asr-mtl": 100}
 
 
 @dataclass(frozen=True)
@@ -43,21 +54,42 @@ class Model:
     name: str
     family: Family
     is_present: bool
+    region: str = ""
 
     @property
     def is_31(self) -> bool:
         return self.name.startswith("qwen-audio-3.1")
 
     @property
+    def is_filetrans(self) -> bool:
+        """Whether it is qwen3's own asynchronous model: one file, seconds, language, emotion."""
+        return self.family == "async" and self.name.lower().startswith("qwen3-asr-flash")
+
+    @property
+    def is_3x(self) -> bool:
+        return self.name.startswith("qwen-audio-3.")
+
+    @property
+    def is_billed_by_speech(self) -> bool:
+        return self.family == "async" and self.name.startswith(("fun-asr", "paraformer"))
+
+    @property
     def requests_per_minute(self) -> int:
-        return 100 if self.family in {"qwen3", "retired"} else 600
+        known = {**_RPM, **(_RPM_SINGAPORE if self.region == "ap-southeast-1" else {})}
+        return next((rpm for name, rpm in known.items() if self.name.startswith(name)), 600)
 
     @property
     def data_uri_bytes(self) -> int:
         return DATA_URI_BYTES_31 if self.is_31 else DATA_URI_BYTES
 
     @property
+    def seconds(self) -> float:
+        return TASK_SECONDS if self.family == "async" else SECONDS
+
+    @property
     def file_bytes(self) -> int:
+        if self.family == "async":
+            return TASK_FILE_BYTES
         return FILE_BYTES_31 if self.is_31 else FILE_BYTES
 
 
@@ -74,4 +106,5 @@ def family_of(name: str) -> Family:
 
 def find(name: str, region: str, revived: frozenset[str]) -> Model:
     """Return the model of that name; `revived` are the retired ones this twin still runs."""
-    return Model(name, family_of(name), name in IN_REGION.get(region, set()) | revived)
+    present = IN_REGION.get(region, set()) | revived
+    return Model(name, family_of(name), name in present, region)

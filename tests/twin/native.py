@@ -13,11 +13,10 @@ from tests.twin.calls import Call
 from tests.twin.input_audio import Nesting
 from tests.twin.models import STRING_CHARACTERS_31, Model
 from tests.twin.orders import Order
-from tests.twin.refusals import Refusal, invalid, no_model, not_asynchronous, wrong_url
+from tests.twin.refusals import Refusal, invalid, no_model, no_words, not_asynchronous, wrong_url
 from tests.twin.words import Said
 
 SSE = "text/event-stream;charset=UTF-8"
-JSON = "application/json;charset=UTF-8"
 
 
 class Native:
@@ -60,11 +59,10 @@ class Native:
 
     def usage(self, order: Order, audio: Audio, said: Said, bill: Bill) -> Usage:
         if order.model.family == "input-audio" and not said.text:
-            raise invalid("ASR_RESPONSE_HAVE_NO_WORDS", "ASR_RESPONSE_HAVE_NO_WORDS")
+            raise no_words()
         return dashscope.usage_of(order, audio, said, bill)
 
     def answer(self, order: Order, said: Said, usage: Usage, call: Call) -> Answer:
-        headers = dashscope.headers_of(call)
         is_qwen3 = order.model.family != "input-audio"
         if dashscope.is_on(call.headers.get("x-dashscope-sse")):
             events = (qwen3 if is_qwen3 else input_audio).events(order, said, usage)
@@ -72,23 +70,16 @@ class Native:
                 _frame(at, {**event, "request_id": call.request_id})
                 for at, event in enumerate(events, 1)
             ]
-            headers["x-dashscope-finished"] = "false"
+            headers = {**dashscope.headers_of(call), "x-dashscope-finished": "false"}
             error = _error_frame(len(frames) // 2 + 1, call)
             return Answer(200, SSE, frames, headers, is_stream=True, error_event=error)
         whole = qwen3.whole(order, said, usage) if is_qwen3 else input_audio.whole(said, usage, order.model)  # fmt: skip  # noqa: E501
         if not is_qwen3:
             whole = input_audio.nested(whole, self._nesting)
-        body = dashscope.compact({**whole, "request_id": call.request_id})
-        return Answer(200, JSON, [body], headers)
+        return dashscope.answered({**whole, "request_id": call.request_id}, call)
 
     def refused(self, refusal: Refusal, call: Call) -> Answer:
-        said = {
-            "code": refusal.code,
-            "message": refusal.message,
-            "request_id": call.request_id,
-        }
-        headers = dashscope.refusal_headers(refusal, call)
-        return Answer(refusal.status, "application/json", [dashscope.compact(said)], headers)
+        return dashscope.refused(refusal, call)
 
 
 def _error_frame(number: int, call: Call) -> bytes:

@@ -12,7 +12,10 @@ TOO_MANY = "Requests rate limit exceeded, please try again later."
 
 @dataclass
 class Refusal(Exception):
-    """A call refused, free of charge, with its code on either wire."""
+    """A call refused, free of charge, with its code on either wire.
+
+    `file_code`: what a task says of a file that has this trouble.
+    """
 
     status: int
     code: str
@@ -20,10 +23,13 @@ class Refusal(Exception):
     compat_code: str = "invalid_parameter_error"
     compat_message: str | None = None
     retry_after: float | None = None
+    file_code: str | None = None
 
 
-def invalid(message: str, code: str = "InvalidParameter") -> Refusal:
-    return Refusal(400, code, message)
+def invalid(
+    message: str, code: str = "InvalidParameter", *, file_code: str | None = None
+) -> Refusal:
+    return Refusal(400, code, message, file_code=file_code)
 
 
 def wrong_url() -> Refusal:
@@ -50,6 +56,16 @@ def not_asynchronous() -> Refusal:
     return Refusal(403, "AccessDenied", message, "access_denied")
 
 
+def not_synchronous() -> Refusal:
+    message = "current user api does not support synchronous calls."
+    return Refusal(403, "AccessDenied", message, "access_denied")
+
+
+def not_cancelled() -> Refusal:
+    message = "Failed to cancel the task, please confirm if the task is in PENDING status."
+    return invalid(message, "UnsupportedOperation")
+
+
 def no_model(model: str) -> Refusal:
     message = f"The model `{model}` does not exist or you do not have access to it."
     return Refusal(404, "ModelNotFound", message, "model_not_found")
@@ -60,12 +76,22 @@ def not_compatible(model: str) -> Refusal:
     return Refusal(404, "ModelNotFound", message, "model_not_supported")
 
 
-def undelivered() -> Refusal:
-    return invalid("The audio file cannot be downloaded.", "InvalidFile.DownloadFailed")
+def undelivered(file_code: str = "FILE_DOWNLOAD_FAILED") -> Refusal:
+    message = "The audio file cannot be downloaded."
+    return invalid(message, "InvalidFile.DownloadFailed", file_code=file_code)
 
 
 def too_large(message: str = "Multimodal file size is too large") -> Refusal:
-    return invalid(message, "BadRequest.TooLarge")
+    return invalid(message, "BadRequest.TooLarge", file_code="FILE_TOO_LARGE")
+
+
+def no_words() -> Refusal:
+    return invalid("ASR_RESPONSE_HAVE_NO_WORDS", "ASR_RESPONSE_HAVE_NO_WORDS")
+
+
+def nothing_said() -> Refusal:
+    code = "SUCCESS_WITH_NO_VALID_FRAGMENT"
+    return invalid(code, code)
 
 
 def arrearage() -> Refusal:
@@ -95,3 +121,37 @@ def broken() -> Refusal:
 def unavailable() -> Refusal:
     message = "The model is currently unavailable, please try again later."
     return Refusal(503, "ModelUnavailable", message, "model_unavailable")
+
+
+def failed() -> Refusal:
+    return Refusal(500, "InternalError.Algo", "An internal error has occurred.")
+
+
+def timed_out() -> Refusal:
+    return Refusal(500, "InternalError.Timeout", "InternalError.Timeout")
+
+
+def too_long() -> Refusal:
+    return invalid("AUDIO_DURATION_TOO_LONG", "AUDIO_DURATION_TOO_LONG")
+
+
+def no_audio() -> Refusal:
+    return invalid("NO_INPUT_AUDIO_ERROR", "NO_INPUT_AUDIO_ERROR")
+
+
+def store_refuses(message: str, code: str = "AccessDenied", status: int = 403) -> Refusal:
+    """Refuse in the words of the object store, which speaks XML."""
+    return Refusal(status, code, message)
+
+
+def expired_address() -> Refusal:
+    return store_refuses("Request has expired.")
+
+
+def expired_policy() -> Refusal:
+    return store_refuses("Invalid according to Policy: Policy expired.")
+
+
+def store_broken() -> Refusal:
+    message = "We encountered an internal error. Please try again."
+    return store_refuses(message, "InternalError", 500)

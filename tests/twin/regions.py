@@ -23,6 +23,9 @@ class Region:
         return not self.is_vllm
 
 
+STORE = Region("store", None)
+
+
 def regions_of(names: Sequence[str], keys: Mapping[str, Sequence[str]]) -> list[Region]:
     """Return the regions, with `sk-twin-NAME` for a key where none is given."""
     return [_region(name, keys.get(name)) for name in names]

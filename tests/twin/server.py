@@ -18,19 +18,29 @@ from uvicorn.server import ServerState
 
 from tests.twin.answers import TRANSPORT, Pace
 from tests.twin.bill import Bill, Rounding
-from tests.twin.calls import Call, Service, Wire
+from tests.twin.calls import Call, Desk, Service
 from tests.twin.clock import Clock
 from tests.twin.compatible import Compatible
 from tests.twin.faults import Faults
 from tests.twin.input_audio import Nesting
 from tests.twin.limits import Gate, Limits
+from tests.twin.listening import Listening, Wire
 from tests.twin.native import Native
-from tests.twin.regions import Region, regions_of
+from tests.twin.polls import Cancels, Lists, Queries
+from tests.twin.regions import STORE, Region, regions_of
+from tests.twin.store import BUCKET, Store
+from tests.twin.tasks import Delays, Task, Tasks
+from tests.twin.transcription import Submits
+from tests.twin.uploads import Policies, Results, Uploads
 from tests.twin.vllm import Chat, Transcriptions, about
 from tests.twin.words import Counting, Words
+from tests.twin.working import Work
 
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 CHAT = "/compatible-mode/v1/chat/completions"
+TRANSCRIPTION = "/api/v1/services/audio/asr/transcription"
+TASKS = "/api/v1/tasks"
+POLICY = "/api/v1/uploads"
 STOP_SECONDS = 1.0
 
 
@@ -43,6 +53,8 @@ class Twin:
     `seed` draws the rounding of the bill and the faults; it is printed, and drawn if not given.
     `clock_scale` makes the twin's minutes shorter; waits named `_seconds` are real ones.
     `remote` is its internet: what lies behind addresses other than loopback's, and `oss://`.
+    `store_url` is its object store, to which uploads go and from which results come; it has no
+    region, and no region's door shuts it. `delays` says how long tasks take.
     """
 
     def __init__(
@@ -58,6 +70,7 @@ class Twin:
         limits: Limits | None = None,
         clock_scale: float = 1.0,
         faults: Mapping[str, float] | None = None,
+        delays: Delays | None = None,
         latency_seconds: float = 0.0,
         slow_seconds: float = 2.0,
         pace: Pace | None = None,
@@ -71,6 +84,7 @@ class Twin:
         self.clock = Clock(clock_scale)
         self.bill = Bill(self.seed, rounding)
         self.faults = Faults(self.seed, faults)
+        self.store = Store(self.clock)
         self.service = Service(
             clock=self.clock,
             gate=Gate(limits or Limits(), self.clock),
@@ -78,12 +92,15 @@ class Twin:
             bill=self.bill,
             words=words or Counting(),
             remote=remote or {},
+            store=self.store,
             revived=frozenset(revived),
             latency_seconds=latency_seconds,
             slow_seconds=slow_seconds,
             pace=pace or Pace(),
         )
         self.urls: dict[str, str] = {}
+        self._tasks = Tasks(self.clock, self.seed, delays or Delays())
+        self._work = Work(self.service, self._tasks)
         self._wires = Native(nesting), Compatible(as_events=stream_errors_as_events)
         self._bind = host, port
         self._listening: dict[str, tuple[asyncio.Server, ServerState]] = {}
@@ -102,6 +119,20 @@ class Twin:
     def calls(self) -> list[Call]:
         """Every request so far, refused ones too."""
         return self.service.calls
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Every task so far, in the order in which they were submitted."""
+        return list(self._tasks)
+
+    @property
+    def store_url(self) -> str:
+        """Where results come from and uploads go."""
+        return self.store.url
+
+    async def tasks_ended(self) -> None:
+        """Return when all tasks so far have ended, and are charged."""
+        await self._work.ended()
 
     def key_of(self, region: str) -> str:
         keys = next(one.keys for one in self.regions if one.name == region)
@@ -126,7 +157,10 @@ class Twin:
         sys.stdout.write(f"twin: seed {self.seed}, rounding {self.bill.rounding}\n")
         host, port = self._bind
         for at, region in enumerate(self.regions):
-            await self._listen(region, host, port + at if port else 0)
+            url = await self._listen(region, self._app(region), host, port + at if port else 0)
+            self.urls[region.name] = url
+        at = port + len(self.regions) if port else 0
+        self.store.url = await self._listen(STORE, self._store(), host, at)
         return self
 
     async def __aexit__(
@@ -135,15 +169,16 @@ class Twin:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._work.close()
         for region in list(self._listening):
             await self.shut(region)
         await asyncio.sleep(0)
         if error is None and self.service.failures:
             raise ExceptionGroup("the twin itself failed", self.service.failures)
 
-    async def _listen(self, region: Region, host: str, port: int) -> None:
+    async def _listen(self, region: Region, app: Starlette, host: str, port: int) -> str:
         config = uvicorn.Config(
-            self._app(region),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -157,28 +192,51 @@ class Twin:
         )
         self._listening[region.name] = server, state
         bound: socket.socket = server.sockets[0]
-        self.urls[region.name] = f"http://{host}:{bound.getsockname()[1]}"
+        return f"http://{host}:{bound.getsockname()[1]}"
 
     def _app(self, region: Region) -> Starlette:
         if region.is_vllm:
-            chat = self._post("/v1/chat/completions", Chat(), region)
-            transcriptions = self._post("/v1/audio/transcriptions", Transcriptions(), region)
+            chat = self._route("/v1/chat/completions", self._heard(Chat()), region)
+            path = "/v1/audio/transcriptions"
+            transcriptions = self._route(path, self._heard(Transcriptions()), region)
             return Starlette(routes=[chat, transcriptions, *about()])
         native, compatible = self._wires
+        desks = self.service, self._tasks, self._work
+        lists = Lists(*desks)
         return Starlette(
-            routes=[self._post(GENERATION, native, region), self._post(CHAT, compatible, region)]
+            routes=[
+                self._route(GENERATION, self._heard(native), region),
+                self._route(CHAT, self._heard(compatible), region),
+                self._route(TRANSCRIPTION, Submits(*desks), region),
+                self._route(TASKS, lists, region, "GET"),
+                self._route(f"{TASKS}/", lists, region, "GET"),
+                self._route(f"{TASKS}/{{task_id}}", Queries(*desks), region, "GET"),
+                self._route(f"{TASKS}/{{task_id}}/cancel", Cancels(*desks), region),
+                self._route(POLICY, Policies(self.service), region, "GET"),
+            ]
         )
 
-    def _post(self, path: str, wire: Wire, region: Region) -> Route:
+    def _store(self) -> Starlette:
+        return Starlette(
+            routes=[
+                self._route(BUCKET, Uploads(self.service), STORE),
+                self._route("/{path:path}", Results(self.service), STORE, "GET"),
+            ]
+        )
+
+    def _heard(self, wire: Wire) -> Desk:
+        return Listening(self.service, wire)
+
+    def _route(self, path: str, desk: Desk, region: Region, method: str = "POST") -> Route:
         class Endpoint:
             def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
                 self._called = Request(scope, receive), send
 
             def __await__(self) -> Any:
-                return service.serve(*self._called, wire, region).__await__()
+                return service.serve(*self._called, desk, region).__await__()
 
         service = self.service
-        return Route(path, Endpoint, methods=["POST"])
+        return Route(path, Endpoint, methods=[method])
 
 
 class _Connection(HttpToolsProtocol):

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 
@@ -11,22 +11,41 @@ from tests.twin.models import Model
 from tests.twin.refusals import Refusal, bad_url, too_large, undelivered
 
 FETCH_SECONDS = 10
+_FILE_CODES = {403: "FILE_403_FORBIDDEN", 404: "FILE_404_NOT_FOUND"}
+Stored = Callable[[str], bytes]
 
 
 async def audio_bytes(
-    place: str, model: Model, *, remote: Mapping[str, bytes], may_resolve: bool
+    place: str,
+    model: Model,
+    *,
+    remote: Mapping[str, bytes],
+    stored: Stored,
+    may_resolve: bool,
 ) -> bytes:
-    """Return what lies there; `remote` is the twin's internet, beside the real loopback."""
+    """Return what lies there.
+
+    `remote` is the twin's internet, beside the real loopback; `stored` finds an upload of the
+    caller's by its `oss://` address, or refuses.
+    """
     if place.startswith("data:"):
         return from_data_uri(place, model)
+    check_address(place, may_resolve=may_resolve)
+    if place in remote:
+        data = remote[place]
+    else:
+        data = stored(place) if place.startswith("oss://") else await _fetched(place, model)
+    if len(data) > model.file_bytes:
+        raise too_large()
+    return data
+
+
+def check_address(place: str, *, may_resolve: bool) -> None:
+    """Refuse what is no address, and an upload whose caller did not ask for it to be found."""
     if place.startswith("oss://") and not may_resolve:
         raise Refusal(400, "InvalidParameter.DataInspection", bad_url().message)
     if not place.startswith(("http://", "https://", "oss://")):
         raise bad_url()
-    data = remote[place] if place in remote else await _fetched(place)
-    if len(data) > model.file_bytes:
-        raise too_large()
-    return data
 
 
 def from_data_uri(uri: str, model: Model) -> bytes:
@@ -42,21 +61,45 @@ def from_data_uri(uri: str, model: Model) -> bytes:
         raise bad_url() from None
 
 
-async def _fetched(url: str) -> bytes:
-    """Fetch over real sockets, from this machine only."""
-    if not _is_loopback(httpx.URL(url).host):
-        raise undelivered()
+async def _fetched(url: str, model: Model) -> bytes:
+    """Fetch over real sockets, from this machine only, no more than the model takes."""
+    hooks = {"request": [_check_loopback]}
     try:
-        async with httpx.AsyncClient(follow_redirects=True, timeout=FETCH_SECONDS) as client:
-            answer = await client.get(url)
-            answer.raise_for_status()
+        async with (
+            httpx.AsyncClient(
+                follow_redirects=True, timeout=FETCH_SECONDS, event_hooks=hooks
+            ) as client,
+            client.stream("GET", url) as answer,
+        ):
+            if answer.is_error:
+                raise undelivered(_file_code(answer.status_code))
+            return await _bounded(answer, model.file_bytes)
+    except httpx.InvalidURL:
+        raise undelivered("REQUEST_INVALID_FILE_URL_VALUE") from None
     except httpx.HTTPError:
         raise undelivered() from None
-    return answer.content
 
 
-def _is_loopback(host: str) -> bool:
+async def _bounded(answer: httpx.Response, most: int) -> bytes:
+    if int(answer.headers.get("content-length", 0)) > most:
+        raise too_large()
+    data = bytearray()
+    async for chunk in answer.aiter_bytes():
+        data += chunk
+        if len(data) > most:
+            raise too_large()
+    return bytes(data)
+
+
+def _file_code(status: int) -> str:
+    return "FILE_SERVER_ERROR" if status >= 500 else _FILE_CODES.get(status, "FILE_DOWNLOAD_FAILED")
+
+
+async def _check_loopback(request: httpx.Request) -> None:
+    """Refuse an address anywhere else, be it asked for or come by a redirect."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        is_near = ipaddress.ip_address(request.url.host).is_loopback
     except ValueError:
-        return host == "localhost"
+        is_near = request.url.host == "localhost"
+    if not is_near:
+        raise undelivered()

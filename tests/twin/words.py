@@ -9,15 +9,34 @@ from typing import Protocol
 from tests.twin import counting
 from tests.twin.audio import Audio
 from tests.twin.orders import Order
+from tests.twin.sentences import Sentence, Word, cut, joined, spread
 
 
 @dataclass(frozen=True)
 class Said:
-    """The words of a recording; no text means that nobody spoke."""
+    """The words of a recording; no text means that nobody spoke.
+
+    What has times tells them: whole `sentences`, or `words` that the twin gathers into sentences.
+    Else the words take equal parts of the recording.
+    """
 
     text: str
     language: str = "en"
     emotion: str = "neutral"
+    words: tuple[Word, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+
+    @classmethod
+    def of(cls, *sentences: Sentence, language: str = "en") -> "Said":
+        return cls(joined(sentences), language, sentences=sentences)
+
+    def told(self, seconds: float, *, at_marks: bool) -> list[Sentence]:
+        """Return the sentences of a recording so long; `at_marks`: punctuation ends them too."""
+        if self.sentences:
+            return list(self.sentences)
+        return cut(
+            self.words or list(spread(self.text, 0, round(seconds * 1000))), at_marks=at_marks
+        )
 
 
 class Words(Protocol):
@@ -29,7 +48,7 @@ class Counting:
 
     async def of(self, audio: Audio, order: Order) -> Said:
         seconds = counting.decode(await audio.samples())
-        return Said(counting.text_of(seconds), order.language or "en")
+        return Said(counting.text_of(seconds), order.language or "en", words=_timed(seconds))
 
 
 class Script:
@@ -57,6 +76,16 @@ class Ask:
         if inspect.isawaitable(said):
             said = await said
         return said if isinstance(said, Said) else Said(said, order.language or "en")
+
+
+def _timed(seconds: list[counting.Second]) -> tuple[Word, ...]:
+    """Return the numbers as words with the times at which they were heard."""
+    words: list[Word] = []
+    for second in reversed(seconds):
+        end = second.at_ms + second.milliseconds
+        latest = words[-1].begin_ms if words else end
+        words.append(Word(f"{second} ", second.at_ms, min(end, latest)))
+    return tuple(reversed(words))
 
 
 def pieces(text: str) -> Iterable[str]:
