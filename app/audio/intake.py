@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from app.audio.inline import is_data_uri, receive_data_uri
-from app.audio.multipart import read_form
+from app.audio.inline import is_data_uri, media_type_in, receive_data_uri
+from app.audio.multipart import Form, read_form
 from app.audio.store import BlobStore, Upload
 from app.errors import (
     AudioTooLarge,
@@ -27,10 +27,14 @@ PARSE_IN_THREAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a request brought. Whoever gets it must `finish` or `discard` the upload."""
+    """What a request brought. Whoever gets it must `finish` or `discard` the upload.
+
+    `media_type` is what the recording is labelled; only bare samples need to be believed.
+    """
 
     options: dict[str, Any]
     upload: Upload | None
+    media_type: str | None = None
 
 
 async def receive(
@@ -48,23 +52,23 @@ async def receive(
     match (content_type or "").partition(";")[0].strip().lower():
         case "multipart/form-data":
             form = await read_form(content_type or "", stream, begin)
-            return await _from_form(form.fields, form.upload)
+            return await _from_form(form)
         case "application/json":
             body = await _whole(stream, settings.max_inline_bytes)
             options = await _parse(body)
             audio = _audio_of(options)
             upload = await receive_data_uri(audio, begin) if audio is not None else None
-            return Received(options, upload)
+            return Received(options, upload, media_type_in(audio) if audio else None)
         case _:
             raise UnsupportedMediaType
 
 
-async def _from_form(fields: list[tuple[str, str]], upload: Upload | None) -> Received:
+async def _from_form(form: Form) -> Received:
     try:
-        return Received(_options_of(fields), upload)
+        return Received(_options_of(form.fields), form.upload, form.media_type)
     except BaseException:
-        if upload is not None:
-            await upload.discard()
+        if form.upload is not None:
+            await form.upload.discard()
         raise
 
 
