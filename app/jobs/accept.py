@@ -1,25 +1,29 @@
 """The use-case: a received request becomes a durable job, or leaves nothing behind."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 
 from app.access.principal import Principal
 from app.audio.children import Decoders
 from app.audio.intake import Received
-from app.audio.probe import Probe, probe
+from app.audio.look import look
+from app.audio.probe import Probe
+from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.progress import DAMAGED
 from app.jobs.runner import Runner
 from app.jobs.submit import Recording, Submitted, Wish, submit
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
-from app.speech.options import Fitted, Options, fit, parse_options
-from app.speech.plan import PlanInput, bound_ms, plan
+from app.speech.fit import Fitted, fit, with_rate
+from app.speech.options import Options, parse_options
+from app.speech.plan import PlanInput, Upload, bound_ms, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,30 @@ class Accepted:
 
     job_id: str
     options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found of a recording of so many bytes; `raw_rate` of bare samples only."""
+
+    found: Probe
+    bytes: int
+    raw_rate: int | None
+
+    @property
+    def upload(self) -> Upload | None:
+        """What may be sent as it is: only what was verified from end to end."""
+        found = self.found
+        if not found.exact:
+            return None
+        form = "opus" if found.codec == "opus" else found.format
+        return Upload(form, found.channels, self.bytes)
+
+    @property
+    def warnings(self) -> Sequence[Mapping[str, str]]:
+        """What the client has to be told of the recording."""
+        detail = "The file's own figures say that its end is missing."
+        return [{"code": DAMAGED, "detail": detail}] if self.found.cut_short else []
 
 
 class Acceptance:
@@ -71,12 +99,18 @@ class Acceptance:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             options, fitted, model = self._judge(received)
+            raw = raw_rate(
+                received.media_type,
+                is_pcm=options.format == "pcm",
+                sample_rate=options.sample_rate,
+            )
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._probe(blob)
-            wish = self._wish(options, fitted, model, found)
+            found = await self._look(blob, raw)
+            fitted = with_rate(fitted, options, found)
+            wish = self._wish(options, fitted, model, Looked(found, blob.bytes, raw))
             try:
                 submitted = await self._submit(principal, _recording(blob, found), wish)
             except DatabaseAway:
@@ -95,18 +129,19 @@ class Acceptance:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return options, fit(options, model, unknown), model
 
-    async def _probe(self, blob: StoredBlob) -> Probe:
-        audio = self._settings.audio
+    async def _look(self, blob: StoredBlob, raw: int | None) -> Probe:
         async with self._store.local_copy(blob.key) as path:
-            return await probe(
-                path,
-                decoders=self._decoders,
-                max_seconds=audio.max_seconds,
-                deadline_seconds=audio.probe_seconds,
-            )
+            audio = self._settings.audio
+            return await look(path, decoders=self._decoders, settings=audio, raw_rate=raw)
 
-    def _wish(self, options: Options, fitted: Fitted, model: Model, found: Probe) -> Wish:
-        asked = PlanInput(found.seconds, model, self._settings.audio.max_seconds)
+    def _wish(self, options: Options, fitted: Fitted, model: Model, looked: Looked) -> Wish:
+        asked = PlanInput(
+            looked.found.seconds,
+            model,
+            self._settings.audio.max_seconds,
+            may_split=options.split == "auto",
+            upload=looked.upload,
+        )
         return Wish(
             model=model.name,
             engine=model.engine,
@@ -118,10 +153,11 @@ class Acceptance:
                 "words": fitted.words,
                 "engine": dict(fitted.options),
                 "include": list(options.include),
+                "raw_rate": looked.raw_rate,
             },
             plan={**asdict(plan(asked)), "upstream_model": model.upstream_model},
             bound_ms=bound_ms(asked),
-            warnings=[dict(warning) for warning in fitted.warnings],
+            warnings=[*map(dict, fitted.warnings), *looked.warnings],
             reference=options.reference,
             metadata=options.metadata,
         )

@@ -4,7 +4,7 @@ What failed is tried again where that is safe; see EngineError.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -20,11 +20,13 @@ from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.contract import (
     Billed,
+    Encoded,
     Engine,
     EngineAnswer,
     EngineError,
     EngineRequest,
     PartAudio,
+    Pcm,
 )
 
 MOST_TRIES = 3  # calls for one part that fail and may be tried again
@@ -45,22 +47,50 @@ class Asker:
         self._now = clock
 
     async def ask(
-        self, job: Job, engine: Engine, stretch: Stretch, pcm: bytes, silent: Sequence[Stretch]
+        self,
+        job: Job,
+        engine: Engine,
+        stretch: Stretch,
+        audio: PartAudio,
+        silent: Sequence[Stretch],
+        *,
+        instead: Callable[[], Awaitable[Pcm]] | None = None,
     ) -> tuple[str, EngineAnswer]:
         """Return the answered call's id and the answer. `silent` are stored with the first call.
 
+        `instead` brings the same sound in our own form, in case the engine refuses `audio`'s.
         Raises GatewayError, StaleRun and DatabaseAway.
         """
-        encoded = await flac(pcm, self._decoders) if engine.takes == "flac" else None
-        request = self._request(job, PartAudio(pcm, encoded))
+        try:
+            return await self._insist(job, engine, stretch, audio, silent)
+        except EngineError as error:
+            if instead is None or not error.about_form or error.billed is not Billed.NO:
+                raise public_error(error) from error
+        return await self.ask(job, engine, stretch, await instead(), silent)
+
+    async def _insist(
+        self,
+        job: Job,
+        engine: Engine,
+        stretch: Stretch,
+        audio: PartAudio,
+        silent: Sequence[Stretch],
+    ) -> tuple[str, EngineAnswer]:
+        """Ask, and ask again after failures where that is safe. Raises EngineError."""
+        request = self._request(job, await self._as_taken(engine, audio))
         for tries in range(1, MOST_TRIES + 1):
             try:
                 return await self._once(job, engine, stretch, request, silent)
             except EngineError as error:
                 if not error.retryable or error.billed is Billed.YES or tries == MOST_TRIES:
-                    raise public_error(error) from error
+                    raise
                 await asyncio.sleep(_rest(error, tries))
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _as_taken(self, engine: Engine, audio: PartAudio) -> PartAudio:
+        if engine.takes == "pcm" or isinstance(audio, Encoded):
+            return audio
+        return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _once(
         self,
