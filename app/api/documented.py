@@ -33,6 +33,7 @@ _DONE: dict[str, Any] = {
         "kind": "direct",
         "part_seconds": 120,
         "why": "local/base takes 120 s in one call and the recording has 3.4 s",
+        "as_is": False,
     },
     "task_id": None,
     "audio": {

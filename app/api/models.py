@@ -27,6 +27,8 @@ _EXAMPLE = {
             "options": ["context", "language", "language_hints"],
             "word_times": True,
             "part_seconds": 120,
+            "call_seconds": 120,
+            "accepts": [],
             "context_tokens": 223,
             "prices": [{"unit": "second", "amount": "0", "currency": "CNY", "region": "local"}],
         }
@@ -48,7 +50,10 @@ class PriceOut(Shape):
 
 
 class ModelOut(Shape):
-    """A model. `missing` says in words what keeps it from being `ready`."""
+    """A model. `missing` says in words what keeps it from being `ready`.
+
+    `call_seconds` is the most that one call takes, `accepts` what is sent as it was received.
+    """
 
     id: Annotated[str, Field(examples=["local/base"])]
     title: str
@@ -60,6 +65,8 @@ class ModelOut(Shape):
     options: Sequence[str]
     word_times: bool
     part_seconds: int
+    call_seconds: int
+    accepts: Sequence[str]
     context_tokens: int
     prices: Sequence[PriceOut]
 
@@ -98,6 +105,8 @@ def _model_out(parts: Parts, model: Model) -> ModelOut:
         options=sorted(model.options),
         word_times=model.word_times,
         part_seconds=model.part_seconds,
+        call_seconds=model.call_seconds,
+        accepts=sorted(model.accepts),
         context_tokens=model.context_tokens,
         prices=[
             PriceOut(**price.model_dump(include={"unit", "amount", "currency", "region"}))

@@ -83,6 +83,7 @@ class PlanOut(Shape):
     kind: Literal["direct", "split"]
     part_seconds: int
     why: str
+    as_is: bool = Field(False, description="Whether the bytes are sent as they were received.")  # noqa: FBT003
 
 
 class WarningOut(Shape):
@@ -141,7 +142,7 @@ def transcription_out(found: Found) -> TranscriptionOut:
     """Render a job as the native API shows it."""
     words = found.transcript
     money = Money(found.standing.settled, found.currency)
-    plan = {name: found.plan[name] for name in PlanOut.model_fields}
+    plan = {name: found.plan[name] for name in PlanOut.model_fields if name in found.plan}
     return TranscriptionOut(
         **{name: getattr(found, name) for name in _SAME},
         status=_status(found),

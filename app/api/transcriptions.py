@@ -18,6 +18,7 @@ from app.api.documented import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
+from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
 from app.api.ranges import parse_range
@@ -134,6 +135,7 @@ async def create(request: Request, principal: Transcriber) -> Response:
     operation_id="listTranscriptions",
     summary="List transcriptions, newest first",
     responses={**PAGE, **responses(*CALLING, errors.InvalidParameter)},
+    openapi_extra={"parameters": [METADATA_FILTER]},
 )
 async def list_all(
     request: Request,
@@ -161,6 +163,7 @@ async def list_all(
         _storable(reference),
         created_after,
         created_before,
+        notes_in(request.query_params.multi_items()),
     )
     page = await parts_of(request).db.read(
         list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit

@@ -27,11 +27,12 @@ COMPLAINT_BYTES = 64 << 10  # kept from each end of what a child says on stderr
 # with 255, which is also its code for a file that "is not permitted".
 CPU_SPENT = -signal.SIGKILL
 
-_SAFE_INPUT = (
+_SAFE = (
     *("-nostdin", "-hide_banner", "-nostats", "-threads", "1"),
     *("-max_alloc", str(MAX_ALLOC_BYTES), "-protocol_whitelist", "fd"),
-    *("-format_whitelist", FORMATS, "-codec_whitelist", CODECS, "-fd", "0", "-i", "fd:"),
+    *("-codec_whitelist", CODECS, "-fd", "0"),
 )
+_ANY_INPUT = ("-format_whitelist", FORMATS, "-i", "fd:")
 
 
 class Decoders:
@@ -49,12 +50,22 @@ class Decoders:
 
     @asynccontextmanager
     async def open(
-        self, path: Path, output: Sequence[str], *, log_level: str, cpu_seconds: int
+        self,
+        path: Path,
+        output: Sequence[str],
+        *,
+        log_level: str,
+        cpu_seconds: int,
+        raw_rate: int | None = None,
     ) -> AsyncIterator["Child"]:
-        """Start a child on one file; it is dead and reaped when the context ends."""
+        """Start a child on one file; it is dead and reaped when the context ends.
+
+        With `raw_rate` the file is bare samples of that rate, see `raw`.
+        """
         source = await asyncio.to_thread(path.open, "rb")
         try:
-            child = await self._start(source, output, log_level, cpu_seconds)
+            arguments = (*_SAFE, *_input(raw_rate), *output)
+            child = await self._start(source, arguments, log_level, cpu_seconds)
         finally:
             source.close()
         try:
@@ -88,10 +99,10 @@ class Decoders:
         return self._ffmpeg or await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
 
     async def _start(
-        self, source: IO[bytes], output: Sequence[str], log_level: str, cpu_seconds: int
+        self, source: IO[bytes], arguments: Sequence[str], log_level: str, cpu_seconds: int
     ) -> "Child":
         process = await asyncio.create_subprocess_exec(
-            *(await self._program(), "-v", log_level, *_SAFE_INPUT, *output),
+            *(await self._program(), "-v", log_level, *arguments),
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -126,6 +137,13 @@ class Child:
             pass
         await self._complaints
         await self._process.wait()
+
+
+def _input(raw_rate: int | None) -> Sequence[str]:
+    if raw_rate is None:
+        return _ANY_INPUT
+    form = ("-f", "s16le", "-ar", str(raw_rate), "-ac", "1")
+    return ("-format_whitelist", "s16le", *form, "-i", "fd:")
 
 
 def _limit(pid: int, cpu_seconds: int) -> None:

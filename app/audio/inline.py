@@ -13,7 +13,7 @@ MAX_HEAD = 256  # characters before the comma
 
 
 async def receive_data_uri(uri: str, begin: Callable[[], Awaitable[Upload]]) -> Upload:
-    """Decode `data:[<media type>][;base64],<data>`; the media type is not believed."""
+    """Decode `data:[<media type>][;base64],<data>`."""
     data = await asyncio.to_thread(decode_data_uri, uri)
     upload = await begin()
     try:
@@ -32,6 +32,11 @@ def decode_data_uri(uri: str) -> bytes:
     if not uri[:comma].lower().rstrip().endswith(";base64"):
         return unquote_to_bytes(payload)
     return _from_base64(payload)
+
+
+def media_type_in(uri: str) -> str:
+    """Return what stands before the data, such as `audio/L16;rate=8000`; it may be empty."""
+    return uri[len(SCHEME) : max(0, uri.find(",", 0, MAX_HEAD))].strip()
 
 
 def is_data_uri(text: str) -> bool:

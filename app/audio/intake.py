@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from app.audio.inline import is_data_uri, receive_data_uri
-from app.audio.multipart import read_form
+from app.audio.inline import is_data_uri, media_type_in, receive_data_uri
+from app.audio.multipart import Form, read_form
 from app.audio.store import BlobStore, Upload
 from app.errors import (
     AudioTooLarge,
@@ -30,12 +30,13 @@ class Received:
     """What a request brought. Whoever gets it must `finish` or `discard` the upload.
 
     There is an upload, or the `url` to fetch the recording from, or neither; the URL is not
-    judged yet.
+    judged yet. `media_type` is what an upload is labelled; only bare samples need to be believed.
     """
 
     options: dict[str, Any]
     upload: Upload | None
     url: str | None = field(default=None, repr=False)
+    media_type: str | None = None
 
 
 async def receive(
@@ -53,7 +54,7 @@ async def receive(
     match (content_type or "").partition(";")[0].strip().lower():
         case "multipart/form-data":
             form = await read_form(content_type or "", stream, begin)
-            return await _from_form(form.fields, form.upload)
+            return await _from_form(form)
         case "application/json":
             body = await _whole(stream, settings.max_inline_bytes)
             options = await _parse(body)
@@ -64,18 +65,20 @@ async def receive(
             if audio is not None and _is_url(audio):
                 return Received(options, None, audio)
             upload = await receive_data_uri(audio, begin) if audio is not None else None
-            return Received(options, upload)
+            media_type = media_type_in(audio) if audio else None
+            return Received(options, upload, media_type=media_type)
         case _:
             raise UnsupportedMediaType
 
 
-async def _from_form(fields: list[tuple[str, str]], upload: Upload | None) -> Received:
+async def _from_form(form: Form) -> Received:
     try:
-        options = _options_of(fields)
-        return Received(options, upload, _link_in_form(options, upload))
+        options = _options_of(form.fields)
+        url = _link_in_form(options, form.upload)
+        return Received(options, form.upload, url, form.media_type)
     except BaseException:
-        if upload is not None:
-            await upload.discard()
+        if form.upload is not None:
+            await form.upload.discard()
         raise
 
 

@@ -23,8 +23,11 @@ FILE_FIELD = "file"
 
 @dataclass(frozen=True, slots=True)
 class Form:
+    """`media_type` is what the client labelled the file."""
+
     fields: list[tuple[str, str]]
     upload: Upload | None
+    media_type: str | None = None
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ async def read_form(
         if upload is not None:
             await upload.discard()
         raise
-    return Form(parts.fields, upload)
+    return Form(parts.fields, upload, parts.media_type)
 
 
 def _boundary(content_type: str) -> bytes:
@@ -78,6 +81,7 @@ class _Parts:
     def __init__(self, boundary: bytes) -> None:
         self.fields: list[tuple[str, str]] = []
         self.has_file = False
+        self.media_type: str | None = None
         self._file_data: list[memoryview] = []
         self._part = _Part()
         self._header = (bytearray(), bytearray())
@@ -144,6 +148,7 @@ class _Parts:
         part.is_file = _is_file(part, disposition)
         if part.is_file:
             self._accept_file(part.name)
+            self.media_type = part.headers.get(b"content-type", b"").decode("latin-1")
         elif len(self.fields) >= MAX_FIELDS:
             raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
 

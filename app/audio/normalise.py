@@ -6,13 +6,13 @@ Deadlines count only the time we wait for the child, never the time the consumer
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.audio.children import CPU_SPENT, Child, Decoders
 from app.audio.probe import read_head, refusal, too_long
-from app.errors import DecodeTimeout
+from app.errors import AudioError, DecodeTimeout
 
 SAMPLE_RATE = 16_000
 BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
@@ -30,16 +30,27 @@ _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _EXPECTED = "not on whitelist"
 
 
+Refusal = Callable[[], AudioError]
+
+
 class Decoding:
     """A recording being decoded. `seconds` and `damage` are final once the blocks have ended."""
 
-    def __init__(self, child: Child, head: bytes, decoders: Decoders, max_seconds: float) -> None:
+    def __init__(
+        self,
+        child: Child,
+        head: bytes,
+        decoders: Decoders,
+        max_seconds: float,
+        refuse: Refusal | None,
+    ) -> None:
         self.seconds = 0.0
         self.damage: str | None = None
         self._child = child
         self._head = head
         self._slots = decoders.slots
         self._max_seconds = max_seconds
+        self._refuse = refuse
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
         """Yield the sound. Raises AudioTooLong, Undecodable, NoAudioStream or DecodeTimeout."""
@@ -48,7 +59,7 @@ class Decoding:
             total_bytes += len(block)
             self.seconds = total_bytes / BYTES_PER_SECOND
             if self.seconds > self._max_seconds:
-                raise too_long(self.seconds, self._max_seconds)
+                raise self._refuse() if self._refuse else too_long(self.seconds, self._max_seconds)
             yield block
         await self._judge()
 
@@ -76,8 +87,19 @@ class Decoding:
 
 
 @asynccontextmanager
-async def decode(path: Path, *, decoders: Decoders, max_seconds: float) -> AsyncIterator[Decoding]:
-    """Open a recording for decoding; its child is gone when the context ends, however it ends."""
+async def decode(
+    path: Path,
+    *,
+    decoders: Decoders,
+    max_seconds: float,
+    refuse: Refusal | None = None,
+    raw_rate: int | None = None,
+) -> AsyncIterator[Decoding]:
+    """Open a recording for decoding; its child is gone when the context ends, however it ends.
+
+    `refuse` makes the error for a recording of more than `max_seconds`, where the gateway's own
+    words would be wrong. With `raw_rate` it is bare samples of that rate, see `raw`.
+    """
     head = await asyncio.to_thread(read_head, path)
     cpu_seconds = int(CPU_BASE_SECONDS + max_seconds * CPU_SHARE)
     # One second more than allowed is asked for: ffmpeg also exits with 0 when it stops at -t.
@@ -86,8 +108,10 @@ async def decode(path: Path, *, decoders: Decoders, max_seconds: float) -> Async
         *("-t", f"{max_seconds + 1:.3f}", "-ac", "1", "-ar", str(SAMPLE_RATE)),
         *("-f", "s16le", "pipe:1"),
     )
-    async with decoders.open(path, output, log_level=LOG_LEVEL, cpu_seconds=cpu_seconds) as child:
-        yield Decoding(child, head, decoders, max_seconds)
+    async with decoders.open(
+        path, output, log_level=LOG_LEVEL, cpu_seconds=cpu_seconds, raw_rate=raw_rate
+    ) as child:
+        yield Decoding(child, head, decoders, max_seconds, refuse)
 
 
 def damage_in(code: int, complaints: str) -> str | None:

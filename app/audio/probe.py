@@ -40,13 +40,19 @@ _NO_SOUND = ("matches no streams", "does not contain any stream")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`seconds` is None where the header does not say, `channels` 0 where the layout is unknown."""
+    """`seconds` is None where the header does not say, `channels` 0 where the layout is unknown.
+
+    `exact`: the whole file was walked, nothing of it is missing, and `seconds` is the truth.
+    `cut_short`: its own figures say that its end is missing.
+    """
 
     format: str
     codec: str
     channels: int
     sample_rate: int
     seconds: float | None
+    exact: bool = False
+    cut_short: bool = False
 
 
 async def probe(

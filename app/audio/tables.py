@@ -22,11 +22,13 @@ audio = sa.Table(
     sa.Column("purged_at", Utc()),
     sa.CheckConstraint("bytes > 0", name="bytes_positive"),
     sa.CheckConstraint("purged_at IS NULL OR erased_at IS NOT NULL", name="purged_after_erased"),
-    # The same bytes are stored once for a project, for as long as they are kept.
+    # The same bytes, read in the same way, are stored once for a project while they are kept.
     sa.Index(
         "uq_audio_kept_content",
         "project_id",
         "sha256",
+        "format",
+        "sample_rate",
         unique=True,
         sqlite_where=sa.text("erased_at IS NULL"),
         postgresql_where=sa.text("erased_at IS NULL"),

@@ -9,10 +9,13 @@ from app.access.principal import Principal
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher
 from app.audio.intake import Received
-from app.audio.probe import Probe, probe
+from app.audio.look import look
+from app.audio.probe import Probe
+from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.looked import Looked
 from app.jobs.routes import Place
 from app.jobs.runner import Runner
 from app.jobs.submit import Recording, Source, Submitted, Wish, recording_of, submit
@@ -22,7 +25,8 @@ from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
 from app.speech.failover import candidates
-from app.speech.options import Fitted, Options, fit, parse_options
+from app.speech.fit import Fitted, fit
+from app.speech.options import Options, parse_options
 from app.speech.plan import PlanInput, bound, plan
 
 
@@ -77,17 +81,22 @@ class Acceptance:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             options, fitted, model = self._judge(received)
+            raw = raw_rate(
+                received.media_type,
+                is_pcm=options.format == "pcm",
+                sample_rate=options.sample_rate,
+            )
             if received.url is not None:
                 self._fetcher.check(received.url)
-                wish = self._wish(options, fitted, model, None)
+                wish = self._wish(options, fitted, model, None, raw)
                 submitted = await self._submit(principal, Source(received.url), wish)
                 return Accepted(submitted.job_id, options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._probe(blob)
-            wish = self._wish(options, fitted, model, found.seconds)
+            found = await self._look(blob, raw)
+            wish = self._wish(options, fitted, model, Looked(found, blob.bytes), raw)
             try:
                 submitted = await self._submit(principal, recording_of(blob, found), wish)
             except DatabaseAway:
@@ -106,19 +115,28 @@ class Acceptance:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return options, fit(options, model, unknown), model
 
-    async def _probe(self, blob: StoredBlob) -> Probe:
-        audio = self._settings.audio
+    async def _look(self, blob: StoredBlob, raw: int | None) -> Probe:
         async with self._store.local_copy(blob.key) as path:
-            return await probe(
-                path,
-                decoders=self._decoders,
-                max_seconds=audio.max_seconds,
-                deadline_seconds=audio.probe_seconds,
-            )
+            audio = self._settings.audio
+            return await look(path, decoders=self._decoders, settings=audio, raw_rate=raw)
 
-    def _wish(self, options: Options, fitted: Fitted, model: Model, seconds: float | None) -> Wish:
-        most = self._settings.audio.max_seconds
-        asked = PlanInput(seconds, model, most, fitted.context)
+    def _wish(
+        self,
+        options: Options,
+        fitted: Fitted,
+        model: Model,
+        looked: Looked | None,
+        raw: int | None,
+    ) -> Wish:
+        asked = PlanInput(
+            None if looked is None else looked.found.seconds,
+            model,
+            self._settings.audio.max_seconds,
+            fitted.context,
+            may_split=options.split == "auto",
+            upload=None if looked is None else looked.upload,
+        )
+        found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
         units = bound(asked)
         tokens = model.token_facts(context_bound(fitted.context))
         first, *others = self._places(model)
@@ -133,6 +151,9 @@ class Acceptance:
                 "words": fitted.words,
                 "engine": dict(fitted.options),
                 "include": list(options.include),
+                "raw_rate": raw,
+                "sample_rate": options.sample_rate,
+                "strict": options.strict,
             },
             plan={
                 **asdict(plan(asked)),
@@ -142,7 +163,7 @@ class Acceptance:
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),
             others=others,
-            warnings=[dict(warning) for warning in fitted.warnings],
+            warnings=[*map(dict, fitted.warnings), *found],
             reference=options.reference,
             metadata=options.metadata,
         )

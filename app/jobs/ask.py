@@ -5,7 +5,7 @@ means a long wait, the job is put off. See EngineError and tries.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -23,7 +23,15 @@ from app.jobs.surely import surely
 from app.jobs.tries import LONG_SECONDS, Verdict
 from app.kit.clock import Clock
 from app.settings import JobSettings
-from app.speech.contract import Engine, EngineError, EngineRequest, PartAudio
+from app.speech.contract import (
+    Billed,
+    Encoded,
+    Engine,
+    EngineError,
+    EngineRequest,
+    PartAudio,
+    Pcm,
+)
 
 log = structlog.get_logger()
 
@@ -64,20 +72,37 @@ class Asker:
         self._now = clock
 
     async def ask(
-        self, job: Job, stretch: Stretch, pcm: bytes, silent: Sequence[Stretch]
+        self,
+        job: Job,
+        stretch: Stretch,
+        audio: PartAudio,
+        silent: Sequence[Stretch],
+        *,
+        instead: Callable[[], Awaitable[Pcm]] | None = None,
     ) -> Answered:
         """Return the answered call. `silent` are stored with the first call.
 
+        `instead` brings the same sound in our own form, in case the engine refuses `audio`'s.
         Raises PutOff, GatewayError, StaleRun and DatabaseAway.
         """
+        try:
+            return await self._insist(job, stretch, audio, silent)
+        except _FailedError as failed:
+            error = failed.error
+            if instead is None or not error.about_form or error.billed is not Billed.NO:
+                raise public_error(error) from error
+        return await self.ask(job, stretch, await instead(), silent)
+
+    async def _insist(
+        self, job: Job, stretch: Stretch, audio: PartAudio, silent: Sequence[Stretch]
+    ) -> Answered:
+        """Ask one route after the other, and all of them again while waiting may help."""
         routes = list(await self._routes(job, stretch))
-        takes = {self._engines[route.engine].takes for route in routes}
-        encoded = await flac(pcm, self._decoders) if "flac" in takes else None
-        audio = PartAudio(pcm, encoded)
+        sound = await self._as_taken(self._engines[routes[0].engine], audio)
         at, waits = 0, list[float]()
         while True:
             try:
-                return await self._once(job, routes[at], stretch, audio, silent)
+                return await self._once(job, routes[at], stretch, sound, silent)
             except _FailedError as failed:
                 wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
                 if wait is None:
@@ -89,7 +114,7 @@ class Asker:
                     log.info("call.elsewhere", engine=routes[at].engine, why=failed.error.kind)
                     continue
                 if not waits or not (elsewhere or wait):
-                    raise public_error(failed.error) from failed.error
+                    raise
                 await self._wait(job, min(waits), failed.error)
                 at = 0 if elsewhere or min(waits) < waits[-1] else at
                 waits.clear()
@@ -114,6 +139,11 @@ class Asker:
         if pause > LONG_SECONDS:
             raise PutOff(pause) from error
         await asyncio.sleep(pause)
+
+    async def _as_taken(self, engine: Engine, audio: PartAudio) -> PartAudio:
+        if engine.takes == "pcm" or isinstance(audio, Encoded):
+            return audio
+        return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _once(
         self,

@@ -17,7 +17,7 @@ from app.jobs.tries import Tried, tried
 from app.kit.ids import new_id
 from app.speech.bounds import MILLIS, TokenFacts, Units, call_bound
 from app.speech.contract import Billed, EngineAnswer, EngineError
-from app.speech.options import estimate_tokens
+from app.speech.fit import estimate_tokens
 
 RETRIES_IN_DOUBT = 1
 RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess

@@ -4,21 +4,21 @@ It is done by the job's run under its lease; nothing is paid for, so whatever is
 crash is simply fetched again by the next run.
 """
 
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher, refused
-from app.audio.probe import Probe, probe, read_head
+from app.audio.look import look
+from app.audio.probe import Probe, read_head
 from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import AudioError
+from app.jobs.looked import Looked
 from app.jobs.runs import Job, StaleRun, write_as
 from app.jobs.submit import Recording, keep_audio, recording_of
 from app.jobs.tables import transcription
@@ -33,7 +33,12 @@ _BRING = (
     sa.update(transcription)
     .where(transcription.c.id == sa.bindparam("job"))
     # The address is forgotten: one that is signed opens the recording for whoever reads it.
-    .values(audio_id=sa.bindparam("audio"), plan=sa.bindparam("known_plan"), source_url=None)
+    .values(
+        audio_id=sa.bindparam("audio"),
+        source_url=None,
+        plan=sa.bindparam("known_plan"),
+        warnings=sa.bindparam("known_warnings"),
+    )
 )
 
 
@@ -68,10 +73,11 @@ class Collector:
         async with AsyncExitStack() as undo:
             blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._probe(blob)
-            recording, known = recording_of(blob, found), self._plan(job, found)
+            found = await self._look(job, blob)
+            recording = recording_of(blob, found)
+            known = self._known(job, Looked(found, blob.bytes))
             try:
-                blob_key = await self._db.write(_keep, job, recording, known, now=self._now())
+                blob_key = await self._db.write(_keep, known, recording, now=self._now())
             except StaleRun:
                 raise
             except BaseException:
@@ -83,39 +89,49 @@ class Collector:
                 await self._store.erase(blob.key)
         log.info("job.fetched", bytes=blob.bytes)
         return replace(
-            job,
+            known,
             blob_key=blob_key,
             source_url=None,
             audio_format=recording.format,
             duration_ms=recording.duration_ms,
-            plan=known,
         )
 
-    async def _probe(self, blob: StoredBlob) -> Probe:
+    async def _look(self, job: Job, blob: StoredBlob) -> Probe:
         async with self._store.local_copy(blob.key) as path:
             try:
-                return await probe(
+                return await look(
                     path,
                     decoders=self._decoders,
-                    max_seconds=self._settings.max_seconds,
-                    deadline_seconds=self._settings.probe_seconds,
+                    settings=self._settings,
+                    raw_rate=job.options["raw_rate"],
                 )
             except AudioError as error:
                 raise refused(error, read_head(path)) from None
 
-    def _plan(self, job: Job, found: Probe) -> Mapping[str, Any]:
-        """Return the job's plan, made anew now that the length is known."""
-        model = self._catalogue.find(job.account.model)
-        asked = PlanInput(found.seconds, model, self._settings.max_seconds)
-        return {**job.plan, **asdict(plan(asked))}
+    def _known(self, job: Job, looked: Looked) -> Job:
+        """Return the job with the plan and the warnings that follow from its recording."""
+        asked = PlanInput(
+            looked.found.seconds,
+            self._catalogue.find(job.account.model),
+            self._settings.max_seconds,
+            job.options["context"],
+            may_split=job.plan["may_split"],
+            upload=looked.upload,
+        )
+        options = job.options
+        warnings = looked.warnings(options["sample_rate"], strict=options["strict"])
+        return replace(
+            job,
+            plan={**job.plan, **asdict(plan(asked))},
+            warnings=[*job.warnings, *warnings],
+        )
 
 
-def _keep(
-    tx: sa.Connection, job: Job, recording: Recording, known: Mapping[str, Any], *, now: datetime
-) -> str:
+def _keep(tx: sa.Connection, job: Job, recording: Recording, *, now: datetime) -> str:
     """Give the job its recording; return the key under which its bytes are kept."""
     # The job's row is locked before the audio's, as an erasure does it.
-    write_as(tx, job.run, now=now, events=[("fetched", {"bytes": recording.bytes})])
+    write_as(tx, job.run, now=now)
     audio_id, blob_key = keep_audio(tx, job.account.project_id, recording, now)
-    tx.execute(_BRING, {"job": job.id, "audio": audio_id, "known_plan": dict(known)})
+    known = {"known_plan": dict(job.plan), "known_warnings": list(job.warnings)}
+    tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
     return blob_key

@@ -1,7 +1,7 @@
 """Reading jobs: what the surfaces show of them, each read on one snapshot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -61,13 +61,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which jobs a list shows; None does not filter."""
+    """Which jobs a list shows; None does not filter. All of `metadata` has to be in a job's."""
 
     status: str | None = None
     model: str | None = None
     reference: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def has_ended(tx: sa.Connection, job_id: str) -> bool:
@@ -103,11 +104,20 @@ def list_jobs(
         wanted.append(_row.created_at >= filters.created_after)
     if filters.created_before is not None:
         wanted.append(_row.created_at < filters.created_before)
+    wanted += [_noted(tx, name, value) for name, value in filters.metadata.items()]
     if after is not None:
         wanted.append(_row.id < after)
     found = _load(tx, sa.and_(*wanted), limit=limit + 1, is_list=True)
     more = len(found) > limit
     return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
+
+
+def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
+    """Tell whether a job's metadata has this member; any name will do, quotes and dots too."""
+    is_postgres = tx.dialect.name == "postgresql"
+    members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
+    each = members(_row.client_metadata).table_valued("key", "value", name="note")
+    return sa.exists().where(each.c.key == name, each.c.value == value)
 
 
 def _load(

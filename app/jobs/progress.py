@@ -13,6 +13,8 @@ from app.jobs.runs import Job
 from app.speech.merge import PartText
 from app.speech.transcript import Segment
 
+DAMAGED = "audio_damaged"
+
 
 @dataclass(slots=True)
 class Progress:
@@ -48,9 +50,11 @@ class Progress:
         """Take in how the decoding ended: how much there was, and whether some is missing."""
         self.done_ms = max(self.done_ms, round(decoding.seconds * 1000))
         promised = (job.duration_ms or 0) / 1000
+        if any(warning["code"] == DAMAGED for warning in job.warnings):
+            return  # that it is was seen before it was decoded
         if decoding.damage or is_cut_short(job.audio_format, promised, decoding.seconds):
             detail = f"The file is damaged or cut short: {decoding.seconds:.1f} s could be read."
-            self.warnings.append({"code": "audio_damaged", "detail": detail})
+            self.warnings.append({"code": DAMAGED, "detail": detail})
 
 
 async def speaking(

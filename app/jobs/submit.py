@@ -24,6 +24,8 @@ _FIND_AUDIO = (
     .where(
         _audio.project_id == sa.bindparam("project"),
         _audio.sha256 == sa.bindparam("sha256"),
+        _audio.format == sa.bindparam("format"),
+        _audio.sample_rate == sa.bindparam("sample_rate"),
         _audio.erased_at.is_(None),
     )
     .with_for_update()  # an erasure of it waits, then sees the job that uses it
@@ -180,10 +182,12 @@ def recording_of(blob: StoredBlob, found: Probe) -> Recording:
 def keep_audio(
     tx: sa.Connection, project_id: str, recording: Recording, now: datetime
 ) -> tuple[str, str]:
-    """Return the project's audio of these bytes, stored anew only if it has none."""
-    kept = tx.execute(
-        _FIND_AUDIO, {"project": project_id, "sha256": recording.sha256}
-    ).one_or_none()
+    """Return the project's audio of these bytes, stored anew only if it has none.
+
+    Bare samples say nothing themselves: at another rate the same bytes are another recording.
+    """
+    same = {name: getattr(recording, name) for name in ("sha256", "format", "sample_rate")}
+    kept = tx.execute(_FIND_AUDIO, {"project": project_id, **same}).one_or_none()
     if kept is not None:
         return kept.id, kept.blob_key
     audio_id = new_id("aud")

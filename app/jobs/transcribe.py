@@ -7,8 +7,10 @@ again: what is stored is never done or paid for a second time.
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,7 +38,8 @@ from app.jobs.surely import surely
 from app.kit.clock import Clock
 from app.kit.log import story_of
 from app.settings import JobSettings
-from app.speech.contract import Engine
+from app.speech.contract import Encoded, Engine, Pcm
+from app.speech.plan import too_long_for_one_call
 
 log = structlog.get_logger()
 
@@ -142,10 +145,16 @@ class Transcriber:
 
     async def _transcribe(self, job: Job) -> None:
         progress = Progress()
-        async with (
-            self._store.local_copy(job.blob_key) as path,
-            decode(path, decoders=self._decoders, max_seconds=self._max_seconds) as decoding,
-        ):
+        async with self._store.local_copy(job.blob_key) as path:
+            if job.plan.get("as_is"):
+                await self._do_whole(job, path, progress)
+            else:
+                await self._do_parts(job, path, progress)
+        log.info("job.completed", seconds=progress.done_ms / 1000)
+
+    async def _do_parts(self, job: Job, path: Path, progress: Progress) -> None:
+        """Transcribe what is decoded, in parts as the plan says."""
+        async with self._decode(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
                 limit_seconds=job.plan["part_seconds"],
@@ -160,7 +169,37 @@ class Transcriber:
             progress.note_length(job, decoding)
             words = await asyncio.to_thread(outcome.merged, progress.texts)
             await surely(self._db, self._end, job, progress, words, now=self._now())
-        log.info("job.completed", seconds=progress.done_ms / 1000)
+
+    async def _do_whole(self, job: Job, path: Path, progress: Progress) -> None:
+        """Transcribe the recording by sending its very bytes: one part, nothing decoded."""
+        whole = Piece(0, 0, job.duration_ms or 0, job.duration_ms or 0, b"")
+        data = await asyncio.to_thread(path.read_bytes)
+        stretch = stretch_of(whole, await _sha256(data))
+        audio = Encoded(data, job.plan["form"], stretch.length_ms)
+        instead = partial(self._decoded, job, path, progress)
+        answered = await self._asker.ask(job, stretch, audio, (), instead=instead)
+        progress.add(whole, calls.heard(answered.answer, answered.route.engine))
+        words = await asyncio.to_thread(outcome.merged, progress.texts)
+        await surely(self._db, self._keep, job, answered, progress, words, now=self._now())
+
+    async def _decoded(self, job: Job, path: Path, progress: Progress) -> Pcm:
+        """Decode all of a recording whose bytes the engine refused as they are."""
+        async with self._decode(job, path) as decoding:
+            sound = b"".join([block async for block in decoding.blocks()])
+            progress.note_length(job, decoding)
+        detail = "The engine did not take the recording as it was received: it was decoded first."
+        progress.warnings.append({"code": "sent_decoded", "detail": detail})
+        return Pcm(sound)
+
+    def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
+        most, refuse = self._max_seconds, None
+        if not job.plan.get("may_split", True):
+            most = min(most, job.plan["part_seconds"])
+            refuse = partial(too_long_for_one_call, job.account.model, job.plan["part_seconds"])
+        raw_rate = job.options.get("raw_rate")
+        return decode(
+            path, decoders=self._decoders, max_seconds=most, refuse=refuse, raw_rate=raw_rate
+        )
 
     async def _do_part(
         self, job: Job, piece: Piece, progress: Progress, finished: Decoding | None
@@ -170,9 +209,8 @@ class Transcriber:
         if stored is not None and stored.result is not None:
             progress.add(piece, stored.result)
             return
-        sha256 = (await asyncio.to_thread(hashlib.sha256, piece.pcm)).hexdigest()
-        stretch = stretch_of(piece, sha256)
-        answered = await self._asker.ask(job, stretch, piece.pcm, progress.silent)
+        stretch = stretch_of(piece, await _sha256(piece.pcm))
+        answered = await self._asker.ask(job, stretch, Pcm(piece.pcm), progress.silent)
         progress.add(piece, calls.heard(answered.answer, answered.route.engine))
         words = None
         if finished is not None:
@@ -235,3 +273,7 @@ class Transcriber:
     def _is_remote(self, job: Job) -> bool:
         engine = self._engines.get(job.engine)
         return engine is None or engine.remote
+
+
+async def _sha256(data: bytes) -> str:
+    return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()

@@ -34,11 +34,14 @@ class CataloguePrice(BaseModel):
 class Model(BaseModel):
     """One model a customer can name.
 
-    `part_seconds` is the longest stretch one call takes; `context_tokens` the longest context
-    (0: none); `options` those of the normalised names the model honours; `shape` how it is asked,
-    where its engine has several ways; `calls_per_minute` what an account is allowed;
-    `upstream_models` what it is called in regions where it has another name. The token fields are
-    upper bounds: a price per token counts only where they are known, as nothing else can be held.
+    `part_seconds` is how long the parts of a long recording may be, `call_seconds` what one call
+    takes at most, and `call_bytes` its data: URI; `accepts` are the forms (see contract.FORMS) in
+    which a recording is sent as it was received; `context_tokens` the longest context (0: none);
+    `options` those of the normalised names the model honours; `itn_languages` those in which it
+    writes figures (none: all); `shape` how it is asked, where its engine has several ways;
+    `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
+    where it has another name. The token fields are upper bounds: a price per token counts only
+    where they are known, as nothing else can be held.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,8 +52,12 @@ class Model(BaseModel):
     upstream_models: Mapping[str, str] = {}
     title: str
     part_seconds: int = Field(gt=0)
+    call_seconds: int = Field(gt=0)
+    call_bytes: int = Field(10 << 20, gt=0)
+    accepts: frozenset[str] = frozenset()
     languages: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
+    itn_languages: tuple[str, ...] = ()
     word_times: bool = False
     context_tokens: int = 0
     shape: Literal["", "qwen3", "input-audio"] = ""
@@ -98,13 +105,14 @@ class _File(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Give each model its name, and a named list of languages its members."""
+        """Give each model its name, a named list of languages its members, and a longest call."""
         lists = data.get("languages", {})
         models = {}
         for name, facts in data.get("models", {}).items():
             spoken = facts.get("languages", ())
             spread = lists[spoken] if isinstance(spoken, str) else spoken
-            models[name] = {**facts, "name": name, "languages": spread}
+            most = {"call_seconds": facts.get("part_seconds")}
+            models[name] = {**most, **facts, "name": name, "languages": spread}
         return {**data, "models": models}
 
 

@@ -20,28 +20,55 @@ DeltaSink = Callable[[str], None]
 """Receives text as it becomes final within the part; called on the event loop, never awaits."""
 
 
-Sound = Literal["pcm", "flac"]
-"""What an engine wants to be given: the PCM as it is, or FLAC of it beside."""
+Sound = Literal["pcm", "file"]
+"""What an engine wants to be given: bare PCM, or a file of it that it can send away."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartAudio:
-    """One stretch of sound: PCM, signed 16 bit little endian, mono, 16 kHz.
+class Pcm:
+    """One stretch of sound: signed 16 bit little endian, mono, 16 kHz."""
 
-    `flac` is the same sound, for an engine that sends it away; else None.
-    """
-
-    pcm: bytes
-    flac: bytes | None = None
+    data: bytes
 
     @property
     def millis(self) -> int:
-        return len(self.pcm) * 1000 // BYTES_PER_SECOND
+        return len(self.data) * 1000 // BYTES_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One stretch of sound as a file: made by us, or a recording as it was received.
+
+    `form` is one of FORMS: the file's format as upstreams name it.
+    """
+
+    data: bytes
+    form: str
+    millis: int
+
+    @property
+    def media_type(self) -> str:
+        return FORMS[self.form]
+
+
+FORMS = {
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "ogg": "audio/ogg",
+}
+"""The forms sound is sent in, each with its media type; `opus` is Opus in Ogg, `ogg` Vorbis."""
+
+PartAudio = Pcm | Encoded
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One call. `model` is the engine's own name for it; options are those it can honour."""
+    """One call. `model` is the engine's own name for it; options are those it can honour.
+
+    `audio` has the form that the engine `takes`.
+    """
 
     audio: PartAudio
     model: str
@@ -96,7 +123,10 @@ class Billed(StrEnum):
 
 
 class EngineError(Exception):
-    """A call that brought no text. `log` never holds the audio's words or a key."""
+    """A call that brought no text. `log` never holds the audio's words or a key.
+
+    `about_form`: the same sound might be taken in another form.
+    """
 
     def __init__(
         self,
@@ -106,6 +136,7 @@ class EngineError(Exception):
         retryable: bool = False,
         billed: Billed = Billed.NO,
         retry_after: float | None = None,
+        about_form: bool = False,
     ) -> None:
         super().__init__(log)
         self.kind = kind
@@ -113,6 +144,7 @@ class EngineError(Exception):
         self.retryable = retryable
         self.billed = billed
         self.retry_after = retry_after
+        self.about_form = about_form
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,39 +1,19 @@
-"""What a client may ask of a transcription, and what becomes of it on the model they chose.
-
-Nothing is ignored in silence: what a model cannot honour is a warning, or an error if `strict`.
-"""
+"""What a client may ask of a transcription, read alike from a form and from JSON."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.errors import ContextTooLong, InvalidParameter, OptionNotSupported
-from app.speech.catalogue import Model
+from app.errors import InvalidParameter
 
 LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$"
 MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
+MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
 SHOWN_NAME_CHARS = 60  # of an option's name that we do not know
-BYTES_PER_TOKEN = 4
-
-# What only a model can honour; the other options are the gateway's own and always honoured.
-MODEL_OPTIONS = (
-    "language",
-    "language_hints",
-    "context",
-    "enable_itn",
-    "enable_lid",
-    "sample_rate",
-    "vocabulary_id",
-    "disfluency_removal_enabled",
-    "timestamp_granularities",
-)
-_ONE_TOKEN_EACH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +54,8 @@ def _no_bool(value: Any) -> Any:
 
 _Text = Annotated[str, AfterValidator(_plain)]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
-_Key = Annotated[_Text, Field(min_length=1, max_length=64)]
-_Value = Annotated[_Text, Field(max_length=500)]
+_Key = Annotated[_Text, Field(min_length=1, max_length=NOTE_NAME_CHARS)]
+_Value = Annotated[_Text, Field(max_length=NOTE_VALUE_CHARS)]
 _YES_OR_NO = _Takes("true or false")
 
 
@@ -127,8 +107,23 @@ class Options(BaseModel):
         None,
         ge=1,
         le=MAX_SAMPLE_RATE,
-        description="The recording's sample rate in hertz, for a model that wants to be told.",
+        description="The recording's sample rate in hertz. Of bare PCM it is what counts (16000 "
+        "where it is not said); any other recording says its own, and a difference is a warning.",
         examples=[16000],
+    )
+    format: Annotated[
+        Literal["pcm"] | None, _Takes("`pcm`; every other recording says itself what it is")
+    ] = Field(
+        None,
+        description="`pcm` for bare samples without a header: signed 16 bit, little endian, mono. "
+        "The media type audio/pcm, audio/x-pcm or audio/L16 says the same.",
+        examples=["pcm"],
+    )
+    split: Annotated[Literal["auto", "off"], _Takes("`auto` or `off`")] = Field(
+        "auto",
+        description="Whether a recording may be cut in pauses and sent in parts; with `off` it "
+        "is one call, or an error where the model cannot take that much.",
+        examples=["auto"],
     )
     vocabulary_id: Annotated[_Text | None, _Takes("an id of at most 200 characters")] = Field(
         None,
@@ -181,29 +176,10 @@ class Options(BaseModel):
         _Takes("an object of at most 16 strings: names up to 64 characters, values up to 500"),
     ] = Field(
         None,
-        max_length=16,
+        max_length=MAX_NOTES,
         description="Your own notes, given back as they are. In a form: a JSON object.",
         examples=[{"team": "support"}],
     )
-
-
-class OptionWarning(TypedDict):
-    """One entry of an answer's `warnings`."""
-
-    code: str
-    option: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """What an engine will be asked for, and what the client must be told about the rest."""
-
-    language: str | None = None
-    context: str | None = None
-    words: bool = False
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    warnings: tuple[OptionWarning, ...] = ()
 
 
 def parse_options(raw: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -232,109 +208,3 @@ def _single(name: str, value: Any) -> Any:
 def _takes(name: str) -> str:
     notes = Options.model_fields[name].metadata
     return next(note.words for note in notes if isinstance(note, _Takes))
-
-
-def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
-    """Decide what the model is asked for, and say in warnings what it is not.
-
-    Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
-    """
-    warnings = [*_unknown(unknown), *_unsupported(options, model)]
-    dropped = {warning["option"] for warning in warnings}
-    kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
-            not in (None, [])}  # fmt: skip
-    language, hints, more = _languages(kept, model)
-    warnings += more
-    if options.strict and warnings:
-        raise OptionNotSupported(warnings[0]["detail"], parameter=warnings[0]["option"])
-    context = kept.pop("context", None)
-    _check_context(context, model)
-    words = "word" in kept.pop("timestamp_granularities", ())
-    rest = {n: v for n, v in kept.items() if n not in ("language", "language_hints")}
-    if hints:
-        rest["language_hints"] = hints
-    return Fitted(language, context, words, MappingProxyType(rest), tuple(warnings))
-
-
-def _unknown(names: Sequence[str]) -> Iterator[OptionWarning]:
-    for name in names:
-        yield _warning("unknown_option", name, f"`{name}` is no option of this gateway.")
-
-
-def _unsupported(options: Options, model: Model) -> Iterator[OptionWarning]:
-    for name in MODEL_OPTIONS:
-        value = getattr(options, name)
-        if name == "timestamp_granularities":
-            if "word" in value and not model.word_times:
-                yield _ignored(name, f"{model.name} gives no times of single words.")
-        elif value not in (None, []) and not _takes_option(model, name):
-            yield _ignored(name, f"{model.name} does not take `{name}`.")
-
-
-def _takes_option(model: Model, name: str) -> bool:
-    # A hint can be the language asked for where there are no hints.
-    by_another_name = name == "language_hints" and "language" in model.options
-    return name in model.options or by_another_name
-
-
-def _languages(
-    kept: Mapping[str, Any], model: Model
-) -> tuple[str | None, list[str], list[OptionWarning]]:
-    """Return the language to ask for, several to choose among, and what to warn of."""
-    warnings = []
-    language = plain_language(kept["language"]) if "language" in kept else None
-    if language and not _speaks(model, language):
-        warnings.append(_ignored("language", f"{model.name} does not know `{language}`."))
-        language = None
-    hints = list(dict.fromkeys(plain_language(hint) for hint in kept.get("language_hints", ())))
-    known = [hint for hint in hints if _speaks(model, hint)]
-    if len(known) < len(hints):
-        strange = ", ".join(hint for hint in hints if hint not in known)
-        warnings.append(_ignored("language_hints", f"{model.name} does not know {strange}."))
-    if language or not known:
-        return language, [], warnings
-    if len(known) > 1 and "language_hints" in model.options:
-        return None, known, warnings
-    if len(known) > 1:
-        detail = f"{model.name} takes one language: the first hint was used."
-        warnings.append(_ignored("language_hints", detail))
-    return known[0], [], warnings
-
-
-def plain_language(tag: str) -> str:
-    """Return the language of a tag without its region: `zh-CN` is `zh`."""
-    return tag.split("-", 1)[0].lower()
-
-
-def _speaks(model: Model, language: str) -> bool:
-    return not model.languages or language in model.languages
-
-
-def _check_context(context: str | None, model: Model) -> None:
-    if context and (tokens := estimate_tokens(context)) > model.context_tokens:
-        raise ContextTooLong(
-            f"`context` is about {tokens} tokens; {model.name} takes {model.context_tokens}.",
-            parameter="context",
-            tokens=tokens,
-            max_tokens=model.context_tokens,
-        )
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimate what a text costs a model: it need not be exact, but the same everywhere.
-
-    One token for each Chinese, Japanese or Korean character; of the rest one for every four
-    UTF-8 bytes, and at least one for each word.
-    """
-    rest = _ONE_TOKEN_EACH.sub(" ", text)
-    characters = len(_ONE_TOKEN_EACH.findall(text))
-    words = rest.split()
-    return characters + sum(-(-len(w.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for w in words)
-
-
-def _ignored(option: str, why: str) -> OptionWarning:
-    return _warning("option_ignored", option, why)
-
-
-def _warning(code: str, option: str, detail: str) -> OptionWarning:
-    return {"code": code, "option": option, "detail": detail}

@@ -4,37 +4,72 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from app.errors import AudioTooLong
 from app.speech.bounds import Units, calls_bound, context_bound
 from app.speech.catalogue import Model
 
 ROUNDING_MS = 1000  # an upstream may round each call up to a whole second
 # Cuts fall in pauses before the limit; one that falls before its half would be a poor splitter.
 SHORTEST_PART = 0.5
+LEAST_SECONDS = 1.0  # of a recording that is sent as it is; the service may refuse shorter ones
+URI_HEAD_BYTES = 64  # `data:audio/mpeg;base64,` and the like
+DOUBT_SECONDS = 0.5  # of a length that a header says and nobody has verified
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A recording that was verified to be whole; `form` is one of contract.FORMS."""
+
+    form: str
+    channels: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlanInput:
-    """What is known before a recording is transcribed; `seconds` None: its header does not say."""
+    """What is known before a recording is transcribed; `seconds` None: its header does not say.
+
+    `may_split`: it may be sent in several parts. `upload`: None where nothing vouches for it.
+    """
 
     seconds: float | None
     model: Model
     max_seconds: int
     context: str | None = None
+    may_split: bool = True
+    upload: Upload | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How it will be done, and why, in words for the client."""
+    """How it will be done, and why, in words for the client.
+
+    `as_is`: the bytes are sent as they were received, as a file of this `form`.
+    """
 
     kind: Literal["direct", "split"]
     part_seconds: int
     why: str
+    may_split: bool = True
+    as_is: bool = False
+    form: str = ""
 
 
 def plan(wish: PlanInput) -> Plan:
-    """Choose between one call and parts cut in pauses."""
-    limit = wish.model.part_seconds
+    """Choose between one call, of the bytes as they are or not, and parts cut in pauses.
+
+    Raises AudioTooLong where the recording may not be split and is too long for one call.
+    """
+    most, limit = wish.model.call_seconds, wish.model.part_seconds
+    if not wish.may_split:
+        limit = most
+        _check_length(wish)
+    if wish.seconds is not None and (form := _sent_as_is(wish, wish.seconds)):
+        why = f"{wish.model.name} takes {form} of up to {most} s: it is sent as it was received"
+        return Plan("direct", limit, why, wish.may_split, as_is=True, form=form)
     takes = f"{wish.model.name} takes {limit} s in one call"
+    if not wish.may_split:
+        return Plan("direct", limit, f"{takes} and `split` is off", may_split=False)
     if wish.seconds is None:
         return Plan("split", limit, f"{takes} and the length is not known beforehand")
     if wish.seconds <= limit:
@@ -48,9 +83,42 @@ def bound(wish: PlanInput) -> Units:
     Each call may be rounded up to a whole second, so there is a second of slack for every part
     that there can be. A length that is not known is taken to be the longest allowed.
     """
-    seconds = wish.max_seconds if wish.seconds is None else ceil(wish.seconds)
+    longest = wish.max_seconds if wish.may_split else wish.model.call_seconds
+    seconds = longest if wish.seconds is None else ceil(wish.seconds)
     parts = 1
-    if wish.seconds is None or wish.seconds > wish.model.part_seconds:
+    if wish.may_split and (wish.seconds is None or wish.seconds > wish.model.part_seconds):
         parts = ceil(seconds / (wish.model.part_seconds * SHORTEST_PART))
     tokens = wish.model.token_facts(context_bound(wish.context))
     return calls_bound(seconds * 1000 + parts * ROUNDING_MS, parts, tokens)
+
+
+def too_long_for_one_call(
+    model: str, most_seconds: int, seconds: float | None = None
+) -> AudioTooLong:
+    """Return the error for a recording that may not be split and would have to be."""
+    found = "longer" if seconds is None else f"{seconds:,.1f} s long"
+    return AudioTooLong(
+        f"{model} takes {most_seconds} s in one call, and the recording is {found}. "
+        "Without `split=off` it is sent in parts.",
+        seconds=None if seconds is None else round(seconds, 3),
+        max_seconds=most_seconds,
+    )
+
+
+def _check_length(wish: PlanInput) -> None:
+    doubt = 0.0 if wish.upload else DOUBT_SECONDS
+    if wish.seconds is not None and wish.seconds > wish.model.call_seconds + doubt:
+        raise too_long_for_one_call(wish.model.name, wish.model.call_seconds, wish.seconds)
+
+
+def _sent_as_is(wish: PlanInput, seconds: float) -> str | None:
+    """Return the form in which the model takes the very bytes, if it does.
+
+    What the service does with several channels is not known, so it gets one.
+    """
+    upload, model = wish.upload, wish.model
+    if upload is None or upload.channels != 1 or upload.form not in model.accepts:
+        return None
+    encoded = -(-upload.bytes // 3) * 4 + URI_HEAD_BYTES
+    fits = encoded <= model.call_bytes and LEAST_SECONDS <= seconds <= model.call_seconds
+    return upload.form if fits else None

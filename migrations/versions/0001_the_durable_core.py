@@ -132,7 +132,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_audio_kept_content",
         "audio",
-        ["project_id", "sha256"],
+        ["project_id", "sha256", "format", "sample_rate"],
         unique=True,
         sqlite_where=sa.text("erased_at IS NULL"),
         postgresql_where=sa.text("erased_at IS NULL"),

@@ -97,7 +97,7 @@ async def test_the_engine_is_asked_for_what_the_caller_wants(
         ({"prompt": "x"}, "unknown_option", "prompt"),
         ({"enable_itn": "true"}, "option_ignored", "enable_itn"),
         ({"enable_lid": "true"}, "option_ignored", "enable_lid"),
-        ({"sample_rate": "16000"}, "option_ignored", "sample_rate"),
+        ({"sample_rate": "8000"}, "sample_rate_differs", "sample_rate"),
         ({"vocabulary_id": "v"}, "option_ignored", "vocabulary_id"),
         ({"disfluency_removal_enabled": "1"}, "option_ignored", "disfluency_removal_enabled"),
         ({"language": "xx"}, "option_ignored", "language"),
@@ -118,6 +118,11 @@ async def test_what_cannot_be_honoured_is_a_warning_or_with_strict_an_error(
     assert code_of(refused) == (422, "option_not_supported")
     assert refused.json()["parameter"] == option
     assert len(await gateway.rows(transcription)) == 1
+
+
+async def test_a_sample_rate_that_is_right_is_no_matter(gateway: Gateway, recording: bytes) -> None:
+    response = await gateway.send(recording, sample_rate="16000", strict="true")
+    assert response.json()["warnings"] == []
 
 
 async def test_nobody_has_to_wait(gateway: Gateway, recording: bytes) -> None:

@@ -1,5 +1,6 @@
 """A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.billing.tables import ledger_line
-from app.jobs.tables import upstream_call
-from tests.support.dashscope import Reply, Upstream, answers, qwen3_answer, refuses, upstream
+from app.jobs.tables import part, upstream_call
+from app.speech.catalogue import PACKAGED
+from tests.support.dashscope import Asked, Reply, Upstream, answers, qwen3_answer, refuses, upstream
 from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, running, settings_for, speech
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +26,20 @@ def database(migrated_sqlite: Path, tmp_path: Path) -> str:
 
 @asynccontextmanager
 async def proxying(
-    database: str, folder: Path, *replies: Reply, **dashscope: Any
+    database: str,
+    folder: Path,
+    *replies: Reply,
+    speech: dict[str, Any] | None = None,
+    server: dict[str, Any] | None = None,
+    **dashscope: Any,
 ) -> AsyncIterator[tuple[Gateway, Upstream]]:
     """Run a gateway with a key, its base address at a small DashScope."""
     async with upstream(*replies) as there:
         settings = settings_for(
             database,
             folder,
-            speech={"default_model": "", "catalogue": ""},
+            speech=speech or {"default_model": "", "catalogue": ""},
+            server=server or {},
             dashscope={"api_key": "sk-canary", "base_url": f"{there.url}/api/v1/", **dashscope},
         )
         async with running(settings, None) as gateway:
@@ -58,8 +66,8 @@ async def test_a_recording_is_transcribed_and_billed_to_the_second(
     assert not lines[1]["estimated"]
     assert call["usage"]["seconds"] == 2
     (asked,) = there.asked
-    assert asked.sound[:4] == b"fLaC"
-    assert len(asked.sound) < len(recording)
+    assert asked.sound == recording
+    assert body["plan"]["as_is"]
 
 
 async def test_a_retired_model_is_answered_with_its_successor(
@@ -113,3 +121,64 @@ async def test_a_long_recording_goes_in_parts_that_fit(database: str, tmp_path: 
         await gateway.send(speech(9, start=0))
     flash = next(model for model in models if model["id"] == "qwen3-asr-flash")
     assert (flash["is_default"], flash["ready"], flash["part_seconds"]) == (True, True, 240)
+
+
+async def test_bytes_that_are_refused_as_they_are_go_decoded_and_it_is_said(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    replies = refuses("InvalidParameter"), answers(qwen3_answer("你好。", 2))
+    async with proxying(database, tmp_path, *replies) as (gateway, there):
+        body = (await gateway.send(recording)).json()
+        calls = await gateway.rows(upstream_call)
+        lines = await gateway.rows(ledger_line)
+        (row,) = await gateway.rows(part)
+    assert (body["status"], body["text"], body["coverage"]) == ("completed", "你好。", 1.0)
+    assert [warning["code"] for warning in body["warnings"]] == ["sent_decoded"]
+    assert [asked.sound[:4] for asked in there.asked] == [b"RIFF", b"fLaC"]
+    assert [(call["state"], call["billed"]) for call in calls] == [
+        ("failed", "no"),
+        ("answered", "yes"),
+    ]
+    assert [line["kind"] for line in lines] == ["hold", "settle", "release"]
+    assert (row["state"], row["start_ms"], row["end_ms"]) == ("done", 0, 2_000)
+
+
+async def test_bytes_that_are_refused_in_both_forms_fail_the_job(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    async with proxying(database, tmp_path, refuses("InvalidParameter")) as (gateway, there):
+        assert code_of(await gateway.send(recording)) == (422, "engine_refused")
+    assert [asked.sound[:4] for asked in there.asked] == [b"RIFF", b"fLaC"]
+
+
+async def test_words_that_are_refused_are_not_sent_again_in_another_form(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    async with proxying(database, tmp_path, refuses("DataInspectionFailed")) as (gateway, there):
+        assert code_of(await gateway.send(recording)) == (422, "engine_refused")
+    assert len(there.asked) == 1
+
+
+async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwhile(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    hung = asyncio.Event()
+
+    async def hangs(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
+        hung.set()
+        await asyncio.sleep(60)
+
+    server = {"shutdown_seconds": 0.0}
+    async with proxying(database, tmp_path, hangs, server=server) as (gateway, _):
+        job = (await gateway.send(recording, wait="0")).json()
+        await asyncio.wait_for(hung.wait(), 10)
+    overlay = tmp_path / "catalogue.toml"
+    shipped = PACKAGED.read_text().replace('accepts = ["wav"', 'accepts = ["amr"')
+    overlay.write_text(shipped)
+    speech_now = {"default_model": "", "catalogue": str(overlay)}
+    reply = answers(qwen3_answer("你好。", 2))
+    async with proxying(database, tmp_path, reply, speech=speech_now) as (gateway, there):
+        body = await gateway.ended(job["id"])
+        fresh = (await gateway.send(recording)).json()
+    assert (body["text"], body["plan"]["as_is"], fresh["plan"]["as_is"]) == ("你好。", True, False)
+    assert [asked.sound == recording for asked in there.asked] == [True, False]

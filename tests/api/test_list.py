@@ -57,6 +57,18 @@ async def test_filters(gateway: Gateway, recording: bytes) -> None:
     assert await listed(gateway, created_after="2999-01-01T00:00:00Z") == []
 
 
+async def test_notes_filter(gateway: Gateway) -> None:
+    (support,) = await jobs(gateway, 1, metadata={"team": "support", "tier": "gold", "x]": "é&="})
+    (sales,) = await jobs(gateway, 1, metadata={"team": "sales"}, reference="r")
+    assert await listed(gateway, **{"metadata[team]": "support"}) == [support]
+    assert await listed(gateway, **{"metadata[team]": "support", "metadata[tier]": "gold"}) == [
+        support
+    ]
+    assert await listed(gateway, **{"metadata[team]": "sales", "metadata[tier]": "gold"}) == []
+    assert await listed(gateway, **{"metadata[x]]": "é&="}) == [support]
+    assert await listed(gateway, **{"metadata[team]": "sales", "reference": "r"}) == [sales]
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -77,6 +89,15 @@ async def test_filters(gateway: Gateway, recording: bytes) -> None:
         {"reference": "x" * 201},
         {"reference": "\x00"},
         {"model": "\x00"},
+        {"metadata": "support"},
+        {"metadata[]": "support"},
+        {"metadata[team": "support"},
+        {"metadata.team": "support"},
+        {"metadata[team]": ["support", "sales"]},
+        {"metadata[team]": "v" * 501},
+        {"metadata[team]": "\x00"},
+        {"metadata[" + "k" * 65 + "]": "v"},
+        {f"metadata[{n}]": "v" for n in range(17)},
     ],
 )
 async def test_a_wrong_question_is_told_so(gateway: Gateway, query: dict[str, object]) -> None:

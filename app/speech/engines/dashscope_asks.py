@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.speech.contract import SAMPLE_RATE, EngineRequest
-from app.speech.engines.wire import Hole
+from app.speech.engines.wire import Hole, file_of
 
 ROUNDS = 5  # of earlier messages that the input-audio shape takes
 ROUND_CHARACTERS = 400
@@ -32,7 +32,9 @@ def qwen3_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
 
 def input_audio_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
     """Return the body of the input-audio shape: context is what was said before, sound is last."""
-    parameters: dict[str, Any] = {"format": "flac", "sample_rate": str(SAMPLE_RATE)}
+    # The official client says 16000 whatever the file's own rate is: it counts for bare PCM only.
+    form = file_of(request).form
+    parameters: dict[str, Any] = {"format": form, "sample_rate": str(SAMPLE_RATE)}
     hints = [request.language] if request.language else request.options.get("language_hints")
     if hints:
         parameters["language_hints"] = list(hints)[:HINTS]

@@ -13,6 +13,7 @@ from app.speech.engines.wire import SHOWN_CHARACTERS, member, read_object, retry
 
 REQUEST_TIMEOUT, CONFLICT, TOO_MANY = 408, 409, 429
 SERVER_ERRORS = 500
+_INSPECTED = ("datainspection", "data_inspection")  # what is said was refused, whatever its form
 NO_SPEECH = frozenset({"ASR_RESPONSE_HAVE_NO_WORDS", "SUCCESS_WITH_NO_VALID_FRAGMENT"})
 
 
@@ -73,6 +74,7 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineE
         f"answered {status} {code[:SHOWN_CHARACTERS]}".rstrip(),
         retryable=verdict.retryable,
         billed=Billed.NO if is_theirs else Billed.MAYBE,
+        about_form=verdict is _REFUSED and not code.lower().startswith(_INSPECTED),
         retry_after=retry_after(headers) if verdict.retryable else None,
     )
 

@@ -21,7 +21,7 @@ from app.speech.engines.dashscope_asks import (
 from app.speech.engines.dashscope_errors import NO_SPEECH, code_in, parse_error
 from app.speech.engines.remote import Dialect, RemoteEngine
 from app.speech.engines.traffic import Traffic
-from app.speech.engines.wire import Hole, base64_size, flac_of, json_around
+from app.speech.engines.wire import Hole, base64_size, file_of, json_around
 
 NAME = "dashscope"
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -62,11 +62,11 @@ def _dialect(shape: _Shape) -> Dialect:
 
 
 def _write(shape: _Shape, request: EngineRequest) -> Body:
-    flac = flac_of(request)
-    if base64_size(len(flac)) > MOST_ENCODED_BYTES:
-        raise EngineError(ErrorKind.REFUSED, f"the part has {len(flac)} bytes as FLAC")
+    file = file_of(request)
+    if base64_size(len(file.data)) > MOST_ENCODED_BYTES:
+        raise EngineError(ErrorKind.REFUSED, f"the part has {len(file.data)} bytes as {file.form}")
     hole = Hole()
-    return json_around(shape.ask(request, hole), hole, flac, "audio/flac")
+    return json_around(shape.ask(request, hole), hole, file)
 
 
 def _read(shape: _Shape, request: EngineRequest, answer: Answer) -> EngineAnswer:

@@ -19,6 +19,7 @@ from app.speech.contract import (
     EngineError,
     EngineRequest,
     ErrorKind,
+    Pcm,
     Readiness,
     Sound,
 )
@@ -156,8 +157,10 @@ class LocalEngine:
 
 
 def _question(request: EngineRequest) -> Question:
+    if not isinstance(request.audio, Pcm):
+        raise EngineError(ErrorKind.INTERNAL, "the part is not PCM")
     return Question(
-        pcm=request.audio.pcm,
+        pcm=request.audio.data,
         language=request.language,
         hints=tuple(request.options.get("language_hints", ())),
         context=request.context,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.contract import Encoded, EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_errors import parse_error
 from app.speech.engines.qwen_names import begun_in, read_raw
@@ -18,7 +18,7 @@ from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import (
     CUT_AT_LENGTH,
     Hole,
-    flac_of,
+    file_of,
     garbled,
     json_around,
     member,
@@ -55,7 +55,7 @@ def write_chat(request: EngineRequest) -> Body:
     if request.language and (begun := begun_in(request.language)):
         messages.append({"role": "assistant", "content": begun})
         ask |= {"continue_final_message": True, "add_generation_prompt": False}
-    return json_around(ask, hole, flac_of(request), "audio/flac")
+    return json_around(ask, hole, file_of(request))
 
 
 def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
@@ -83,7 +83,7 @@ def write_transcription(request: EngineRequest) -> Body:
         fields["language"] = request.language
     if request.context:
         fields["prompt"] = request.context
-    return _form(fields, flac_of(request))
+    return _form(fields, file_of(request))
 
 
 def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
@@ -130,18 +130,19 @@ def _count(usage: Mapping[str, Any], *names: str) -> int:
     return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
 
 
-def _form(fields: Mapping[str, str], flac: bytes) -> Body:
+def _form(fields: Mapping[str, str], sound: Encoded) -> Body:
     boundary = secrets.token_hex(16)
     head = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()
     )
-    file = 'Content-Disposition: form-data; name="file"; filename="part.flac"'
-    before = f"{head}--{boundary}\r\n{file}\r\nContent-Type: audio/flac\r\n\r\n".encode()
+    file = f'Content-Disposition: form-data; name="file"; filename="part.{sound.form}"'
+    kind = f"Content-Type: {sound.media_type}"
+    before = f"{head}--{boundary}\r\n{file}\r\n{kind}\r\n\r\n".encode()
     after = f"\r\n--{boundary}--\r\n".encode()
 
     def chunks() -> Iterator[bytes]:
-        yield from (before, flac, after)
+        yield from (before, sound.data, after)
 
-    length = len(before) + len(flac) + len(after)
+    length = len(before) + len(sound.data) + len(after)
     return Body(length, f"multipart/form-data; boundary={boundary}", chunks)

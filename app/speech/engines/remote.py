@@ -36,7 +36,7 @@ class RemoteEngine:
     """An Engine, for each of whose models there is a dialect."""
 
     remote = True
-    takes: Sound = "flac"
+    takes: Sound = "file"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from app.net.exchange import Body, ExchangeError, Fault
-from app.speech.contract import Billed, EngineError, EngineRequest, ErrorKind
+from app.speech.contract import Billed, Encoded, EngineError, EngineRequest, ErrorKind
 
 SLICE_BYTES = 192 << 10  # a multiple of 3, so that the slices' base64 can be joined
 MOST_ANSWER_BYTES = 8 << 20
@@ -32,26 +32,26 @@ class Hole:
         self.mark = secrets.token_hex(16)
 
 
-def json_around(value: Mapping[str, Any], hole: Hole, sound: bytes, media_type: str) -> Body:
+def json_around(value: Mapping[str, Any], hole: Hole, sound: Encoded) -> Body:
     """Return a JSON body with the sound as a data: URI in its hole, made while it is sent."""
     before, after = json.dumps(value, ensure_ascii=False).encode().split(hole.mark.encode())
-    before += f"data:{media_type};base64,".encode()
+    before += f"data:{sound.media_type};base64,".encode()
 
     def chunks() -> Iterator[bytes]:
         yield before
-        view = memoryview(sound)
+        view = memoryview(sound.data)
         for start in range(0, len(view), SLICE_BYTES):
             yield b2a_base64(view[start : start + SLICE_BYTES], newline=False)
         yield after
 
-    return Body(len(before) + base64_size(len(sound)) + len(after), "application/json", chunks)
+    return Body(len(before) + base64_size(len(sound.data)) + len(after), "application/json", chunks)
 
 
-def flac_of(request: EngineRequest) -> bytes:
+def file_of(request: EngineRequest) -> Encoded:
     """Return the part's sound as it is sent. Raises EngineError where nobody encoded it."""
-    if request.audio.flac is None:
+    if not isinstance(request.audio, Encoded):
         raise EngineError(ErrorKind.INTERNAL, "the part was not encoded")
-    return request.audio.flac
+    return request.audio
 
 
 def base64_size(size: int) -> int:

@@ -58,6 +58,30 @@ async def test_filters_narrow_the_list(db: Database) -> None:
     assert await listed(db, plain, created_after=NOW + timedelta(seconds=1)) == []
 
 
+ODD = {
+    "team": "support",
+    'quo"te': 'va"lue',
+    "a.b[0]$": "x",
+    "naïve ☂": "é",
+    "empty": "",
+    "%": "\\",
+}
+
+
+async def test_notes_filter_and_all_of_them_have_to_fit(db: Database) -> None:
+    plain = await Story.begun(db)
+    noted = await Story.begun(db, wanted=wish(metadata=ODD))
+    other = await Story.begun(db, wanted=wish(metadata={"team": "sales", "empty": "no"}))
+    for name, value in ODD.items():
+        assert await listed(db, plain, metadata={name: value}) == [noted.id], name
+    assert await listed(db, plain, metadata=ODD) == [noted.id]
+    assert await listed(db, plain, metadata={"team": "sales"}) == [other.id]
+    assert await listed(db, plain, metadata={"team": "sales", 'quo"te': 'va"lue'}) == []
+    assert await listed(db, plain, metadata={"team": "suppor"}) == []
+    assert await listed(db, plain, metadata={"tea": "support"}) == []
+    assert await listed(db, plain, metadata={}) == [other.id, noted.id, plain.id]
+
+
 async def test_nothing_is_seen_across_projects(db: Database) -> None:
     mine, theirs = await Story.begun(db), await Story.begun(db, project="theirs")
     assert await listed(db, mine) == [mine.id]

@@ -13,11 +13,11 @@ import pytest
 from app.net.limiter import Limiter, MemorySteps
 from app.speech.contract import (
     Billed,
+    Encoded,
     EngineAnswer,
     EngineError,
     EngineRequest,
     ErrorKind,
-    PartAudio,
 )
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_sync import dashscope_sync
@@ -55,7 +55,7 @@ async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
 
 
 def request(model: str = "qwen3-asr-flash", **fields: object) -> EngineRequest:
-    audio = PartAudio(b"\0\0" * 1_600, FLAC)
+    audio = Encoded(FLAC, "flac", 100)
     return EngineRequest(**{"audio": audio, "model": model, "deadline_seconds": DEADLINE} | fields)  # type: ignore[arg-type]
 
 
@@ -121,6 +121,32 @@ async def test_a_part_is_asked_for_in_the_input_audio_shape() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("form", "media_type"),
+    [("mp3", "audio/mpeg"), ("wav", "audio/wav"), ("opus", "audio/ogg"), ("ogg", "audio/ogg")],
+)
+async def test_a_recording_sent_as_it_is_says_what_it_is(form: str, media_type: str) -> None:
+    sound = Encoded(FLAC, form, 1_000)
+    model = "qwen-audio-3.0-asr-flash"
+    _, asked = await heard(answers({"output": {"text": "a"}}), model=model, audio=sound)
+    (message,) = asked.json["input"]["messages"]
+    assert asked.json["parameters"]["format"] == form
+    assert message["content"][0]["input_audio"]["data"].startswith(f"data:{media_type};base64,")
+    _, asked = await heard(answers(qwen3_answer()), audio=sound)
+    (message,) = asked.json["input"]["messages"]
+    assert message["content"][0]["audio"].startswith(f"data:{media_type};base64,")
+
+
+@pytest.mark.parametrize(
+    ("code", "about_form"),
+    [("InvalidParameter", True), ("DataInspectionFailed", False), ("InvalidApiKey", False)],
+)
+async def test_a_refusal_says_whether_another_form_might_be_taken(
+    code: str, about_form: bool
+) -> None:
+    assert (await failure(refuses(code))).about_form is about_form
+
+
 async def test_no_speech_as_an_error_is_an_empty_answer_that_is_free() -> None:
     answer, _ = await heard(refuses("ASR_RESPONSE_HAVE_NO_WORDS"), model="qwen-audio-3.0-asr-flash")
     assert (answer.text, answer.usage.seconds) == ("", 0)
@@ -129,7 +155,7 @@ async def test_no_speech_as_an_error_is_an_empty_answer_that_is_free() -> None:
 async def test_a_part_that_is_too_large_encoded_is_never_sent() -> None:
     async with upstream(answers({})) as there, engine_at(there.url) as engine:
         with pytest.raises(EngineError) as caught:
-            await engine.transcribe(request(audio=PartAudio(b"", bytes(8 << 20))))
+            await engine.transcribe(request(audio=Encoded(bytes(8 << 20), "flac", 100)))
     assert (caught.value.kind, there.asked) == (ErrorKind.REFUSED, [])
 
 
@@ -252,7 +278,7 @@ async def test_a_request_that_was_not_taken_whole_was_not_billed() -> None:
 
     async with listening(stuck) as url, engine_at(url) as engine:
         with pytest.raises(EngineError) as caught:
-            await engine.transcribe(request(audio=PartAudio(b"", bytes(7 << 20))))
+            await engine.transcribe(request(audio=Encoded(bytes(7 << 20), "flac", 100)))
     assert (caught.value.kind, caught.value.billed) == (ErrorKind.TIMEOUT, Billed.NO)
 
 
@@ -300,7 +326,13 @@ def test_bodies_are_json_whatever_the_context_says() -> None:
     from app.speech.engines.wire import Hole, json_around  # noqa: PLC0415
 
     hole = Hole()
-    body = json_around({"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, b"1234", "x/y")
+    body = json_around(
+        {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, Encoded(b"1234", "mp3", 1)
+    )
     whole = b"".join(body.chunks())
     assert len(whole) == body.length
-    assert json.loads(whole) == {"a": '"\\ \n data:', "b": "data:x/y;base64,MTIzNA==", "c": 1}
+    assert json.loads(whole) == {
+        "a": '"\\ \n data:',
+        "b": "data:audio/mpeg;base64,MTIzNA==",
+        "c": 1,
+    }

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from app.settings import LocalEngineSettings
-from app.speech.contract import EngineError, EngineRequest, ErrorKind, PartAudio
+from app.speech.contract import EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines import local
 from app.speech.engines.local import CONTEXT_CUT, NOT_INSTALLED, LocalEngine
 from app.speech.engines.whisper import Check, Heard, Question, SegmentSink
@@ -31,17 +31,17 @@ SETTINGS = LocalEngineSettings(sources=["wheels", "hub"])
 SAMPLE_RATE = 16_000
 
 
-def recording(name: str) -> PartAudio:
+def recording(name: str) -> Pcm:
     with wave.open(str(MEDIA / name)) as file:
         assert (file.getframerate(), file.getnchannels()) == (SAMPLE_RATE, 1)
-        return PartAudio(file.readframes(file.getnframes()))
+        return Pcm(file.readframes(file.getnframes()))
 
 
-def made(samples: np.ndarray) -> PartAudio:
-    return PartAudio((samples * 32767).astype("<i2").tobytes())
+def made(samples: np.ndarray) -> Pcm:
+    return Pcm((samples * 32767).astype("<i2").tobytes())
 
 
-def ask(audio: PartAudio, **more: object) -> EngineRequest:
+def ask(audio: Pcm, **more: object) -> EngineRequest:
     return replace(EngineRequest(audio=audio, model="base", deadline_seconds=240), **more)
 
 
@@ -107,7 +107,7 @@ async def test_a_context_that_does_not_fit_keeps_its_end_and_says_so(engine: Loc
 
 
 async def test_hints_confine_detection(engine: LocalEngine) -> None:
-    audio = PartAudio(recording("en_clean_10s.wav").pcm[: 6 * SAMPLE_RATE])
+    audio = Pcm(recording("en_clean_10s.wav").data[: 6 * SAMPLE_RATE])
     answer = await engine.transcribe(ask(audio, options={"language_hints": ["zh", "en"]}))
     assert answer.language == "en"
     answer = await engine.transcribe(ask(audio, options={"language_hints": ["fr", "de"]}))

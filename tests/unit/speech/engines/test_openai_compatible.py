@@ -12,11 +12,11 @@ from app.net.limiter import Limiter, MemorySteps
 from app.settings import OpenAISettings
 from app.speech.contract import (
     Billed,
+    Encoded,
     EngineAnswer,
     EngineError,
     EngineRequest,
     ErrorKind,
-    PartAudio,
 )
 from app.speech.engines.bundle import Bundle, openai_bundle
 from app.speech.engines.openai_compatible import Form, openai_compatible
@@ -28,6 +28,7 @@ from tests.support.dashscope import Asked, Reply, answers, upstream
 pytestmark = pytest.mark.anyio
 MODEL = "Qwen/Qwen3-ASR-1.7B"
 FLAC = b"fLaC" + bytes(range(256)) * 1_000
+SOUND = Encoded(FLAC, "flac", 1_000)
 
 
 def chat(content: Any, **choice: Any) -> dict[str, Any]:
@@ -39,7 +40,9 @@ def chat(content: Any, **choice: Any) -> dict[str, Any]:
     }
 
 
-async def ask(form: Form, reply: Reply, **fields: Any) -> tuple[EngineAnswer, Asked]:
+async def ask(
+    form: Form, reply: Reply, sound: Encoded = SOUND, **fields: Any
+) -> tuple[EngineAnswer, Asked]:
     async with upstream(reply) as there:
         engine = openai_compatible(
             Bundle("self-hosted", there.url, ""),
@@ -49,8 +52,7 @@ async def ask(form: Form, reply: Reply, **fields: Any) -> tuple[EngineAnswer, As
             answer_seconds=9,
         )
         await engine.open()
-        audio = PartAudio(b"\0\0", FLAC)
-        request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=5, **fields)
+        request = EngineRequest(audio=sound, model=MODEL, deadline_seconds=5, **fields)
         try:
             async with engine.admit(MODEL, 5):
                 return await engine.transcribe(request), there.asked[0]
@@ -107,6 +109,15 @@ async def test_a_transcription_is_asked_by_a_form() -> None:
         "prompt": "Ada 洛".encode(),
         "file": FLAC,
     }
+
+
+async def test_a_recording_sent_as_it_is_says_what_it_is() -> None:
+    mp3 = Encoded(FLAC, "mp3", 1_000)
+    _, asked = await ask("transcriptions", answers({"text": "Hello."}), mp3)
+    assert b'filename="part.mp3"\r\nContent-Type: audio/mpeg\r\n' in asked.body
+    _, asked = await ask("chat", answers(chat("Hello.")), mp3)
+    (user,) = asked.json["messages"]
+    assert user["content"][0]["audio_url"]["url"].startswith("data:audio/mpeg;base64,")
 
 
 @pytest.mark.parametrize("form", ["chat", "transcriptions"])

@@ -1,0 +1,124 @@
+"""MP3: every frame is walked, from the end of the tags before them to the tags behind.
+
+A file without a Xing or Info header that was cut exactly between two frames looks whole; nobody
+could tell. With one, its count of frames has to be right.
+"""
+
+from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.probe import Probe
+
+LEAST_FRAMES = 4
+DECODER_DELAY = 529  # samples that FFmpeg, too, cuts off the start and counts in at the end
+_BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_RATES = (44_100, 48_000, 32_000)
+_RATE_DIVISORS = {3: 1, 2: 2, 0: 4}  # by the version's bits: MPEG 1, 2 and 2.5
+_HEAD_BYTES, _SYNC = 4, 0xFF
+_LAYER_3 = 1
+_MONO = 3
+_TAG_HEAD, _ID3V1, _APE_FOOTER = 10, 128, 32
+_FLAGGED_FOOTER = 0x10
+_APE_HAS_HEADER = 1 << 31
+_HAS_FRAMES, _HAS_BYTES, _HAS_TABLE, _HAS_QUALITY = 1, 2, 4, 8
+_ENCODERS = (b"LAME", b"Lavf", b"Lavc")  # whose delays FFmpeg believes
+_DELAYS_AT = 21  # in what stands behind an encoder's name
+
+
+class _Frame:
+    """What a frame's four bytes say."""
+
+    __slots__ = ("channels", "form", "rate", "samples", "side_bytes", "size")
+
+    def __init__(self, head: bytes) -> None:
+        require(len(head) == _HEAD_BYTES and head[0] == _SYNC and head[1] & 0xE0 == 0xE0)  # noqa: PLR2004
+        version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+        bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
+        require(version in _RATE_DIVISORS and layer == _LAYER_3)
+        require(0 < bitrate < len(_BITRATES_1) and rate < len(_RATES) and head[3] & 3 != 2)  # noqa: PLR2004
+        is_first = _RATE_DIVISORS[version] == 1
+        self.rate = _RATES[rate] // _RATE_DIVISORS[version]
+        self.channels = 1 if head[3] >> 6 == _MONO else 2
+        self.samples = 1152 if is_first else 576
+        bits = (_BITRATES_1 if is_first else _BITRATES_2)[bitrate] * 1000
+        self.size = self.samples // 8 * bits // self.rate + (head[2] >> 1 & 1)
+        self.side_bytes = (32, 17)[self.channels == 1] if is_first else (17, 9)[self.channels == 1]
+        self.form = (self.rate, self.channels)
+
+
+def read_mp3(file: Bytes) -> Probe:
+    """Read an MP3. Raises DoubtfulError."""
+    start, end = _behind_tags(file), _before_tags(file)
+    first = _Frame(file[start : start + 4])
+    count = _walk(file, start, end, first)
+    said, trimmed = _info(file[start : start + first.size], first)
+    if said is not None:
+        count -= 1  # the frame of the header itself holds no sound
+        if said > count:
+            raise CutShortError
+        require(said in {0, count})
+    samples = count * first.samples - trimmed
+    require(count >= LEAST_FRAMES and samples > 0)
+    return Probe("mp3", "mp3", first.channels, first.rate, samples / first.rate, exact=True)
+
+
+def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
+    """Count the frames; the last one has to end where the sound does."""
+    sizes: dict[bytes, int] = {}
+    count = 0
+    while at < end:
+        head = file[at : at + 4]
+        size = sizes.get(head)
+        if size is None:
+            if len(head) < _HEAD_BYTES and head[0] == _SYNC:
+                raise CutShortError
+            frame = _Frame(head)
+            require(frame.form == first.form)
+            size = sizes[head] = frame.size
+        at += size
+        count += 1
+    if at > end:
+        raise CutShortError
+    return count
+
+
+def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
+    """Return the frames that a Xing or Info header promises, and the samples that are padding.
+
+    None: there is no such header; 0: it does not count.
+    """
+    require(frame[36:40] != b"VBRI")  # another maker's header, which no file at hand has
+    at = 4 + form.side_bytes
+    if frame[at : at + 4] not in {b"Xing", b"Info"}:
+        return None, 0
+    flags = int.from_bytes(frame[at + 4 : at + 8], "big")
+    at += 8
+    frames = int.from_bytes(frame[at : at + 4], "big") if flags & _HAS_FRAMES else 0
+    for flag, size in ((_HAS_FRAMES, 4), (_HAS_BYTES, 4), (_HAS_TABLE, 100), (_HAS_QUALITY, 4)):
+        at += size if flags & flag else 0
+    if frame[at : at + 4] not in _ENCODERS:
+        return frames, 0
+    delays = int.from_bytes(frame[at + _DELAYS_AT : at + _DELAYS_AT + 3], "big")
+    before, behind = delays >> 12, delays & 0xFFF
+    return frames, before + DECODER_DELAY + max(0, behind - DECODER_DELAY)
+
+
+def _behind_tags(file: Bytes) -> int:
+    at = 0
+    while file[at : at + 3] == b"ID3":
+        head = file[at : at + _TAG_HEAD]
+        if len(head) < _TAG_HEAD or any(byte & 0x80 for byte in head[6:]):
+            raise DoubtfulError
+        size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+        at += _TAG_HEAD + size + (_TAG_HEAD if head[5] & _FLAGGED_FOOTER else 0)
+    return at
+
+
+def _before_tags(file: Bytes) -> int:
+    end = len(file)
+    if file[end - _ID3V1 : end - _ID3V1 + 3] == b"TAG":
+        end -= _ID3V1
+    footer = file[max(0, end - _APE_FOOTER) : end]
+    if footer[:8] == b"APETAGEX":
+        has_header = int.from_bytes(footer[20:24], "little") & _APE_HAS_HEADER
+        end -= int.from_bytes(footer[12:16], "little") + (_APE_FOOTER if has_header else 0)
+    return end

@@ -1,0 +1,149 @@
+"""Ogg with one Opus or Vorbis stream: every page is walked, its checksum and number looked at."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.probe import Probe
+
+OPUS_RATE = 48_000
+MOST_PAGES = 20_000  # five minutes with a page for every packet are 15,000
+NO_PACKET_ENDS = -1  # a granule position
+_CONTINUED, _BEGINS, _ENDS = 1, 2, 4
+_HEAD = struct.Struct("<4sBBqIIIB")
+_CHECKSUM = slice(22, 26)
+_WHOLE_SEGMENT = 255
+_OPUS_MILLIS = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4
+_OPUS_SAMPLES = tuple(int(millis * OPUS_RATE / 1000) for millis in _OPUS_MILLIS)
+_OPUS_HEADERS, _VORBIS_HEADERS = 2, 3
+_MOST_OPUS_CHANNELS = 2  # of the mapping that has no table
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class _Page(NamedTuple):
+    """`packets` are the first bytes of the packets that begin on it; `ended` how many end."""
+
+    flags: int
+    granule: int
+    packets: list[bytes]
+    ended: int
+
+
+def read_ogg(file: Bytes) -> Probe:
+    """Read an Ogg file. Raises DoubtfulError, or struct.error where it ends inside a page."""
+    pages = _pages(file)
+    first = next(pages, None)
+    if first is None or len(first.packets) != 1 or first.ended != 1:
+        raise DoubtfulError
+    head = first.packets[0]
+    if head.startswith(b"OpusHead"):
+        return _opus(head, pages)
+    require(head.startswith(b"\x01vorbis"))
+    return _vorbis(head, pages)
+
+
+def _opus(head: bytes, pages: Iterator[_Page]) -> Probe:
+    version, channels, skipped, _, _, mapping = struct.unpack_from("<BBHIhB", head, 8)
+    require(version >> 4 == 0 and mapping == 0 and 0 < channels <= _MOST_OPUS_CHANNELS)
+    total = last = 0
+    going_on: list[int] = []  # the length of a packet that ends on a later page
+    for page in _sound(pages, _OPUS_HEADERS - 1):
+        lengths = [*going_on, *map(_opus_samples, page.packets)]
+        going_on = lengths[page.ended :]
+        total += sum(lengths[: page.ended])
+        if page.granule == NO_PACKET_ENDS:
+            require(page.ended == 0)
+            continue
+        # Only at the end may there be less than the packets hold: it is cut to the sample there.
+        require(page.granule <= total if page.flags & _ENDS else page.granule == total)
+        last = page.granule
+    require(last > skipped)
+    return Probe("ogg", "opus", channels, OPUS_RATE, (last - skipped) / OPUS_RATE, exact=True)
+
+
+def _opus_samples(packet: bytes) -> int:
+    require(len(packet) > 0)
+    kind = packet[0] & 3
+    if kind == 3:  # noqa: PLR2004
+        require(len(packet) > 1 and packet[1] & 63 > 0)
+    frames = (1, 2, 2, packet[1] & 63)[kind] if kind == 3 else (1, 2, 2)[kind]  # noqa: PLR2004
+    return frames * _OPUS_SAMPLES[packet[0] >> 3]
+
+
+def _vorbis(head: bytes, pages: Iterator[_Page]) -> Probe:
+    version, channels, rate = struct.unpack_from("<IBI", head, 7)
+    require(version == 0 and channels > 0 and rate > 0)
+    most = 1 << (head[28] >> 4) if len(head) > 28 else 0  # noqa: PLR2004 - the long block
+    last = 0
+    for page in _sound(pages, _VORBIS_HEADERS - 1):
+        if page.granule == NO_PACKET_ENDS:
+            require(page.ended == 0)
+            continue
+        # A page brings at most half a long block for each packet; more would be a gap.
+        require(last <= page.granule <= last + page.ended * most // 2)
+        last = page.granule
+    require(last > 0)
+    return Probe("ogg", "vorbis", channels, rate, last / rate, exact=True)
+
+
+def _sound(pages: Iterator[_Page], headers: int) -> Iterator[_Page]:
+    """Yield the pages behind so many more header packets, which end with a page."""
+    for page in pages:
+        headers -= page.ended
+        if headers <= 0:
+            require(headers == 0)
+            break
+    yield from pages
+
+
+def _pages(file: Bytes) -> Iterator[_Page]:
+    """Yield all pages of a file that is one stream, from its beginning to its end."""
+    at = number = 0
+    stream = None
+    is_open = False  # a packet goes on on the next page
+    flags = 0
+    while at < len(file):
+        if at + _HEAD.size > len(file):
+            raise CutShortError
+        mark, version, flags, granule, serial, sequence, checksum, count = _HEAD.unpack_from(
+            file, at
+        )
+        require(mark == b"OggS" and version == 0 and sequence == number < MOST_PAGES)
+        require(bool(flags & _BEGINS) == (number == 0) and bool(flags & _CONTINUED) == is_open)
+        stream = serial if stream is None else stream
+        require(serial == stream)
+        body = at + _HEAD.size + count
+        table = file[at + _HEAD.size : body]
+        end = body + sum(table)
+        if len(table) < count or end > len(file):
+            raise CutShortError
+        page = file[at:end]
+        require(_sum_of(page) == checksum)
+        packets, ended = _packets(page[body - at :], table, is_open=is_open)
+        is_open = bool(table) and table[-1] == _WHOLE_SEGMENT
+        at, number = end, number + 1
+        require(not flags & _ENDS or (at == len(file) and not is_open))
+        yield _Page(flags, granule, packets, ended)
+    if not flags & _ENDS:
+        raise CutShortError
+
+
+def _packets(body: bytes, table: bytes, *, is_open: bool) -> tuple[list[bytes], int]:
+    """Return the beginnings of the packets that begin here, and how many end here."""
+    begun, ended, at = [], 0, 0
+    for size in table:
+        if not is_open:
+            begun.append(body[at : at + size])
+        at += size
+        is_open = size == _WHOLE_SEGMENT
+        ended += not is_open
+    return begun, ended
+
+
+def _sum_of(page: bytes) -> int:
+    """Return a page's CRC. It is zlib's one, read from the other end of each byte."""
+    blank = page[: _CHECKSUM.start] + bytes(4) + page[_CHECKSUM.stop :]
+    mirrored = zlib.crc32(blank.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(mirrored.to_bytes(4, "little").translate(_MIRRORED), "big")

@@ -1,0 +1,56 @@
+"""Vouching for a recording without a decoder: what it is, how long, and that it is all there."""
+
+import mmap
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.mp3 import read_mp3
+from app.audio.headers.ogg import read_ogg
+from app.audio.headers.wav import read_wav
+from app.audio.probe import Probe
+
+MOST_WALKED_BYTES = 16 << 20  # an MP3 or Ogg that is larger is too large for one call anyhow
+MOST_CHANNELS = 2
+RATES = range(4_000, 384_001)
+
+
+def verified(path: Path) -> Probe | None:
+    """Return what the file is; None where anything about it is doubtful. Blocks for some ms.
+
+    Raises CutShortError where its own figures say that its end is missing.
+    """
+    with path.open("rb") as file:
+        try:
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # it is empty
+            return None
+        with whole:
+            return verified_bytes(whole)
+
+
+def verified_bytes(file: Bytes) -> Probe | None:
+    """Do the same for a file in memory."""
+    try:
+        found = _reader(file[:4])(file)
+        require(0 < found.channels <= MOST_CHANNELS and found.sample_rate in RATES)
+    except CutShortError:
+        raise
+    except (DoubtfulError, struct.error):
+        return None
+    return found
+
+
+def _reader(head: bytes) -> Callable[[Bytes], Probe]:
+    if head == b"RIFF":
+        return read_wav
+    return _walked(read_ogg if head == b"OggS" else read_mp3)
+
+
+def _walked(read: Callable[[Bytes], Probe]) -> Callable[[Bytes], Probe]:
+    def reading(file: Bytes) -> Probe:
+        require(len(file) <= MOST_WALKED_BYTES)
+        return read(file)
+
+    return reading

@@ -1,0 +1,186 @@
+"""What becomes of a client's options on the model they chose.
+
+Nothing is ignored in silence: what a model cannot honour is a warning, or an error if `strict`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, TypedDict
+
+from app.errors import ContextTooLong, OptionNotSupported
+from app.speech.catalogue import Model
+from app.speech.options import Options
+
+BYTES_PER_TOKEN = 4
+
+# What only a model can honour; the other options are the gateway's own and always honoured.
+MODEL_OPTIONS = (
+    "language",
+    "language_hints",
+    "context",
+    "enable_itn",
+    "enable_lid",
+    "vocabulary_id",
+    "disfluency_removal_enabled",
+    "timestamp_granularities",
+)
+_ONE_TOKEN_EACH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+class Probed(Protocol):
+    """What was found of the recording itself."""
+
+    @property
+    def codec(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+
+
+class OptionWarning(TypedDict):
+    """One entry of an answer's `warnings`."""
+
+    code: str
+    option: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What an engine will be asked for, and what the client must be told about the rest."""
+
+    language: str | None = None
+    context: str | None = None
+    words: bool = False
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    warnings: tuple[OptionWarning, ...] = ()
+
+
+def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
+    """Decide what the model is asked for, and say in warnings what it is not.
+
+    Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
+    """
+    warnings = [*_unknown(unknown), *_unsupported(options, model)]
+    dropped = {warning["option"] for warning in warnings}
+    kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
+            not in (None, [])}  # fmt: skip
+    language, hints, more = _languages(kept, model)
+    warnings += more
+    if language and kept.get("enable_itn") and not _writes_figures(model, language):
+        del kept["enable_itn"]
+        detail = f"{model.name} writes figures in {', '.join(model.itn_languages)} only."
+        warnings.append(_ignored("enable_itn", detail))
+    if options.strict and warnings:
+        raise OptionNotSupported(warnings[0]["detail"], parameter=warnings[0]["option"])
+    context = kept.pop("context", None)
+    _check_context(context, model)
+    words = "word" in kept.pop("timestamp_granularities", ())
+    rest = {n: v for n, v in kept.items() if n not in ("language", "language_hints")}
+    if hints:
+        rest["language_hints"] = hints
+    return Fitted(language, context, words, MappingProxyType(rest), tuple(warnings))
+
+
+def rate_warning(said: int | None, found: Probed, *, strict: bool) -> OptionWarning | None:
+    """Compare what the client says of the recording's sample rate with what it is.
+
+    Raises OptionNotSupported where a difference meets `strict`.
+    """
+    # Opus has no rate of its own: whatever went in, 48,000 come out.
+    if said is None or found.codec == "opus" or said == found.sample_rate:
+        return None
+    detail = f"`sample_rate` says {said} Hz, and the recording has {found.sample_rate}."
+    if strict:
+        raise OptionNotSupported(detail, parameter="sample_rate")
+    return _warning("sample_rate_differs", "sample_rate", f"{detail} The recording counts.")
+
+
+def _unknown(names: Sequence[str]) -> Iterator[OptionWarning]:
+    for name in names:
+        yield _warning("unknown_option", name, f"`{name}` is no option of this gateway.")
+
+
+def _unsupported(options: Options, model: Model) -> Iterator[OptionWarning]:
+    for name in MODEL_OPTIONS:
+        value = getattr(options, name)
+        if name == "timestamp_granularities":
+            if "word" in value and not model.word_times:
+                yield _ignored(name, f"{model.name} gives no times of single words.")
+        elif value not in (None, []) and not _takes_option(model, name):
+            yield _ignored(name, f"{model.name} does not take `{name}`.")
+
+
+def _takes_option(model: Model, name: str) -> bool:
+    # A hint can be the language asked for where there are no hints.
+    by_another_name = name == "language_hints" and "language" in model.options
+    return name in model.options or by_another_name
+
+
+def _languages(
+    kept: Mapping[str, Any], model: Model
+) -> tuple[str | None, list[str], list[OptionWarning]]:
+    """Return the language to ask for, several to choose among, and what to warn of."""
+    warnings = []
+    language = plain_language(kept["language"]) if "language" in kept else None
+    if language and not _speaks(model, language):
+        warnings.append(_ignored("language", f"{model.name} does not know `{language}`."))
+        language = None
+    hints = list(dict.fromkeys(plain_language(hint) for hint in kept.get("language_hints", ())))
+    known = [hint for hint in hints if _speaks(model, hint)]
+    if len(known) < len(hints):
+        strange = ", ".join(hint for hint in hints if hint not in known)
+        warnings.append(_ignored("language_hints", f"{model.name} does not know {strange}."))
+    if language or not known:
+        return language, [], warnings
+    if len(known) > 1 and "language_hints" in model.options:
+        return None, known, warnings
+    if len(known) > 1:
+        # Any one of them would be forced upon speech in the others.
+        detail = f"{model.name} takes one language or none: it was left to detect it."
+        return None, [], [*warnings, _ignored("language_hints", detail)]
+    return known[0], [], warnings
+
+
+def plain_language(tag: str) -> str:
+    """Return the language of a tag without its region: `zh-CN` is `zh`."""
+    return tag.split("-", 1)[0].lower()
+
+
+def _writes_figures(model: Model, language: str) -> bool:
+    return not model.itn_languages or language in model.itn_languages
+
+
+def _speaks(model: Model, language: str) -> bool:
+    return not model.languages or language in model.languages
+
+
+def _check_context(context: str | None, model: Model) -> None:
+    if context and (tokens := estimate_tokens(context)) > model.context_tokens:
+        raise ContextTooLong(
+            f"`context` is about {tokens} tokens; {model.name} takes {model.context_tokens}.",
+            parameter="context",
+            tokens=tokens,
+            max_tokens=model.context_tokens,
+        )
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate what a text costs a model: it need not be exact, but the same everywhere.
+
+    One token for each Chinese, Japanese or Korean character; of the rest one for every four
+    UTF-8 bytes, and at least one for each word.
+    """
+    rest = _ONE_TOKEN_EACH.sub(" ", text)
+    characters = len(_ONE_TOKEN_EACH.findall(text))
+    words = rest.split()
+    return characters + sum(-(-len(w.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for w in words)
+
+
+def _ignored(option: str, why: str) -> OptionWarning:
+    return _warning("option_ignored", option, why)
+
+
+def _warning(code: str, option: str, detail: str) -> OptionWarning:
+    return {"code": code, "option": option, "detail": detail}

@@ -1,0 +1,86 @@
+"""Bare samples are what the client says they are, and nothing else is believed."""
+
+from pathlib import Path
+
+import pytest
+
+from app.audio.children import Decoders
+from app.audio.look import look
+from app.audio.normalise import decode
+from app.audio.raw import raw_found, raw_rate
+from app.errors import AudioTooLong, EmptyAudio, InvalidParameter
+from app.settings import AudioSettings
+from tests.unit.audio.audio_samples import SPEECH
+
+pytestmark = pytest.mark.anyio
+PCM = SPEECH.read_bytes()[44:]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_pcm", "said", "rate"),
+    [
+        (None, False, None, None),
+        (None, False, 8_000, None),
+        ("audio/wav", False, 8_000, None),
+        ("", True, None, 16_000),
+        ("audio/wav", True, 8_000, 8_000),
+        ("audio/pcm", False, None, 16_000),
+        ("audio/x-pcm", False, 24_000, 24_000),
+        ("Audio/L16; rate=8000; channels=1", False, None, 8_000),
+        ("audio/l16;rate=8000", False, 44_100, 44_100),
+        ("audio/l16;rate=x", False, None, 16_000),
+        ("audio/L16;rate=8000;base64", False, None, 8_000),
+        ("nonsense", False, None, None),
+    ],
+)
+def test_a_label_or_an_option_makes_samples_of_it(
+    media_type: str | None, is_pcm: bool, said: int | None, rate: int | None
+) -> None:
+    assert raw_rate(media_type, is_pcm=is_pcm, sample_rate=said) == rate
+
+
+@pytest.mark.parametrize(
+    ("media_type", "said"),
+    [("audio/l16;channels=2", None), ("audio/pcm", 1), ("audio/l16;rate=999999", None)],
+)
+def test_what_cannot_be_is_refused(media_type: str, said: int | None) -> None:
+    with pytest.raises(InvalidParameter):
+        raw_rate(media_type, is_pcm=False, sample_rate=said)
+
+
+def test_the_length_is_counted() -> None:
+    found = raw_found(32_000, 8_000)
+    assert (found.format, found.seconds, found.channels) == ("pcm", 2.0, 1)
+    with pytest.raises(InvalidParameter, match="odd"):
+        raw_found(32_001, 8_000)
+    with pytest.raises(EmptyAudio):
+        raw_found(0, 8_000)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+async def test_the_same_bytes_are_decoded_at_the_rate_that_is_said(
+    tmp_path: Path, settings: AudioSettings, decoders: Decoders, rate: int
+) -> None:
+    path = tmp_path / "samples"
+    path.write_bytes(PCM)
+    found = await look(path, decoders=decoders, settings=settings, raw_rate=rate)
+    async with decode(path, decoders=decoders, max_seconds=60, raw_rate=rate) as decoding:
+        sound = b"".join([block async for block in decoding.blocks()])
+    assert found.seconds == len(PCM) / 2 / rate
+    assert decoding.seconds == pytest.approx(found.seconds, abs=0.001)
+    assert decoding.damage is None
+    assert (sound == PCM) is (rate == 16_000)
+    short = settings.model_copy(update={"max_seconds": 2})
+    with pytest.raises(AudioTooLong):
+        await look(path, decoders=decoders, settings=short, raw_rate=rate)
+
+
+async def test_samples_that_look_like_a_playlist_are_samples(
+    tmp_path: Path, settings: AudioSettings, decoders: Decoders
+) -> None:
+    path = tmp_path / "samples"
+    path.write_bytes(b"#EXTM3U\nfile:///etc/passwd\n" * 2_000)
+    await look(path, decoders=decoders, settings=settings, raw_rate=16_000)
+    async with decode(path, decoders=decoders, max_seconds=60, raw_rate=16_000) as decoding:
+        sound = b"".join([block async for block in decoding.blocks()])
+    assert sound == path.read_bytes()

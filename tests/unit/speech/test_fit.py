@@ -1,0 +1,205 @@
+"""Nothing that was asked is dropped in silence: the model honours it, or the client is told."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from app.errors import ContextTooLong, OptionNotSupported
+from app.speech.catalogue import Model, load_catalogue
+from app.speech.contract import Encoded, EngineRequest
+from app.speech.engines.dashscope_asks import input_audio_ask, qwen3_ask
+from app.speech.engines.wire import Hole
+from app.speech.fit import MODEL_OPTIONS, Fitted, estimate_tokens, fit, rate_warning
+from app.speech.options import Options, parse_options
+
+CATALOGUE = load_catalogue()
+BASE = CATALOGUE.find("local/base")
+ENGLISH = CATALOGUE.find("local/tiny.en")
+FLASH = CATALOGUE.find("qwen3-asr-flash")
+PLAIN = BASE.model_copy(update={"options": frozenset({"language"}), "word_times": False})
+
+
+def read(**raw: Any) -> Options:
+    options, unknown = parse_options(raw)
+    assert unknown == []
+    return options
+
+
+def test_what_the_model_honours_reaches_it() -> None:
+    asked = read(language="zh-CN", context="Ada", timestamp_granularities=["word"], enable_lid=True)
+    fitted = fit(asked, BASE)
+    assert (fitted.language, fitted.context, fitted.words) == ("zh", "Ada", True)
+    assert dict(fitted.options) == {"enable_lid": True}
+    assert fitted.warnings == ()
+
+
+def test_what_it_cannot_honour_is_a_warning_each() -> None:
+    asked = read(enable_itn=False, language="xx", timestamp_granularities="word")
+    warnings = fit(asked, PLAIN, ["temprature"]).warnings
+    assert [(w["code"], w["option"]) for w in warnings] == [
+        ("unknown_option", "temprature"),
+        ("option_ignored", "enable_itn"),
+        ("option_ignored", "timestamp_granularities"),
+        ("option_ignored", "language"),
+    ]
+    assert fit(asked, PLAIN).language is None
+    assert not fit(asked, PLAIN).words
+
+
+@pytest.mark.parametrize(
+    ("raw", "unknown", "parameter"),
+    [
+        ({"enable_itn": True}, [], "enable_itn"),
+        ({"language": "xx"}, [], "language"),
+        ({}, ["temprature"], "temprature"),
+    ],
+)
+def test_strict_makes_a_warning_an_error(
+    raw: dict[str, Any], unknown: list[str], parameter: str
+) -> None:
+    with pytest.raises(OptionNotSupported) as caught:
+        fit(read(strict=True, **raw), BASE, unknown)
+    assert caught.value.members["parameter"] == parameter
+
+
+def test_segment_times_are_always_given_so_asking_for_them_is_no_warning() -> None:
+    assert fit(read(timestamp_granularities=["segment"], strict=True), PLAIN).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "raw", "language", "hints", "warned"),
+    [
+        (BASE, {"language_hints": ["zh-CN"]}, "zh", None, []),
+        (BASE, {"language_hints": ["zh", "EN", "en"]}, None, ["zh", "en"], []),
+        (BASE, {"language_hints": ["xx", "en"]}, "en", None, ["language_hints"]),
+        (BASE, {"language_hints": ["zh"], "language": "en"}, "en", None, []),
+        (PLAIN, {"language_hints": ["zh", "en"]}, None, None, ["language_hints"]),
+        (ENGLISH, {"language": "EN"}, "en", None, []),
+        (ENGLISH, {"language": "zh"}, None, None, ["language"]),
+    ],
+)
+def test_hints_become_the_language_or_the_choice(
+    model: Model, raw: dict[str, Any], language: str | None, hints: Any, warned: list[str]
+) -> None:
+    fitted = fit(read(**raw), model)
+    assert fitted.language == language
+    assert fitted.options.get("language_hints") == hints
+    assert [w["option"] for w in fitted.warnings] == warned
+
+
+def test_a_context_that_is_too_long_is_told_both_figures() -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        fit(read(context="词" * 224), BASE)
+    assert caught.value.members == {"parameter": "context", "tokens": 224, "max_tokens": 223}
+    assert "224" in caught.value.detail
+    assert "223" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("a", 1), ("a b c", 3), ("abcde", 2), ("你好", 2), ("カナ한국", 4), ("用Python3", 3)],
+)
+def test_tokens_are_estimated_by_script(text: str, tokens: int) -> None:
+    assert estimate_tokens(text) == tokens
+
+
+# What the service documents for each option and family; "wire" is asked of it, "always" comes
+# without being asked, "said" is a warning.
+MATRIX: Mapping[str, tuple[Any, str, str, str]] = {
+    # option: value, qwen3 sync, qwen-audio-3.0 sync, fun-asr-flash sync
+    "language": ("zh", "wire", "wire", "wire"),
+    "language_hints": (["zh", "en"], "said", "wire", "said"),
+    "context": ("Ada", "wire", "wire", "wire"),
+    "enable_itn": (True, "wire", "said", "said"),
+    "enable_lid": (True, "always", "said", "said"),
+    "vocabulary_id": ("vocab-1", "said", "wire", "wire"),
+    "disfluency_removal_enabled": (True, "said", "said", "said"),
+    "timestamp_granularities": (["word"], "said", "always", "always"),
+}
+FAMILIES = ("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-06-15")
+
+
+def asked_for(model: Model, fitted: Fitted) -> str:
+    """Return the body that the service would get."""
+    hole = Hole()
+    request = EngineRequest(
+        audio=Encoded(b"", "flac", 0),
+        model=model.upstream_model,
+        deadline_seconds=1,
+        language=fitted.language,
+        context=fitted.context,
+        words=fitted.words,
+        options=fitted.options,
+    )
+    ask = qwen3_ask if model.shape == "qwen3" else input_audio_ask
+    return json.dumps(ask(request, hole)).replace(hole.mark, "")
+
+
+def test_the_matrix_is_about_all_of_the_models_options() -> None:
+    assert set(MATRIX) == set(MODEL_OPTIONS)
+
+
+@pytest.mark.parametrize("option", MATRIX)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_option_goes_to_the_service_or_is_said_to_be_ignored(option: str, family: str) -> None:
+    value, *fates = MATRIX[option]
+    fate = fates[FAMILIES.index(family)]
+    model = CATALOGUE.find(family)
+    fitted = fit(read(**{option: value}), model)
+    assert [w["option"] for w in fitted.warnings] == ([option] if fate == "said" else [])
+    is_asked = asked_for(model, fitted) != asked_for(model, fit(Options(), model))
+    assert is_asked is (fate == "wire")
+    if fate == "said":
+        with pytest.raises(OptionNotSupported):
+            fit(read(strict=True, **{option: value}), model)
+
+
+def test_snapshots_honour_what_their_model_does() -> None:
+    for model in CATALOGUE.models.values():
+        if model.shape == "qwen3":
+            assert (model.options, model.accepts) == (FLASH.options, FLASH.accepts), model.name
+
+
+@pytest.mark.parametrize(
+    ("raw", "warned"),
+    [
+        ({"enable_itn": True, "language": "ja"}, ["enable_itn"]),
+        ({"enable_itn": True, "language": "en-GB"}, []),
+        ({"enable_itn": True}, []),
+        ({"enable_itn": False, "language": "ja"}, []),
+    ],
+)
+def test_figures_are_written_in_two_languages_only(raw: dict[str, Any], warned: list[str]) -> None:
+    fitted = fit(read(**raw), FLASH)
+    assert [w["option"] for w in fitted.warnings] == warned
+    assert ("enable_itn" in fitted.options) is not bool(warned)
+
+
+@dataclass(frozen=True)
+class Found:
+    sample_rate: int
+    codec: str = "mp3"
+
+
+@pytest.mark.parametrize(
+    ("said", "found", "codes"),
+    [
+        (None, Found(8_000), []),
+        (8_000, Found(8_000), []),
+        (16_000, Found(8_000), ["sample_rate_differs"]),
+        (16_000, Found(48_000, "opus"), []),
+    ],
+)
+def test_a_sample_rate_is_compared_with_the_recordings(
+    said: int | None, found: Found, codes: list[str]
+) -> None:
+    warning = rate_warning(said, found, strict=False)
+    assert ([warning["code"]] if warning else []) == codes
+    if codes:
+        with pytest.raises(OptionNotSupported):
+            rate_warning(said, found, strict=True)
+    else:
+        assert rate_warning(said, found, strict=True) is None
