@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.speech.bounds import TokenFacts, call_bound, calls_bound, context_bound
-from app.speech.options import estimate_tokens
+from app.speech.fit import estimate_tokens
 
 MILLIS = st.integers(1, 240_000)
 FACTS = st.builds(
