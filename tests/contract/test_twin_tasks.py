@@ -1,5 +1,6 @@
 """The twin's asynchronous models: a task's life, what it says of itself, and what it refuses."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -83,11 +84,11 @@ async def test_a_task_of_qwen3_goes_its_way(ask: Asker, host: Elsewhere) -> None
 
 
 async def until(ask: Asker, task_id: str, status: str) -> dict[str, Any]:
-    for _ in range(500):
-        found = await ask.task(task_id)
-        if found["output"]["task_status"] == status:
-            return found
-    raise AssertionError(found)
+    async with asyncio.timeout(20):
+        while True:
+            found = await ask.task(task_id)
+            if found["output"]["task_status"] == status:
+                return found
 
 
 async def test_times_are_those_of_beijing(ask: Asker, host: Elsewhere) -> None:

@@ -80,7 +80,10 @@ async def test_a_fault_that_stays_is_told_by_its_code(
         twin.faults.down(region, fault)
         response = await there.send(encode([1, 2]), model=model)
     is_arrears = (region, fault) == ("vllm", "arrearage")
-    assert code_of(response) == (REFUSED if is_arrears else problem)
+    expected = REFUSED if is_arrears else problem
+    if region == "vllm" and expected == REFUSED:
+        calls += 1  # its 400 does not say why, so the recording is tried in our own form as well
+    assert code_of(response) == expected
     assert [call.region for call in twin.calls] == [region] * calls
     assert not twin.bill.seconds(answered=True)
 

@@ -94,6 +94,14 @@ def _words(given: argparse.Namespace) -> Words:
     return Counting() if given.say is None else Script(given.say)
 
 
+def _keys(given: list[str], first: str) -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {}
+    for one in given:
+        region, _, key = one.rpartition("=")
+        keys.setdefault(region or first, []).append(key)
+    return keys
+
+
 def _figure(given: int | None) -> int | bool:
     """Return the limit asked for: an option without a figure means the usual one."""
     return True if given == 0 else given or False
@@ -118,14 +126,6 @@ def _told_faults() -> str:
         "faults, by the kind of request that they befall (a submit is a call too):\n"
         + "\n".join(lines)
     )
-
-
-def _keys(given: list[str], first: str) -> dict[str, list[str]]:
-    keys: dict[str, list[str]] = {}
-    for one in given:
-        region, _, key = one.rpartition("=")
-        keys.setdefault(region or first, []).append(key)
-    return keys
 
 
 async def run(given: argparse.Namespace) -> None:

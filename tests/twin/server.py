@@ -42,6 +42,7 @@ TRANSCRIPTION = "/api/v1/services/audio/asr/transcription"
 TASKS = "/api/v1/tasks"
 POLICY = "/api/v1/uploads"
 STOP_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 75  # at uvicorn's five, a busy machine has calls broken that nobody ordered
 
 
 class Twin:
@@ -183,6 +184,7 @@ class Twin:
             access_log=False,
             server_header=False,
             lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         config.load()
         state = ServerState()

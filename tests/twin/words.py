@@ -1,5 +1,6 @@
 """What the twin hears: the numbers in counting audio, a script, or what somebody else says."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Counting:
     """Hear the numbers of `tests.twin.counting`."""
 
     async def of(self, audio: Audio, order: Order) -> Said:
-        seconds = counting.decode(await audio.samples())
+        seconds = await asyncio.to_thread(counting.decode, await audio.samples())
         return Said(counting.text_of(seconds), order.language or "en", words=_timed(seconds))
 
 

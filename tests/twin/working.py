@@ -24,8 +24,8 @@ from tests.twin.results import Heard
 from tests.twin.tasks import Subtask, Task, Tasks
 from tests.twin.words import token_count
 
-FETCHES = 32
-LISTENERS = 2  # whole recordings are in memory while they are heard
+FILES = 32  # in memory at once
+LISTENERS = 2  # of which so many are decoded
 TIMEOUT_SECONDS = 3 * 3600
 DIARIZED_SECONDS = 2 * 3600
 
@@ -37,7 +37,7 @@ class Work:
         self._service = service
         self._tasks = tasks
         self._running: set[asyncio.Task[None]] = set()
-        self._fetches = asyncio.Semaphore(FETCHES)
+        self._files = asyncio.Semaphore(FILES)
         self._listeners = asyncio.Semaphore(LISTENERS)
 
     def start(self, task: Task) -> None:
@@ -101,12 +101,12 @@ class Work:
     async def _file(self, subtask: Subtask, task: Task) -> tuple[Subtask, bytes] | None:
         """Listen to one file; return its result, or keep why there is none."""
         try:
-            async with self._fetches:
+            async with self._files:
                 data = await self._service.audio(subtask.url, task.model, task.call)
-            async with self._listeners:
-                audio = await measured(data, most_seconds=TASK_SECONDS + 1)
-                subtask.seconds = audio.seconds
-                channels = await self._channels(audio, task.order)
+                async with self._listeners:
+                    audio = await measured(data, most_seconds=TASK_SECONDS + 1)
+                    subtask.seconds = audio.seconds
+                    channels = await self._channels(audio, task.order)
         except Refusal as refusal:
             subtask.refusal = refusal
             return None
