@@ -7,11 +7,12 @@ of speech services, DashScope's above all, mean little endian by it, as every so
 from email.message import Message
 
 from app.audio.probe import Probe
-from app.errors import EmptyAudio, InvalidParameter
+from app.errors import EmptyAudio, InvalidParameter, Undecodable
 
 MEDIA_TYPES = frozenset({"audio/pcm", "audio/x-pcm", "audio/l16"})
 DEFAULT_RATE = 16_000
 SAMPLE_BYTES = 2
+LEAST_SECONDS = 0.1
 LEAST_RATE, MOST_RATE = 4_000, 384_000
 
 
@@ -37,7 +38,11 @@ def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -
 
 
 def raw_found(size: int, rate: int) -> Probe:
-    """Return what so many bytes of bare samples are. Raises EmptyAudio and InvalidParameter."""
+    """Return what so many bytes of bare samples are.
+
+    Raises EmptyAudio, InvalidParameter, and Undecodable for what is hardly a recording: without a
+    header its length alone tells that something else was sent by mistake.
+    """
     if not size:
         raise EmptyAudio
     if size % SAMPLE_BYTES:
@@ -46,7 +51,10 @@ def raw_found(size: int, rate: int) -> Probe:
             "Was it cut off, or is it of another kind?",
             parameter="format",
         )
-    return Probe("pcm", "pcm_s16le", 1, rate, size / SAMPLE_BYTES / rate)
+    seconds = size / SAMPLE_BYTES / rate
+    if seconds < LEAST_SECONDS:
+        raise Undecodable(f"These {size} bytes are {seconds * 1000:.1f} ms as PCM: no recording.")
+    return Probe("pcm", "pcm_s16le", 1, rate, seconds)
 
 
 def _number(parameter: object) -> int | None:

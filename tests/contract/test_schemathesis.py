@@ -37,6 +37,7 @@ from tests.support.scripted import ScriptedEngine
 SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261121"))
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "100"))
 PATIENCE_SECONDS = 15
+FRAMING = {"transfer-encoding", "content-length", "connection", "upgrade"}
 KEY = mint_key()
 
 
@@ -129,5 +130,8 @@ class Bearer:
     suppress_health_check=list(HealthCheck),
 )
 def test_every_answer_keeps_its_promises(case: Case, served: str) -> None:
+    # How a request is framed is its client's matter: a parser refuses it before any route is asked.
+    for name in [name for name in case.headers if name.lower() in FRAMING]:
+        del case.headers[name]
     # A made-up recording is not one, so a well-formed request may well be refused.
     case.call_and_validate(base_url=served, excluded_checks=[positive_data_acceptance], timeout=30)

@@ -8,7 +8,7 @@ from app.audio.children import Decoders
 from app.audio.look import look
 from app.audio.normalise import decode
 from app.audio.raw import raw_found, raw_rate
-from app.errors import AudioTooLong, EmptyAudio, InvalidParameter
+from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import SPEECH
 
@@ -55,6 +55,9 @@ def test_the_length_is_counted() -> None:
         raw_found(32_001, 8_000)
     with pytest.raises(EmptyAudio):
         raw_found(0, 8_000)
+    with pytest.raises(Undecodable, match="no recording"):
+        raw_found(1_598, 8_000)
+    assert raw_found(1_600, 8_000).seconds == 0.1
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
