@@ -114,13 +114,14 @@ class Limiter:
                 await asyncio.sleep(before)
                 if await self._store.holds(key) != holds:
                     continue
-            return await self._leave(key, at, MINUTE / per_minute)
+            await asyncio.sleep(max(0.0, at - self._ticks()))
+            return
 
-    async def _leave(self, key: str, at: float, spacing: float) -> None:
-        """Let callers out one by one: after a stall of this process many are due at once."""
-        door = self._doors.setdefault(key, _Door())
+    async def leave(self, key: str, per_minute: float) -> None:
+        """Go out last thing before the call, one by one: a stall, or a slow commit, joins steps."""
+        door, spacing = self._doors.setdefault(key, _Door()), MINUTE / per_minute
         async with door.lock:
-            at = max(at, door.left_at + spacing)
+            at = door.left_at + spacing
             await asyncio.sleep(max(0.0, at - self._ticks()))
             door.left_at = max(at, self._ticks() - LATE_SHARE * spacing)
 

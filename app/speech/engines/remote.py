@@ -88,7 +88,7 @@ class RemoteEngine:
         self, request: EngineRequest, _on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
         """Make one call; see Engine."""
-        began = self._traffic.begin()
+        began = await self._traffic.begin(request.model)
         try:
             answer = await self._call(request)
         except EngineError as error:

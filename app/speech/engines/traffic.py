@@ -82,8 +82,13 @@ class Traffic:
         finally:
             self._slots.release()
 
-    def begin(self) -> float:
-        """Return the moment to hand to `note_answer` or `note_error` when the call has ended."""
+    async def begin(self, model: str) -> float:
+        """Go ahead with an admitted call, no closer to the last than the account's rate allows.
+
+        Returns the moment to hand to `note_answer` or `note_error` when it has ended.
+        """
+        if model in self._rates:
+            await self._limiter.leave(self._key(model), self._rates[model])
         return self._ticks()
 
     def note_answer(self, began: float | None = None) -> None:

@@ -78,14 +78,14 @@ async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
 async def test_what_began_before_the_probe_does_not_end_it() -> None:
     clock = Hand()
     here = traffic(clock)
-    long_ago = here.begin()
+    long_ago = await here.begin("m")
     for _ in range(20):
         await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
     clock.now += 15
     await entered(here)
     await here.note_error("m", EngineError(ErrorKind.TIMEOUT, "x"), long_ago)
     assert here.state == "half_open"
-    here.note_answer(here.begin())
+    here.note_answer(await here.begin("m"))
     assert here.state == "closed"
 
 
