@@ -38,7 +38,9 @@ EXPLAINED = {"in_doubt_billed", "in_doubt_not_billed"}
 ODD_MILLIS = (0, 1, 480, 500, 999)  # beyond whole seconds: where roundings differ
 SHORT_SECONDS, LONG_SECONDS = (1, 2, 3, 5, 8, 13), (250, 310)
 LONG_SHARE = 0.01
-KINDS = [name for name in FAULTS if name != "error-in-stream"]  # the gateway asks for no streams
+# Faults of streams befall nobody who asks for none.
+STREAMS_ONLY = ("error-in-stream", "duplicate-frames")
+KINDS = [name for name in FAULTS if name not in STREAMS_ONLY]
 HEADER_BYTES = 44
 JOB_SECONDS = 300.0
 BYTES_PER_MS = 32
