@@ -222,6 +222,7 @@ async def _open(
         catalogue=catalogue,
         decoders=decoders,
         settings=settings.audio,
+        at_once=settings.fetch.at_once,
         clock=clock,
     )
     transcriber = Transcriber(

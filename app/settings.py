@@ -130,6 +130,9 @@ class FetchSettings(_Domain):
         600.0, gt=0, description="Time that fetching one recording may take, with all tries."
     )
     max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one URL.")
+    at_once: int = Field(
+        16, ge=1, description="Recordings this process fetches at once; other jobs go on meanwhile."
+    )
 
 
 class SpeechSettings(_Domain):

@@ -18,7 +18,7 @@ from app.jobs import calls, tries
 from app.jobs.calls import Answered, Stretch
 from app.jobs.faults import public_error
 from app.jobs.routes import Route
-from app.jobs.runs import Job
+from app.jobs.runs import Job, PutOff
 from app.jobs.surely import surely
 from app.jobs.tries import LONG_SECONDS, Verdict
 from app.kit.clock import Clock
@@ -34,14 +34,6 @@ from app.speech.contract import (
 )
 
 log = structlog.get_logger()
-
-
-class PutOff(Exception):
-    """The job can go no further for so many seconds; nothing of it is under way or in doubt."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"put off for {seconds:.1f} s")
-        self.seconds = seconds
 
 
 class _FailedError(Exception):

@@ -4,6 +4,7 @@ It is done by the job's run under its lease; nothing is paid for, so whatever is
 crash is simply fetched again by the next run.
 """
 
+import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -19,13 +20,15 @@ from app.audio.store import BlobStore, StoredBlob
 from app.db.engine import Database
 from app.errors import AudioError
 from app.jobs.looked import Looked
-from app.jobs.runs import Job, StaleRun, write_as
+from app.jobs.runs import Job, PutOff, StaleRun, write_as
 from app.jobs.submit import Recording, keep_audio, recording_of
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
 from app.settings import AudioSettings
 from app.speech.catalogue import Catalogue
 from app.speech.plan import PlanInput, plan
+
+BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
 
 log = structlog.get_logger()
 
@@ -54,22 +57,31 @@ class Collector:
         catalogue: Catalogue,
         decoders: Decoders,
         settings: AudioSettings,
+        at_once: int,
         clock: Clock,
     ) -> None:
+        """Fetch at most so many recordings `at_once`: a slow server costs no other job its slot."""
         self._db = db
         self._store = store
         self._fetcher = fetcher
         self._catalogue = catalogue
         self._decoders = decoders
         self._settings = settings
+        self._slots = asyncio.Semaphore(at_once)
         self._now = clock
 
     async def collect(self, job: Job, url: str) -> Job:
         """Fetch, probe and keep the recording; return the job as it goes on from there.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
-        StaleRun and DatabaseAway; of the recording nothing is left then.
+        PutOff, StaleRun and DatabaseAway; of the recording nothing is left then.
         """
+        if self._slots.locked():
+            raise PutOff(BUSY_SECONDS)
+        async with self._slots:
+            return await self._collect(job, url)
+
+    async def _collect(self, job: Job, url: str) -> Job:
         async with AsyncExitStack() as undo:
             blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
             undo.push_async_callback(self._store.erase, blob.key)

@@ -24,6 +24,14 @@ class StaleRun(Exception):
     """This run no longer holds its job: it was cancelled, deleted, or taken up by another."""
 
 
+class PutOff(Exception):
+    """The job can go no further for so many seconds; nothing of it is under way or in doubt."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"put off for {seconds:.1f} s")
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One worker's hold on a job."""

@@ -29,11 +29,11 @@ from app.errors import (
     RunCrashed,
 )
 from app.jobs import calls, outcome, runs
-from app.jobs.ask import Asker, PutOff
+from app.jobs.ask import Asker
 from app.jobs.collect import Collector
 from app.jobs.lease import kept
 from app.jobs.progress import Progress, speaking, stretch_of
-from app.jobs.runs import Job, StaleRun
+from app.jobs.runs import Job, PutOff, StaleRun
 from app.jobs.surely import surely
 from app.kit.clock import Clock
 from app.kit.log import story_of

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.jobs import collect
 from app.jobs.tables import event, transcription
 from app.net import fetch as fetching
 from tests.support.by_url import QUERY, Site, mp3, site_with
-from tests.support.gateway import code_of
+from tests.support.gateway import code_of, speech
 from tests.support.scripted import ScriptedEngine
 from tests.support.sources import Flaky, Page, answer, dripping, redirect, serving, unsized
 
@@ -204,3 +205,19 @@ async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
     assert code_of(response) == (422, "url_not_allowed")
     assert site.source.asked == []
     assert "canary" not in response.text
+
+
+@pytest.mark.settings(fetch={"at_once": 1}, jobs={"at_once": 2})
+async def test_slow_servers_take_no_slot_from_other_jobs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "BUSY_SECONDS", 0.1)
+    gate = asyncio.Event()
+    site.source.pages["/slow.mp3"] = dripping(mp3(), gate)
+    slow = await site.post("/slow.mp3", wait=0)
+    waiting = await site.of(answer("200 OK", mp3()), wait=0)
+    uploaded = await site.gateway.send(speech(2))
+    assert uploaded.json()["status"] == "completed"
+    gate.set()
+    for accepted in (slow, waiting):
+        assert (await site.gateway.ended(accepted.json()["id"]))["status"] == "completed"

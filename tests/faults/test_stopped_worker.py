@@ -78,6 +78,7 @@ class Bench:
                 catalogue=load_catalogue(str(CATALOGUE)),
                 decoders=Decoders(AudioSettings()),
                 settings=AudioSettings(),
+                at_once=1,
                 clock=utc_now,
             ),
             decoders=Decoders(AudioSettings()),
