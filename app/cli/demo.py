@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.net.client import Client, TransportError, open_client
+from app.net.client import Client, Response, TransportError, open_client
 
 SAMPLE = Path(__file__).with_name("sample.flac")  # 10 s of LibriVox, public domain; see NOTICE
 START_SECONDS = 60.0
 READY_SECONDS = 1800.0  # a model of 145 MB over a slow line
 ANSWER_SECONDS = 660.0
+IDLE_SECONDS = 30  # without any progress, after which something must be in the way
 PAUSE_SECONDS = 0.3
 
 
@@ -101,7 +102,24 @@ async def _status(client: Client, server: asyncio.subprocess.Process) -> dict[st
 
 async def _transcribe(client: Client, file: Path) -> dict[str, Any]:
     content = await asyncio.to_thread(file.read_bytes)
-    answer = await client.post("/v1/transcriptions", files={"file": ("recording", content)})
+    files, wait = {"file": ("recording", content)}, {"wait": str(IDLE_SECONDS)}
+    body = _read(await client.post("/v1/transcriptions", files=files, data=wait))
+    while body["status"] not in {"completed", "failed", "cancelled"}:
+        done = body["progress"]
+        print(f"{done:.0%} done", flush=True)
+        await asyncio.sleep(IDLE_SECONDS)
+        body = _read(await client.get(f"/v1/transcriptions/{body['id']}"))
+        if body["progress"] == done:
+            raise DemoError(
+                f"{body['model']} has not got any further for {IDLE_SECONDS} s: its service may "
+                "be busy, or cannot be reached. `asr-gateway doctor` looks what is in the way."
+            )
+    if body["error"]:
+        raise DemoError(f"{body['error']['code']}: {body['error']['detail']}")
+    return body
+
+
+def _read(answer: Response) -> dict[str, Any]:
     body: dict[str, Any] = answer.json()
     if answer.is_error:
         hint = " Put the key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
