@@ -275,7 +275,7 @@ class JobSettings(_Domain):
     patience_seconds: float = Field(
         3600.0,
         ge=0,
-        description="How long after its acceptance a job waits for an upstream that is down or "
+        description="How long a job that gets no further waits for an upstream that is down or "
         "too busy, before it fails with what it met last.",
     )
     in_doubt: Literal["retry", "fail"] = Field(

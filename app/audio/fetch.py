@@ -31,6 +31,7 @@ _WORDS: Mapping[Fault, str] = {
     Fault.ENCODED: "The server behind the URL sends the file compressed, which is not taken.",
     Fault.CUT: f"The connection to the server behind the URL broke off repeatedly. {_ADVICE}",
     Fault.SILENT: f"The server behind the URL fell silent. {_ADVICE}",
+    Fault.SLOW: f"The server behind the URL sends too slowly. {_ADVICE}",
 }
 _STATUS_WORDS = {
     401: "it asks for a login, or its signature has expired. Give a link that works without a "

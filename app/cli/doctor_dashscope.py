@@ -129,7 +129,13 @@ async def _stored(settings: Settings, model: Model, region: str, now: datetime) 
         async with opened(settings.database_url, as_it_is=True) as db:
             if not await is_current(db):
                 return ""
-            tariff = await db.read(tariff_of, model=model.name, region=region, now=now)
+            tariff = await db.read(
+                tariff_of,
+                model=model.name,
+                region=region,
+                now=now,
+                tokens_bounded=model.token_facts() is not None,
+            )
     except (PriceUnknown, DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError, ImportError):
         return ""  # that the database is not well is another finding
     return ", ".join(

@@ -6,7 +6,7 @@ means a long wait, the job is put off. See EngineError and tries.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -91,6 +91,7 @@ class Asker:
         """Ask one route after the other, and all of them again while waiting may help."""
         routes = list(await self._routes(job, stretch))
         sound = await self._as_taken(self._engines[routes[0].engine], audio)
+        since = job.waiting_since or self._now()
         at, waits = 0, list[float]()
         while True:
             try:
@@ -107,7 +108,7 @@ class Asker:
                     continue
                 if not waits or not (elsewhere or wait):
                     raise
-                await self._wait(job, min(waits), failed.error)
+                await self._wait(since, min(waits), failed.error)
                 at = 0 if elsewhere or min(waits) < waits[-1] else at
                 waits.clear()
 
@@ -121,10 +122,10 @@ class Asker:
         spent = await self._db.read(tries.given_up, job.id, stretch.index)
         return [route for route in routes if route.engine not in spent] or routes[-1:]
 
-    async def _wait(self, job: Job, seconds: float, error: EngineError) -> None:
-        """Wait here, or put the job off. Raises the error where the job's patience is over."""
+    async def _wait(self, since: datetime, seconds: float, error: EngineError) -> None:
+        """Wait here, or put the job off. Raises the error where the patience `since` is over."""
         patience = timedelta(seconds=self._settings.patience_seconds)
-        left = (job.created_at + patience - self._now()).total_seconds()
+        left = (since + patience - self._now()).total_seconds()
         if left <= 0:
             raise public_error(error) from error
         pause = min(seconds, left)

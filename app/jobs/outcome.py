@@ -52,6 +52,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         ends=True,
         status="failed",
         completed_at=now,
+        source_url=None,  # one that is signed opens the recording for whoever reads it
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
     close_unseen(tx, job.id, remote=remote, now=now)

@@ -65,7 +65,7 @@ class Job:
     run: Run
     account: Account
     routes: Sequence[Route]
-    created_at: datetime
+    waiting_since: datetime | None
     blob_key: str
     source_url: str | None = field(repr=False)
     audio_format: str
@@ -121,7 +121,11 @@ _GO_ON = _OF_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVEN
 _END = _OF_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
 _RENEW = _OF_RUN.values(lease_until=database_now(_LEASE))
 _HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bindparam("less"))
-_PUT_OFF = _OF_RUN.values(lease_until=database_now(_LEASE), idle_runs=_row.idle_runs - 1)
+_PUT_OFF = _OF_RUN.values(
+    lease_until=database_now(_LEASE),
+    idle_runs=_row.idle_runs - 1,
+    waiting_since=sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc())),
+)
 _ADD_EVENTS = sa.insert(event)
 _LOAD = (
     sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
@@ -151,7 +155,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         run=run,
         account=Account(row.project_id, row.key_id, row.id, row.model, routes[0].tariff.currency),
         routes=routes,
-        created_at=row.created_at,
+        waiting_since=row.waiting_since,
         blob_key=row.blob_key or "",
         source_url=row.source_url,
         audio_format=row.format or "",
@@ -215,9 +219,9 @@ def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     tx.execute(_HAND_BACK, terms)
 
 
-def put_off(tx: sa.Connection, run: Run, seconds: float) -> None:
+def put_off(tx: sa.Connection, run: Run, seconds: float, *, now: datetime) -> None:
     """End a run that can go no further for now: nobody takes the job up before these seconds."""
-    terms = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
+    terms = {"job": run.job_id, "epoch": run.epoch, "lease": seconds, "now": now}
     tx.execute(_PUT_OFF, terms)
 
 

@@ -151,7 +151,7 @@ def submit(
         run=Run(job_id, 1, lease_seconds),
         account=account,
         routes=(Route(wish.engine, wish.plan["upstream_model"], tariff), *others),
-        created_at=now,
+        waiting_since=None,
         blob_key=blob_key,
         source_url=source_url,
         audio_format="" if here is None else here.format,

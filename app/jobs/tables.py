@@ -43,6 +43,7 @@ transcription = sa.Table(
     sa.Column("run_epoch", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("idle_runs", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("lease_until", Utc()),
+    sa.Column("waiting_since", Utc()),
     sa.Column("event_count", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("done_ms", sa.BigInteger(), nullable=False, server_default="0"),
     sa.Column("created_at", Utc(), nullable=False),

@@ -134,7 +134,7 @@ class Transcriber:
     async def _put_off(self, job: Job, seconds: float) -> timedelta:
         log.info("job.put_off", seconds=round(seconds, 1))
         try:
-            await self._db.write(runs.put_off, job.run, seconds)
+            await self._db.write(runs.put_off, job.run, seconds, now=self._now())
         except DatabaseAway:
             return self._pause
         return timedelta(seconds=seconds)
@@ -244,6 +244,7 @@ class Transcriber:
             events=[("progress", said)],
             done_ms=done_ms,
             idle_runs=0,
+            waiting_since=None,
         )
         keep_raw = "raw" in job.options["include"]
         calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)

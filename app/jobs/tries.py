@@ -18,7 +18,8 @@ LONG_SECONDS = 5.0
 
 # With nothing billed these say that nobody took the part up: so many more calls do it no harm.
 _ABSENT = (ErrorKind.UNAVAILABLE, ErrorKind.NETWORK)
-_NO_TRIES = (*_ABSENT, ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT)
+# A refusal is of the form it was sent in; of the recording itself it ends the job at once.
+_NO_TRIES = (*_ABSENT, ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT, ErrorKind.REFUSED)
 
 _call = upstream_call.c
 _FAILED = (

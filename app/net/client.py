@@ -1,7 +1,7 @@
 """The one door to the network: only this file speaks httpx, so a move to another client is here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import httpx
 
@@ -103,3 +103,11 @@ def _words(error: httpx.HTTPError) -> str:
             return "too many redirects"
         case _:
             return type(error).__name__
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what led to it: httpx wraps what a library below it has raised."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

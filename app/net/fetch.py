@@ -5,7 +5,7 @@ Nothing of the other side's words is ever repeated, and nothing of a URL but its
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,11 +14,13 @@ from typing import Protocol
 import httpx
 
 from app.net.addresses import AddressRefusedError
-from app.net.client import Client
+from app.net.client import Client, causes_of
 from app.net.content_range import Version, continues, version_of
 from app.net.guard import NameUnknownError
 from app.net.urls import Rules, Url, UrlRefusedError, judge_url
 
+GRACE_SECONDS = 30.0  # before the least rate is asked for
+LEAST_BYTES_A_SECOND = 8 * 1024
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each further try
 OK, PARTIAL = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -37,6 +39,7 @@ class Fault(StrEnum):
     TOO_LARGE = "too_large"
     CUT = "cut"
     SILENT = "silent"
+    SLOW = "slow"
     TIMEOUT = "timeout"
 
 
@@ -96,6 +99,8 @@ class _Fetching:
         self._rules = rules
         self._caps = caps
         self._done = 0
+        self._came = 0
+        self._began = asyncio.get_running_loop().time()
         self._version: Version | None = None
         self._host = ""
 
@@ -199,14 +204,18 @@ class _Fetching:
             raise FetchError(Fault.TOO_LARGE)
         await self._sink.write(chunk)
         self._done += len(chunk)
+        self._came += len(chunk)
+        late = asyncio.get_running_loop().time() - self._began - GRACE_SECONDS
+        if self._came < late * LEAST_BYTES_A_SECOND:
+            raise FetchError(Fault.SLOW)
 
 
 def _told(error: Exception) -> FetchError:
     match error:
-        case httpx.ConnectError() if any(isinstance(e, ssl.SSLError) for e in _causes(error)):
+        case httpx.ConnectError() if any(isinstance(e, ssl.SSLError) for e in causes_of(error)):
             return FetchError(Fault.NO_TRUST)
         case httpx.RemoteProtocolError() if any(
-            isinstance(e, httpx.InvalidURL) for e in _causes(error)
+            isinstance(e, httpx.InvalidURL) for e in causes_of(error)
         ):  # httpx reads a Location although it does not follow it
             return FetchError(Fault.NOT_ALLOWED, NO_URL)
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
@@ -216,10 +225,3 @@ def _told(error: Exception) -> FetchError:
         case httpx.TransportError():
             return FetchError(Fault.CUT, may_pass=True)
     return FetchError(Fault.CUT)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__

@@ -98,7 +98,7 @@ class Guard(httpcore.AsyncNetworkBackend):
 
 
 class Resolver:
-    """The system's resolver in threads of its own: slow names of strangers hold up nobody else."""
+    """The system's resolver in threads of its own: slow names hold up other lookups at most."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="lookup")

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from app.net.client import open_client
+from app.net.client import causes_of, open_client
 from app.net.exchange import Answer
 
 MOST_BYTES = 64 << 10
@@ -74,7 +74,7 @@ async def _start_of(response: httpx.Response) -> bytes:
 
 
 def _obstacle(error: Exception, url: str) -> Obstacle:
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     if isinstance(error, httpx.TimeoutException):
         return Obstacle.SILENT
     if isinstance(error, httpx.ProxyError) or is_proxied(url):
@@ -84,9 +84,3 @@ def _obstacle(error: Exception, url: str) -> Obstacle:
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return Obstacle.NAME
     return Obstacle.REFUSED if isinstance(error, httpx.ConnectError) else Obstacle.BROKEN
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -67,6 +67,8 @@ def accounts(settings: DashScopeSettings) -> Iterator[Account]:
     """Yield every account that has a key."""
     if settings.api_key.get_secret_value():
         yield Account("dashscope", dashscope_bundle(settings))
+    for name, other in settings.others.items():
+        yield Account(f"dashscope/{name}", dashscope_bundle(other))
 
 
 def read_look(answer: Answer, now: datetime) -> Look:

@@ -161,6 +161,7 @@ def upgrade() -> None:
         sa.Column("run_epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("idle_runs", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("waiting_since", MOMENT, nullable=True),
         sa.Column("event_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("done_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),

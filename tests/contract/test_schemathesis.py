@@ -81,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> I
     )
     asyncio.run(let_in(KEY, limits))
     bearer = {"Authorization": f"Bearer {KEY}"}
-    app = create_app(limits, lambda _settings, _catalogue: [ScriptedEngine(), AtHome()])
+    app = create_app(limits, lambda *_: [ScriptedEngine(), AtHome()])
     sys.stdout.write(f"SCHEMATHESIS_SEED={SEED} SCHEMATHESIS_EXAMPLES={EXAMPLES}\n")
     with bind(limits.server) as bound:
         server = GuardedServer(GuardedConfig(app, limits.server))

@@ -35,6 +35,7 @@ from app.db.migrate import opened
 from app.errors import UpstreamInDoubt
 from app.jobs import runs
 from app.jobs.runs import Job, StaleRun
+from app.kit.clock import utc_now
 from app.speech.contract import Billed
 from tests.support.postgres import Databases
 from tests.support.story import (
@@ -209,7 +210,7 @@ class JobLife(RuleBasedStateMachine):
     def put_off(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
         before, holds = self.do(self.story.row()), self.holds(worker)
-        self.do(self.db.write(runs.put_off, worker.job.run, 600.0))
+        self.do(self.db.write(runs.put_off, worker.job.run, 600.0, now=utc_now()))
         after = self.do(self.story.row())
         assert after["lease_until"] > datetime.now(UTC) if holds else after == before
 

@@ -17,18 +17,25 @@ from app.cli.doctor_dashscope import examine
 from app.cli.finding import Finding
 from app.db.migrate import opened
 from app.settings import Settings
-from tests.support.dashscope import Reply, answers, refuses, upstream
+from tests.support.dashscope import Asked, Reply, answers, refuses, upstream
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-canary-of-the-doctor"
 NOBODYS = {"request_id": "r", "output": {"task_id": "t", "task_status": "UNKNOWN"}}
-TAKEN = answers(NOBODYS, date=format_datetime(datetime.now(UTC), usegmt=True))
 
 
-def settings_of(folder: Path, url: str = "", key: str = KEY, **dashscope: Any) -> Settings:
+async def TAKEN(asked: Asked, writer: asyncio.StreamWriter) -> None:  # noqa: N802 - a reply among replies
+    date = format_datetime(datetime.now(UTC), usegmt=True)
+    await answers(NOBODYS, date=date)(asked, writer)
+
+
+def settings_of(
+    folder: Path, url: str = "", key: str = KEY, default_model: str = "", **dashscope: Any
+) -> Settings:
     return Settings(
         _env_file=None,  # type: ignore[call-arg]
         data_dir=folder,
+        speech={"default_model": default_model},
         dashscope={"api_key": key, "base_url": url, **dashscope},
     )
 
@@ -37,7 +44,7 @@ async def found(settings: Settings) -> dict[str, Finding]:
     findings = [finding async for finding in examine(settings)]
     for finding in findings:
         assert "canary" not in repr(finding)
-        assert finding.is_well or finding.remedy.endswith((".", "cn-beijing", "us-east-1"))
+        assert finding.is_well or finding.remedy.endswith((".", "cn-beijing", "ap-southeast-1"))
     return {finding.name.removeprefix("dashscope "): finding for finding in findings}
 
 
@@ -149,12 +156,13 @@ async def test_without_a_key_the_engine_is_off_unless_it_is_wanted(tmp_path: Pat
 async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
     tmp_path: Path,
 ) -> None:
-    settings = settings_of(tmp_path, region="us-east-1", key="' '")
+    model, region = "fun-asr-flash-2026-06-15", "ap-southeast-1"
+    settings = settings_of(tmp_path, region=region, key="' '", default_model=model)
     price = (await found(settings))["price"]
     assert price.mark == "WRONG"
-    assert price.found == "no price of qwen3-asr-flash is in force in us-east-1"
+    assert price.found == f"no price of {model} is in force in {region}"
     since = datetime.now(UTC) - timedelta(days=1)
-    row = PriceRow("qwen3-asr-flash", "us-east-1", "second", 35_000, "USD", since, None, "test")
+    row = PriceRow(model, region, "second", 35_000, "USD", since, None, "test")
     async with opened(settings.database_url) as db:
         await db.write(set_price, row)
     assert "0.000035 USD a second" in (await found(settings))["price"].found
@@ -184,3 +192,13 @@ async def test_the_command_prints_json_and_ends_accordingly(
     assert findings["dashscope key"]["found"] == "set in DASHSCOPE_API_KEY"
     assert findings["dashscope account"]["is_well"] is (code == 0)
     assert KEY.encode() not in out
+
+
+async def test_every_bundle_that_jobs_may_end_on_is_examined(tmp_path: Path) -> None:
+    async with upstream(TAKEN) as first, upstream(refuses("InvalidApiKey", "401 No")) as second:
+        intl = {"api_key": "sk-other", "region": "ap-southeast-1", "base_url": second.url}
+        findings = await found(settings_of(tmp_path, first.url, others={"intl": intl}))
+        assert [len(first.asked), len(second.asked)] == [1, 1]
+    assert findings["account"].is_well
+    assert findings["dashscope/intl account"].mark == "WRONG"
+    assert "0.00026 CNY a second" in findings["dashscope/intl price"].found

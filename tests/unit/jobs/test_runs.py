@@ -8,6 +8,7 @@ import pytest
 from app.db.engine import Database
 from app.jobs import runs
 from app.jobs.runs import Job, StaleRun
+from app.kit.clock import utc_now
 from tests.support.story import NOW, Story, answer, failure, recording, stretch
 
 pytestmark = pytest.mark.anyio
@@ -99,19 +100,22 @@ async def test_a_job_handed_back_may_be_taken_up_at_once(db: Database) -> None:
 async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database) -> None:
     story = await Story.begun(db)
     job = await story.take_up()
-    await db.write(runs.put_off, job.run, 60.0)
+    began = utc_now()
+    await db.write(runs.put_off, job.run, 60.0, now=began)
     assert await story.try_to_take_up() is None
     assert await db.read(runs.forsaken, limit=9) == []
     await story.crash()
     again = await story.take_up()
     assert (again.run.epoch, again.idle_runs) == (2, 1)  # to wait is not a job's fault
-    await db.write(runs.put_off, job.run, 0.0)  # by the run before: it holds nothing any more
+    # The run before holds nothing any more.
+    await db.write(runs.put_off, job.run, 0.0, now=utc_now())
     assert await story.try_to_take_up() is None
-    await db.write(runs.put_off, again.run, 0.01)
+    await db.write(runs.put_off, again.run, 0.01, now=utc_now())
     async with asyncio.timeout(5):
         while (third := await story.try_to_take_up()) is None:
             await asyncio.sleep(0.01)
     assert third.run.epoch == 3
+    assert third.waiting_since == began  # the patience of a job does not begin anew
 
 
 async def test_runs_without_a_finished_part_are_counted(db: Database) -> None:
