@@ -221,3 +221,14 @@ async def test_slow_servers_take_no_slot_from_other_jobs(
     gate.set()
     for accepted in (slow, waiting):
         assert (await site.gateway.ended(accepted.json()["id"]))["status"] == "completed"
+
+
+async def test_a_server_that_sends_too_slowly_is_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "GRACE_SECONDS", 0.1)
+    response = await site.of(dripping(mp3()))
+    assert code_of(response) == (422, "url_unreachable")
+    assert "too slowly" in response.json()["detail"]
+    row = await site.job()
+    assert (row["status"], row["source_url"]) == ("failed", None)  # a signed link is a secret
