@@ -77,7 +77,11 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
         callers = (call(engines[at % processes]) for at in range(REQUESTS))
         await asyncio.gather(*callers, return_exceptions=True)
         moments = [call.at - twin.calls[0].at for call in twin.calls]
-        return Tried([call.status for call in twin.calls], moments, max(late) * scale)
+        return Tried(
+            [call.status for call in twin.calls],
+            moments,
+            max((one.seconds for one in late), default=0) * scale,
+        )
 
 
 @pytest.mark.parametrize("processes", [1, 2])
