@@ -1,6 +1,7 @@
 """One process that has parts ready and sends them as fast as the account's pace lets it."""
 
 import asyncio
+import json
 import logging
 import re
 import sys
@@ -15,7 +16,7 @@ from app.db.migrate import opened
 from app.db.pace import RowSteps
 from app.net.limiter import Limiter, MemorySteps, StepStore
 from app.speech.catalogue import PACKAGED
-from app.speech.contract import EngineError, EngineRequest, PartAudio
+from app.speech.contract import Encoded, EngineError, EngineRequest
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_sync import dashscope_sync
 from app.speech.engines.remote import RemoteEngine
@@ -27,7 +28,7 @@ from tests.twin import counting
 MODEL = "qwen3-asr-flash"
 PATIENCE_SECONDS = 900.0
 ANSWER_SECONDS = 60.0
-CALLERS = 100  # who have a part ready at any time
+CALLERS = 32  # who have a part ready at any time: as many jobs as a gateway works on at once
 JOB_SECONDS = 900.0
 
 
@@ -44,11 +45,11 @@ class Sent:
 
 
 async def send(told: Sent) -> int:
-    """Get ready, wait for a line, send everything; print what failed, and the longest stall."""
+    """Get ready, wait for a line, send everything; print what failed, and all stalls."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     async with stalls() as late:
         failed = await (_jobs(told) if told.folder else _calls(told))
-    print(failed, max(late))
+    print(json.dumps([failed, late]))
     return 0
 
 
@@ -77,7 +78,7 @@ async def _calls(told: Sent) -> int:
 
 async def _all_sent(engine: RemoteEngine, requests: int) -> int:
     # A WAV where FLAC would be: the twin knows its length without starting a decoder.
-    audio = PartAudio(b"", counting.encode([1]))
+    audio = Encoded(counting.encode([1]), "wav", 1000)
     request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=ANSWER_SECONDS)
     left, failed = iter(range(requests)), 0
 

@@ -40,14 +40,15 @@ class Breaker:
         """
         if seconds := self.rest(now):
             return seconds
+        if self.state is State.OPEN:
+            self._probed_at = now
         if self.state is not State.CLOSED:
             self.state = State.HALF_OPEN
-            self._probed_at = now
             self._closed_until = now + PROBE_SECONDS
         return 0.0
 
     def note(self, now: float, *, was_well: bool, began: float | None = None) -> None:
-        """Take in how a call ended; one that `began` before the last probe tells of another day."""
+        """Take in how a call ended; one that `began` before the first probe tells of another day."""
         if began is not None and began < self._probed_at:
             return
         if self.state is State.HALF_OPEN:

@@ -18,6 +18,7 @@ Ticks = Callable[[], float]
 MINUTE = 60.0
 SHARE = 0.98  # of the allowed rate: steps arrive a little closer together than they left
 ASK_SECONDS = 0.25  # before its step a caller asks whether a hold came; half a step, if less
+OUT_SHARE = 0.99  # of the allowed rate: how fast steps that a stall delayed are made up for
 LATE_SHARE = 0.1  # of a gap: who wakes later than that makes the next one later, too
 LONGEST_HOLD_SECONDS = 60.0
 
@@ -119,7 +120,7 @@ class Limiter:
 
     async def leave(self, key: str, per_minute: float) -> None:
         """Go out last thing before the call, one by one: a stall, or a slow commit, joins steps."""
-        door, spacing = self._doors.setdefault(key, _Door()), MINUTE / per_minute
+        door, spacing = self._doors.setdefault(key, _Door()), MINUTE / (per_minute * OUT_SHARE)
         async with door.lock:
             at = door.left_at + spacing
             await asyncio.sleep(max(0.0, at - self._ticks()))

@@ -10,7 +10,7 @@ import pytest
 from app.db.migrate import opened
 from app.db.pace import RowSteps
 from app.net.limiter import Limiter, MemorySteps, StepStore
-from app.speech.contract import EngineRequest, PartAudio
+from app.speech.contract import Encoded, EngineRequest
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_sync import dashscope_sync
 from app.speech.engines.remote import RemoteEngine
@@ -57,7 +57,8 @@ class Tried:
 
 
 async def tried(processes: int, scale: float, shared_url: str) -> Tried:
-    audio = PartAudio(b"", counting.encode([1]))  # a WAV: the twin needs no decoder for its length
+    # A WAV: the twin needs no decoder for its length.
+    audio = Encoded(counting.encode([1]), "wav", 1000)
     part = EngineRequest(audio=audio, model=MODEL, deadline_seconds=9)
 
     async def call(engine: RemoteEngine) -> None:
@@ -77,7 +78,11 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
         callers = (call(engines[at % processes]) for at in range(REQUESTS))
         await asyncio.gather(*callers, return_exceptions=True)
         moments = [call.at - twin.calls[0].at for call in twin.calls]
-        return Tried([call.status for call in twin.calls], moments, max(late) * scale)
+        return Tried(
+            [call.status for call in twin.calls],
+            moments,
+            max((one.seconds for one in late), default=0) * scale,
+        )
 
 
 @pytest.mark.parametrize("processes", [1, 2])

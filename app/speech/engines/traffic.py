@@ -62,7 +62,7 @@ class Traffic:
     @property
     def rest_seconds(self) -> float:
         """How long nobody will be let through; 0 once a probe may go, though none has yet."""
-        return self._breaker.rest(self._ticks()) if self.state == "open" else 0.0
+        return self._breaker.rest(self._ticks())
 
     @asynccontextmanager
     async def admit(self, model: str, patience: float) -> AsyncIterator[None]:

@@ -112,3 +112,12 @@ def test_it_never_opens_while_most_calls_are_well(steps: list[tuple[float, bool]
         now += pause
         told(breaker, "++-" if extra else "++", at=now)
         assert breaker.state is State.CLOSED
+
+
+def test_a_slow_upstream_that_is_well_again_closes_it() -> None:
+    breaker, slow = opened(), PROBE_SECONDS + 10
+    first = REST_SECONDS
+    assert breaker.pause(first) == 0
+    assert breaker.pause(first + PROBE_SECONDS) == 0  # the first has not ended: another goes
+    breaker.note(first + slow, was_well=True, began=first)
+    assert breaker.state is State.CLOSED
