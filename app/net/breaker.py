@@ -48,7 +48,7 @@ class Breaker:
         return 0.0
 
     def note(self, now: float, *, was_well: bool, began: float | None = None) -> None:
-        """Take in how a call ended; one that `began` before the first probe tells of another day."""
+        """Take in how a call ended; what `began` before the probes tells of another day."""
         if began is not None and began < self._probed_at:
             return
         if self.state is State.HALF_OPEN:
