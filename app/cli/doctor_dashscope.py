@@ -12,8 +12,8 @@ from app.errors import DatabaseAway, PriceUnknown
 from app.kit.money import format_nano
 from app.net.reach import Obstacle, ObstructedError, is_proxied
 from app.settings import Settings, where_key_is
-from app.speech.account import Account, KeyVerdict, Look, accounts
 from app.speech.catalogue import Model, load_catalogue
+from app.speech.dashscope_account import Account, KeyVerdict, Look, accounts
 
 ENGINE = "dashscope"
 MOST_SKEW_SECONDS = 60.0

@@ -88,29 +88,30 @@ class Asker:
     async def _insist(
         self, job: Job, stretch: Stretch, audio: PartAudio, silent: Sequence[Stretch]
     ) -> Answered:
-        """Ask one route after the other, and all of them again while waiting may help."""
-        routes = list(await self._routes(job, stretch))
-        sound = await self._as_taken(self._engines[routes[0].engine], audio)
-        since = job.waiting_since or self._now()
-        at, waits = 0, list[float]()
+        """Ask the first route that may be asked now, or soonest, for as long as that may help.
+
+        Raises _FailedError where no route is left, PutOff, and what the patience ends with.
+        """
+        routes = {route.engine: route for route in await self._routes(job, stretch)}
+        sound = await self._as_taken(self._engines[next(iter(routes))], audio)
+        since, now = job.waiting_since or self._now(), asyncio.get_running_loop().time
+        free_at = dict.fromkeys(routes, 0.0)  # in the order of preference
+        engine = next(iter(routes))
         while True:
             try:
-                return await self._once(job, routes[at], stretch, sound, silent)
+                return await self._once(job, routes[engine], stretch, sound, silent)
             except _FailedError as failed:
                 wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
                 if wait is None:
-                    routes.pop(at)
+                    del free_at[engine]
                 else:
-                    waits.append(wait)
-                    at += elsewhere
-                if elsewhere and at < len(routes):
-                    log.info("call.elsewhere", engine=routes[at].engine, why=failed.error.kind)
-                    continue
-                if not waits or not (elsewhere or wait):
+                    free_at[engine] = now() + wait
+                if not free_at or (wait is None and not elsewhere):
                     raise
-                await self._wait(since, min(waits), failed.error)
-                at = 0 if elsewhere or min(waits) < waits[-1] else at
-                waits.clear()
+                if elsewhere:
+                    engine = min(free_at, key=lambda one: max(free_at[one], now()))
+                    log.info("call.next", engine=engine, why=failed.error.kind)
+                await self._wait(since, free_at[engine] - now(), failed.error)
 
     async def _routes(self, job: Job, stretch: Stretch) -> Sequence[Route]:
         """Return whom to ask, in order. Raises EngineUnavailable where nobody is left."""
@@ -124,6 +125,8 @@ class Asker:
 
     async def _wait(self, since: datetime, seconds: float, error: EngineError) -> None:
         """Wait here, or put the job off. Raises the error where the patience `since` is over."""
+        if seconds <= 0:
+            return
         patience = timedelta(seconds=self._settings.patience_seconds)
         left = (since + patience - self._now()).total_seconds()
         if left <= 0:
