@@ -4,7 +4,7 @@ python -m bench.rate [--requests 1500] [--scale 8] [--processes 1] [--rows] [--j
 
 The twin's minutes are `scale` times shorter than ours, and so are the gateway's steps. Senders are
 processes of their own; each has prepared parts all the time. There must be no 429, and at least
-95 % of the allowed calls in every minute that was over before the last call. All three processes
+95 % of the allowed calls in every minute that was over before the last call. All processes
 watch themselves for standstills of the machine, which a fast clock magnifies: what these explain is
 counted and shown, and no violation.
 """

@@ -24,9 +24,10 @@ KEY = "sk-canary-of-the-doctor"
 NOBODYS = {"request_id": "r", "output": {"task_id": "t", "task_status": "UNKNOWN"}}
 
 
-async def TAKEN(asked: Asked, writer: asyncio.StreamWriter) -> None:  # noqa: N802 - a reply among replies
-    date = format_datetime(datetime.now(UTC), usegmt=True)
-    await answers(NOBODYS, date=date)(asked, writer)
+async def taken(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """Answer as DashScope does to who has a good key, with the time it is."""
+    now = format_datetime(datetime.now(UTC), usegmt=True)
+    await answers(NOBODYS, date=now)(asked, writer)
 
 
 def settings_of(
@@ -56,7 +57,7 @@ async def found_at(folder: Path, reply: Reply, **dashscope: Any) -> dict[str, Fi
 
 
 async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
-    async with upstream(TAKEN) as there:
+    async with upstream(taken) as there:
         findings = await found(settings_of(tmp_path, f"{there.url}/api/v1"))
         (asked,) = there.asked
     assert asked.path.startswith("/api/v1/tasks/0000")
@@ -137,7 +138,7 @@ async def test_a_proxy_in_the_environment_is_named(
     ("key", "mark"), [("st-canary", "warn"), ("sk-sp-canary", "warn"), ("'sk-canary'", "WRONG")]
 )
 async def test_a_key_that_looks_odd_is_said_to(tmp_path: Path, key: str, mark: str) -> None:
-    async with upstream(TAKEN) as there:
+    async with upstream(taken) as there:
         findings = await found(settings_of(tmp_path, there.url, key))
     assert findings["key"].mark == mark
     assert ("account" in findings) is (mark == "warn")
@@ -169,7 +170,7 @@ async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
 
 
 @pytest.mark.parametrize(
-    ("reply", "code"), [(TAKEN, 0), (answers(NOBODYS), 0), (refuses("x", "401 No"), 1)]
+    ("reply", "code"), [(taken, 0), (answers(NOBODYS), 0), (refuses("x", "401 No"), 1)]
 )
 async def test_the_command_prints_json_and_ends_accordingly(
     tmp_path: Path, reply: Reply, code: int
@@ -195,7 +196,7 @@ async def test_the_command_prints_json_and_ends_accordingly(
 
 
 async def test_every_bundle_that_jobs_may_end_on_is_examined(tmp_path: Path) -> None:
-    async with upstream(TAKEN) as first, upstream(refuses("InvalidApiKey", "401 No")) as second:
+    async with upstream(taken) as first, upstream(refuses("InvalidApiKey", "401 No")) as second:
         intl = {"api_key": "sk-other", "region": "ap-southeast-1", "base_url": second.url}
         findings = await found(settings_of(tmp_path, first.url, others={"intl": intl}))
         assert [len(first.asked), len(second.asked)] == [1, 1]
