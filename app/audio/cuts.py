@@ -14,7 +14,7 @@ from app.audio.vad import FRAME_MS, Likelihoods
 
 SPEECH = 0.5  # likelihood from which a frame counts as speech
 QUIET = 0.35  # below it a frame may be left out; between the two it is sent but counts as nothing
-MIN_SPEECH_MS = 250  # with less, an engine invents words rather than hears some (measured)
+MIN_SPEECH_MS = 250  # with less, Whisper invents words rather than hears some (measured)
 MIN_PAUSE_MS = 100
 GOOD_PAUSE_MS = 800
 LONG_PAUSE_MS = 10_000  # a pause worth a piece of its own, which is not sent

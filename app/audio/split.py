@@ -32,16 +32,18 @@ async def pieces(
     *,
     limit_seconds: float,
     cut: bool,
+    least_speech_ms: int = MIN_SPEECH_MS,
     known: Sequence[tuple[int, int]] = (),
 ) -> AsyncGenerator[Piece, None]:
     """Yield the chain of pieces from 0 to the end of the sound.
 
+    A piece with less speech than `least_speech_ms` counts as silent.
     `known` are the first boundaries as an earlier run stored them: they are used as they are,
     so that a restarted job goes on with the pieces it has begun, whatever changed since.
     """
     if limit_seconds < LEAST_LIMIT_SECONDS:
         raise ValueError(f"pieces need at least {LEAST_LIMIT_SECONDS} s")
-    window = _Window(Rules(int(limit_seconds * 1000), cut), known)
+    window = _Window(Rules(int(limit_seconds * 1000), cut), least_speech_ms, known)
     detector = SpeechDetector()
     async for block in blocks:
         window.add(block, await detector.hear(block))
@@ -55,11 +57,14 @@ async def pieces(
 class _Window:
     """The sound that was heard and not yet cut off, and the cuts to come."""
 
-    def __init__(self, rules: Rules, known: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, rules: Rules, least_speech_ms: int, known: Sequence[tuple[int, int]]
+    ) -> None:
         starts, ends = [start for start, _ in known], [end for _, end in known]
         if starts != [0, *ends][: len(starts)] or any(end < start for start, end in known):
             raise ValueError("known pieces must be a chain that begins at 0")
         self._rules = rules
+        self._least_speech_ms = least_speech_ms
         self._known_ends = ends
         self._index = 0
         self._start_ms = 0
@@ -94,7 +99,7 @@ class _Window:
         span = Span(self._start_ms, end_ms)
         size = span.length * BYTES_PER_MS
         speech_ms = self._heard.speech_ms(span)
-        speaks = speech_ms >= MIN_SPEECH_MS
+        speaks = speech_ms >= self._least_speech_ms
         piece = Piece(
             index=self._index,
             start_ms=span.start,

@@ -159,6 +159,7 @@ class Acceptance:
                 **asdict(plan(asked)),
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
+                "least_speech_ms": model.least_speech_ms,
             },
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),

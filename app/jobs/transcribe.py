@@ -159,6 +159,7 @@ class Transcriber:
                 decoding.blocks(),
                 limit_seconds=job.plan["part_seconds"],
                 cut=job.plan["kind"] == "split",
+                least_speech_ms=job.plan["least_speech_ms"],
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
             done = {row.index for row in job.parts if row.result is not None}

@@ -36,7 +36,8 @@ class Model(BaseModel):
 
     `part_seconds` is how long the parts of a long recording may be, `call_seconds` what one call
     takes at most, and `call_bytes` its data: URI; `accepts` are the forms (see contract.FORMS) in
-    which a recording is sent as it was received; `context_tokens` the longest context (0: none);
+    which a recording is sent as it was received; what has less speech than `least_speech_ms` is not
+    sent; `context_tokens` the longest context (0: none);
     `options` those of the normalised names the model honours; `itn_languages` those in which it
     writes figures (none: all); `shape` how it is asked, where its engine has several ways;
     `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
@@ -60,6 +61,7 @@ class Model(BaseModel):
     itn_languages: tuple[str, ...] = ()
     word_times: bool = False
     context_tokens: int = 0
+    least_speech_ms: int = Field(100, ge=0)
     shape: Literal["", "qwen3", "input-audio"] = ""
     calls_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_second: float | None = Field(default=None, gt=0)

@@ -142,3 +142,14 @@ async def counted(gateway: Gateway, numbers: list[int]) -> dict[str, Any]:
 def heard(body: dict[str, Any]) -> Iterator[Second]:
     for segment in body["segments"]:
         yield from read(segment["text"])
+
+
+async def test_half_a_word_is_worth_a_call(folder: Path) -> None:
+    """Of a second that is mostly pause, little sounds like speech: it is heard all the same."""
+    numbers = Random(20261121).sample(range(1000), 1000)
+    whole = encode(numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
+    clips = {number: whole[at * 32_000 :][:32_000] for at, number in enumerate(numbers)}
+    async with Twin() as twin, before(twin, folder) as there:
+        for number in (numbers[461], numbers[69]):
+            body = (await there.send(clips[number], format="pcm")).json()
+            assert body["text"] == str(number)

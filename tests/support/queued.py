@@ -14,7 +14,13 @@ async def queued(
     await upload.write(sound)
     blob = await upload.finish(parts.default_project)
     kind = "direct" if part_seconds == 120 else "split"
-    plan = {"kind": kind, "part_seconds": part_seconds, "why": "", "upstream_model": "echo"}
+    plan = {
+        "kind": kind,
+        "part_seconds": part_seconds,
+        "why": "",
+        "upstream_model": "echo",
+        "least_speech_ms": 250,
+    }
     found = Recording(
         sha256=blob.sha256,
         bytes=blob.bytes,

@@ -70,7 +70,13 @@ def wish(bound_ms: int = 3_000, **fields: Any) -> Wish:
             "region": REGION,
             "mode": "auto",
             "options": OPTIONS,
-            "plan": {"kind": "direct", "part_seconds": 120, "why": "", "upstream_model": "echo"},
+            "plan": {
+                "kind": "direct",
+                "part_seconds": 120,
+                "why": "",
+                "upstream_model": "echo",
+                "least_speech_ms": 250,
+            },
             "bound_ms": bound_ms,
             **fields,
         }
