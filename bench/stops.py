@@ -28,14 +28,14 @@ from app.settings import Settings
 LEFT = {
     "receive": "app.api.transcriptions:receive",
     "store": "app.audio.local_store:_LocalUpload.finish",
-    "probe": "app.jobs.accept:probe",
-    "turn": "app.speech.engines.remote:RemoteEngine.admit",
+    "probe": "app.jobs.accept:look",
+    "turn": "app.speech.engines.traffic:Traffic._wait_for_step",
     "engine call": "app.speech.engines.remote:RemoteEngine.transcribe",
 }
 ENTERED = {
     "key": "app.api.transcriptions:receive",
     "decode, find speech": "app.jobs.ask:Asker.ask",
-    "encode": "app.speech.engines.remote:RemoteEngine.admit",
+    "encode": "app.speech.engines.traffic:Traffic._take_slot",
 }
 WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "_keep": "settle (TX 2)"}
 DATABASES = ("app.db.sqlite:SqliteDatabase.write", "app.db.postgres:PostgresDatabase.write")
