@@ -16,7 +16,7 @@ from app.jobs.tables import part, upstream_call
 from app.jobs.tries import Tried, tried
 from app.kit.ids import new_id
 from app.speech.bounds import MILLIS, TokenFacts, Units, call_bound
-from app.speech.contract import Billed, EngineAnswer, EngineError
+from app.speech.contract import Billed, EngineAnswer, EngineError, ErrorKind
 from app.speech.fit import estimate_tokens
 
 RETRIES_IN_DOUBT = 1
@@ -38,6 +38,11 @@ _CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.
 _STATE = sa.select(_call.state).where(_call.id == sa.bindparam("call"))
 _CALLS_OF_PART = sa.select(_call.state).where(
     _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
+)
+_REFUSED = sa.select(_call.id).where(
+    _call.transcription_id == _JOB,
+    _call.error_kind == ErrorKind.REFUSED,
+    _call.billed == Billed.NO,
 )
 # What calls of ours may still turn out to have cost: their bounds stay reserved.
 _BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
@@ -196,6 +201,11 @@ def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime)
         .where(_call.transcription_id == job_id, _call.state == "open")
         .values(closed_at=now, **fate)
     )
+
+
+def was_refused(tx: sa.Connection, job_id: str) -> bool:
+    """Tell whether an engine refused what this job sent, without a charge."""
+    return tx.scalar(_REFUSED, {"job": job_id}) is not None
 
 
 def is_answered(tx: sa.Connection, call_id: str) -> bool:

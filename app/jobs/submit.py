@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 import sqlalchemy as sa
@@ -175,7 +176,8 @@ def recording_of(blob: StoredBlob, found: Probe) -> Recording:
         codec=found.codec,
         channels=found.channels,
         sample_rate=found.sample_rate,
-        duration_ms=None if found.seconds is None else round(found.seconds * 1000),
+        # Rounded up, as an upstream may round what it is sent.
+        duration_ms=None if found.seconds is None else ceil(found.seconds * 1000),
     )
 
 

@@ -6,7 +6,7 @@ again: what is stored is never done or paid for a second time.
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import structlog
 
 from app.audio.children import Decoders
-from app.audio.normalise import Decoding, decode
+from app.audio.normalise import Decoding, Refusal, decode
 from app.audio.split import Piece, pieces
 from app.audio.store import BlobStore
 from app.db.engine import Database
@@ -27,6 +27,7 @@ from app.errors import (
     InternalError,
     RecordingMissing,
     RunCrashed,
+    Undecodable,
 )
 from app.jobs import calls, outcome, runs
 from app.jobs.ask import Asker
@@ -38,8 +39,10 @@ from app.jobs.surely import surely
 from app.kit.clock import Clock
 from app.kit.log import story_of
 from app.settings import JobSettings
-from app.speech.contract import Encoded, Engine, Pcm
+from app.speech.contract import Encoded, Engine, PartAudio, Pcm
 from app.speech.plan import too_long_for_one_call
+
+SLACK_SECONDS = 1.0  # between what a header vouches for and what a decoder makes of it
 
 log = structlog.get_logger()
 
@@ -154,7 +157,7 @@ class Transcriber:
 
     async def _do_parts(self, job: Job, path: Path, progress: Progress) -> None:
         """Transcribe what is decoded, in parts as the plan says."""
-        async with self._decode(job, path) as decoding:
+        async with self._decode_parts(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
                 limit_seconds=job.plan["part_seconds"],
@@ -176,27 +179,42 @@ class Transcriber:
         whole = Piece(0, 0, job.duration_ms or 0, job.duration_ms or 0, b"")
         data = await asyncio.to_thread(path.read_bytes)
         stretch = stretch_of(whole, await _sha256(data))
-        audio = Encoded(data, job.plan["form"], stretch.length_ms)
-        instead = partial(self._decoded, job, path, progress)
+        audio: PartAudio = Encoded(data, job.plan["form"], stretch.length_ms)
+        instead: Callable[[], Awaitable[Pcm]] | None = partial(self._decoded, job, path, progress)
+        if await self._was_refused(job):
+            audio, instead = await self._decoded(job, path, progress), None
         answered = await self._asker.ask(job, stretch, audio, (), instead=instead)
         progress.add(whole, calls.heard(answered.answer, answered.route.engine))
         words = await asyncio.to_thread(outcome.merged, progress.texts)
         await surely(self._db, self._keep, job, answered, progress, words, now=self._now())
 
+    async def _was_refused(self, job: Job) -> bool:
+        """Tell whether an earlier run met an engine that does not take the bytes as they are."""
+        return job.run.epoch > 1 and await self._db.read(calls.was_refused, job.id)
+
     async def _decoded(self, job: Job, path: Path, progress: Progress) -> Pcm:
-        """Decode all of a recording whose bytes the engine refused as they are."""
-        async with self._decode(job, path) as decoding:
+        """Decode all of a recording whose bytes the engine refused as they are.
+
+        It is held in memory, so it must be no longer than what its header vouched for.
+        """
+        most = (job.duration_ms or 0) / 1000 + SLACK_SECONDS
+        async with self._decode(job, path, most, _longer_than_said) as decoding:
             sound = b"".join([block async for block in decoding.blocks()])
             progress.note_length(job, decoding)
         detail = "The engine did not take the recording as it was received: it was decoded first."
         progress.warnings.append({"code": "sent_decoded", "detail": detail})
         return Pcm(sound)
 
-    def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
-        most, refuse = self._max_seconds, None
-        if not job.plan.get("may_split", True):
-            most = min(most, job.plan["part_seconds"])
-            refuse = partial(too_long_for_one_call, job.account.model, job.plan["part_seconds"])
+    def _decode_parts(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
+        if job.plan.get("may_split", True):
+            return self._decode(job, path, self._max_seconds)
+        most = job.plan["part_seconds"]
+        refuse = partial(too_long_for_one_call, job.account.model, most)
+        return self._decode(job, path, min(most, self._max_seconds), refuse)
+
+    def _decode(
+        self, job: Job, path: Path, most: float, refuse: Refusal | None = None
+    ) -> AbstractAsyncContextManager[Decoding]:
         raw_rate = job.options.get("raw_rate")
         return decode(
             path, decoders=self._decoders, max_seconds=most, refuse=refuse, raw_rate=raw_rate
@@ -275,6 +293,11 @@ class Transcriber:
     def _is_remote(self, job: Job) -> bool:
         engine = self._engines.get(job.engine)
         return engine is None or engine.remote
+
+
+def _longer_than_said() -> Undecodable:
+    words = "The recording is longer than its own figures say; as it is, it was refused."
+    return Undecodable(words)
 
 
 async def _sha256(data: bytes) -> str:

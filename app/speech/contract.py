@@ -56,9 +56,8 @@ FORMS = {
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
-    "ogg": "audio/ogg",
 }
-"""The forms sound is sent in, each with its media type; `opus` is Opus in Ogg, `ogg` Vorbis."""
+"""The forms sound is sent in, each with its media type; `opus` is Opus in Ogg."""
 
 PartAudio = Pcm | Encoded
 

@@ -1,10 +1,11 @@
 """MP3: every frame is walked, from the end of the tags before them to the tags behind.
 
 A file without a Xing or Info header that was cut exactly between two frames looks whole; nobody
-could tell. With one, its count of frames has to be right.
+could tell. With one, its count of frames has to be right. Tags are where sound could hide that a
+decoder plays and the walk does not see, so only those that all decoders read alike are skipped.
 """
 
-from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.doubt import Bytes, CutShortError, require
 from app.audio.probe import Probe
 
 LEAST_FRAMES = 4
@@ -16,9 +17,12 @@ _RATE_DIVISORS = {3: 1, 2: 2, 0: 4}  # by the version's bits: MPEG 1, 2 and 2.5
 _HEAD_BYTES, _SYNC = 4, 0xFF
 _LAYER_3 = 1
 _MONO = 3
-_TAG_HEAD, _ID3V1, _APE_FOOTER = 10, 128, 32
-_FLAGGED_FOOTER = 0x10
-_APE_HAS_HEADER = 1 << 31
+_TAG_HEAD, _ID3V1 = 10, 128
+MOST_TAGS = 4  # each is a step of Python that costs no more than ten bytes
+_TAG_VERSIONS = (2, 3, 4)
+_ODD_TAG_FLAGS = 0x1F  # a footer, which not all versions have, and flags that nobody knows
+# More than encoders leave: a decoder that does not take it off hears so much more than we say.
+_MOST_PADDING = 3 * 1152
 _HAS_FRAMES, _HAS_BYTES, _HAS_TABLE, _HAS_QUALITY = 1, 2, 4, 8
 _ENCODERS = (b"LAME", b"Lavf", b"Lavc")  # whose delays FFmpeg believes
 _DELAYS_AT = 21  # in what stands behind an encoder's name
@@ -55,7 +59,7 @@ def read_mp3(file: Bytes) -> Probe:
         count -= 1  # the frame of the header itself holds no sound
         if said > count:
             raise CutShortError
-        require(said in {0, count})
+        require(said == count)
     samples = count * first.samples - trimmed
     require(count >= LEAST_FRAMES and samples > 0)
     return Probe("mp3", "mp3", first.channels, first.rate, samples / first.rate, exact=True)
@@ -84,7 +88,7 @@ def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
 def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
     """Return the frames that a Xing or Info header promises, and the samples that are padding.
 
-    None: there is no such header; 0: it does not count.
+    None: there is no such header; 0: it does not count, and FFmpeg plays it.
     """
     require(frame[36:40] != b"VBRI")  # another maker's header, which no file at hand has
     at = 4 + form.side_bytes
@@ -99,26 +103,28 @@ def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
         return frames, 0
     delays = int.from_bytes(frame[at + _DELAYS_AT : at + _DELAYS_AT + 3], "big")
     before, behind = delays >> 12, delays & 0xFFF
+    require(before + behind <= _MOST_PADDING)
     return frames, before + DECODER_DELAY + max(0, behind - DECODER_DELAY)
 
 
 def _behind_tags(file: Bytes) -> int:
     at = 0
-    while file[at : at + 3] == b"ID3":
+    for _ in range(MOST_TAGS):
+        if file[at : at + 3] != b"ID3":
+            break
         head = file[at : at + _TAG_HEAD]
-        if len(head) < _TAG_HEAD or any(byte & 0x80 for byte in head[6:]):
-            raise DoubtfulError
-        size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-        at += _TAG_HEAD + size + (_TAG_HEAD if head[5] & _FLAGGED_FOOTER else 0)
+        require(len(head) == _TAG_HEAD and head[3] in _TAG_VERSIONS and head[4] == 0)
+        require(not head[5] & _ODD_TAG_FLAGS and not any(byte & 0x80 for byte in head[6:]))
+        at += _TAG_HEAD + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
     return at
 
 
 def _before_tags(file: Bytes) -> int:
     end = len(file)
-    if file[end - _ID3V1 : end - _ID3V1 + 3] == b"TAG":
+    tag = file[max(0, end - _ID3V1) : end]
+    if tag[:3] == b"TAG":
+        require(_SYNC not in tag[:-1])  # the last one is the genre: there it means none
         end -= _ID3V1
-    footer = file[max(0, end - _APE_FOOTER) : end]
-    if footer[:8] == b"APETAGEX":
-        has_header = int.from_bytes(footer[20:24], "little") & _APE_HAS_HEADER
-        end -= int.from_bytes(footer[12:16], "little") + (_APE_FOOTER if has_header else 0)
+    # An APE tag says how long it is itself: it might lay claim to any number of frames.
+    require(file.find(b"APETAGEX") < 0)
     return end

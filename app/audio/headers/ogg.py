@@ -1,4 +1,8 @@
-"""Ogg with one Opus or Vorbis stream: every page is walked, its checksum and number looked at."""
+"""Ogg with one Opus stream: every page is walked, its checksum and number looked at.
+
+Vorbis says only in its granule positions how long it is: what its packets hold depends on a table
+of the setup header that is not read here. So its pages show whether it was cut, and no more.
+"""
 
 import struct
 import zlib
@@ -17,7 +21,8 @@ _CHECKSUM = slice(22, 26)
 _WHOLE_SEGMENT = 255
 _OPUS_MILLIS = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4
 _OPUS_SAMPLES = tuple(int(millis * OPUS_RATE / 1000) for millis in _OPUS_MILLIS)
-_OPUS_HEADERS, _VORBIS_HEADERS = 2, 3
+_MOST_OPUS_SAMPLES = 120 * OPUS_RATE // 1000  # of one packet
+_MOST_SKIPPED = OPUS_RATE // 5  # at the start; a decoder that does not skip it hears more
 _MOST_OPUS_CHANNELS = 2  # of the mapping that has no table
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -38,28 +43,31 @@ def read_ogg(file: Bytes) -> Probe:
     if first is None or len(first.packets) != 1 or first.ended != 1:
         raise DoubtfulError
     head = first.packets[0]
-    if head.startswith(b"OpusHead"):
-        return _opus(head, pages)
-    require(head.startswith(b"\x01vorbis"))
-    return _vorbis(head, pages)
+    if not head.startswith(b"OpusHead"):
+        for _ in pages:
+            pass  # for CutShortError
+        raise DoubtfulError
+    return _opus(head, pages)
 
 
 def _opus(head: bytes, pages: Iterator[_Page]) -> Probe:
     version, channels, skipped, _, _, mapping = struct.unpack_from("<BBHIhB", head, 8)
     require(version >> 4 == 0 and mapping == 0 and 0 < channels <= _MOST_OPUS_CHANNELS)
-    total = last = 0
+    total = last = ended = 0
     going_on: list[int] = []  # the length of a packet that ends on a later page
-    for page in _sound(pages, _OPUS_HEADERS - 1):
+    for page in _sound(pages):
         lengths = [*going_on, *map(_opus_samples, page.packets)]
         going_on = lengths[page.ended :]
         total += sum(lengths[: page.ended])
+        ended = lengths[page.ended - 1] if page.ended else ended
         if page.granule == NO_PACKET_ENDS:
             require(page.ended == 0)
             continue
-        # Only at the end may there be less than the packets hold: it is cut to the sample there.
-        require(page.granule <= total if page.flags & _ENDS else page.granule == total)
+        # At the end it is cut to the sample: within its last packet, as FFmpeg cuts no more.
+        least = total - ended + 1 if page.flags & _ENDS and page.ended else total
+        require(least <= page.granule <= total)
         last = page.granule
-    require(last > skipped)
+    require(last > skipped and skipped <= _MOST_SKIPPED)
     return Probe("ogg", "opus", channels, OPUS_RATE, (last - skipped) / OPUS_RATE, exact=True)
 
 
@@ -69,31 +77,17 @@ def _opus_samples(packet: bytes) -> int:
     if kind == 3:  # noqa: PLR2004
         require(len(packet) > 1 and packet[1] & 63 > 0)
     frames = (1, 2, 2, packet[1] & 63)[kind] if kind == 3 else (1, 2, 2)[kind]  # noqa: PLR2004
-    return frames * _OPUS_SAMPLES[packet[0] >> 3]
+    samples = frames * _OPUS_SAMPLES[packet[0] >> 3]
+    require(samples <= _MOST_OPUS_SAMPLES)
+    return samples
 
 
-def _vorbis(head: bytes, pages: Iterator[_Page]) -> Probe:
-    version, channels, rate = struct.unpack_from("<IBI", head, 7)
-    require(version == 0 and channels > 0 and rate > 0)
-    most = 1 << (head[28] >> 4) if len(head) > 28 else 0  # noqa: PLR2004 - the long block
-    last = 0
-    for page in _sound(pages, _VORBIS_HEADERS - 1):
-        if page.granule == NO_PACKET_ENDS:
-            require(page.ended == 0)
-            continue
-        # A page brings at most half a long block for each packet; more would be a gap.
-        require(last <= page.granule <= last + page.ended * most // 2)
-        last = page.granule
-    require(last > 0)
-    return Probe("ogg", "vorbis", channels, rate, last / rate, exact=True)
-
-
-def _sound(pages: Iterator[_Page], headers: int) -> Iterator[_Page]:
-    """Yield the pages behind so many more header packets, which end with a page."""
+def _sound(pages: Iterator[_Page]) -> Iterator[_Page]:
+    """Yield the pages behind the comments, which begin on a page of their own and end with one."""
     for page in pages:
-        headers -= page.ended
-        if headers <= 0:
-            require(headers == 0)
+        require(all(packet.startswith(b"OpusTags") for packet in page.packets))
+        if page.ended:
+            require(page.ended == 1)
             break
     yield from pages
 

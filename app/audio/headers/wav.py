@@ -10,6 +10,7 @@ PCM, EXTENSIBLE = 1, 0xFFFE
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 SAMPLE_BYTES = 2
 MOST_CHUNKS = 256
+_FORM_BYTES, _EXTENDED_BYTES, _EXTENSION = 16, 40, 22
 OPEN_ENDED = 0x7FFF0000  # from here on, or 0, it is what writers put who do not know the length yet
 
 
@@ -22,19 +23,19 @@ def read_wav(file: Bytes) -> Probe:
         raise CutShortError
     require(promised + 8 == len(file))
     form: tuple[int, int] | None = None
-    sound: int | None = None
+    sound_bytes = 0
     for name, at, size in _chunks(file):
         if name == b"fmt ":
             require(form is None)
             form = _form(file, at, size)
         elif name == b"data":
-            require(form is not None and sound is None and size > 0)
-            sound = size
-    if form is None or sound is None:
+            require(form is not None and not sound_bytes and size > 0)
+            sound_bytes = size
+    if form is None or not sound_bytes:
         raise DoubtfulError
     channels, rate = form
     require(channels > 0 and rate > 0)
-    frames, rest = divmod(sound, channels * SAMPLE_BYTES)
+    frames, rest = divmod(sound_bytes, channels * SAMPLE_BYTES)
     require(rest == 0)
     return Probe("wav", "pcm_s16le", channels, rate, frames / rate, exact=True)
 
@@ -47,7 +48,10 @@ def _chunks(file: Bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 8
         require(at + size <= len(file))
         yield name, at, size
-        at = min(at + size + size % 2, len(file))  # the last chunk's padding is often left out
+        at += size
+        # Who does not skip the padding must find no other chunk; the last one's is often left out.
+        require(size % 2 == 0 or file[at : at + 1] in {b"", b"\0"})
+        at = min(at + size % 2, len(file))
         if at == len(file):
             return
     raise DoubtfulError
@@ -55,11 +59,13 @@ def _chunks(file: Bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _form(file: Bytes, at: int, size: int) -> tuple[int, int]:
     """Return channels and sample rate."""
-    kind, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", file, at)
+    require(size >= _FORM_BYTES)
+    kind, channels, rate, byte_rate, frame_bytes, bits = struct.unpack_from("<HHIIHH", file, at)
     if kind == EXTENSIBLE:
-        require(size >= 40 and file[at + 24 : at + 40] == PCM_GUID)  # noqa: PLR2004
-        require(struct.unpack_from("<H", file, at + 18)[0] == bits)
+        require(size >= _EXTENDED_BYTES and file[at + 24 : at + 40] == PCM_GUID)
+        require(struct.unpack_from("<HH", file, at + 16) == (_EXTENSION, bits))
     else:
         require(kind == PCM)
     require(bits == SAMPLE_BYTES * 8 and frame_bytes == channels * SAMPLE_BYTES)
+    require(byte_rate == rate * frame_bytes)
     return channels, rate
