@@ -8,10 +8,18 @@ import sqlalchemy as sa
 
 from app.access.principal import Principal, Scope
 from app.access.tables import api_key, project
+from app.db.schema import Utc
 from app.kit.ids import new_id
 from app.kit.secrets import SHOWN_CHARACTERS, hash_key, is_well_formed, mint_key
 
 USE_NOTED_EVERY = timedelta(minutes=1)
+
+_key = api_key.c
+_VALID = sa.select(api_key).where(
+    _key.hash.in_(sa.bindparam("hashes", expanding=True)),
+    _key.revoked_at.is_(None),
+    sa.or_(_key.expires_at.is_(None), _key.expires_at > sa.bindparam("now", type_=Utc())),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,7 @@ def find_principal(
     if not is_well_formed(secret):
         return None
     row = tx.execute(
-        sa.select(api_key).where(
-            api_key.c.hash.in_([hash_key(pepper, secret) for pepper in peppers]),
-            api_key.c.revoked_at.is_(None),
-            sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > now),
-        )
+        _VALID, {"hashes": [hash_key(pepper, secret) for pepper in peppers], "now": now}
     ).one_or_none()
     if row is None:
         return None

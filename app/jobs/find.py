@@ -16,6 +16,37 @@ _row = transcription.c
 _audio = audio_tables.audio
 
 
+def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Return the select of what is shown of jobs; its `segments` may be left out."""
+    return (
+        sa.select(
+            transcription,
+            _audio.c.blob_key,
+            _audio.c.bytes,
+            _audio.c.format,
+            _audio.c.channels,
+            _audio.c.sample_rate,
+            _audio.c.duration_ms,
+            transcript.c.text,
+            transcript.c.language,
+            transcript.c.emotion,
+            segments.label("segments"),
+            transcript.c.coverage,
+        )
+        .outerjoin(_audio, _audio.c.id == _row.audio_id)
+        .outerjoin(transcript, transcript.c.transcription_id == _row.id)
+        .order_by(_row.id.desc())
+    )
+
+
+# Statements are built once: that takes longer than asking the database.
+_STATUS = sa.select(_row.status).where(_row.id == sa.bindparam("job"))
+_ONE = _shown(transcript.c.segments).where(
+    _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
+)
+_LISTED = _shown(sa.null())
+
+
 @dataclass(frozen=True, slots=True)
 class Audio:
     """The recording of a job as it is shown."""
@@ -73,13 +104,12 @@ class Filters:
 
 def has_ended(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether a job has ended (a job that does not exist has)."""
-    status = tx.scalar(sa.select(_row.status).where(_row.id == job_id))
-    return status not in OPEN
+    return tx.scalar(_STATUS, {"job": job_id}) not in OPEN
 
 
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
-    found = _load(tx, sa.and_(_row.project_id == project_id, _row.id == job_id), limit=1)
+    found = _load(tx, _ONE, {"project": project_id, "job": job_id})
     if not found or "raw" not in found[0].options.get("include", ()):
         return found[0] if found else None
     answers = tx.scalars(
@@ -107,7 +137,7 @@ def list_jobs(
     wanted += [_noted(tx, name, value) for name, value in filters.metadata.items()]
     if after is not None:
         wanted.append(_row.id < after)
-    found = _load(tx, sa.and_(*wanted), limit=limit + 1, is_list=True)
+    found = _load(tx, _LISTED.where(*wanted).limit(limit + 1))
     more = len(found) > limit
     return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
 
@@ -121,30 +151,9 @@ def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
 
 
 def _load(
-    tx: sa.Connection, wanted: sa.ColumnElement[bool], *, limit: int, is_list: bool = False
+    tx: sa.Connection, query: sa.Select[Any], terms: Mapping[str, str] | None = None
 ) -> list[Found]:
-    segments = sa.null().label("segments") if is_list else transcript.c.segments
-    rows = tx.execute(
-        sa.select(
-            transcription,
-            _audio.c.blob_key,
-            _audio.c.bytes,
-            _audio.c.format,
-            _audio.c.channels,
-            _audio.c.sample_rate,
-            _audio.c.duration_ms,
-            transcript.c.text,
-            transcript.c.language,
-            transcript.c.emotion,
-            segments,
-            transcript.c.coverage,
-        )
-        .outerjoin(_audio, _audio.c.id == _row.audio_id)
-        .outerjoin(transcript, transcript.c.transcription_id == _row.id)
-        .where(wanted)
-        .order_by(_row.id.desc())
-        .limit(limit)
-    ).all()
+    rows = tx.execute(query, terms).all()
     money = standings(tx, [row.id for row in rows])
     return [_found(row, money.get(row.id, Standing())) for row in rows]
 
