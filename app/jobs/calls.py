@@ -41,6 +41,7 @@ _CALLS_OF_PART = sa.select(_call.state).where(
 )
 _REFUSED = sa.select(_call.id).where(
     _call.transcription_id == _JOB,
+    _call.part_idx == 0,
     _call.error_kind == ErrorKind.REFUSED,
     _call.billed == Billed.NO,
 )
@@ -204,7 +205,7 @@ def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime)
 
 
 def was_refused(tx: sa.Connection, job_id: str) -> bool:
-    """Tell whether an engine refused what this job sent, without a charge."""
+    """Tell whether an engine refused the job's first part, without a charge."""
     return tx.scalar(_REFUSED, {"job": job_id}) is not None
 
 

@@ -176,9 +176,13 @@ def recording_of(blob: StoredBlob, found: Probe) -> Recording:
         codec=found.codec,
         channels=found.channels,
         sample_rate=found.sample_rate,
-        # Rounded up, as an upstream may round what it is sent.
-        duration_ms=None if found.seconds is None else ceil(found.seconds * 1000),
+        duration_ms=None if found.seconds is None else _whole_millis(found.seconds),
     )
+
+
+def _whole_millis(seconds: float) -> int:
+    """Round up, as whoever bills does; what is less than a nanosecond is the float's, not sound."""
+    return ceil(round(seconds * 1000, 6))
 
 
 def keep_audio(

@@ -198,7 +198,7 @@ class Transcriber:
         It is held in memory, so it must be no longer than what its header vouched for.
         """
         most = (job.duration_ms or 0) / 1000 + SLACK_SECONDS
-        async with self._decode(job, path, most, _longer_than_said) as decoding:
+        async with self._decode(job, path, most, partial(_longer_than_said, most)) as decoding:
             sound = b"".join([block async for block in decoding.blocks()])
             progress.note_length(job, decoding)
         detail = "The engine did not take the recording as it was received: it was decoded first."
@@ -295,9 +295,11 @@ class Transcriber:
         return engine is None or engine.remote
 
 
-def _longer_than_said() -> Undecodable:
-    words = "The recording is longer than its own figures say; as it is, it was refused."
-    return Undecodable(words)
+def _longer_than_said(most_seconds: float) -> Undecodable:
+    return Undecodable(
+        f"The recording is longer than its header says: more than the {most_seconds:.1f} s that it "
+        "says. As it is, the engine refused it."
+    )
 
 
 async def _sha256(data: bytes) -> str:

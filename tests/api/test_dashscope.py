@@ -2,13 +2,15 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.audio.children import Decoders
+from app.audio.probe import Probe
 from app.billing.tables import ledger_line
 from app.jobs.tables import part, upstream_call
 from app.speech.catalogue import PACKAGED
@@ -182,3 +184,50 @@ async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwh
         fresh = (await gateway.send(recording)).json()
     assert (body["text"], body["plan"]["as_is"], fresh["plan"]["as_is"]) == ("你好。", True, False)
     assert [asked.sound == recording for asked in there.asked] == [True, False]
+
+
+async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    hung = asyncio.Event()
+
+    async def hangs(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
+        hung.set()
+        await asyncio.sleep(60)
+
+    server = {"shutdown_seconds": 0.0}
+    replies = refuses("InvalidParameter"), hangs
+    async with proxying(database, tmp_path, *replies, server=server) as (gateway, there):
+        job = (await gateway.send(recording, wait="0")).json()
+        await asyncio.wait_for(hung.wait(), 10)
+        assert [asked.sound[:4] for asked in there.asked] == [b"RIFF", b"fLaC"]
+    reply = answers(qwen3_answer("你好。", 2))
+    async with proxying(database, tmp_path, reply) as (gateway, there):
+        body = await gateway.ended(job["id"])
+    assert (body["text"], body["plan"]["as_is"]) == ("你好。", True)
+    assert [warning["code"] for warning in body["warnings"]] == ["sent_decoded"]
+    assert [asked.sound[:4] for asked in there.asked] == [b"fLaC"]
+
+
+async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched_for(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Probe("wav", "pcm_s16le", 1, 16_000, 2.0, exact=True)
+    monkeypatch.setattr("app.audio.look.verified", lambda _path: found)
+    asked_for: list[str] = []
+    opened = Decoders.open
+
+    def noted(self: Decoders, path: Path, output: Sequence[str], **fields: Any) -> Any:
+        asked_for.append(output[output.index("-t") + 1])
+        return opened(self, path, output, **fields)
+
+    monkeypatch.setattr(Decoders, "open", noted)
+    reply = refuses("InvalidParameter")
+    async with proxying(database, tmp_path, reply) as (gateway, there):
+        refused = await gateway.send(speech(9, start=0))
+        lines = await gateway.rows(ledger_line)
+    assert code_of(refused) == (422, "undecodable")
+    assert "more than the 3.0 s that it says" in refused.json()["detail"]
+    assert asked_for == ["4.000"]
+    assert len(there.asked) == 1
+    assert [line["kind"] for line in lines] == ["hold", "release"]

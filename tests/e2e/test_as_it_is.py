@@ -96,9 +96,9 @@ async def test_what_suits_goes_as_it_is_without_a_decoder(
     ("name", "arguments"),
     [
         ("stereo.mp3", "-ac 2"),
-        ("vorbis.ogg", "-c:a libvorbis"),
         ("a.flac", ""),
         ("a.m4a", ""),
+        ("a.ogg", "-c:a libvorbis"),
         ("24.wav", "-c:a pcm_s24le"),
         ("short.mp3", "-t 0.9"),
         ("large.wav", "-ar 384000"),

@@ -9,6 +9,7 @@ from app.audio.headers.doubt import Bytes, CutShortError, require
 from app.audio.probe import Probe
 
 LEAST_FRAMES = 4
+MOST_FRAMES = 150_000  # an hour or more; so many take some hundredths of a second
 DECODER_DELAY = 529  # samples that FFmpeg, too, cuts off the start and counts in at the end
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -80,6 +81,7 @@ def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
             size = sizes[head] = frame.size
         at += size
         count += 1
+        require(count <= MOST_FRAMES)
     if at > end:
         raise CutShortError
     return count

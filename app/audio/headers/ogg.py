@@ -14,6 +14,7 @@ from app.audio.probe import Probe
 
 OPUS_RATE = 48_000
 MOST_PAGES = 20_000  # five minutes with a page for every packet are 15,000
+MOST_SEGMENTS = 150_000  # of packets; so many take a tenth of a second
 NO_PACKET_ENDS = -1  # a granule position
 _CONTINUED, _BEGINS, _ENDS = 1, 2, 4
 _HEAD = struct.Struct("<4sBBqIIIB")
@@ -94,7 +95,7 @@ def _sound(pages: Iterator[_Page]) -> Iterator[_Page]:
 
 def _pages(file: Bytes) -> Iterator[_Page]:
     """Yield all pages of a file that is one stream, from its beginning to its end."""
-    at = number = 0
+    at = number = segments = 0
     stream = None
     is_open = False  # a packet goes on on the next page
     flags = 0
@@ -108,6 +109,8 @@ def _pages(file: Bytes) -> Iterator[_Page]:
         require(bool(flags & _BEGINS) == (number == 0) and bool(flags & _CONTINUED) == is_open)
         stream = serial if stream is None else stream
         require(serial == stream)
+        segments += count
+        require(segments <= MOST_SEGMENTS)
         body = at + _HEAD.size + count
         table = file[at + _HEAD.size : body]
         end = body + sum(table)

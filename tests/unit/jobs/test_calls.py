@@ -10,9 +10,9 @@ from app.billing.ledger import Standing
 from app.billing.prices import load_prices
 from app.db.engine import Database
 from app.errors import UpstreamInDoubt
-from app.jobs.calls import RETRIED_IN_DOUBT_MS
+from app.jobs.calls import RETRIED_IN_DOUBT_MS, was_refused
 from app.speech.bounds import TokenFacts
-from app.speech.contract import Billed, EngineUsage
+from app.speech.contract import Billed, EngineError, EngineUsage, ErrorKind
 from tests.support.story import (
     NANO_PER_SECOND,
     OPTIONS,
@@ -247,3 +247,23 @@ async def test_a_part_is_kept_as_it_was_first_cut(db: Database) -> None:
     await story.crash()
     await story.call(await story.take_up(), stretch(seconds=9))
     assert [part["end_ms"] for part in await story.parts()] == [2_000]
+
+
+@pytest.mark.parametrize(
+    ("kind", "billed", "index", "holds"),
+    [
+        (ErrorKind.REFUSED, Billed.NO, 0, True),
+        (ErrorKind.REFUSED, Billed.YES, 0, False),
+        (ErrorKind.REFUSED, Billed.NO, 1, False),
+        (ErrorKind.UNAVAILABLE, Billed.NO, 0, False),
+    ],
+)
+async def test_a_first_part_that_was_refused_for_nothing_is_known(
+    db: Database, kind: ErrorKind, billed: Billed, index: int, *, holds: bool
+) -> None:
+    story = await Story.begun(db)
+    job = await story.take_up()
+    call = await story.call(job, stretch(index))
+    assert not await db.read(was_refused, story.id)
+    await story.call_failed(job, call, EngineError(kind, "no", billed=billed))
+    assert await db.read(was_refused, story.id) is holds

@@ -3,12 +3,15 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from app.audio.probe import Probe
+from app.audio.store import StoredBlob
 from app.audio.tables import audio
 from app.billing.tables import ledger_line
 from app.db.engine import Database
 from app.errors import PriceUnknown
-from app.jobs.submit import submit
+from app.jobs.submit import recording_of, submit
 from app.jobs.tables import event, transcription
+from app.speech.bounds import call_bound
 from tests.support.story import NANO_PER_SECOND, NOW, Story, principal_of, recording, wish
 
 pytestmark = pytest.mark.anyio
@@ -66,3 +69,22 @@ async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) 
     audio_ = replace(recording(seconds=None), sha256=BYTES)
     story = await Story.begun(db, audio=audio_, wanted=wish(43_200_000))
     assert (await story.lines())[0]["nano"] == 43_200 * NANO_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    ("seconds", "millis", "bound_ms"),
+    [
+        (12.0, 12_000, 12_000),
+        ((12 * 16_000 + 6) / 16_000, 12_001, 13_000),
+        (10.39, 10_390, 11_000),  # times a thousand it is a little more, as a float
+        (299.9999, 300_000, 300_000),
+        (None, None, None),
+    ],
+)
+def test_a_length_is_rounded_up_as_whoever_bills_it_does(
+    seconds: float | None, millis: int | None, bound_ms: int | None
+) -> None:
+    found = Probe("wav", "pcm_s16le", 1, 16_000, seconds, exact=True)
+    kept = recording_of(StoredBlob("key", BYTES, 100), found)
+    assert kept.duration_ms == millis
+    assert millis is None or call_bound(millis, None).millis == bound_ms
