@@ -44,7 +44,13 @@ PRICED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 25
 PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
 OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
-PLAN = {"kind": "direct", "part_seconds": 120, "why": "it fits", "upstream_model": "echo"}
+PLAN = {
+    "kind": "direct",
+    "part_seconds": 120,
+    "why": "it fits",
+    "upstream_model": "echo",
+    "least_speech_ms": 250,
+}
 WISH = Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
 ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
 WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}

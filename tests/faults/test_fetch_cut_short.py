@@ -106,7 +106,7 @@ def killed_while_fetching(gateway: GatewayProcess, url: str) -> str:
     wish = {"url": url, "wait": 0}
     job = str(httpx.post(f"{gateway.url}/v1/transcriptions", json=wish).json()["id"])
     incoming = gateway.data_dir / "audio" / "incoming"
-    until(lambda: list(incoming.iterdir()), PATIENCE_SECONDS, "bytes are arriving")
+    until(lambda: list(incoming.glob("*")), PATIENCE_SECONDS, "bytes are arriving")
     gateway.kill()
     gateway.start()
     return job

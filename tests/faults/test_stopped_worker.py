@@ -110,7 +110,13 @@ async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
 
 
 OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
-PLAN = {"kind": "split", "part_seconds": 4, "why": "short parts", "upstream_model": "short"}
+PLAN = {
+    "kind": "split",
+    "part_seconds": 4,
+    "why": "short parts",
+    "upstream_model": "short",
+    "least_speech_ms": 250,
+}
 
 
 async def until_called(engine: ScriptedEngine) -> None:
