@@ -4,7 +4,7 @@ Keys are ours: nothing a client sent, such as a file's name, ever becomes part o
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,3 +56,13 @@ class BlobStore(Protocol):
 
     async def identity(self) -> str:
         """Return what tells this store from others, made up at its first use."""
+
+
+async def erase_copy(store: BlobStore, key: str, *, kept: str) -> None:
+    """Remove bytes just stored, where the same ones are kept already under another key.
+
+    What cannot be removed becomes an orphan, which upkeep removes.
+    """
+    if key != kept:
+        with suppress(OSError):
+            await store.erase(key)

@@ -13,9 +13,8 @@ from app.kit.money import format_nano
 from app.net.reach import Obstacle, ObstructedError, is_proxied
 from app.settings import Settings, where_key_is
 from app.speech.catalogue import Model, load_catalogue
-from app.speech.dashscope_account import Account, KeyVerdict, Look, accounts
+from app.speech.dashscope_account import ENGINE, Account, KeyVerdict, Look, accounts
 
-ENGINE = "dashscope"
 MOST_SKEW_SECONDS = 60.0
 _ODD_KEYS = {
     "st-": "is a temporary one, which lives for 30 minutes at most",

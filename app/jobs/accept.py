@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 
 from app.access.principal import Principal
@@ -12,7 +12,7 @@ from app.audio.intake import Received
 from app.audio.look import look
 from app.audio.probe import Probe
 from app.audio.raw import raw_rate
-from app.audio.store import BlobStore, StoredBlob
+from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
 from app.jobs.looked import Looked
@@ -103,9 +103,7 @@ class Acceptance:
                 undo.pop_all()  # the job may be committed all the same: it needs its recording
                 raise
             undo.pop_all()
-        if submitted.blob_key != blob.key:  # these bytes were kept already
-            with suppress(OSError):  # then it becomes an orphan, which upkeep removes
-                await self._store.erase(blob.key)
+        await erase_copy(self._store, blob.key, kept=submitted.blob_key)
         return Accepted(submitted.job_id, options)
 
     def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:

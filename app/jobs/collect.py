@@ -5,7 +5,7 @@ crash is simply fetched again by the next run.
 """
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from app.audio.children import Decoders
 from app.audio.fetch import Fetcher, refused
 from app.audio.look import look
 from app.audio.probe import Probe, read_head
-from app.audio.store import BlobStore, StoredBlob
+from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import AudioError
 from app.jobs.looked import Looked
@@ -96,9 +96,7 @@ class Collector:
                 undo.pop_all()  # it may be committed all the same: the job needs its recording
                 raise
             undo.pop_all()
-        if blob_key != blob.key:  # these bytes were kept already
-            with suppress(OSError):  # then it becomes an orphan, which upkeep removes
-                await self._store.erase(blob.key)
+        await erase_copy(self._store, blob.key, kept=blob_key)
         log.info("job.fetched", bytes=blob.bytes)
         return replace(
             known,

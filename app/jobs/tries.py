@@ -4,7 +4,9 @@ Waiting is no try. How often a part was tried is counted from its stored calls, 
 wait nor a crash begins the count anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -55,9 +57,13 @@ class Verdict:
 
 def tried(tx: sa.Connection, job_id: str, index: int, engine: str) -> Tried:
     """Count how often the engine failed this part."""
+    return _counted(tx.execute(_FAILED, {"job": job_id}).all(), index, engine)
+
+
+def _counted(failed: Sequence[Any], index: int, engine: str) -> Tried:
     rows = [
         (row.error_kind, row.billed)
-        for row in tx.execute(_FAILED, {"job": job_id})
+        for row in failed
         if (row.part_idx, row.engine) == (index, engine)
     ]
     free = [kind for kind, billed in rows if billed == Billed.NO]
@@ -73,7 +79,7 @@ def given_up(tx: sa.Connection, job_id: str, index: int) -> frozenset[str]:
     failed = tx.execute(_FAILED, {"job": job_id}).all()
     accounts = {row.engine for row in failed if row.error_kind == ErrorKind.ACCOUNT}
     engines = {row.engine for row in failed} - accounts
-    spent = {one for one in engines if tried(tx, job_id, index, one).tries >= MOST_TRIES}
+    spent = {one for one in engines if _counted(failed, index, one).tries >= MOST_TRIES}
     return frozenset(accounts | spent)
 
 

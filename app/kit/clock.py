@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 Clock = Callable[[], datetime]
 
@@ -14,3 +15,12 @@ def utc_now() -> datetime:
 def iso(moment: datetime) -> str:
     """Render a moment as RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T05:28:00.000Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def http_moment(text: str) -> datetime | None:
+    """Read a moment as HTTP headers have it, UTC where it names no zone; None for what is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

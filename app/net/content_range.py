@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 
 import httpx
+
+from app.kit.clock import http_moment
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 _SETTLED = timedelta(seconds=60)  # a file changed later than that before could change again unseen
@@ -43,15 +44,10 @@ def _validator(headers: httpx.Headers) -> str:
     etag = headers.get("etag", "")
     if etag.startswith('"'):
         return str(etag)
-    changed, answered = _moment(headers, "last-modified"), _moment(headers, "date")
+    changed, answered = (
+        http_moment(headers.get("last-modified", "")),
+        http_moment(headers.get("date", "")),
+    )
     if changed is None or answered is None or answered - changed < _SETTLED:
         return ""
     return str(headers["last-modified"])
-
-
-def _moment(headers: httpx.Headers, name: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(headers.get(name, ""))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -7,10 +7,10 @@ goes to its own host only, so a key of another region is refused here like a mis
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from app.kit.clock import http_moment
 from app.net.exchange import Answer
 from app.net.reach import look
 from app.settings import DashScopeSettings
@@ -18,7 +18,9 @@ from app.speech.contract import ErrorKind
 from app.speech.engines.bundle import Bundle, dashscope_bundle
 from app.speech.engines.dashscope_errors import code_in, parse_error
 from app.speech.engines.wire import member, read_object, text_of
+from app.speech.failover import bundle_name
 
+ENGINE = "dashscope"
 NOBODYS_TASK = "/api/v1/tasks/00000000-0000-4000-8000-000000000000"
 LOOK_SECONDS = 10.0
 UNAUTHORIZED, SERVER_ERRORS = 401, 500
@@ -66,9 +68,9 @@ class Account:
 def accounts(settings: DashScopeSettings) -> Iterator[Account]:
     """Yield every account that has a key."""
     if settings.api_key.get_secret_value():
-        yield Account("dashscope", dashscope_bundle(settings))
+        yield Account(ENGINE, dashscope_bundle(settings))
     for name, other in settings.others.items():
-        yield Account(f"dashscope/{name}", dashscope_bundle(other))
+        yield Account(bundle_name(ENGINE, name), dashscope_bundle(other))
 
 
 def read_look(answer: Answer, now: datetime) -> Look:
@@ -98,8 +100,5 @@ def _is_theirs(answer: Answer, code: str) -> bool:
 
 
 def _skew(answer: Answer, now: datetime) -> float | None:
-    try:
-        theirs = parsedate_to_datetime(answer.headers.get("date", ""))
-    except ValueError:
-        return None
-    return (now - theirs.replace(tzinfo=theirs.tzinfo or UTC)).total_seconds()
+    theirs = http_moment(answer.headers.get("date", ""))
+    return None if theirs is None else (now - theirs).total_seconds()

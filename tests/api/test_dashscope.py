@@ -161,15 +161,21 @@ async def test_words_that_are_refused_are_not_sent_again_in_another_form(
     assert len(there.asked) == 1
 
 
-async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwhile(
-    database: str, tmp_path: Path, recording: bytes
-) -> None:
+def hanging() -> tuple[asyncio.Event, Reply]:
+    """Return a reply that never comes, and the event that it was asked for."""
     hung = asyncio.Event()
 
     async def hangs(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
         hung.set()
         await asyncio.sleep(60)
 
+    return hung, hangs
+
+
+async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwhile(
+    database: str, tmp_path: Path, recording: bytes
+) -> None:
+    hung, hangs = hanging()
     server = {"shutdown_seconds": 0.0}
     async with proxying(database, tmp_path, hangs, server=server) as (gateway, _):
         job = (await gateway.send(recording, wait="0")).json()
@@ -189,12 +195,7 @@ async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwh
 async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
-    hung = asyncio.Event()
-
-    async def hangs(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
-        hung.set()
-        await asyncio.sleep(60)
-
+    hung, hangs = hanging()
     server = {"shutdown_seconds": 0.0}
     replies = refuses("InvalidParameter"), hangs
     async with proxying(database, tmp_path, *replies, server=server) as (gateway, there):

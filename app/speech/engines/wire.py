@@ -6,9 +6,9 @@ import secrets
 from binascii import b2a_base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from app.kit.clock import http_moment
 from app.net.exchange import Body, ExchangeError, Fault
 from app.speech.contract import Billed, Encoded, EngineError, EngineRequest, ErrorKind
 
@@ -90,12 +90,8 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return number(float(value))
     except ValueError:
         pass
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
+    at = http_moment(value)
+    return None if at is None else max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
 def number(value: Any) -> float | None:
