@@ -1,6 +1,10 @@
-"""SIGKILL at random moments under load, then the books.
+"""SIGKILL at random moments under load with jobs of every mode, then the books.
 
-python -m bench.kill --database both --rounds 50 [--seed N]
+python -m bench.kill --database both --rounds 1000 [--seed N] [--load modes|uploads]
+
+`modes`: the shipped gateway before the twin, which counts seconds and keeps its own bill
+(tests/support/kill_modes.py). `uploads`: an engine that only echoes, for a denser load of short
+uploads (tests/support/kill.py).
 """
 
 import argparse
@@ -12,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
+from tests.support.kill_modes import ModesKilling, a_gateway, a_twin
 from tests.support.postgres import database_of
 from tests.support.process import GatewayProcess
 
@@ -25,23 +30,22 @@ def main() -> int:
     asked = arguments()
     print(f"seed {asked.seed}", flush=True)
     kinds = KINDS if asked.database == "both" else (asked.database,)
-    return max(run(kind, asked.rounds, asked.seed) for kind in kinds)
+    return max(run(kind, asked.rounds, asked.seed, asked.load) for kind in kinds)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=(*KINDS, "both"), default="both")
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--load", choices=("modes", "uploads"), default="modes")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     return parser.parse_args()
 
 
-def run(kind: str, rounds: int, seed: int) -> int:
+def run(kind: str, rounds: int, seed: int, load: str) -> int:
     folder = Path(tempfile.mkdtemp(prefix="gateway-kill-"))
     with database_of(kind, folder) as url:
-        gateway = GatewayProcess(folder, url, DELAY_SECONDS, SETTINGS)
-        with gateway.gone_at_the_end():
-            verdict = asyncio.run(killed(gateway, rounds, seed))
+        verdict = asyncio.run((modes if load == "modes" else uploads)(folder, url, rounds, seed))
     print(f"{kind}: {verdict.line()}", flush=True)
     for violation in verdict.violations[:SHOWN]:
         print(f"VIOLATION {violation}")
@@ -52,8 +56,22 @@ def run(kind: str, rounds: int, seed: int) -> int:
     return 0
 
 
-async def killed(gateway: GatewayProcess, rounds: int, seed: int) -> Verdict:
-    killing = Killing(gateway, seed, LONGEST_LIFE_SECONDS)
+async def uploads(folder: Path, url: str, rounds: int, seed: int) -> Verdict:
+    gateway = GatewayProcess(folder, url, DELAY_SECONDS, SETTINGS)
+    with gateway.gone_at_the_end():
+        return await killed(Killing(gateway, seed, LONGEST_LIFE_SECONDS), rounds)
+
+
+async def modes(folder: Path, url: str, rounds: int, seed: int) -> Verdict:
+    async with a_twin(seed) as twin:
+        gateway = a_gateway(folder, url, twin)
+        with gateway.gone_at_the_end():
+            return await killed(
+                ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, twin=twin), rounds
+            )
+
+
+async def killed(killing: Killing, rounds: int) -> Verdict:
     for number in range(1, rounds + 1):
         await killing.round()
         if number % 10 == 0:

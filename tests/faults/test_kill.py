@@ -1,6 +1,7 @@
 """A 2xx is durable: the gateway is killed under load and keeps every word it gave.
 
-The long form is `python -m bench.kill --rounds 50`. KILL_SEED repeats a run.
+Once with short uploads, once with jobs of every mode before the twin. The long form is
+`python -m bench.kill --rounds 1000`. KILL_SEED repeats a run.
 """
 
 import asyncio
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
+from tests.support.kill_modes import ModesKilling, a_gateway, a_twin
 from tests.support.process import GatewayProcess
 
-ROUNDS = 5
+ROUNDS, MODES_ROUNDS = 5, 20  # on each database
 LONGEST_LIFE_SECONDS = 1.2
 END_SECONDS = 60.0
 
@@ -25,17 +27,30 @@ def seed() -> int:
     return chosen
 
 
-async def killed(gateway: GatewayProcess, seed: int) -> Verdict:
-    killing = Killing(gateway, seed, LONGEST_LIFE_SECONDS)
-    for _ in range(ROUNDS):
+async def killed(killing: Killing, rounds: int) -> Verdict:
+    for _ in range(rounds):
         await killing.round()
-    return await killing.judge(END_SECONDS)
+    verdict = await killing.judge(END_SECONDS)
+    print(verdict.line())  # noqa: T201
+    return verdict
 
 
 def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path, seed: int) -> None:
     gateway = GatewayProcess(tmp_path, database_url, DELAY_SECONDS, SETTINGS)
     with gateway.gone_at_the_end():
-        verdict = asyncio.run(killed(gateway, seed))
-    print(verdict.line())  # noqa: T201
+        verdict = asyncio.run(killed(Killing(gateway, seed, LONGEST_LIFE_SECONDS), ROUNDS))
     assert verdict.violations == []
     assert verdict.figures["acknowledged"], "no load, no proof"
+
+
+async def test_nothing_is_lost_or_paid_twice_in_any_mode(
+    database_url: str, tmp_path: Path, seed: int
+) -> None:
+    async with a_twin(seed) as twin:
+        gateway = a_gateway(tmp_path, database_url, twin)
+        with gateway.gone_at_the_end():
+            killing = ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, twin=twin)
+            verdict = await killed(killing, MODES_ROUNDS)
+    assert verdict.violations == []
+    assert verdict.figures["tasks"], "no load, no proof"
+    assert verdict.figures["streams"], "no load, no proof"

@@ -104,34 +104,48 @@ class Killing:
     async def judge(self, seconds: float) -> Verdict:
         """Start once more, let everything end within so many seconds, and read the books."""
         await asyncio.to_thread(self.gateway.start)
-        started = time.monotonic()
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=30) as client:
-            await _until_nothing_is_open(client, seconds)
-            ended_after = time.monotonic() - started
-            lost = [said async for said in _unkept(client, self.told)]
+            ended_after = await self.all_ended(client, seconds)
+            lost = [said async for said in self.unkept(client)]
         code = await asyncio.to_thread(self.gateway.stop)
         books = Books(await read_rows(self.gateway.database_url))
         return Verdict(
-            self._figures(books, lost, ended_after),
-            [*lost, *self.told.wrong, *self._broken(books, code)],
+            self.figures(books, lost, ended_after),
+            [*lost, *self.told.wrong, *self.broken(books, code)],
         )
 
-    def _broken(self, books: Books, code: int) -> Iterator[str]:
+    def broken(self, books: Books, code: int) -> Iterator[str]:
+        """Yield a sentence for each law that does not hold in the end."""
         if code != 0:
             yield f"the last process ended with {code}"
         address = sa.make_url(self.gateway.database_url)
         if address.get_backend_name() == "sqlite":
             yield from broken_file(Path(address.database or ""))
         yield from books.broken_laws()
-        yield from books.broken_bill(self.gateway.billed_seconds())
+        yield from books.broken_bill(self.billed_seconds())
         yield from books.broken_blobs(self.blobs)
         yield from (f"failed with {code}" for code in books.failures if code != IN_DOUBT)
+
+    async def all_ended(self, client: httpx.AsyncClient, seconds: float) -> float:
+        """Return after how many seconds nothing was open any more."""
+        started = time.monotonic()
+        await _until_nothing_is_open(client, seconds)
+        return time.monotonic() - started
+
+    async def unkept(self, client: httpx.AsyncClient) -> AsyncIterator[str]:
+        """Yield a sentence for each acknowledged job that is not there or has not ended."""
+        async for said in _unkept(client, self.told):
+            yield said
+
+    def billed_seconds(self) -> int:
+        return self.gateway.billed_seconds()
 
     @property
     def blobs(self) -> Path:
         return self.gateway.data_dir / "audio" / "blobs"
 
-    def _figures(self, books: Books, lost: list[str], ended_after: float) -> dict[str, object]:
+    def figures(self, books: Books, lost: list[str], ended_after: float) -> dict[str, object]:
+        """Return what to print of a run."""
         return {
             "kills": self.kills,
             "acknowledged": len(self.told.acknowledged),
@@ -142,7 +156,7 @@ class Killing:
             "failed in doubt": books.failures[IN_DOUBT],
             "calls": len(books.rows["upstream_call"]),
             "calls in doubt": len(books.in_doubt),
-            "billed s": self.gateway.billed_seconds(),
+            "billed s": self.billed_seconds(),
             "settled s": round(books.settled_seconds),
             "in doubt s": books.in_doubt_seconds,
             "orphan files": books.orphans(self.blobs),
@@ -151,19 +165,20 @@ class Killing:
         }
 
     async def _client(self, number: int) -> None:
-        """Send recordings, one after the other, until cancelled."""
+        """Do what clients do, one thing after the other, until cancelled."""
         chance = random.Random(f"{self.seed}-{self.kills}-{number}")
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=60) as client:
             while True:
                 try:
-                    await self._send(client, chance)
+                    await self.act(client, chance)
                 except (httpx.TransportError, asyncio.CancelledError) as end:
                     self.told.cut_off += 1
                     if isinstance(end, asyncio.CancelledError):
                         raise
                     await asyncio.sleep(REST_SECONDS)
 
-    async def _send(self, client: httpx.AsyncClient, chance: random.Random) -> None:
+    async def act(self, client: httpx.AsyncClient, chance: random.Random) -> None:
+        """Send one recording, and perhaps delete what became of it."""
         sound = chance.choice(self._pool) if chance.random() < 0.5 else recording(chance)
         wish = {"model": chance.choice(MODELS), "wait": str(chance.choice(WAITS))}
         answer = await client.post(
@@ -199,7 +214,7 @@ async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
             if answer.status_code != httpx.codes.GONE:
                 yield f"{job_id} was deleted and answers {answer.status_code}"
         elif answer.is_success:
-            if answer.json()["status"] not in {"completed", "failed"}:
+            if answer.json()["status"] not in {"completed", "failed", "cancelled"}:
                 yield f"{job_id} is {answer.json()['status']}"
         elif answer.status_code != httpx.codes.GONE:  # a delete whose answer was cut off
             yield f"{job_id} was acknowledged and answers {answer.status_code}"

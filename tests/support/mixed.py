@@ -81,7 +81,9 @@ class Trial:
         seconds = time.monotonic() - started
         books = Books(await read_rows(self.database_url), SOLD)
         (self.folder / "bill.csv").write_text(twin.bill.csv())
-        first, second = [await asyncio.to_thread(self._reconcile) for _ in range(2)]
+        first, second = [
+            await asyncio.to_thread(reconciled, self.folder, self.database_url) for _ in range(2)
+        ]
         after = Books(await read_rows(self.database_url), SOLD)
         return Verdict(self.jobs, books, twin, seconds, first, second, after)
 
@@ -95,21 +97,6 @@ class Trial:
         whole = await asyncio.to_thread(encode, range(LONG_SECONDS[-1] + 1), pause_every=7)
         mixed = wishes(Random(self.seed), self.jobs)
         await asyncio.gather(*(_send(gateway, sending, whole, *wish) for wish in mixed))
-
-    def _reconcile(self) -> dict[str, Any]:
-        """Run `asr-gateway reconcile --apply` and return what it says, its exit status beside."""
-        command = ["-m", "app.cli.main", "reconcile", "--bill", "bill.csv", "--apply", "--json"]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
-        done = subprocess.run(
-            [sys.executable, *command],
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env=clean | {"GATEWAY_DATABASE__URL": self.database_url, "PYTHONPATH": str(REPOSITORY)},
-            check=False,
-        )
-        assert done.stdout, done.stderr
-        return {**json.loads(done.stdout), "status": done.returncode}
 
 
 @dataclass
@@ -188,6 +175,22 @@ def wishes(random: Random, count: int) -> Iterator[tuple[int, str]]:
         lengths = LONG_SECONDS if random.random() < LONG_SHARE else SHORT_SECONDS
         millis = random.choice(lengths) * 1000 + random.choice(ODD_MILLIS)
         yield millis, random.choice(MODELS)
+
+
+def reconciled(folder: Path, database_url: str) -> dict[str, Any]:
+    """Run `asr-gateway reconcile --apply` with the folder's bill.csv; its exit status is beside."""
+    command = ["-m", "app.cli.main", "reconcile", "--bill", "bill.csv", "--apply", "--json"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=clean | {"GATEWAY_DATABASE__URL": database_url, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return {**json.loads(done.stdout), "status": done.returncode}
 
 
 async def _send(
