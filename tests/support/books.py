@@ -67,10 +67,12 @@ class Books:
     """Rows of a gateway whose jobs have all ended, and figures about them.
 
     With an `engine` the figures about money and doubt are of its calls alone: who sends a bill.
+    `word` is what each part says, where that is known.
     """
 
     rows: Rows
     engine: str | None = None
+    word: str | None = WORD
     by_job: dict[str, dict[str, list[dict[str, Any]]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,7 +132,7 @@ class Books:
         yield from _calls(mine["upstream_call"])
         if job["erased_at"] is None:
             yield from _events(job, mine["event"])
-            yield from _words(job, mine["part"], mine["transcript"])
+            yield from _words(job, mine["part"], mine["transcript"], self.word)
         elif mine["event"] or mine["transcript"]:
             yield "was erased and still has words or events"
 
@@ -209,7 +211,10 @@ def _events(job: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _words(
-    job: dict[str, Any], parts: list[dict[str, Any]], transcripts: list[dict[str, Any]]
+    job: dict[str, Any],
+    parts: list[dict[str, Any]],
+    transcripts: list[dict[str, Any]],
+    word: str | None,
 ) -> Iterator[str]:
     if (job["status"] == "completed") != (len(transcripts) == 1):
         yield f"has {len(transcripts)} transcripts"
@@ -223,5 +228,5 @@ def _words(
     short_ms = job["done_ms"] - chain[-1]
     if states["pending"] or states["failed"] or short_ms not in {0, ROUNDED_MS}:
         yield f"is completed with parts {dict(states)} up to {chain[-1]} of {job['done_ms']} ms"
-    if transcripts[0]["text"].split().count(WORD) != states["done"]:
+    if word and transcripts[0]["text"].split().count(word) != states["done"]:
         yield f"has {states['done']} parts done and says {transcripts[0]['text']!r}"

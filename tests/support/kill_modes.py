@@ -182,7 +182,7 @@ class ModesKilling(Killing):
             misheard = [said async for said in self._misheard(client)]
         code = await asyncio.to_thread(self.gateway.stop)
         await self.twin.tasks_ended()
-        books = Books(await read_rows(self.gateway.database_url))
+        books = Books(await read_rows(self.gateway.database_url), word=None)
         (self.gateway.folder / "bill.csv").write_text(self.twin.bill.csv())
         violations = [*lost, *misheard, *self.told.wrong, *self.broken(books, code)]
         violations += [said async for said in self._unreconciled()]
