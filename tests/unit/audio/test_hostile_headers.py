@@ -172,7 +172,7 @@ def hostile_mp3(bare: bytes, draw: Draw) -> bytes:
             0,
             info(
                 max(pieces, key=len),
-                count=len(kept) + draw(-1, 1),
+                count=max(0, len(kept) + draw(-1, 1)),
                 before=draw(0, 4_095),
                 behind=draw(0, 4_095),
                 flags=draw(0, 1),
