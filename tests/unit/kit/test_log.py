@@ -28,6 +28,7 @@ SECRETS = {
     "https://h/blob?a=1&token=eyJhbGciOi": "eyJhbGciOi",
     "Authorization: Bearer abcdef0123456789": "abcdef0123456789",
 }
+SECRET_IDS = ["ours", *list(SECRETS)[1:]]  # the same in every process that collects them
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def log_as_it_was() -> Iterator[None]:
     structlog.configure(**config)
 
 
-@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items(), ids=SECRET_IDS)
 def test_a_secret_in_a_text_is_masked_and_its_neighbours_stay(text: str, secret: str) -> None:
     masked = redact_text(f"before {text} after")
     assert secret not in masked
@@ -62,7 +63,7 @@ def test_a_key_is_masked_whatever_stands_around_it(before: str, after: str) -> N
     assert KEY not in redact_text(f"{before}{KEY} {after}")
 
 
-@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items(), ids=SECRET_IDS)
 def test_no_line_of_any_logger_shows_a_secret(
     capsys: pytest.CaptureFixture[str], text: str, secret: str
 ) -> None:
