@@ -226,6 +226,14 @@ class SourceTooLarge(AudioError):
     public = "The file behind the URL is larger than this gateway fetches."
 
 
+class AudioUnreachable(AudioError):
+    code, status = "audio_unreachable", 422
+    public = (
+        "The model reads recordings from an address, and there is none where it could read this "
+        "one. Give a public https:// `url`, or choose another model."
+    )
+
+
 class DecodeTimeout(AudioError):
     code, status = "decode_timeout", 422
     public = "Decoding the recording took too long. Convert it to FLAC, WAV or MP3 and try again."

@@ -38,6 +38,7 @@ from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines import dashscope_sync, openai_compatible
 from app.speech.engines.bundle import dashscope_bundle, openai_bundle
+from app.speech.engines.dashscope_tasks import DashScopeTasks, TaskPatience
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
 from app.speech.failover import bundle_name
@@ -88,14 +89,25 @@ def _dashscope(
         for m in models
         if m.calls_per_minute
     }
+    account = f"{name}/{bundle.region}"
+    traffic = Traffic(account, limiter, rates, calls_at_once=bundle_settings.calls_at_once)
+    tasks = DashScopeTasks(
+        bundle,
+        {m.upstream_in(bundle.region): m.shape for m in models if m.is_task},
+        traffic,
+        limiter,
+        account=account,
+        polls_a_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
+        may_upload=bundle_settings.temporary_upload,
+        patience=TaskPatience.at_most(settings.dashscope.answer_seconds),
+    )
     return dashscope_sync.dashscope_sync(
         bundle,
-        {m.upstream_in(bundle.region): m.shape for m in models if m.shape},
-        Traffic(
-            f"{name}/{bundle.region}", limiter, rates, calls_at_once=bundle_settings.calls_at_once
-        ),
+        {m.upstream_in(bundle.region): m.shape for m in models if m.shape and not m.is_task},
+        traffic,
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
+        tasks=tasks,
     )
 
 

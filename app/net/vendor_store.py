@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.net.addresses import AddressRefusedError
-from app.net.client import Client, open_client
+from app.net.client import SILENCE_SECONDS, Client, open_client
 from app.net.exchange import Answer, Body, ExchangeError, Fault, post
 from app.net.fetch import Caps, FetchError, fetch
 from app.net.fetch import Fault as FetchFault
@@ -30,7 +30,14 @@ _KEPT = 4  # clients: there is one store, or a few of them
 class VendorStore:
     """`domains` are the vendor's, without a leading dot; `own_host` the one of the operator's."""
 
-    def __init__(self, domains: Sequence[str], own_host: str = "") -> None:
+    def __init__(
+        self,
+        domains: Sequence[str],
+        own_host: str = "",
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self._silence_seconds = silence_seconds
         self._domains = tuple(domains)
         self._own_host = own_host.lower()
         self._resolver = Resolver()
@@ -53,7 +60,9 @@ class VendorStore:
         await fetch(await self._client(url, rules), url, sink, rules=rules, caps=caps)
         return bytes(sink.data)
 
-    async def send(self, url: str, form: Body, *, deadline_seconds: float, max_bytes: int) -> Answer:
+    async def send(
+        self, url: str, form: Body, *, deadline_seconds: float, max_bytes: int
+    ) -> Answer:
         """Post a form and return the answer. Raises ExchangeError."""
         try:
             client = await self._client(url, self._rules(url))
@@ -91,9 +100,11 @@ class VendorStore:
             if len(self._clients) >= _KEPT:
                 await self._clients.pop(next(iter(self._clients))).aclose()
             self._clients[key] = (
-                open_client()
+                open_client(silence_seconds=self._silence_seconds)
                 if key is None
-                else open_guarded_client(key, self._resolver, tls=self._tls)
+                else open_guarded_client(
+                    key, self._resolver, tls=self._tls, silence_seconds=self._silence_seconds
+                )
             )
         return self._clients[key]
 
