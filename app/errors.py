@@ -84,8 +84,9 @@ class TranscriptionWithoutText(GatewayError):
 class AudioNotFetched(GatewayError):
     code, status = "audio_not_fetched", 409
     public = (
-        "The recording was not fetched from its URL: it is still on its way, or could not be had. "
-        "The transcription's `status` and `error` say which."
+        "The recording was not fetched from its URL: it is still on its way, could not be had, or "
+        "the speech service reads it there by itself. The transcription's `status`, `error` and "
+        "`plan` say which."
     )
 
 

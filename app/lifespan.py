@@ -17,6 +17,7 @@ from app.api.deps import is_loopback
 from app.api.parts import Parts
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher
+from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.agreed import agree
@@ -222,6 +223,8 @@ async def _open(
     # Beside other processes, an upload that began lately may be theirs and under way.
     await store.sweep(older_than_seconds=SHARED_SWEEP_SECONDS if db.is_shared else 0.0)
     decoders = Decoders(settings.audio)
+    peppers = load_peppers(settings.access.peppers, settings.data_dir)
+    links = SignedLinks(settings.server.public_url, peppers)
     limiter = Limiter(RowSteps(db) if db.is_shared else MemorySteps())
     engines = await _open_engines(stack, make(settings, catalogue, limiter))
 
@@ -246,6 +249,7 @@ async def _open(
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
         clock=clock,
+        links=links,
     )
     runner = Runner(db, transcriber, settings.jobs)
     stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
@@ -264,7 +268,6 @@ async def _open(
         settings=settings,
         clock=clock,
     )
-    peppers = load_peppers(settings.access.peppers, settings.data_dir)
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", why="no key exists; whoever can reach loopback may call")
     return Parts(
@@ -278,6 +281,7 @@ async def _open(
         acceptance=acceptance,
         clock=clock,
         peppers=peppers,
+        links=links,
         default_project=default_project,
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from app.errors import AudioTooLong, AudioUnreachable
+from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.bounds import Units, calls_bound, context_bound
 from app.speech.catalogue import Model
 
@@ -51,8 +51,8 @@ class PlanInput:
 
     `may_split`: it may be sent in several parts. `upload`: None where nothing vouches for it.
     The rest counts for models of tasks: `links` are the ways in which the upstream may be given
-    the recording, the best first; `file` is None before it was fetched; `channels` are how many
-    are transcribed one by one, None for all in one; `because` says why it is this model.
+    the recording, the best first; `file` is None before it was fetched; `channels` are
+    those transcribed one by one, none for all in one; `because` says why it is this model.
     """
 
     seconds: float | None
@@ -63,7 +63,7 @@ class PlanInput:
     upload: Upload | None = None
     links: tuple[Link, ...] = ()
     file: File | None = None
-    channels: int | None = None
+    channels: tuple[int, ...] = ()
     diarized: bool = False
     because: str = ""
 
@@ -157,11 +157,12 @@ def filetrans(wish: PlanInput) -> Plan:
             seconds=round(wish.seconds, 3),
             max_seconds=most,
         )
+    _check_channels(wish)
     change = "" if wish.file is None else _change(wish, wish.file)
     link = _link(wish, changed=bool(change))
     whole = f"{wish.because}; " if wish.because else ""
     whole += f"{model.name} takes up to {most} s in one task, and {LINK_WORDS[link]}"
-    if link == "given" and wish.channels is None:
+    if link == "given" and not wish.channels:
         whole += "; of several channels it hears the first"
     return Plan(
         "filetrans",
@@ -171,9 +172,19 @@ def filetrans(wish: PlanInput) -> Plan:
         as_is=not change,
         form="flac" if change else "",
         link=link,
-        billed_channels=wish.channels or 1,
+        billed_channels=len(wish.channels) or 1,
         because=wish.because,
     )
+
+
+def _check_channels(wish: PlanInput) -> None:
+    if wish.file is not None and wish.channels and max(wish.channels) >= wish.file.channels:
+        count = wish.file.channels
+        raise InvalidParameter(
+            f"`channel_id` names channel {max(wish.channels)}, and the recording has {count}, "
+            "counted from 0.",
+            parameter="channel_id",
+        )
 
 
 def _longest_task(wish: PlanInput) -> int:
@@ -204,7 +215,7 @@ def _change(wish: PlanInput, file: File) -> str:
     Without a wish for channels the service hears the first one alone.
     """
     model = wish.model
-    if file.channels > 1 and wish.channels is None:
+    if file.channels > 1 and not wish.channels:
         return f"its {file.channels} channels are mixed into one before"
     if file.format not in model.files:
         return f"it does not read {file.format}, which is made FLAC before"
@@ -221,7 +232,7 @@ def _task_bound(wish: PlanInput) -> Units:
     longest = min(wish.max_seconds, _longest_task(wish))
     seconds = longest if wish.seconds is None else ceil(wish.seconds)
     tokens = wish.model.token_facts(context_bound(wish.context))
-    return calls_bound(seconds * 1000 + ROUNDING_MS, 1, tokens).times(wish.channels or 1)
+    return calls_bound(seconds * 1000 + ROUNDING_MS, 1, tokens).times(len(wish.channels) or 1)
 
 
 def _check_length(wish: PlanInput) -> None:

@@ -47,11 +47,12 @@ class TaskStatus(StrEnum):
 class FileFate:
     """What became of one file: where its result is, or why there is none; neither: no speech.
 
-    `unread`: the upstream could not get at the file.
+    `code` is the upstream's own; `unread`: it could not get at the file.
     """
 
     result_url: str | None = field(default=None, repr=False)
     error: EngineError | None = None
+    code: str = ""
     unread: bool = False
 
 
@@ -92,6 +93,8 @@ class TaskEngine(Protocol):
 
     may_upload: bool
     """Whether `upload` may be used, for recordings that nobody could read otherwise."""
+    polls_a_second: float
+    """How many questions about tasks its account is allowed."""
 
     def knows(self, model: str) -> bool:
         """Tell whether tasks of `model` may be submitted."""

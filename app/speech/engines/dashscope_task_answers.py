@@ -9,7 +9,7 @@ from typing import Any
 from app.speech.contract import EngineUsage
 from app.speech.engines.dashscope_answers import parse_usage, read_words
 from app.speech.engines.dashscope_errors import NO_SPEECH, file_error
-from app.speech.engines.wire import garbled, member, number, read_object, text_of
+from app.speech.engines.wire import SHOWN_CHARACTERS, garbled, member, number, read_object, text_of
 from app.speech.merge import PartText, join, majority
 from app.speech.tasks import FileFate, FileText, Taken, TaskReport, TaskStatus
 from app.speech.transcript import Segment
@@ -103,7 +103,7 @@ def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileFate]:
             yield FileFate()
         else:
             error, unread = file_error(code)
-            yield FileFate(error=error, unread=unread)
+            yield FileFate(error=error, code=code[:SHOWN_CHARACTERS], unread=unread)
 
 
 def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:

@@ -42,8 +42,9 @@ _ASKS = {"file-url": file_url_ask, "file-urls": file_urls_ask}
 
 @dataclass(frozen=True, slots=True)
 class TaskPatience:
-    """How many seconds are waited: for answers to submits and polls, for all of a result, for the
-    store's answer to a form once it has come; and for a store that says nothing more.
+    """How many seconds are waited for each of them; `silence` of the store between two reads.
+
+    An upload has besides them what its size takes.
     """
 
     submit: float = 60.0
@@ -83,6 +84,7 @@ class DashScopeTasks:
         self._traffic = traffic
         self._limiter = limiter
         self._account = account
+        self.polls_a_second = polls_a_minute / 60
         self._polls_a_minute = polls_a_minute
         self._patience = patience or TaskPatience()
         self._client: Client | None = None
@@ -104,11 +106,6 @@ class DashScopeTasks:
     def knows(self, model: str) -> bool:
         """Tell whether tasks of `model` may be submitted."""
         return model in self._shapes
-
-    @property
-    def polls_a_second(self) -> float:
-        """How many questions about tasks the account is allowed."""
-        return self._polls_a_minute / 60
 
     def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a submit; see TaskEngine."""
