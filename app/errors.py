@@ -84,8 +84,9 @@ class TranscriptionWithoutText(GatewayError):
 class AudioNotFetched(GatewayError):
     code, status = "audio_not_fetched", 409
     public = (
-        "The recording was not fetched from its URL: it is still on its way, or could not be had. "
-        "The transcription's `status` and `error` say which."
+        "The recording was not fetched from its URL: it is still on its way, could not be had, or "
+        "the speech service reads it there by itself. The transcription's `status`, `error` and "
+        "`plan` say which."
     )
 
 
@@ -224,6 +225,14 @@ class AudioTooLarge(AudioError):
 class SourceTooLarge(AudioError):
     code, status = "source_too_large", 413
     public = "The file behind the URL is larger than this gateway fetches."
+
+
+class AudioUnreachable(AudioError):
+    code, status = "audio_unreachable", 422
+    public = (
+        "The model reads recordings from an address, and there is none where it could read this "
+        "one. Give a public https:// `url`, or choose another model."
+    )
 
 
 class DecodeTimeout(AudioError):

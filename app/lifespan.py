@@ -17,6 +17,7 @@ from app.api.deps import is_loopback
 from app.api.parts import Parts
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher
+from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.agreed import agree
@@ -38,6 +39,7 @@ from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines import dashscope_sync, openai_compatible
 from app.speech.engines.bundle import dashscope_bundle, openai_bundle
+from app.speech.engines.dashscope_tasks import DashScopeTasks, TaskPatience
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
 from app.speech.failover import bundle_name
@@ -88,14 +90,25 @@ def _dashscope(
         for m in models
         if m.calls_per_minute
     }
+    account = f"{name}/{bundle.region}"
+    traffic = Traffic(account, limiter, rates, calls_at_once=bundle_settings.calls_at_once)
+    tasks = DashScopeTasks(
+        bundle,
+        {m.upstream_in(bundle.region): m.shape for m in models if m.is_task},
+        traffic,
+        limiter,
+        account=account,
+        polls_a_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
+        may_upload=bundle_settings.temporary_upload,
+        patience=TaskPatience.at_most(settings.dashscope.answer_seconds),
+    )
     return dashscope_sync.dashscope_sync(
         bundle,
-        {m.upstream_in(bundle.region): m.shape for m in models if m.shape},
-        Traffic(
-            f"{name}/{bundle.region}", limiter, rates, calls_at_once=bundle_settings.calls_at_once
-        ),
+        {m.upstream_in(bundle.region): m.shape for m in models if m.shape and not m.is_task},
+        traffic,
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
+        tasks=tasks,
     )
 
 
@@ -210,6 +223,8 @@ async def _open(
     # Beside other processes, an upload that began lately may be theirs and under way.
     await store.sweep(older_than_seconds=SHARED_SWEEP_SECONDS if db.is_shared else 0.0)
     decoders = Decoders(settings.audio)
+    peppers = load_peppers(settings.access.peppers, settings.data_dir)
+    links = SignedLinks(settings.server.public_url, peppers)
     limiter = Limiter(RowSteps(db) if db.is_shared else MemorySteps())
     engines = await _open_engines(stack, make(settings, catalogue, limiter))
 
@@ -234,6 +249,7 @@ async def _open(
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
         clock=clock,
+        links=links,
     )
     runner = Runner(db, transcriber, settings.jobs)
     stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
@@ -252,7 +268,6 @@ async def _open(
         settings=settings,
         clock=clock,
     )
-    peppers = load_peppers(settings.access.peppers, settings.data_dir)
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", why="no key exists; whoever can reach loopback may call")
     return Parts(
@@ -266,6 +281,7 @@ async def _open(
         acceptance=acceptance,
         clock=clock,
         peppers=peppers,
+        links=links,
         default_project=default_project,
     )
 

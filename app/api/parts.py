@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
@@ -31,6 +32,7 @@ class Parts:
     acceptance: Acceptance
     clock: Clock
     peppers: Sequence[bytes] = field(repr=False)
+    links: SignedLinks = field(repr=False)
     default_project: str
 
     @property

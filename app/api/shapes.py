@@ -80,10 +80,16 @@ class AudioOut(Shape):
 class PlanOut(Shape):
     """How the recording is transcribed, and why."""
 
-    kind: Literal["direct", "split"]
+    kind: Literal["direct", "split", "filetrans"]
     part_seconds: int
     why: str
     as_is: bool = Field(False, description="Whether the bytes are sent as they were received.")  # noqa: FBT003
+    link: Literal["given", "presigned", "blob", "upload"] | None = Field(
+        None,
+        description="Of `filetrans`: the address at which the speech service reads the recording. "
+        "It is the one that was `given`, one of this gateway (`blob`), or that of a temporary "
+        "`upload` to the service.",
+    )
 
 
 class WarningOut(Shape):
@@ -113,7 +119,9 @@ class TranscriptionOut(Shape):
     engine: str
     mode: str
     plan: PlanOut
-    task_id: str | None = None
+    task_id: str | None = Field(
+        None, description="What the speech service calls its task; not in lists."
+    )
     audio: AudioOut | None = Field(
         None, description="The recording; null while it has not been fetched from its URL."
     )
@@ -167,7 +175,7 @@ def transcription_out(found: Found) -> TranscriptionOut:
 
 
 _SAME = (
-    *("id", "model", "engine", "mode", "reference", "raw"),
+    *("id", "model", "engine", "mode", "reference", "raw", "task_id"),
     *("created_at", "started_at", "completed_at"),
 )
 

@@ -1,6 +1,5 @@
 """/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -21,7 +20,6 @@ from app.api.documented import (
 from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
-from app.api.ranges import parse_range
 from app.api.shapes import (
     AskedMoment,
     Status,
@@ -29,6 +27,7 @@ from app.api.shapes import (
     TranscriptionPage,
     transcription_out,
 )
+from app.api.stored import stored
 from app.audio.intake import receive
 from app.jobs.erase import erase
 from app.jobs.find import Filters, Found, find_job, list_jobs
@@ -60,6 +59,7 @@ _CREATING = (
     errors.Undecodable,
     errors.NoAudioStream,
     errors.AudioTooLong,
+    errors.AudioUnreachable,
     errors.DecodeTimeout,
     errors.TooManyJobs,
     errors.Erased,
@@ -254,35 +254,15 @@ async def get_audio(
     range: Annotated[  # noqa: A002
         str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
     ] = None,
-) -> StreamingResponse:
+) -> Response:
     parts = parts_of(request)
     found = await _kept(parts, principal, id)
     if found.audio is None:
         raise errors.AudioNotFetched
-    size = found.audio.bytes
-    part = parse_range(range, size)
-    start, end = part or (0, size)
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(end - start),
-        "Content-Disposition": f'attachment; filename="{found.id}.{found.audio.format}"',
-    }
-    if part is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    blocks = parts.store.read(found.audio.blob_key, start, end)
-    first = await anext(blocks, b"")  # a recording that is not there is an error, not half a body
-    return StreamingResponse(
-        _with_first(first, blocks),
-        status_code=200 if part is None else 206,
-        media_type="application/octet-stream",
-        headers=headers,
+    name = f"{found.id}.{found.audio.format}"
+    return await stored(
+        parts.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
     )
-
-
-async def _with_first(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in others:
-        yield block
 
 
 async def _find(parts: Parts, principal: Principal, job_id: str) -> Found:

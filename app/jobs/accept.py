@@ -15,11 +15,12 @@ from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
-from app.jobs.looked import Looked
+from app.jobs.looked import Looked, task_facts
 from app.jobs.routes import Place
 from app.jobs.runner import Runner
 from app.jobs.submit import Recording, Source, Submitted, Wish, recording_of, submit
 from app.kit.clock import Clock
+from app.net.urls import is_public
 from app.settings import Settings
 from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
@@ -27,7 +28,9 @@ from app.speech.contract import Engine
 from app.speech.failover import candidates
 from app.speech.fit import Fitted, fit
 from app.speech.options import Options, parse_options
-from app.speech.plan import PlanInput, bound, plan
+from app.speech.plan import Link, PlanInput, bound, plan
+from app.speech.sibling import chosen
+from app.speech.tasks import HasTasks, TaskEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Acceptance:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            options, fitted, model = self._judge(received)
+            options, fitted, model, because = self._judge(received)
             raw = raw_rate(
                 received.media_type,
                 is_pcm=options.format == "pcm",
@@ -88,7 +91,8 @@ class Acceptance:
             )
             if received.url is not None:
                 self._fetcher.check(received.url)
-                wish = self._wish(options, fitted, model, None, raw)
+                links = self._links_for(model, received.url)
+                wish = self._wish(options, fitted, model, None, raw, because, links)
                 submitted = await self._submit(principal, Source(received.url), wish)
                 return Accepted(submitted.job_id, options)
             if received.upload is None:
@@ -96,7 +100,8 @@ class Acceptance:
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._look(blob, raw)
-            wish = self._wish(options, fitted, model, Looked(found, blob.bytes), raw)
+            looked, links = Looked(found, blob.bytes), self._links_for(model, None)
+            wish = self._wish(options, fitted, model, looked, raw, because, links)
             try:
                 submitted = await self._submit(principal, recording_of(blob, found), wish)
             except DatabaseAway:
@@ -106,12 +111,35 @@ class Acceptance:
         await erase_copy(self._store, blob.key, kept=submitted.blob_key)
         return Accepted(submitted.job_id, options)
 
-    def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
+    def _judge(self, received: Received) -> tuple[Options, Fitted, Model, str]:
         options, unknown = parse_options(received.options)
-        model = self._catalogue.find(options.model or self._settings.default_model)
-        if model.engine not in self._engines:
+        asked = self._catalogue.find(options.model or self._settings.default_model)
+        sister = self._catalogue.models.get(asked.filetrans)
+        if sister is not None and not self._links_for(sister, received.url):
+            sister = None
+        model, because = chosen(asked, sister, options, mode=options.mode)
+        if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
-        return options, fit(options, model, unknown), model
+        return options, fit(options, model, unknown), model, because
+
+    def _tasks_of(self, model: Model) -> TaskEngine | None:
+        engine = self._engines.get(model.engine)
+        tasks = engine.tasks if isinstance(engine, HasTasks) else None
+        is_known = tasks and engine and tasks.knows(model.upstream_in(engine.region))
+        return tasks if is_known else None
+
+    def _links_for(self, model: Model, url: str | None) -> tuple[Link, ...]:
+        """Return the ways in which a model of tasks could be given the recording, the best first.
+
+        A presigned address of an object store would come second; there is none yet.
+        """
+        tasks = self._tasks_of(model) if model.is_task else None
+        if tasks is None:
+            return ()
+        given: tuple[Link, ...] = ("given",) if url is not None and is_public(url) else ()
+        ours: tuple[Link, ...] = ("blob",) if self._settings.server.public_url else ()
+        theirs: tuple[Link, ...] = ("upload",) if tasks.may_upload else ()
+        return (*given, *ours, *theirs)
 
     async def _look(self, blob: StoredBlob, raw: int | None) -> Probe:
         async with self._store.local_copy(blob.key) as path:
@@ -125,6 +153,8 @@ class Acceptance:
         model: Model,
         looked: Looked | None,
         raw: int | None,
+        because: str,
+        links: tuple[Link, ...],
     ) -> Wish:
         asked = PlanInput(
             None if looked is None else looked.found.seconds,
@@ -133,6 +163,11 @@ class Acceptance:
             fitted.context,
             may_split=options.split == "auto",
             upload=None if looked is None else looked.upload,
+            links=links,
+            file=None if looked is None else looked.file,
+            channels=tuple(fitted.options.get("channel_id", ())),
+            diarized=bool(fitted.options.get("diarization_enabled")),
+            because=because,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
         units = bound(asked)
@@ -158,6 +193,7 @@ class Acceptance:
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
                 "least_speech_ms": model.least_speech_ms,
+                **(task_facts(model, links) if model.is_task else {}),
             },
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),
@@ -168,7 +204,8 @@ class Acceptance:
         )
 
     def _places(self, model: Model) -> list[Place]:
-        failover = self._settings.dashscope.failover
+        # What one account has been given, another one cannot read; nor does it know its tasks.
+        failover = () if model.is_task else self._settings.dashscope.failover
         return [
             Place(engine.name, engine.region, model.upstream_in(engine.region))
             for engine in candidates(model, self._engines, failover)

@@ -187,21 +187,23 @@ def close_failed(
     return tried(tx, job.id, stretch.index, route.engine)
 
 
-def close_unseen(tx: sa.Connection, job_id: str, *, remote: bool, now: datetime) -> None:
+def close_unseen(
+    tx: sa.Connection, job_id: str, *, remote: bool, now: datetime, but_tasks: bool = False
+) -> None:
     """Close the calls of a job that are still open: nobody will see them answered.
 
     A remote engine may have billed them, so they are in doubt; ours died with its process.
+    `but_tasks`: those whose task is known stay open, for anybody may ask how it is.
     """
+    unseen = [_call.transcription_id == job_id, _call.state == "open"]
+    if but_tasks:
+        unseen.append(_call.task_id.is_(None))
     fate = (
         {"state": "in_doubt", "billed": Billed.MAYBE}
         if remote
         else {"state": "failed", "error_kind": "lost", "billed": Billed.NO}
     )
-    tx.execute(
-        sa.update(upstream_call)
-        .where(_call.transcription_id == job_id, _call.state == "open")
-        .values(closed_at=now, **fate)
-    )
+    tx.execute(sa.update(upstream_call).where(*unseen).values(closed_at=now, **fate))
 
 
 def was_refused(tx: sa.Connection, job_id: str) -> bool:
@@ -220,7 +222,7 @@ def used_by(job: Job, answered: Answered) -> Used:
     Where it is paid by the token, what it does not report is reckoned from sound and text.
     """
     tariff, usage = answered.route.tariff, answered.answer.usage
-    length_ms = answered.stretch.length_ms
+    length_ms = answered.stretch.length_ms * _channels(job)
     used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
     tokens = (usage.input_tokens, usage.output_tokens)
     is_guess = usage.seconds is None
@@ -258,13 +260,20 @@ def _unreserved(tx: sa.Connection, job: Job) -> int:
 
 
 def _bound(job: Job, stretch: Stretch) -> Units:
-    return call_bound(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+    one = call_bound(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+    return one.times(_channels(job))
+
+
+def _channels(job: Job) -> int:
+    """How often the sound is billed: of a recording's channels each one that was asked for is."""
+    return int(job.plan.get("billed_channels", 1))
 
 
 def _reckoned(job: Job, answered: Answered) -> tuple[int, int]:
     """Return the tokens in and out that a call is taken to have used."""
     facts = TokenFacts.from_json(job.plan.get("tokens"))
-    sound = facts.of_sound(answered.stretch.length_ms) if facts else 0
+    length_ms = answered.stretch.length_ms * _channels(job)
+    sound = facts.of_sound(length_ms) if facts else 0
     context = estimate_tokens(job.options["context"] or "")
     return sound + context, estimate_tokens(answered.answer.text)
 

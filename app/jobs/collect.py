@@ -127,6 +127,11 @@ class Collector:
             job.options["context"],
             may_split=job.plan["may_split"],
             upload=looked.upload,
+            links=tuple(way for way in job.plan.get("links", ()) if way != "given"),
+            file=looked.file,
+            channels=tuple(job.options["engine"].get("channel_id", ())),
+            diarized=bool(job.options["engine"].get("diarization_enabled")),
+            because=job.plan.get("because", ""),
         )
         options = job.options
         warnings = looked.warnings(options["sample_rate"], strict=options["strict"])

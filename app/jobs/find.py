@@ -45,6 +45,15 @@ _ONE = _shown(transcript.c.segments).where(
     _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
 )
 _LISTED = _shown(sa.null())
+_TASK = (
+    sa.select(upstream_call.c.task_id)
+    .where(
+        upstream_call.c.transcription_id == sa.bindparam("job"),
+        upstream_call.c.task_id.is_not(None),
+    )
+    .order_by(upstream_call.c.id.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,7 @@ class Found:
     standing: Standing
     transcript: Transcript | None
     raw: Sequence[Any] | None = None
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,8 @@ def has_ended(tx: sa.Connection, job_id: str) -> bool:
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
     found = _load(tx, _ONE, {"project": project_id, "job": job_id})
+    if found and found[0].plan["kind"] == "filetrans":
+        found = [replace(found[0], task_id=tx.scalar(_TASK, {"job": job_id}))]
     if not found or "raw" not in found[0].options.get("include", ()):
         return found[0] if found else None
     answers = tx.scalars(

@@ -24,8 +24,12 @@ def complete(
     warnings: Sequence[Mapping[str, Any]],
     done_ms: int,
     now: datetime,
+    decoded: bool = True,
 ) -> None:
-    """The second commit: keep the words, give back what was held, say `completed`."""
+    """The second commit: keep the words, give back what was held, say `completed`.
+
+    `decoded`: `done_ms` is what a decoder made of all of the recording.
+    """
     write_as(
         tx,
         job.run,
@@ -35,10 +39,12 @@ def complete(
         status="completed",
         completed_at=now,
         done_ms=done_ms,
+        source_url=None,  # one that is signed opens the recording for whoever reads it
         warnings=[*job.warnings, *warnings],
     )
     tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
-    _note_length(tx, job, done_ms)
+    if decoded:
+        _note_length(tx, job, done_ms)
     ledger.release(tx, job.account, now=now)
 
 

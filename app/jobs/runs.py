@@ -25,11 +25,15 @@ class StaleRun(Exception):
 
 
 class PutOff(Exception):
-    """The job can go no further for so many seconds; nothing of it is under way or in doubt."""
+    """The job can go no further for so many seconds; no call of it is under way here."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"put off for {seconds:.1f} s")
         self.seconds = seconds
+
+
+class Waiting(PutOff):
+    """A task of the job's is under way upstream and will be asked for again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from app.audio.children import Decoders
+from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.errors import (
@@ -27,14 +28,17 @@ from app.jobs.ask import Asker
 from app.jobs.collect import Collector
 from app.jobs.decode import JobDecoder
 from app.jobs.do_parts import PartsWork
+from app.jobs.do_task import TaskWork
 from app.jobs.do_whole import WholeWork
 from app.jobs.lease import kept
-from app.jobs.runs import Job, PutOff, StaleRun
+from app.jobs.runs import Job, PutOff, StaleRun, Waiting
 from app.jobs.surely import surely
+from app.jobs.task_link import TaskLinks
 from app.kit.clock import Clock
 from app.kit.log import story_of
 from app.settings import JobSettings
 from app.speech.contract import Engine
+from app.speech.tasks import HasTasks
 
 log = structlog.get_logger()
 
@@ -53,6 +57,7 @@ class Transcriber:
         max_seconds: float,
         settings: JobSettings,
         clock: Clock,
+        links: SignedLinks,
     ) -> None:
         self._db = db
         self._store = store
@@ -63,6 +68,27 @@ class Transcriber:
         asker = Asker(db, engines, decoders, settings=settings, clock=clock)
         decoder = JobDecoder(decoders)
         self._whole = WholeWork(db, asker, decoder, clock=clock)
+        tasks = {
+            name: engine.tasks
+            for name, engine in engines.items()
+            if isinstance(engine, HasTasks) and engine.tasks is not None
+        }
+        self._tasks = TaskWork(
+            db,
+            tasks,
+            TaskLinks(
+                db,
+                store,
+                links,
+                decoders=decoders,
+                task_seconds=settings.task_seconds,
+                max_seconds=max_seconds,
+                clock=clock,
+            ),
+            settings=settings,
+            max_seconds=max_seconds,
+            clock=clock,
+        )
         self._parts = PartsWork(db, asker, decoder, max_seconds=max_seconds, clock=clock)
 
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
@@ -80,6 +106,13 @@ class Transcriber:
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
             return await self._run(job)
 
+    async def cancel_upstream(self, job_id: str) -> None:
+        """Call off upstream what has not been begun with there, of a job that was cancelled.
+
+        Best effort: nothing is raised, and what cannot be called off stays in doubt.
+        """
+        await self._tasks.cancel(job_id)
+
     async def _take_up(self, job_id: str) -> Job | None:
         return await self._db.write(
             self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
@@ -90,7 +123,8 @@ class Transcriber:
     ) -> Job | None:
         job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
         if job is not None:
-            calls.close_unseen(tx, job.id, remote=self._is_remote(job), now=now)
+            remote = self._is_remote(job)
+            calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
         return job
 
     async def _run(self, job: Job) -> timedelta | None:
@@ -98,7 +132,7 @@ class Transcriber:
             if job.idle_runs > runs.MOST_IDLE_RUNS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
             async with kept(self._db, job.run):
-                if job.source_url is not None:
+                if job.source_url is not None and job.plan.get("link") != "given":
                     job = await self._collector.collect(job, job.source_url)
                 await self._transcribe(job)
         except StaleRun:
@@ -109,7 +143,7 @@ class Transcriber:
         except DatabaseAway:
             return self._pause
         except PutOff as wait:
-            return await self._put_off(job, wait.seconds)
+            return await self._put_off(job, wait)
         except RecordingMissing:
             log.error("run.recording_missing")  # noqa: TRY400 - there is nothing to trace
             await self._hand_back(job, was_idle=True)
@@ -127,8 +161,10 @@ class Transcriber:
                 self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
 
-    async def _put_off(self, job: Job, seconds: float) -> timedelta:
-        log.info("job.put_off", seconds=round(seconds, 1))
+    async def _put_off(self, job: Job, wait: PutOff) -> timedelta:
+        seconds = wait.seconds
+        tell = log.debug if isinstance(wait, Waiting) else log.info
+        tell("job.put_off", seconds=round(seconds, 1))
         try:
             await self._db.write(runs.put_off, job.run, seconds, now=self._now())
         except DatabaseAway:
@@ -140,6 +176,10 @@ class Transcriber:
             await self._db.write(runs.hand_back, job.run, was_idle=was_idle)
 
     async def _transcribe(self, job: Job) -> None:
+        if job.plan["kind"] == "filetrans":
+            done_ms = await self._tasks.do(job)
+            log.info("job.completed", seconds=done_ms / 1000)
+            return
         work = self._whole if job.plan.get("as_is") else self._parts
         async with self._store.local_copy(job.blob_key) as path:
             progress = await work.do(job, path)

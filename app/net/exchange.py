@@ -5,7 +5,7 @@ before it has the last byte of the request.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ class Body:
 
     length: int
     media_type: str
-    chunks: Callable[[], Iterator[bytes]]
+    chunks: Callable[[], Iterable[bytes] | AsyncIterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,34 @@ async def post(
     The client's own timeout bounds the silence between two reads only; a server that drips
     never falls silent, so the deadline is a second clock over all of it.
     """
-    sending = _Sending(body)
-    framed = {
-        "Content-Type": body.media_type,
-        "Content-Length": str(body.length),
-        "Accept-Encoding": "identity",  # a compressed answer would make its size a lie
-        **headers,
-    }
+    framed = {"Content-Type": body.media_type, "Content-Length": str(body.length), **headers}
+    asking = _Asking("POST", url, framed, _Sending(body))
+    return await _exchanged(client, asking, deadline_seconds, max_bytes)
+
+
+async def get(
+    client: Client,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    deadline_seconds: float,
+    max_bytes: int,
+) -> Answer:
+    """Ask and return the answer, whatever its status. Raises ExchangeError."""
+    return await _exchanged(client, _Asking("GET", url, headers), deadline_seconds, max_bytes)
+
+
+async def _exchanged(
+    client: Client, asking: "_Asking", deadline_seconds: float, max_bytes: int
+) -> Answer:
+    sending = asking.sending
+    content = None if sending is None else sending.chunks()
+    # A compressed answer would make its size a lie.
+    headers = {"Accept-Encoding": "identity", **asking.headers}
     try:
         async with (
             asyncio.timeout(deadline_seconds),
-            client.stream("POST", url, content=sending.chunks(), headers=framed) as response,
+            client.stream(asking.method, asking.url, content=content, headers=headers) as response,
         ):
             return await _read(response, max_bytes)
     except _TooLargeError:
@@ -80,10 +97,10 @@ async def post(
         raise ExchangeError(Fault.TOO_LARGE, words, was_sent=True) from None
     except TimeoutError:
         words = f"no whole answer after {deadline_seconds:.1f} s"
-        raise ExchangeError(Fault.TIMEOUT, words, was_sent=sending.is_done) from None
+        raise ExchangeError(Fault.TIMEOUT, words, was_sent=asking.was_sent) from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         fault = _fault(error)
-        was_sent = sending.is_done and fault is not Fault.UNREACHABLE
+        was_sent = asking.was_sent and fault is not Fault.UNREACHABLE
         raise ExchangeError(fault, type(error).__name__, was_sent=was_sent) from error
 
 
@@ -100,9 +117,32 @@ class _Sending:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         left = self._body.length
-        for chunk in self._body.chunks():
+        async for chunk in _each(self._body.chunks()):
             left -= len(chunk)
             self.is_done = left <= 0  # before the last chunk goes: from then on it may arrive
+            yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A request, whose body there may be none of."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    sending: _Sending | None = None
+
+    @property
+    def was_sent(self) -> bool:
+        return self.sending is None or self.sending.is_done
+
+
+async def _each(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(chunks, AsyncIterable):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
             yield chunk
 
 

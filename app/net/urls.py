@@ -65,3 +65,23 @@ def _judge_host(host: str, rules: Rules) -> None:
         raise UrlRefusedError(
             "The URL leads to an address that is not public; such are not fetched."
         ) from None
+
+
+_NOBODYS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home.arpa", ".test")
+_EVERYBODYS = Rules(frozenset({"http", "https"}), frozenset({80, 443}))
+
+
+def is_public(text: str) -> bool:
+    """Tell whether somebody far away could read this URL, as far as that can be seen of it.
+
+    Addresses that only the operator's own settings let through are not, and neither are names
+    that mean something inside a network alone.
+    """
+    try:
+        url = judge_url(text, _EVERYBODYS)
+    except UrlRefusedError:
+        return False
+    name = url.host.lower().removesuffix(".")
+    if literal_of(name) is not None:
+        return True
+    return "." in name and not name.endswith(_NOBODYS)

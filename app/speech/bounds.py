@@ -19,18 +19,24 @@ class Units(NamedTuple):
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def times(self, count: int) -> "Units":
+        """Return as many of each for every one of so many channels: each is billed."""
+        return Units(*(one * count for one in self))
+
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
     """Upper bounds of what one call counts: for each started second, beside the sound, and out.
 
-    `context` bounds what the caller's context adds to each call.
+    `context` bounds what the caller's context adds to each call; `output_per_second` what each
+    started second adds to `most_output`, where calls may be hours long.
     """
 
     per_second: float
     per_call: int
     most_output: int
     context: int = 0
+    output_per_second: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,6 +49,9 @@ class TokenFacts:
     def of_sound(self, millis: int) -> int:
         return ceil(self.per_second * ceil(millis / MILLIS))
 
+    def of_text(self, millis: int, calls: int = 1) -> int:
+        return calls * self.most_output + ceil(self.output_per_second * ceil(millis / MILLIS))
+
 
 def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
     """Return the most that one call of so much sound can use; an upstream may round it up."""
@@ -50,7 +59,7 @@ def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
     if tokens is None:
         return Units(whole)
     around = tokens.per_call + tokens.context
-    return Units(whole, tokens.of_sound(whole) + around, tokens.most_output)
+    return Units(whole, tokens.of_sound(whole) + around, tokens.of_text(whole))
 
 
 def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
@@ -58,7 +67,7 @@ def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
     if tokens is None:
         return Units(millis)
     around = tokens.per_call + tokens.context + 1  # each call may round up to a whole token
-    return Units(millis, tokens.of_sound(millis) + calls * around, calls * tokens.most_output)
+    return Units(millis, tokens.of_sound(millis) + calls * around, tokens.of_text(millis, calls))
 
 
 def context_bound(context: str | None) -> int:

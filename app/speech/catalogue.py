@@ -38,8 +38,13 @@ class Model(BaseModel):
     takes at most, and `call_bytes` its data: URI; `accepts` are the forms (see contract.FORMS) in
     which a recording is sent as it was received; what has less speech than `least_speech_ms` is not
     sent; `context_tokens` the longest context (0: none);
-    `options` those of the normalised names the model honours; `itn_languages` those in which it
-    writes figures (none: all); `shape` how it is asked, where its engine has several ways;
+    `options` those of the normalised names the model honours, `unproved` those of them of which its
+    provider's documents do not say so; `itn_languages` those in which it
+    writes figures (none: all); `shape` how it is asked, where its engine has several ways: the last
+    two are tasks, for which the upstream reads the recording from an address;
+    `filetrans` names the model that does so for this one's customers; `files` are the formats that
+    it reads, `file_bytes` the most of them, `sample_rates` the least and the most hertz;
+    `diarized_seconds` the longest recording in which it tells speakers apart;
     `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
     where it has another name. The token fields are upper bounds: a price per token counts only
     where they are known, as nothing else can be held.
@@ -58,18 +63,30 @@ class Model(BaseModel):
     accepts: frozenset[str] = frozenset()
     languages: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
+    unproved: frozenset[str] = frozenset()
     itn_languages: tuple[str, ...] = ()
     word_times: bool = False
     context_tokens: int = 0
     least_speech_ms: int = Field(100, ge=0)
-    shape: Literal["", "qwen3", "input-audio"] = ""
+    shape: Literal["", "qwen3", "input-audio", "file-url", "file-urls"] = ""
+    filetrans: str = ""
+    files: frozenset[str] = frozenset()
+    file_bytes: int = Field(2 << 30, gt=0)
+    sample_rates: tuple[int, int] = (1, 384_000)
+    diarized_seconds: int | None = Field(default=None, gt=0)
     calls_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_second: float | None = Field(default=None, gt=0)
     tokens_per_call: int = Field(default=0, ge=0)
     most_output_tokens: int | None = Field(default=None, gt=0)
+    output_tokens_per_second: float = Field(default=0.0, ge=0)
     prices: tuple[CataloguePrice, ...] = ()
     source: str
     checked: date
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is asked by a task that is submitted and then polled."""
+        return self.shape in {"file-url", "file-urls"}
 
     def upstream_in(self, region: str) -> str:
         """Return what the model is called at an upstream of this region."""
@@ -80,7 +97,11 @@ class Model(BaseModel):
         if self.tokens_per_second is None or self.most_output_tokens is None:
             return None
         return TokenFacts(
-            self.tokens_per_second, self.tokens_per_call, self.most_output_tokens, context
+            self.tokens_per_second,
+            self.tokens_per_call,
+            self.most_output_tokens,
+            context,
+            self.output_tokens_per_second,
         )
 
 
@@ -101,20 +122,24 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     languages: dict[str, list[str]] = {}
+    formats: dict[str, list[str]] = {}
     models: dict[str, Model] = {}
     retired: dict[str, Retired] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Give each model its name, a named list of languages its members, and a longest call."""
-        lists = data.get("languages", {})
+        """Give each model its name, named lists their members, and a longest call."""
+        lists, formats = data.get("languages", {}), data.get("formats", {})
         models = {}
         for name, facts in data.get("models", {}).items():
             spoken = facts.get("languages", ())
             spread = lists[spoken] if isinstance(spoken, str) else spoken
             most = {"call_seconds": facts.get("part_seconds")}
-            models[name] = {**most, **facts, "name": name, "languages": spread}
+            files = facts.get("files", ())
+            read = formats[files] if isinstance(files, str) else files
+            named = {"name": name, "languages": spread, "files": read}
+            models[name] = {**most, **facts, **named}
         return {**data, "models": models}
 
 

@@ -23,6 +23,12 @@ MODEL_OPTIONS = (
     "enable_itn",
     "enable_lid",
     "vocabulary_id",
+    "vocabulary",
+    "diarization_enabled",
+    "speaker_count",
+    "channel_id",
+    "special_word_filter",
+    "timestamp_alignment_enabled",
     "disfluency_removal_enabled",
     "timestamp_granularities",
 )
@@ -63,6 +69,7 @@ def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
     Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
     """
     warnings = [*_unknown(unknown), *_unsupported(options, model)]
+    warnings += _idle(options, model)
     dropped = {warning["option"] for warning in warnings}
     kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
             not in (None, [])}  # fmt: skip
@@ -76,6 +83,9 @@ def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
         raise OptionNotSupported(warnings[0]["detail"], parameter=warnings[0]["option"])
     context = kept.pop("context", None)
     _check_context(context, model)
+    warnings += [
+        _unproved(name, model) for name in sorted(model.unproved) if getattr(options, name)
+    ]
     words = "word" in kept.pop("timestamp_granularities", ())
     rest = {n: v for n, v in kept.items() if n not in ("language", "language_hints")}
     if hints:
@@ -110,6 +120,18 @@ def _unsupported(options: Options, model: Model) -> Iterator[OptionWarning]:
                 yield _ignored(name, f"{model.name} gives no times of single words.")
         elif value not in (None, []) and not _takes_option(model, name):
             yield _ignored(name, f"{model.name} does not take `{name}`.")
+
+
+def _idle(options: Options, model: Model) -> Iterator[OptionWarning]:
+    """Warn of what says more about another option that is off."""
+    is_on = options.diarization_enabled and "diarization_enabled" in model.options
+    if options.speaker_count and not is_on and "speaker_count" in model.options:
+        yield _ignored("speaker_count", "`speaker_count` counts with `diarization_enabled` only.")
+
+
+def _unproved(name: str, model: Model) -> OptionWarning:
+    detail = f"The documents of {model.name} do not say that it takes `{name}`; it was sent along."
+    return _warning("option_unproved", name, detail)
 
 
 def _takes_option(model: Model, name: str) -> bool:

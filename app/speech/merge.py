@@ -44,8 +44,8 @@ def merge(parts: Sequence[PartText]) -> Transcript:
     heard = [part for part in ordered if part.done]
     return Transcript(
         text=join(part.text for part in heard),
-        language=_majority((part.language, part.speech_ms) for part in heard),
-        emotion=_majority((part.emotion, part.speech_ms) for part in heard),
+        language=majority((part.language, part.speech_ms) for part in heard),
+        emotion=majority((part.emotion, part.speech_ms) for part in heard),
         segments=tuple(segment for part in heard for segment in _segments(part)),
         coverage=_coverage(ordered),
     )
@@ -112,7 +112,7 @@ def _moved(segment: Segment, part: PartText) -> Segment:
     )
 
 
-def _majority(votes: Iterable[tuple[str | None, int]]) -> str | None:
+def majority(votes: Iterable[tuple[str | None, int]]) -> str | None:
     """Return what most of the speech was; among equals the earliest, for dicts keep order."""
     weights: dict[str, int] = defaultdict(int)
     for value, weight in votes:

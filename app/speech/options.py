@@ -13,6 +13,9 @@ LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$"
 MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
 MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
+MAX_FILTER_CHARS = 20_000
+MOST_CHANNELS = 8  # that are transcribed one by one
+MOST_HOT_WORDS = 2_000
 SHOWN_NAME_CHARS = 60  # of an option's name that we do not know
 
 
@@ -46,6 +49,18 @@ def _plain(value: str) -> str:
     return value
 
 
+def _short(value: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(value, ensure_ascii=False)) > MAX_FILTER_CHARS:
+        raise ValueError("too long")
+    return value
+
+
+def _distinct(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same channel twice")
+    return values
+
+
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):  # which Python counts among the integers
         raise ValueError("a boolean")  # noqa: TRY004 - pydantic collects ValueError only
@@ -56,6 +71,8 @@ _Text = Annotated[str, AfterValidator(_plain)]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
 _Key = Annotated[_Text, Field(min_length=1, max_length=NOTE_NAME_CHARS)]
 _Value = Annotated[_Text, Field(max_length=NOTE_VALUE_CHARS)]
+_Filter = Annotated[dict[_Key, Any], AfterValidator(_short)]
+_Weight = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=50)]
 _YES_OR_NO = _Takes("true or false")
 
 
@@ -130,6 +147,58 @@ class Options(BaseModel):
         max_length=200,
         description="A hot-word list kept by the model's provider.",
         examples=["vocab-meetings-1"],
+    )
+    vocabulary: Annotated[
+        dict[_Key, _Weight] | None,
+        BeforeValidator(_object),
+        _Takes("an object of words, each with a weight from 1 to 5, or 50"),
+    ] = Field(
+        None,
+        max_length=MOST_HOT_WORDS,
+        description="Hot words for this recording, each with its weight: 1 to 5, where 4 is usual, "
+        "or 50 for a few that matter most. In a form: a JSON object.",
+        examples=[{"Qwen": 4}],
+    )
+    diarization_enabled: Annotated[bool | None, _YES_OR_NO] = Field(
+        None,
+        description="Tell the speakers apart: each segment names its `speaker`.",
+        examples=[True],
+    )
+    speaker_count: Annotated[
+        int | None, BeforeValidator(_no_bool), _Takes("a whole number from 2 to 100")
+    ] = Field(
+        None,
+        ge=2,
+        le=100,
+        description="How many speakers there are; without it, that is found out. It counts where "
+        "`diarization_enabled` is on.",
+        examples=[2],
+    )
+    channel_id: Annotated[
+        list[Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=64)]],
+        BeforeValidator(_listed),
+        AfterValidator(_distinct),
+        _Takes("at most 8 different channels, counted from 0"),
+    ] = Field(
+        [],
+        max_length=MOST_CHANNELS,
+        description="Channels to transcribe one by one, each for its own price: each segment names "
+        "its `channel`. Without it, a recording of several channels is mixed into one.",
+        examples=[[0, 1]],
+    )
+    special_word_filter: Annotated[
+        _Filter | None,
+        BeforeValidator(_object),
+        _Takes("an object of at most 20000 characters, as the model's provider describes it"),
+    ] = Field(
+        None,
+        max_length=20,
+        description="What becomes of sensitive words, in the provider's own form. In a form: a "
+        "JSON object.",
+        examples=[{"system_reserved_filter": True}],
+    )
+    timestamp_alignment_enabled: Annotated[bool | None, _YES_OR_NO] = Field(
+        None, description="Take more care over the times of words.", examples=[True]
     )
     disfluency_removal_enabled: Annotated[bool | None, _YES_OR_NO] = Field(
         None, description="Leave out fillers such as `um` and `er`.", examples=[False]

@@ -1,7 +1,8 @@
 """Our one truth of a result: what was said, when, in which language, and how we know.
 
 Times are seconds from the start of the recording. `timing` says where they come from:
-`upstream` (the engine reported them) or `estimated` (from our own cuts in pauses).
+`upstream` (the engine reported them) or `estimated` (from our own cuts in pauses). `channel` is
+there where a recording's channels were transcribed one by one, counted from 0.
 """
 
 from typing import Literal
@@ -30,6 +31,7 @@ class Segment(_Value):
     language: str | None = None
     emotion: str | None = None
     speaker: str | None = None
+    channel: int | None = None
     words: tuple[Word, ...] = ()
 
 

@@ -129,11 +129,12 @@ def _read_segments(sentences: list[Any]) -> Iterator[Segment]:
                 text=sentence["text"],
                 timing="upstream",
                 speaker=_speaker(sentence),
-                words=tuple(_words(sentence)),
+                words=tuple(read_words(sentence)),
             )
 
 
-def _words(sentence: Mapping[str, Any]) -> Iterator[Word]:
+def read_words(sentence: Mapping[str, Any]) -> Iterator[Word]:
+    """Read the words of a sentence, as all of DashScope's shapes have them."""
     words = sentence.get("words")
     for word in words if isinstance(words, list) else ():
         start, end = _span(word)

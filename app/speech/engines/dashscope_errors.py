@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.speech.contract import Billed, EngineError, ErrorKind
 from app.speech.engines.wire import SHOWN_CHARACTERS, member, read_object, retry_after, text_of
 
-REQUEST_TIMEOUT, CONFLICT, TOO_MANY = 408, 409, 429
+REFUSED, REQUEST_TIMEOUT, CONFLICT, TOO_MANY = 400, 408, 409, 429
 SERVER_ERRORS = 500
 _INSPECTED = ("datainspection", "data_inspection")  # what is said was refused, whatever its form
 NO_SPEECH = frozenset({"ASR_RESPONSE_HAVE_NO_WORDS", "SUCCESS_WITH_NO_VALID_FRAGMENT"})
@@ -43,6 +43,11 @@ _BY_CODE = (
     (r"ModelServiceFailed", _ILL),
     (r"ClientDisconnect", _CUT),
 )
+_UNREAD = re.compile(
+    r"FILE_(DOWNLOAD_FAILED|403_FORBIDDEN|404_NOT_FOUND|SERVER_ERROR)|InvalidFile\.DownloadFailed"
+    r"|REQUEST_INVALID_FILE_URL_VALUE|InvalidURL.*"
+)
+_ILL_FILES = ("FILE_CHECK_FAILED", "FILE_TRANS_TASK_EXPIRED")
 _CODES = [(re.compile(words, re.IGNORECASE), verdict) for words, verdict in _BY_CODE]
 _BY_STATUS = {
     401: _ACCOUNT,
@@ -77,6 +82,21 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineE
         about_form=verdict is _REFUSED and not code.lower().startswith(_INSPECTED),
         retry_after=retry_after(headers) if verdict.retryable else None,
     )
+
+
+def file_error(code: str) -> tuple[EngineError, bool]:
+    """Classify what a task says of a file that it failed on; tell whether it could not get at it.
+
+    Failed tasks are free.
+    """
+    unread = bool(_UNREAD.fullmatch(code))
+    verdict = _ILL if code in _ILL_FILES or not code else _verdict(REFUSED, code)
+    error = EngineError(
+        verdict.kind,
+        f"the task failed: {code[:SHOWN_CHARACTERS] or 'no code'}",
+        retryable=verdict.retryable and not unread,
+    )
+    return error, unread
 
 
 def _verdict(status: int, code: str) -> _Verdict:

@@ -19,7 +19,7 @@ from app.speech.engines.dashscope_asks import (
     qwen3_ask,
 )
 from app.speech.engines.dashscope_errors import NO_SPEECH, code_in, parse_error
-from app.speech.engines.remote import Dialect, RemoteEngine
+from app.speech.engines.remote import Dialect, RemoteEngine, TasksOfBundle
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import Hole, base64_size, file_of, json_around
 
@@ -48,13 +48,14 @@ def dashscope_sync(
     *,
     answer_seconds: float,
     name: str = NAME,
+    tasks: TasksOfBundle | None = None,
 ) -> RemoteEngine:
     """Return the engine; `shapes` tells of every upstream model which of the two it speaks.
 
     There is one for each bundle; see `failover` for their names.
     """
     dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
-    return RemoteEngine(name, bundle, dialects, traffic, answer_seconds=answer_seconds)
+    return RemoteEngine(name, bundle, dialects, traffic, answer_seconds=answer_seconds, tasks=tasks)
 
 
 def _dialect(shape: _Shape) -> Dialect:

@@ -6,6 +6,7 @@ What differs between them is a `Dialect`: where to ask, how, and how to read wha
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.net.client import Client, open_client
 from app.net.exchange import Answer, Body, ExchangeError, post
@@ -21,6 +22,7 @@ from app.speech.contract import (
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import MOST_ANSWER_BYTES, no_answer
+from app.speech.tasks import TaskEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,13 @@ class Dialect:
     route: str
     write: Callable[[EngineRequest], Body]
     read: Callable[[EngineRequest, Answer], EngineAnswer]
+
+
+class TasksOfBundle(TaskEngine, Protocol):
+    """What the same account does by tasks; opened and closed with the engine."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class RemoteEngine:
@@ -46,13 +55,16 @@ class RemoteEngine:
         traffic: Traffic,
         *,
         answer_seconds: float,
+        tasks: TasksOfBundle | None = None,
     ) -> None:
+        """Take what differs; `tasks` are for those models that are asked by tasks."""
         self.name = name
         self.region = bundle.region
         self._bundle = bundle
         self._dialects = dialects
         self._traffic = traffic
         self._answer_seconds = answer_seconds
+        self.tasks = tasks
         self._client: Client | None = None
 
     async def open(self) -> None:
@@ -63,16 +75,20 @@ class RemoteEngine:
             silence_seconds=self._answer_seconds,
             max_connections=self._traffic.calls_at_once,
         )
+        if self.tasks is not None:
+            await self.tasks.open()
 
     async def close(self) -> None:
         """Close the pool; calls that still run end with an error."""
+        if self.tasks is not None:
+            await self.tasks.close()
         if self._client is not None:
             await self._client.aclose()
             self._client = None
 
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now, as far as its last calls show."""
-        if model not in self._dialects:
+        if model not in self._dialects and not (self.tasks and self.tasks.knows(model)):
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         # Only while it rests: whoever sends no calls to what is not ready would never send a probe.
         if seconds := self._traffic.rest_seconds:

@@ -1,0 +1,76 @@
+"""A recording made anew as one FLAC file, for who cannot take it as it was received.
+
+It goes from the decoder's pipe into the store block by block: memory does not grow with it.
+"""
+
+import asyncio
+from pathlib import Path
+
+from app.audio.children import CPU_SPENT, Child, Decoders
+from app.audio.normalise import CPU_BASE_SECONDS, LOG_LEVEL, SILENT_CHILD_SECONDS
+from app.audio.probe import read_head, refusal
+from app.audio.store import BlobStore, StoredBlob
+from app.errors import DecodeTimeout
+
+CPU_SHARE = 1 / 20  # of the recording's length: decoded and encoded again
+BLOCK_BYTES = 256 << 10
+FORM = "flac"
+
+
+async def as_flac(
+    path: Path,
+    store: BlobStore,
+    project_id: str,
+    *,
+    decoders: Decoders,
+    sample_rate: int,
+    keep_channels: bool,
+    max_seconds: float,
+    max_bytes: int,
+    raw_rate: int | None = None,
+) -> StoredBlob:
+    """Store the copy, its channels mixed into one or kept; whoever asks for it erases it again.
+
+    Raises AudioError, StorageFull, and AudioTooLarge where it would have more than `max_bytes`.
+    """
+    head = await asyncio.to_thread(read_head, path)
+    output = (
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-t", f"{max_seconds:.3f}", *(() if keep_channels else ("-ac", "1"))),
+        *("-ar", str(sample_rate), "-sample_fmt", "s16"),
+        *("-compression_level", "5", "-f", "flac", "pipe:1"),
+    )
+    cpu_seconds = int(CPU_BASE_SECONDS + max_seconds * CPU_SHARE)
+    upload = await store.begin(max_bytes)
+    try:
+        async with decoders.open(
+            path, output, log_level=LOG_LEVEL, cpu_seconds=cpu_seconds, raw_rate=raw_rate
+        ) as child:
+            written = 0
+            while block := await _next(child, decoders):
+                written += len(block)
+                await upload.write(block)
+            code, complaints = await _finished(child)
+        if code == CPU_SPENT:
+            raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
+        if code != 0 and written < BLOCK_BYTES:
+            raise refusal(head, complaints)
+        return await upload.finish(project_id)
+    finally:
+        await upload.discard()
+
+
+async def _next(child: Child, decoders: Decoders) -> bytes:
+    try:
+        async with decoders.slots, asyncio.timeout(SILENT_CHILD_SECONDS):
+            return await child.stdout.read(BLOCK_BYTES)
+    except TimeoutError:
+        raise DecodeTimeout(log=f"no block for {SILENT_CHILD_SECONDS} s") from None
+
+
+async def _finished(child: Child) -> tuple[int, str]:
+    try:
+        async with asyncio.timeout(SILENT_CHILD_SECONDS):
+            return await child.finish()
+    except TimeoutError:
+        raise DecodeTimeout(log="the child did not end") from None

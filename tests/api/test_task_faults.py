@@ -1,0 +1,83 @@
+"""Every fault that the twin knows of tasks, through the whole gateway: paid once, or in doubt."""
+
+from pathlib import Path
+
+import pytest
+
+from app.jobs import do_task
+from app.jobs.tables import upstream_call
+from tests.support.gateway import code_of
+from tests.support.tasks import Bench, bench
+from tests.twin.faults import FAULTS, TASK_FAULTS
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 15.0
+DONE = (200, "completed")
+DOUBT = (502, "upstream_in_doubt")
+LOST = (
+    *("reset-before-first-byte", "hang", "html-page", "reset-after-first-byte"),
+    *("cut-short", "truncated-json", "answer-lost", "submit-answer-lost"),
+)
+ENDS = {
+    **dict.fromkeys(LOST, DOUBT),
+    "arrearage": (503, "engine_account"),
+    "bad-key": (503, "engine_account"),
+    "data-inspection": (422, "engine_refused"),
+    "task-unknown": DOUBT,
+    "task-stuck": (504, "engine_timeout"),
+}
+STREAMED = {"error-in-stream", "duplicate-frames"}
+
+
+@pytest.mark.parametrize(
+    "fault", [name for name in (*FAULTS, *TASK_FAULTS) if name not in STREAMED]
+)
+async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(do_task, "UNKNOWN_SECONDS", 0.2)
+    jobs = {"task_seconds": 0.5} if fault == "task-stuck" else {}
+    async with bench(
+        tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs
+    ) as here:
+        here.twin.faults.next(fault)
+        response = await here.send()
+        await _check(here, fault, ENDS.get(fault, DONE), response)
+
+
+async def _check(here: Bench, fault: str, end: tuple[int, str], response) -> None:  # noqa: ANN001
+    states = await here.calls()
+    lines = await here.lines()
+    assert [line for line in lines if line == "release"] == ["release"]
+    if end == DONE:
+        body = response.json()
+        assert (response.status_code, body["status"]) == DONE, body
+        assert body["text"] == "1 2 3"
+        assert states[-1] == ("answered", "yes")
+        assert len(here.twin.bill) == 1
+        await here.assert_settled()
+    else:
+        assert code_of(response) == end
+        assert "settle" not in lines
+    if end in {DOUBT, ENDS["task-stuck"]}:
+        assert states == [("in_doubt", "maybe")]
+        assert len(here.submits) == 1
+    assert len(here.twin.tasks) == {"task-failed": 2}.get(fault, len(here.twin.tasks[:1]))
+
+
+async def test_a_task_that_always_fails_is_tried_thrice_and_free(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        here.twin.faults.next("task-failed", times=3)
+        assert code_of(await here.send()) == (502, "engine_failed")
+        assert await here.calls() == [("failed", "no")] * 3
+        assert await here.lines() == ["hold", "release"]
+        assert len(here.twin.bill) == 0
+
+
+async def test_a_link_that_the_service_cannot_read(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        response = await here.link("https://gone.example/a.wav")
+        assert code_of(response) == (422, "audio_unreachable")
+        assert "FILE_DOWNLOAD_FAILED" in response.json()["detail"]
+        assert "Check that everybody can read the link" in response.json()["detail"]
+        assert (await here.job())["source_url"] is None
+        (call,) = await here.gateway.rows(upstream_call)
+        assert (call["state"], call["billed"]) == ("failed", "no")
