@@ -38,9 +38,11 @@ from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines import dashscope_sync, openai_compatible
 from app.speech.engines.bundle import dashscope_bundle, openai_bundle
+from app.speech.engines.dashscope_omni import Omni
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
 from app.speech.failover import bundle_name
+from app.speech.switches import is_switched_on
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -82,7 +84,11 @@ def _dashscope(
     limiter: Limiter,
 ) -> Engine:
     bundle = dashscope_bundle(bundle_settings)
-    models = [m for m in catalogue.models.values() if m.engine in {dashscope_sync.NAME, name}]
+    models = [
+        m
+        for m in catalogue.models.values()
+        if m.engine in {dashscope_sync.NAME, name} and is_switched_on(m, settings.dashscope)
+    ]
     rates = {
         m.upstream_in(bundle.region): m.calls_per_minute * bundle_settings.rate_share
         for m in models
@@ -90,12 +96,17 @@ def _dashscope(
     }
     return dashscope_sync.dashscope_sync(
         bundle,
-        {m.upstream_in(bundle.region): m.shape for m in models if m.shape},
+        {m.upstream_in(bundle.region): m.shape for m in models if m.shape not in {"", "omni"}},
         Traffic(
             f"{name}/{bundle.region}", limiter, rates, calls_at_once=bundle_settings.calls_at_once
         ),
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
+        omnis={
+            m.upstream_in(bundle.region): Omni(m.prompt, m.most_output_tokens or 0, m.extras)
+            for m in models
+            if m.shape == "omni"
+        },
     )
 
 

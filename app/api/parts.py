@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine, Readiness
 from app.speech.failover import candidates
+from app.speech.switches import how_to_switch_on, is_switched_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Parts:
 
     def readiness(self, model: Model) -> Readiness | None:
         """Tell whether anybody can be asked for the model now; None where nobody offers it."""
+        if not is_switched_on(model, self.settings.dashscope):
+            return Readiness(ready=False, missing=how_to_switch_on(model))
         failover = self.settings.dashscope.failover
         found = [
             engine.readiness(model.upstream_in(engine.region))

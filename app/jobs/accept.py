@@ -25,9 +25,10 @@ from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
 from app.speech.failover import candidates
-from app.speech.fit import Fitted, fit
+from app.speech.fit import Fitted, fit, known_of
 from app.speech.options import Options, parse_options
 from app.speech.plan import PlanInput, bound, plan
+from app.speech.switches import how_to_switch_on, is_switched_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Acceptance:
     def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
         options, unknown = parse_options(received.options)
         model = self._catalogue.find(options.model or self._settings.default_model)
+        if not is_switched_on(model, self._settings.dashscope):
+            raise EngineUnavailable(f"{model.name} is off here: {how_to_switch_on(model)}.")
         if model.engine not in self._engines:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return options, fit(options, model, unknown), model
@@ -162,7 +165,7 @@ class Acceptance:
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),
             others=others,
-            warnings=[*map(dict, fitted.warnings), *found],
+            warnings=[*map(dict, fitted.warnings), *known_of(model), *found],
             reference=options.reference,
             metadata=options.metadata,
         )

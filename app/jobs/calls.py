@@ -222,12 +222,13 @@ def used_by(job: Job, answered: Answered) -> Used:
     tariff, usage = answered.route.tariff, answered.answer.usage
     length_ms = answered.stretch.length_ms
     used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
-    tokens = (usage.input_tokens, usage.output_tokens)
+    tokens, text_tokens = (usage.input_tokens, usage.output_tokens), usage.text_tokens
     is_guess = usage.seconds is None
     if tariff.counts_tokens:
         is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
         tokens = _reckoned(job, answered) if is_guess else tokens
-    return Used(used_ms, sum(tokens), tariff.cost(used_ms, *tokens), estimated=is_guess)
+    cost = tariff.cost(used_ms, *tokens, text_tokens)
+    return Used(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
 def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:

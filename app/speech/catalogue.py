@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
-from app.speech.bounds import TokenFacts
+from app.speech.bounds import TokenFacts, context_bound
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -23,7 +23,7 @@ class CataloguePrice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     region: str
-    unit: Literal["second", "input_token", "output_token"]
+    unit: Literal["second", "input_token", "output_token", "text_input_token"]
     amount: str
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     valid_from: date
@@ -40,6 +40,9 @@ class Model(BaseModel):
     sent; `context_tokens` the longest context (0: none);
     `options` those of the normalised names the model honours; `itn_languages` those in which it
     writes figures (none: all); `shape` how it is asked, where its engine has several ways;
+    `prompt` what a model that can do more is told to do, and `extras` what else its requests say;
+    `opt_in` names the switch without which it is not offered (see `switches`); `is_llm`: it may
+    write other words than were spoken;
     `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
     where it has another name. The token fields are upper bounds: a price per token counts only
     where they are known, as nothing else can be held.
@@ -62,7 +65,11 @@ class Model(BaseModel):
     word_times: bool = False
     context_tokens: int = 0
     least_speech_ms: int = Field(100, ge=0)
-    shape: Literal["", "qwen3", "input-audio"] = ""
+    shape: Literal["", "qwen3", "input-audio", "omni"] = ""
+    prompt: str = ""
+    extras: Mapping[str, str] = {}
+    opt_in: Literal["", "omni"] = ""
+    is_llm: bool = False
     calls_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_second: float | None = Field(default=None, gt=0)
     tokens_per_call: int = Field(default=0, ge=0)
@@ -79,9 +86,8 @@ class Model(BaseModel):
         """Return the bounds of its tokens, beside those of a context; None if they are unknown."""
         if self.tokens_per_second is None or self.most_output_tokens is None:
             return None
-        return TokenFacts(
-            self.tokens_per_second, self.tokens_per_call, self.most_output_tokens, context
-        )
+        around = self.tokens_per_call + context_bound(self.prompt)
+        return TokenFacts(self.tokens_per_second, around, self.most_output_tokens, context)
 
 
 class Retired(BaseModel):
@@ -101,20 +107,23 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     languages: dict[str, list[str]] = {}
+    prompts: dict[str, str] = {}
     models: dict[str, Model] = {}
     retired: dict[str, Retired] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Give each model its name, a named list of languages its members, and a longest call."""
-        lists = data.get("languages", {})
+        """Give each model its name, a named list or prompt what it is, and a longest call."""
+        lists, prompts = data.get("languages", {}), data.get("prompts", {})
         models = {}
         for name, facts in data.get("models", {}).items():
             spoken = facts.get("languages", ())
             spread = lists[spoken] if isinstance(spoken, str) else spoken
-            most = {"call_seconds": facts.get("part_seconds")}
-            models[name] = {**most, **facts, "name": name, "languages": spread}
+            defaults = {"call_seconds": facts.get("part_seconds")}
+            if (prompt := facts.get("prompt")) is not None:
+                facts = {**facts, "prompt": prompts.get(prompt, prompt)}  # noqa: PLW2901
+            models[name] = {**defaults, **facts, "name": name, "languages": spread}
         return {**data, "models": models}
 
 

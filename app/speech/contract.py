@@ -80,11 +80,15 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """What the engine says it used, None where it reports nothing; `raw` is verbatim."""
+    """What the engine says it used, None where it reports nothing; `raw` is verbatim.
+
+    `text_tokens` are those of the input tokens that are text, where it tells them from sound.
+    """
 
     seconds: float | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    text_tokens: int = 0
     raw: Mapping[str, Any] | None = None
 
 
