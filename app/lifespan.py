@@ -26,6 +26,7 @@ from app.db.pace import RowSteps
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.collect import Collector
+from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
 from app.jobs.upkeep import Upkeep
@@ -263,6 +264,15 @@ async def _open(
         settings=settings,
         clock=clock,
     )
+    estimator = Estimator(
+        db,
+        store,
+        acceptance,
+        engines,
+        settings=settings,
+        clock=clock,
+        calls_together=getattr(settings.jobs, "parts_at_once", 1),
+    )
     peppers = load_peppers(settings.access.peppers, settings.data_dir)
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", why="no key exists; whoever can reach loopback may call")
@@ -275,6 +285,7 @@ async def _open(
         runner=runner,
         upkeep=upkeep,
         acceptance=acceptance,
+        estimator=estimator,
         clock=clock,
         peppers=peppers,
         default_project=default_project,

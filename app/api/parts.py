@@ -8,6 +8,7 @@ from fastapi import Request
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
+from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
 from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock
@@ -30,6 +31,7 @@ class Parts:
     runner: Runner
     upkeep: Upkeep
     acceptance: Acceptance
+    estimator: Estimator
     clock: Clock
     peppers: Sequence[bytes] = field(repr=False)
     default_project: str

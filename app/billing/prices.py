@@ -105,6 +105,13 @@ def list_prices(tx: sa.Connection) -> list[PriceRow]:
     return [PriceRow(*row) for row in tx.execute(sa.select(*columns).order_by(*order))]
 
 
+def rows_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
+    """Return the prices that a tariff was made of."""
+    columns = [price.c[field.name] for field in fields(PriceRow)]
+    query = sa.select(*columns).where(price.c.id.in_(tariff.price_ids)).order_by(price.c.unit)
+    return [PriceRow(*row) for row in tx.execute(query)]
+
+
 def set_price(tx: sa.Connection, row: PriceRow) -> None:
     """Store a price: the one in force before it ends where it begins, and it where the next does.
 

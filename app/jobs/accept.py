@@ -15,6 +15,7 @@ from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked
 from app.jobs.routes import Place
 from app.jobs.runner import Runner
@@ -24,6 +25,7 @@ from app.settings import Settings
 from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
+from app.speech.estimate import expect
 from app.speech.failover import candidates
 from app.speech.fit import Fitted, fit, known_of
 from app.speech.options import Options, parse_options
@@ -81,23 +83,23 @@ class Acceptance:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            options, fitted, model = self._judge(received)
+            options, fitted, model = self.judge(received)
             raw = raw_rate(
                 received.media_type,
                 is_pcm=options.format == "pcm",
                 sample_rate=options.sample_rate,
             )
             if received.url is not None:
-                self._fetcher.check(received.url)
-                wish = self._wish(options, fitted, model, None, raw)
+                self.check_url(received.url)
+                wish = self.wish(options, fitted, model, None, raw)
                 submitted = await self._submit(principal, Source(received.url), wish)
                 return Accepted(submitted.job_id, options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._look(blob, raw)
-            wish = self._wish(options, fitted, model, Looked(found, blob.bytes), raw)
+            found = await self.look(blob, raw)
+            wish = self.wish(options, fitted, model, Looked(found, blob.bytes), raw)
             try:
                 submitted = await self._submit(principal, recording_of(blob, found), wish)
             except DatabaseAway:
@@ -107,7 +109,12 @@ class Acceptance:
         await erase_copy(self._store, blob.key, kept=submitted.blob_key)
         return Accepted(submitted.job_id, options)
 
-    def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
+    def check_url(self, url: str) -> None:
+        """Refuse an address that would not be fetched. Raises UrlNotAllowed."""
+        self._fetcher.check(url)
+
+    def judge(self, received: Received) -> tuple[Options, Fitted, Model]:
+        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such."""
         options, unknown = parse_options(received.options)
         model = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(model, self._settings.dashscope):
@@ -116,12 +123,13 @@ class Acceptance:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return options, fit(options, model, unknown), model
 
-    async def _look(self, blob: StoredBlob, raw: int | None) -> Probe:
+    async def look(self, blob: StoredBlob, raw: int | None) -> Probe:
+        """Find out what a stored recording is. Raises AudioError."""
         async with self._store.local_copy(blob.key) as path:
             audio = self._settings.audio
             return await look(path, decoders=self._decoders, settings=audio, raw_rate=raw)
 
-    def _wish(
+    def wish(
         self,
         options: Options,
         fitted: Fitted,
@@ -129,6 +137,7 @@ class Acceptance:
         looked: Looked | None,
         raw: int | None,
     ) -> Wish:
+        """Put together what is asked for, how it will be done, and what that uses at most."""
         asked = PlanInput(
             None if looked is None else looked.found.seconds,
             model,
@@ -138,7 +147,7 @@ class Acceptance:
             upload=None if looked is None else looked.upload,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
-        units = bound(asked)
+        chosen, units, ceiling = plan(asked), bound(asked), Ceiling.of(options)
         tokens = model.token_facts(context_bound(fitted.context))
         first, *others = self._places(model)
         return Wish(
@@ -155,9 +164,10 @@ class Acceptance:
                 "raw_rate": raw,
                 "sample_rate": options.sample_rate,
                 "strict": options.strict,
+                "ceiling": ceiling and ceiling.as_json(),
             },
             plan={
-                **asdict(plan(asked)),
+                **asdict(chosen),
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
                 "least_speech_ms": model.least_speech_ms,
@@ -165,6 +175,8 @@ class Acceptance:
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),
             others=others,
+            ceiling=ceiling,
+            expected=expect(asked, chosen),
             warnings=[*map(dict, fitted.warnings), *known_of(model), *found],
             reference=options.reference,
             metadata=options.metadata,
