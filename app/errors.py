@@ -149,6 +149,23 @@ class OptionNotSupported(GatewayError):
     public = "The model cannot honour an option, and `strict` asked to be told so."
 
 
+class CostAboveLimit(GatewayError):
+    # Not 402: nobody has to pay anything; the request itself says that it should not be done.
+    code, status = "cost_above_limit", 422
+    public = (
+        "The transcription would cost more than `max_cost` allows, so nothing more was spent. "
+        "Raise it, or choose a cheaper model."
+    )
+
+
+class SecondsAboveLimit(GatewayError):
+    code, status = "seconds_above_limit", 422
+    public = (
+        "More seconds would be billed than `max_billable_seconds` allows, so no more were sent. "
+        "Raise it, or send a shorter recording."
+    )
+
+
 class UrlNotAllowed(GatewayError):
     code, status = "url_not_allowed", 422
     public = (

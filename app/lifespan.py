@@ -27,6 +27,7 @@ from app.db.pace import RowSteps
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
 from app.jobs.collect import Collector
+from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
 from app.jobs.transcribe import Transcriber
 from app.jobs.upkeep import Upkeep
@@ -39,10 +40,12 @@ from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.contract import Engine
 from app.speech.engines import dashscope_sync, openai_compatible
 from app.speech.engines.bundle import dashscope_bundle, openai_bundle
+from app.speech.engines.dashscope_omni import Omni
 from app.speech.engines.dashscope_tasks import DashScopeTasks, TaskPatience
 from app.speech.engines.local import LocalEngine
 from app.speech.engines.traffic import Traffic
 from app.speech.failover import bundle_name
+from app.speech.switches import is_switched_on
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -84,7 +87,11 @@ def _dashscope(
     limiter: Limiter,
 ) -> Engine:
     bundle = dashscope_bundle(bundle_settings)
-    models = [m for m in catalogue.models.values() if m.engine in {dashscope_sync.NAME, name}]
+    models = [
+        m
+        for m in catalogue.models.values()
+        if m.engine in {dashscope_sync.NAME, name} and is_switched_on(m, settings.dashscope)
+    ]
     rates = {
         m.upstream_in(bundle.region): m.calls_per_minute * bundle_settings.rate_share
         for m in models
@@ -104,11 +111,20 @@ def _dashscope(
     )
     return dashscope_sync.dashscope_sync(
         bundle,
-        {m.upstream_in(bundle.region): m.shape for m in models if m.shape and not m.is_task},
+        {
+            m.upstream_in(bundle.region): m.shape
+            for m in models
+            if m.shape not in {"", "omni"} and not m.is_task
+        },
         traffic,
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
         tasks=tasks,
+        omnis={
+            m.upstream_in(bundle.region): Omni(m.prompt, m.most_output_tokens or 0, m.extras)
+            for m in models
+            if m.shape == "omni"
+        },
     )
 
 
@@ -268,6 +284,15 @@ async def _open(
         settings=settings,
         clock=clock,
     )
+    estimator = Estimator(
+        db,
+        store,
+        acceptance,
+        engines,
+        settings=settings,
+        clock=clock,
+        calls_together=getattr(settings.jobs, "parts_at_once", 1),
+    )
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", why="no key exists; whoever can reach loopback may call")
     return Parts(
@@ -279,6 +304,7 @@ async def _open(
         runner=runner,
         upkeep=upkeep,
         acceptance=acceptance,
+        estimator=estimator,
         clock=clock,
         peppers=peppers,
         links=links,

@@ -235,6 +235,11 @@ class DashScopeSettings(BundleSettings):
         description="Names of the others that a job may end on when the first cannot be asked, in "
         "this order, e.g. intl,us; empty is none.",
     )
+    omni: bool = Field(
+        default=False,
+        description="Offer Qwen-Omni as well: language models that may write other words than "
+        "were spoken, paid by the token.",
+    )
 
     @model_validator(mode="after")
     def _whole_bundles(self) -> Self:

@@ -145,6 +145,17 @@ _LINK: dict[str, Any] = {
 }
 
 
+_LENGTH: dict[str, Any] = {
+    "seconds": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 86_400,
+        "description": "The length of a recording that is not sent.",
+        "examples": [3600],
+    }
+}
+
+
 def _body(source: dict[str, Any]) -> dict[str, Any]:
     """Describe a body that holds the recording in exactly one of the ways there are."""
     ways = {**source, **_LINK}
@@ -155,35 +166,37 @@ def _body(source: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": _body(
-                {
-                    "file": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "The recording: any common audio format, or a video "
-                        "with a sound track.",
-                    }
-                }
-            ),
-            # metadata is one JSON object in one field; lists may repeat their field.
-            "encoding": {"metadata": {"contentType": "application/json"}},
-        },
-        "application/json": {
-            "schema": _body(
-                {
-                    "audio": {
-                        "type": "string",
-                        "maxLength": 16 << 20,
-                        "pattern": "^([Dd][Aa][Tt][Aa]:|[Hh][Tt][Tt][Pp][Ss]?://)",
-                        "description": "The recording as a data: URI; or a link, as in `url`.",
-                        "examples": ["data:audio/wav;base64,UklGRg=="],
-                    }
-                }
-            )
-        },
-    },
+_FILE: dict[str, Any] = {
+    "file": {
+        "type": "string",
+        "format": "binary",
+        "description": "The recording: any common audio format, or a video with a sound track.",
+    }
 }
+_INLINE: dict[str, Any] = {
+    "audio": {
+        "type": "string",
+        "maxLength": 16 << 20,
+        "pattern": "^([Dd][Aa][Tt][Aa]:|[Hh][Tt][Tt][Pp][Ss]?://)",
+        "description": "The recording as a data: URI; or a link, as in `url`.",
+        "examples": ["data:audio/wav;base64,UklGRg=="],
+    }
+}
+
+
+def _request(**more: Any) -> dict[str, Any]:
+    """Describe a request in both of its forms; `more` are ways instead of a recording."""
+    form = {
+        "schema": _body({**_FILE, **more}),
+        # metadata is one JSON object in one field; lists may repeat their field.
+        "encoding": {"metadata": {"contentType": "application/json"}},
+    }
+    inline = {"schema": _body({**_INLINE, **more})}
+    return {
+        "required": True,
+        "content": {"multipart/form-data": form, "application/json": inline},
+    }
+
+
+REQUEST_BODY = _request()
+ESTIMATE_BODY = _request(**_LENGTH)

@@ -40,7 +40,7 @@ class PriceOut(Shape):
     """`amount` of `currency` for one `unit`, as the catalogue lists it.
 
     A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY a million tokens is
-    0.0000008 for one.
+    0.0000008 for one. Tokens of text that go in are `text_input_token`, where they are cheaper.
     """
 
     unit: str

@@ -9,6 +9,7 @@ from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
+from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
 from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock
@@ -16,6 +17,7 @@ from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine, Readiness
 from app.speech.failover import candidates
+from app.speech.switches import how_to_switch_on, is_switched_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Parts:
     runner: Runner
     upkeep: Upkeep
     acceptance: Acceptance
+    estimator: Estimator
     clock: Clock
     peppers: Sequence[bytes] = field(repr=False)
     links: SignedLinks = field(repr=False)
@@ -42,6 +45,8 @@ class Parts:
 
     def readiness(self, model: Model) -> Readiness | None:
         """Tell whether anybody can be asked for the model now; None where nobody offers it."""
+        if not is_switched_on(model, self.settings.dashscope):
+            return Readiness(ready=False, missing=how_to_switch_on(model))
         failover = self.settings.dashscope.failover
         found = [
             engine.readiness(model.upstream_in(engine.region))

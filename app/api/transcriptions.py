@@ -52,6 +52,8 @@ _CREATING = (
     errors.ModelRetired,
     errors.ContextTooLong,
     errors.OptionNotSupported,
+    errors.CostAboveLimit,
+    errors.SecondsAboveLimit,
     errors.UrlNotAllowed,
     errors.UrlUnreachable,
     errors.SourceTooLarge,

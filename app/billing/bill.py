@@ -23,6 +23,7 @@ class BillLine:
     started_at: datetime | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    text_input_tokens: int = 0
 
 
 def read_bill(text: str) -> list[BillLine]:
@@ -59,8 +60,9 @@ def _line(row: Mapping[str | None, Any]) -> BillLine:
         started_at=_utc(began) if began else None,
         input_tokens=int(row.get("input_tokens") or 0),
         output_tokens=int(row.get("output_tokens") or 0),
+        text_input_tokens=int(row.get("text_input_tokens") or 0),
     )
-    if min(line.millis, line.input_tokens, line.output_tokens) < 0:
+    if min(line.millis, line.input_tokens, line.output_tokens, line.text_input_tokens) < 0:
         raise ValueError("a negative figure")
     if not (line.model and line.request_id):
         raise ValueError("no model, or nothing to know the line by again")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from app.errors import PriceUnknown
 from app.kit.ids import new_id
 from app.kit.money import cost_of_millis
 
+_FREE = SimpleNamespace(nano=0)
 _NOW = sa.bindparam("now", type_=Utc())
 _IN_FORCE = (
     sa.select(price)
@@ -49,11 +51,19 @@ class Tariff:
     units: Mapping[str, int]
     price_ids: tuple[str, ...]
 
-    def cost(self, used_ms: int, input_tokens: int = 0, output_tokens: int = 0) -> int:
-        """Nano-units for what was used; a unit without a price here costs nothing."""
+    def cost(
+        self, used_ms: int, input_tokens: int = 0, output_tokens: int = 0, text_tokens: int = 0
+    ) -> int:
+        """Nano-units for what was used; a unit without a price here costs nothing.
+
+        `text_tokens` are those of the input that are text: cheaper where they have a price.
+        """
+        a_token = self.units.get("input_token", 0)
+        of_text = self.units.get("text_input_token", a_token)
         return (
             cost_of_millis(self.units.get("second", 0), used_ms)
-            + self.units.get("input_token", 0) * input_tokens
+            + a_token * (input_tokens - text_tokens)
+            + of_text * text_tokens
             + self.units.get("output_token", 0) * output_tokens
         )
 
@@ -95,6 +105,13 @@ def list_prices(tx: sa.Connection) -> list[PriceRow]:
     return [PriceRow(*row) for row in tx.execute(sa.select(*columns).order_by(*order))]
 
 
+def rows_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
+    """Return the prices that a tariff was made of."""
+    columns = [price.c[field.name] for field in fields(PriceRow)]
+    query = sa.select(*columns).where(price.c.id.in_(tariff.price_ids)).order_by(price.c.unit)
+    return [PriceRow(*row) for row in tx.execute(query)]
+
+
 def set_price(tx: sa.Connection, row: PriceRow) -> None:
     """Store a price: the one in force before it ends where it begins, and it where the next does.
 
@@ -131,6 +148,9 @@ def tariff_of(
         raise PriceUnknown(f"No price is known for {model} in region {region}.")
     if latest.keys() - {"second"} and not tokens_bounded:
         raise PriceUnknown(f"{model} is paid by the token, and nothing bounds how many it uses.")
+    if latest.get("text_input_token", _FREE).nano > latest.get("input_token", _FREE).nano:
+        # What is held for a call takes all that goes in at the dearer price.
+        raise PriceUnknown(f"{model} has a higher price for text than for sound.")
     if len({row.currency for row in latest.values()}) != 1:
         raise PriceUnknown(f"{model} has prices in several currencies in region {region}.")
     return Tariff(

@@ -161,7 +161,8 @@ def _absent(call: Ours) -> Difference | None:
 
 
 def _billed(call: Ours, line: BillLine) -> int:
-    return call.tariff.cost(line.millis, line.input_tokens, line.output_tokens)
+    tokens = line.input_tokens, line.output_tokens, line.text_input_tokens
+    return call.tariff.cost(line.millis, *tokens)
 
 
 def _fits(call: Ours, line: BillLine) -> bool:

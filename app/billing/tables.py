@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from app.db.schema import Id, Utc, metadata, one_of
 
-UNITS = ("second", "input_token", "output_token")
+UNITS = ("second", "input_token", "output_token", "text_input_token")
 KINDS = ("hold", "settle", "release", "adjust", "saved")
 
 price = sa.Table(

@@ -43,7 +43,9 @@ def change(
     amount: Annotated[str, typer.Argument(help="A decimal amount, e.g. 0.00022.")],
     currency: Annotated[str, typer.Option(help="Three capital letters, e.g. CNY.")],
     region: Annotated[str, typer.Option(help="Where the price holds, e.g. cn-beijing.")],
-    unit: Annotated[str, typer.Option(help="second, input_token or output_token.")] = "second",
+    unit: Annotated[
+        str, typer.Option(help="second, input_token, output_token or text_input_token.")
+    ] = "second",
     start: Annotated[str | None, typer.Option("--from", help="ISO 8601, else UTC; now.")] = None,
 ) -> None:
     """Set a price from a moment on; the one in force before it ends there."""

@@ -15,6 +15,7 @@ from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked, task_facts
 from app.jobs.routes import Place
 from app.jobs.runner import Runner
@@ -25,11 +26,13 @@ from app.settings import Settings
 from app.speech.bounds import context_bound
 from app.speech.catalogue import Catalogue, Model
 from app.speech.contract import Engine
+from app.speech.estimate import expect
 from app.speech.failover import candidates
-from app.speech.fit import Fitted, fit
+from app.speech.fit import Fitted, fit, known_of
 from app.speech.options import Options, parse_options
 from app.speech.plan import Link, PlanInput, bound, plan
 from app.speech.sibling import chosen
+from app.speech.switches import how_to_switch_on, is_switched_on
 from app.speech.tasks import HasTasks, TaskEngine
 
 
@@ -39,6 +42,22 @@ class Accepted:
 
     job_id: str
     options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request as far as it can be judged without its recording.
+
+    `because`: why another model than the one asked for; `links`: how a model of tasks could be
+    given the recording; `raw`: the rate of bare samples.
+    """
+
+    options: Options
+    fitted: Fitted
+    model: Model
+    because: str
+    links: tuple[Link, ...]
+    raw: int | None
 
 
 class Acceptance:
@@ -83,25 +102,18 @@ class Acceptance:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            options, fitted, model, because = self._judge(received)
-            raw = raw_rate(
-                received.media_type,
-                is_pcm=options.format == "pcm",
-                sample_rate=options.sample_rate,
-            )
+            judged = self.judge(received)
             if received.url is not None:
-                self._fetcher.check(received.url)
-                links = self._links_for(model, received.url)
-                wish = self._wish(options, fitted, model, None, raw, because, links)
+                self.check_url(received.url)
+                wish = self.wish(judged, None)
                 submitted = await self._submit(principal, Source(received.url), wish)
-                return Accepted(submitted.job_id, options)
+                return Accepted(submitted.job_id, judged.options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._look(blob, raw)
-            looked, links = Looked(found, blob.bytes), self._links_for(model, None)
-            wish = self._wish(options, fitted, model, looked, raw, because, links)
+            found = await self.look(blob, judged.raw)
+            wish = self.wish(judged, Looked(found, blob.bytes))
             try:
                 submitted = await self._submit(principal, recording_of(blob, found), wish)
             except DatabaseAway:
@@ -109,18 +121,36 @@ class Acceptance:
                 raise
             undo.pop_all()
         await erase_copy(self._store, blob.key, kept=submitted.blob_key)
-        return Accepted(submitted.job_id, options)
+        return Accepted(submitted.job_id, judged.options)
 
-    def _judge(self, received: Received) -> tuple[Options, Fitted, Model, str]:
+    def check_url(self, url: str) -> None:
+        """Refuse an address that would not be fetched. Raises UrlNotAllowed."""
+        self._fetcher.check(url)
+
+    def judge(self, received: Received) -> Judged:
+        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such."""
         options, unknown = parse_options(received.options)
         asked = self._catalogue.find(options.model or self._settings.default_model)
+        if not is_switched_on(asked, self._settings.dashscope):
+            raise EngineUnavailable(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
         sister = self._catalogue.models.get(asked.filetrans)
         if sister is not None and not self._links_for(sister, received.url):
             sister = None
         model, because = chosen(asked, sister, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
-        return options, fit(options, model, unknown), model, because
+        return Judged(
+            options,
+            fit(options, model, unknown),
+            model,
+            because,
+            links=self._links_for(model, received.url),
+            raw=raw_rate(
+                received.media_type,
+                is_pcm=options.format == "pcm",
+                sample_rate=options.sample_rate,
+            ),
+        )
 
     def _tasks_of(self, model: Model) -> TaskEngine | None:
         engine = self._engines.get(model.engine)
@@ -141,21 +171,18 @@ class Acceptance:
         theirs: tuple[Link, ...] = ("upload",) if tasks.may_upload else ()
         return (*given, *ours, *theirs)
 
-    async def _look(self, blob: StoredBlob, raw: int | None) -> Probe:
+    async def look(self, blob: StoredBlob, raw: int | None) -> Probe:
+        """Find out what a stored recording is. Raises AudioError."""
         async with self._store.local_copy(blob.key) as path:
             audio = self._settings.audio
             return await look(path, decoders=self._decoders, settings=audio, raw_rate=raw)
 
-    def _wish(
-        self,
-        options: Options,
-        fitted: Fitted,
-        model: Model,
-        looked: Looked | None,
-        raw: int | None,
-        because: str,
-        links: tuple[Link, ...],
-    ) -> Wish:
+    def wish(self, judged: Judged, looked: Looked | None) -> Wish:
+        """Put together what is asked for, how it will be done, and what that uses at most.
+
+        `looked` is None where the recording is yet to be fetched.
+        """
+        options, fitted, model = judged.options, judged.fitted, judged.model
         asked = PlanInput(
             None if looked is None else looked.found.seconds,
             model,
@@ -163,14 +190,14 @@ class Acceptance:
             fitted.context,
             may_split=options.split == "auto",
             upload=None if looked is None else looked.upload,
-            links=links,
+            links=judged.links,
             file=None if looked is None else looked.file,
             channels=tuple(fitted.options.get("channel_id", ())),
             diarized=bool(fitted.options.get("diarization_enabled")),
-            because=because,
+            because=judged.because,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
-        units = bound(asked)
+        way, units, ceiling = plan(asked), bound(asked), Ceiling.of(options)
         tokens = model.token_facts(context_bound(fitted.context))
         first, *others = self._places(model)
         return Wish(
@@ -184,21 +211,24 @@ class Acceptance:
                 "words": fitted.words,
                 "engine": dict(fitted.options),
                 "include": list(options.include),
-                "raw_rate": raw,
+                "raw_rate": judged.raw,
                 "sample_rate": options.sample_rate,
                 "strict": options.strict,
+                "ceiling": ceiling and ceiling.as_json(),
             },
             plan={
-                **asdict(plan(asked)),
+                **asdict(way),
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
                 "least_speech_ms": model.least_speech_ms,
-                **(task_facts(model, links) if model.is_task else {}),
+                **(task_facts(model, judged.links) if model.is_task else {}),
             },
             bound_ms=units.millis,
             bound_tokens=(units.input_tokens, units.output_tokens),
             others=others,
-            warnings=[*map(dict, fitted.warnings), *found],
+            ceiling=ceiling,
+            expected=expect(asked, way),
+            warnings=[*map(dict, fitted.warnings), *known_of(model), *found],
             reference=options.reference,
             metadata=options.metadata,
         )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Used
 from app.errors import UpstreamInDoubt
+from app.jobs.ceiling import Ceiling
 from app.jobs.routes import Route
 from app.jobs.runs import Job, write_as
 from app.jobs.tables import part, upstream_call
@@ -44,6 +45,9 @@ _REFUSED = sa.select(_call.id).where(
     _call.part_idx == 0,
     _call.error_kind == ErrorKind.REFUSED,
     _call.billed == Billed.NO,
+)
+_SECONDS = sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
+    _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
 )
 # What calls of ours may still turn out to have cost: their bounds stay reserved.
 _BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
@@ -109,15 +113,16 @@ def open_call(
 ) -> str:
     """Write down that a call is about to be made, hold what it may cost, and return its id.
 
-    `silent` are the stretches before it that will not be sent. Raises StaleRun, and
-    UpstreamInDoubt where an earlier call for this part may have been billed and must not be
-    repeated.
+    `silent` are the stretches before it that will not be sent. Raises StaleRun, UpstreamInDoubt
+    where an earlier call for this part may have been billed and must not be repeated, and what
+    `Ceiling.check_call` raises where the caller's ceiling does not allow it.
     """
     write_as(tx, job.run, now=now)
     store_parts(tx, job, [*silent, stretch])
     attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
     bound = route.tariff.cost(*_bound(job, stretch))
     shortfall = bound - _unreserved(tx, job) if bound else 0
+    _check_ceiling(tx, job, stretch, max(0, shortfall))
     call_id = new_id("call")
     row = {
         "id": call_id,
@@ -224,12 +229,13 @@ def used_by(job: Job, answered: Answered) -> Used:
     tariff, usage = answered.route.tariff, answered.answer.usage
     length_ms = answered.stretch.length_ms * _channels(job)
     used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
-    tokens = (usage.input_tokens, usage.output_tokens)
+    tokens, text_tokens = (usage.input_tokens, usage.output_tokens), usage.text_tokens
     is_guess = usage.seconds is None
     if tariff.counts_tokens:
         is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
         tokens = _reckoned(job, answered) if is_guess else tokens
-    return Used(used_ms, sum(tokens), tariff.cost(used_ms, *tokens), estimated=is_guess)
+    cost = tariff.cost(used_ms, *tokens, text_tokens)
+    return Used(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
 def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
@@ -257,6 +263,20 @@ def _unreserved(tx: sa.Connection, job: Job) -> int:
     """What is held and not spoken for by calls that may still cost something."""
     bounds = tx.scalar(_BOUNDS, {"job": job.id})
     return ledger.standing(tx, job.id).remaining - int(bounds or 0)
+
+
+def _check_ceiling(tx: sa.Connection, job: Job, stretch: Stretch, more_nano: int) -> None:
+    """Refuse a call with which the job could cost more than its caller wants it to."""
+    ceiling = Ceiling.from_json(job.options.get("ceiling"))
+    if ceiling is None:
+        return
+    standing = ledger.standing(tx, job.id)
+    unsettled = tx.scalar(_SECONDS, {"job": job.id}) or 0
+    ceiling.check_call(
+        held=max(standing.held, standing.settled) + more_nano,
+        millis=standing.used_ms + int(unsettled) * MILLIS + call_bound(stretch.length_ms, None)[0],
+        currency=job.account.currency,
+    )
 
 
 def _bound(job: Job, stretch: Stretch) -> Units:

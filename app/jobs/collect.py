@@ -19,6 +19,7 @@ from app.audio.probe import Probe, read_head
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import AudioError
+from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked
 from app.jobs.runs import Job, PutOff, StaleRun, write_as
 from app.jobs.submit import Recording, keep_audio, recording_of
@@ -26,6 +27,7 @@ from app.jobs.tables import transcription
 from app.kit.clock import Clock
 from app.settings import AudioSettings
 from app.speech.catalogue import Catalogue
+from app.speech.estimate import expect
 from app.speech.plan import PlanInput, plan
 
 BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
@@ -74,7 +76,8 @@ class Collector:
         """Fetch, probe and keep the recording; return the job as it goes on from there.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
-        PutOff, StaleRun and DatabaseAway; of the recording nothing is left then.
+        CostAboveLimit and SecondsAboveLimit, PutOff, StaleRun and DatabaseAway; of the recording
+        nothing is left then.
         """
         if self._slots.locked():
             raise PutOff(BUSY_SECONDS)
@@ -133,11 +136,13 @@ class Collector:
             diarized=bool(job.options["engine"].get("diarization_enabled")),
             because=job.plan.get("because", ""),
         )
-        options = job.options
+        options, chosen = job.options, plan(asked)
+        if ceiling := Ceiling.from_json(options.get("ceiling")):
+            ceiling.check(job.routes[0].tariff, expect(asked, chosen))
         warnings = looked.warnings(options["sample_rate"], strict=options["strict"])
         return replace(
             job,
-            plan={**job.plan, **asdict(plan(asked))},
+            plan={**job.plan, **asdict(chosen)},
             warnings=[*job.warnings, *warnings],
         )
 

@@ -14,10 +14,12 @@ from app.audio.store import StoredBlob
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
 from app.db.schema import database_now
+from app.jobs.ceiling import Ceiling
 from app.jobs.routes import Place, Route, fallbacks
 from app.jobs.runs import Job, Run, add_events
 from app.jobs.tables import audio_tables, transcription
 from app.kit.ids import new_id
+from app.speech.estimate import Expected
 
 _audio = audio_tables.audio.c
 _FIND_AUDIO = (
@@ -67,7 +69,8 @@ class Wish:
     """What the caller asked for, already judged: all of it can be honoured or is warned of.
 
     The bounds are what its calls can use at most; tokens in and out, zero where nothing bounds
-    them. `others` are where it may run when its engine cannot be asked.
+    them. `others` are where it may run when its engine cannot be asked. `ceiling` is what the
+    caller lets it cost, `expected` what its calls are taken to use (None: the length is unknown).
     """
 
     model: str
@@ -79,6 +82,8 @@ class Wish:
     bound_ms: int
     bound_tokens: tuple[int, int] = (0, 0)
     others: Sequence[Place] = ()
+    ceiling: Ceiling | None = None
+    expected: Expected | None = None
     warnings: Sequence[Mapping[str, Any]] = ()
     reference: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -105,12 +110,15 @@ def submit(
     now: datetime,
     lease_seconds: float | None = None,
 ) -> Submitted:
-    """Make the job durable, its upper bound held. Raises PriceUnknown.
+    """Make the job durable, its upper bound held.
 
+    Raises PriceUnknown, and where the caller gave a ceiling what `Ceiling.check` raises.
     With `lease_seconds` the caller takes the job up in the same commit.
     """
     bounded = any(wish.bound_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
+    ceiling = wish.ceiling or Ceiling()
+    ceiling.check(tariff, wish.expected)
     others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
     here = recording if isinstance(recording, Recording) else None
     source_url = recording.url if isinstance(recording, Source) else None
@@ -144,7 +152,7 @@ def submit(
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
     bound = (wish.bound_ms, *wish.bound_tokens)
     dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
-    hold(tx, account, dearest, now=now)
+    hold(tx, account, ceiling.held(dearest), now=now)
     add_events(tx, job_id, [("created", {"model": wish.model})], first=1, now=now)
     if lease_seconds is None:
         return Submitted(job_id, blob_key, None)

@@ -40,6 +40,9 @@ class StepStore(Protocol):
         None instead of the holds: it is later than `patience` seconds, and was not taken.
         """
 
+    async def next_free(self, key: str, gap: float) -> float:
+        """Return in how many seconds the next free step is, and leave it free."""
+
     async def hold(self, key: str, seconds: float) -> None:
         """Let no step be before so many seconds from now; those taken already are void."""
 
@@ -71,6 +74,11 @@ class MemorySteps:
             return at - now, None
         steps.free_at = at + gap
         return at - now, steps.holds
+
+    async def next_free(self, key: str, gap: float) -> float:
+        """Return in how many seconds the next free step is."""
+        steps = self._steps.get(key)
+        return max(0.0, (steps.free_at if steps else self._began + gap) - self._ticks())
 
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
@@ -125,6 +133,11 @@ class Limiter:
             at = door.left_at + spacing
             await asyncio.sleep(max(0.0, at - self._ticks()))
             door.left_at = max(at, self._ticks() - LATE_SHARE * spacing)
+
+    async def next_free(self, key: str, per_minute: float) -> tuple[float, float]:
+        """Return in how many seconds the next free step is, and how far apart steps are."""
+        gap = MINUTE / (per_minute * SHARE)
+        return await self._store.next_free(key, gap), gap
 
     async def hold(self, key: str, seconds: float) -> None:
         """Make everybody wait: the upstream said that it was too fast."""

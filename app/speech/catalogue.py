@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
-from app.speech.bounds import TokenFacts
+from app.speech.bounds import TokenFacts, context_bound
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -23,7 +23,7 @@ class CataloguePrice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     region: str
-    unit: Literal["second", "input_token", "output_token"]
+    unit: Literal["second", "input_token", "output_token", "text_input_token"]
     amount: str
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     valid_from: date
@@ -45,6 +45,9 @@ class Model(BaseModel):
     `filetrans` names the model that does so for this one's customers; `files` are the formats that
     it reads, `file_bytes` the most of them, `sample_rates` the least and the most hertz;
     `diarized_seconds` the longest recording in which it tells speakers apart;
+    `prompt` what a model that can do more is told to do, and `extras` what else its requests say;
+    `opt_in` names the switch without which it is not offered (see `switches`); `is_llm`: it may
+    write other words than were spoken;
     `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
     where it has another name. The token fields are upper bounds: a price per token counts only
     where they are known, as nothing else can be held.
@@ -68,12 +71,16 @@ class Model(BaseModel):
     word_times: bool = False
     context_tokens: int = 0
     least_speech_ms: int = Field(100, ge=0)
-    shape: Literal["", "qwen3", "input-audio", "file-url", "file-urls"] = ""
+    shape: Literal["", "qwen3", "input-audio", "omni", "file-url", "file-urls"] = ""
     filetrans: str = ""
     files: frozenset[str] = frozenset()
     file_bytes: int = Field(2 << 30, gt=0)
     sample_rates: tuple[int, int] = (1, 384_000)
     diarized_seconds: int | None = Field(default=None, gt=0)
+    prompt: str = ""
+    extras: Mapping[str, str] = {}
+    opt_in: Literal["", "omni"] = ""
+    is_llm: bool = False
     calls_per_minute: int | None = Field(default=None, gt=0)
     tokens_per_second: float | None = Field(default=None, gt=0)
     tokens_per_call: int = Field(default=0, ge=0)
@@ -96,9 +103,10 @@ class Model(BaseModel):
         """Return the bounds of its tokens, beside those of a context; None if they are unknown."""
         if self.tokens_per_second is None or self.most_output_tokens is None:
             return None
+        around = self.tokens_per_call + context_bound(self.prompt)
         return TokenFacts(
             self.tokens_per_second,
-            self.tokens_per_call,
+            around,
             self.most_output_tokens,
             context,
             self.output_tokens_per_second,
@@ -123,23 +131,29 @@ class _File(BaseModel):
 
     languages: dict[str, list[str]] = {}
     formats: dict[str, list[str]] = {}
+    prompts: dict[str, str] = {}
     models: dict[str, Model] = {}
     retired: dict[str, Retired] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Give each model its name, named lists their members, and a longest call."""
+        """Give each model its name, named lists their members, its prompt, and a longest call."""
         lists, formats = data.get("languages", {}), data.get("formats", {})
+        prompts = data.get("prompts", {})
         models = {}
         for name, facts in data.get("models", {}).items():
             spoken = facts.get("languages", ())
             spread = lists[spoken] if isinstance(spoken, str) else spoken
-            most = {"call_seconds": facts.get("part_seconds")}
-            files = facts.get("files", ())
-            read = formats[files] if isinstance(files, str) else files
-            named = {"name": name, "languages": spread, "files": read}
-            models[name] = {**most, **facts, **named}
+            defaults = {"call_seconds": facts.get("part_seconds")}
+            files, prompt = facts.get("files", ()), facts.get("prompt", "")
+            named = {
+                "name": name,
+                "languages": spread,
+                "files": formats[files] if isinstance(files, str) else files,
+                "prompt": prompts.get(prompt, prompt),
+            }
+            models[name] = {**defaults, **facts, **named}
         return {**data, "models": models}
 
 

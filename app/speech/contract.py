@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from app.speech.transcript import Segment
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = SAMPLE_RATE * 2
+DEFAULT_CALL_SECONDS = 5.0  # of a call, until one was measured
 
 DeltaSink = Callable[[str], None]
 """Receives text as it becomes final within the part; called on the event loop, never awaits."""
@@ -80,11 +81,15 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """What the engine says it used, None where it reports nothing; `raw` is verbatim."""
+    """What the engine says it used, None where it reports nothing; `raw` is verbatim.
+
+    `text_tokens` are those of the input tokens that are text, where it tells them from sound.
+    """
 
     seconds: float | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    text_tokens: int = 0
     raw: Mapping[str, Any] | None = None
 
 
@@ -152,6 +157,31 @@ class Readiness:
 
     ready: bool
     missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast calls of a model go now: what an estimate of waiting rests on.
+
+    `next_seconds` until the next may leave, `gap_seconds` between two; `call_seconds` is what one
+    takes, the moving average of `measured` calls, or a default where none was measured.
+    `why` says what keeps calls back beside the pace, if something does.
+    """
+
+    next_seconds: float = 0.0
+    gap_seconds: float = 0.0
+    call_seconds: float = DEFAULT_CALL_SECONDS
+    calls_at_once: int = 1
+    measured: int = 0
+    why: str = ""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """An engine that knows how fast its calls go."""
+
+    async def pace(self, model: str, sound_seconds: float) -> Pace:
+        """Return the pace of calls of `model` with so much sound. Raises DatabaseAway."""
 
 
 class Engine(Protocol):

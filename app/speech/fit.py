@@ -14,6 +14,7 @@ from app.speech.catalogue import Model
 from app.speech.options import Options
 
 BYTES_PER_TOKEN = 4
+MAY_PARAPHRASE = "may_paraphrase"
 
 # What only a model can honour; the other options are the gateway's own and always honoured.
 MODEL_OPTIONS = (
@@ -91,6 +92,17 @@ def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
     if hints:
         rest["language_hints"] = hints
     return Fitted(language, context, words, MappingProxyType(rest), tuple(warnings))
+
+
+def known_of(model: Model) -> list[dict[str, str]]:
+    """Return what is to be said of every answer of the model."""
+    if not model.is_llm:
+        return []
+    detail = (
+        f"{model.name} is a language model that was asked to write down what it hears: it may "
+        "paraphrase, and names neither the language nor times."
+    )
+    return [{"code": MAY_PARAPHRASE, "detail": detail}]
 
 
 def rate_warning(said: int | None, found: Probed, *, strict: bool) -> OptionWarning | None:

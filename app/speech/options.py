@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from app.errors import InvalidParameter
 
 LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$"
+MONEY = r"^[0-9]{1,9}(\.[0-9]{1,9})?( [A-Z]{3})?$"
+MOST_BILLABLE_SECONDS = 1_000_000
 MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
 MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
@@ -223,6 +225,27 @@ class Options(BaseModel):
         description="How many seconds to wait for the text before the answer is 202 and the "
         "transcription goes on.",
         examples=[600],
+    )
+    max_cost: Annotated[
+        str | None, _Takes("an amount such as `0.50` or `0.50 CNY`, as text and without exponent")
+    ] = Field(
+        None,
+        pattern=MONEY,
+        description="What this transcription may cost at most, in the currency of the model's "
+        "price, or in the one named. What is expected to cost more is refused before anything is "
+        "spent, and no call is made that could bring the whole above it.",
+        examples=["0.50", "0.50 CNY"],
+    )
+    max_billable_seconds: Annotated[
+        int | None,
+        BeforeValidator(_no_bool),
+        _Takes("a whole number of seconds from 1 to 1000000"),
+    ] = Field(
+        None,
+        ge=1,
+        le=MOST_BILLABLE_SECONDS,
+        description="How many seconds of sound may be billed at most, each part rounded up.",
+        examples=[3600],
     )
     strict: Annotated[bool, _YES_OR_NO] = Field(
         False,  # noqa: FBT003 - a field's default

@@ -69,7 +69,8 @@ def upgrade() -> None:
         sa.Column("valid_until", MOMENT, nullable=True),
         sa.Column("source", sa.String(length=300), nullable=False),
         sa.CheckConstraint(
-            "unit IN ('second', 'input_token', 'output_token')", name=op.f("ck_price_unit")
+            "unit IN ('second', 'input_token', 'output_token', 'text_input_token')",
+            name=op.f("ck_price_unit"),
         ),
         sa.CheckConstraint("nano >= 0", name=op.f("ck_price_nano")),
         sa.CheckConstraint(

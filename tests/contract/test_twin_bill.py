@@ -87,7 +87,7 @@ async def test_the_vendors_file_tells_charges_not_arrivals() -> None:
         rows = list(csv.DictReader(io.StringIO(twin.bill_csv())))
     assert list(rows[0]) == [
         *("request_id", "started_at", "region", "model"),
-        *("seconds", "input_tokens", "output_tokens"),
+        *("seconds", "input_tokens", "output_tokens", "text_input_tokens"),
     ]
     assert [row["seconds"] for row in rows] == ["2", "2"]
     assert twin.bill.seconds() == 4

@@ -106,6 +106,11 @@ async def test_the_openai_sdk_works(twin: Twin, audio: str) -> None:
     ]
     assert found["bad_key"]["type"] == "AuthenticationError"
     assert found["stream_options"]["code"] == "invalid_parameter_error"
+    *spoken, tokens = found["omni"]
+    contents = [chunk["choices"][0]["delta"]["content"] or "" for chunk in spoken]
+    assert "".join(contents) == TEXT
+    assert tokens["usage"]["prompt_tokens_details"]["audio_tokens"] == 25
+    assert found["omni_unstreamed"] == {"status": 400, "code": "invalid_parameter_error"}
     assert found["raw"]["choices"][0]["message"]["content"] == f"language English<asr_text>{TEXT}"
     assert found["transcribed"]["text"] == TEXT
     assert OPEN in found["models"]

@@ -22,6 +22,8 @@ async def before(
     models: str = "",
     jobs: dict[str, Any] | None = None,
     answer_seconds: float | None = None,
+    fetch: dict[str, Any] | None = None,
+    calls_a_minute: int = CALLS_A_MINUTE,
     **dashscope: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway before `twin`, with a database of its own in `folder` unless one is named.
@@ -33,10 +35,11 @@ async def before(
     settings = settings_for(
         database or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(hastened(folder, models=models))},
+        speech={"default_model": "", "catalogue": str(hastened(folder, calls_a_minute, models))},
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **patience} | dashscope,
         openai={"base_url": twin.urls.get("vllm", ""), **patience},
         jobs=jobs or {},
+        fetch=fetch or {},
     )
     async with running(settings, None) as gateway:
         yield gateway

@@ -28,7 +28,8 @@ class Charge:
     """What the vendor's file says of one call; the columns of `bill_csv()`, in this order.
 
     `started_at`: UTC, ISO 8601. `seconds`: billed audio. Tokens: zero where a model has no price
-    per token. The file does not say whether the answer arrived: no vendor knows.
+    per token; `text_input_tokens`: those of the input that are text, where it is cheaper.
+    The file does not say whether the answer arrived: no vendor knows.
     """
 
     request_id: str
@@ -38,6 +39,7 @@ class Charge:
     seconds: int
     input_tokens: int
     output_tokens: int
+    text_input_tokens: int
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Bill:
             seconds=usage.seconds,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
+            text_input_tokens=usage.text_input_tokens,
         )
         self.lines.append(Line(charge, usage.measured_seconds))
         return self.lines[-1]
@@ -121,6 +124,7 @@ class Usage:
     text_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    text_input_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tests.twin import dashscope
+from tests.twin import dashscope, omni
 from tests.twin.answers import Answer
 from tests.twin.audio import Audio
 from tests.twin.bill import Bill, Usage
@@ -24,7 +24,10 @@ OUTPUT_TOKENS = 2  # this endpoint counts twice as many as the native one, by th
 
 
 class Compatible:
-    """Chat completions of qwen3-asr-flash; `as_events` frames a refused stream's error as SSE."""
+    """Chat completions of qwen3-asr-flash and of Omni.
+
+    `as_events` frames the error of a stream that is refused as SSE.
+    """
 
     def __init__(self, *, as_events: bool) -> None:
         self._as_events = as_events
@@ -35,8 +38,10 @@ class Compatible:
     def order(self, body: Mapping[str, Any], model: Model, call: Call) -> Order:
         if not model.is_present:
             raise no_model(model.name)
-        if model.family != "qwen3" or call.region in NO_COMPATIBLE_MODE:
+        if model.family not in {"qwen3", "omni"} or call.region in NO_COMPATIBLE_MODE:
             raise not_compatible(model.name)
+        if model.family == "omni":
+            return omni.order(body, model)
         if body.get("stream_options") and not body.get("stream"):
             raise invalid("`stream_options` is only allowed with `stream`.")
         dashscope.held(body, "stream_options")
@@ -53,15 +58,18 @@ class Compatible:
         )
 
     def check(self, audio: Audio, order: Order) -> None:
-        dashscope.check_length(audio, order)
+        is_omni = order.model.family == "omni"
+        (omni.check_length if is_omni else dashscope.check_length)(audio, order)
 
     def usage(self, order: Order, audio: Audio, said: Said, bill: Bill) -> Usage:
+        if order.model.family == "omni":
+            return omni.usage_of(order, audio, said, bill.rounded(audio.seconds))
         return dashscope.usage_of(order, audio, said, bill)
 
     def answer(self, order: Order, said: Said, usage: Usage, call: Call) -> Answer:
         headers = dashscope.headers_of(call)
         if call.body.get("stream"):
-            frames = [_event(chunk) for chunk in _chunks(said, usage, call)]
+            frames = [_event(chunk) for chunk in _stream(order, said, usage, call)]
             media_type = "text/event-stream;charset=UTF-8"
             parts = [*frames, b"data: [DONE]\n\n"]
             return Answer(200, media_type, parts, headers, is_stream=True, error_event=_FAILED)
@@ -109,6 +117,14 @@ def _named(call: Call, kind: str) -> Json:
 
 def _heard(said: Said) -> list[Json]:
     return [{"emotion": said.emotion, "language": said.language, "type": "audio_info"}]
+
+
+def _stream(order: Order, said: Said, usage: Usage, call: Call) -> Iterator[Json]:
+    if order.model.family != "omni":
+        return _chunks(said, usage, call)
+    with_usage = bool((call.body.get("stream_options") or {}).get("include_usage"))
+    frame = {**_named(call, "chat.completion.chunk"), "usage": None}
+    return omni.chunks(order, said, usage, frame, with_usage=with_usage)
 
 
 def _chunks(said: Said, usage: Usage, call: Call) -> Iterator[Json]:

@@ -49,7 +49,7 @@ class Native:
             raise invalid("Model is required.", "BadRequest.EmptyModel")
         if model.family == "retired" and not model.is_present:
             raise no_model(model.name)
-        if model.family == "async" or not model.is_present:
+        if model.family in {"async", "omni"} or not model.is_present:
             raise wrong_url()
         if not isinstance(body.get("input"), dict):
             raise invalid("input is required.", "BadRequest.EmptyInput")

@@ -19,6 +19,7 @@ from app.speech.engines.dashscope_asks import (
     qwen3_ask,
 )
 from app.speech.engines.dashscope_errors import NO_SPEECH, code_in, parse_error
+from app.speech.engines.dashscope_omni import Omni, omni_dialect
 from app.speech.engines.remote import Dialect, RemoteEngine, TasksOfBundle
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import Hole, base64_size, file_of, json_around
@@ -49,12 +50,16 @@ def dashscope_sync(
     answer_seconds: float,
     name: str = NAME,
     tasks: TasksOfBundle | None = None,
+    omnis: Mapping[str, Omni] | None = None,
 ) -> RemoteEngine:
     """Return the engine; `shapes` tells of every upstream model which of the two it speaks.
+
+    `omnis` are the upstream models that are asked as a chat.
 
     There is one for each bundle; see `failover` for their names.
     """
     dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
+    dialects |= {model: omni_dialect(omni) for model, omni in (omnis or {}).items()}
     return RemoteEngine(name, bundle, dialects, traffic, answer_seconds=answer_seconds, tasks=tasks)
 
 

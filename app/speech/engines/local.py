@@ -19,16 +19,19 @@ from app.speech.contract import (
     EngineError,
     EngineRequest,
     ErrorKind,
+    Pace,
     Pcm,
     Readiness,
     Sound,
 )
 from app.speech.engines.local_model import RETRY_SECONDS, ComingModel
+from app.speech.engines.speed import Speed
 from app.speech.engines.whisper import Heard, Question, Whisper
 from app.speech.weights.files import pull
 from app.speech.weights.pinned import pinned_models
 
 NOT_INSTALLED = "faster-whisper is not installed: pip install asr-gateway[local]"
+DEFAULT_SHARE = 0.1  # of a recording's length, until one was measured
 CONTEXT_CUT = "`context` is longer than the model takes; its beginning was left out."
 
 
@@ -59,6 +62,7 @@ class LocalEngine:
         self._running: set[threading.Event] = set()
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="whisper")
         self._closed = False
+        self._speed = Speed()
 
     async def open(self) -> None:
         """Begin to fetch and load the warm models; returns at once."""
@@ -83,6 +87,12 @@ class LocalEngine:
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
 
+    async def pace(self, model: str, sound_seconds: float) -> Pace:
+        """Tell how long so much sound takes: on a CPU that grows with it; see Paced."""
+        share, measured = self._speed.of(model, DEFAULT_SHARE)
+        seconds = share * sound_seconds
+        return Pace(call_seconds=seconds, calls_at_once=self._settings.workers, measured=measured)
+
     def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
         """Make nobody wait: calls wait for a thread, and cost nothing."""
         return nullcontext()
@@ -93,6 +103,7 @@ class LocalEngine:
         """Hear one part; see Engine. Cancelling it frees its thread at the next segment."""
         deadline = asyncio.get_running_loop().time() + request.deadline_seconds
         whisper = await self._ready(request.model, deadline)
+        began = asyncio.get_running_loop().time()
         stop = threading.Event()
         self._running.add(stop)
         try:
@@ -107,6 +118,9 @@ class LocalEngine:
         finally:
             stop.set()
             self._running.discard(stop)
+        took = asyncio.get_running_loop().time() - began
+        if sound := request.audio.millis / 1000:
+            self._speed.note(request.model, took / sound)
         return _answer(heard)
 
     async def _ready(self, model: str, deadline: float) -> Whisper:

@@ -16,6 +16,7 @@ from app.speech.contract import (
     EngineError,
     EngineRequest,
     ErrorKind,
+    Pace,
     Readiness,
     Sound,
 )
@@ -96,6 +97,10 @@ class RemoteEngine:
             return Readiness(ready=False, missing=words)
         return Readiness(ready=True)
 
+    async def pace(self, model: str, _sound_seconds: float) -> Pace:
+        """Tell how fast calls go now; see Paced."""
+        return await self._traffic.pace(model)
+
     def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
         """Wait for a free slot and the account's next step; see Engine."""
         return self._traffic.admit(model, patience)
@@ -109,7 +114,7 @@ class RemoteEngine:
             answer = await self._call(request)
         except EngineError as error:
             raise await self._traffic.note_error(request.model, error, began) from error
-        self._traffic.note_answer(began)
+        self._traffic.note_answer(began, request.model)
         return answer
 
     async def _call(self, request: EngineRequest) -> EngineAnswer:

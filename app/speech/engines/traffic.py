@@ -15,7 +15,8 @@ from app.errors import DatabaseAway
 from app.net.breaker import Breaker
 from app.net.limiter import Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
-from app.speech.contract import EngineError, ErrorKind
+from app.speech.contract import DEFAULT_CALL_SECONDS, EngineError, ErrorKind, Pace
+from app.speech.engines.speed import Speed
 
 HELD_SECONDS = 2.0  # after a 429 that does not say how long
 
@@ -54,6 +55,7 @@ class Traffic:
         self._ticks = ticks
         self._breaker = Breaker()
         self._budget = RetryBudget()
+        self._speed = Speed()
 
     @property
     def state(self) -> str:
@@ -91,8 +93,28 @@ class Traffic:
             await self._limiter.leave(self._key(model), self._rates[model])
         return self._ticks()
 
-    def note_answer(self, began: float | None = None) -> None:
-        self._breaker.note(self._ticks(), was_well=True, began=began)
+    def note_answer(self, began: float | None = None, model: str = "") -> None:
+        """Take in an answer; with both arguments, how long it took as well."""
+        now = self._ticks()
+        self._breaker.note(now, was_well=True, began=began)
+        if began is not None and model:
+            self._speed.note(model, now - began)
+
+    async def pace(self, model: str) -> Pace:
+        """Return how fast calls of a model go now. Raises DatabaseAway."""
+        next_seconds, gap = 0.0, 0.0
+        if model in self._rates:
+            next_seconds, gap = await self._limiter.next_free(self._key(model), self._rates[model])
+        rest = self.rest_seconds
+        call_seconds, measured = self._speed.of(model, DEFAULT_CALL_SECONDS)
+        return Pace(
+            max(next_seconds, rest),
+            gap,
+            call_seconds,
+            self.calls_at_once,
+            measured,
+            f"it is left alone for {rest:.0f} s after too many failures" if rest else "",
+        )
 
     async def note_error(
         self, model: str, error: EngineError, began: float | None = None

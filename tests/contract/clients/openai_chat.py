@@ -38,6 +38,22 @@ def refused(with_client: openai.OpenAI, **given: Any) -> dict[str, Any]:
     return {}
 
 
+def omni(**given: Any) -> Any:
+    sound = {"type": "input_audio", "input_audio": {"data": AUDIO, "format": "wav"}}
+    told = {"type": "text", "text": "Write down word for word what is said."}
+    messages: Any = [{"role": "user", "content": [sound, told]}]
+    return client().chat.completions.create(
+        model="qwen3-omni-flash", messages=messages, modalities=["text"], **given
+    )
+
+
+def unstreamed() -> dict[str, Any]:
+    try:
+        return omni().model_dump()
+    except openai.APIStatusError as error:
+        return {"status": error.status_code, "code": error.code}
+
+
 options = {"asr_options": {"language": "zh", "enable_itn": False}}
 usage = {"include_usage": True}
 vllm = openai.OpenAI(api_key="none", base_url=f"{vllm_url}/v1", max_retries=0)
@@ -51,6 +67,8 @@ print(json.dumps({
     "wrong_model": refused(client(), model="qwen-audio-3.1-asr-flash"),
     "no_model": refused(client(), model="qwen9"),
     "stream_options": refused(client(), stream_options=usage),
+    "omni": [one.model_dump() for one in omni(stream=True, stream_options=usage)],
+    "omni_unstreamed": unstreamed(),
     "raw": vllm.chat.completions.create(model=OPEN, messages=raw_messages).model_dump(),
     "transcribed": transcribed.model_dump(),
     "models": [model.id for model in vllm.models.list()],

@@ -1,0 +1,207 @@
+"""The use-case: what a transcription would cost and how long it would take, and nothing is kept."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.access.principal import Principal
+from app.audio.intake import Received
+from app.audio.probe import Probe
+from app.audio.store import BlobStore
+from app.billing.prices import PriceRow, Tariff, rows_of, tariff_of
+from app.db.engine import Database
+from app.errors import AudioTooLong, InvalidParameter, MissingAudio, SeveralFiles
+from app.jobs.accept import Acceptance
+from app.jobs.backlog import Earlier, jobs_ahead
+from app.jobs.ceiling import Ceiling
+from app.jobs.looked import Looked
+from app.jobs.routes import fallbacks
+from app.jobs.submit import Wish
+from app.kit.clock import Clock
+from app.settings import Settings
+from app.speech.contract import Engine, Pace, Paced
+from app.speech.options import Options
+from app.speech.waiting import Ahead, Lane, seconds_until_text
+
+SECONDS = "seconds"
+TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # of an upstream's task and of its recording: no measure yet
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """`seconds` from now to the text, None where the length is unknown; `basis` says from what."""
+
+    seconds: float | None
+    pace: Pace
+    jobs_ahead: int
+    jobs_running: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What would become of a request; `most_nano` is what would be held for it."""
+
+    wish: Wish
+    seconds: float | None
+    tariff: Tariff
+    prices: Sequence[PriceRow]
+    most_nano: int
+    wait: Wait
+
+
+class Estimator:
+    """Estimates with the parts it is given; `calls_together`: of one job, at once."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        acceptance: Acceptance,
+        engines: Mapping[str, Engine],
+        *,
+        settings: Settings,
+        clock: Clock,
+        calls_together: int = 1,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._acceptance = acceptance
+        self._engines = engines
+        self._settings = settings
+        self._now = clock
+        self._calls_together = calls_together
+
+    async def estimate(self, principal: Principal, received: Received) -> Estimate:
+        """Judge a request as it would be accepted, and let go of all that it brought.
+
+        A recording behind a URL is not fetched: its length is unknown. Raises as `accept` does;
+        of limits it only warns.
+        """
+        async with AsyncExitStack() as undo:
+            if received.upload is not None:
+                undo.push_async_callback(received.upload.discard)
+            said = self._said_seconds(received)
+            judged = self._acceptance.judge(received)
+            looked = None
+            if said is not None:
+                looked = _as_said(said, judged.options)
+            elif received.upload is not None:
+                blob = await received.upload.finish(principal.project_id)
+                undo.push_async_callback(self._store.erase, blob.key)
+                looked = Looked(await self._acceptance.look(blob, judged.raw), blob.bytes)
+            elif received.url is not None:
+                self._acceptance.check_url(received.url)
+            else:
+                raise MissingAudio
+            wish = self._acceptance.wish(judged, looked)
+        seconds = None if looked is None else looked.found.seconds
+        priority = getattr(judged.options, "priority", 0)
+        tariff, prices, most, earlier = await self._db.read(
+            _read, wish, priority=priority, now=self._now()
+        )
+        wait = await self._wait(wish, seconds, earlier)
+        return Estimate(wish, seconds, tariff, prices, most, wait)
+
+    def _said_seconds(self, received: Received) -> float | None:
+        """Take the length out of a request that gives one instead of a recording."""
+        said = received.options.pop(SECONDS, None)
+        if said is None or said == "":
+            return None
+        if received.upload is not None or received.url is not None:
+            raise SeveralFiles("Give a recording, or its length in `seconds`, not both.")
+        try:
+            seconds = 0.0 if isinstance(said, bool) else float(said)
+        except (TypeError, ValueError, OverflowError):
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            words = "`seconds` takes a number greater than 0: the length of a recording."
+            raise InvalidParameter(words, parameter=SECONDS)
+        most = self._settings.audio.max_seconds
+        if seconds > most:
+            raise AudioTooLong(
+                f"The recording may have {most:,} s at most.",
+                seconds=seconds,
+                max_seconds=most,
+            )
+        return seconds
+
+    async def _wait(self, wish: Wish, seconds: float | None, earlier: Sequence[Earlier]) -> Wait:
+        parts = 1 if wish.expected is None else wish.expected.parts
+        sound = (seconds or 0.0) / parts
+        mine = (wish.engine, str(wish.plan["upstream_model"]))
+        paces = {mine: await self._pace(*mine, sound)}
+        for one in earlier:
+            where = (one.engine, one.upstream_model)
+            if where not in paces:
+                paces[where] = await self._pace(*where, sound)
+        running = sum(one.is_running for one in earlier)
+        pace, ahead = paces[mine], len(earlier) - running
+        basis = _basis(pace, len(earlier) - running, running, self._settings.jobs.at_once)
+        if seconds is None:
+            return Wait(None, pace, ahead, running, "the recording's length is not known")
+        if wish.plan["kind"] == "filetrans":
+            task = TASK_SECONDS + TASK_SHARE * seconds
+            words = "no measure of tasks yet: a default of 20 s and 2 % of the recording's length"
+            return Wait(pace.next_seconds + task, pace, ahead, running, words)
+        found = await asyncio.to_thread(
+            seconds_until_text,
+            {_name(*where): _lane(pace) for where, pace in paces.items()},
+            [Ahead(_name(e.engine, e.upstream_model), e.calls, e.is_running) for e in earlier],
+            Ahead(_name(*mine), parts, is_running=False),
+            jobs_at_once=self._settings.jobs.at_once,
+            calls_together=self._calls_together,
+        )
+        return Wait(found, pace, ahead, running, basis)
+
+    async def _pace(self, engine: str, model: str, sound_seconds: float) -> Pace:
+        found = self._engines.get(engine)
+        return await found.pace(model, sound_seconds) if isinstance(found, Paced) else Pace()
+
+
+def _read(
+    tx: sa.Connection, wish: Wish, *, priority: int, now: datetime
+) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Earlier]]:
+    """Return the price and its rows, what would be held, and who comes before."""
+    bounded = any(wish.bound_tokens)
+    tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
+    others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
+    bound = (wish.bound_ms, *wish.bound_tokens)
+    most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
+    ceiling = wish.ceiling or Ceiling()
+    return tariff, rows_of(tx, tariff), ceiling.held(most), jobs_ahead(tx, priority=priority)
+
+
+def _as_said(seconds: float, options: Options) -> Looked:
+    """Return what would be found of a recording of this length, of which nothing else is known."""
+    rate = options.sample_rate or 16_000
+    return Looked(Probe("", "", 1, rate, seconds), 0)
+
+
+def _name(engine: str, model: str) -> str:
+    return f"{engine} {model}"
+
+
+def _lane(pace: Pace) -> Lane:
+    return Lane(pace.next_seconds, pace.gap_seconds, pace.call_seconds, pace.calls_at_once)
+
+
+def _basis(pace: Pace, waiting: int, running: int, at_once: int) -> str:
+    """Say what the wait rests on."""
+    lately = f"the moving average of {pace.measured} calls"
+    took = lately if pace.measured else "a default, as none was measured yet"
+    words: list[Any] = [
+        f"{running} jobs run and {waiting} wait before it, {at_once} at once",
+        f"a call takes {pace.call_seconds:.2f} s ({took})",
+    ]
+    if pace.gap_seconds:
+        gap, first = pace.gap_seconds, pace.next_seconds
+        words.append(f"calls leave every {gap:.2f} s, the next free one in {first:.1f} s")
+    if pace.why:
+        words.append(pace.why)
+    return "; ".join(words)

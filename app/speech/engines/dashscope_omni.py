@@ -1,0 +1,73 @@
+"""Qwen-Omni as a transcriber: a chat with the sound in it, answered as a stream and paid by token.
+
+It is a language model that was told to write down what it hears. It names no language, and what
+it writes may be other words than were spoken.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.net.exchange import Answer, Body
+from app.speech.contract import EngineAnswer, EngineRequest
+from app.speech.engines.chat_stream import read_stream
+from app.speech.engines.dashscope_errors import parse_error
+from app.speech.engines.remote import Dialect
+from app.speech.engines.wire import Hole, file_of, json_around
+
+ROUTE = "/compatible-mode/v1/chat/completions"
+OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Omni:
+    """What one model is told: its prompt, how long an answer may be, and members of its own."""
+
+    prompt: str
+    most_output_tokens: int
+    extras: Mapping[str, str] = field(default_factory=dict)
+
+
+def omni_dialect(omni: Omni) -> Dialect:
+    """Return how one of these models is asked."""
+
+    def write(request: EngineRequest) -> Body:
+        hole = Hole()
+        return json_around(omni_ask(omni, request, hole), hole, file_of(request))
+
+    return Dialect(ROUTE, write, read_omni)
+
+
+def omni_ask(omni: Omni, request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+    """Return the body; the answer is bounded, as what was held for the call rests on it."""
+    sound = {"data": hole.mark, "format": file_of(request).form}
+    content = [
+        {"type": "input_audio", "input_audio": sound},
+        {"type": "text", "text": prompt_for(omni, request)},
+    ]
+    return {
+        "model": request.model,
+        "messages": [{"role": "user", "content": content}],
+        "modalities": ["text"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": omni.most_output_tokens,
+        **omni.extras,
+    }
+
+
+def prompt_for(omni: Omni, request: EngineRequest) -> str:
+    """Return what the model is told, with what the caller knows of the recording."""
+    told = [omni.prompt]
+    if request.language:
+        told.append(f"The speech is in this language: {request.language}.")
+    if request.context:
+        told.append(f"Words that may occur: {request.context}")
+    return "\n".join(told)
+
+
+def read_omni(request: EngineRequest, answer: Answer) -> EngineAnswer:
+    """Read the whole stream. Raises EngineError."""
+    if answer.status != OK:
+        raise parse_error(answer.status, answer.headers, answer.body)
+    return read_stream(answer.body, answer.headers, language=request.language)

@@ -1,0 +1,142 @@
+"""`max_cost` and `max_billable_seconds`: refused before anything is spent, never passed after."""
+
+from typing import Any
+
+import pytest
+
+from app.audio.tables import audio
+from app.billing.tables import ledger_line
+from app.jobs.tables import transcription, upstream_call
+from app.kit.money import format_nano
+from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, speech
+
+pytestmark = pytest.mark.anyio
+THREE_SECONDS = format_nano(3 * NANO_PER_SECOND)  # 0.00066
+A_NANO_LESS = format_nano(3 * NANO_PER_SECOND - 1)
+
+
+async def assert_nothing_is_left(gateway: Gateway) -> None:
+    for table in (transcription, audio, ledger_line):
+        assert await gateway.rows(table) == []
+    assert gateway.blobs() == []
+    assert gateway.engine.calls == []
+
+
+@pytest.mark.parametrize("wanted", [THREE_SECONDS, f"{THREE_SECONDS} CNY"])
+async def test_what_costs_no_more_is_done(gateway: Gateway, wanted: str) -> None:
+    body = (await gateway.send(speech(2.5), max_cost=wanted)).json()
+    assert (body["status"], body["cost"]["nano"]) == ("completed", 3 * NANO_PER_SECOND)
+    (held,) = await gateway.rows(ledger_line, kind="hold")
+    assert held["nano"] == 3 * NANO_PER_SECOND  # not the bound of two seconds more
+
+
+async def test_what_costs_more_is_refused_before_it_costs(gateway: Gateway) -> None:
+    response = await gateway.send(speech(2.5), max_cost=A_NANO_LESS)
+    assert code_of(response) == (422, "cost_above_limit")
+    body = response.json()
+    assert body["estimate"] == {
+        "amount": THREE_SECONDS,
+        "currency": "CNY",
+        "nano": 3 * NANO_PER_SECOND,
+    }
+    assert body["max_cost"] == A_NANO_LESS
+    assert THREE_SECONDS in body["detail"]
+    await assert_nothing_is_left(gateway)
+
+
+async def test_more_seconds_are_refused(gateway: Gateway) -> None:
+    response = await gateway.send(speech(2.5), max_billable_seconds="2")
+    assert code_of(response) == (422, "seconds_above_limit")
+    assert (response.json()["estimate_seconds"], response.json()["max_billable_seconds"]) == (3, 2)
+    await assert_nothing_is_left(gateway)
+    assert (await gateway.send(speech(2.5), max_billable_seconds="3")).status_code == 200
+
+
+async def test_another_currency_is_no_limit(gateway: Gateway) -> None:
+    response = await gateway.send(speech(2), max_cost="10 USD")
+    assert code_of(response) == (422, "invalid_parameter")
+    assert "CNY" in response.json()["detail"]
+    await assert_nothing_is_left(gateway)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_cost", "1e-3"),
+        ("max_cost", "-1"),
+        ("max_cost", "0.0000000001"),
+        ("max_cost", "1 yuan"),
+        ("max_cost", "NaN"),
+        ("max_billable_seconds", "0"),
+        ("max_billable_seconds", "1.5"),
+    ],
+)
+async def test_what_is_no_amount(gateway: Gateway, option: str, value: str) -> None:
+    response = await gateway.send(speech(2), **{option: value})
+    assert code_of(response) == (422, "invalid_parameter")
+    assert response.json()["parameter"] == option
+    await assert_nothing_is_left(gateway)
+
+
+def lost() -> EngineError:
+    """The answer of a call that may be billed."""
+    return EngineError(
+        ErrorKind.NETWORK, "lost", retryable=True, billed=Billed.MAYBE, retry_after=0.01
+    )
+
+
+def free() -> EngineError:
+    return EngineError(ErrorKind.INTERNAL, "x", retryable=True, billed=Billed.NO, retry_after=0.01)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [
+        ("max_cost", THREE_SECONDS, "cost_above_limit"),
+        ("max_billable_seconds", "5", "seconds_above_limit"),
+    ],
+)
+async def test_a_retry_that_could_pass_it_is_not_made(
+    gateway: Gateway, option: str, value: str, code: str
+) -> None:
+    gateway.engine.errors = [lost()]
+    response = await gateway.send(speech(3), **{option: value})
+    assert code_of(response) == (422, code)
+    (call,) = await gateway.rows(upstream_call)
+    held = sum(line["nano"] for line in await gateway.rows(ledger_line, kind="hold"))
+    assert call["state"] == "in_doubt"
+    if option == "max_cost":
+        assert held == 3 * NANO_PER_SECOND
+    (row,) = await gateway.rows(transcription)
+    assert (row["status"], row["error"]["code"]) == ("failed", code)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_cost": format_nano(6 * NANO_PER_SECOND)}, {"max_billable_seconds": "6"}]
+)
+async def test_room_for_a_retry_is_used(gateway: Gateway, limit: dict[str, Any]) -> None:
+    gateway.engine.errors = [lost()]
+    body = (await gateway.send(speech(3), **limit)).json()
+    assert body["status"] == "completed"
+    held = sum(line["nano"] for line in await gateway.rows(ledger_line, kind="hold"))
+    if "max_cost" in limit:
+        assert held <= 6 * NANO_PER_SECOND
+
+
+async def test_a_call_that_cost_nothing_is_repeated_within_it(gateway: Gateway) -> None:
+    gateway.engine.errors = [free(), free()]
+    body = (await gateway.send(speech(3), max_cost=THREE_SECONDS)).json()
+    assert (body["status"], body["cost"]["nano"]) == ("completed", 3 * NANO_PER_SECOND)
+
+
+async def test_parts_are_all_allowed_for(gateway: Gateway) -> None:
+    recording = speech(9, start=0)
+    estimate = await gateway.client.post(
+        "/v1/estimates", files={"file": ("a.wav", recording)}, data={"model": "scripted/short"}
+    )
+    cost = estimate.json()["cost"]
+    assert estimate.json()["parts"] == 3
+    body = (await gateway.send(recording, model="scripted/short", max_cost=cost["amount"])).json()
+    assert body["status"] == "completed", body
+    assert 0 < body["cost"]["nano"] <= cost["nano"]

@@ -1,0 +1,175 @@
+"""Estimates before the twin: the cost is the bill's, the wait is what then happens."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.billing.tables import ledger_line
+from tests.support.gateway import Gateway, code_of
+from tests.support.twin import before
+from tests.twin import Twin
+from tests.twin.counting import encode
+from tests.twin.elsewhere import Elsewhere
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+OMNI = "qwen3-omni-flash"
+TOKENS = "qwen-audio-3.1-asr-flash"
+CLOSE = 0.25
+
+
+async def estimate(gateway: Gateway, **members: Any) -> dict[str, Any]:
+    response = await gateway.client.post("/v1/estimates", json=members)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def many(gateway: Gateway, count: int, recording: bytes) -> list[dict[str, Any]]:
+    """Send so many at once, and wait for none of them."""
+    sent = await asyncio.gather(*(gateway.send(recording, wait="0") for _ in range(count)))
+    return [one.json() for one in sent]
+
+
+async def is_queued(gateway: Gateway, count: int) -> None:
+    """Wait until so few jobs are left that nobody works on, or nearly so."""
+    deadline = time.monotonic() + 20
+    while True:
+        wait = (await estimate(gateway, seconds=2))["wait"]
+        if wait["measured_calls"] >= count:
+            return
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("latency", "calls_a_minute", "jobs_at_once"),
+    [
+        pytest.param(0.4, 400, 32, id="the account's pace"),
+        pytest.param(0.8, 6_000, 4, id="the slots of jobs"),
+    ],
+)
+async def test_the_wait_is_what_then_happens(
+    database_url: str, tmp_path: Path, latency: float, calls_a_minute: int, jobs_at_once: int
+) -> None:
+    jobs = {"at_once": jobs_at_once}
+    async with (
+        Twin(latency_seconds=latency) as twin,
+        before(
+            twin, tmp_path, database=database_url, jobs=jobs, calls_a_minute=calls_a_minute
+        ) as there,
+    ):
+        recording = encode([1, 2])
+        await many(there, 50 if jobs_at_once > 10 else 30, recording)
+        await is_queued(there, 5)
+        found = (await estimate(there, seconds=2))["wait"]
+        began = time.monotonic()
+        body = (await there.send(encode([3, 4]))).json()
+        took = time.monotonic() - began
+    assert body["status"] == "completed"
+    assert found["jobs_waiting"] + found["jobs_running"] > 15
+    assert took > 2  # or nobody had to wait
+    assert abs(found["seconds"] - took) <= CLOSE * took, (found, took)
+
+
+async def test_without_anybody_before_it_is_the_call(database_url: str, tmp_path: Path) -> None:
+    async with (
+        Twin(latency_seconds=0.6) as twin,
+        before(twin, tmp_path, database=database_url) as there,
+    ):
+        await there.send(encode([1, 2]))
+        found = (await estimate(there, seconds=2))["wait"]
+        began = time.monotonic()
+        await there.send(encode([3, 4]))
+        took = time.monotonic() - began
+    assert (found["jobs_waiting"], found["measured_calls"]) == (0, 1)
+    assert abs(found["seconds"] - took) <= CLOSE * took, (found, took)
+
+
+async def test_while_the_upstream_is_left_alone_the_wait_says_so(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
+        twin.faults.down("cn-beijing", "503")
+        await many(there, 25, encode([1, 2]))
+        deadline = time.monotonic() + 20
+        while "left alone" not in (found := await estimate(there, seconds=2))["wait"]["basis"]:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+    assert found["wait"]["seconds"] > 5
+
+
+@pytest.mark.parametrize("model", ["qwen3-asr-flash", TOKENS, OMNI])
+async def test_the_cost_is_close_to_the_bill_and_below_what_is_held(
+    database_url: str, tmp_path: Path, model: str
+) -> None:
+    recording = encode(range(30))
+    async with (
+        Twin(rounding="ceil") as twin,
+        before(twin, tmp_path, database=database_url, omni=True) as there,
+    ):
+        found = await estimate(there, seconds=30, model=model)
+        body = (await there.send(recording, model=model)).json()
+        (held,) = await there.rows(ledger_line, kind="hold")
+    cost, most = found["cost"]["nano"], found["most_cost"]["nano"]
+    assert body["cost"]["nano"] <= cost <= most == held["nano"]
+    assert cost <= 2 * body["cost"]["nano"] + 500_000
+    if model == "qwen3-asr-flash":
+        assert cost == body["cost"]["nano"]
+        assert found["tokens"] is None
+    else:
+        assert sum(found["tokens"].values()) >= body["usage"]["tokens"]
+
+
+@pytest.mark.parametrize("model", [TOKENS, OMNI])
+async def test_tokens_are_limited_by_what_a_call_can_cost_at_most(
+    database_url: str, tmp_path: Path, model: str
+) -> None:
+    recording = encode([1, 2, 3])
+    async with Twin() as twin, before(twin, tmp_path, database=database_url, omni=True) as there:
+        expected = (await estimate(there, seconds=3, model=model))["cost"]["amount"]
+        refused = await there.send(recording, model=model, max_cost=expected)
+        assert code_of(refused) == (422, "cost_above_limit")
+        assert not twin.calls
+        needed = refused.json()["estimate"]["amount"]
+        body = (await there.send(recording, model=model, max_cost=needed)).json()
+        held = sum(line["nano"] for line in await there.rows(ledger_line, kind="hold"))
+    assert body["status"] == "completed"
+    assert body["cost"]["nano"] <= held <= refused.json()["estimate"]["nano"]
+
+
+async def test_what_is_behind_a_link_is_judged_once_it_is_here(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        Elsewhere({"/a.wav": encode([1, 2, 3])}) as host,
+        Twin(rounding="ceil") as twin,
+        before(
+            twin,
+            tmp_path,
+            database=database_url,
+            fetch={
+                "allow_http": True,
+                "allow_addresses": ("127.0.0.0/8",),
+                "ports": (int(host.url.rpartition(":")[2]),),
+            },
+        ) as there,
+    ):
+        url = f"{host.url}/a.wav"
+        dear = await there.client.post(
+            "/v1/transcriptions", json={"url": url, "max_cost": "0.0005"}
+        )
+        long = await there.client.post(
+            "/v1/transcriptions", json={"url": url, "max_billable_seconds": 2}
+        )
+        assert not twin.calls
+        fine = await there.client.post(
+            "/v1/transcriptions", json={"url": url, "max_cost": "0.00066"}
+        )
+        holds = [line["nano"] for line in await there.rows(ledger_line, kind="hold")]
+    assert code_of(dear) == (422, "cost_above_limit")
+    assert code_of(long) == (422, "seconds_above_limit")
+    assert (fine.json()["status"], fine.json()["cost"]["nano"]) == ("completed", 660_000)
+    assert holds[0] == 500_000

@@ -1,0 +1,102 @@
+"""A streamed chat completion: all of its words, or a failure."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engines.chat_stream import events, read_stream
+
+USAGE = {
+    "prompt_tokens": 90,
+    "completion_tokens": 7,
+    "prompt_tokens_details": {"audio_tokens": 25, "text_tokens": 65},
+}
+
+
+def chunk(content: str | None = None, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": reason}
+    return {"id": "chatcmpl-r1", "choices": [choice], "usage": None, **more}
+
+
+WHOLE = [
+    chunk(""),
+    chunk("欢迎"),
+    chunk(" 使用 "),
+    chunk(None, "stop"),
+    chunk(choices=[], usage=USAGE),
+]
+
+
+def stream(chunks: list[dict[str, Any]], end: str = "data: [DONE]\n\n") -> bytes:
+    frames = (f"data: {json.dumps(one, ensure_ascii=False)}\n\n" for one in chunks)
+    return ("".join(frames) + end).encode()
+
+
+def failure(body: bytes) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        read_stream(body, {})
+    return caught.value
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_all_deltas_are_the_text_and_the_last_usage_counts(newline: bytes) -> None:
+    answer = read_stream(stream(WHOLE).replace(b"\n", newline), {}, language="zh")
+    assert (answer.text, answer.language, answer.request_id) == ("欢迎 使用", "zh", "r1")
+    usage = answer.usage
+    assert (usage.input_tokens, usage.text_tokens, usage.output_tokens) == (90, 65, 7)
+    assert (usage.seconds, usage.raw) == (None, USAGE)
+
+
+def test_the_header_knows_the_request_best() -> None:
+    assert read_stream(stream(WHOLE), {"x-request-id": "r2"}).request_id == "r2"
+
+
+def test_thoughts_and_comments_are_no_words() -> None:
+    thought = chunk()
+    thought["choices"][0]["delta"]["reasoning_content"] = "Let me listen."
+    body = b": heartbeat\n\nevent: message\nid: 7\n" + stream([thought, *WHOLE])
+    assert read_stream(body, {}).text == "欢迎 使用"
+
+
+def test_an_answer_that_reached_its_length_says_so() -> None:
+    cut = [chunk("a", "length"), chunk(choices=[], usage=USAGE)]
+    assert read_stream(stream(cut), {}).warnings
+
+
+@given(st.integers(0, len(stream(WHOLE)) - 3))
+def test_a_stream_cut_anywhere_is_a_failure_that_may_be_billed(length: int) -> None:
+    error = failure(stream(WHOLE)[:length])
+    assert (error.kind, error.billed, error.retryable) == (ErrorKind.GARBLED, Billed.MAYBE, True)
+
+
+@pytest.mark.parametrize("missing", [3, 4])
+def test_without_its_end_or_its_usage_it_is_a_failure(missing: int) -> None:
+    assert failure(stream(WHOLE[:missing] + WHOLE[missing + 1 :])).kind is ErrorKind.GARBLED
+
+
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 3}, {"prompt_tokens": "3"}])
+def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
+    assert failure(stream([*WHOLE[:-1], chunk(choices=[], usage=usage)])).kind is ErrorKind.GARBLED
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ('event: error\ndata: {"code":"data_inspection_failed","message":"canary"}', "refused"),
+        ('data: {"error":{"code":"internal_error","message":"canary"}}', "internal"),
+        ('data: {"error":{"code":"limit_requests","message":"canary"}}', "rate_limited"),
+        ("data: <html>", "garbled"),
+    ],
+)
+def test_an_error_inside_is_what_its_code_says_whatever_came_before(frame: str, kind: str) -> None:
+    error = failure(stream(WHOLE[:3], f"{frame}\n\n"))
+    assert error.kind == kind
+    assert "canary" not in error.log
+
+
+def test_an_event_of_several_lines_is_one() -> None:
+    assert list(events(b"data: a\ndata:b\n\ndata: c\n")) == [b"a\nb"]
