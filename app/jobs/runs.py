@@ -75,6 +75,7 @@ class Job:
     warnings: Sequence[Mapping[str, Any]]
     parts: Sequence[KnownPart]
     idle_runs: int
+    priority: int = 0
 
     @property
     def id(self) -> str:
@@ -165,6 +166,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         warnings=row.warnings,
         parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
         idle_runs=row.idle_runs,
+        priority=row.priority,
     )
 
 

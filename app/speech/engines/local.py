@@ -83,7 +83,9 @@ class LocalEngine:
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
 
-    def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, _model: str, _patience: float, _priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Make nobody wait: calls wait for a thread, and cost nothing."""
         return nullcontext()
 
