@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.access.principal import Principal
 from app.audio.children import Decoders
@@ -143,6 +144,7 @@ class Acceptance:
             engine=first.engine,
             region=first.region,
             mode=options.mode,
+            priority=options.priority,
             options={
                 "language": fitted.language,
                 "context": fitted.context,
@@ -177,10 +179,21 @@ class Acceptance:
     async def _submit(
         self, principal: Principal, recording: Recording | Source, wish: Wish
     ) -> Submitted:
-        """Commit the job and begin it, at once where this process has a free slot."""
-        has_slot = await self._runner.reserve()
+        """Commit the job and begin it, at once where a caller waits and this process has a slot.
+
+        Else it is in the queue with the same commit.
+        """
+        waits = wish.mode != "async"
+        kind = wish.plan["kind"]
+        has_slot = self._runner.reserve(kind, waits=waits)
+
+        async def follow(made: Submitted, connection: Any) -> None:
+            if made.claimed is None:
+                await self._runner.put(made.job_id, kind, wish.priority, connection=connection)
+
         try:
-            submitted = await self._db.write(
+            submitted = await self._db.write_followed(
+                follow,
                 submit,
                 principal,
                 recording,
@@ -192,5 +205,5 @@ class Acceptance:
             if has_slot:
                 self._runner.unreserve()
             raise
-        self._runner.begin(submitted.job_id, submitted.claimed)
+        self._runner.begin(submitted.job_id, submitted.claimed, waits=waits)
         return submitted

@@ -80,6 +80,7 @@ class Wish:
     bound_tokens: tuple[int, int] = (0, 0)
     others: Sequence[Place] = ()
     warnings: Sequence[Mapping[str, Any]] = ()
+    priority: int = 0
     reference: str | None = None
     metadata: Mapping[str, str] | None = None
 
@@ -125,6 +126,7 @@ def submit(
         "audio_id": audio_id,
         "source_url": source_url,
         "mode": wish.mode,
+        "priority": wish.priority,
         "model": wish.model,
         "engine": wish.engine,
         "options": dict(wish.options),
@@ -162,6 +164,7 @@ def submit(
         warnings=wish.warnings,
         parts=(),
         idle_runs=1,
+        priority=wish.priority,
     )
     return Submitted(job_id, blob_key, claimed)
 

@@ -21,7 +21,7 @@ from app.speech.contract import Billed, EngineError, ErrorKind
 from tests.support.away import Fault, When, fickle
 from tests.support.books import Books, snapshot
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.queued import queued
+from tests.support.queued import hand_out, queued
 from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -176,7 +176,7 @@ async def test_a_run_that_could_not_begin_is_begun_again(
 ) -> None:
     async with start(Fault(work, when), jobs=QUICK) as gateway:
         story = await queued(gateway, recording)
-        gateway.parts.runner.take_up(story.id)
+        await hand_out(gateway, story)
         assert (await until_ended(gateway, story.id))["status"] == "completed"
         assert list((await books_of(gateway)).broken_laws()) == []
         assert len(gateway.engine.calls) == 1
