@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from app.access.principal import Principal
@@ -66,22 +67,30 @@ class Acceptance:
         self._now = clock
         self._admitting: set[asyncio.Task[Accepted]] = set()
 
-    async def accept(self, principal: Principal, received: Received) -> Accepted:
+    async def accept(
+        self,
+        principal: Principal,
+        received: Received,
+        preferred: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Accepted:
         """Judge, store, probe, commit, begin; whatever fails on the way is undone.
 
+        Options that are `preferred` count where the request says nothing of the kind.
         A caller who hangs up meanwhile changes nothing: it ends as if they had stayed.
         Raises AudioError, InvalidParameter, UnknownModel, PriceUnknown and their like.
         """
-        admitting = asyncio.create_task(self._admit(principal, received))
+        admitting = asyncio.create_task(self._admit(principal, received, preferred))
         self._admitting.add(admitting)
         admitting.add_done_callback(self._admitting.discard)
         return await asyncio.shield(admitting)
 
-    async def _admit(self, principal: Principal, received: Received) -> Accepted:
+    async def _admit(
+        self, principal: Principal, received: Received, preferred: Mapping[str, Any]
+    ) -> Accepted:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            options, fitted, model = self._judge(received)
+            options, fitted, model = self._judge(received, preferred)
             raw = raw_rate(
                 received.media_type,
                 is_pcm=options.format == "pcm",
@@ -107,8 +116,10 @@ class Acceptance:
         await erase_copy(self._store, blob.key, kept=submitted.blob_key)
         return Accepted(submitted.job_id, options)
 
-    def _judge(self, received: Received) -> tuple[Options, Fitted, Model]:
-        options, unknown = parse_options(received.options)
+    def _judge(
+        self, received: Received, preferred: Mapping[str, Any]
+    ) -> tuple[Options, Fitted, Model]:
+        options, unknown = parse_options(received.options, preferred)
         model = self._catalogue.find(options.model or self._settings.default_model)
         if model.engine not in self._engines:
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")

@@ -35,7 +35,7 @@ def complete(
         status="completed",
         completed_at=now,
         done_ms=done_ms,
-        warnings=[*job.warnings, *warnings],
+        warnings=[*job.warnings, *(one for one in warnings if one not in job.warnings)],
     )
     tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
     _note_length(tx, job, done_ms)

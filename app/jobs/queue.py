@@ -10,9 +10,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -27,8 +26,8 @@ from pgqueuer.domain.settings import DBSettings, Durability
 from pydantic_settings import PydanticBaseSettingsSource
 
 from app.db.engine import Database
+from app.jobs.lanes import Entry, Lane
 from app.kit.log import story_of
-from app.kit.slots import Slots
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
 HOLD_SECONDS = 30.0  # waits shorter than this are held here as one coroutine
@@ -38,7 +37,6 @@ POLL_SECONDS = 5.0  # between looks at the queue while nobody says that it chang
 SILENT_SECONDS = 30.0  # without a heartbeat before another worker takes an entry
 PAUSE_SECONDS = 2.0  # before the queue is joined anew
 CONNECTIONS = 4  # of each worker: one listens
-ARRIVES_SECONDS = 5.0  # between taking an entry and beginning it, far more than it takes
 CLOSE_SECONDS = 5.0
 KEPT_LOG = "10 minutes"
 
@@ -75,48 +73,6 @@ _ROOM = (
 )
 
 
-class Entry(NamedTuple):
-    """A job that wants to be advanced, after `delay`. There is one of a job and an epoch."""
-
-    lane: str
-    job_id: str
-    epoch: int
-    priority: int = 0
-    delay: timedelta = timedelta(0)
-
-
-Tick = Callable[[str, int, "asyncio.Future[None]"], Awaitable[timedelta | None]]
-"""Advances a job of this id and priority; returns when to call again, None for never. Once the
-future is done its result will not be heard, and it returns at once."""
-
-
-@dataclass
-class Lane:
-    """Jobs of one sort: `slots` bound how many are begun at once, `most` how many are here at all.
-
-    `is_pressed`: there may be more in the queue than could be begun when it was last looked at.
-    """
-
-    name: str
-    tick: Tick
-    slots: Slots
-    most: int
-    is_pressed: bool = False
-    here: set[int] = field(default_factory=set)
-    arriving: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def room(self) -> int:
-        """How many entries could be begun if they were taken now."""
-        now = time.monotonic()
-        coming = sum(now - since < ARRIVES_SECONDS for since in self.arriving.values())
-        return min(self.slots.free, self.most - len(self.here)) - coming
-
-    def arrive(self, picked: Sequence[Picked]) -> None:
-        now = time.monotonic()
-        self.arriving |= {one.id: now for one in picked if one.id not in self.here}
-
-
 class _Gate:
     """A lane's view of the queries: nothing is taken that could not begin now."""
 
@@ -142,7 +98,7 @@ class _Gate:
             self._fail()  # PgQueuer now waits for all that runs; that may take hours
             raise
         lane.is_pressed = len(picked) == asked
-        lane.arrive(picked)
+        lane.arrive([one.id for one in picked])
         return picked
 
     async def eligible_queued_work(self, entrypoints: Any) -> int:

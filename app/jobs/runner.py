@@ -12,7 +12,8 @@ import structlog
 
 from app.db.engine import Database
 from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
-from app.jobs.queue import Entry, Lane, Queue
+from app.jobs.lanes import Entry, Lane
+from app.jobs.queue import Queue
 from app.jobs.runs import Forsaken, Job
 from app.jobs.transcribe import Transcriber
 from app.jobs.waiting import Callers
@@ -101,19 +102,28 @@ class Runner:
             following.add_done_callback(self._following.discard)
 
     def stop(self, job_id: str) -> None:
-        """Let go of a job that is cancelled or erased, and tell who waits for it."""
+        """Let go of a job that was cancelled or erased, and tell who waits for it."""
         if (task := self._tasks.get(job_id)) is not None:
             task.cancel()
         self._callers.wake(job_id)
 
-    async def put_back(self, forsaken: Iterable[Forsaken]) -> int:
-        """Put jobs that nobody works on into the queue; return how many were not in it."""
+    async def cancelled(self, job_id: str) -> None:
+        """Let go of a job that was cancelled, and have the upstream drop it where it can."""
+        self.stop(job_id)
+        await self._transcriber.cancel_upstream(job_id)
+
+    async def put_back(self, forsaken: Iterable[Forsaken], connection: Any = None) -> int:
+        """Put jobs that nobody works on into the queue; return how many were not in it.
+
+        With a transaction's `connection`, see Queue.put.
+        """
         return await self._queue.put(
             [
                 Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
                 for one in forsaken
                 if one.job_id not in self._tasks
-            ]
+            ],
+            connection,
         )
 
     async def tidy(self) -> None:

@@ -161,13 +161,19 @@ def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: dateti
     return load_job(tx, Run(job_id, epoch, lease_seconds))
 
 
+def account_of(row: Any) -> Account:
+    """Return whom a job's ledger lines are for, from its row."""
+    currency = row.tariff["currency"]
+    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.life)
+
+
 def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
     row = tx.execute(_LOAD, {"job": run.job_id}).one()
     routes = routes_of(row)
     return Job(
         run=run,
-        account=Account(row.project_id, row.key_id, row.id, row.model, routes[0].tariff.currency),
+        account=account_of(row),
         routes=routes,
         waiting_since=row.waiting_since,
         blob_key=row.blob_key or "",

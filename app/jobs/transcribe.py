@@ -81,6 +81,12 @@ class Transcriber:
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
             return await self._run(job)
 
+    async def cancel_upstream(self, job_id: str) -> None:
+        """Ask the upstream to drop what it has queued of a cancelled job, as far as it can.
+
+        A call ends with its connection; only what outlives that would need to be asked for.
+        """
+
     async def _take_up(self, job_id: str) -> Job | timedelta | None:
         return await self._db.write(
             self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
