@@ -81,6 +81,24 @@ class TranscriptionWithoutText(GatewayError):
     public = "The transcription failed or was cancelled, so there is no transcript."
 
 
+class AlreadyEnded(GatewayError):
+    code, status = "already_ended", 409
+    public = "The transcription has ended already, so there is nothing left to cancel."
+
+
+class NothingToRetry(GatewayError):
+    code, status = "nothing_to_retry", 409
+    public = "The transcription is complete: nothing of it failed, so there is nothing to retry."
+
+
+class RecordingGone(GatewayError):
+    code, status = "recording_gone", 409
+    public = (
+        "The recording of this transcription is no longer here: it was deleted, or never fetched "
+        "from its URL. Send it again as a new transcription."
+    )
+
+
 class AudioNotFetched(GatewayError):
     code, status = "audio_not_fetched", 409
     public = (

@@ -268,6 +268,7 @@ async def _open(
         links=links,
     )
     runner = Runner(db, transcriber, settings.jobs)
+    await runner.open()
     stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
     every = settings.jobs.rescue_seconds
     upkeep = Upkeep(db, store, runner, every_seconds=every, clock=clock)

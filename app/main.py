@@ -7,7 +7,17 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import blobs, estimates, health, models, offline_docs, problems, transcriptions, usage
+from app.api import (
+    blobs,
+    estimates,
+    health,
+    models,
+    offline_docs,
+    problems,
+    steer,
+    transcriptions,
+    usage,
+)
 from app.api.middleware import BodyRate, RequestContext
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
@@ -37,6 +47,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     app.include_router(transcriptions.router)
     app.include_router(blobs.router)
     app.include_router(estimates.router)
+    app.include_router(steer.router)
     app.include_router(models.router)
     app.include_router(usage.router)
     app.include_router(health.router)

@@ -142,8 +142,11 @@ def core_of(principal: Principal) -> Step:
         )
         assert submitted.claimed is not None
         job = submitted.claimed
-        call = await db.write(calls.open_call, job, STRETCH, [], retry_in_doubt=True, now=utc_now())
-        await db.write(_end, job, Answered(call, STRETCH, ANSWER))
+        route = job.routes[0]
+        call = await db.write(
+            calls.open_call, job, route, STRETCH, [], retry_in_doubt=True, now=utc_now()
+        )
+        await db.write(_end, job, Answered(route, call, STRETCH, ANSWER))
 
     return step
 
@@ -169,8 +172,9 @@ def one_job(tx: sa.Connection, principal: Principal, number: int) -> None:
         tx, principal, recording(number), WISH, now=now, lease_seconds=LEASE_SECONDS
     ).claimed
     assert job is not None
-    call = calls.open_call(tx, job, STRETCH, [], retry_in_doubt=True, now=now)
-    _end(tx, job, Answered(call, STRETCH, ANSWER))
+    route = job.routes[0]
+    call = calls.open_call(tx, job, route, STRETCH, [], retry_in_doubt=True, now=now)
+    _end(tx, job, Answered(route, call, STRETCH, ANSWER))
 
 
 def profiled(tx: sa.Connection, principal: Principal) -> None:

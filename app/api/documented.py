@@ -74,7 +74,7 @@ COMPLETED: dict[str, Any] = {
     "content": {"application/json": {"example": _DONE}},
 }
 ACCEPTED: dict[str, Any] = {
-    "description": "Still running after `wait` seconds: ask again at `Location`.",
+    "description": "Still running after `wait` seconds, or `mode=async`: ask again at `Location`.",
     "headers": {
         "Location": {
             "description": "Where the transcription can be fetched.",
@@ -88,6 +88,26 @@ ACCEPTED: dict[str, Any] = {
             "example": _RUNNING,
         }
     },
+}
+_NONE = {"amount": "0", "currency": "CNY", "nano": 0}
+CANCELLED: dict[str, Any] = {
+    "description": "The transcription is cancelled.",
+    "content": {
+        "application/json": {
+            "example": {
+                **_RUNNING,
+                "status": "cancelled",
+                "completed_at": _DONE["completed_at"],
+                "charged": _NONE,
+                "in_doubt": {"amount": "0.00088", "currency": "CNY", "nano": 880_000},
+            }
+        }
+    },
+}
+RETRIED: dict[str, Any] = {
+    **ACCEPTED,
+    "description": "Queued again: ask at `Location`.",
+    "content": {"application/json": {"example": {**_RUNNING, "status": "queued"}}},
 }
 ONE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The transcription.", "content": {"application/json": {"example": _DONE}}}

@@ -15,6 +15,7 @@ from pydantic import (
     PlainSerializer,
 )
 
+from app.jobs.cancel import Charged
 from app.jobs.find import Audio, Found
 from app.kit.clock import iso
 from app.kit.ids import id_pattern
@@ -139,6 +140,16 @@ class TranscriptionOut(Shape):
     completed_at: Moment | None = None
 
 
+class CancelledOut(TranscriptionOut):
+    """A cancelled transcription, and what became of its money."""
+
+    charged: Cost = Field(description="What has been paid for certain.")
+    in_doubt: Cost = Field(
+        description="What calls that were under way may have cost, at most: the engine's bill "
+        "will tell."
+    )
+
+
 class TranscriptionPage(Shape):
     """Newest first, without `segments` and `raw`; `next_cursor` is null on the last page."""
 
@@ -146,10 +157,22 @@ class TranscriptionPage(Shape):
     next_cursor: str | None = None
 
 
+def cancelled_out(found: Found, cost: Charged) -> CancelledOut:
+    """Render a job that was cancelled, with what it has cost."""
+    return CancelledOut(
+        **dict(transcription_out(found)),
+        charged=_cost(cost.charged),
+        in_doubt=_cost(cost.in_doubt),
+    )
+
+
+def _cost(money: Money) -> Cost:
+    return Cost(amount=money.amount, currency=money.currency, nano=money.nano)
+
+
 def transcription_out(found: Found) -> TranscriptionOut:
     """Render a job as the native API shows it."""
     words = found.transcript
-    money = Money(found.standing.settled, found.currency)
     plan = {name: found.plan[name] for name in PlanOut.model_fields if name in found.plan}
     return TranscriptionOut(
         **{name: getattr(found, name) for name in _SAME},
@@ -166,7 +189,7 @@ def transcription_out(found: Found) -> TranscriptionOut:
             tokens=found.standing.used_tokens or None,
             estimated=found.standing.estimates > 0,
         ),
-        cost=Cost(amount=money.amount, currency=money.currency, nano=money.nano),
+        cost=_cost(Money(found.standing.settled, found.currency)),
         progress=_progress(found),
         warnings=[WarningOut(**warning) for warning in found.warnings],
         error=ErrorOut(**found.error) if found.error else None,

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import errors
-from app.access.principal import Principal
+from app.api.awaited import answer_when_ended
 from app.api.deps import CALLING, Reader, Transcriber
 from app.api.documented import (
     ACCEPTED,
@@ -17,8 +17,10 @@ from app.api.documented import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
+from app.api.lookup import Id, kept
 from app.api.notes import METADATA_FILTER, notes_in
-from app.api.parts import Parts, parts_of
+from app.api.parts import parts_of
+from app.api.prefer import preference_of
 from app.api.problems import responses
 from app.api.shapes import (
     AskedMoment,
@@ -30,12 +32,11 @@ from app.api.shapes import (
 from app.api.stored import stored
 from app.audio.intake import receive
 from app.jobs.erase import erase
-from app.jobs.find import Filters, Found, find_job, list_jobs
-from app.kit.ids import id_pattern, is_id
+from app.jobs.find import Filters, list_jobs
+from app.kit.ids import is_id
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.formats import render
 
-POLL_AFTER_SECONDS = 2
 MOST_A_PAGE = 100
 
 _ONE = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
@@ -82,15 +83,6 @@ _CREATING = (
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
-Id = Annotated[
-    str,
-    Path(
-        pattern=id_pattern("tr"),
-        description="A transcription's id.",
-        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
-    ),
-]
-
 
 @router.post(
     "",
@@ -100,36 +92,38 @@ Id = Annotated[
     responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATING)},
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def create(request: Request, principal: Transcriber) -> Response:
+async def create(
+    request: Request,
+    principal: Transcriber,
+    prefer: Annotated[
+        list[str] | None,
+        Header(description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
+    ] = None,
+) -> Response:
     """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
 
     Those are the field `file`, `audio`, and `url`; what is behind a link is fetched after the
     transcription was accepted.
 
     The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
-    `Location`, and the transcription goes on. A caller who hangs up leaves a transcription
-    that finishes.
+    `Location`, and the transcription goes on. With `mode=async` it is 202 at once. A caller who
+    hangs up leaves a transcription that finishes, or with `on_disconnect=cancel` one that is
+    cancelled. `Prefer: respond-async` and `Prefer: wait=N` say the same as `mode=async` and
+    `wait=N`, where the body says nothing.
     """
     parts = parts_of(request)
     parts.runner.check_room()
+    preference = preference_of(prefer or ())
     received = await receive(
         request.headers.get("content-type"),
         request.stream(),
         store=parts.store,
         settings=parts.settings.audio,
     )
-    accepted = await parts.acceptance.accept(principal, received)
-    asked = accepted.options.wait
-    wait = parts.settings.jobs.wait_seconds if asked is None else asked
-    try:
-        await parts.runner.wait(accepted.job_id, wait)
-        return _answer(await _find(parts, principal, accepted.job_id))
-    except errors.DatabaseAway as away:
-        raise errors.DatabaseAway(
-            "The recording was accepted and will be transcribed, but the database does not answer "
-            "now. Do not send it again: fetch this transcription shortly.",
-            transcription_id=accepted.job_id,
-        ) from away
+    accepted = await parts.acceptance.accept(principal, received, preference.options)
+    answer = await answer_when_ended(request, parts, principal, accepted)
+    answer.headers.update(preference.applied(accepted.options))
+    return answer
 
 
 @router.get(
@@ -182,7 +176,7 @@ async def list_all(
     responses={**ONE, **responses(*_ONE)},
 )
 async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
-    return transcription_out(await _kept(parts_of(request), principal, id))
+    return transcription_out(await kept(parts_of(request), principal, id))
 
 
 @router.delete(
@@ -203,6 +197,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     )
     if leftovers is None:
         raise errors.NotFound
+    parts.runner.stop(id)
     await parts.upkeep.purge(leftovers)
 
 
@@ -224,7 +219,7 @@ async def get_transcript(
         Literal["json", "text", "srt", "vtt", "lrc"], Query(description="The form of the words.")
     ] = "json",
 ) -> Response:
-    found = await _kept(parts_of(request), principal, id)
+    found = await kept(parts_of(request), principal, id)
     if found.transcript is None:
         is_open = found.status in {"queued", "processing"}
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
@@ -258,41 +253,13 @@ async def get_audio(
     ] = None,
 ) -> Response:
     parts = parts_of(request)
-    found = await _kept(parts, principal, id)
+    found = await kept(parts, principal, id)
     if found.audio is None:
         raise errors.AudioNotFetched
     name = f"{found.id}.{found.audio.format}"
     return await stored(
         parts.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
     )
-
-
-async def _find(parts: Parts, principal: Principal, job_id: str) -> Found:
-    found = await parts.db.read(find_job, principal.project_id, job_id)
-    if found is None:
-        raise errors.NotFound
-    return found
-
-
-async def _kept(parts: Parts, principal: Principal, job_id: str) -> Found:
-    found = await _find(parts, principal, job_id)
-    if found.erased_at is not None:
-        raise errors.Erased
-    return found
-
-
-def _answer(found: Found) -> Response:
-    """Answer a caller who waited: the words, the failure, or where to ask again."""
-    if found.erased_at is not None:
-        raise errors.Erased(transcription_id=found.id)
-    if found.error is not None:
-        cls = errors.error_of(found.error["code"])
-        raise cls(found.error["detail"], transcription_id=found.id)
-    body = transcription_out(found).model_dump_json()
-    if found.status == "completed":
-        return Response(body, media_type="application/json")
-    headers = {"Location": f"/v1/transcriptions/{found.id}", "Retry-After": str(POLL_AFTER_SECONDS)}
-    return Response(body, status_code=202, media_type="application/json", headers=headers)
 
 
 def _after(cursor: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 For every job that has ended:  holds = settles + release,  unless an upstream reported more
 than the upper bound that was held; then nothing is released and the settles stand as reported.
+A job that is tried anew begins another life, and this is the law of each of its lives.
 Adjustments come from the upstream's bill, mostly long after that, and stand outside of this law.
 """
 
@@ -37,15 +38,21 @@ _STANDINGS = (
 )
 
 
+_REMAINING = sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
+    _line.transcription_id == sa.bindparam("job"), _line.life == sa.bindparam("its_life")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom a line is for. One job has one account, the same for all its lines."""
+    """Whom a line is for: the same for all lines of a job's life."""
 
     project_id: str
     key_id: str | None
     transcription_id: str
     model: str
     currency: str
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +75,6 @@ class Standing:
     used_ms: int = 0
     used_tokens: int = 0
     estimates: int = 0
-
-    @property
-    def remaining(self) -> int:
-        """What is held and neither used nor given back."""
-        return max(0, self.held - self.settled - self.released)
 
 
 def hold(
@@ -105,8 +107,14 @@ def adjust(
 
 
 def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
-    """Give back, at the end of a job, whatever was held and not used."""
-    _write(tx, account, "release", standing(tx, account.transcription_id).remaining, now)
+    """Give back, at the end of a job's life, whatever was held in it and not used."""
+    _write(tx, account, "release", remaining(tx, account), now)
+
+
+def remaining(tx: sa.Connection, account: Account) -> int:
+    """Return what is held in the account's life and neither used nor given back."""
+    terms = {"job": account.transcription_id, "its_life": account.life}
+    return max(0, tx.scalar(_REMAINING, terms) or 0)
 
 
 def standing(tx: sa.Connection, transcription_id: str) -> Standing:

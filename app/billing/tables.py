@@ -32,6 +32,8 @@ ledger_line = sa.Table(
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
     sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), nullable=False),
+    # A job that is tried anew once it has ended begins another life, with a hold of its own.
+    sa.Column("life", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("call_id", Id(), sa.ForeignKey("upstream_call.id")),
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("kind", sa.String(10), nullable=False),
@@ -47,7 +49,7 @@ ledger_line = sa.Table(
     sa.CheckConstraint("kind <> 'settle' OR call_id IS NOT NULL", name="settle_names_call"),
     sa.Index("ix_ledger_line_transcription_id", "transcription_id"),
     sa.Index("ix_ledger_line_project_created", "project_id", "created_at"),
-    # A call is settled once, a job is released once, and a hold is taken once for what it covers.
+    # A call is settled once, a life is released once, and a hold is taken once for what it covers.
     sa.Index(
         "uq_ledger_line_settle",
         "call_id",
@@ -58,6 +60,7 @@ ledger_line = sa.Table(
     sa.Index(
         "uq_ledger_line_release",
         "transcription_id",
+        "life",
         unique=True,
         sqlite_where=sa.text("kind = 'release'"),
         postgresql_where=sa.text("kind = 'release'"),
@@ -65,6 +68,7 @@ ledger_line = sa.Table(
     sa.Index(
         "uq_ledger_line_hold",
         "transcription_id",
+        "life",
         unique=True,
         sqlite_where=sa.text("kind = 'hold' AND call_id IS NULL"),
         postgresql_where=sa.text("kind = 'hold' AND call_id IS NULL"),

@@ -4,8 +4,8 @@ A *work* is a plain function over a Core connection: it cannot await, so no tran
 ever be open across the network. `write` returns only after COMMIT: what it returned is durable.
 """
 
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -13,6 +13,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Work = Callable[Concatenate[sa.Connection, P], T]
+
+Follow = Callable[[T, Any], Awaitable[None]]
+"""What has to become true together with a write: gets the work's result, and where the database
+is shared the driver's own connection, on which it acts in the same transaction; else None."""
 
 
 class Database(Protocol):
@@ -33,6 +37,21 @@ class Database(Protocol):
         """Run the work in a transaction and return its result once that is committed.
 
         Raises errors.DatabaseAway where it is not known whether that happened.
+        """
+
+    async def write_followed(
+        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Write, and let `follow` act before COMMIT where the database is shared, else after it.
+
+        Both or none happen on a shared database; on another, a crash between the two loses what
+        follows. `follow` may be called again where the server wants the transaction repeated.
+        """
+
+    async def driver_pool(self, size: int) -> Any:
+        """Return a new pool of so many connections of the driver, to be closed by the caller.
+
+        None where the database is not shared: nobody else could be told anything through it.
         """
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

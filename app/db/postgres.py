@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.db.engine import Work
+from app.db.engine import Follow, Work
 from app.errors import DatabaseAway
 
 P = ParamSpec("P")
@@ -35,6 +35,7 @@ class PostgresDatabase:
     is_shared = True
 
     def __init__(self, address: sa.URL, *, pool: int) -> None:
+        self._address = address
         self._engine = postgres_engine(address, pool=pool)
 
     async def open(self) -> None:
@@ -45,14 +46,33 @@ class PostgresDatabase:
         await self._engine.dispose()
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.write_followed(_nothing, work, *args, **kwargs)
+
+    async def write_followed(
+        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         for left in reversed(range(TRIES)):
             try:
                 async with _judged(), self._engine.begin() as connection:
-                    return await connection.run_sync(work, *args, **kwargs)
-            except sa.exc.DBAPIError as error:
+                    result = await connection.run_sync(work, *args, **kwargs)
+                    if follow is not _nothing:
+                        raw = await connection.get_raw_connection()
+                        await follow(result, raw.driver_connection)
+                    return result
+            except (sa.exc.DBAPIError, asyncpg.PostgresError) as error:
                 if left == 0 or _state_of(error) not in _AGAIN:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def driver_pool(self, size: int) -> Any:
+        address = self._address.set(drivername="postgresql")
+        async with _judged():
+            return await asyncpg.create_pool(
+                address.render_as_string(hide_password=False),
+                min_size=1,
+                max_size=size,
+                server_settings=_SESSION,
+            )
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with _judged(), self._engine.connect() as connection:
@@ -60,6 +80,10 @@ class PostgresDatabase:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             return await connection.run_sync(work, *args, **kwargs)
+
+
+async def _nothing(_result: object, _connection: object) -> None:
+    """Let nothing follow."""
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from app.db.engine import Work
+from app.db.engine import Follow, Work
 from app.db.locks import FileLock
 from app.errors import DatabaseAway
 
@@ -125,6 +125,16 @@ class SqliteDatabase:
         future: asyncio.Future[T] = loop.create_future()
         self._works.put(_Asked(lambda tx: work(tx, *args, **kwargs), loop, future))
         return await future
+
+    async def write_followed(
+        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        result = await self.write(work, *args, **kwargs)
+        await follow(result, None)
+        return result
+
+    async def driver_pool(self, size: int) -> None:  # noqa: ARG002 - nobody shares this file
+        return None
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         run = partial(self._read, lambda tx: work(tx, *args, **kwargs))

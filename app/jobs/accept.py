@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
 
 from app.access.principal import Principal
 from app.audio.children import Decoders
@@ -87,22 +89,30 @@ class Acceptance:
         self._now = clock
         self._admitting: set[asyncio.Task[Accepted]] = set()
 
-    async def accept(self, principal: Principal, received: Received) -> Accepted:
+    async def accept(
+        self,
+        principal: Principal,
+        received: Received,
+        preferred: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Accepted:
         """Judge, store, probe, commit, begin; whatever fails on the way is undone.
 
+        Options that are `preferred` count where the request says nothing of the kind.
         A caller who hangs up meanwhile changes nothing: it ends as if they had stayed.
         Raises AudioError, InvalidParameter, UnknownModel, PriceUnknown and their like.
         """
-        admitting = asyncio.create_task(self._admit(principal, received))
+        admitting = asyncio.create_task(self._admit(principal, received, preferred))
         self._admitting.add(admitting)
         admitting.add_done_callback(self._admitting.discard)
         return await asyncio.shield(admitting)
 
-    async def _admit(self, principal: Principal, received: Received) -> Accepted:
+    async def _admit(
+        self, principal: Principal, received: Received, preferred: Mapping[str, Any]
+    ) -> Accepted:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            judged = self.judge(received)
+            judged = self.judge(received, preferred)
             if received.url is not None:
                 self.check_url(received.url)
                 wish = self.wish(judged, None)
@@ -127,9 +137,12 @@ class Acceptance:
         """Refuse an address that would not be fetched. Raises UrlNotAllowed."""
         self._fetcher.check(url)
 
-    def judge(self, received: Received) -> Judged:
-        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such."""
-        options, unknown = parse_options(received.options)
+    def judge(self, received: Received, preferred: Mapping[str, Any] | None = None) -> Judged:
+        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such.
+
+        `preferred` are options that count where the request itself says nothing.
+        """
+        options, unknown = parse_options(received.options, preferred or {})
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
             raise EngineUnavailable(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
@@ -205,6 +218,7 @@ class Acceptance:
             engine=first.engine,
             region=first.region,
             mode=options.mode,
+            priority=options.priority,
             options={
                 "language": fitted.language,
                 "context": fitted.context,
@@ -244,10 +258,21 @@ class Acceptance:
     async def _submit(
         self, principal: Principal, recording: Recording | Source, wish: Wish
     ) -> Submitted:
-        """Commit the job and begin it, at once where this process has a free slot."""
-        has_slot = await self._runner.reserve()
+        """Commit the job and begin it, at once where a caller waits and this process has a slot.
+
+        Else it is in the queue with the same commit.
+        """
+        waits = wish.mode != "async"
+        kind = wish.plan["kind"]
+        has_slot = self._runner.reserve(kind, waits=waits)
+
+        async def follow(made: Submitted, connection: Any) -> None:
+            if made.claimed is None:
+                await self._runner.put(made.job_id, kind, wish.priority, connection=connection)
+
         try:
-            submitted = await self._db.write(
+            submitted = await self._db.write_followed(
+                follow,
                 submit,
                 principal,
                 recording,
@@ -259,5 +284,5 @@ class Acceptance:
             if has_slot:
                 self._runner.unreserve()
             raise
-        self._runner.begin(submitted.job_id, submitted.claimed)
+        self._runner.begin(submitted.job_id, submitted.claimed, waits=waits)
         return submitted

@@ -151,7 +151,7 @@ class Asker:
     ) -> Answered:
         engine, request = self._engines[route.engine], self._request(job, route, audio)
         try:
-            async with engine.admit(request.model, request.deadline_seconds):
+            async with engine.admit(request.model, request.deadline_seconds, job.priority):
                 return await self._called(job, route, stretch, request, silent)
         except EngineError as error:  # of its turn: what becomes of the call is a _FailedError
             raise _FailedError(error, tries.after_refusal(error)) from error

@@ -37,7 +37,7 @@ _FINISH_PART = (
 _ADD_CALL = sa.insert(upstream_call)
 _CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
 _STATE = sa.select(_call.state).where(_call.id == sa.bindparam("call"))
-_CALLS_OF_PART = sa.select(_call.state).where(
+_CALLS_OF_PART = sa.select(_call.state, _call.run_epoch).where(
     _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
 )
 _REFUSED = sa.select(_call.id).where(
@@ -49,9 +49,11 @@ _REFUSED = sa.select(_call.id).where(
 _SECONDS = sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
     _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
 )
-# What calls of ours may still turn out to have cost: their bounds stay reserved.
+# What calls of this life may still turn out to have cost: their bounds stay reserved.
 _BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
-    _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
+    _call.transcription_id == _JOB,
+    _call.state.in_(("open", "in_doubt")),
+    _call.run_epoch > sa.bindparam("life"),
 )
 
 
@@ -251,18 +253,19 @@ def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
 
 
 def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_doubt: bool) -> int:
-    states = list(tx.scalars(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}))
-    in_doubt = states.count("in_doubt")
+    made = tx.execute(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}).all()
+    # Who tries a job anew knows that calls of its earlier lives may have been billed.
+    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.life)
     affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
     if in_doubt and not (retry_in_doubt and affordable):
         raise UpstreamInDoubt
-    return len(states) + 1
+    return len(made) + 1
 
 
 def _unreserved(tx: sa.Connection, job: Job) -> int:
     """What is held and not spoken for by calls that may still cost something."""
-    bounds = tx.scalar(_BOUNDS, {"job": job.id})
-    return ledger.standing(tx, job.id).remaining - int(bounds or 0)
+    bounds = tx.scalar(_BOUNDS, {"job": job.id, "life": job.account.life})
+    return ledger.remaining(tx, job.account) - int(bounds or 0)
 
 
 def _check_ceiling(tx: sa.Connection, job: Job, stretch: Stretch, more_nano: int) -> None:

@@ -6,9 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from app.billing import ledger
-from app.billing.ledger import Account
-from app.jobs.calls import close_unseen
+from app.jobs.cancel import end_cancelled, own_row
 from app.jobs.tables import (
     OPEN,
     audio_tables,
@@ -43,17 +41,13 @@ def erase(
 
     One still open is cancelled first; calls of `local_engines` cost nothing then.
     """
-    row = tx.execute(
-        sa.select(transcription)
-        .where(transcription.c.id == job_id, transcription.c.project_id == project_id)
-        .with_for_update()
-    ).one_or_none()
+    row = own_row(tx, project_id, job_id)
     if row is None:
         return None
     if row.erased_at is not None:
         return []
     if row.status in OPEN:
-        _cancel(tx, row, remote=row.engine not in local_engines, now=now)
+        end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
     _forget_words(tx, job_id, now)
     return [] if row.audio_id is None else _forget_audio(tx, row.audio_id, now)
 
@@ -81,21 +75,6 @@ def mark_purged(tx: sa.Connection, audio_id: str, *, now: datetime) -> None:
         .where(_audio.c.id == audio_id)
         .values(purged_at=now, sha256="", blob_key=f"purged/{audio_id}")
     )
-
-
-def _cancel(
-    tx: sa.Connection, row: "sa.Row[tuple[object, ...]]", *, remote: bool, now: datetime
-) -> None:
-    """End an open job without a result. Its run, if any, finds out at its next write."""
-    tx.execute(
-        sa.update(transcription)
-        .where(transcription.c.id == row.id)
-        .values(status="cancelled", completed_at=now, lease_until=None)
-    )
-    # Somebody may be waiting for these right now, and no longer has the right to say what came.
-    close_unseen(tx, str(row.id), remote=remote, now=now)
-    account = Account(row.project_id, row.key_id, row.id, row.model, row.tariff["currency"])
-    ledger.release(tx, account, now=now)
 
 
 def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:

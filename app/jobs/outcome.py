@@ -40,7 +40,7 @@ def complete(
         completed_at=now,
         done_ms=done_ms,
         source_url=None,  # one that is signed opens the recording for whoever reads it
-        warnings=[*job.warnings, *warnings],
+        warnings=[*job.warnings, *(one for one in warnings if one not in job.warnings)],
     )
     tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
     if decoded:

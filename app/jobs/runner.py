@@ -1,36 +1,58 @@
-"""Runs the jobs of this process: those its callers wait for, and those nobody works on.
+"""Runs the jobs of this process: those begun at once for their callers, and those of the queue.
 
 The `transcription` table is the truth; what is here may be lost at any moment.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import structlog
 
 from app.db.engine import Database
-from app.errors import ShuttingDown, TooManyJobs
-from app.jobs import find
-from app.jobs.runs import Job
+from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
+from app.jobs.lanes import Entry, Lane
+from app.jobs.queue import Queue
+from app.jobs.runs import Forsaken, Job
 from app.jobs.transcribe import Transcriber
+from app.jobs.waiting import Callers
+from app.kit.log import story_of
+from app.kit.slots import Slots
 from app.settings import JobSettings
 
-POLL_SECONDS = 0.5
 RETRY_AFTER_SECONDS = 5
+JOBS, TASKS = "jobs", "tasks"
+MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
+
+log = structlog.get_logger()
+
+
+def lane_of(plan_kind: str) -> str:
+    """Return the lane of jobs with such a plan: tasks mostly wait, the others mostly work."""
+    return TASKS if plan_kind == "filetrans" else JOBS
 
 
 class Runner:
-    """At most `at_once` jobs run; the others of this process wait for their turn."""
+    """At most `at_once` jobs run here; the others wait in the queue, tasks in a lane of theirs."""
 
     def __init__(self, db: Database, transcriber: Transcriber, settings: JobSettings) -> None:
-        self._db = db
         self._transcriber = transcriber
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.at_once)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._works = settings.worker or not db.is_shared
+        self._slots = {JOBS: Slots(settings.at_once), TASKS: Slots(settings.tasks_at_once)}
+        self._jobs = Lane(JOBS, self._tick, self._slots[JOBS], settings.at_once + MOST_HELD)
+        tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.tasks_at_once)
+        self._queue = Queue(db, [self._jobs, tasks])
+        self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self._accepted: set[str] = set()
-        self._waits: set[asyncio.Timeout] = set()
+        self._callers = Callers(db, self._tasks.__contains__)
         self._end_of_grace: float | None = None
-        self._closing = asyncio.Event()
+
+    async def open(self) -> None:
+        """Begin to take jobs from the queue. Raises DatabaseAway."""
+        await self._queue.open(works=self._works)
 
     @property
     def is_closing(self) -> bool:
@@ -44,111 +66,170 @@ class Runner:
         if len(self._accepted) >= self._settings.max_waiting:
             raise TooManyJobs(retry_after=RETRY_AFTER_SECONDS)
 
-    async def reserve(self) -> bool:
+    def reserve(self, plan_kind: str, *, waits: bool = True) -> bool:
         """Take a slot if one is free, for a job about to be submitted as already claimed.
 
-        Raises as `check_room` does.
+        Only one whose caller `waits` is begun at once, and none while others wait in the queue:
+        it is their turn. Raises as `check_room` does.
         """
         self.check_room()
-        if self._slots.locked():
+        is_free = self._works and not self._jobs.is_pressed
+        if not (waits and is_free and lane_of(plan_kind) == JOBS):
             return False
-        await self._slots.acquire()
-        return True
+        return self._jobs.slots.take_free()
 
     def unreserve(self) -> None:
         """Give a reserved slot back: nothing was submitted."""
-        self._slots.release()
+        self._jobs.slots.give()
+        self._queue.wake()
 
-    def begin(self, job_id: str, claimed: Job | None) -> None:
-        """Run a submitted job; a `claimed` one uses the slot that was reserved for it."""
-        self._accepted.add(job_id)
-        work = self._in_slot(job_id) if claimed is None else self._run(job_id, claimed)
-        self._track(job_id, work)
+    async def put(
+        self, job_id: str, plan_kind: str, priority: int, *, epoch: int = 0, connection: Any = None
+    ) -> None:
+        """Put a job into the queue; with a transaction's `connection`, see Queue.put."""
+        await self._queue.put([Entry(lane_of(plan_kind), job_id, epoch, priority)], connection)
 
-    def take_up(self, job_id: str) -> bool:
-        """Run a job that was found without a worker; False if this process has it already."""
-        if job_id in self._tasks:
-            return False
-        self._track(job_id, self._in_slot(job_id))
-        return True
+    def begin(self, job_id: str, claimed: Job | None, *, waits: bool = True) -> None:
+        """Begin a submitted job at once if it is `claimed`, in the slot that was reserved for it.
+
+        Whose caller `waits` takes room (see check_room) until it ends, or the caller has gone.
+        """
+        if waits:
+            self._accepted.add(job_id)
+        if claimed is not None:
+            following = asyncio.create_task(self._see_through(claimed), name=f"claimed {job_id}")
+            self._following.add(following)
+            following.add_done_callback(self._following.discard)
+
+    def stop(self, job_id: str) -> None:
+        """Let go of a job that was cancelled or erased, and tell who waits for it."""
+        if (task := self._tasks.get(job_id)) is not None:
+            task.cancel()
+        self._callers.wake(job_id)
+
+    async def cancelled(self, job_id: str) -> None:
+        """Let go of a job that was cancelled, and have the upstream drop it where it can."""
+        self.stop(job_id)
+        await self._transcriber.cancel_upstream(job_id)
+
+    async def put_back(self, forsaken: Iterable[Forsaken], connection: Any = None) -> int:
+        """Put jobs that nobody works on into the queue; return how many were not in it.
+
+        With a transaction's `connection`, see Queue.put.
+        """
+        return await self._queue.put(
+            [
+                Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
+                for one in forsaken
+                if one.job_id not in self._tasks
+            ],
+            connection,
+        )
+
+    async def tidy(self) -> None:
+        """Forget what the queue remembers of its own doing. Raises DatabaseAway."""
+        await self._queue.tidy()
 
     async def wait(self, job_id: str, seconds: float) -> bool:
         """Wait until the job has ended, here or elsewhere; False when the time is over."""
-        limit = asyncio.timeout(seconds)
         try:
-            async with limit:
-                self._waits.add(limit)
-                self._shorten(limit)
-                while not await self._has_ended(job_id):
-                    await self._step(job_id)
-                return True
-        except TimeoutError:
-            return await self._has_ended(job_id)
+            return await self._callers.wait(job_id, seconds)
         finally:
-            self._waits.discard(limit)
+            self._forget_caller(job_id)
 
     def begin_closing(self, seconds: float) -> None:
         """Accept nothing more, and let nobody wait longer than these seconds."""
         self._end_of_grace = asyncio.get_running_loop().time() + seconds
-        self._closing.set()  # jobs that wait, wait in their rows
-        for limit in self._waits:
-            self._shorten(limit)
+        self._queue.stop_taking()
+        self._callers.let_go_at(self._end_of_grace)
 
     async def drain(self, seconds: float) -> None:
-        """Let jobs run for what is left of the grace, then hand them back."""
+        """Let jobs run for what is left of the grace, then hand them back to the queue."""
         if not self.is_closing:
             self.begin_closing(seconds)
         left = (self._end_of_grace or 0.0) - asyncio.get_running_loop().time()
-        tasks = list(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, left))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=max(0.0, left))
+        while self._tasks or self._following:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.wait([*self._tasks.values(), *self._following])
+        await self._queue.close()
 
-    def _shorten(self, limit: asyncio.Timeout) -> None:
-        end = self._end_of_grace
-        if end is not None and (limit.when() or end) >= end:
-            limit.reschedule(end)
+    async def _tick(
+        self, job_id: str, priority: int, broken: "asyncio.Future[None]", lane: str = JOBS
+    ) -> timedelta | None:
+        """Advance a job of the queue; see queue.Tick. At the end of the grace it goes back."""
+        slots = self._slots[lane]
+        if not slots.take_free() and not await _taken(slots, priority, broken):
+            return None
+        if self.is_closing or job_id in self._tasks:
+            self._give(slots)
+            return timedelta(0) if self.is_closing else None
+        task = self._advance(job_id, None, slots)
+        await _first_of(task, broken)
+        return self._outcome(task) if task.done() else None
 
-    async def _has_ended(self, job_id: str) -> bool:
-        if job_id in self._tasks:
-            return False
-        return await self._db.read(find.has_ended, job_id)
+    async def _tick_task(
+        self, job_id: str, priority: int, broken: "asyncio.Future[None]"
+    ) -> timedelta | None:
+        return await self._tick(job_id, priority, broken, TASKS)
 
-    async def _step(self, job_id: str) -> None:
-        task = self._tasks.get(job_id)
-        if task is None:
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            await asyncio.wait({task})
+    async def _see_through(self, claimed: Job) -> None:
+        """Advance a claimed job; if it has to wait, it does so in the queue."""
+        task = self._advance(claimed.id, claimed, self._jobs.slots)
+        await asyncio.wait({task})
+        again = self._outcome(task)
+        if again is None:
+            return
+        entry = Entry(JOBS, claimed.id, claimed.run.epoch, claimed.priority, again)
+        try:
+            await self._queue.put([entry])
+        except DatabaseAway:
+            log.warning("queue.away", job=claimed.id)  # upkeep puts it back
 
-    def _track(self, job_id: str, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name=f"job {job_id}")
+    def _advance(
+        self, job_id: str, claimed: Job | None, slots: Slots
+    ) -> "asyncio.Task[timedelta | None]":
+        task = asyncio.create_task(self._transcriber.advance(job_id, claimed), name=f"job {job_id}")
         self._tasks[job_id] = task
-        task.add_done_callback(lambda _: self._forget(job_id))
+        task.add_done_callback(lambda _: self._ended(job_id, slots))
+        return task
 
-    def _forget(self, job_id: str) -> None:
-        self._tasks.pop(job_id, None)
-        self._accepted.discard(job_id)
+    def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
+        """Return when a job wants to be advanced again: at once if its run was handed back."""
+        if task.cancelled():
+            return timedelta(0) if self.is_closing else None
+        if (error := task.exception()) is not None:
+            log.error("run.lost", frames=story_of(error))
+            return timedelta(seconds=self._settings.lease_seconds)
+        return task.result()
 
-    async def _in_slot(self, job_id: str) -> None:
-        await self._slots.acquire()
-        await self._run(job_id, None)
+    def _ended(self, job_id: str, slots: Slots) -> None:
+        del self._tasks[job_id]
+        self._give(slots)
+        self._callers.wake(job_id)
+        if not self._callers.has(job_id):
+            self._accepted.discard(job_id)
 
-    async def _run(self, job_id: str, claimed: Job | None) -> None:
-        """Advance a job, in a slot that is held already; a job that waits gives its slot up."""
-        while True:
-            try:
-                again = await self._transcriber.advance(job_id, claimed)
-            finally:
-                self._slots.release()
-            claimed = None
-            if again is None or await self._closes_within(again.total_seconds()):
-                return
-            await self._slots.acquire()
+    def _forget_caller(self, job_id: str) -> None:
+        if job_id not in self._tasks and not self._callers.has(job_id):
+            self._accepted.discard(job_id)
 
-    async def _closes_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), seconds)
-        return self.is_closing
+    def _give(self, slots: Slots) -> None:
+        slots.give()
+        self._queue.wake()
+
+
+async def _taken(slots: Slots, priority: int, broken: "asyncio.Future[None]") -> bool:
+    """Wait for a slot; False where the queue broke meanwhile."""
+    taking = asyncio.ensure_future(slots.take(priority))
+    await _first_of(taking, broken)
+    if not taking.done():
+        taking.cancel()
+        return False
+    return True
+
+
+async def _first_of(*futures: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -7,8 +7,8 @@ its epoch has passed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from app.db.schema import Utc, database_now
 from app.jobs.routes import Route, routes_of
 from app.jobs.tables import OPEN, audio_tables, event, part, transcription
 
+BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
 MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
 
 
@@ -79,6 +80,7 @@ class Job:
     warnings: Sequence[Mapping[str, Any]]
     parts: Sequence[KnownPart]
     idle_runs: int
+    priority: int = 0
 
     @property
     def id(self) -> str:
@@ -91,6 +93,15 @@ class Job:
 
 
 Event = tuple[str, Mapping[str, Any]]
+
+
+class Forsaken(NamedTuple):
+    """An open job that nobody works on; `epoch` is of the run that has ended, or 0."""
+
+    job_id: str
+    epoch: int
+    priority: int
+    plan_kind: str
 
 
 _row = transcription.c
@@ -130,6 +141,9 @@ _PUT_OFF = _OF_RUN.values(
     idle_runs=_row.idle_runs - 1,
     waiting_since=sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc())),
 )
+_LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
+    _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
+)
 _ADD_EVENTS = sa.insert(event)
 _LOAD = (
     sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
@@ -151,13 +165,19 @@ def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: dateti
     return load_job(tx, Run(job_id, epoch, lease_seconds))
 
 
+def account_of(row: Any) -> Account:
+    """Return whom a job's ledger lines are for, from its row."""
+    currency = row.tariff["currency"]
+    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.life)
+
+
 def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
     row = tx.execute(_LOAD, {"job": run.job_id}).one()
     routes = routes_of(row)
     return Job(
         run=run,
-        account=Account(row.project_id, row.key_id, row.id, row.model, routes[0].tariff.currency),
+        account=account_of(row),
         routes=routes,
         waiting_since=row.waiting_since,
         blob_key=row.blob_key or "",
@@ -169,6 +189,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         warnings=row.warnings,
         parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
         idle_runs=row.idle_runs,
+        priority=row.priority,
     )
 
 
@@ -235,7 +256,22 @@ def clear_leases(tx: sa.Connection) -> int:
     return tx.execute(sa.update(transcription).where(held).values(lease_until=None)).rowcount
 
 
-def forsaken(tx: sa.Connection, *, limit: int) -> list[str]:
-    """Return open jobs that nobody works on, the most urgent and oldest first."""
-    query = sa.select(_row.id).where(_IS_FREE).order_by(_row.priority.desc(), _row.id).limit(limit)
-    return list(tx.scalars(query))
+def forsaken(tx: sa.Connection, *, after: str, limit: int) -> list[Forsaken]:
+    """Return open jobs that nobody works on, from the oldest one after this id."""
+    query = (
+        sa.select(_row.id, _row.run_epoch, _row.priority, _row.plan)
+        .where(_IS_FREE, _row.id > after)
+        .order_by(_row.id)
+        .limit(limit)
+    )
+    return [Forsaken(*row[:3], row.plan["kind"]) for row in tx.execute(query)]
+
+
+def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:
+    """Return for how long an open job may not be taken up; None where it has ended."""
+    row = tx.execute(_LEASE_LEFT, {"job": job_id}).one_or_none()
+    if row is None:
+        return None
+    until, now = row
+    left: timedelta = (until or now) - now
+    return max(timedelta(0), left) + BEYOND_A_LEASE

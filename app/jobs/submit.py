@@ -85,6 +85,7 @@ class Wish:
     ceiling: Ceiling | None = None
     expected: Expected | None = None
     warnings: Sequence[Mapping[str, Any]] = ()
+    priority: int = 0
     reference: str | None = None
     metadata: Mapping[str, str] | None = None
 
@@ -133,6 +134,7 @@ def submit(
         "audio_id": audio_id,
         "source_url": source_url,
         "mode": wish.mode,
+        "priority": wish.priority,
         "model": wish.model,
         "engine": wish.engine,
         "options": dict(wish.options),
@@ -170,6 +172,7 @@ def submit(
         warnings=wish.warnings,
         parts=(),
         idle_runs=1,
+        priority=wish.priority,
     )
     return Submitted(job_id, blob_key, claimed)
 

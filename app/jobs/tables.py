@@ -41,6 +41,8 @@ transcription = sa.Table(
     sa.Column("reference", sa.String(200)),
     sa.Column("client_metadata", Json()),
     sa.Column("run_epoch", sa.Integer(), nullable=False, server_default="0"),
+    # The epoch at which its present life began: 0, or that of the last retry by its owner.
+    sa.Column("life", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("idle_runs", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("lease_until", Utc()),
     sa.Column("waiting_since", Utc()),

@@ -94,15 +94,16 @@ class Transcriber:
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
         """Work on a job as far as it goes; return when to call again, or None.
 
-        None: there is nothing left to do here, as it has ended or another worker holds it.
+        None: there is nothing left to do, as it has ended. While another worker holds it, it is
+        to be looked at again when that one's lease is over: the worker may have died.
         `claimed` is the job where the caller already holds its lease (see submit).
         """
         try:
             job = claimed or await self._take_up(job_id)
         except DatabaseAway:
             return self._pause
-        if job is None:
-            return None
+        if not isinstance(job, Job):
+            return job
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
             return await self._run(job)
 
@@ -113,18 +114,19 @@ class Transcriber:
         """
         await self._tasks.cancel(job_id)
 
-    async def _take_up(self, job_id: str) -> Job | None:
+    async def _take_up(self, job_id: str) -> Job | timedelta | None:
         return await self._db.write(
             self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
         )
 
     def _claim(
         self, tx: sa.Connection, /, job_id: str, *, lease_seconds: float, now: datetime
-    ) -> Job | None:
+    ) -> Job | timedelta | None:
         job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
-        if job is not None:
-            remote = self._is_remote(job)
-            calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
+        if job is None:
+            return runs.lease_left(tx, job_id)
+        remote = self._is_remote(job)
+        calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
         return job
 
     async def _run(self, job: Job) -> timedelta | None:

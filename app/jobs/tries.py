@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.jobs.tables import upstream_call
+from app.jobs.tables import transcription, upstream_call
 from app.speech.contract import Billed, EngineError, ErrorKind
 
 MOST_TRIES = 3  # calls for one part, on one engine, that fail and may be tried again
@@ -24,12 +24,19 @@ _ABSENT = (ErrorKind.UNAVAILABLE, ErrorKind.NETWORK)
 _NO_TRIES = (*_ABSENT, ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT, ErrorKind.REFUSED)
 
 _call = upstream_call.c
+# Whoever tries a job anew has its tries counted anew.
+_LIFE = (
+    sa.select(transcription.c.life)
+    .where(transcription.c.id == sa.bindparam("job"))
+    .scalar_subquery()
+)
 _FAILED = (
     sa.select(_call.part_idx, _call.engine, _call.error_kind, _call.billed)
     .where(
         _call.transcription_id == sa.bindparam("job"),
         _call.state.in_(("failed", "in_doubt")),
         _call.error_kind.in_(tuple(ErrorKind)),  # one that a crash ended says nothing
+        _call.run_epoch > _LIFE,
     )
     .order_by(_call.id)
 )

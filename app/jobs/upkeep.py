@@ -18,7 +18,7 @@ from app.jobs.runner import Runner
 from app.kit.clock import Clock
 from app.kit.log import story_of
 
-FORSAKEN_AT_ONCE = 200
+FORSAKEN_AT_ONCE = 500
 ORPHAN_AGE_SECONDS = 24 * 3600.0  # by then the commit that a blob waits for has long been made
 ORPHANS_EVERY_SECONDS = 24 * 3600.0
 
@@ -64,17 +64,21 @@ class Upkeep:
     async def _loop(self) -> None:
         while True:
             try:
-                await self._take_up_forsaken()
+                await self._put_back_forsaken()
+                await self._runner.tidy()
                 await self.purge(await self._db.read(erase.unpurged))
                 await self._remove_orphans()
             except Exception as error:  # noqa: BLE001 - the next round must come
                 log.error("upkeep.failed", frames=story_of(error))  # noqa: TRY400 - no messages
             await asyncio.sleep(self._every_seconds)
 
-    async def _take_up_forsaken(self) -> None:
-        for job_id in await self._db.read(runs.forsaken, limit=FORSAKEN_AT_ONCE):
-            if self._runner.take_up(job_id):
-                log.info("job.taken_up", job=job_id)
+    async def _put_back_forsaken(self) -> None:
+        """See to it that every open job is in the queue, or somebody's."""
+        last = ""
+        while found := await self._db.read(runs.forsaken, after=last, limit=FORSAKEN_AT_ONCE):
+            if added := await self._runner.put_back(found):
+                log.info("jobs.put_back", count=added)
+            last = found[-1].job_id
 
     async def _remove_orphans(self) -> None:
         """Remove blobs that no row names: their process died between storing and committing."""

@@ -114,5 +114,5 @@ def configure(*, level: str = "INFO", form: Literal["json", "console"] = "consol
     root.handlers[:] = [handler]
     root.setLevel(level)
     # httpx logs whole URLs, signatures included, at INFO; httpcore the headers at DEBUG.
-    for chatty in ("httpx", "httpcore", "alembic", "faster_whisper", "uvicorn.error"):
+    for chatty in ("httpx", "httpcore", "alembic", "faster_whisper", "pgqueuer", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -2,13 +2,16 @@
 
 The upstream punishes bursts, so nothing is saved up: a step that nobody took is gone, and after
 a start the first one has to be waited for as well. The state is behind a small store: in memory
-for one process, in a row of a database (app/db/pace.py) for several.
+for one process, in a row of a database (app/db/pace.py) for several. Who waits in this process
+with the highest priority goes first, on whosever step it is.
 """
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -98,6 +101,27 @@ class _Door:
     left_at: float = -math.inf
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """A caller with a step at this tick; the smallest `rank` of all `goes` first."""
+
+    rank: tuple[int, int]
+    at: float
+    holds: int | None
+    goes: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep so long, or until the caller is let go on another's step."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.goes.wait(), seconds)
+
+    def let_go(self, other: "_Turn") -> None:
+        """Let another caller go on this step, and wait for theirs instead."""
+        self.at, self.holds = other.at, other.holds
+        other.goes.set()
+
+
 class Limiter:
     """Makes callers wait for their step. One for all engines of a process."""
 
@@ -105,26 +129,50 @@ class Limiter:
         self._store = store
         self._ticks = ticks
         self._doors: dict[str, _Door] = {}
+        self._lines: dict[str, set[_Turn]] = {}
+        self._numbers = itertools.count()
 
-    async def wait(self, key: str, per_minute: float, patience: float) -> None:
+    async def wait(self, key: str, per_minute: float, patience: float, priority: int = 0) -> None:
         """Sleep until the caller's step, and again where a hold came meanwhile.
 
         Raises QueueTooLongError where that would be longer than `patience` seconds.
         """
         until = self._ticks() + patience
         gap = MINUTE / (per_minute * SHARE)
+        line, rank = self._lines.setdefault(key, set()), (-priority, next(self._numbers))
         while True:
             seconds, holds = await self._store.take(key, gap, until - self._ticks())
             if holds is None:
                 raise QueueTooLongError(seconds)
-            at = self._ticks() + seconds
+            turn = _Turn(rank, self._ticks() + seconds, holds)
+            line.add(turn)
+            try:
+                if await self._comes(key, turn, line, gap, until):
+                    return
+            finally:
+                line.discard(turn)
+
+    async def _comes(
+        self, key: str, turn: _Turn, line: set[_Turn], gap: float, until: float
+    ) -> bool:
+        """Sleep until the turn comes; False where a hold voided it."""
+        while not turn.goes.is_set():
             # Asking takes time, too: a little early, so that the step itself is met.
-            if (before := seconds - min(ASK_SECONDS, gap / 2)) > 0:
-                await asyncio.sleep(before)
-                if await self._store.holds(key) != holds:
-                    continue
-            await asyncio.sleep(max(0.0, at - self._ticks()))
-            return
+            before = turn.at - min(ASK_SECONDS, gap / 2) - self._ticks()
+            await turn.sleep(before)
+            if before > 0 and not turn.goes.is_set():
+                is_void = await self._store.holds(key) != turn.holds
+                if is_void and not turn.goes.is_set():
+                    return False
+            await turn.sleep(turn.at - self._ticks())
+            first = min(line, key=lambda one: one.rank, default=turn)
+            if turn.goes.is_set() or first is turn:
+                return True
+            line.discard(first)
+            turn.let_go(first)
+            if turn.at > until:
+                raise QueueTooLongError(turn.at - self._ticks())
+        return True
 
     async def leave(self, key: str, per_minute: float) -> None:
         """Go out last thing before the call, one by one: a stall, or a slow commit, joins steps."""

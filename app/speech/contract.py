@@ -206,9 +206,12 @@ class Engine(Protocol):
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now. Cheap; never blocks."""
 
-    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, model: str, patience: float, priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Wait, at most `patience` seconds, until a call of `model` may be made in the block.
 
+        Of the calls that wait in this process the one with the largest `priority` is next.
         It is entered before a call is written down, so that a queue is never a call in doubt, and
         left once the call has ended, however that was. Entering raises EngineError where the
         engine must be left alone for now, and DatabaseAway where nobody can tell.

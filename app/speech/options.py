@@ -14,6 +14,7 @@ MONEY = r"^[0-9]{1,9}(\.[0-9]{1,9})?( [A-Z]{3})?$"
 MOST_BILLABLE_SECONDS = 1_000_000
 MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
+MOST_PRIORITY = 100
 MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
 MAX_FILTER_CHARS = 20_000
 MOST_CHANNELS = 8  # that are transcribed one by one
@@ -213,8 +214,35 @@ class Options(BaseModel):
         description="`word` adds the times of single words; segments always have times.",
         examples=[["segment", "word"]],
     )
-    mode: Annotated[Literal["auto", "sync"], _Takes("`auto` or `sync`")] = Field(
-        "auto", description="How to answer: `sync` waits for the text.", examples=["sync"]
+    mode: Annotated[
+        Literal["auto", "sync", "async", "stream"], _Takes("`auto`, `sync`, `async` or `stream`")
+    ] = Field(
+        "auto",
+        description="How to answer: `sync` waits for the text, `async` answers 202 at once, "
+        "`stream` tells the text as it comes; `auto` is `sync`.",
+        examples=["sync"],
+    )
+    asynchronous: Annotated[bool | None, _YES_OR_NO] = Field(
+        None,
+        alias="async",
+        description="`true` is a shorthand for `mode=async`.",
+        examples=[True],
+    )
+    priority: Annotated[
+        int, BeforeValidator(_no_bool), _Takes("a whole number from -100 to 100")
+    ] = Field(
+        0,
+        ge=-MOST_PRIORITY,
+        le=MOST_PRIORITY,
+        description="Larger is sooner: what waits with a higher priority is begun first, and "
+        "its calls go first.",
+        examples=[10],
+    )
+    on_disconnect: Annotated[Literal["finish", "cancel"], _Takes("`finish` or `cancel`")] = Field(
+        "finish",
+        description="What becomes of the transcription when the caller who waits for it hangs "
+        "up: `finish` lets it go on, `cancel` cancels it.",
+        examples=["finish"],
     )
     wait: Annotated[
         int | None, BeforeValidator(_no_bool), _Takes("a whole number of seconds from 0 to 3600")
@@ -274,29 +302,49 @@ class Options(BaseModel):
     )
 
 
-def parse_options(raw: Mapping[str, Any]) -> tuple[Options, list[str]]:
+_FIELDS = {field.alias or name: field for name, field in Options.model_fields.items()}
+_WAYS = ("mode", "async")  # of saying how to answer
+
+
+def parse_options(
+    raw: Mapping[str, Any], preferred: Mapping[str, Any] | None = None
+) -> tuple[Options, list[str]]:
     """Read options out of JSON members or form values; return them and the unknown names.
 
-    A field left empty counts as not given. Raises InvalidParameter, which never repeats what
-    was sent.
+    A field left empty counts as not given; then what is `preferred` counts. Raises
+    InvalidParameter, which never repeats what was sent.
     """
-    fields = Options.model_fields
     given = {name.removesuffix("[]"): value for name, value in raw.items()}
-    unknown = [name[:SHOWN_NAME_CHARS] for name in given if name not in fields]
-    known = {n: v for n in given if n in fields and (v := _single(n, given[n])) not in (None, "")}
+    unknown = [name[:SHOWN_NAME_CHARS] for name in given if name not in _FIELDS]
+    known = {n: v for n in given if n in _FIELDS and (v := _single(n, given[n])) not in (None, "")}
+    says_how = any(way in known for way in _WAYS)
+    wanted = {n: v for n, v in (preferred or {}).items() if not (says_how and n in _WAYS)}
     try:
-        return Options.model_validate(known), unknown
+        options = Options.model_validate({**wanted, **known})
     except ValidationError as error:
         name = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
         raise InvalidParameter(f"`{name}` takes {_takes(name)}.", parameter=name) from None
+    return _with_mode(options, "mode" in known), unknown
+
+
+def _with_mode(options: Options, says_mode: bool) -> Options:
+    """Let `async` say the mode. Raises InvalidParameter where `mode` says another."""
+    if options.asynchronous is None:
+        return options
+    if says_mode and options.asynchronous != (options.mode == "async"):
+        raise InvalidParameter(
+            f"`async={str(options.asynchronous).lower()}` contradicts `mode={options.mode}`; "
+            "one of them is enough.",
+            parameter="async",
+        )
+    return options.model_copy(update={"mode": "async"}) if options.asynchronous else options
 
 
 def _single(name: str, value: Any) -> Any:
     """Unwrap the list that a form reader makes of a field that was sent once."""
-    takes_list = Options.model_fields[name].default == []
+    takes_list = _FIELDS[name].default == []
     return value[0] if isinstance(value, list) and len(value) == 1 and not takes_list else value
 
 
 def _takes(name: str) -> str:
-    notes = Options.model_fields[name].metadata
-    return next(note.words for note in notes if isinstance(note, _Takes))
+    return next(note.words for note in _FIELDS[name].metadata if isinstance(note, _Takes))

@@ -160,6 +160,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(length=200), nullable=True),
         sa.Column("client_metadata", JSON, nullable=True),
         sa.Column("run_epoch", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("life", sa.Integer(), server_default="0", nullable=False),
         sa.Column("idle_runs", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until", MOMENT, nullable=True),
         sa.Column("waiting_since", MOMENT, nullable=True),
@@ -310,6 +311,7 @@ def upgrade() -> None:
         sa.Column("project_id", ID, nullable=False),
         sa.Column("key_id", ID, nullable=True),
         sa.Column("transcription_id", ID, nullable=False),
+        sa.Column("life", sa.Integer(), server_default="0", nullable=False),
         sa.Column("call_id", ID, nullable=True),
         sa.Column("model", sa.String(length=100), nullable=False),
         sa.Column("kind", sa.String(length=10), nullable=False),
@@ -359,7 +361,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_ledger_line_hold",
         "ledger_line",
-        ["transcription_id"],
+        ["transcription_id", "life"],
         unique=True,
         sqlite_where=sa.text("kind = 'hold' AND call_id IS NULL"),
         postgresql_where=sa.text("kind = 'hold' AND call_id IS NULL"),
@@ -367,7 +369,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_ledger_line_release",
         "ledger_line",
-        ["transcription_id"],
+        ["transcription_id", "life"],
         unique=True,
         sqlite_where=sa.text("kind = 'release'"),
         postgresql_where=sa.text("kind = 'release'"),

@@ -21,7 +21,7 @@ from app.speech.contract import Billed, EngineError, ErrorKind
 from tests.support.away import Fault, When, fickle
 from tests.support.books import Books, snapshot
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.queued import queued
+from tests.support.queued import hand_out, queued
 from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +91,7 @@ def silence(seconds: int = 3) -> bytes:
 
 @BOTH
 async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, when: When) -> None:
-    async with start(Fault("_keep", when)) as gateway:
+    async with start(Fault("keep", when)) as gateway:
         response = await gateway.send(recording)
         assert (response.status_code, response.json()["text"]) == (200, "heard")
         await assert_kept_and_paid_once(gateway)
@@ -99,7 +99,7 @@ async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, 
 
 @BOTH
 async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When) -> None:
-    async with start(Fault("_keep", when, times=3)) as gateway:
+    async with start(Fault("keep", when, times=3)) as gateway:
         response = await gateway.send(speech(9), model="scripted/short")
         assert response.status_code == 200, response.text
         await assert_kept_and_paid_once(gateway, calls=response.json()["text"].count("heard"))
@@ -108,7 +108,7 @@ async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When
 
 @BOTH
 async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
-    async with start(Fault("_end", when)) as gateway:
+    async with start(Fault("end", when)) as gateway:
         response = await gateway.send(silence())
         assert (response.status_code, response.json()["text"]) == (200, "")
         await assert_kept_and_paid_once(gateway, calls=0)
@@ -133,7 +133,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
     start: Start, when: When, seconds: int
 ) -> None:
     gate = asyncio.Event()
-    fault = Fault("_keep", when, gate=gate)
+    fault = Fault("keep", when, gate=gate)
     async with start(fault, server={"shutdown_seconds": 0}) as gateway:
         sent = await gateway.send(speech(seconds), model="scripted/short", wait="0")
         await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
@@ -148,7 +148,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     start: Start, recording: bytes
 ) -> None:
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
-    faults = [Fault("_keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
+    faults = [Fault("keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.surely.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
@@ -176,7 +176,7 @@ async def test_a_run_that_could_not_begin_is_begun_again(
 ) -> None:
     async with start(Fault(work, when), jobs=QUICK) as gateway:
         story = await queued(gateway, recording)
-        gateway.parts.runner.take_up(story.id)
+        await hand_out(gateway, story)
         assert (await until_ended(gateway, story.id))["status"] == "completed"
         assert list((await books_of(gateway)).broken_laws()) == []
         assert len(gateway.engine.calls) == 1

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 from unittest import mock
 
 from app import lifespan
-from app.db.engine import Database, P, T, Work
+from app.db.engine import Database, Follow, P, T, Work
 from app.errors import DatabaseAway
 from app.settings import Settings
 
@@ -46,6 +47,15 @@ class Fickle:
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._through(self._inner.read, work, *args, **kwargs)
+
+    async def write_followed(
+        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        verb = partial(self._inner.write_followed, follow)
+        return await self._through(verb, work, *args, **kwargs)
+
+    async def driver_pool(self, size: int) -> Any:
+        return await self._inner.driver_pool(size)
 
     async def _through(self, verb: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
         fault = self._next_of(work.__name__)

@@ -173,14 +173,8 @@ class Books:
 
 
 def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator[str]:
-    sums: Counter[str] = Counter()
-    for line in lines:
-        sums[line["kind"]] += line["nano"]
-    expected = max(0, sums["hold"] - sums["settle"])
-    if sums["release"] != expected:
-        yield f"holds {sums['hold']}, settles {sums['settle']}, released {sums['release']}"
-    if Counter(line["kind"] for line in lines)["release"] != 1:
-        yield "was not released exactly once"
+    for life in {line["life"] for line in lines if line["kind"] != "adjust"}:
+        yield from _life([line for line in lines if line["life"] == life])
     known = {call["id"] for call in calls}
     if any(line["kind"] == "adjust" and line["call_id"] not in known for line in lines):
         yield "has an adjustment of no call of its own"
@@ -188,6 +182,17 @@ def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator
     answered = {call["id"] for call in calls if call["state"] == "answered"}
     if settles != Counter(dict.fromkeys(answered, 1)):
         yield f"{len(answered)} answered calls, settles {dict(settles)}"
+
+
+def _life(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Check the law of one life: a job that was tried anew has several."""
+    sums: Counter[str] = Counter()
+    for line in lines:
+        sums[line["kind"]] += line["nano"]
+    if sums["release"] != max(0, sums["hold"] - sums["settle"]):
+        yield f"holds {sums['hold']}, settles {sums['settle']}, released {sums['release']}"
+    if Counter(line["kind"] for line in lines)["release"] != 1:
+        yield "was not released exactly once"
 
 
 def _calls(calls: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A job that is stored and waits for anybody to take it up."""
 
+from app.jobs.runs import Forsaken
 from app.jobs.submit import Recording
 from tests.support.gateway import Gateway
 from tests.support.story import Story, wish
@@ -34,3 +35,10 @@ async def queued(
     return await Story.begun(
         parts.db, audio=found, wanted=wish(20_000, plan=plan), lease_seconds=lease_seconds
     )
+
+
+async def hand_out(gateway: Gateway, story: Story) -> bool:
+    """Put a job into the queue as upkeep does; tell whether it was not in it, nor runs here."""
+    row = await story.row()
+    forsaken = Forsaken(story.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
+    return await gateway.parts.runner.put_back([forsaken]) == 1

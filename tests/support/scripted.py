@@ -53,7 +53,9 @@ class ScriptedEngine:
     def readiness(self, _model: str) -> Readiness:
         return Readiness(ready=True)
 
-    def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, _model: str, _patience: float, _priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
     async def transcribe(

@@ -93,7 +93,9 @@ class LocalEngine:
         seconds = share * sound_seconds
         return Pace(call_seconds=seconds, calls_at_once=self._settings.workers, measured=measured)
 
-    def admit(self, _model: str, _patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, _model: str, _patience: float, _priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Make nobody wait: calls wait for a thread, and cost nothing."""
         return nullcontext()
 

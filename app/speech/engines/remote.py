@@ -101,9 +101,11 @@ class RemoteEngine:
         """Tell how fast calls go now; see Paced."""
         return await self._traffic.pace(model)
 
-    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, model: str, patience: float, priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for a free slot and the account's next step; see Engine."""
-        return self._traffic.admit(model, patience)
+        return self._traffic.admit(model, patience, priority)
 
     async def transcribe(
         self, request: EngineRequest, _on_delta: DeltaSink | None = None

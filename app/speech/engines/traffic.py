@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.errors import DatabaseAway
+from app.kit.slots import Slots
 from app.net.breaker import Breaker
 from app.net.limiter import Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
@@ -48,7 +49,7 @@ class Traffic:
         calls_at_once: int = 100,
     ) -> None:
         self.calls_at_once = calls_at_once
-        self._slots = asyncio.Semaphore(calls_at_once)
+        self._slots = Slots(calls_at_once)
         self._account = account
         self._limiter = limiter
         self._rates = rates
@@ -67,22 +68,23 @@ class Traffic:
         return self._breaker.rest(self._ticks())
 
     @asynccontextmanager
-    async def admit(self, model: str, patience: float) -> AsyncIterator[None]:
+    async def admit(self, model: str, patience: float, priority: int = 0) -> AsyncIterator[None]:
         """Lend a slot from this call's turn on. Raises EngineError: not now, and when to ask again.
 
+        Of those that wait in this process the one with the highest priority is next.
         Raises DatabaseAway where the pace is kept in a database.
         """
         until = self._ticks() + patience
         self._refuse(self._breaker.rest(self._ticks()))
-        await self._take_slot(patience)
+        await self._take_slot(patience, priority)
         try:
-            await self._wait_for_step(model, until - self._ticks())
+            await self._wait_for_step(model, until - self._ticks(), priority)
             # It may have gone down meanwhile; where it is down, who gets past this is the probe.
             self._refuse(self._breaker.pause(self._ticks()))
             self._budget.note_call(self._ticks())
             yield
         finally:
-            self._slots.release()
+            self._slots.give()
 
     async def begin(self, model: str) -> float:
         """Go ahead with an admitted call, no closer to the last than the account's rate allows.
@@ -129,19 +131,19 @@ class Traffic:
             error.retry_after = max(error.retry_after or 0.0, put_off)
         return error
 
-    async def _take_slot(self, patience: float) -> None:
+    async def _take_slot(self, patience: float, priority: int) -> None:
         try:
             async with asyncio.timeout(patience):
-                await self._slots.acquire()
+                await self._slots.take(priority)
         except TimeoutError as error:
             words = f"{self.calls_at_once} calls are under way already"
             raise EngineError(ErrorKind.RATE_LIMITED, words, retryable=True) from error
 
-    async def _wait_for_step(self, model: str, patience: float) -> None:
+    async def _wait_for_step(self, model: str, patience: float, priority: int) -> None:
         if model not in self._rates:
             return
         try:
-            await self._limiter.wait(self._key(model), self._rates[model], patience)
+            await self._limiter.wait(self._key(model), self._rates[model], patience, priority)
         except QueueTooLongError as error:
             raise EngineError(
                 ErrorKind.RATE_LIMITED,

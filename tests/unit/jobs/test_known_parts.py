@@ -12,7 +12,7 @@ from app.jobs.calls import heard
 from app.jobs.progress import Progress, speaking
 from app.jobs.tables import part
 from tests.support.gateway import Gateway
-from tests.support.queued import queued
+from tests.support.queued import hand_out, queued
 from tests.support.story import answer
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +84,7 @@ async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
             tx.execute(sa.insert(part).values(**row))
 
     await gateway.parts.db.write(store)
-    assert gateway.parts.runner.take_up(story.id)
+    assert await hand_out(gateway, story)
     job = await gateway.ended(story.id)
     assert (job["status"], job["text"]) == ("completed", "said before")
     assert gateway.engine.calls == []

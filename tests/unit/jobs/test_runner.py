@@ -11,7 +11,7 @@ import pytest
 from app.jobs.tables import transcription
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for
-from tests.support.queued import queued
+from tests.support.queued import hand_out, queued
 from tests.support.scripted import ScriptedEngine
 from tests.support.story import Story
 
@@ -47,7 +47,7 @@ async def test_a_job_that_another_worker_holds_keeps_no_slot(
     gateway: Gateway, recording: bytes
 ) -> None:
     held = await Story.begun(gateway.parts.db, lease_seconds=3600)
-    assert gateway.parts.runner.take_up(held.id)
+    assert await hand_out(gateway, held)
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await gateway.send(recording)).status_code == 200
     assert (await held.row())["run_epoch"] == 1
@@ -72,8 +72,8 @@ async def test_a_job_of_this_process_is_not_taken_up_twice(
 ) -> None:
     async with closing_well(gateway):
         story = await queued(gateway, recording)
-        assert gateway.parts.runner.take_up(story.id)
-        assert not gateway.parts.runner.take_up(story.id)
+        assert await hand_out(gateway, story)
+        assert not await hand_out(gateway, story)
     assert (await gateway.ended(story.id))["status"] == "completed"
     assert len(gateway.engine.calls) == 1
 
@@ -117,7 +117,7 @@ async def test_so_is_the_end_of_the_gateway(gateway: Gateway) -> None:
 async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
         story = await queued(gateway, recording)
-        gateway.parts.runner.take_up(story.id)
+        await hand_out(gateway, story)
         assert (await gateway.send(recording, wait="0")).status_code == 202
 
 

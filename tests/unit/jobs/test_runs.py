@@ -103,7 +103,7 @@ async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database)
     began = utc_now()
     await db.write(runs.put_off, job.run, 60.0, now=began)
     assert await story.try_to_take_up() is None
-    assert await db.read(runs.forsaken, limit=9) == []
+    assert await db.read(runs.forsaken, after="", limit=9) == []
     await story.crash()
     again = await story.take_up()
     assert (again.run.epoch, again.idle_runs) == (2, 1)  # to wait is not a job's fault
@@ -136,7 +136,7 @@ async def test_an_ended_job_is_not_taken_up_again(db: Database, ending: str) -> 
     job = await story.take_up()
     await (story.erase() if ending == "erase" else getattr(story, ending)(job))
     assert await story.try_to_take_up() is None
-    assert await db.read(runs.forsaken, limit=9) == []
+    assert await db.read(runs.forsaken, after="", limit=9) == []
 
 
 async def test_a_job_ends_once(db: Database) -> None:
@@ -191,9 +191,11 @@ async def test_the_forsaken_are_those_nobody_works_on_oldest_first(db: Database)
     await held.take_up()
     await crashed.take_up()
     await crashed.crash()
-    expected = [stories[0].id, crashed.id, stories[3].id]
-    assert await db.read(runs.forsaken, limit=9) == expected
-    assert await db.read(runs.forsaken, limit=2) == expected[:2]
+    expected = [(stories[0].id, 0), (crashed.id, 1), (stories[3].id, 0)]
+    found = await db.read(runs.forsaken, after="", limit=9)
+    assert [(one.job_id, one.epoch) for one in found] == expected
+    assert await db.read(runs.forsaken, after="", limit=2) == found[:2]
+    assert await db.read(runs.forsaken, after=crashed.id, limit=2) == found[2:]
 
 
 async def test_leases_can_be_cleared_where_no_other_process_lives(db: Database) -> None:

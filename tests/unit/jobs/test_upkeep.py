@@ -16,7 +16,7 @@ from app.jobs.tables import transcription, upstream_call
 from app.jobs.upkeep import ORPHAN_AGE_SECONDS
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.queued import queued
+from tests.support.queued import hand_out, queued
 from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -127,14 +127,17 @@ async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
     story = await queued(gateway, recording)
     (stored,) = await gateway.rows(audio)
     path_of(gateway, stored["blob_key"]).unlink()
-    runner = gateway.parts.runner
     for round_ in range(1, MOST_IDLE_RUNS + 1):
-        assert runner.take_up(story.id)
-        await asyncio.gather(*runner._tasks.values())
-        row = await row_of(gateway, story.id)
-        assert (row["status"], row["idle_runs"], row["lease_until"]) == ("processing", round_, None)
-    assert runner.take_up(story.id)
-    await asyncio.gather(*runner._tasks.values())
+        assert await hand_out(gateway, story)
+        now_idle = ("processing", round_, None)
+
+        async def was_idle(expected: tuple[Any, ...] = now_idle) -> bool:
+            row = await row_of(gateway, story.id)
+            return (row["status"], row["idle_runs"], row["lease_until"]) == expected
+
+        await until(was_idle)
+    assert await hand_out(gateway, story)
+    await gateway.parts.runner.wait(story.id, PATIENCE_SECONDS)
     row = await row_of(gateway, story.id)
     assert (row["status"], row["error"]["code"]) == ("failed", "run_crashed")
     assert gateway.engine.calls == []

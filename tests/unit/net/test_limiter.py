@@ -236,3 +236,32 @@ def _take(steps: MemorySteps) -> float:
     with pytest.raises(StopIteration) as end:
         taking.send(None)
     return float(end.value.value[0])
+
+
+async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> None:
+    limiter, gap = Limiter(MemorySteps()), 0.04
+    order: list[int] = []
+
+    async def call(priority: int) -> None:
+        await limiter.wait("k", 60 / gap, FOR_EVER, priority)
+        order.append(priority)
+
+    async with asyncio.TaskGroup() as group:
+        began = time.monotonic()
+        for _ in range(8):
+            group.create_task(call(0))
+        await asyncio.sleep(gap / 4)
+        group.create_task(call(-5))
+        group.create_task(call(7))
+    took = time.monotonic() - began
+    assert order == [7, *[0] * 8, -5]
+    assert took >= 10 * gap  # as many steps as callers: none was jumped into
+
+
+async def test_who_was_overtaken_beyond_their_patience_is_told_so() -> None:
+    limiter, gap = Limiter(MemorySteps()), 0.1
+    hasty = asyncio.create_task(limiter.wait("k", 60 / gap, 1.5 * gap))
+    await asyncio.sleep(0)
+    await limiter.wait("k", 60 / gap, FOR_EVER, priority=1)
+    with pytest.raises(QueueTooLongError):
+        await hasty

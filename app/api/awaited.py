@@ -1,0 +1,100 @@
+"""Answering a caller who waits: with the words, with the failure, or with where to ask again."""
+
+import asyncio
+from collections.abc import Coroutine
+
+from fastapi import Request, Response
+
+from app import errors
+from app.access.principal import Principal
+from app.api.lookup import find
+from app.api.parts import Parts
+from app.api.shapes import transcription_out
+from app.jobs.accept import Accepted
+from app.jobs.cancel import cancel
+from app.jobs.find import Found
+
+POLL_AFTER_SECONDS = 2
+
+
+async def answer_when_ended(
+    request: Request, parts: Parts, principal: Principal, accepted: Accepted
+) -> Response:
+    """Answer an accepted request, as soon as its transcription ends or its wait is over.
+
+    A caller who hangs up meanwhile gets no answer; then it goes on, or is cancelled, as they
+    chose.
+    """
+    options = accepted.options
+    wait = parts.settings.jobs.wait_seconds if options.wait is None else options.wait
+    try:
+        if options.mode != "async" and not await _stays(
+            request, parts.runner.wait(accepted.job_id, wait)
+        ):
+            await _left(parts, principal, accepted)
+        return answer(await find(parts, principal, accepted.job_id))
+    except errors.DatabaseAway as away:
+        raise errors.DatabaseAway(
+            "The recording was accepted and will be transcribed, but the database does not answer "
+            "now. Do not send it again: fetch this transcription shortly.",
+            transcription_id=accepted.job_id,
+        ) from away
+
+
+def answer(found: Found) -> Response:
+    """Answer with what became of a transcription up to now."""
+    if found.erased_at is not None:
+        raise errors.Erased(transcription_id=found.id)
+    if found.error is not None:
+        cls = errors.error_of(found.error["code"])
+        raise cls(found.error["detail"], transcription_id=found.id)
+    body = transcription_out(found).model_dump_json()
+    if found.status == "completed":
+        return Response(body, media_type="application/json")
+    return Response(
+        body, status_code=202, media_type="application/json", headers=ask_again_at(found.id)
+    )
+
+
+def ask_again_at(job_id: str) -> dict[str, str]:
+    """Return the headers of a 202."""
+    return {"Location": f"/v1/transcriptions/{job_id}", "Retry-After": str(POLL_AFTER_SECONDS)}
+
+
+async def hangs_up(request: Request) -> None:
+    """Return once the caller has closed the connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stays(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
+    """Wait; False as soon as the caller has hung up."""
+    wait = asyncio.ensure_future(waiting)
+    leaving = asyncio.ensure_future(hangs_up(request))
+    try:
+        await asyncio.wait({wait, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not wait.done() and leaving.exception() is None:
+            return False
+        await wait
+        return True
+    finally:
+        wait.cancel()
+        leaving.cancel()
+        await asyncio.gather(wait, leaving, return_exceptions=True)
+
+
+async def _left(parts: Parts, principal: Principal, accepted: Accepted) -> None:
+    """Cancel what nobody waits for any more, where that was the wish."""
+    if accepted.options.on_disconnect != "cancel":
+        return
+    try:
+        await parts.db.write(
+            cancel,
+            principal.project_id,
+            accepted.job_id,
+            local_engines=parts.local_engines,
+            now=parts.clock(),
+        )
+    except errors.AlreadyEnded:
+        return
+    await parts.runner.cancelled(accepted.job_id)

@@ -1,0 +1,36 @@
+"""A transcription by its id, for every route that is about one."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from app import errors
+from app.access.principal import Principal
+from app.api.parts import Parts
+from app.jobs.find import Found, find_job
+from app.kit.ids import id_pattern
+
+Id = Annotated[
+    str,
+    Path(
+        pattern=id_pattern("tr"),
+        description="A transcription's id.",
+        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
+    ),
+]
+
+
+async def find(parts: Parts, principal: Principal, job_id: str) -> Found:
+    """Return a transcription of the caller's project, erased ones included. Raises NotFound."""
+    found = await parts.db.read(find_job, principal.project_id, job_id)
+    if found is None:
+        raise errors.NotFound
+    return found
+
+
+async def kept(parts: Parts, principal: Principal, job_id: str) -> Found:
+    """Return a transcription that was not erased. Raises NotFound and Erased."""
+    found = await find(parts, principal, job_id)
+    if found.erased_at is not None:
+        raise errors.Erased
+    return found

@@ -1,0 +1,96 @@
+"""Ending a job because its owner says so. Its run, if any, finds out at its next write."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.errors import AlreadyEnded
+from app.jobs.calls import close_unseen
+from app.jobs.runs import account_of, add_events
+from app.jobs.tables import OPEN, transcription, upstream_call
+from app.kit.money import Money
+
+_row = transcription.c
+_call = upstream_call.c
+_DOUBT = sa.select(sa.func.sum(_call.bound_nano)).where(
+    _call.transcription_id == sa.bindparam("job"), _call.state == "in_doubt"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What a job has cost for certain, and what calls whose end nobody saw may have cost."""
+
+    charged: Money
+    in_doubt: Money
+
+
+def own_row(tx: sa.Connection, project_id: str, job_id: str) -> Any:
+    """Return a job's row of this project, locked; None if it has none of this id."""
+    return tx.execute(
+        sa.select(transcription)
+        .where(_row.id == job_id, _row.project_id == project_id)
+        .with_for_update()
+    ).one_or_none()
+
+
+def cancel(
+    tx: sa.Connection,
+    project_id: str,
+    job_id: str,
+    *,
+    local_engines: Collection[str],
+    now: datetime,
+) -> Charged | None:
+    """Cancel an open job and say what it has cost; None if there is no such job.
+
+    Cancelling it again changes nothing. Calls of `local_engines` cost nothing when nobody hears
+    their answer. Raises AlreadyEnded.
+    """
+    row = own_row(tx, project_id, job_id)
+    if row is None:
+        return None
+    if row.status == "cancelled":
+        return charged(tx, row)
+    if row.status not in OPEN:
+        raise AlreadyEnded(status=row.status)
+    return end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
+
+
+def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -> Charged:
+    """End the open job of a locked row without a result."""
+    count = row.event_count + 1
+    tx.execute(
+        sa.update(transcription)
+        .where(_row.id == row.id)
+        .values(
+            status="cancelled",
+            completed_at=now,
+            lease_until=None,
+            event_count=count,
+            source_url=None,  # one that is signed opens the recording for whoever reads it
+        )
+    )
+    # Somebody may be waiting for these right now, and no longer has the right to say what came.
+    close_unseen(tx, row.id, remote=remote, now=now)
+    ledger.release(tx, account_of(row), now=now)
+    cost = charged(tx, row)
+    said = {"charged": _told(cost.charged), "in_doubt": _told(cost.in_doubt)}
+    add_events(tx, row.id, [("cancelled", said)], first=count, now=now)
+    return cost
+
+
+def charged(tx: sa.Connection, row: Any) -> Charged:
+    """Return what a job has cost up to now."""
+    currency = row.tariff["currency"]
+    doubt = int(tx.scalar(_DOUBT, {"job": row.id}) or 0)
+    settled = ledger.standing(tx, row.id).settled
+    return Charged(Money(settled, currency), Money(doubt, currency))
+
+
+def _told(money: Money) -> dict[str, Any]:
+    return {"amount": money.amount, "currency": money.currency, "nano": money.nano}

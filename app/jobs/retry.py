@@ -1,0 +1,120 @@
+"""Trying a job anew that has ended without all of its words: only what failed is done again.
+
+The job keeps its id, its parts that are done, and what they have cost. It begins another life:
+with a hold of its own, and with tries that are counted anew.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.billing.tables import ledger_line
+from app.errors import Erased, NothingToRetry, RecordingGone, TranscriptionNotFinished
+from app.jobs.cancel import own_row
+from app.jobs.runs import Forsaken, account_of, add_events
+from app.jobs.tables import OPEN, audio_tables, part, transcript, transcription, upstream_call
+
+FAILED_PARTS = ("failed", "gap")
+RUNNING = "The transcription is still running. Only one that has ended can be tried anew."
+
+_part = part.c
+_call = upstream_call.c
+_line = ledger_line.c
+_audio = audio_tables.audio.c
+
+
+def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> Forsaken | None:
+    """Queue a failed, cancelled or incomplete job again; None if there is no such job.
+
+    The caller puts what it returns into the queue. Raises Erased, TranscriptionNotFinished,
+    NothingToRetry and RecordingGone.
+    """
+    row = own_row(tx, project_id, job_id)
+    if row is None:
+        return None
+    _check(tx, row)
+    # Another epoch, so that no entry or run of the life before counts any more.
+    epoch = row.run_epoch + 1
+    bound = _bound(tx, row)
+    tx.execute(
+        sa.update(part)
+        .where(_part.transcription_id == row.id, _part.state.in_(FAILED_PARTS))
+        .values(state="pending", result=None)
+    )
+    tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == row.id))
+    tx.execute(
+        sa.update(transcription)
+        .where(transcription.c.id == row.id)
+        .values(
+            status="queued",
+            error=None,
+            completed_at=None,
+            run_epoch=epoch,
+            life=epoch,
+            idle_runs=0,
+            waiting_since=None,
+            event_count=row.event_count + 1,
+            warnings=[one for one in row.warnings if one["code"] not in FAILED_PARTS],
+        )
+    )
+    ledger.hold(tx, replace(account_of(row), life=epoch), bound, now=now)
+    add_events(tx, row.id, [("progress", _progress(tx, row))], first=row.event_count + 1, now=now)
+    return Forsaken(row.id, epoch, row.priority, row.plan["kind"])
+
+
+def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:
+    """Return the key of a job's recording in the store; None where it has none any more."""
+    query = (
+        sa.select(_audio.blob_key)
+        .join(transcription, transcription.c.audio_id == _audio.id)
+        .where(
+            transcription.c.id == job_id,
+            transcription.c.project_id == project_id,
+            _audio.erased_at.is_(None),
+        )
+    )
+    return tx.scalar(query)
+
+
+def _check(tx: sa.Connection, row: Any) -> None:
+    if row.erased_at is not None:
+        raise Erased
+    if row.status in OPEN:
+        raise TranscriptionNotFinished(RUNNING, status=row.status)
+    if row.status == "completed" and not _has_gaps(tx, row.id):
+        raise NothingToRetry
+    if recording_of(tx, row.project_id, row.id) is None:
+        raise RecordingGone
+
+
+def _has_gaps(tx: sa.Connection, job_id: str) -> bool:
+    gaps = sa.select(_part.idx).where(
+        _part.transcription_id == job_id, _part.state.in_(FAILED_PARTS)
+    )
+    return tx.scalar(gaps.limit(1)) is not None
+
+
+def _bound(tx: sa.Connection, row: Any) -> int:
+    """Return the most that is left to pay: the first hold, less what it held for parts now done.
+
+    Where that should not cover a call, the call holds the rest for itself.
+    """
+    first = sa.select(_line.nano).where(
+        _line.transcription_id == row.id,
+        _line.kind == "hold",
+        _line.call_id.is_(None),
+        _line.life == 0,
+    )
+    done = sa.select(sa.func.sum(_call.bound_nano)).where(
+        _call.transcription_id == row.id, _call.state == "answered"
+    )
+    return max(0, int(tx.scalar(first) or 0) - int(tx.scalar(done) or 0))
+
+
+def _progress(tx: sa.Connection, row: Any) -> dict[str, float]:
+    known = tx.scalar(sa.select(_audio.duration_ms).where(_audio.id == row.audio_id))
+    total = max(known or 0, row.done_ms)
+    return {"done_seconds": row.done_ms / 1000, "total_seconds": total / 1000}
