@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import health, models, offline_docs, problems, transcriptions, usage
+from app.api import events, health, models, offline_docs, problems, transcriptions, usage
 from app.api.middleware import BodyRate, RequestContext
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
@@ -35,6 +35,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.include_router(transcriptions.router)
+    app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(usage.router)
     app.include_router(health.router)

@@ -8,6 +8,7 @@ from fastapi import Request
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
+from app.jobs.board import Board
 from app.jobs.runner import Runner
 from app.jobs.upkeep import Upkeep
 from app.kit.clock import Clock
@@ -27,6 +28,7 @@ class Parts:
     catalogue: Catalogue
     engines: Mapping[str, Engine]
     runner: Runner
+    board: Board
     upkeep: Upkeep
     acceptance: Acceptance
     clock: Clock

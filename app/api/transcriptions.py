@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import errors
 from app.access.principal import Principal
-from app.api.deps import CALLING, Reader, Transcriber
+from app.api.deps import CALLING, Id, Reader, Transcriber
 from app.api.documented import (
     ACCEPTED,
     COMPLETED,
@@ -18,6 +18,7 @@ from app.api.documented import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
+from app.api.event_frames import stream, streaming
 from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
@@ -30,9 +31,10 @@ from app.api.shapes import (
     transcription_out,
 )
 from app.audio.intake import receive
+from app.jobs.board import STREAM
 from app.jobs.erase import erase
 from app.jobs.find import Filters, Found, find_job, list_jobs
-from app.kit.ids import id_pattern, is_id
+from app.kit.ids import is_id
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.formats import render
 
@@ -80,15 +82,6 @@ _CREATING = (
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
-Id = Annotated[
-    str,
-    Path(
-        pattern=id_pattern("tr"),
-        description="A transcription's id.",
-        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
-    ),
-]
-
 
 @router.post(
     "",
@@ -107,6 +100,9 @@ async def create(request: Request, principal: Transcriber) -> Response:
     The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
     `Location`, and the transcription goes on. A caller who hangs up leaves a transcription
     that finishes.
+
+    With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
+    as they happen, the text as it is heard among them; see `getEvents`.
     """
     parts = parts_of(request)
     parts.runner.check_room()
@@ -116,7 +112,9 @@ async def create(request: Request, principal: Transcriber) -> Response:
         store=parts.store,
         settings=parts.settings.audio,
     )
-    accepted = await parts.acceptance.accept(principal, received)
+    accepted = await parts.acceptance.accept(principal, streaming(request, received))
+    if accepted.options.mode == STREAM:
+        return stream(parts, accepted.job_id, project_id=principal.project_id)
     asked = accepted.options.wait
     wait = parts.settings.jobs.wait_seconds if asked is None else asked
     try:

@@ -12,6 +12,7 @@ from app.jobs.calls import close_unseen
 from app.jobs.tables import (
     OPEN,
     audio_tables,
+    delta_text,
     event,
     part,
     transcript,
@@ -101,6 +102,7 @@ def _cancel(
 def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == job_id))
     tx.execute(sa.delete(event).where(event.c.transcription_id == job_id))
+    tx.execute(sa.delete(delta_text).where(delta_text.c.transcription_id == job_id))
     tx.execute(
         sa.update(part)
         .where(part.c.transcription_id == job_id)

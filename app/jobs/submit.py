@@ -162,6 +162,7 @@ def submit(
         warnings=wish.warnings,
         parts=(),
         idle_runs=1,
+        mode=wish.mode,
     )
     return Submitted(job_id, blob_key, claimed)
 

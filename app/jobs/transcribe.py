@@ -22,8 +22,9 @@ from app.errors import (
     RecordingMissing,
     RunCrashed,
 )
-from app.jobs import calls, outcome, runs
+from app.jobs import calls, deltas, outcome, runs
 from app.jobs.ask import Asker
+from app.jobs.board import STREAM, Board
 from app.jobs.collect import Collector
 from app.jobs.decode import JobDecoder
 from app.jobs.do_parts import PartsWork
@@ -50,11 +51,13 @@ class Transcriber:
         collector: Collector,
         *,
         decoders: Decoders,
+        board: Board,
         max_seconds: float,
         settings: JobSettings,
         clock: Clock,
     ) -> None:
         self._db = db
+        self._board = board
         self._store = store
         self._engines = engines
         self._collector = collector
@@ -78,7 +81,8 @@ class Transcriber:
         if job is None:
             return None
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
-            return await self._run(job)
+            async with self._board.telling(job) as told:
+                return await self._run(told)
 
     async def _take_up(self, job_id: str) -> Job | None:
         return await self._db.write(
@@ -90,7 +94,10 @@ class Transcriber:
     ) -> Job | None:
         job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
         if job is not None:
-            calls.close_unseen(tx, job.id, remote=self._is_remote(job), now=now)
+            unseen = calls.close_unseen(tx, job.id, remote=self._is_remote(job), now=now)
+            # A process that died may have told more than it saved.
+            if job.mode == STREAM and (unseen or deltas.is_void(tx, job.id)):
+                runs.write_as(tx, job.run, now=now, events=[("reset", {})])
         return job
 
     async def _run(self, job: Job) -> timedelta | None:

@@ -142,8 +142,13 @@ class Options(BaseModel):
         description="`word` adds the times of single words; segments always have times.",
         examples=[["segment", "word"]],
     )
-    mode: Annotated[Literal["auto", "sync"], _Takes("`auto` or `sync`")] = Field(
-        "auto", description="How to answer: `sync` waits for the text.", examples=["sync"]
+    mode: Annotated[
+        Literal["auto", "sync", "async", "stream"], _Takes("`auto`, `sync`, `async` or `stream`")
+    ] = Field(
+        "auto",
+        description="How to answer: `sync` waits for the text, `stream` tells it as it comes, as "
+        "server-sent events.",
+        examples=["sync"],
     )
     wait: Annotated[
         int | None, BeforeValidator(_no_bool), _Takes("a whole number of seconds from 0 to 3600")
