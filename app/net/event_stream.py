@@ -56,6 +56,11 @@ class EventReader:
         self._data: list[str] = []
         self._size = 0
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether no event is begun: a stream that ends inside one was cut."""
+        return not (self._begun or self._data)
+
     def feed(self, chunk: bytes) -> Iterator[StreamEvent]:
         """Take the next bytes in; all of the iterator has to be consumed.
 

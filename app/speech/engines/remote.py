@@ -132,42 +132,40 @@ class RemoteEngine:
         if dialect is None or self._client is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "closed, or a model of another engine")
         try:
-            if on_delta is not None and dialect.streaming is not None:
-                return await self._stream(
-                    self._client, dialect, dialect.streaming, request, on_delta
-                )
-            answer = await post(
+            if on_delta is None or dialect.streaming is None:
+                return await self._whole(self._client, dialect, request)
+            gathering = dialect.streaming.gather(request, on_delta)
+            reader = EventReader()
+            answer = await post_streamed(
                 self._client,
                 dialect.route,
-                dialect.write(request),
-                headers=self._bundle.headers(),
+                dialect.streaming.write(request),
+                _taker(reader, gathering),
+                headers={**self._bundle.headers(), **dialect.streaming.headers},
                 deadline_seconds=self._deadline(request),
+                silence_seconds=SILENCE_SECONDS,
                 max_bytes=MOST_ANSWER_BYTES,
             )
         except ExchangeError as error:
             raise no_answer(error) from error
-        return dialect.read(request, answer)
+        if not answer.was_streamed:
+            return dialect.read(request, answer)
+        if not gathering.is_whole and not reader.is_between_events:
+            raise garbled("a stream that ended inside an event")
+        return gathering.answer(answer)
 
-    async def _stream(
-        self,
-        client: Client,
-        dialect: Dialect,
-        streaming: Streaming,
-        request: EngineRequest,
-        on_delta: DeltaSink,
+    async def _whole(
+        self, client: Client, dialect: Dialect, request: EngineRequest
     ) -> EngineAnswer:
-        gathering = streaming.gather(request, on_delta)
-        answer = await post_streamed(
+        answer = await post(
             client,
             dialect.route,
-            streaming.write(request),
-            _taker(EventReader(), gathering),
-            headers={**self._bundle.headers(), **streaming.headers},
+            dialect.write(request),
+            headers=self._bundle.headers(),
             deadline_seconds=self._deadline(request),
-            silence_seconds=SILENCE_SECONDS,
             max_bytes=MOST_ANSWER_BYTES,
         )
-        return gathering.answer(answer) if answer.was_streamed else dialect.read(request, answer)
+        return dialect.read(request, answer)
 
     def _deadline(self, request: EngineRequest) -> float:
         return min(request.deadline_seconds, self._answer_seconds)
