@@ -113,6 +113,22 @@ class Erased(GatewayError):
     public = "The content was deleted. Its id, times and cost remain; audio and text are gone."
 
 
+class EventIdInvalid(GatewayError):
+    code, status = "event_id_invalid", 422
+    public = (
+        "`Last-Event-ID` is not the id of an event of this transcription. Send one as it was "
+        "received, or none to read from the beginning."
+    )
+
+
+class EventIdForeign(GatewayError):
+    code, status = "event_id_foreign", 422
+    public = (
+        "`Last-Event-ID` is of another transcription's events. Send one of this transcription's, "
+        "or none to read from the beginning."
+    )
+
+
 class UnsupportedMediaType(GatewayError):
     code, status = "unsupported_media_type", 415
     public = (
@@ -208,6 +224,14 @@ class KeyMissing(GatewayError):
 class KeyInvalid(GatewayError):
     code, status = "key_invalid", 401
     public = "The key is not valid: mistyped, expired or revoked."
+
+
+class StreamTokenInvalid(GatewayError):
+    code, status = "stream_token_invalid", 401
+    public = (
+        "The stream token is not one of this transcription, or has expired. "
+        "POST /v1/transcriptions/{id}/stream-token gives a new one."
+    )
 
 
 class ScopeMissing(GatewayError):

@@ -26,6 +26,7 @@ from app.db.migrate import opened
 from app.db.pace import RowSteps
 from app.errors import DatabaseAway, GatewayError
 from app.jobs.accept import Acceptance
+from app.jobs.board import Board
 from app.jobs.collect import Collector
 from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
@@ -215,13 +216,17 @@ def lifespan(
         async with AsyncExitStack() as stack:
             parts = await _open(stack, settings, make, clock)
             app.state.parts = parts
-            app.state.begin_shutdown = partial(
-                parts.runner.begin_closing,
-                max(0.0, settings.server.shutdown_seconds - CLOSING_MARGIN_SECONDS),
-            )
+            app.state.begin_shutdown = partial(_begin_shutdown, parts)
             yield
 
     return running
+
+
+def _begin_shutdown(parts: Parts) -> None:
+    """Tell whoever waits or listens that this process ends."""
+    seconds = parts.settings.server.shutdown_seconds
+    parts.runner.begin_closing(max(0.0, seconds - CLOSING_MARGIN_SECONDS))
+    parts.board.begin_closing()
 
 
 async def _open(
@@ -256,12 +261,14 @@ async def _open(
         at_once=settings.fetch.at_once,
         clock=clock,
     )
+    board = Board(db, clock)
     transcriber = Transcriber(
         db,
         store,
         engines,
         collector,
         decoders=decoders,
+        board=board,
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
         clock=clock,
@@ -303,6 +310,7 @@ async def _open(
         catalogue=catalogue,
         engines=engines,
         runner=runner,
+        board=board,
         upkeep=upkeep,
         acceptance=acceptance,
         estimator=estimator,

@@ -10,6 +10,7 @@ from app import __version__
 from app.api import (
     blobs,
     estimates,
+    events,
     health,
     models,
     offline_docs,
@@ -48,6 +49,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     app.include_router(blobs.router)
     app.include_router(estimates.router)
     app.include_router(steer.router)
+    app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(usage.router)
     app.include_router(health.router)

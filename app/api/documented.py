@@ -69,10 +69,6 @@ _RUNNING = {
     "completed_at": None,
 }
 
-COMPLETED: dict[str, Any] = {
-    "description": "The transcription is completed.",
-    "content": {"application/json": {"example": _DONE}},
-}
 ACCEPTED: dict[str, Any] = {
     "description": "Still running after `wait` seconds, or `mode=async`: ask again at `Location`.",
     "headers": {
@@ -117,6 +113,50 @@ PAGE: dict[int | str, dict[str, Any]] = {
         "description": "A page of transcriptions.",
         "content": {"application/json": {"example": {"items": [_DONE], "next_cursor": None}}},
     }
+}
+
+_EVENTS_EXAMPLE = """retry: 1000
+
+event: created
+data: {"id":"tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f","model":"qwen3-asr-flash"}
+id: 1-0d1e2f
+
+event: delta
+data: {"text":"He was not an ill-disposed"}
+id: 1.26-0d1e2f
+
+: ping
+
+event: delta
+data: {"text":" young man."}
+id: 1.37-0d1e2f
+
+event: progress
+data: {"done_seconds":3.2,"total_seconds":3.2}
+id: 2-0d1e2f
+
+event: completed
+data: {"language":"en","coverage":1.0,"transcription":{"id":"tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"}}
+id: 3-0d1e2f
+
+"""
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events, whose data is JSON: `created`, `progress`, `delta`, "
+        "`segment`, `reset`, `completed`, `failed`, `cancelled`, `closing`. A `delta` is text as "
+        "it is heard; `reset` voids those since the last `segment`. The stream ends behind "
+        "`completed`, `failed` or `cancelled`; behind `closing` it goes on at a new connection.",
+        "content": EVENT_STREAM,
+    },
+    204: {"description": "The transcription has ended, and all its events were received."},
+}
+
+COMPLETED: dict[str, Any] = {
+    "description": "The transcription is completed; or, where a stream was asked for, its events.",
+    "content": {"application/json": {"example": _DONE}, **EVENT_STREAM},
 }
 
 _SUBTITLES = {

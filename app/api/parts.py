@@ -9,6 +9,7 @@ from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.engine import Database
 from app.jobs.accept import Acceptance
+from app.jobs.board import Board
 from app.jobs.estimate import Estimator
 from app.jobs.runner import Runner
 from app.jobs.upkeep import Upkeep
@@ -30,6 +31,7 @@ class Parts:
     catalogue: Catalogue
     engines: Mapping[str, Engine]
     runner: Runner
+    board: Board
     upkeep: Upkeep
     acceptance: Acceptance
     estimator: Estimator

@@ -17,6 +17,7 @@ from app.api.documented import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
+from app.api.event_frames import stream, streaming
 from app.api.lookup import Id, kept
 from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import parts_of
@@ -31,6 +32,7 @@ from app.api.shapes import (
 )
 from app.api.stored import stored
 from app.audio.intake import receive
+from app.jobs.board import STREAM
 from app.jobs.erase import erase
 from app.jobs.find import Filters, list_jobs
 from app.kit.ids import is_id
@@ -110,6 +112,9 @@ async def create(
     hangs up leaves a transcription that finishes, or with `on_disconnect=cancel` one that is
     cancelled. `Prefer: respond-async` and `Prefer: wait=N` say the same as `mode=async` and
     `wait=N`, where the body says nothing.
+
+    With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
+    as they happen, the text as it is heard among them; see `getEvents`.
     """
     parts = parts_of(request)
     parts.runner.check_room()
@@ -120,7 +125,10 @@ async def create(
         store=parts.store,
         settings=parts.settings.audio,
     )
+    received = streaming(request, received)
     accepted = await parts.acceptance.accept(principal, received, preference.options)
+    if accepted.options.mode == STREAM:
+        return stream(parts, accepted.job_id, project_id=principal.project_id)
     answer = await answer_when_ended(request, parts, principal, accepted)
     answer.headers.update(preference.applied(accepted.options))
     return answer

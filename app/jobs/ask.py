@@ -20,7 +20,8 @@ from app.jobs.faults import public_error
 from app.jobs.routes import Route
 from app.jobs.runs import Job, PutOff
 from app.jobs.surely import surely
-from app.jobs.tries import LONG_SECONDS, Verdict
+from app.jobs.telling import PartSink
+from app.jobs.tries import LONG_SECONDS, Tried, Verdict
 from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.contract import (
@@ -71,22 +72,29 @@ class Asker:
         silent: Sequence[Stretch],
         *,
         instead: Callable[[], Awaitable[Pcm]] | None = None,
+        on_delta: PartSink | None = None,
     ) -> Answered:
         """Return the answered call. `silent` are stored with the first call.
 
-        `instead` brings the same sound in our own form, in case the engine refuses `audio`'s.
+        `on_delta` is told the text as it comes; what a failed call told is void again. `instead`
+        brings the same sound in our own form, in case the engine refuses `audio`'s.
         Raises PutOff, GatewayError, StaleRun and DatabaseAway.
         """
         try:
-            return await self._insist(job, stretch, audio, silent)
+            return await self._insist(job, stretch, audio, silent, on_delta)
         except _FailedError as failed:
             error = failed.error
             if instead is None or not error.about_form or error.billed is not Billed.NO:
                 raise public_error(error) from error
-        return await self.ask(job, stretch, await instead(), silent)
+        return await self.ask(job, stretch, await instead(), silent, on_delta=on_delta)
 
     async def _insist(
-        self, job: Job, stretch: Stretch, audio: PartAudio, silent: Sequence[Stretch]
+        self,
+        job: Job,
+        stretch: Stretch,
+        audio: PartAudio,
+        silent: Sequence[Stretch],
+        on_delta: PartSink | None,
     ) -> Answered:
         """Ask the first route that may be asked now, or soonest, for as long as that may help.
 
@@ -99,7 +107,7 @@ class Asker:
         engine = next(iter(routes))
         while True:
             try:
-                return await self._once(job, routes[engine], stretch, sound, silent)
+                return await self._once(job, routes[engine], stretch, sound, silent, on_delta)
             except _FailedError as failed:
                 wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
                 if wait is None:
@@ -148,11 +156,12 @@ class Asker:
         stretch: Stretch,
         audio: PartAudio,
         silent: Sequence[Stretch],
+        on_delta: PartSink | None,
     ) -> Answered:
         engine, request = self._engines[route.engine], self._request(job, route, audio)
         try:
             async with engine.admit(request.model, request.deadline_seconds, job.priority):
-                return await self._called(job, route, stretch, request, silent)
+                return await self._called(job, route, stretch, request, silent, on_delta)
         except EngineError as error:  # of its turn: what becomes of the call is a _FailedError
             raise _FailedError(error, tries.after_refusal(error)) from error
 
@@ -163,6 +172,7 @@ class Asker:
         stretch: Stretch,
         request: EngineRequest,
         silent: Sequence[Stretch],
+        on_delta: PartSink | None,
     ) -> Answered:
         engine = self._engines[route.engine]
         call_id = await self._db.write(
@@ -175,7 +185,8 @@ class Asker:
             now=self._now(),
         )
         try:
-            return Answered(route, call_id, stretch, await engine.transcribe(request))
+            answer = await engine.transcribe(request, on_delta)
+            return Answered(route, call_id, stretch, answer)
         except EngineError as error:
             log.warning(
                 "call.failed",
@@ -184,11 +195,34 @@ class Asker:
                 billed=error.billed,
                 why=error.log,
             )
-            before = await surely(
-                self._db, calls.close_failed, job, route, stretch, call_id, error, now=self._now()
-            )
+            before = await self._close_failed(job, route, stretch, call_id, error, on_delta)
             verdict = tries.after_failure(error, before, remote=engine.remote)
             raise _FailedError(error, verdict) from error
+
+    async def _close_failed(
+        self,
+        job: Job,
+        route: Route,
+        stretch: Stretch,
+        call_id: str,
+        error: EngineError,
+        on_delta: PartSink | None,
+    ) -> Tried:
+        voids = on_delta is not None and on_delta.was_told
+        before = await surely(
+            self._db,
+            calls.close_failed,
+            job,
+            route,
+            stretch,
+            call_id,
+            error,
+            voids=voids,
+            now=self._now(),
+        )
+        if on_delta is not None:
+            on_delta.void()
+        return before
 
     def _request(self, job: Job, route: Route, audio: PartAudio) -> EngineRequest:
         options = job.options

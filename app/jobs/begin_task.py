@@ -111,7 +111,7 @@ class TaskBeginning:
             taken = await engine.submit(_order(job, route, address))
         except EngineError as error:
             raise await self._not_submitted(job, route, stretch, call_id, error) from error
-        await surely(self._db, task_calls.name, call_id, taken)
+        await patiently(self._db, task_calls.name, call_id, taken)
         self._links.forget(job.id)
         log.info("task.submitted", engine=route.engine, link=job.plan["link"])
         await surely(self._db, task_calls.note_submitted, job, now=self._now())

@@ -176,13 +176,15 @@ def close_failed(
     call_id: str,
     error: EngineError,
     *,
+    voids: bool = False,
     now: datetime,
 ) -> Tried:
     """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun.
 
-    Returns how often this part was tried on this route, this time included.
+    `voids`: it had told some, which is said to be void. Returns how often this part was tried on
+    this route, this time included.
     """
-    write_as(tx, job.run, now=now)
+    write_as(tx, job.run, now=now, events=[("reset", {})] if voids else ())
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
     is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
@@ -196,11 +198,12 @@ def close_failed(
 
 def close_unseen(
     tx: sa.Connection, job_id: str, *, remote: bool, now: datetime, but_tasks: bool = False
-) -> None:
+) -> bool:
     """Close the calls of a job that are still open: nobody will see them answered.
 
     A remote engine may have billed them, so they are in doubt; ours died with its process.
-    `but_tasks`: those whose task is known stay open, for anybody may ask how it is.
+    `but_tasks`: those whose task is known stay open, for anybody may ask how it is. Returns whether
+    there were any others.
     """
     unseen = [_call.transcription_id == job_id, _call.state == "open"]
     if but_tasks:
@@ -210,7 +213,8 @@ def close_unseen(
         if remote
         else {"state": "failed", "error_kind": "lost", "billed": Billed.NO}
     )
-    tx.execute(sa.update(upstream_call).where(*unseen).values(closed_at=now, **fate))
+    unseen_calls = sa.update(upstream_call).where(*unseen).values(closed_at=now, **fate)
+    return tx.execute(unseen_calls).rowcount > 0
 
 
 def was_refused(tx: sa.Connection, job_id: str) -> bool:

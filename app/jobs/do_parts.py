@@ -73,14 +73,23 @@ class PartsWork:
         stored = next((row for row in job.parts if row.index == piece.index), None)
         if stored is not None and stored.result is not None:
             progress.add(piece, stored.result)
+            job.run.told.known(stored.result["text"])
             return
         stretch = stretch_of(piece, await sha256(piece.pcm))
-        answered = await self._asker.ask(job, stretch, Pcm(piece.pcm), progress.silent)
+        answered = await self._asker.ask(
+            job,
+            stretch,
+            Pcm(piece.pcm),
+            progress.silent,
+            on_delta=job.run.told.part(piece.index),
+        )
         progress.add(piece, calls.heard(answered.answer, answered.route.engine))
         words = None
         if finished is not None:
             progress.note_length(job, finished)
             words = await asyncio.to_thread(outcome.merged, progress.texts)
+        await job.run.told.close(piece.index, answered.answer.text)
         await surely(self._db, keep, job, answered, progress, words, now=self._now())
+        job.run.told.pass_on()
         progress.silent.clear()
         progress.ended = finished is not None

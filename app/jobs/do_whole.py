@@ -40,9 +40,11 @@ class WholeWork:
         instead: Callable[[], Awaitable[Pcm]] | None = partial(self._decoded, job, path, progress)
         if await self._was_refused(job):
             audio, instead = await self._decoded(job, path, progress), None
-        answered = await self._asker.ask(job, stretch, audio, (), instead=instead)
+        told = job.run.told.part(0)
+        answered = await self._asker.ask(job, stretch, audio, (), instead=instead, on_delta=told)
         progress.add(whole, calls.heard(answered.answer, answered.route.engine))
         words = await asyncio.to_thread(outcome.merged, progress.texts)
+        await job.run.told.close(0, answered.answer.text)
         await surely(self._db, keep, job, answered, progress, words, now=self._now())
         return progress
 

@@ -41,6 +41,7 @@ def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 # Statements are built once: that takes longer than asking the database.
 _STATUS = sa.select(_row.status).where(_row.id == sa.bindparam("job"))
+_PROJECT = sa.select(_row.project_id).where(_row.id == sa.bindparam("job"))
 _ONE = _shown(transcript.c.segments).where(
     _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
 )
@@ -115,6 +116,11 @@ class Filters:
 def has_ended(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether a job has ended (a job that does not exist has)."""
     return tx.scalar(_STATUS, {"job": job_id}) not in OPEN
+
+
+def project_of(tx: sa.Connection, job_id: str) -> str | None:
+    """Return whose a job is; None if there is none of this id."""
+    return tx.scalar(_PROJECT, {"job": job_id})
 
 
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:

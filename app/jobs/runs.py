@@ -14,8 +14,11 @@ import sqlalchemy as sa
 
 from app.billing.ledger import Account
 from app.db.schema import Utc, database_now
+from app.jobs import deltas
+from app.jobs.deltas import Place
 from app.jobs.routes import Route, routes_of
 from app.jobs.tables import OPEN, audio_tables, event, part, transcription
+from app.jobs.telling import UNTOLD, Untold
 
 BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
 MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
@@ -39,11 +42,12 @@ class Waiting(PutOff):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One worker's hold on a job."""
+    """One worker's hold on a job. `told` is where it tells the text as it comes."""
 
     job_id: str
     epoch: int
     lease_seconds: float
+    told: Untold = field(default=UNTOLD, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Job:
     parts: Sequence[KnownPart]
     idle_runs: int
     priority: int = 0
+    mode: str = "auto"
 
     @property
     def id(self) -> str:
@@ -190,6 +195,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
         idle_runs=row.idle_runs,
         priority=row.priority,
+        mode=row.mode,
     )
 
 
@@ -205,7 +211,9 @@ def write_as(
     """Change the job's row and say what happened, if this run still holds it.
 
     Every write of a run begins with this; it renews the lease, or gives it up where the run
-    `ends`. Raises StaleRun, which undoes the whole work.
+    `ends`. The events stand behind what the run has told, which is saved with them: where it
+    tells at all, this has to be called inside its fence (see surely). Raises StaleRun, which
+    undoes the whole work.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
     if not ends:
@@ -213,7 +221,12 @@ def write_as(
     count = tx.scalar(_END if ends else _GO_ON, terms)
     if count is None:
         raise StaleRun(run.job_id)
-    add_events(tx, run.job_id, events, first=count - len(events) + 1, now=now)
+    if events:
+        pledge = run.told.pledge
+        deltas.save(tx, run.job_id, run.epoch, pledge)
+        place = (run.epoch, pledge.end)
+        first = count - len(events) + 1
+        add_events(tx, run.job_id, events, first=first, now=now, place=place)
 
 
 def renew(tx: sa.Connection, run: Run) -> None:
@@ -224,15 +237,29 @@ def renew(tx: sa.Connection, run: Run) -> None:
 
 
 def add_events(
-    tx: sa.Connection, job_id: str, events: Sequence[Event], *, first: int, now: datetime
+    tx: sa.Connection,
+    job_id: str,
+    events: Sequence[Event],
+    *,
+    first: int,
+    now: datetime,
+    place: Place | None = None,
 ) -> None:
-    """Append events, numbered from `first`, to what a client can read of the job."""
-    if events:
-        rows = [
-            {"transcription_id": job_id, "seq": seq, "type": name, "data": data, "created_at": now}
-            for seq, (name, data) in enumerate(events, first)
-        ]
-        tx.execute(_ADD_EVENTS, rows)
+    """Append events, numbered from `first`, to what a client can read of the job.
+
+    Without a `place` they stand behind all that is known to have been told.
+    """
+    if not events:
+        return
+    if place is None:
+        place = deltas.place_after(tx, job_id) if first > 1 else deltas.BEGINNING
+    same = {"transcription_id": job_id, "created_at": now}
+    at = {"epoch": place[0], "delta_chars": place[1]}
+    rows = [
+        {"seq": seq, "type": name, "data": data, **same, **at}
+        for seq, (name, data) in enumerate(events, first)
+    ]
+    tx.execute(_ADD_EVENTS, rows)
 
 
 def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:

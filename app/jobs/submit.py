@@ -173,6 +173,7 @@ def submit(
         parts=(),
         idle_runs=1,
         priority=wish.priority,
+        mode=wish.mode,
     )
     return Submitted(job_id, blob_key, claimed)
 

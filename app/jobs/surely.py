@@ -1,12 +1,16 @@
 """Writing what must not be lost."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Concatenate
 
+import sqlalchemy as sa
 import structlog
 
 from app.db.engine import Database, P, T, Work
 from app.errors import DatabaseAway
+from app.jobs.runs import Job
 
 DATABASE_PAUSE_SECONDS = 2.0
 LAST_WRITE_SECONDS = 5.0  # that a cancelled run takes to keep what it has
@@ -14,11 +18,24 @@ LAST_WRITE_SECONDS = 5.0  # that a cancelled run takes to keep what it has
 log = structlog.get_logger()
 
 
-async def surely(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Write, again and again while the database is away.
+async def surely(
+    db: Database,
+    work: Callable[Concatenate[sa.Connection, Job, P], T],
+    job: Job,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Write as the job's run, again and again while the database is away.
 
-    A cancelled run tries on as well, but not for ever.
+    What it tells meanwhile is held back, so that its events have their place in it. A cancelled
+    run tries on as well, but not for ever.
     """
+    async with job.run.told.fence():
+        return await patiently(db, work, job, *args, **kwargs)
+
+
+async def patiently(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Write what is no step of a run, as `surely` does."""
     writing = asyncio.create_task(_again_and_again(db, work, *args, **kwargs))
     try:
         return await asyncio.shield(writing)

@@ -23,8 +23,9 @@ from app.errors import (
     RecordingMissing,
     RunCrashed,
 )
-from app.jobs import calls, outcome, runs
+from app.jobs import calls, deltas, outcome, runs
 from app.jobs.ask import Asker
+from app.jobs.board import STREAM, Board
 from app.jobs.collect import Collector
 from app.jobs.decode import JobDecoder
 from app.jobs.do_parts import PartsWork
@@ -54,12 +55,14 @@ class Transcriber:
         collector: Collector,
         *,
         decoders: Decoders,
+        board: Board,
         max_seconds: float,
         settings: JobSettings,
         clock: Clock,
         links: SignedLinks,
     ) -> None:
         self._db = db
+        self._board = board
         self._store = store
         self._engines = engines
         self._collector = collector
@@ -105,7 +108,8 @@ class Transcriber:
         if not isinstance(job, Job):
             return job
         with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
-            return await self._run(job)
+            async with self._board.telling(job) as told:
+                return await self._run(told)
 
     async def cancel_upstream(self, job_id: str) -> None:
         """Call off upstream what has not been begun with there, of a job that was cancelled.
@@ -126,7 +130,10 @@ class Transcriber:
         if job is None:
             return runs.lease_left(tx, job_id)
         remote = self._is_remote(job)
-        calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
+        unseen = calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
+        # A process that died may have told more than it saved.
+        if job.mode == STREAM and (unseen or deltas.is_void(tx, job.id)):
+            runs.write_as(tx, job.run, now=now, events=[("reset", {})])
         return job
 
     async def _run(self, job: Job) -> timedelta | None:

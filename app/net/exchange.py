@@ -1,4 +1,4 @@
-"""One request and its whole answer, with a deadline for both and a word on how far it came.
+"""One request and its answer, whole or streamed, with a deadline and a word on how far it came.
 
 What matters of a call that failed is whether the other side can have acted on it: it cannot
 before it has the last byte of the request.
@@ -6,12 +6,18 @@ before it has the last byte of the request.
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 import httpx
 
 from app.net.client import Client
+
+LEFTOVER_SECONDS = 1.0  # for the end of a stream behind its last word
+
+Take = Callable[[bytes], bool]
+"""Takes a chunk in and tells whether that was all there is to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +31,20 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers` have lower-case names. An error's body may be cut short: its status is enough."""
+    """`headers` have lower-case names. An error's body may be cut short: its status is enough.
+
+    `was_streamed`: the body was handed on as it came, and is empty here.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    was_streamed: bool = False
+
+    @property
+    def has_an_end(self) -> bool:
+        """Whether its end is told, so that a connection that was cut is no end."""
+        return "transfer-encoding" in self.headers or "content-length" in self.headers
 
 
 class Fault(StrEnum):
@@ -62,9 +77,8 @@ async def post(
     The client's own timeout bounds the silence between two reads only; a server that drips
     never falls silent, so the deadline is a second clock over all of it.
     """
-    framed = {"Content-Type": body.media_type, "Content-Length": str(body.length), **headers}
-    asking = _Asking("POST", url, framed, _Sending(body))
-    return await _exchanged(client, asking, deadline_seconds, max_bytes)
+    async with _answering(client, _posting(url, body, headers), deadline_seconds) as response:
+        return await _read(response, max_bytes)
 
 
 async def get(
@@ -76,14 +90,82 @@ async def get(
     max_bytes: int,
 ) -> Answer:
     """Ask and return the answer, whatever its status. Raises ExchangeError."""
-    return await _exchanged(client, _Asking("GET", url, headers), deadline_seconds, max_bytes)
+    asking = _Asking("GET", url, headers)
+    async with _answering(client, asking, deadline_seconds) as response:
+        return await _read(response, max_bytes)
 
 
-async def _exchanged(
-    client: Client, asking: "_Asking", deadline_seconds: float, max_bytes: int
+async def post_streamed(
+    client: Client,
+    url: str,
+    body: Body,
+    take: Take,
+    *,
+    headers: Mapping[str, str],
+    deadline_seconds: float,
+    silence_seconds: float,
+    max_bytes: int,
 ) -> Answer:
-    sending = asking.sending
-    content = None if sending is None else sending.chunks()
+    """Send the body and hand the stream that answers it to `take`, chunk by chunk, as it comes.
+
+    What is no stream is returned whole: an error, or JSON from a server that does not stream.
+    `silence_seconds` bounds the gap between two chunks. Raises ExchangeError, and what `take`
+    raises.
+    """
+    async with _answering(client, _posting(url, body, headers), deadline_seconds) as response:
+        if response.status_code != httpx.codes.OK or _is_json(response):
+            return await _read(response, max_bytes)
+        await _pass_on(response, take, silence_seconds, max_bytes)
+        return Answer(response.status_code, dict(response.headers), b"", was_streamed=True)
+
+
+async def _pass_on(
+    response: httpx.Response, take: Take, silence_seconds: float, max_bytes: int
+) -> None:
+    size = 0
+    chunks = response.aiter_raw()
+    while True:
+        try:
+            async with asyncio.timeout(silence_seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise _SilentError(silence_seconds) from None
+        if chunk is None:
+            return
+        size += len(chunk)
+        if size > max_bytes:
+            raise _TooLargeError(max_bytes)
+        if take(chunk):
+            await _finish(chunks)
+            return
+
+
+async def _finish(chunks: AsyncIterator[bytes]) -> None:
+    """Read what is left of a stream that has said all, so that its connection can be used again.
+
+    However that goes, the answer is whole.
+    """
+    with suppress(TimeoutError, httpx.HTTPError, httpx.StreamError):
+        async with asyncio.timeout(LEFTOVER_SECONDS):
+            async for _ in chunks:
+                pass
+
+
+def _is_json(response: httpx.Response) -> bool:
+    return "json" in response.headers.get("content-type", "")
+
+
+def _posting(url: str, body: Body, headers: Mapping[str, str]) -> "_Asking":
+    framed = {"Content-Type": body.media_type, "Content-Length": str(body.length), **headers}
+    return _Asking("POST", url, framed, _Sending(body))
+
+
+@asynccontextmanager
+async def _answering(
+    client: Client, asking: "_Asking", deadline_seconds: float
+) -> AsyncIterator[httpx.Response]:
+    """Lend the answer, all of it within the deadline; what fails is an ExchangeError."""
+    content = None if asking.sending is None else asking.sending.chunks()
     # A compressed answer would make its size a lie.
     headers = {"Accept-Encoding": "identity", **asking.headers}
     try:
@@ -91,10 +173,11 @@ async def _exchanged(
             asyncio.timeout(deadline_seconds),
             client.stream(asking.method, asking.url, content=content, headers=headers) as response,
         ):
-            return await _read(response, max_bytes)
-    except _TooLargeError:
-        words = f"an answer of more than {max_bytes} bytes"
-        raise ExchangeError(Fault.TOO_LARGE, words, was_sent=True) from None
+            yield response
+    except _TooLargeError as error:
+        raise ExchangeError(Fault.TOO_LARGE, str(error), was_sent=True) from None
+    except _SilentError as error:
+        raise ExchangeError(Fault.TIMEOUT, str(error), was_sent=True) from None
     except TimeoutError:
         words = f"no whole answer after {deadline_seconds:.1f} s"
         raise ExchangeError(Fault.TIMEOUT, words, was_sent=asking.was_sent) from None
@@ -105,7 +188,13 @@ async def _exchanged(
 
 
 class _TooLargeError(Exception):
-    pass
+    def __init__(self, most: int) -> None:
+        super().__init__(f"an answer of more than {most} bytes")
+
+
+class _SilentError(Exception):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the stream fell silent for {seconds:.1f} s")
 
 
 class _Sending:
@@ -152,7 +241,7 @@ async def _read(response: httpx.Response, max_bytes: int) -> Answer:
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > max_bytes:
-                raise _TooLargeError
+                raise _TooLargeError(max_bytes)
     except httpx.TransportError:
         if not response.is_error:
             raise

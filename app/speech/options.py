@@ -219,7 +219,7 @@ class Options(BaseModel):
     ] = Field(
         "auto",
         description="How to answer: `sync` waits for the text, `async` answers 202 at once, "
-        "`stream` tells the text as it comes; `auto` is `sync`.",
+        "`stream` tells the text as it comes, as server-sent events; `auto` is `sync`.",
         examples=["sync"],
     )
     asynchronous: Annotated[bool | None, _YES_OR_NO] = Field(

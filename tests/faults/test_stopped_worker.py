@@ -20,6 +20,7 @@ from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database
 from app.db.migrate import opened
+from app.jobs.board import Board
 from app.jobs.collect import Collector
 from app.jobs.submit import Recording, Wish, submit
 from app.jobs.tables import transcription
@@ -82,6 +83,7 @@ class Bench:
                 clock=utc_now,
             ),
             decoders=Decoders(AudioSettings()),
+            board=Board(self.db, utc_now),
             max_seconds=MAX_SECONDS,
             settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),
             clock=utc_now,

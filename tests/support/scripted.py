@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ class ScriptedEngine:
     """`errors` are raised by the next calls, in order; `gate`, if set, holds answers back.
 
     `late_error` is raised instead of the answer once the call was billed and the gate is open.
+    `pieces` are told to who listens, `pace_seconds` apart, before the gate.
     """
 
     delay_seconds: float = 0.0
@@ -40,6 +42,8 @@ class ScriptedEngine:
     gate: asyncio.Event | None = None
     calls: list[EngineRequest] = field(default_factory=list)
     reports_usage: bool = True
+    pieces: Sequence[str] = ()
+    pace_seconds: float = 0.0
 
     name = "scripted"
     region = "test"
@@ -59,7 +63,7 @@ class ScriptedEngine:
         return nullcontext()
 
     async def transcribe(
-        self, request: EngineRequest, _on_delta: DeltaSink | None = None
+        self, request: EngineRequest, on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
         self.calls.append(request)
         seconds = math.ceil(request.audio.millis / 1000)
@@ -69,6 +73,9 @@ class ScriptedEngine:
             raise self.errors.pop(0)
         self._charge(seconds)
         await asyncio.sleep(self.delay_seconds - billed_after)
+        for piece in self.pieces if on_delta else ():
+            on_delta(piece)
+            await asyncio.sleep(self.pace_seconds)
         if self.gate is not None:
             await self.gate.wait()
         if self.late_error is not None:

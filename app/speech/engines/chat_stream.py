@@ -1,84 +1,108 @@
-"""What a streamed chat completion says, once all of it is here. Pure.
+"""An OpenAI-compatible chat as an event stream. Pure.
 
-A stream that lacks its end or its usage is a failure whatever text came: nobody could tell half
-of the words from all of them, nor say what they cost.
+It is whole with `[DONE]`, behind a reason to finish and the usage that was asked for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from app.speech.contract import EngineAnswer, EngineUsage
+from app.net.event_stream import StreamEvent
+from app.net.exchange import Answer
+from app.speech.contract import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.dashscope_errors import parse_error
-from app.speech.engines.wire import (
-    CUT_AT_LENGTH,
-    garbled,
-    member,
-    number,
-    read_object,
-    text_of,
-)
+from app.speech.engines.growing import Growing
+from app.speech.engines.qwen_names import read_raw, said_in
+from app.speech.engines.wire import CUT_AT_LENGTH, garbled, member, number, read_object, text_of
 
-DONE = b"[DONE]"
-BAD_REQUEST = 400  # what an error inside of a stream is judged as, where its code does not decide
-ID_PREFIX = "chatcmpl-"
+BAD_REQUEST, LAST_STATUS = 400, 599
+_DONE = "[DONE]"
 
 
-def read_stream(
-    body: bytes, headers: Mapping[str, str], *, language: str | None = None
-) -> EngineAnswer:
-    """Put the chunks together. Raises EngineError.
+class ChatStream:
+    """The pieces of one chat; see Gathering."""
 
-    `language` is the one that was asked for: these models say nothing of it.
-    """
-    chunks = list(_chunks(body))
-    reasons = [
-        reason for chunk in chunks if (reason := member(chunk, "choices", 0, "finish_reason"))
-    ]
-    usage = next((c["usage"] for c in reversed(chunks) if isinstance(c.get("usage"), dict)), None)
-    if not reasons or usage is None:
-        raise garbled("a stream without its finish_reason or its usage")
-    deltas = (member(chunk, "choices", 0, "delta", "content") for chunk in chunks)
-    named = headers.get("x-request-id") or text_of(chunks[0].get("id")).removeprefix(ID_PREFIX)
-    return EngineAnswer(
-        text="".join(map(text_of, deltas)).strip(),
-        language=language,
-        usage=parse_chat_usage(usage),
-        request_id=named or None,
-        warnings=(CUT_AT_LENGTH,) if reasons[-1] == "length" else (),
-        raw={"id": chunks[0].get("id"), "finish_reason": reasons[-1], "usage": usage},
+    def __init__(self, request: EngineRequest, tell: DeltaSink) -> None:
+        self.is_whole = False
+        self._request = request
+        self._growing = Growing(tell)
+        self._raw = ""
+        self._noted: Mapping[str, Any] = {}
+        self._reason: str | None = None
+        self._usage: Mapping[str, Any] = {}
+        self._id = ""
+
+    def take(self, event: StreamEvent) -> None:
+        """Take one chunk in; see Gathering."""
+        if event.data.strip() == _DONE:
+            self.is_whole = True
+            return
+        chunk = read_object(event.data.encode("utf-8", "replace"))
+        if chunk is None:
+            raise garbled(f"a chunk of {len(event.data)} characters that is not a JSON object")
+        if event.type == "error" or "choices" not in chunk:
+            raise _error(chunk, event)
+        self._id = text_of(chunk.get("id")) or self._id
+        if isinstance(usage := chunk.get("usage"), dict):
+            self._usage = usage
+        self._take_choice(member(chunk, "choices", 0))
+
+    def answer(self, _head: Answer) -> EngineAnswer:
+        """Return what was heard; see Gathering."""
+        if not self.is_whole or self._reason is None:
+            raise garbled("a stream that ended without its last chunk")
+        if not self._usage:
+            raise garbled("a stream without the usage that was asked for")
+        text, language = read_raw(self._raw)
+        return EngineAnswer(
+            text=text,
+            language=language or text_of(self._noted.get("language")) or self._request.language,
+            emotion=text_of(self._noted.get("emotion")) or None,
+            usage=parse_chat_usage(self._usage),
+            request_id=self._id or None,
+            warnings=(CUT_AT_LENGTH,) if self._reason == "length" else (),
+            raw={"id": self._id, "content": self._raw, "usage": dict(self._usage)},
+        )
+
+    def _take_choice(self, choice: Any) -> None:
+        if choice is None:  # of the chunk that brings the usage
+            return
+        piece = member(choice, "delta", "content")
+        if piece is not None and not isinstance(piece, str):
+            raise garbled("a chunk whose delta.content is no text")
+        reason = member(choice, "finish_reason")
+        if self._reason is not None and (piece or reason):
+            raise garbled("a chunk behind the last one")  # frames that came twice, for one
+        if reason not in (None, "", "stop", "length"):
+            raise garbled("a chunk with an unknown reason to finish")
+        noted = member(choice, "delta", "annotations", 0)
+        self._noted = noted if isinstance(noted, dict) else self._noted
+        self._raw += piece or ""
+        self._reason = reason or None
+        said = said_in(self._raw)
+        if said is not None:
+            self._growing.become(said)
+
+
+def parse_chat_usage(usage: Any) -> EngineUsage:
+    """Read what was used, in the names of either of OpenAI's forms."""
+    if not isinstance(usage, dict):
+        return EngineUsage()
+    return EngineUsage(
+        seconds=number(usage.get("seconds")),
+        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        raw=usage,
     )
 
 
-def parse_chat_usage(usage: Mapping[str, Any]) -> EngineUsage:
-    """Read what was used. Raises EngineError where a count is missing: it is what is paid for."""
-    counts = [number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    given, made = (None if count is None else int(count) for count in counts)
-    if given is None or made is None:
-        raise garbled("a usage without its tokens")
-    text = int(number(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
-    return EngineUsage(None, given, made, min(text, given), usage)
+def _count(usage: Mapping[str, Any], *names: str) -> int:
+    return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
 
 
-def _chunks(body: bytes) -> Iterator[Mapping[str, Any]]:
-    """Yield the chunks up to the end that the stream says it has. Raises EngineError."""
-    for data in events(body):
-        if data.strip() == DONE:
-            return
-        chunk = read_object(data)
-        if chunk is None:
-            raise garbled("an event that is not a JSON object")
-        if "error" in chunk or ("code" in chunk and "choices" not in chunk):
-            raise parse_error(BAD_REQUEST, {}, data)
-        yield chunk
-    raise garbled("a stream that was cut before its end")
-
-
-def events(body: bytes) -> Iterator[bytes]:
-    """Yield the data of each whole event; what follows the last blank line is none."""
-    lines: list[bytes] = []
-    for line in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:-1]:
-        if line.startswith(b"data:"):
-            lines.append(line[5:].removeprefix(b" "))
-        elif not line and lines:
-            yield b"\n".join(lines)
-            lines = []
+def _error(chunk: Mapping[str, Any], event: StreamEvent) -> Exception:
+    """Return the error that a chunk tells, as an object of its own or flat."""
+    if event.type != "error" and not {"error", "code"} & chunk.keys():
+        return garbled("a chunk without choices")
+    code = member(chunk, "error", "code")
+    status = code if type(code) is int and BAD_REQUEST <= code <= LAST_STATUS else BAD_REQUEST
+    return parse_error(status, {}, event.data.encode("utf-8", "replace"))

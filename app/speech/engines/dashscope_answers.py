@@ -44,7 +44,7 @@ def parse_qwen3(body: bytes) -> EngineAnswer:
         raise garbled("an answer without output.choices[0].message.content")
     noted = _annotation(choice)
     return EngineAnswer(
-        text=content if isinstance(content, str) else _joined(content),
+        text=content if isinstance(content, str) else joined(content),
         language=text_of(noted.get("language")) or None,
         emotion=text_of(noted.get("emotion")) or None,
         usage=parse_usage(answer.get("usage")),
@@ -57,10 +57,20 @@ def parse_qwen3(body: bytes) -> EngineAnswer:
 def parse_input_audio(body: bytes) -> EngineAnswer:
     """Read the input-audio shape. Raises EngineError (garbled)."""
     answer = _object(body)
-    found = [value for path in _TEXTS if isinstance(value := member(answer, *path), str)]
-    if not found and not isinstance(answer.get("output"), dict):
+    if text_in(answer) is None and not isinstance(answer.get("output"), dict):
         raise garbled("an answer without output")
-    text = next((value for value in found if value.strip()), "")
+    return read_input_audio(answer)
+
+
+def text_in(answer: Mapping[str, Any]) -> str | None:
+    """Return the text of the input-audio shape, wherever it is; None where it has no place."""
+    found = [value for path in _TEXTS if isinstance(value := member(answer, *path), str)]
+    return next((value for value in found if value.strip()), "") if found else None
+
+
+def read_input_audio(answer: Mapping[str, Any]) -> EngineAnswer:
+    """Read an answer of the input-audio shape that is known to be one."""
+    text = text_in(answer) or ""
     return EngineAnswer(
         text=text,
         segments=_segments(answer, text),
@@ -95,7 +105,8 @@ def _annotation(choice: Any) -> Mapping[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
-def _joined(content: list[Any]) -> str:
+def joined(content: list[Any]) -> str:
+    """Return the text of a message's content."""
     return "".join(text_of(member(piece, "text")) for piece in content)
 
 
@@ -114,7 +125,7 @@ def _segments(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]:
         value = member(answer, *path)
         listed = value if isinstance(value, list) else [value]
         segments = tuple(_read_segments(listed))
-        if segments and _squeezed("".join(s.text for s in segments)) == _squeezed(text):
+        if segments and squeezed("".join(s.text for s in segments)) == squeezed(text):
             return segments
     return ()
 
@@ -155,5 +166,6 @@ def _speaker(timed: Mapping[str, Any]) -> str | None:
     return None if speaker is None else str(speaker)
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """Return a text without its white space, to be compared."""
     return "".join(text.split())

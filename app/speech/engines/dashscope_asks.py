@@ -30,6 +30,12 @@ def qwen3_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
     }
 
 
+def qwen3_streamed_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+    """Return the same for a stream: each frame is to hold what is new, not all text so far."""
+    asked = qwen3_ask(request, hole)
+    return {**asked, "parameters": {**asked["parameters"], "incremental_output": True}}
+
+
 def input_audio_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
     """Return the body of the input-audio shape: context is what was said before, sound is last."""
     # The official client says 16000 whatever the file's own rate is: it counts for bare PCM only.

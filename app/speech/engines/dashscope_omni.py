@@ -5,18 +5,18 @@ it writes may be other words than were spoken.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import EngineAnswer, EngineRequest
-from app.speech.engines.chat_stream import read_stream
+from app.speech.contract import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.engines.chat_stream import ChatStream
 from app.speech.engines.dashscope_errors import parse_error
-from app.speech.engines.remote import Dialect
-from app.speech.engines.wire import Hole, file_of, json_around
+from app.speech.engines.remote import Dialect, Streaming
+from app.speech.engines.wire import Hole, file_of, garbled, json_around, member, number
 
 ROUTE = "/compatible-mode/v1/chat/completions"
-OK = 200
+ID_PREFIX = "chatcmpl-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def omni_dialect(omni: Omni) -> Dialect:
         hole = Hole()
         return json_around(omni_ask(omni, request, hole), hole, file_of(request))
 
-    return Dialect(ROUTE, write, read_omni)
+    return Dialect(ROUTE, write, read_omni, Streaming(write, OmniStream, {}, is_only_way=True))
 
 
 def omni_ask(omni: Omni, request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
@@ -66,8 +66,27 @@ def prompt_for(omni: Omni, request: EngineRequest) -> str:
     return "\n".join(told)
 
 
-def read_omni(request: EngineRequest, answer: Answer) -> EngineAnswer:
-    """Read the whole stream. Raises EngineError."""
-    if answer.status != OK:
-        raise parse_error(answer.status, answer.headers, answer.body)
-    return read_stream(answer.body, answer.headers, language=request.language)
+def read_omni(_request: EngineRequest, answer: Answer) -> EngineAnswer:
+    """Read what came instead of a stream. Raises EngineError."""
+    raise parse_error(answer.status, answer.headers, answer.body)
+
+
+class OmniStream(ChatStream):
+    """A chat's stream, of which the tokens must be told: they are what is paid for."""
+
+    def answer(self, head: Answer) -> EngineAnswer:
+        """Return what was heard; see Gathering."""
+        said = super().answer(head)
+        named = head.headers.get("x-request-id") or (said.request_id or "").removeprefix(ID_PREFIX)
+        usage = parse_omni_usage(said.usage.raw or {})
+        return replace(said, text=said.text.strip(), usage=usage, request_id=named or None)
+
+
+def parse_omni_usage(usage: Mapping[str, Any]) -> EngineUsage:
+    """Read what was used. Raises EngineError where a count is missing."""
+    counts = [number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    given, made = (None if count is None else int(count) for count in counts)
+    if given is None or made is None:
+        raise garbled("a usage without its tokens")
+    text = int(number(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
+    return EngineUsage(None, given, made, min(text, given), usage)

@@ -1,4 +1,4 @@
-"""DashScope's synchronous route: one part of a recording is one request, answered whole.
+"""DashScope's synchronous route: a part of a recording is one request, answered whole or streamed.
 
 Everything that reads or writes the vendor's JSON is pure and beside this file (`dashscope_*`).
 """
@@ -9,7 +9,14 @@ from functools import partial
 from typing import Any
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import EngineAnswer, EngineError, EngineRequest, EngineUsage, ErrorKind
+from app.speech.contract import (
+    DeltaSink,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    EngineUsage,
+    ErrorKind,
+)
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_answers import parse_input_audio, parse_qwen3
 from app.speech.engines.dashscope_asks import (
@@ -17,10 +24,12 @@ from app.speech.engines.dashscope_asks import (
     input_audio_ask,
     is_context_cut,
     qwen3_ask,
+    qwen3_streamed_ask,
 )
 from app.speech.engines.dashscope_errors import NO_SPEECH, code_in, parse_error
 from app.speech.engines.dashscope_omni import Omni, omni_dialect
-from app.speech.engines.remote import Dialect, RemoteEngine, TasksOfBundle
+from app.speech.engines.dashscope_stream import HEADERS, InputAudioStream, Qwen3Stream
+from app.speech.engines.remote import Dialect, Gathering, RemoteEngine, Streaming, TasksOfBundle
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import Hole, base64_size, file_of, json_around
 
@@ -34,11 +43,12 @@ OK = 200
 class _Shape:
     ask: Callable[[EngineRequest, Hole], Mapping[str, Any]]
     parse: Callable[[bytes], EngineAnswer]
+    gather: Callable[[DeltaSink], Gathering]
 
 
 _SHAPES = {
-    "qwen3": _Shape(qwen3_ask, parse_qwen3),
-    "input-audio": _Shape(input_audio_ask, parse_input_audio),
+    "qwen3": _Shape(qwen3_ask, parse_qwen3, Qwen3Stream),
+    "input-audio": _Shape(input_audio_ask, parse_input_audio, InputAudioStream),
 }
 
 
@@ -64,7 +74,34 @@ def dashscope_sync(
 
 
 def _dialect(shape: _Shape) -> Dialect:
-    return Dialect(ROUTE, partial(_write, shape), partial(_read, shape))
+    streaming = Streaming(partial(_write_streamed, shape), partial(_gather, shape), HEADERS)
+    return Dialect(ROUTE, partial(_write, shape), partial(_read, shape), streaming)
+
+
+class _Warned:
+    """A gathering whose answer gets the warnings that a whole answer gets."""
+
+    def __init__(self, shape: _Shape, request: EngineRequest, tell: DeltaSink) -> None:
+        self._gathering = shape.gather(tell)
+        self._shape, self._request = shape, request
+        self.take = self._gathering.take
+
+    @property
+    def is_whole(self) -> bool:
+        return self._gathering.is_whole
+
+    def answer(self, head: Answer) -> EngineAnswer:
+        return _warned(self._gathering.answer(head), self._request, self._shape)
+
+
+def _gather(shape: _Shape, request: EngineRequest, tell: DeltaSink) -> Gathering:
+    return _Warned(shape, request, tell)
+
+
+def _write_streamed(shape: _Shape, request: EngineRequest) -> Body:
+    """Ask for what is new in each frame, where that can be asked for."""
+    ask = qwen3_streamed_ask if shape.ask is qwen3_ask else shape.ask
+    return _write(replace(shape, ask=ask), request)
 
 
 def _write(shape: _Shape, request: EngineRequest) -> Body:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import Encoded, EngineAnswer, EngineRequest, EngineUsage
+from app.speech.contract import Encoded, EngineAnswer, EngineRequest
 from app.speech.engines.bundle import Bundle
+from app.speech.engines.chat_stream import ChatStream, parse_chat_usage
 from app.speech.engines.dashscope_errors import parse_error
 from app.speech.engines.qwen_names import begun_in, read_raw
-from app.speech.engines.remote import Dialect, RemoteEngine
+from app.speech.engines.remote import Dialect, RemoteEngine, Streaming
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import (
     CUT_AT_LENGTH,
@@ -22,7 +23,6 @@ from app.speech.engines.wire import (
     garbled,
     json_around,
     member,
-    number,
     read_object,
     text_of,
 )
@@ -43,7 +43,7 @@ def openai_compatible(
     return RemoteEngine(NAME, bundle, dialects, traffic, answer_seconds=answer_seconds)
 
 
-def write_chat(request: EngineRequest) -> Body:
+def write_chat(request: EngineRequest, **more: Any) -> Body:
     """Ask as a chat; a language is forced by beginning the answer in it."""
     hole = Hole()
     sound = {"type": "audio_url", "audio_url": {"url": hole.mark}}
@@ -51,11 +51,16 @@ def write_chat(request: EngineRequest) -> Body:
     if request.context:
         messages.insert(0, {"role": "system", "content": request.context})
     ask: dict[str, Any] = {"model": request.model, "messages": messages}
-    ask |= {"temperature": 0, "max_tokens": MOST_TOKENS}
+    ask |= {"temperature": 0, "max_tokens": MOST_TOKENS, **more}
     if request.language and (begun := begun_in(request.language)):
         messages.append({"role": "assistant", "content": begun})
         ask |= {"continue_final_message": True, "add_generation_prompt": False}
     return json_around(ask, hole, file_of(request))
+
+
+def write_streamed_chat(request: EngineRequest) -> Body:
+    """Ask as a chat whose answer comes piece by piece, with its usage at the end."""
+    return write_chat(request, stream=True, stream_options={"include_usage": True})
 
 
 def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
@@ -69,7 +74,7 @@ def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
     return EngineAnswer(
         text=text,
         language=language or request.language,
-        usage=_usage(body.get("usage")),
+        usage=parse_chat_usage(body.get("usage")),
         request_id=text_of(body.get("id")) or None,
         warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
         raw=body,
@@ -94,14 +99,15 @@ def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
     return EngineAnswer(
         text=body["text"].strip(),
         language=request.language,
-        usage=_usage(body.get("usage")),
+        usage=parse_chat_usage(body.get("usage")),
         request_id=answer.headers.get("x-request-id"),
         raw=body,
     )
 
 
+_STREAMED_CHAT = Streaming(write_streamed_chat, ChatStream, {"Accept": "text/event-stream"})
 _DIALECTS: Mapping[Form, Dialect] = {
-    "chat": Dialect("/v1/chat/completions", write_chat, read_chat),
+    "chat": Dialect("/v1/chat/completions", write_chat, read_chat, _STREAMED_CHAT),
     "transcriptions": Dialect("/v1/audio/transcriptions", write_transcription, read_transcription),
 }
 
@@ -113,21 +119,6 @@ def _object(answer: Answer) -> dict[str, Any]:
     if body is None:
         raise garbled(f"an answer of {len(answer.body)} bytes that is not a JSON object")
     return body
-
-
-def _usage(usage: Any) -> EngineUsage:
-    if not isinstance(usage, dict):
-        return EngineUsage()
-    return EngineUsage(
-        seconds=number(usage.get("seconds")),
-        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
-        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
-        raw=usage,
-    )
-
-
-def _count(usage: Mapping[str, Any], *names: str) -> int:
-    return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
 
 
 def _form(fields: Mapping[str, str], sound: Encoded) -> Body:

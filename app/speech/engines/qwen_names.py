@@ -1,6 +1,7 @@
 """What the open Qwen3-ASR weights write before their text, and the languages as they name them."""
 
 _TAG = "<asr_text>"
+LONGEST_HEAD = 200  # characters that the name of a language and its tag never have
 _PREFIX = "language "
 _NAMES = {
     "zh": "Chinese",
@@ -48,6 +49,16 @@ def read_raw(raw: str) -> tuple[str, str | None]:
     line = before.strip().rpartition("\n")[2]
     named = line.removeprefix(_PREFIX) if line.startswith(_PREFIX) else ""
     return text.strip(), _CODES.get(named.partition(",")[0].strip().lower())
+
+
+def said_in(begun: str) -> str | None:
+    """Return the text inside the beginning of what `read_raw` reads; None before it is known."""
+    before, tag, text = begun.partition(_TAG)
+    if tag:
+        return text
+    head = before.lstrip()
+    may_be_named = _PREFIX.startswith(head[: len(_PREFIX)]) and len(head) < LONGEST_HEAD
+    return None if may_be_named else before
 
 
 def begun_in(language: str) -> str | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.net.client import Client, open_client
-from app.net.exchange import Answer, Body, ExchangeError, post
+from app.net.event_stream import EventReader, StreamEvent, StreamTooLargeError
+from app.net.exchange import Answer, Body, ExchangeError, post, post_streamed
 from app.speech.contract import (
     DeltaSink,
     EngineAnswer,
@@ -22,17 +23,50 @@ from app.speech.contract import (
 )
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.traffic import Traffic
-from app.speech.engines.wire import MOST_ANSWER_BYTES, no_answer
+from app.speech.engines.wire import MOST_ANSWER_BYTES, garbled, no_answer
 from app.speech.tasks import TaskEngine
+
+SILENCE_SECONDS = 60.0  # between two chunks of a stream, once it has begun
+
+
+class Gathering(Protocol):
+    """Makes an answer of the events of one stream; tells text on the way. Pure."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last event has come, after which nothing else is to be known."""
+
+    def take(self, event: StreamEvent) -> None:
+        """Take one event in. Raises EngineError for one that says so, or that nobody can read."""
+
+    def answer(self, head: Answer) -> EngineAnswer:
+        """Return what was heard. Raises EngineError where the end of it never came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How a dialect asks for a stream and reads it; `gather` begins with one anew.
+
+    `is_only_way`: it answers in no other way, even where nobody listens.
+    """
+
+    write: Callable[[EngineRequest], Body]
+    gather: Callable[[EngineRequest, DeltaSink], Gathering]
+    headers: Mapping[str, str]
+    is_only_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One way of asking. `write` and `read` are pure, and raise nothing but EngineError."""
+    """One way of asking. `write` and `read` are pure, and raise nothing but EngineError.
+
+    Without `streaming` an answer comes whole, whoever listens.
+    """
 
     route: str
     write: Callable[[EngineRequest], Body]
     read: Callable[[EngineRequest, Answer], EngineAnswer]
+    streaming: Streaming | None = None
 
 
 class TasksOfBundle(TaskEngine, Protocol):
@@ -108,30 +142,74 @@ class RemoteEngine:
         return self._traffic.admit(model, patience, priority)
 
     async def transcribe(
-        self, request: EngineRequest, _on_delta: DeltaSink | None = None
+        self, request: EngineRequest, on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
-        """Make one call; see Engine."""
+        """Make one call, streamed where somebody listens; see Engine."""
         began = await self._traffic.begin(request.model)
         try:
-            answer = await self._call(request)
+            answer = await self._call(request, on_delta)
         except EngineError as error:
             raise await self._traffic.note_error(request.model, error, began) from error
         self._traffic.note_answer(began, request.model)
         return answer
 
-    async def _call(self, request: EngineRequest) -> EngineAnswer:
+    async def _call(self, request: EngineRequest, on_delta: DeltaSink | None) -> EngineAnswer:
         dialect = self._dialects.get(request.model)
         if dialect is None or self._client is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "closed, or a model of another engine")
         try:
-            answer = await post(
+            streaming = dialect.streaming
+            if streaming is None or (on_delta is None and not streaming.is_only_way):
+                return await self._whole(self._client, dialect, request)
+            gathering = streaming.gather(request, on_delta or _unheard)
+            reader = EventReader()
+            answer = await post_streamed(
                 self._client,
                 dialect.route,
-                dialect.write(request),
-                headers=self._bundle.headers(),
-                deadline_seconds=min(request.deadline_seconds, self._answer_seconds),
+                streaming.write(request),
+                _taker(reader, gathering),
+                headers={**self._bundle.headers(), **streaming.headers},
+                deadline_seconds=self._deadline(request),
+                silence_seconds=SILENCE_SECONDS,
                 max_bytes=MOST_ANSWER_BYTES,
             )
         except ExchangeError as error:
             raise no_answer(error) from error
+        if not answer.was_streamed:
+            return dialect.read(request, answer)
+        if not gathering.is_whole and not reader.is_between_events:
+            raise garbled("a stream that ended inside an event")
+        return gathering.answer(answer)
+
+    async def _whole(
+        self, client: Client, dialect: Dialect, request: EngineRequest
+    ) -> EngineAnswer:
+        answer = await post(
+            client,
+            dialect.route,
+            dialect.write(request),
+            headers=self._bundle.headers(),
+            deadline_seconds=self._deadline(request),
+            max_bytes=MOST_ANSWER_BYTES,
+        )
         return dialect.read(request, answer)
+
+    def _deadline(self, request: EngineRequest) -> float:
+        return min(request.deadline_seconds, self._answer_seconds)
+
+
+def _unheard(_text: str) -> None:
+    """Nobody listens."""
+
+
+def _taker(reader: EventReader, gathering: Gathering) -> Callable[[bytes], bool]:
+    def take(chunk: bytes) -> bool:
+        try:
+            for event in reader.feed(chunk):
+                if not gathering.is_whole:
+                    gathering.take(event)
+        except StreamTooLargeError as error:
+            raise garbled(str(error)) from error
+        return gathering.is_whole
+
+    return take

@@ -1,0 +1,382 @@
+"""Streams of a job's events: told as they happen, taken up again anywhere, ended in good order."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.access.principal import Scope
+from app.jobs.tables import delta_text, event
+from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.gateway import Gateway, code_of, running, settings_for, speech
+from tests.support.listening import followed, read_events, rows_of, sent, text_of, types_of
+from tests.support.scripted import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+PIECES = ["Good", " morning,", " 世界", "。", " It is", " ten", " o'clock", ".  "]
+TEXT = "Good morning, 世界。 It is ten o'clock."
+
+
+@pytest.fixture
+def engine(engine: ScriptedEngine) -> ScriptedEngine:
+    engine.pieces, engine.text = PIECES, "".join(PIECES)
+    return engine
+
+
+async def test_a_stream_tells_the_text_as_it_comes(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: text_of(events) == TEXT)
+        assert heard.status == 200
+        assert heard.headers["content-type"].startswith("text/event-stream")
+        assert heard.headers["cache-control"] == "no-store"
+        assert heard.headers["x-accel-buffering"] == "no"
+        assert bytes(heard.raw).startswith(b"retry: 1000\n\n")
+        assert types_of(heard.events) == ["created", "delta"]
+        engine.gate.set()
+        events = await heard.end()
+    assert text_of(events) == TEXT
+    assert events[-1].type == "completed"
+    shown = (await gateway.get(heard.headers["location"])).json()
+    assert events[-1].data == {"language": "en", "coverage": 1.0, "transcription": shown}
+    assert shown["text"] == TEXT
+    assert shown["mode"] == "stream"
+    assert events[0].data["id"] == shown["id"]
+    assert len({one.id for one in events}) == len(events)
+
+
+async def test_an_accept_header_asks_for_a_stream_unless_a_mode_does(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with sent(gateway, recording, accept="text/event-stream") as heard:
+        assert text_of(await heard.end()) == TEXT
+    async with sent(gateway, recording, accept="text/event-stream", mode="sync") as heard:
+        await heard.end()
+    assert json.loads(heard.raw)["text"].strip() == TEXT
+
+
+async def test_what_is_refused_is_a_problem_and_no_stream(gateway: Gateway) -> None:
+    async with sent(gateway, b"", mode="stream") as heard:
+        await heard.end()
+    assert heard.status == 422
+    assert json.loads(heard.raw)["code"] == "empty_audio"
+    async with sent(gateway, b"x", mode="flow") as heard:
+        await heard.end()
+    assert "`mode` takes `auto`, `sync`, `async` or `stream`" in heard.raw.decode()
+
+
+async def test_only_a_stream_asks_the_engine_for_one(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    job = (await gateway.send(recording)).json()["id"]
+    assert await gateway.rows(delta_text) == []
+    async with followed(gateway, job) as heard:
+        events = await heard.end()
+    assert types_of(events)[0] == "created"
+    assert "delta" not in types_of(events)
+    assert events[-1].data["transcription"]["text"].strip() == TEXT
+
+
+async def test_a_client_that_drops_at_any_byte_misses_and_repeats_nothing(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    """The recorded run has a failed try, so that its text is told, void, and told again."""
+    engine.late_error = EngineError(
+        ErrorKind.UNAVAILABLE, "away", retryable=True, billed=Billed.NO, retry_after=0.05
+    )
+    engine.pace_seconds = 0.02
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: "reset" in types_of(events))
+        engine.late_error = None
+        whole = await heard.end()
+    raw, job = bytes(heard.raw), whole[0].data["id"]
+    assert text_of(whole) == TEXT
+    assert types_of(whole)[:4] == ["created", "delta", "reset", "delta"]
+    rests = {"": whole}
+    for offset in range(len(raw) + 1):
+        begun, last = read_events(raw[:offset])
+        if last not in rests:
+            async with followed(gateway, job, last_id=last) as again:
+                rests[last] = await again.end()
+            assert again.status == (204 if begun[-1].type == "completed" else 200)
+        kept = begun if last else []
+        both = [*kept, *rests[last]]
+        assert told(both) == told(whole), (offset, last)
+        assert rows_of(both) == rows_of(whole), (offset, last)
+    assert len(rests) == len(whole) + 1  # every event was the last one that somebody got
+
+
+def told(events: list) -> str:  # type: ignore[type-arg]
+    """Return all text that was told, void or not."""
+    return "".join(one.data["text"] for one in events if one.type == "delta")
+
+
+async def test_a_client_that_drops_while_it_is_told_misses_nothing(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.pieces = [f"{number} " for number in range(150)]
+    engine.text = "".join(engine.pieces)
+    engine.pace_seconds = 0.004
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: len(events) > 1)
+    got, drops = heard.events, 0
+    while got[-1].type != "completed":
+        async with followed(gateway, got[0].data["id"], last_id=got[-1].id) as again:
+            await again.until(lambda events: len(events) > 8 or (events[-1:] and events[-1].type == "completed"))  # fmt: skip  # noqa: E501
+        got += again.events
+        drops += 1
+    assert drops > 1
+    assert text_of(got) == engine.text.strip()
+    assert [one.type for one in rows_of(got)].count("completed") == 1
+    assert len({one.id for one in got}) == len(got)
+
+
+async def test_text_of_a_try_that_failed_is_void(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.late_error = EngineError(ErrorKind.REFUSED, "never")
+    async with sent(gateway, recording, mode="stream") as heard:
+        events = await heard.end()
+    assert types_of(events) == ["created", "delta", "reset", "failed"]
+    assert text_of(events) == ""
+    assert events[-1].data["code"] == "engine_refused"
+
+
+async def test_text_that_the_answer_changes_is_void(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.text = "Something else."
+    async with sent(gateway, recording, mode="stream") as heard:
+        events = await heard.end()
+    assert types_of(events)[:4] == ["created", "delta", "reset", "delta"]
+    assert text_of(events) == "Something else." == events[-1].data["transcription"]["text"]
+
+
+async def test_an_engine_that_does_not_stream_tells_its_text_at_the_end(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.pieces = ()
+    async with sent(gateway, recording, mode="stream") as heard:
+        assert text_of(await heard.end()) == TEXT
+
+
+@pytest.mark.settings(stream={"heartbeat_seconds": 0.05})
+async def test_a_silent_stream_is_kept_alive(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        async with asyncio.timeout(10):
+            while heard.raw.count(b": ping\n\n") < 3:
+                await asyncio.sleep(0.01)
+        engine.gate.set()
+        assert text_of(await heard.end()) == TEXT
+
+
+async def test_text_is_saved_while_it_is_told(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    engine.pieces = ["x" * 1500, "y" * 1500]
+    engine.text = "".join(engine.pieces)
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: len(text_of(events)) == 3000)
+        async with asyncio.timeout(10):
+            while not (rows := await gateway.rows(delta_text)):
+                await asyncio.sleep(0.01)
+        assert rows[0]["start"] == 0
+        engine.gate.set()
+        events = await heard.end()
+    rows = await gateway.rows(delta_text)
+    assert "".join(row["text"] for row in rows) == text_of(events)
+    assert [row["start"] for row in rows] == sorted({row["start"] for row in rows})
+    places = [(row["epoch"], row["delta_chars"]) for row in await gateway.rows(event)]
+    assert places == sorted(places)
+    assert places[-1] == (1, 3000)
+
+
+# ── taking it up elsewhere ──────────────────────────────────────────────────────────────────
+
+
+async def test_another_replica_tells_the_same(
+    shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    settings = settings_for(shared_url, tmp_path / "data", stream={"poll_seconds": 0.05})
+    engine.gate = asyncio.Event()
+    async with running(settings, engine) as here, running(settings, ScriptedEngine()) as there:
+        async with sent(here, recording, mode="stream") as heard:
+            await heard.until(lambda events: text_of(events) == TEXT)
+            job = heard.events[0].data["id"]
+            async with (
+                followed(there, job) as other,
+                followed(there, job, last_id=heard.events[2].id) as later,
+            ):
+                await other.until(lambda events: text_of(events) == TEXT)
+                assert other.events[-1].type == "delta"
+                engine.gate.set()
+                whole, others = await heard.end(), await other.end()
+                rest = await later.end()
+        assert rows_of(others) == rows_of(whole)
+        assert told(others) == told(whole) == TEXT
+        assert told([*whole[:3], *rest]) == TEXT
+        assert rows_of([*whole[:3], *rest]) == rows_of(whole)
+
+
+async def test_a_run_that_lost_its_text_begins_anew(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    """What was told and never saved is void, also to those who come with its id."""
+    settings = settings_for(
+        database_url,
+        tmp_path / "data",
+        server={"shutdown_seconds": 0},
+        jobs={"rescue_seconds": 0.1},
+    )
+    engine.gate = asyncio.Event()
+    async with (
+        running(settings, engine) as first,
+        sent(first, recording, mode="stream") as heard,
+    ):
+        await heard.until(lambda events: text_of(events) == TEXT)
+    got, job = heard.events, heard.events[0].data["id"]
+    other = ScriptedEngine(pieces=["Another", " hearing."], text="Another hearing.")
+    async with running(settings, other) as second:
+        async with followed(second, job, last_id=got[-1].id) as again:
+            rest = await again.end()
+        async with followed(second, job) as fresh:
+            whole = await fresh.end()
+    assert rest[0].type == "reset"
+    assert text_of([*got, *rest]) == text_of(whole) == "Another hearing."
+    assert rest[-1].type == "completed"
+    assert {one.id.partition(".")[0] for one in rest if one.type == "delta"} == {"2"}
+
+
+async def test_streams_end_at_once_when_the_gateway_does(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: text_of(events) == TEXT)
+        job = heard.events[0].data["id"]
+        async with followed(gateway, job) as other:
+            await other.until(lambda events: text_of(events) == TEXT)
+            gateway.app.state.begin_shutdown()
+            events, others = await heard.end(1), await other.end(1)
+        assert events[-1].type == others[-1].type == "closing"
+        assert events[-1].data == {"reason": "shutdown"}
+        assert events[-1].id == events[-2].id  # it changes nothing of where to go on
+        assert code_of(await gateway.get(f"/v1/transcriptions/{job}/events")) == (
+            503,
+            "shutting_down",
+        )
+        engine.gate.set()
+
+
+# ── asking wrongly ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_ids_that_are_none_of_this_job_are_refused(
+    gateway: Gateway, recording: bytes
+) -> None:
+    job, other = [(await gateway.send(recording, mode="async")).json()["id"] for _ in range(2)]
+    await gateway.ended(job)
+    path, mark = f"/v1/transcriptions/{job}/events", job[-6:]
+    bad = ["x", "1", "1.2", f"99-{mark}", f"0-{mark}", f"7.1-{mark}", f"0.1-{mark}", f"1.0-{mark}"]
+    for wrong in (*bad, f"-1-{mark}", f"1-{mark.upper()}g", "9" * 80):
+        asked = await gateway.client.get(path, headers={"last-event-id": wrong})
+        assert code_of(asked) == (422, "event_id_invalid"), wrong
+    assert code_of(await gateway.get(path, last_event_id=f"1-{other[-6:]}")) == (
+        422,
+        "event_id_foreign",
+    )
+    assert code_of(await gateway.get(path, last_event_id="1" * 101)) == (422, "invalid_parameter")
+    assert (await gateway.get(path, last_event_id="")).status_code == 200
+
+
+async def test_what_is_not_there_is_not_followed(gateway: Gateway, recording: bytes) -> None:
+    nobody = "tr_" + "0" * 32
+    assert code_of(await gateway.get(f"/v1/transcriptions/{nobody}/events")) == (404, "not_found")
+    job = (await gateway.send(recording)).json()["id"]
+    foreign = await gateway.key(project="another")
+    path = f"/v1/transcriptions/{job}"
+    assert code_of(await gateway.get(f"{path}/events", key=foreign)) == (404, "not_found")
+    assert code_of(await gateway.get(f"{path}/events")) == (401, "key_missing")
+    scoped = await gateway.key(Scope.TRANSCRIBE)
+    assert code_of(await gateway.get(f"{path}/events", key=scoped)) == (403, "scope_missing")
+
+
+async def test_a_deleted_job_has_no_events(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: text_of(events) == TEXT)
+        job = heard.events[0].data["id"]
+        await gateway.client.delete(f"/v1/transcriptions/{job}")
+        events = await heard.end()
+    assert events[-1].type == "cancelled"
+    assert events[-1].data == {"erased": True}
+    assert code_of(await gateway.get(f"/v1/transcriptions/{job}/events")) == (410, "erased")
+    assert await gateway.rows(delta_text) == []
+    engine.gate.set()
+
+
+# ── tokens ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_opens_one_jobs_events_and_nothing_else(
+    gateway: Gateway, recording: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = await gateway.key()
+    job = (await gateway.send(recording, key=key)).json()["id"]
+    other = (await gateway.send(recording, key=key)).json()["id"]
+    path = f"/v1/transcriptions/{job}"
+    made = await gateway.client.post(
+        f"{path}/stream-token", headers={"authorization": f"Bearer {key}"}
+    )
+    body = made.json()
+    assert body["url"] == f"{path}/events?token={body['token']}"
+    async with followed(gateway, job, token=body["token"]) as heard:
+        events = await heard.end()
+    assert events[-1].type == "completed"
+    refused = (401, "stream_token_invalid")
+    assert code_of(await gateway.get(f"/v1/transcriptions/{other}/events", token=body["token"])) == refused  # fmt: skip  # noqa: E501
+    for wrong in ("", "st_1_x", body["token"][:-1] + "!", body["token"].replace("st_", "st_9", 1)):
+        assert code_of(await gateway.get(f"{path}/events", token=wrong)) == refused, wrong
+    assert code_of(await gateway.get(path, token=body["token"])) == (401, "key_missing")
+    assert code_of(await gateway.get(path, key=body["token"])) == (401, "key_invalid")
+    told = capfd.readouterr()
+    assert body["token"] not in told.out + told.err
+
+
+async def test_a_token_dies_by_the_gateways_own_clock(
+    gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = (await gateway.send(recording)).json()["id"]
+    path, parts = f"/v1/transcriptions/{job}", gateway.parts
+    body = (await gateway.client.post(f"{path}/stream-token")).json()
+    now = parts.clock()
+    object.__setattr__(parts, "clock", lambda: now + timedelta(seconds=298))
+    assert (await gateway.get(f"{path}/events", token=body["token"])).status_code == 200
+    object.__setattr__(parts, "clock", lambda: now + timedelta(seconds=301))
+    assert code_of(await gateway.get(f"{path}/events", token=body["token"])) == (
+        401,
+        "stream_token_invalid",
+    )
+
+
+async def test_long_recordings_tell_one_part_after_the_other(
+    gateway: Gateway, engine: ScriptedEngine
+) -> None:
+    """Deltas in the order of time, with the spaces that the transcript has between its parts."""
+    engine.pieces, engine.text = [" One", " two. "], " One two. "
+    async with sent(gateway, speech(8), mode="stream", model="scripted/short") as heard:
+        events = await heard.end()
+    shown = events[-1].data["transcription"]
+    assert shown["plan"]["kind"] == "split"
+    assert len(engine.calls) > 1
+    assert text_of(events) == shown["text"] == " ".join(["One two."] * len(engine.calls))

@@ -1,0 +1,283 @@
+"""Streams from upstreams: every form read alike, and nothing but a whole one taken for an answer.
+
+FRAMES_SEED=7 FRAMES_ROUNDS=5000 pytest tests/unit/speech/engines/test_streams.py
+"""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from app.net.limiter import Limiter, MemorySteps
+from app.speech.contract import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
+from app.speech.engines import remote
+from app.speech.engines.bundle import Bundle
+from app.speech.engines.dashscope_sync import dashscope_sync
+from app.speech.engines.openai_compatible import openai_compatible
+from app.speech.engines.remote import RemoteEngine
+from app.speech.engines.traffic import Traffic
+from tests.support import frames
+from tests.support.dashscope import Asked, Reply, answers, qwen3_answer, refuses, upstream
+
+pytestmark = pytest.mark.anyio
+SEED = int(os.environ.get("FRAMES_SEED", random.SystemRandom().randrange(1 << 30)))
+ROUNDS = int(os.environ.get("FRAMES_ROUNDS", "400"))
+CUTS = {"cut", "no_end", "cut_in_letter", "lost_frame"}
+QWEN3, INPUT_AUDIO = "qwen3-asr-flash", "qwen-audio-3.0-asr-flash"
+PIECES = ["欢迎", "使用", "阿里", "云。", " Hello", " world."]
+TEXT = "".join(PIECES)
+
+
+def streams(
+    chunks: Sequence[bytes], *, pause: float = 0.0, ends: str = "well", **headers: str
+) -> Reply:
+    """Answer with these chunks; `ends` well, torn (no last chunk), silent, or unframed."""
+
+    async def reply(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        named = {"content-type": "text/event-stream;charset=UTF-8", **headers}
+        has_end = ends != "unframed"
+        framing = {"transfer-encoding": "chunked"} if has_end else {"connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in (named | framing).items())
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
+        for chunk in chunks:
+            writer.write(chunk if ends == "unframed" else b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            await writer.drain()
+            await asyncio.sleep(pause)
+        if ends == "silent":
+            await asyncio.sleep(30)
+        if ends == "well":
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        else:
+            writer.close()
+
+    return reply
+
+
+@asynccontextmanager
+async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteEngine]:
+    traffic = Traffic("test", Limiter(MemorySteps()), {})
+    bundle = Bundle("cn-beijing", url, "sk-canary")
+    if is_chat:
+        engine = openai_compatible(bundle, ["asr"], "chat", traffic, answer_seconds=60)
+    else:
+        shapes = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
+        engine = dashscope_sync(bundle, shapes, traffic, answer_seconds=60)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def hear(reply: Reply, model: str = QWEN3, **fields: Any) -> tuple[EngineAnswer, list[str]]:
+    told: list[str] = []
+    usual = {"audio": Encoded(b"fLaC", "flac", 2000), "model": model, "deadline_seconds": 5.0}
+    request = EngineRequest(**usual | fields)  # type: ignore[arg-type]
+    async with upstream(reply) as there, engine_at(there.url, is_chat=model == "asr") as engine:
+        return await engine.transcribe(request, told.append), told
+
+
+async def failure(reply: Reply, model: str = QWEN3, **fields: Any) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        await hear(reply, model, **fields)
+    return caught.value
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
+async def test_both_forms_of_the_native_stream(count: int, whole: bool, merged: bool) -> None:
+    pieces = PIECES[:count]
+    if whole and count == 1 and not merged:
+        pytest.skip("one piece twice is two pieces: see the next test")
+    answer, told = await hear(streams(frames.qwen3(pieces, whole=whole, merged=merged)))
+    assert answer.text == "".join(told) == "".join(pieces)
+    assert answer.usage.seconds == 2
+    assert answer.usage.output_tokens == 6
+    assert answer.request_id == "e84128d5"
+    assert (answer.language, answer.emotion) == (("zh", "happy") if pieces else (None, None))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["对", "对", "对"], ["ha", "haha"], ["a", "ab", "c"], ["one", " one two", " one two three"]],
+)
+async def test_repeated_words_are_not_taken_for_repeated_frames(texts: list[str]) -> None:
+    """What was asked for are new words only: where frames could mean both, nothing is lost."""
+    answer, told = await hear(streams(frames.qwen3(texts)))
+    assert answer.text == "".join(told) == "".join(texts)
+
+
+async def test_frames_that_come_twice_count_once() -> None:
+    twice = [frame for frame in frames.qwen3(PIECES) for _ in range(2)]
+    answer, told = await hear(streams(twice))
+    assert answer.text == "".join(told) == TEXT
+
+
+async def test_text_that_is_rewritten_is_not_told_twice() -> None:
+    texts = ["Hello", "Hello word", "Hello word and", "Hello world, and"]
+    bodies = [*map(frames.qwen3_body, texts), frames.qwen3_body("Hello world, and all.", "stop")]
+    answer, told = await hear(streams([frames.native(n, b) for n, b in enumerate(bodies, 1)]))
+    assert answer.text == "Hello world, and all."
+    assert "".join(told) == "Hello word and"
+
+
+async def test_what_is_asked_for() -> None:
+    async with upstream(streams(frames.qwen3(PIECES))) as there, engine_at(there.url) as engine:
+        sound = Encoded(b"fLaC", "flac", 2000)
+        await engine.transcribe(EngineRequest(sound, QWEN3, 5.0), lambda _: None)
+        there.replies[:] = [answers(qwen3_answer("x"))]
+        await engine.transcribe(EngineRequest(sound, QWEN3, 5.0))
+    asked, plain = there.asked
+    assert asked.headers["x-dashscope-sse"] == "enable"
+    assert asked.headers["accept"] == "text/event-stream"
+    assert asked.json["parameters"]["incremental_output"] is True
+    assert "x-dashscope-sse" not in plain.headers
+    assert "incremental_output" not in plain.json["parameters"]
+
+
+async def test_sentences_one_after_the_other() -> None:
+    stream = frames.input_audio([["Good", " morning."], [" It is", " ten."]])
+    answer, told = await hear(streams(stream), INPUT_AUDIO)
+    assert answer.text == "".join(told) == "Good morning. It is ten."
+    assert [(one.start, one.text) for one in answer.segments] == [
+        (1.0, "Good morning."),
+        (2.0, " It is ten."),
+    ]
+    assert answer.usage.seconds == 2
+
+
+async def test_an_end_that_is_no_end_is_not_trusted() -> None:
+    """Behind a finished sentence only the transfer itself says that no other follows."""
+    stream = frames.input_audio([["Good", " morning."], [" It is", " ten."]])[:2]
+    assert (await hear(streams(stream), INPUT_AUDIO))[0].text == "Good morning."
+    for ends in ("unframed", "torn"):
+        assert (await failure(streams(stream, ends=ends), INPUT_AUDIO)).billed is Billed.MAYBE
+
+
+async def test_a_chat_with_and_without_its_raw_beginning() -> None:
+    answer, told = await hear(streams(frames.chat(PIECES)), "asr")
+    assert answer.text == "".join(told) == TEXT
+    assert (answer.language, answer.emotion) == ("zh", "happy")
+    raw = ["lang", "uage Eng", "lish<asr", "_text>", "Hel", "lo."]
+    answer, told = await hear(streams(frames.chat(raw)), "asr")
+    assert answer.text == "".join(told) == "Hello."
+    assert answer.language == "en"
+    plain = ["language", " is", " a", " tool."]
+    answer, told = await hear(streams(frames.chat(plain)), "asr")
+    assert answer.text == "language is a tool."
+    assert answer.text.startswith("".join(told))
+
+
+async def test_a_chat_that_comes_twice_is_none() -> None:
+    twice = [frame for frame in frames.chat(PIECES) for _ in range(2)]
+    assert (await failure(streams(twice), "asr")).kind is ErrorKind.GARBLED
+
+
+async def test_a_server_that_does_not_stream_is_heard_all_the_same() -> None:
+    answer, told = await hear(answers(qwen3_answer("欢迎。")))
+    assert answer.text == "欢迎。"
+    assert told == []
+
+
+async def test_a_stream_under_another_name_is_one() -> None:
+    answer, _ = await hear(streams(frames.qwen3(PIECES), **{"content-type": "text/plain"}))
+    assert answer.text == TEXT
+
+
+async def test_errors_before_and_inside_a_stream() -> None:
+    early = await failure(refuses("Arrearage"))
+    assert (early.kind, early.billed) == (ErrorKind.ACCOUNT, Billed.NO)
+    begun = frames.qwen3(PIECES)[:2]
+    late = await failure(streams([*begun, frames.native(3, {"code": "ModelServingError"}, "error", 500)]))  # fmt: skip  # noqa: E501
+    assert (late.kind, late.retryable, late.billed) == (ErrorKind.UNAVAILABLE, True, Billed.NO)
+    odd = await failure(streams([*begun, frames.native(3, {"message": "?"}, "error", 500)]))
+    assert odd.billed is Billed.MAYBE
+    silent = streams([frames.native(1, {"code": "ASR_RESPONSE_HAVE_NO_WORDS"}, "error", 400)])
+    assert (await hear(silent, INPUT_AUDIO))[0].text == ""
+
+
+async def test_silence_and_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = frames.qwen3(PIECES)[:2]
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.2)
+    silent = await failure(streams(begun, ends="silent"))
+    assert (silent.kind, silent.billed) == (ErrorKind.TIMEOUT, Billed.MAYBE)
+    assert "fell silent" in silent.log
+    drip = await failure(streams([bytes([one]) for one in begun[0]], pause=0.1), deadline_seconds=0.5)  # fmt: skip  # noqa: E501
+    assert drip.kind is ErrorKind.TIMEOUT
+    assert "no whole answer" in drip.log
+
+
+async def test_an_answer_that_is_whole_needs_no_good_end() -> None:
+    for ends in ("torn", "unframed"):
+        answer, _ = await hear(streams(frames.qwen3(PIECES), ends=ends))
+        assert answer.text == TEXT
+
+
+async def test_a_stream_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 1 << 16)
+    error = await failure(streams([b": " + b"x" * 1000 + b"\n"] * 100))
+    assert (error.kind, error.billed) == (ErrorKind.GARBLED, Billed.MAYBE)
+
+
+async def test_no_stream_that_was_harmed_is_taken_for_a_whole_one() -> None:
+    """The law of streams: the whole text, or an error."""
+    sys.stdout.write(f"FRAMES_SEED={SEED} FRAMES_ROUNDS={ROUNDS}\n")
+    chance = random.Random(SEED)
+    async with (
+        upstream(refuses("x")) as there,
+        engine_at(there.url) as native,
+        engine_at(there.url, is_chat=True) as chat,
+    ):
+        for number in range(ROUNDS):
+            form = chance.choice(["qwen3", "qwen3-whole", "input-audio", "chat"])
+            stream, text, model = made(form, chance)
+            how, shape = (
+                chance.choice([*frames.HARMFUL, "", ""]),
+                chance.choice([*frames.HARMLESS, ""]),
+            )
+            if how:
+                stream = frames.harmed(stream, form, how, chance)
+            chunks = frames.split(frames.reshaped(stream, shape), chance)
+            there.replies[:] = [streams(chunks, ends=_end(form, how, chunks, chance))]
+            told: list[str] = []
+            request = EngineRequest(Encoded(b"fLaC", "flac", 2000), model, 5.0)
+            case = (SEED, number, form, how, shape, b"".join(chunks))
+            heard: str | None = None
+            with suppress(EngineError):
+                answer = await (chat if model == "asr" else native).transcribe(request, told.append)
+                heard = answer.text.strip()
+            assert heard == (None if how else text), case
+            assert text.startswith("".join(told).strip()), case
+            assert how or "".join(told).strip() == text, case
+
+
+def _end(form: str, how: str, chunks: Sequence[bytes], chance: random.Random) -> str:
+    """Return how the transfer ends: the input-audio shape has no last frame, only a last byte."""
+    ended = (b"\n\n", b"\r\r", b"\r\n\r\n")
+    if form == "input-audio" and how in CUTS and b"".join(chunks).endswith(ended):
+        return "torn"
+    return chance.choice(["well", "torn"]) if how else "well"
+
+
+def made(form: str, chance: random.Random) -> tuple[list[bytes], str, str]:
+    words = ["对", " one", " two", "好的。", ' "q"', " a,b", " \\", "😀", " x"]
+    pieces = [f"{chance.choice(words)}{n}" for n in range(chance.randrange(2, 9))]
+    if form == "chat":
+        return frames.chat(pieces), "".join(pieces).strip(), "asr"
+    if form == "input-audio":
+        half = len(pieces) // 2
+        return (
+            frames.input_audio([pieces[:half], pieces[half:]]),
+            "".join(pieces).strip(),
+            INPUT_AUDIO,
+        )
+    merged = chance.random() < 0.5
+    whole = form == "qwen3-whole" and len(pieces) > 2
+    return frames.qwen3(pieces, whole=whole, merged=merged), "".join(pieces).strip(), QWEN3
