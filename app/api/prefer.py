@@ -37,8 +37,8 @@ class Preference:
 
     def applied(self, options: Options) -> dict[str, str]:
         """Return the header that says which of it counted."""
-        is_async = self.respond_async and (options.mode == "async" or self.wait == options.wait)
         waits = self.wait is not None and self.wait == options.wait and options.mode != "async"
+        is_async = self.respond_async and (options.mode == "async" or waits)
         said = [
             *(["respond-async"] if is_async else []),
             *([f"wait={self.wait}"] if waits else []),

@@ -78,7 +78,7 @@ async def test_what_is_no_recording(gateway: Gateway, content: bytes, code: str)
         ("sample_rate", "0"),
         ("wait", "-1"),
         ("wait", "3601"),
-        ("mode", "stream"),
+        ("mode", "whenever"),
         ("timestamp_granularities", "sentence"),
         ("include", "everything"),
         ("reference", "x" * 201),

@@ -28,7 +28,9 @@ CATALOGUE = Path(__file__).with_name("scripted.toml")
 
 @dataclass
 class ScriptedEngine:
-    """`errors` are raised by the next calls, in order; `gate`, if set, holds answers back.
+    """`errors` are raised by the next calls, in order, where None lets one pass.
+
+    `gate`, if set, holds answers back.
 
     `late_error` is raised instead of the answer once the call was billed and the gate is open.
     `pieces` are told to who listens, `pace_seconds` apart, before the gate.
@@ -37,7 +39,7 @@ class ScriptedEngine:
     delay_seconds: float = 0.0
     bill: Path | None = None
     text: str = "heard"
-    errors: list[EngineError] = field(default_factory=list)
+    errors: list[EngineError | None] = field(default_factory=list)
     late_error: EngineError | None = None
     gate: asyncio.Event | None = None
     calls: list[EngineRequest] = field(default_factory=list)
@@ -69,8 +71,8 @@ class ScriptedEngine:
         seconds = math.ceil(request.audio.millis / 1000)
         billed_after = random.random() * self.delay_seconds
         await asyncio.sleep(billed_after)
-        if self.errors:
-            raise self.errors.pop(0)
+        if self.errors and (error := self.errors.pop(0)) is not None:
+            raise error
         self._charge(seconds)
         await asyncio.sleep(self.delay_seconds - billed_after)
         for piece in self.pieces if on_delta else ():

@@ -74,7 +74,13 @@ def test_unknown_names_are_returned_shortened() -> None:
         ("vocabulary_id", "v" * 201),
         ("disfluency_removal_enabled", 7),
         ("timestamp_granularities", ["char"]),
-        ("mode", "async"),
+        ("mode", "whenever"),
+        ("async", "later"),
+        ("priority", 101),
+        ("priority", "-101"),
+        ("priority", True),
+        ("priority", 1.5),
+        ("on_disconnect", "wait"),
         ("wait", -1),
         ("wait", "3601"),
         ("wait", "soon"),
@@ -104,4 +110,42 @@ def test_every_option_says_what_it_takes_and_is_described() -> None:
         assert field.description, name
         assert field.examples or name == "model", name
         with pytest.raises(InvalidParameter):
-            parse_options({name: object()})
+            parse_options({field.alias or name: object()})
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [
+        ({}, "auto"),
+        ({"async": "true"}, "async"),
+        ({"async": True, "mode": "async"}, "async"),
+        ({"async": False}, "auto"),
+        ({"async": "false", "mode": "sync"}, "sync"),
+        ({"mode": "stream"}, "stream"),
+    ],
+)
+def test_async_is_a_shorthand(said: dict[str, Any], mode: str) -> None:
+    assert parse_options(said)[0].mode == mode
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"async": "true", "mode": "sync"}, "`async=true` contradicts `mode=sync`"),
+        ({"async": True, "mode": "stream"}, "`async=true` contradicts `mode=stream`"),
+        ({"async": False, "mode": "async"}, "`async=false` contradicts `mode=async`"),
+    ],
+)
+def test_a_contradiction_is_not_guessed_at(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidParameter, match=words) as caught:
+        parse_options(said)
+    assert caught.value.members == {"parameter": "async"}
+
+
+def test_what_is_preferred_counts_where_nothing_else_is_said() -> None:
+    preferred = {"mode": "async", "wait": 5}
+    assert parse_options({}, preferred)[0].mode == "async"
+    assert parse_options({"mode": ""}, preferred)[0].mode == "async"
+    assert parse_options({"mode": "sync"}, preferred)[0].mode == "sync"
+    assert parse_options({"async": "false"}, preferred)[0].mode == "auto"
+    assert parse_options({"wait": "7"}, preferred)[0].wait == 7

@@ -1,0 +1,133 @@
+"""How a caller is answered: at once, after a wait, or with the words."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.jobs.tables import transcription
+from tests.support.gateway import Gateway, code_of
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/transcriptions"
+AT_ONCE_SECONDS = 3
+
+
+async def post(gateway: Gateway, recording: bytes, prefer: str, **options: str):  # noqa: ANN201
+    return await gateway.client.post(
+        PATH,
+        files={"file": ("a.wav", recording)},
+        data=options,
+        headers={"Prefer": prefer},
+    )
+
+
+@pytest.mark.parametrize("options", [{"mode": "async"}, {"async": "true"}])
+async def test_async_is_answered_at_once(
+    gateway: Gateway, recording: bytes, options: dict[str, str]
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    async with asyncio.timeout(AT_ONCE_SECONDS):
+        response = await gateway.send(recording, **options)
+    assert response.status_code == 202
+    body = response.json()
+    assert (body["mode"], body["status"] in {"queued", "processing"}) == ("async", True)
+    assert response.headers["location"] == f"{PATH}/{body['id']}"
+    assert int(response.headers["retry-after"]) > 0
+    gateway.engine.gate.set()
+    assert (await gateway.ended(body["id"]))["text"] == "heard"
+
+
+async def test_so_is_who_prefers_it(gateway: Gateway, recording: bytes) -> None:
+    response = await post(gateway, recording, "respond-async")
+    assert response.status_code == 202
+    assert response.headers["preference-applied"] == "respond-async"
+    assert (await gateway.ended(response.json()["id"]))["mode"] == "async"
+
+
+async def test_a_preferred_wait_counts_where_the_body_says_none(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    async with asyncio.timeout(AT_ONCE_SECONDS):
+        short = await post(gateway, recording, "respond-async, wait=0")
+        other = await post(gateway, recording, "wait=3600", wait="0")
+    assert (short.status_code, other.status_code) == (202, 202)
+    assert short.headers["preference-applied"] == "respond-async, wait=0"
+    assert "preference-applied" not in other.headers
+    gateway.engine.gate.set()
+    done = await post(gateway, recording, "wait=60")
+    assert (done.status_code, done.headers["preference-applied"]) == (200, "wait=60")
+
+
+@pytest.mark.parametrize("mode", ["auto", "sync", "stream"])
+async def test_the_other_modes_begin_at_once_and_wait(
+    gateway: Gateway, recording: bytes, mode: str
+) -> None:
+    response = await gateway.send(recording, mode=mode)
+    assert (response.status_code, response.json()["text"]) == (200, "heard")
+    assert response.json()["mode"] == mode
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "later"}, "`mode` takes `auto`, `sync`, `async` or `stream`."),
+        ({"wait": "3601"}, "`wait` takes a whole number of seconds from 0 to 3600."),
+        ({"wait": "-1"}, "`wait` takes a whole number of seconds from 0 to 3600."),
+        ({"priority": "101"}, "`priority` takes a whole number from -100 to 100."),
+        ({"on_disconnect": "no"}, "`on_disconnect` takes `finish` or `cancel`."),
+        (
+            {"async": "true", "mode": "sync"},
+            "`async=true` contradicts `mode=sync`; one of them is enough.",
+        ),
+    ],
+)
+async def test_a_wish_that_cannot_be_meant_is_refused_in_words(
+    gateway: Gateway, recording: bytes, options: dict[str, str], words: str
+) -> None:
+    response = await gateway.send(recording, **options)
+    assert code_of(response) == (422, "invalid_parameter")
+    assert response.json()["detail"] == words
+    assert await gateway.rows(transcription) == []
+
+
+async def test_so_is_a_wait_in_the_header_before_the_body_is_read(gateway: Gateway) -> None:
+    response = await gateway.client.post(PATH, headers={"Prefer": "wait=3601"}, content=b"x")
+    assert code_of(response) == (422, "invalid_parameter")
+    words = "`Prefer: wait` takes a whole number of seconds from 0 to 3600."
+    assert response.json()["detail"] == words
+
+
+@pytest.mark.settings(jobs={"max_waiting": 1})
+async def test_async_ones_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    sent = [await gateway.send(recording, mode="async") for _ in range(3)]
+    assert [response.status_code for response in sent] == [202] * 3
+    waiting = asyncio.create_task(gateway.send(recording))
+    await asyncio.sleep(0.1)
+    gateway.engine.gate.set()
+    assert (await waiting).status_code == 200
+
+
+@pytest.mark.settings(jobs={"at_once": 1})
+async def test_a_high_priority_overtakes_500_waiting(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    first = (await gateway.send(recording, mode="async")).json()["id"]
+    while not gateway.engine.calls:
+        await asyncio.sleep(0.01)
+    asked = [asyncio.create_task(gateway.send(recording, mode="async")) for _ in range(500)]
+    waiting = [(await one).json()["id"] for one in asked]
+    urgent = (await gateway.send(recording, mode="async", priority="50")).json()
+    lazy = (await gateway.send(recording, mode="async", priority="-1")).json()
+    assert (urgent["status"], lazy["status"]) == ("queued", "queued")
+    opened = time.monotonic()
+    gateway.engine.gate.set()
+    assert (await gateway.ended(urgent["id"]))["status"] == "completed"
+    overtaken = time.monotonic() - opened
+    rows = {row["id"]: row for row in await gateway.rows(transcription)}
+    begun = sorted((row["started_at"], id_) for id_, row in rows.items() if row["started_at"])
+    assert [id_ for _, id_ in begun[:2]] == [first, urgent["id"]]
+    assert set(waiting) >= {id_ for _, id_ in begun[2:]}  # and the lazy one is the last of all
+    assert len(begun) < 500
+    print(f"overtook 500 in {overtaken * 1000:.0f} ms")  # noqa: T201

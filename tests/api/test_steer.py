@@ -1,0 +1,262 @@
+"""Cancelling and trying anew: what it answers, what it costs, and what stays."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.jobs.tables import event, part, transcription, upstream_call
+from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.books import Books, snapshot
+from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, speech
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/transcriptions"
+NOBODY = "tr_" + "0" * 32
+PATIENCE_SECONDS = 10
+
+
+async def steer(gateway: Gateway, job_id: str, deed: str):  # noqa: ANN201
+    return await gateway.client.post(f"{PATH}/{job_id}/{deed}")
+
+
+async def until_called(gateway: Gateway, times: int = 1) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(gateway.engine.calls) < times:
+            await asyncio.sleep(0.01)
+
+
+async def assert_lawful(gateway: Gateway) -> Books:
+    books = Books(await gateway.parts.db.read(snapshot))
+    assert list(books.broken_laws()) == []
+    assert gateway.engine.bill is not None
+    return books
+
+
+def garbled() -> EngineError:
+    return EngineError(ErrorKind.GARBLED, "x", billed=Billed.NO)
+
+
+# ── cancel ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_running_job_is_cancelled_and_its_caller_told(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    waiting = asyncio.create_task(gateway.send(recording, wait="60"))
+    await until_called(gateway)
+    (row,) = await gateway.rows(transcription)
+    response = await steer(gateway, row["id"], "cancel")
+    assert response.status_code == 200
+    said = response.json()
+    assert said["status"] == "cancelled"
+    bound = 2 * NANO_PER_SECOND  # of the one call
+    assert (said["charged"]["nano"], said["in_doubt"]["nano"]) == (0, bound)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        told = await waiting
+    assert (told.status_code, told.json()["status"]) == (202, "cancelled")
+    (last,) = (await gateway.rows(event))[-1:]
+    assert (last["type"], last["data"]["in_doubt"]["nano"]) == ("cancelled", bound)
+    assert [call["state"] for call in await gateway.rows(upstream_call)] == ["in_doubt"]
+    await assert_lawful(gateway)
+
+
+async def test_what_was_paid_before_stays_paid_and_is_told(gateway: Gateway) -> None:
+    gateway.engine.gate = asyncio.Event()
+    gateway.engine.gate.set()
+    sent = await gateway.send(speech(9), model="scripted/short", mode="async")
+    job_id = sent.json()["id"]
+
+    async def one_is_done() -> bool:
+        assert gateway.engine.gate is not None
+        states = [row["state"] for row in await gateway.rows(part)]
+        if "done" in states:
+            gateway.engine.gate.clear()
+        return "done" in states and len(gateway.engine.calls) >= 2
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await one_is_done():
+            await asyncio.sleep(0)
+    response = await steer(gateway, job_id, "cancel")
+    assert response.json()["charged"]["nano"] > 0
+    assert response.json()["charged"] == response.json()["cost"]
+    await assert_lawful(gateway)
+
+
+@pytest.mark.settings(jobs={"at_once": 1})
+async def test_a_queued_job_is_cancelled_for_nothing(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    running = await gateway.send(recording, wait="0")
+    queued = await gateway.send(recording, mode="async")
+    response = await steer(gateway, queued.json()["id"], "cancel")
+    assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+    assert (response.json()["charged"]["nano"], response.json()["in_doubt"]["nano"]) == (0, 0)
+    gateway.engine.gate.set()
+    assert (await gateway.ended(running.json()["id"]))["status"] == "completed"
+    assert len(gateway.engine.calls) == 1
+    await assert_lawful(gateway)
+
+
+async def test_cancelling_again_changes_nothing(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    job_id = (await gateway.send(recording, wait="0")).json()["id"]
+    first = await steer(gateway, job_id, "cancel")
+    again = await steer(gateway, job_id, "cancel")
+    assert (again.status_code, again.json()) == (200, first.json())
+    kinds = [row["type"] for row in await gateway.rows(event)]
+    assert kinds == ["created", "cancelled"]
+
+
+async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: bytes) -> None:
+    done = (await gateway.send(recording)).json()["id"]
+    response = await steer(gateway, done, "cancel")
+    assert code_of(response) == (409, "already_ended")
+    assert "ended already" in response.json()["detail"]
+    gateway.engine.errors = [garbled()]
+    failed = (await gateway.send(recording)).json()["transcription_id"]
+    assert code_of(await steer(gateway, failed, "cancel")) == (409, "already_ended")
+
+
+@pytest.mark.parametrize("deed", ["cancel", "retry"])
+async def test_nobody_and_the_erased_are_told_apart(
+    gateway: Gateway, recording: bytes, deed: str
+) -> None:
+    assert code_of(await steer(gateway, NOBODY, deed)) == (404, "not_found")
+    key = await gateway.key()
+    others = await gateway.key(project="another")
+    job_id = (await gateway.send(recording, key=others)).json()["id"]
+    response = await gateway.client.post(
+        f"{PATH}/{job_id}/{deed}", headers={"Authorization": f"Bearer {key}"}
+    )
+    assert code_of(response) == (404, "not_found")
+
+
+# ── retry ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def retried(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    response = await steer(gateway, job_id, "retry")
+    assert response.status_code == 202, response.text
+    assert response.headers["location"] == f"{PATH}/{job_id}"
+    assert response.json()["error"] is None
+    return await gateway.ended(job_id)
+
+
+async def test_a_failed_job_is_tried_anew_under_its_id(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.errors = [garbled()]
+    job_id = (await gateway.send(recording)).json()["transcription_id"]
+    job = await retried(gateway, job_id)
+    assert (job["status"], job["text"], job["error"]) == ("completed", "heard", None)
+    kinds = [row["type"] for row in await gateway.rows(event)]
+    assert kinds == ["created", "failed", "progress", "progress", "completed"]
+    (row,) = await gateway.rows(transcription)
+    assert row["life"] == 2
+    lines = (await assert_lawful(gateway)).rows["ledger_line"]
+    assert [line["kind"] for line in lines if line["life"] == 2] == ["hold", "settle", "release"]
+
+
+async def test_parts_that_are_done_are_never_paid_again(gateway: Gateway) -> None:
+    engine, sound = gateway.engine, speech(9)
+    whole = (await gateway.send(sound, model="scripted/short")).json()
+    parts = len(engine.calls)
+    assert parts > 1
+    engine.errors = [None, garbled()]
+    response = await gateway.send(sound, model="scripted/short")
+    assert code_of(response) == (502, "engine_failed")
+    job_id = response.json()["transcription_id"]
+    mine = [row for row in await gateway.rows(part) if row["transcription_id"] == job_id]
+    done = sum(row["state"] == "done" for row in mine)
+    assert 0 < done < parts
+    calls = len(engine.calls)
+    job = await retried(gateway, job_id)
+    assert (job["status"], job["text"]) == ("completed", whole["text"])
+    assert len(engine.calls) - calls == parts - done
+    await assert_lawful(gateway)
+
+
+async def test_tries_are_counted_anew(gateway: Gateway, recording: bytes) -> None:
+    def lost() -> EngineError:
+        return EngineError(
+            ErrorKind.TIMEOUT, "x", retryable=True, billed=Billed.NO, retry_after=0.01
+        )
+
+    gateway.engine.errors = [lost() for _ in range(3)]
+    job_id = (await gateway.send(recording)).json()["transcription_id"]
+    assert len(gateway.engine.calls) == 3
+    gateway.engine.errors = [lost() for _ in range(2)]
+    assert (await retried(gateway, job_id))["status"] == "completed"
+    assert len(gateway.engine.calls) == 6
+    await assert_lawful(gateway)
+
+
+@pytest.mark.settings(jobs={"in_doubt": "fail"})
+async def test_what_is_in_doubt_is_repeated_because_its_owner_says_so(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.late_error = EngineError(
+        ErrorKind.NETWORK, "x", retryable=True, billed=Billed.MAYBE, retry_after=0.01
+    )
+    response = await gateway.send(recording)
+    assert code_of(response) == (502, "upstream_in_doubt")
+    gateway.engine.late_error = None
+    job = await retried(gateway, response.json()["transcription_id"])
+    assert job["status"] == "completed"
+    states = [call["state"] for call in await gateway.rows(upstream_call)]
+    assert states == ["in_doubt", "answered"]
+    await assert_lawful(gateway)
+
+
+async def test_a_cancelled_job_goes_on(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    job_id = (await gateway.send(recording, wait="0")).json()["id"]
+    await until_called(gateway)
+    await steer(gateway, job_id, "cancel")
+    gateway.engine.gate.set()
+    assert (await retried(gateway, job_id))["status"] == "completed"
+    await assert_lawful(gateway)
+
+
+async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recording: bytes) -> None:
+    job_id = (await gateway.send(recording)).json()["id"]
+
+    def make_gap(tx: sa.Connection) -> None:
+        tx.execute(sa.update(part).values(state="failed", result=None))
+        tx.execute(sa.update(upstream_call).values(state="failed"))
+
+    await gateway.parts.db.write(make_gap)
+    job = await retried(gateway, job_id)
+    assert (job["status"], job["text"]) == ("completed", "heard")
+    assert len(gateway.engine.calls) == 2
+
+
+async def test_a_running_job_cannot_be_retried(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    job_id = (await gateway.send(recording, wait="0")).json()["id"]
+    response = await steer(gateway, job_id, "retry")
+    assert code_of(response) == (409, "transcription_not_finished")
+    assert response.json()["detail"].startswith("The transcription is still running.")
+    gateway.engine.gate.set()
+    assert (await gateway.ended(job_id))["status"] == "completed"
+    response = await steer(gateway, job_id, "retry")
+    assert code_of(response) == (409, "nothing_to_retry")
+    await gateway.client.delete(f"{PATH}/{job_id}")
+    assert code_of(await steer(gateway, job_id, "retry")) == (410, "erased")
+
+
+async def test_without_its_recording_a_job_cannot_be_retried(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.errors = [garbled()]
+    job_id = (await gateway.send(recording)).json()["transcription_id"]
+    for blob in gateway.blobs():
+        blob.unlink()
+    response = await steer(gateway, job_id, "retry")
+    assert code_of(response) == (503, "recording_missing")
+    await gateway.parts.db.write(
+        lambda tx: tx.execute(sa.update(transcription).values(audio_id=None))
+    )
+    response = await steer(gateway, job_id, "retry")
+    assert code_of(response) == (409, "recording_gone")
+    assert "Send it again" in response.json()["detail"]

@@ -1,0 +1,56 @@
+"""The Prefer header as RFC 7240 has it, and what is said of it in return."""
+
+import pytest
+
+from app.api.prefer import Preference, preference_of
+from app.errors import InvalidParameter
+from app.speech.options import parse_options
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([], Preference()),
+        (["respond-async"], Preference(respond_async=True)),
+        (["Respond-Async, WAIT=10"], Preference(respond_async=True, wait=10)),
+        (["wait=0", "respond-async"], Preference(respond_async=True, wait=0)),
+        (['wait="30"'], Preference(wait=30)),
+        (["wait = 30 ; foo=bar"], Preference(wait=30)),
+        (["handling=lenient, return=minimal; x, wait=3600"], Preference(wait=3600)),
+        (["wait=5, wait=900"], Preference(wait=5)),
+        (['foo="respond-async, wait=9"'], Preference()),
+        (["priority=5"], Preference()),
+        ([""], Preference()),
+    ],
+)
+def test_what_is_preferred(headers: list[str], found: Preference) -> None:
+    assert preference_of(headers) == found
+
+
+@pytest.mark.parametrize("value", ["3601", "-1", "1.5", "soon", "", "9" * 30])
+def test_a_wait_that_nobody_can_mean_is_an_error(value: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        preference_of([f"respond-async, wait={value}"])
+    assert caught.value.members == {"parameter": "Prefer"}
+    assert "from 0 to 3600" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "applied"),
+    [
+        ("respond-async", {}, "respond-async"),
+        ("respond-async", {"mode": "async"}, "respond-async"),
+        ("respond-async", {"mode": "sync"}, None),
+        ("wait=10", {}, "wait=10"),
+        ("wait=10", {"wait": 3}, None),
+        ("wait=10", {"mode": "async"}, None),
+        ("respond-async, wait=10", {}, "respond-async, wait=10"),
+        ("return=minimal", {}, None),
+    ],
+)
+def test_the_answer_says_what_counted(
+    header: str, body: dict[str, str], applied: str | None
+) -> None:
+    preference = preference_of([header])
+    options, _ = parse_options(body, preference.options)
+    assert preference.applied(options).get("Preference-Applied") == applied
