@@ -342,24 +342,10 @@ class JobSettings(_Domain):
 
 
 class StreamSettings(_Domain):
-    heartbeat_seconds: float = Field(
-        15.0, gt=0, le=300, description="Longest silence in an event stream before a comment."
-    )
-    retry_seconds: float = Field(
-        1.0,
-        ge=0,
-        le=300,
-        description="How long a client whose stream broke is asked to wait before it comes back.",
-    )
-    poll_seconds: float = Field(
-        0.4,
-        gt=0,
-        le=10,
-        description="Pause between looks at a job that another process works on.",
-    )
-    token_seconds: int = Field(
-        300, ge=10, le=HOUR, description="How long a stream token opens a new stream."
-    )
+    heartbeat_seconds: float = Field(15.0, gt=0, description="Longest silence of an event stream.")
+    retry_seconds: float = Field(1.0, ge=0, description="A client's pause before it comes back.")
+    poll_seconds: float = Field(0.4, gt=0, description="Pause between looks at jobs elsewhere.")
+    token_seconds: int = Field(300, ge=10, le=HOUR, description="How long a stream token is good.")
 
 
 class LogSettings(_Domain):

@@ -115,6 +115,20 @@ PAGE: dict[int | str, dict[str, Any]] = {
     }
 }
 
+STREAM_TOKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The token.",
+        "content": {
+            "application/json": {
+                "example": {
+                    "token": f"st_1795239180_{'a' * 43}",
+                    "expires_at": "2026-11-21T05:33:00.000Z",
+                    "url": f"/v1/transcriptions/{EXAMPLE_ID}/events?token=st_1795239180_{'a' * 43}",
+                }
+            }
+        },
+    }
+}
 _EVENTS_EXAMPLE = """retry: 1000
 
 event: created

@@ -10,7 +10,7 @@ from app import errors
 from app.access.principal import Scope
 from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
 from app.api.deps import CALLING, Id, Reader, bearer, caller
-from app.api.documented import EVENTS
+from app.api.documented import EVENTS, STREAM_TOKEN
 from app.api.event_frames import stream
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
@@ -100,7 +100,10 @@ async def get_events(
     "/{id}/stream-token",
     operation_id="createStreamToken",
     summary="Make a short-lived token for a transcription's events",
-    responses=responses(*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter),
+    responses={
+        **STREAM_TOKEN,
+        **responses(*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter),
+    },
 )
 async def create_stream_token(request: Request, principal: Reader, id: Id) -> StreamTokenOut:  # noqa: A002
     """Make a token that a page can hold: a browser's EventSource cannot send a key."""

@@ -19,7 +19,7 @@ from app.jobs.faults import public_error
 from app.jobs.pauses import Pauses
 from app.jobs.routes import Route
 from app.jobs.runs import Job, PutOff
-from app.jobs.surely import LAST_WRITE_SECONDS, surely
+from app.jobs.surely import LAST_WRITE_SECONDS, patiently, surely
 from app.jobs.task_link import Address, TaskLinks
 from app.kit.clock import Clock
 from app.settings import JobSettings

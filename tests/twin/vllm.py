@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -78,15 +78,19 @@ class Chat(_Vllm):
     def answer(self, order: Order, said: Said, usage: Usage, call: Call) -> Answer:
         text = said.text if _is_forced(call.body) else raw_text(said)
         named = {"id": f"chatcmpl-{call.request_id}", "created": int(call.at), "model": call.model}
-        if call.body.get("stream"):
-            return _streamed(_chunks({**named, "object": "chat.completion.chunk"}, text))
-        message = {"role": "assistant", "content": text, "reasoning_content": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         counted = {
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,
             "total_tokens": usage.input_tokens + usage.output_tokens,
         }
+        if call.body.get("stream"):
+            frame = {**named, "object": "chat.completion.chunk"}
+            chunks = list(_chunks(frame, text))
+            if (call.body.get("stream_options") or {}).get("include_usage"):
+                chunks.append({**frame, "choices": [], "usage": counted})
+            return _streamed(chunks)
+        message = {"role": "assistant", "content": text, "reasoning_content": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         body = {**named, "object": "chat.completion", "choices": [choice], "usage": counted}
         return Answer(200, "application/json", [dashscope.compact(body)])
 
@@ -182,7 +186,7 @@ def _chunks(named: Json, text: str) -> Iterator[Json]:
     yield {**named, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]}
 
 
-def _streamed(chunks: Iterator[Json]) -> Answer:
+def _streamed(chunks: Iterable[Json]) -> Answer:
     frames = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
     parts = [*frames, b"data: [DONE]\n\n"]
     return Answer(200, "text/event-stream", parts, is_stream=True, error_event=_FAILED)

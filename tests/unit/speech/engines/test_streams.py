@@ -3,7 +3,6 @@
 FRAMES_SEED=7 FRAMES_ROUNDS=5000 pytest tests/unit/speech/engines/test_streams.py
 """
 
-import asyncio
 import os
 import random
 import sys
@@ -22,7 +21,8 @@ from app.speech.engines.openai_compatible import openai_compatible
 from app.speech.engines.remote import RemoteEngine
 from app.speech.engines.traffic import Traffic
 from tests.support import frames
-from tests.support.dashscope import Asked, Reply, answers, qwen3_answer, refuses, upstream
+from tests.support.dashscope import Reply, answers, qwen3_answer, refuses, upstream
+from tests.support.streamed import streams
 
 pytestmark = pytest.mark.anyio
 SEED = int(os.environ.get("FRAMES_SEED", random.SystemRandom().randrange(1 << 30)))
@@ -31,32 +31,6 @@ CUTS = {"cut", "no_end", "cut_in_letter", "lost_frame"}
 QWEN3, INPUT_AUDIO = "qwen3-asr-flash", "qwen-audio-3.0-asr-flash"
 PIECES = ["欢迎", "使用", "阿里", "云。", " Hello", " world."]
 TEXT = "".join(PIECES)
-
-
-def streams(
-    chunks: Sequence[bytes], *, pause: float = 0.0, ends: str = "well", **headers: str
-) -> Reply:
-    """Answer with these chunks; `ends` well, torn (no last chunk), silent, or unframed."""
-
-    async def reply(_asked: Asked, writer: asyncio.StreamWriter) -> None:
-        named = {"content-type": "text/event-stream;charset=UTF-8", **headers}
-        has_end = ends != "unframed"
-        framing = {"transfer-encoding": "chunked"} if has_end else {"connection": "close"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in (named | framing).items())
-        writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
-        for chunk in chunks:
-            writer.write(chunk if ends == "unframed" else b"%x\r\n%s\r\n" % (len(chunk), chunk))
-            await writer.drain()
-            await asyncio.sleep(pause)
-        if ends == "silent":
-            await asyncio.sleep(30)
-        if ends == "well":
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
-        else:
-            writer.close()
-
-    return reply
 
 
 @asynccontextmanager
