@@ -22,6 +22,7 @@ async def before(
     models: str = "",
     jobs: dict[str, Any] | None = None,
     answer_seconds: float | None = None,
+    server: dict[str, Any] | None = None,
     fetch: dict[str, Any] | None = None,
     calls_a_minute: int = CALLS_A_MINUTE,
     **dashscope: Any,
@@ -39,6 +40,7 @@ async def before(
         dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1", **patience} | dashscope,
         openai={"base_url": twin.urls.get("vllm", ""), **patience},
         jobs=jobs or {},
+        server=server or {},
         fetch=fetch or {},
     )
     async with running(settings, None) as gateway:

@@ -44,8 +44,9 @@ def input_audio_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
     hints = [request.language] if request.language else request.options.get("language_hints")
     if hints:
         parameters["language_hints"] = list(hints)[:HINTS]
-    if "vocabulary_id" in request.options:
-        parameters["vocabulary_id"] = request.options["vocabulary_id"]
+    for name in ("vocabulary_id", "vocabulary"):
+        if name in request.options:
+            parameters[name] = request.options[name]
     sound = {"type": "input_audio", "input_audio": {"data": hole.mark}}
     earlier = ({"type": "input_text", "text": said} for said in rounds(request.context))
     messages = [{"role": "user", "content": [content]} for content in (*earlier, sound)]

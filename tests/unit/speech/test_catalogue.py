@@ -48,11 +48,16 @@ def test_an_unknown_one_is_unknown() -> None:
 
 def test_every_model_of_dashscope_can_be_asked_and_has_a_price() -> None:
     models = [m for m in load_catalogue().models.values() if m.engine == "dashscope"]
-    assert len(models) >= 7
+    assert len(models) >= 22
+    assert all(m.filetrans in {"", *(m.name for m in models if m.is_task)} for m in models)
     for model in models:
         assert model.shape, model.name
         assert model.calls_per_minute, model.name
-        assert base64_size(int(model.part_seconds * 32_000 * FLAC_SHARE)) < MOST_ENCODED_BYTES
+        if model.is_task:
+            assert (model.call_seconds, model.word_times) == (43_200, True)
+            assert "mp3" in model.files
+        else:
+            assert base64_size(int(model.part_seconds * 32_000 * FLAC_SHARE)) < MOST_ENCODED_BYTES
         assert model.prices, model.name
         for price in model.prices:
             assert parse_nano(price.amount) > 0

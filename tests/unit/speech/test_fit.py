@@ -11,9 +11,11 @@ from app.errors import ContextTooLong, OptionNotSupported
 from app.speech.catalogue import Model, load_catalogue
 from app.speech.contract import Encoded, EngineRequest
 from app.speech.engines.dashscope_asks import input_audio_ask, qwen3_ask
+from app.speech.engines.dashscope_task_asks import file_url_ask, file_urls_ask
 from app.speech.engines.wire import Hole
 from app.speech.fit import MODEL_OPTIONS, Fitted, estimate_tokens, fit, rate_warning
 from app.speech.options import Options, parse_options
+from app.speech.tasks import TaskOrder
 
 CATALOGUE = load_catalogue()
 BASE = CATALOGUE.find("local/base")
@@ -106,24 +108,46 @@ def test_tokens_are_estimated_by_script(text: str, tokens: int) -> None:
     assert estimate_tokens(text) == tokens
 
 
-# What the service documents for each option and family; "wire" is asked of it, "always" comes
-# without being asked, "said" is a warning.
-MATRIX: Mapping[str, tuple[Any, str, str, str]] = {
-    # option: value, qwen3 sync, qwen-audio-3.0 sync, fun-asr-flash sync
-    "language": ("zh", "wire", "wire", "wire"),
-    "language_hints": (["zh", "en"], "said", "wire", "said"),
-    "context": ("Ada", "wire", "wire", "wire"),
-    "enable_itn": (True, "wire", "said", "said"),
-    "enable_lid": (True, "always", "said", "said"),
-    "vocabulary_id": ("vocab-1", "said", "wire", "wire"),
-    "disfluency_removal_enabled": (True, "said", "said", "said"),
-    "timestamp_granularities": (["word"], "said", "always", "always"),
+# What the service documents for each option and family: "wire" is asked of it, "always" comes
+# without being asked, "said" is a warning, "guess" is asked and a warning too: nothing proves it.
+W, A, S, G = "wire", "always", "said", "guess"
+MATRIX: Mapping[str, tuple[Any, ...]] = {
+    # option: value; sync: qwen3, qwen-audio-3.0, fun-asr-flash;
+    # tasks: qwen3, qwen-audio-3.0, fun-asr, paraformer-v2
+    "language": ("zh", W, W, W, W, W, W, W),
+    "language_hints": (["zh", "en"], S, W, S, S, W, S, W),
+    "context": ("Ada", W, W, W, G, W, S, S),
+    "enable_itn": (True, W, S, S, W, S, S, S),
+    "enable_lid": (True, A, S, S, A, S, S, S),
+    "vocabulary_id": ("vocab-1", S, W, W, S, W, W, W),
+    "vocabulary": ({"Qwen": 4}, S, W, S, S, W, S, S),
+    "diarization_enabled": (True, S, S, S, S, W, W, W),
+    "speaker_count": (2, S, S, S, S, S, S, S),  # without the one before; see below
+    "channel_id": ([0, 1], S, S, S, W, W, W, W),
+    "special_word_filter": ({"system_reserved_filter": True}, S, S, S, S, W, W, W),
+    "timestamp_alignment_enabled": (True, S, S, S, S, S, S, W),
+    "disfluency_removal_enabled": (True, S, S, S, S, S, S, W),
+    "timestamp_granularities": (["word"], S, A, A, W, A, A, A),
 }
-FAMILIES = ("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-06-15")
+FAMILIES = (
+    *("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-06-15"),
+    *("qwen3-asr-flash-filetrans", "qwen-audio-3.0-asr-flash-filetrans", "fun-asr"),
+    "paraformer-v2",
+)
 
 
 def asked_for(model: Model, fitted: Fitted) -> str:
     """Return the body that the service would get."""
+    if model.is_task:
+        order = TaskOrder(
+            model.upstream_model,
+            "https://x/a.mp3",
+            fitted.language,
+            fitted.context,
+            words=fitted.words,
+            options=fitted.options,
+        )
+        return json.dumps((file_url_ask if model.shape == "file-url" else file_urls_ask)(order))
     hole = Hole()
     request = EngineRequest(
         audio=Encoded(b"", "flac", 0),
@@ -149,12 +173,18 @@ def test_each_option_goes_to_the_service_or_is_said_to_be_ignored(option: str, f
     fate = fates[FAMILIES.index(family)]
     model = CATALOGUE.find(family)
     fitted = fit(read(**{option: value}), model)
-    assert [w["option"] for w in fitted.warnings] == ([option] if fate == "said" else [])
+    assert [w["option"] for w in fitted.warnings] == ([option] if fate in {S, G} else [])
     is_asked = asked_for(model, fitted) != asked_for(model, fit(Options(), model))
-    assert is_asked is (fate == "wire")
-    if fate == "said":
+    assert is_asked is (fate in {W, G})
+    if fate == S:
         with pytest.raises(OptionNotSupported):
             fit(read(strict=True, **{option: value}), model)
+
+
+def test_speakers_are_counted_where_they_are_told_apart() -> None:
+    fitted = fit(read(diarization_enabled=True, speaker_count=2), CATALOGUE.find("fun-asr"))
+    assert dict(fitted.options) == {"diarization_enabled": True, "speaker_count": 2}
+    assert fitted.warnings == ()
 
 
 def test_snapshots_honour_what_their_model_does() -> None:

@@ -1,0 +1,111 @@
+"""A gateway killed around a submit: a task whose id is known is asked for, never paid again."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.process import GatewayProcess, until
+from tests.support.tasks import FILETRANS, THREE_SECONDS
+from tests.support.twin import hastened
+from tests.twin import Delays, Twin
+
+pytestmark = pytest.mark.anyio
+SERVE = ("-m", "app.cli.main", "serve")
+END_SECONDS = 40.0
+JOBS = {
+    "JOBS__LEASE_SECONDS": "2",
+    "JOBS__RESCUE_SECONDS": "0.3",
+    "JOBS__POLL_SECONDS": "0.2",
+    "LOCAL__ENABLED": "false",
+    "SERVER__SHUTDOWN_SECONDS": "3",
+}
+
+
+def process(twin: Twin, folder: Path, database_url: str) -> GatewayProcess:
+    settings = {
+        **JOBS,
+        "SPEECH__CATALOGUE": str(hastened(folder)),
+        "SPEECH__DEFAULT_MODEL": FILETRANS,
+        "DASHSCOPE__API_KEY": twin.key,
+        "DASHSCOPE__BASE_URL": twin.url,
+    }
+    return GatewayProcess(folder, database_url, settings=settings, command=SERVE)
+
+
+def accepted(gateway: GatewayProcess) -> str:
+    answer = httpx.post(
+        f"{gateway.url}/v1/transcriptions",
+        files={"file": ("a.wav", THREE_SECONDS)},
+        data={"wait": "0"},
+        timeout=20,
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def ended(gateway: GatewayProcess, job: str) -> dict[str, Any]:
+    def found() -> dict[str, Any] | None:
+        body = httpx.get(f"{gateway.url}/v1/transcriptions/{job}", timeout=20).json()
+        return body if body["status"] not in {"queued", "processing"} else None
+
+    body: dict[str, Any] = until(found, END_SECONDS, f"{job} ends")
+    return body
+
+
+async def test_a_known_task_is_asked_for_by_whoever_comes_after(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin(delays=Delays(pending=1, running=1.5)) as twin:
+        gateway = process(twin, tmp_path, database_url)
+        with gateway.gone_at_the_end():
+            await asyncio.to_thread(gateway.start)
+            job = await asyncio.to_thread(accepted, gateway)
+            await asyncio.to_thread(until, lambda: gateway.events("task.submitted"), 20, "submit")
+            gateway.kill()
+            await asyncio.to_thread(gateway.start)
+            body = await asyncio.to_thread(ended, gateway, job)
+            assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
+            assert gateway.events("task.submitted") == []
+            assert await asyncio.to_thread(gateway.stop) == 0
+        assert len(twin.tasks) == len(twin.bill) == 1
+        assert body["usage"]["seconds"] == sum(line.seconds for line in twin.bill)
+
+
+async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin(delays=Delays(0, 0), slow_seconds=30) as twin:
+        twin.faults.next("slow")
+        gateway = process(twin, tmp_path, database_url)
+        with gateway.gone_at_the_end():
+            await asyncio.to_thread(gateway.start)
+            job = await asyncio.to_thread(accepted, gateway)
+            await asyncio.to_thread(until, lambda: twin.tasks, 20, "a submit")
+            gateway.kill()
+            await asyncio.to_thread(gateway.start)
+            body = await asyncio.to_thread(ended, gateway, job)
+            assert (body["status"], body["error"]["code"]) == ("failed", "upstream_in_doubt")
+            assert body["cost"]["nano"] == 0
+            assert await asyncio.to_thread(gateway.stop) == 0
+        assert len(twin.tasks) == 1
+
+
+async def test_a_graceful_end_keeps_the_task_of_a_submit_under_way(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin(delays=Delays(0, 0), slow_seconds=2.5) as twin:
+        twin.faults.next("slow")
+        gateway = process(twin, tmp_path, database_url)
+        gateway.settings["SERVER__SHUTDOWN_SECONDS"] = "1"
+        with gateway.gone_at_the_end():
+            await asyncio.to_thread(gateway.start)
+            job = await asyncio.to_thread(accepted, gateway)
+            await asyncio.to_thread(until, lambda: twin.tasks, 20, "a submit")
+            assert await asyncio.to_thread(gateway.stop) == 0
+            await asyncio.to_thread(gateway.start)
+            body = await asyncio.to_thread(ended, gateway, job)
+            assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
+        assert len(twin.tasks) == len(twin.bill) == 1

@@ -1,0 +1,123 @@
+"""One task: which address the upstream reads, what is changed before, and which of two sisters."""
+
+from typing import Any
+
+import pytest
+
+from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
+from app.speech.catalogue import load_catalogue
+from app.speech.options import Options
+from app.speech.plan import File, PlanInput, bound, plan
+from app.speech.sibling import chosen
+
+CATALOGUE = load_catalogue()
+QWEN3 = CATALOGUE.find("qwen3-asr-flash-filetrans")
+FUN = CATALOGUE.find("fun-asr")
+TOKENS = CATALOGUE.find("qwen-audio-3.1-asr-flash-filetrans")
+PHONE = CATALOGUE.find("paraformer-8k-v2")
+FLASH = CATALOGUE.find("qwen3-asr-flash")
+AUDIO_30 = CATALOGUE.find("qwen-audio-3.0-asr-flash")
+MP3 = File("mp3", 1, 44_100, 1_000)
+
+
+def wish(seconds: float | None = 10.0, model: Any = QWEN3, **fields: Any) -> PlanInput:
+    return PlanInput(seconds, model, 43_200, **{"links": ("upload",), "file": MP3} | fields)
+
+
+@pytest.mark.parametrize(
+    ("links", "link", "words"),
+    [
+        (("given", "blob", "upload"), "given", "from the address that was given"),
+        (("blob", "upload"), "blob", "this gateway's public address"),
+        (("upload",), "upload", "temporary upload"),
+    ],
+)
+def test_the_best_way_is_taken_and_told(links: Any, link: str, words: str) -> None:
+    made = plan(wish(links=links, because="it is so"))
+    assert (made.kind, made.link, made.as_is) == ("filetrans", link, True)
+    assert made.why.startswith("it is so; ")
+    assert words in made.why
+
+
+def test_without_any_way_it_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(AudioUnreachable, match="public https:// `url`"):
+        plan(wish(links=()))
+    with pytest.raises(AudioUnreachable, match="changed before"):
+        plan(wish(links=("blob",), file=File("aiff", 1, 16_000, 9)))
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "words"),
+    [
+        (QWEN3, File("wav", 2, 16_000, 9), "mixed into one"),
+        (QWEN3, File("pcm", 1, 16_000, 9), "does not read pcm"),
+        (QWEN3, File("wav", 1, 16_000, (2 << 30) + 1), "2,147,483,648 bytes"),
+        (PHONE, File("wav", 1, 16_000, 9), "16000 Hz"),
+    ],
+)
+def test_what_the_model_does_not_take_is_changed_and_uploaded(
+    model: Any, file: File, words: str
+) -> None:
+    made = plan(wish(model=model, file=file, links=("blob", "upload")))
+    assert (made.as_is, made.form, made.link) == (False, "flac", "upload")
+    assert words in made.why
+
+
+def test_channels_that_were_asked_for_are_each_paid() -> None:
+    both = wish(10.2, file=File("wav", 2, 16_000, 9), channels=(0, 1))
+    assert (plan(both).as_is, plan(both).billed_channels) == (True, 2)
+    assert bound(both).millis == 2 * 12_000
+    with pytest.raises(InvalidParameter, match="channel 1"):
+        plan(wish(channels=(0, 1)))
+
+
+def test_the_hold_of_an_unknown_length_is_the_longest_there_may_be() -> None:
+    assert bound(wish(None, file=None)).millis == 43_201_000
+    hours = bound(wish(None, TOKENS, file=None))
+    assert hours.input_tokens >= 25 * 43_200
+    assert hours.output_tokens >= 8192 * 144
+    assert bound(wish(10.0, TOKENS)).output_tokens < 600
+
+
+def test_too_long() -> None:
+    with pytest.raises(AudioTooLong, match="43200 s in one task"):
+        plan(wish(43_201.0))
+    with pytest.raises(AudioTooLong, match="when it tells speakers apart"):
+        plan(wish(7_300.0, TOKENS, diarized=True))
+    assert plan(wish(7_300.0, FUN, diarized=True)).part_seconds == 43_200
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "mode", "reason"),
+    [
+        (FLASH, {"timestamp_granularities": ["word"]}, "auto", "the times of words"),
+        (FLASH, {"channel_id": [0, 1]}, "sync", "channels one by one"),
+        (FLASH, {}, "async", "`mode=async`"),
+        (AUDIO_30, {"diarization_enabled": True}, "auto", "speakers apart"),
+    ],
+)
+def test_the_sister_does_what_the_first_cannot(
+    asked: Any, options: dict[str, Any], mode: str, reason: str
+) -> None:
+    sister = CATALOGUE.find(asked.filetrans)
+    model, why = chosen(asked, sister, Options(**options), mode=mode)
+    assert model is sister
+    assert reason in why
+    assert chosen(asked, None, Options(**options), mode=mode) == (asked, "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "mode"),
+    [
+        (FLASH, {}, "auto"),
+        (FLASH, {}, "sync"),
+        (FLASH, {"timestamp_granularities": ["word"]}, "stream"),
+        (FLASH, {"diarization_enabled": True}, "auto"),  # the sister cannot either
+        (AUDIO_30, {"timestamp_granularities": ["word"]}, "auto"),  # it can by itself
+    ],
+)
+def test_else_the_model_that_was_asked_for_does_it(
+    asked: Any, options: dict[str, Any], mode: str
+) -> None:
+    sister = CATALOGUE.find(asked.filetrans)
+    assert chosen(asked, sister, Options(**options), mode=mode) == (asked, "")
