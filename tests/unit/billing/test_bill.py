@@ -11,9 +11,9 @@ HEAD = "request_id,model,seconds\n"
 
 def test_the_columns_of_the_twins_bill_are_the_ones_we_read() -> None:
     bill = Bill(seed=1, rounding="ceil")
-    bill.charge("r1", MOMENT, "cn-beijing", "m", Usage(1.5, 2, 0, 0, 40, 2))
+    bill.charge("r1", MOMENT, "cn-beijing", "m", Usage(1.5, 2, 0, 0, 40, 2, 15))
     lines = read_bill(bill.csv())
-    assert lines == [BillLine("r1", "m", 2_000, "cn-beijing", MOMENT, 40, 2)]
+    assert lines == [BillLine("r1", "m", 2_000, "cn-beijing", MOMENT, 40, 2, 15)]
     assert regions_of(lines) == {"cn-beijing"}
 
 

@@ -25,7 +25,9 @@ MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 BLINK = timedelta(microseconds=1)
 UNITS = st.dictionaries(
-    st.sampled_from(["second", "input_token", "output_token"]), st.integers(0, 10**9), min_size=1
+    st.sampled_from(["second", "input_token", "output_token", "text_input_token"]),
+    st.integers(0, 10**9),
+    min_size=1,
 )
 
 
@@ -79,6 +81,22 @@ async def test_tokens_alone_are_a_price_where_something_bounds_them(db: Database
         await price_at(db, JUNE)
     tariff = await price_at(db, JUNE, tokens_bounded=True)
     assert tariff.cost(15_000, 245, 35) == 245 * 800 + 35 * 2_700
+
+
+async def test_text_that_goes_in_may_have_a_lower_price(db: Database) -> None:
+    sound = replace(PRICE, unit="input_token", nano=15_800)
+    text = replace(PRICE, unit="text_input_token", nano=1_800)
+    await known(db, sound, text, replace(PRICE, unit="output_token", nano=12_700))
+    tariff = await price_at(db, JUNE, tokens_bounded=True)
+    assert tariff.cost(0, 245, 35, 45) == 200 * 15_800 + 45 * 1_800 + 35 * 12_700
+    assert tariff.cost(0, 245, 35) == 245 * 15_800 + 35 * 12_700  # what is held is the dearest
+
+
+async def test_text_that_goes_in_may_not_have_a_higher_one(db: Database) -> None:
+    tokens = replace(PRICE, unit="input_token", nano=800)
+    await known(db, tokens, replace(PRICE, unit="text_input_token", nano=801))
+    with pytest.raises(PriceUnknown, match="text"):
+        await price_at(db, JUNE, tokens_bounded=True)
 
 
 async def test_a_price_of_what_comes_out_alone_is_none(db: Database) -> None:

@@ -220,3 +220,11 @@ async def test_closing_ends_the_running_and_the_queued_with_an_error(
                 await call
         with pytest.raises(EngineError, match="closed"):
             await engine.transcribe(ask(made(np.zeros(1))))
+
+
+async def test_its_pace_grows_with_the_sound() -> None:
+    engine = LocalEngine(LocalEngineSettings(workers=3), warm=())
+    (short, long) = [await engine.pace("base", seconds) for seconds in (10, 100)]
+    assert (short.call_seconds, long.call_seconds, short.measured) == (1.0, 10.0, 0)
+    assert (short.calls_at_once, short.gap_seconds) == (3, 0)
+    await engine.close()

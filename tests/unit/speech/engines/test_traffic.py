@@ -223,3 +223,30 @@ async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
     for _ in range(40):
         busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True)
         assert (await here.note_error("m", busy)).retryable
+
+
+async def test_its_pace_is_the_next_free_step_and_what_calls_took() -> None:
+    clock = Hand()
+    here = traffic(clock, per_minute=60 / 0.98)
+    clock.now += 10
+    found = await here.pace("m")
+    assert (found.next_seconds, found.call_seconds, found.measured) == (0, 5.0, 0)
+    assert found.gap_seconds == pytest.approx(1.0)
+    await entered(here)
+    assert (await here.pace("m")).next_seconds == pytest.approx(1.0)
+    assert (await here.pace("m")).next_seconds == pytest.approx(1.0)  # asking takes no step
+    clock.now += 1
+    began = await here.begin("m")
+    clock.now += 3
+    here.note_answer(began, "m")
+    assert ((found := await here.pace("m")).call_seconds, found.measured) == (3.0, 1)
+    assert (await here.pace("other")).gap_seconds == 0
+
+
+async def test_while_it_rests_nothing_goes_before_the_rest_is_over() -> None:
+    clock = Hand()
+    here = traffic(clock)
+    for _ in range(20):
+        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+    found = await here.pace("m")
+    assert (found.next_seconds, found.why[:11]) == (15, "it is left ")
