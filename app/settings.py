@@ -263,6 +263,19 @@ class JobSettings(_Domain):
         60.0, ge=0.1, description="Pause between looks for jobs that nobody works on."
     )
     at_once: int = Field(32, ge=1, description="Jobs this process works on at once.")
+    parts_at_once: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Parts of one recording under way at once; an engine that runs here takes no "
+        "more than its workers.",
+    )
+    sound_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="Sound of all jobs of this process held in memory while it waits for engines "
+        "and is sent; a job that holds none gets one part all the same.",
+    )
     max_waiting: int = Field(
         500, ge=1, description="Accepted but unfinished jobs of this process before 429."
     )

@@ -49,6 +49,7 @@ class RemoteEngine:
     ) -> None:
         self.name = name
         self.region = bundle.region
+        self.calls_at_once = traffic.calls_at_once
         self._bundle = bundle
         self._dialects = dialects
         self._traffic = traffic
