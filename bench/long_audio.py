@@ -7,14 +7,16 @@ transcribe it before the same twin, in a process of its own: each call takes `la
 the account has 100 calls a minute. The toolkit lives in an environment of its own that is made
 where DIR has none (the CPU build of torch first: otherwise it is 5.7 GB). Memory is resident memory
 of a side's process and of all its children, looked at each 20 ms. A cut is inside speech where
-the sound around it is loud and, where FOLDER says in NAME.segments.json when somebody speaks,
-somebody does. What the toolkit needs to be started counts as its time, and is printed beside it.
+the sound is loud before and behind it and, where FOLDER says in NAME.segments.json when somebody
+speaks, somebody does. What the toolkit needs to be started counts as its time, and is printed
+beside it.
 """
 
 import argparse
 import asyncio
 import csv
 import json
+import math
 import os
 import re
 import signal
@@ -44,6 +46,7 @@ ONNX = "onnxruntime"  # which it needs and does not ask for
 MODEL, CALLS_A_MINUTE = "qwen3-asr-flash", 100
 RATE = 16_000
 MIB = 1 << 20
+FULL_SCALE = 32768
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 GLANCE_SECONDS = 0.02
 LONGEST_SECONDS = 3_600.0
@@ -72,13 +75,14 @@ class Recording:
         return len(self.samples) / RATE
 
     def is_spoken(self, at: float) -> bool:
-        """Tell whether a cut at this second falls into speech."""
-        low, high = (max(0, int((at + by) * RATE)) for by in (-AROUND_SECONDS, AROUND_SECONDS))
-        around = self.samples[low:high].astype(np.float64) / 32768
-        power = float(np.mean(around**2)) if len(around) else 0.0
-        is_loud = 10 * np.log10(power + 1e-12) > LOUD_DBFS
-        is_labelled = not self.speech or any(start < at < end for start, end in self.speech)
-        return bool(is_loud and is_labelled)
+        """Tell whether a cut at this second falls into speech: it goes on on both sides."""
+        are_loud = self._is_loud(at - AROUND_SECONDS, at) and self._is_loud(at, at + AROUND_SECONDS)
+        return are_loud and (not self.speech or any(start < at < end for start, end in self.speech))
+
+    def _is_loud(self, start: float, end: float) -> bool:
+        found = self.samples[int(max(0.0, start) * RATE) : int(end * RATE)].astype(np.float64)
+        power = float(np.mean((found / FULL_SCALE) ** 2)) if len(found) else 0.0
+        return 10 * math.log10(power + 1e-12) > LOUD_DBFS
 
 
 @dataclass
@@ -108,8 +112,10 @@ def main() -> int:
     asked = arguments()
     with tempfile.TemporaryDirectory(prefix="gateway-long-") as name:
         folder = Path(name)
-        recording = joined(asked.folder, asked.minutes, folder)
-        print(f"{recording.seconds / 60:.1f} minutes, {asked.latency:.0f} s a call", flush=True)
+        recording = joined(asked.folder, asked.minutes, folder, asked.rate, asked.channels)
+        form = f"mp3 of {asked.rate} Hz with {asked.channels} channels"
+        minutes = recording.seconds / 60
+        print(f"{minutes:.1f} minutes, {form}, {asked.latency:.0f} s a call", flush=True)
         ours = measured("ours", recording, asked.latency, folder)
         if asked.only:
             return int(ours.spoken_cuts > 0)
@@ -124,6 +130,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("folder", type=Path, help="recordings to be joined")
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=int, default=44_100, help="of the joined recording")
+    parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--latency", type=float, default=5.0, help="seconds of one call")
     parser.add_argument("--environment", type=Path, help="where the toolkit is, or will be")
     parser.add_argument("--only", choices=["ours"], help="leave the toolkit out")
@@ -164,7 +172,7 @@ def compared(ours: Figures, theirs: Figures) -> int:
 # ── the recording ───────────────────────────────────────────────────────────────────────────
 
 
-def joined(folder: Path, minutes: float, into: Path) -> Recording:
+def joined(folder: Path, minutes: float, into: Path, rate: int, channels: int) -> Recording:
     """Join a folder's recordings to one of so many minutes, as an mp3."""
     files = sorted(path for path in folder.iterdir() if path.suffix in AUDIO)
     labelled = [path for path in files if _labels(path).exists()]
@@ -183,7 +191,8 @@ def joined(folder: Path, minutes: float, into: Path) -> Recording:
     whole = np.concatenate(parts)
     file = into / "long.mp3"
     _ffmpeg(
-        "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-", "-b:a", "64k", str(file),
+        "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-",
+        "-ar", str(rate), "-ac", str(channels), "-b:a", "128k", str(file),
         given=whole.tobytes(),
     )  # fmt: skip
     return Recording(file, whole, speech if labelled else ())
@@ -352,15 +361,27 @@ class Memory:
 
 
 def family(pid: int) -> Iterator[int]:
-    """Yield a process and all that descend from it."""
+    """Yield a process and all that descend from it.
+
+    A child that has not begun its own program yet is its parent: they share their memory.
+    """
     yield pid
+    own = _program(pid)
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = task.read_text().split()
         except OSError:  # it has ended
             continue
         for child in children:
-            yield from family(int(child))
+            if _program(int(child)) != own:
+                yield from family(int(child))
+
+
+def _program(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def _resident(pid: int) -> int:

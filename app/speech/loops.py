@@ -54,9 +54,11 @@ def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Loop | No
         return None
     repeats = tokens[period:] == tokens[:-period]
     edges = np.flatnonzero(np.diff(repeats.astype(np.int8), prepend=0, append=0))
-    longest = int((edges[1::2] - edges[::2]).max(initial=0))
-    found = longest // period + 1
-    return Loop(period, found, longest / len(tokens)) if found >= times else None
+    runs = edges[1::2] - edges[::2]
+    runs = runs[runs >= period * (times - 1)]
+    if not len(runs):
+        return None
+    return Loop(period, int(runs.max()) // period + 1, int(runs.sum()) / len(tokens))
 
 
 def _numbered(text: str) -> "npt.NDArray[np.int64]":
