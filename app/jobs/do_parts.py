@@ -24,7 +24,7 @@ from app.jobs.progress import Progress, stretch_of
 from app.jobs.runs import Job
 from app.jobs.sending import Sending
 from app.jobs.sound import Held, Share, SoundBudget
-from app.jobs.surely import surely
+from app.jobs.surely import retried, surely, to_the_end
 from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.contract import Encoded, PartAudio, Pcm
@@ -116,7 +116,7 @@ class PartsRun:
         except GatewayError as error:
             if not (self._keeps_gaps and is_of_part(error)):
                 raise
-            await self.keep(stretch, Became(stretch.index, error_code=error.code), None)
+            await to_the_end(self.keep(stretch, Became(stretch.index, error_code=error.code), None))
 
     async def keep(self, stretch: Stretch, became: Became, answered: Answered | None) -> None:
         """Store what a part has become; with the last one the job ends."""
@@ -125,7 +125,7 @@ class PartsRun:
             progress.note(stretch, became)
             told = progress.told()
             ending = progress.ending(await self._words()) if progress.is_complete else None
-            await surely(work.db, keep, self.job, became, answered, told, ending, now=work.now())
+            await retried(work.db, keep, self.job, became, answered, told, ending, now=work.now())
             progress.note_stored(stretch)
             progress.ended = ending is not None
 

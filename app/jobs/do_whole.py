@@ -14,7 +14,7 @@ from app.jobs.decode import JobDecoder, sha256
 from app.jobs.keep import Became, keep
 from app.jobs.progress import Progress
 from app.jobs.runs import Job
-from app.jobs.surely import surely
+from app.jobs.surely import retried
 from app.kit.clock import Clock
 from app.speech.contract import Encoded, PartAudio, Pcm
 
@@ -65,7 +65,7 @@ class WholeWork:
         if progress.is_complete:
             words = await asyncio.to_thread(outcome.merged, progress.texts)
             ending = progress.ending(words)
-        await surely(self._db, keep, job, became, answered, told, ending, now=self._now())
+        await retried(self._db, keep, job, became, answered, told, ending, now=self._now())
 
     async def _was_refused(self, job: Job) -> bool:
         """Tell whether an earlier run met an engine that does not take the bytes as they are."""

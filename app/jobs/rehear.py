@@ -17,6 +17,7 @@ from app.jobs.calls import Answered, Stretch, heard
 from app.jobs.decode import sha256
 from app.jobs.faults import is_of_part
 from app.jobs.keep import Became
+from app.jobs.surely import to_the_end
 from app.speech.contract import PartAudio, Pcm
 from app.speech.loops import find_loop, share_of_loops
 from app.speech.merge import PartText, merge
@@ -37,7 +38,7 @@ class Part(Protocol):
         """Make a call for all of the part or for a half of it."""
 
     async def keep(self, became: Became, answered: Answered | None) -> None:
-        """Store what has become of it."""
+        """Store what has become of it; a cancelled run has it done to the end."""
 
     async def pcm(self) -> bytes:
         """Return its sound."""
@@ -45,42 +46,59 @@ class Part(Protocol):
 
 async def hear(part: Part, audio: PartAudio) -> None:
     """Ask for a part, again where it came back as a loop, and keep what was heard."""
-    index = part.stretch.index
     draft = part.draft
     if draft is None:
         answered = await part.ask(part.stretch, audio)
-        whole = heard(answered.answer, answered.route.engine)
-        if await asyncio.to_thread(find_loop, answered.answer.text) is None:
-            await part.keep(Became(index, whole), answered)
-            return
-        log.info("part.loops", part=index)
-        cut_ms = await middle(await part.pcm())
-        if cut_ms is None:
-            await part.keep(Became(index, {**whole, "repetition": "alone"}), answered)
-            return
-        draft = {"whole": whole, "cut_ms": cut_ms, "halves": []}
-        await part.keep(Became(index, draft=draft), answered)
-    await _hear_halves(part, draft)
+        draft = await to_the_end(_take_in(part, answered))
+    if draft is not None:
+        await _hear_halves(part, draft)
+
+
+async def _take_in(part: Part, answered: Answered) -> Result | None:
+    """Keep what was heard of all of a part; return a draft where it is to be asked for again."""
+    index, whole = part.stretch.index, heard(answered.answer, answered.route.engine)
+    if await asyncio.to_thread(find_loop, answered.answer.text) is None:
+        await part.keep(Became(index, whole), answered)
+        return None
+    log.info("part.loops", part=index)
+    cut_ms = await middle(await part.pcm())
+    if cut_ms is None:
+        await part.keep(Became(index, {**whole, "repetition": "alone"}), answered)
+        return None
+    draft = {"whole": whole, "cut_ms": cut_ms, "halves": []}
+    await part.keep(Became(index, draft=draft), answered)
+    return draft
 
 
 async def _hear_halves(part: Part, draft: Result) -> None:
-    index, pcm, halves = part.stretch.index, await part.pcm(), [*draft["halves"]]
-    cuts = _halves(part.stretch, draft["cut_ms"])
-    for half in cuts[len(halves) :]:
+    pcm, cuts = await part.pcm(), _halves(part.stretch, draft["cut_ms"])
+    while len(draft["halves"]) < len(cuts):
+        half = cuts[len(draft["halves"])]
         sound = pcm[half.start_ms * BYTES_PER_MS : half.end_ms * BYTES_PER_MS]
         try:
             answered = await part.ask(await _in_recording(part.stretch, half, sound), Pcm(sound))
         except GatewayError as error:
             if not is_of_part(error):
                 raise
-            await part.keep(Became(index, {**draft["whole"], "repetition": "alone"}), None)
+            alone = Became(part.stretch.index, {**draft["whole"], "repetition": "alone"})
+            await to_the_end(part.keep(alone, None))
             return
-        halves.append(heard(answered.answer, answered.route.engine))
-        if len(halves) < len(cuts):
-            await part.keep(Became(index, draft={**draft, "halves": halves}), answered)
-        else:
-            result = await asyncio.to_thread(_better, draft["whole"], cuts, halves)
-            await part.keep(Became(index, result), answered)
+        draft = await to_the_end(_take_in_half(part, draft, cuts, answered))
+
+
+async def _take_in_half(
+    part: Part, draft: Result, cuts: Sequence[Stretch], answered: Answered
+) -> Result:
+    """Keep what was heard of a half, with the last one as the part's result."""
+    halves = [*draft["halves"], heard(answered.answer, answered.route.engine)]
+    draft = {**draft, "halves": halves}
+    if len(halves) < len(cuts):
+        became = Became(part.stretch.index, draft=draft)
+    else:
+        result = await asyncio.to_thread(_better, draft["whole"], cuts, halves)
+        became = Became(part.stretch.index, result)
+    await part.keep(became, answered)
+    return draft
 
 
 def _halves(stretch: Stretch, cut_ms: int) -> tuple[Stretch, Stretch]:

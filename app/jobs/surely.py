@@ -1,7 +1,9 @@
 """Writing what must not be lost."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -19,16 +21,22 @@ async def surely(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwar
 
     A cancelled run tries on as well, but not for ever.
     """
-    writing = asyncio.create_task(_again_and_again(db, work, *args, **kwargs))
+    return await to_the_end(retried(db, work, *args, **kwargs))
+
+
+async def to_the_end(keeping: Coroutine[Any, Any, T]) -> T:
+    """Do what keeps something that was paid for; a cancelled run goes on with it for a moment."""
+    task = asyncio.create_task(keeping)
     try:
-        return await asyncio.shield(writing)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         with suppress(Exception):  # StaleRun, or TimeoutError: nothing more can be done
-            await asyncio.wait_for(writing, LAST_WRITE_SECONDS)
+            await asyncio.wait_for(task, LAST_WRITE_SECONDS)
         raise
 
 
-async def _again_and_again(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def retried(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Write, again and again while the database is away; for what runs `to_the_end`."""
     while True:
         try:
             return await db.write(work, *args, **kwargs)
