@@ -20,6 +20,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.kit.log import configure
+from app.kit.memory import give_back_large_blocks
 from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
 from app.settings import ServerSettings, Settings, faults_of
@@ -271,6 +272,7 @@ def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> in
 def serve(settings: Settings) -> int:
     """Serve the gateway until SIGTERM or SIGINT; return the exit code."""
     configure(level=settings.log.level, form=settings.log.form)
+    give_back_large_blocks()
     try:
         bound = bind(settings.server)
     except OSError as problem:

@@ -296,6 +296,19 @@ class JobSettings(_Domain):
         description="Jobs of this process that are tasks of the upstream, at once: they mostly "
         "wait, and cost little.",
     )
+    parts_at_once: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Parts of one recording under way at once; an engine that runs here takes no "
+        "more than its workers.",
+    )
+    sound_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="Sound of all jobs of this process held in memory while it waits for engines "
+        "and is sent; a job that holds none gets one part all the same.",
+    )
     max_waiting: int = Field(
         500,
         ge=1,

@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -28,8 +27,10 @@ from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database
 from app.db.migrate import opened
-from app.jobs import calls, outcome, runs
+from app.jobs import calls
 from app.jobs.calls import Answered, Stretch
+from app.jobs.keep import Became, keep
+from app.jobs.progress import Progress
 from app.jobs.runs import Job
 from app.jobs.submit import Recording, Wish, submit
 from app.kit.clock import utc_now
@@ -153,11 +154,13 @@ def core_of(principal: Principal) -> Step:
 
 def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
     """What Transcriber writes with the last part of a job."""
-    now = utc_now()
-    said: dict[str, Any] = {"done_seconds": 10.0, "total_seconds": 10.0}
-    runs.write_as(tx, job.run, now=now, events=[("progress", said)], done_ms=LENGTH_MS, idle_runs=0)
-    calls.close_answered(tx, job, answered, keep_raw=False, now=now)
-    outcome.complete(tx, job, WORDS, warnings=[], done_ms=LENGTH_MS, now=now)
+    progress = Progress(job)
+    progress.cut(STRETCH)
+    progress.is_cut = True
+    became = Became(0, calls.heard(ANSWER, job.engine))
+    progress.note(STRETCH, became)
+    told, ending = progress.told(), progress.ending(WORDS)
+    keep(tx, job, became, answered, told, ending, now=utc_now())
 
 
 def recording(number: int) -> Recording:

@@ -99,6 +99,8 @@ class WarningOut(Shape):
     code: str
     detail: str
     option: str | None = None
+    start: float | None = Field(None, description="Where in the recording, in seconds.")
+    end: float | None = None
 
 
 class ErrorOut(Shape):

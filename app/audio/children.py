@@ -87,7 +87,9 @@ class Decoders:
             start_new_session=True,
         )
         try:
-            written, _ = await process.communicate(sound)
+            _, written, _ = await asyncio.gather(
+                _feed(process.stdin, sound), _all_of(process.stdout), process.wait()
+            )
         except BaseException:
             with suppress(ProcessLookupError):
                 process.kill()
@@ -137,6 +139,22 @@ class Child:
             pass
         await self._complaints
         await self._process.wait()
+
+
+async def _feed(stdin: asyncio.StreamWriter | None, sound: bytes) -> None:
+    """Write slice by slice: written at once, a pipe's transport would copy most of it."""
+    if stdin is None:
+        return
+    view = memoryview(sound)
+    with suppress(BrokenPipeError, ConnectionResetError):  # its exit code tells the rest
+        for start in range(0, len(view), PIPE_BYTES):
+            stdin.write(view[start : start + PIPE_BYTES])
+            await stdin.drain()
+    stdin.close()
+
+
+async def _all_of(stdout: asyncio.StreamReader | None) -> bytes:
+    return b"" if stdout is None else await stdout.read()
 
 
 def _input(raw_rate: int | None) -> Sequence[str]:

@@ -19,6 +19,7 @@ MIN_PAUSE_MS = 100
 GOOD_PAUSE_MS = 800
 LONG_PAUSE_MS = 10_000  # a pause worth a piece of its own, which is not sent
 EDGE_MS = 1_000  # silence at the recording's edges worth the same, beyond the pad
+INNER_SHARES = (0.25, 0.75)  # where in a piece it may be cut in two
 PAD_MS = 300  # of a pause that stays with the speech beside it; onsets are heard late
 LATE_SHARES = (
     0.6,
@@ -134,3 +135,13 @@ def _best_pause(heard: Heard, window: Span, limit_ms: int) -> int:
             best = good[-1] if good else max(pauses, key=lambda p: p.length)
             return (best.start + best.end) // 2
     return heard.quietest(Span(window.end - min(FORCED_MS, limit_ms // 2), window.end))
+
+
+def inner_pause(heard: Heard, span: Span) -> int | None:
+    """Return the middle of the longest pause well inside a span; None where nobody pauses there."""
+    low, high = (span.start + int(span.length * share) for share in INNER_SHARES)
+    pauses = [one for one in heard.pauses(Span(low, high)) if one.length >= MIN_PAUSE_MS]
+    if not pauses:
+        return None
+    longest = max(pauses, key=lambda one: one.length)
+    return (longest.start + longest.end) // 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.audio.cuts import MIN_SPEECH_MS, Heard, Rules, Span, next_cut
+from app.audio.cuts import MIN_SPEECH_MS, Heard, Rules, Span, inner_pause, next_cut
 from app.audio.normalise import BYTES_PER_MS
 from app.audio.vad import FRAME_MS, SpeechDetector
 
@@ -49,9 +49,17 @@ async def pieces(
         window.add(block, await detector.hear(block))
         for piece in window.cut():
             yield piece
+            del piece  # while later sound comes, it is the consumer's alone
     window.add(b"", await detector.end())
     for piece in window.cut(is_all=True):
         yield piece
+
+
+async def middle(pcm: bytes) -> int | None:
+    """Return after how many milliseconds a piece may be cut in two in a pause; None: nowhere."""
+    detector = SpeechDetector()
+    likelihoods = np.concatenate((await detector.hear(pcm), await detector.end()))
+    return inner_pause(Heard(0, likelihoods), Span(0, len(pcm) // BYTES_PER_MS))
 
 
 class _Window:

@@ -225,6 +225,7 @@ class Acceptance:
                 "words": fitted.words,
                 "engine": dict(fitted.options),
                 "include": list(options.include),
+                "on_gap": options.on_gap,
                 "raw_rate": judged.raw,
                 "sample_rate": options.sample_rate,
                 "strict": options.strict,

@@ -19,6 +19,7 @@ from app.jobs.calls import Answered, Stretch
 from app.jobs.faults import public_error
 from app.jobs.routes import Route
 from app.jobs.runs import Job, PutOff
+from app.jobs.sending import Sending
 from app.jobs.surely import surely
 from app.jobs.telling import PartSink
 from app.jobs.tries import LONG_SECONDS, Tried, Verdict
@@ -72,21 +73,39 @@ class Asker:
         silent: Sequence[Stretch],
         *,
         instead: Callable[[], Awaitable[Pcm]] | None = None,
+        sending: Sending | None = None,
         on_delta: PartSink | None = None,
     ) -> Answered:
-        """Return the answered call. `silent` are stored with the first call.
+        """Return the answered call. `silent` are stored with the first call, as are other parts.
 
         `on_delta` is told the text as it comes; what a failed call told is void again. `instead`
         brings the same sound in our own form, in case the engine refuses `audio`'s.
+        It may be called for several stretches of a job at once; `sending` says of this one
+        whether a call is under way, and can keep it from making more: it raises CalledOff then.
         Raises PutOff, GatewayError, StaleRun and DatabaseAway.
         """
+        sending = sending or Sending()
         try:
-            return await self._insist(job, stretch, audio, silent, on_delta)
+            return await self._insist(job, stretch, audio, silent, sending, on_delta)
         except _FailedError as failed:
             error = failed.error
             if instead is None or not error.about_form or error.billed is not Billed.NO:
                 raise public_error(error) from error
-        return await self.ask(job, stretch, await instead(), silent, on_delta=on_delta)
+        sound = await instead()
+        return await self.ask(job, stretch, sound, silent, sending=sending, on_delta=on_delta)
+
+    def first_engine(self, job: Job) -> Engine:
+        """Return the engine that a job's parts are for. Raises EngineUnavailable."""
+        for route in job.routes:
+            if route.engine in self._engines:
+                return self._engines[route.engine]
+        raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
+
+    async def as_taken(self, job: Job, audio: PartAudio) -> PartAudio:
+        """Return sound in the form in which the job's engine takes it."""
+        if self.first_engine(job).takes == "pcm" or isinstance(audio, Encoded):
+            return audio
+        return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _insist(
         self,
@@ -94,6 +113,7 @@ class Asker:
         stretch: Stretch,
         audio: PartAudio,
         silent: Sequence[Stretch],
+        sending: Sending,
         on_delta: PartSink | None,
     ) -> Answered:
         """Ask the first route that may be asked now, or soonest, for as long as that may help.
@@ -101,14 +121,18 @@ class Asker:
         Raises _FailedError where no route is left, PutOff, and what the patience ends with.
         """
         routes = {route.engine: route for route in await self._routes(job, stretch)}
-        sound = await self._as_taken(self._engines[next(iter(routes))], audio)
+        sound = await self.as_taken(job, audio)
         since, now = job.waiting_since or self._now(), asyncio.get_running_loop().time
         free_at = dict.fromkeys(routes, 0.0)  # in the order of preference
         engine = next(iter(routes))
         while True:
+            sending.check()
             try:
-                return await self._once(job, routes[engine], stretch, sound, silent, on_delta)
+                return await self._once(
+                    job, routes[engine], stretch, sound, silent, sending, on_delta
+                )
             except _FailedError as failed:
+                sending.check()
                 wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
                 if wait is None:
                     del free_at[engine]
@@ -123,9 +147,8 @@ class Asker:
 
     async def _routes(self, job: Job, stretch: Stretch) -> Sequence[Route]:
         """Return whom to ask, in order. Raises EngineUnavailable where nobody is left."""
+        self.first_engine(job)
         routes = [route for route in job.routes if route.engine in self._engines]
-        if not routes:
-            raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
         if len(routes) == 1:
             return routes
         spent = await self._db.read(tries.given_up, job.id, stretch.index)
@@ -144,11 +167,6 @@ class Asker:
             raise PutOff(pause) from error
         await asyncio.sleep(pause)
 
-    async def _as_taken(self, engine: Engine, audio: PartAudio) -> PartAudio:
-        if engine.takes == "pcm" or isinstance(audio, Encoded):
-            return audio
-        return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
-
     async def _once(
         self,
         job: Job,
@@ -156,12 +174,13 @@ class Asker:
         stretch: Stretch,
         audio: PartAudio,
         silent: Sequence[Stretch],
+        sending: Sending,
         on_delta: PartSink | None,
     ) -> Answered:
         engine, request = self._engines[route.engine], self._request(job, route, audio)
         try:
             async with engine.admit(request.model, request.deadline_seconds, job.priority):
-                return await self._called(job, route, stretch, request, silent, on_delta)
+                return await self._called(job, route, stretch, request, silent, sending, on_delta)
         except EngineError as error:  # of its turn: what becomes of the call is a _FailedError
             raise _FailedError(error, tries.after_refusal(error)) from error
 
@@ -172,9 +191,11 @@ class Asker:
         stretch: Stretch,
         request: EngineRequest,
         silent: Sequence[Stretch],
+        sending: Sending,
         on_delta: PartSink | None,
     ) -> Answered:
         engine = self._engines[route.engine]
+        sending.begin()
         call_id = await self._db.write(
             calls.open_call,
             job,
@@ -196,6 +217,7 @@ class Asker:
                 why=error.log,
             )
             before = await self._close_failed(job, route, stretch, call_id, error, on_delta)
+            sending.ended()
             verdict = tries.after_failure(error, before, remote=engine.remote)
             raise _FailedError(error, verdict) from error
 

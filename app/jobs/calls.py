@@ -1,6 +1,6 @@
 """Upstream calls: a row before each, closed after it, and in doubt where nobody saw it end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,10 +29,14 @@ _KNOWN_PARTS = sa.select(_part.idx).where(
     _part.transcription_id == _JOB, _part.idx.in_(sa.bindparam("indexes", expanding=True))
 )
 _ADD_PARTS = sa.insert(part)
-_FINISH_PART = (
-    sa.update(part)
-    .where(_part.transcription_id == _JOB, _part.idx == sa.bindparam("index"))
-    .values(state="done")
+_OF_PART = sa.update(part).where(
+    _part.transcription_id == _JOB, _part.idx == sa.bindparam("index"), _part.state == "pending"
+)
+_FINISH_PART = _OF_PART.values(state="done", draft=sa.null())
+_GIVE_UP_PART = _OF_PART.values(state="gap", draft=sa.null())
+_NOTE_DRAFT = _OF_PART.values(state="pending")
+_PART_STATE = sa.select(_part.state).where(
+    _part.transcription_id == _JOB, _part.idx == sa.bindparam("index")
 )
 _ADD_CALL = sa.insert(upstream_call)
 _CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
@@ -84,6 +88,8 @@ class Answered:
 
 def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
     """Store the stretches that are not stored yet: the first cut of a recording counts."""
+    if not stretches:
+        return
     indexes = [stretch.index for stretch in stretches]
     known = set(tx.scalars(_KNOWN_PARTS, {"job": job.id, "indexes": indexes}))
     rows = [
@@ -149,7 +155,15 @@ def close_answered(
     tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
 ) -> None:
     """Settle an answered call and keep what was heard; the caller has written as this run."""
-    call_id, stretch, answer = answered.call_id, answered.stretch, answered.answer
+    settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
+    finish_part(tx, job, answered.stretch.index, heard(answered.answer, answered.route.engine))
+
+
+def settle_answered(
+    tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
+) -> None:
+    """Close and settle an answered call; its part is another matter."""
+    call_id, answer = answered.call_id, answered.answer
     used = used_by(job, answered)
     _close(
         tx,
@@ -162,10 +176,23 @@ def close_answered(
         billed=Billed.YES,
     )
     ledger.settle(tx, job.account, call_id, used, now=now)
-    tx.execute(
-        _FINISH_PART,
-        {"job": job.id, "index": stretch.index, "result": heard(answer, answered.route.engine)},
-    )
+
+
+def finish_part(tx: sa.Connection, job: Job, index: int, result: Mapping[str, Any]) -> bool:
+    """Store what was heard of a part; tell whether it was still to be heard."""
+    terms = {"job": job.id, "index": index, "result": result}
+    return tx.execute(_FINISH_PART, terms).rowcount == 1
+
+
+def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bool:
+    """Store that a part stays a gap, and why; tell whether it was still to be heard."""
+    terms = {"job": job.id, "index": index, "error_code": error_code}
+    return tx.execute(_GIVE_UP_PART, terms).rowcount == 1
+
+
+def note_draft(tx: sa.Connection, job: Job, index: int, draft: Mapping[str, Any]) -> None:
+    """Store answers that are paid and not a part's last."""
+    tx.execute(_NOTE_DRAFT, {"job": job.id, "index": index, "draft": draft})
 
 
 def close_failed(
@@ -225,6 +252,11 @@ def was_refused(tx: sa.Connection, job_id: str) -> bool:
 def is_answered(tx: sa.Connection, call_id: str) -> bool:
     """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
     return tx.scalar(_STATE, {"call": call_id}) == "answered"
+
+
+def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
+    """Tell whether a part was heard or given up."""
+    return tx.scalar(_PART_STATE, {"job": job.id, "index": index}) != "pending"
 
 
 def used_by(job: Job, answered: Answered) -> Used:

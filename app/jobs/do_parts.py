@@ -1,22 +1,33 @@
-"""Transcribe a recording in the parts that it is cut into while it is decoded."""
+"""Transcribe a recording in parts that are sent while later sound is still being decoded."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from app.audio.children import Decoders
+from app.audio.encode import unflac
 from app.audio.normalise import Decoding
-from app.audio.split import Piece, pieces
+from app.audio.split import pieces
 from app.db.engine import Database
-from app.jobs import calls, outcome
+from app.errors import GatewayError
+from app.jobs import outcome, rehear
 from app.jobs.ask import Asker
+from app.jobs.calls import Answered, Stretch
+from app.jobs.crew import Crew
 from app.jobs.decode import JobDecoder, sha256
-from app.jobs.keep import end, keep
-from app.jobs.progress import Progress, speaking, stretch_of
+from app.jobs.faults import is_of_part
+from app.jobs.keep import Became, Ending, Told, keep, tell_and_end, telling
+from app.jobs.progress import Progress, stretch_of
 from app.jobs.runs import Job
-from app.jobs.surely import surely
+from app.jobs.sending import Sending
+from app.jobs.sound import Held, Share, SoundBudget
+from app.jobs.surely import retried, to_the_end
 from app.kit.clock import Clock
-from app.speech.contract import Pcm
+from app.settings import JobSettings
+from app.speech.contract import Encoded, PartAudio, Pcm
 from app.speech.plan import too_long_for_one_call
 
 
@@ -28,20 +39,35 @@ class PartsWork:
         db: Database,
         asker: Asker,
         decoder: JobDecoder,
+        decoders: Decoders,
         *,
         max_seconds: float,
+        settings: JobSettings,
         clock: Clock,
     ) -> None:
-        self._db = db
-        self._asker = asker
+        self.db = db
+        self.asker = asker
+        self.decoders = decoders
+        self.now = clock
         self._decoder = decoder
         self._max_seconds = max_seconds
-        self._now = clock
+        self._at_once = settings.parts_at_once
+        self._sound = SoundBudget(settings.sound_bytes)
 
     async def do(self, job: Job, path: Path) -> Progress:
         """Transcribe what is decoded, in parts as the plan says, and end the job."""
-        progress = Progress()
-        async with self._decode_parts(job, path) as decoding:
+        engine = self.asker.first_engine(job)
+        crew = Crew(min(self._at_once, engine.calls_at_once))
+        run = PartsRun(self, job)
+        await crew.work(self._cut(run, path, crew))
+        if not run.progress.ended:
+            await run.end()
+        return run.progress
+
+    async def _cut(self, run: "PartsRun", path: Path, crew: Crew) -> None:
+        """Cut what is decoded, and have each part that holds speech sent as soon as it is there."""
+        job, progress, share = run.job, run.progress, Share(self._sound)
+        async with self._decode(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
                 limit_seconds=job.plan["part_seconds"],
@@ -49,47 +75,122 @@ class PartsWork:
                 least_speech_ms=job.plan["least_speech_ms"],
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
-            done = {row.index for row in job.parts if row.result is not None}
-            async with aclosing(cut), aclosing(speaking(cut, progress, done)) as spoken:
-                async for piece, is_last in spoken:
-                    await self._do_part(job, piece, progress, decoding if is_last else None)
-        if not progress.ended:
-            progress.note_length(job, decoding)
-            words = await asyncio.to_thread(outcome.merged, progress.texts)
-            await surely(self._db, end, job, progress, words, now=self._now())
-        return progress
+            async with aclosing(cut):
+                async for piece in cut:
+                    pcm = piece.pcm
+                    stretch = stretch_of(piece, await sha256(pcm) if pcm else None)
+                    del piece
+                    is_sent = progress.cut(stretch)
+                    run.listen(stretch, is_sent=is_sent)
+                    if is_sent:
+                        held = await share.take(len(pcm))
+                        await crew.begin(partial(run.hear, stretch, pcm, held), held.give_back)
+                    del pcm
+            progress.note_length(decoding)
+            progress.is_cut = True
 
-    def _decode_parts(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
+    def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
         if job.plan.get("may_split", True):
             return self._decoder.decode(job, path, self._max_seconds)
         most = job.plan["part_seconds"]
         refuse = partial(too_long_for_one_call, job.account.model, most)
         return self._decoder.decode(job, path, min(most, self._max_seconds), refuse)
 
-    async def _do_part(
-        self, job: Job, piece: Piece, progress: Progress, finished: Decoding | None
+
+class PartsRun:
+    """One run of one job: its parts are heard at once, and kept one after the other."""
+
+    def __init__(self, work: PartsWork, job: Job) -> None:
+        self.job = job
+        self.progress = Progress(job)
+        self._work = work
+        self._keeps_gaps = job.options.get("on_gap") == "keep"
+        self._one_by_one = asyncio.Lock()
+
+    async def hear(self, stretch: Stretch, pcm: bytes, held: Held, sending: Sending) -> None:
+        """Have one part transcribed and stored, or store that it stays a gap."""
+        sound: PartAudio = Pcm(pcm)
+        del pcm
+        sound = await self._work.asker.as_taken(self.job, sound)
+        held.shrink(len(sound.data))
+        try:
+            await rehear.hear(_Part(self, self._work, stretch, sound, sending), sound)
+        except GatewayError as error:
+            if not (self._keeps_gaps and is_of_part(error)):
+                raise
+            await to_the_end(self.keep(stretch, Became(stretch.index, error_code=error.code), None))
+
+    async def keep(self, stretch: Stretch, became: Became, answered: Answered | None) -> None:
+        """Store what a part has become; with the last one the job ends."""
+        progress, work = self.progress, self._work
+        async with self._one_by_one:  # what may be told in turn depends on what is stored
+            progress.note(stretch, became)
+            told = progress.told()
+            ending = progress.ending(await self._words()) if progress.is_complete else None
+            async with telling(self.job, told):
+                await retried(
+                    work.db, keep, self.job, became, answered, told, ending, now=work.now()
+                )
+            progress.note_stored(stretch)
+            progress.ended = ending is not None
+
+    async def end(self) -> None:
+        """End a job of whose last part nobody knew that it was the last."""
+        if (error := self.progress.why_nothing) is not None:
+            raise error
+        told = self.progress.told()
+        ending = self.progress.ending(await self._words())
+        await to_the_end(self._tell_and_end(told, ending))
+
+    async def _tell_and_end(self, told: Told, ending: Ending) -> None:
+        work = self._work
+        async with telling(self.job, told):
+            await retried(work.db, tell_and_end, self.job, told, ending, now=work.now())
+
+    def listen(self, stretch: Stretch, *, is_sent: bool) -> None:
+        """Give a stretch its place in what is told as it comes: call it in their order."""
+        before = self.progress.text_told_before(stretch)
+        if before is not None:
+            self.job.run.told.known(before)
+        elif is_sent or self.progress.has_text(stretch):
+            self.job.run.told.part(stretch.index)
+
+    async def _words(self) -> Mapping[str, Any]:
+        return await asyncio.to_thread(outcome.merged, self.progress.texts)
+
+
+class _Part:
+    """A part with its sound in the form that its engine takes; see rehear.Part."""
+
+    def __init__(
+        self,
+        run: PartsRun,
+        work: PartsWork,
+        stretch: Stretch,
+        sound: PartAudio,
+        sending: Sending,
     ) -> None:
-        """Transcribe one part, unless an earlier run did; `finished` comes with the last one."""
-        stored = next((row for row in job.parts if row.index == piece.index), None)
-        if stored is not None and stored.result is not None:
-            progress.add(piece, stored.result)
-            job.run.told.known(stored.result["text"])
-            return
-        stretch = stretch_of(piece, await sha256(piece.pcm))
-        answered = await self._asker.ask(
-            job,
-            stretch,
-            Pcm(piece.pcm),
-            progress.silent,
-            on_delta=job.run.told.part(piece.index),
+        self.stretch = stretch
+        self.draft = run.progress.draft_of(stretch)
+        self._run = run
+        self._work = work
+        self._sound = sound
+        self._sending = sending
+
+    async def ask(self, stretch: Stretch, audio: PartAudio) -> Answered:
+        unstored = self._run.progress.unstored(self.stretch)
+        job = self._run.job
+        # What was heard of a half is told with the whole part: another call's text came before.
+        sink = job.run.told.part(stretch.index) if stretch is self.stretch else None
+        return await self._work.asker.ask(
+            job, stretch, audio, unstored, sending=self._sending, on_delta=sink
         )
-        progress.add(piece, calls.heard(answered.answer, answered.route.engine))
-        words = None
-        if finished is not None:
-            progress.note_length(job, finished)
-            words = await asyncio.to_thread(outcome.merged, progress.texts)
-        await job.run.told.close(piece.index, answered.answer.text)
-        await surely(self._db, keep, job, answered, progress, words, now=self._now())
-        job.run.told.pass_on()
-        progress.silent.clear()
-        progress.ended = finished is not None
+
+    async def keep(self, became: Became, answered: Answered | None) -> None:
+        await self._run.keep(self.stretch, became, answered)
+        self._sending.ended()
+
+    async def pcm(self) -> bytes:
+        if isinstance(self._sound, Encoded):
+            return await unflac(self._sound.data, self._work.decoders)
+        return self._sound.data

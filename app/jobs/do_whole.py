@@ -5,16 +5,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from app.audio.split import Piece
 from app.db.engine import Database
 from app.errors import Undecodable
-from app.jobs import calls, outcome
+from app.jobs import calls, outcome, rehear
 from app.jobs.ask import Asker
+from app.jobs.calls import Answered, Stretch
 from app.jobs.decode import JobDecoder, sha256
-from app.jobs.keep import keep
-from app.jobs.progress import Progress, stretch_of
+from app.jobs.keep import Became, keep, telling
+from app.jobs.progress import Progress
 from app.jobs.runs import Job
-from app.jobs.surely import surely
+from app.jobs.surely import retried
+from app.jobs.telling import PartSink
 from app.kit.clock import Clock
 from app.speech.contract import Encoded, PartAudio, Pcm
 
@@ -32,28 +33,56 @@ class WholeWork:
 
     async def do(self, job: Job, path: Path) -> Progress:
         """Send the recording, keep what was heard and end the job."""
-        progress = Progress()
-        whole = Piece(0, 0, job.duration_ms or 0, job.duration_ms or 0, b"")
+        progress = Progress(job)
+        length_ms = job.duration_ms or 0
         data = await asyncio.to_thread(path.read_bytes)
-        stretch = stretch_of(whole, await sha256(data))
-        audio: PartAudio = Encoded(data, job.plan["form"], stretch.length_ms)
-        instead: Callable[[], Awaitable[Pcm]] | None = partial(self._decoded, job, path, progress)
+        stretch = Stretch(0, 0, length_ms, length_ms, await sha256(data))
+        progress.cut(stretch)
+        progress.is_cut = True
+        audio: PartAudio = Encoded(data, job.plan["form"], length_ms)
+        instead: Callable[[], Awaitable[Pcm]] | None = partial(self._instead, job, path, progress)
         if await self._was_refused(job):
-            audio, instead = await self._decoded(job, path, progress), None
-        told = job.run.told.part(0)
-        answered = await self._asker.ask(job, stretch, audio, (), instead=instead, on_delta=told)
-        progress.add(whole, calls.heard(answered.answer, answered.route.engine))
-        words = await asyncio.to_thread(outcome.merged, progress.texts)
-        await job.run.told.close(0, answered.answer.text)
-        await surely(self._db, keep, job, answered, progress, words, now=self._now())
+            audio, instead = await self._instead(job, path, progress), None
+        part = _Whole(self, job, path, progress, stretch, instead)
+        await rehear.hear(part, audio)
         return progress
+
+    async def ask(
+        self,
+        job: Job,
+        stretch: Stretch,
+        audio: PartAudio,
+        instead: Callable[[], Awaitable[Pcm]] | None,
+        on_delta: PartSink | None,
+    ) -> Answered:
+        """Make a call for the recording, or for a half of it."""
+        return await self._asker.ask(job, stretch, audio, (), instead=instead, on_delta=on_delta)
+
+    async def keep(
+        self, job: Job, progress: Progress, became: Became, answered: Answered | None
+    ) -> None:
+        """Store what was heard; where it is the last of it, the job ends."""
+        progress.note(progress.only, became)
+        told, ending = progress.told(), None
+        if progress.is_complete:
+            words = await asyncio.to_thread(outcome.merged, progress.texts)
+            ending = progress.ending(words)
+        async with telling(job, told):
+            await retried(self._db, keep, job, became, answered, told, ending, now=self._now())
 
     async def _was_refused(self, job: Job) -> bool:
         """Tell whether an earlier run met an engine that does not take the bytes as they are."""
         return job.run.epoch > 1 and await self._db.read(calls.was_refused, job.id)
 
-    async def _decoded(self, job: Job, path: Path, progress: Progress) -> Pcm:
-        """Decode all of a recording whose bytes the engine refused as they are.
+    async def _instead(self, job: Job, path: Path, progress: Progress) -> Pcm:
+        """Return the sound of a recording whose bytes the engine refused as they are."""
+        sound = await self.decoded(job, path, progress)
+        detail = "The engine did not take the recording as it was received: it was decoded first."
+        progress.warn("sent_decoded", detail)
+        return Pcm(sound)
+
+    async def decoded(self, job: Job, path: Path, progress: Progress) -> bytes:
+        """Decode all of a recording.
 
         It is held in memory, so it must be no longer than what its header vouched for.
         """
@@ -62,10 +91,41 @@ class WholeWork:
             job, path, most, partial(_longer_than_said, most)
         ) as decoding:
             sound = b"".join([block async for block in decoding.blocks()])
-            progress.note_length(job, decoding)
-        detail = "The engine did not take the recording as it was received: it was decoded first."
-        progress.warnings.append({"code": "sent_decoded", "detail": detail})
-        return Pcm(sound)
+            progress.note_length(decoding)
+        return sound
+
+
+class _Whole:
+    """The recording as its only part; see rehear.Part."""
+
+    def __init__(
+        self,
+        work: WholeWork,
+        job: Job,
+        path: Path,
+        progress: Progress,
+        stretch: Stretch,
+        instead: Callable[[], Awaitable[Pcm]] | None,
+    ) -> None:
+        self.stretch = stretch
+        self.draft = progress.draft_of(stretch)
+        self._work = work
+        self._job = job
+        self._path = path
+        self._progress = progress
+        self._instead = instead
+
+    async def ask(self, stretch: Stretch, audio: PartAudio) -> Answered:
+        if stretch is not self.stretch:  # what is heard of a half is told with the whole
+            return await self._work.ask(self._job, stretch, audio, None, None)
+        sink = self._job.run.told.part(0)
+        return await self._work.ask(self._job, stretch, audio, self._instead, sink)
+
+    async def keep(self, became: Became, answered: Answered | None) -> None:
+        await self._work.keep(self._job, self._progress, became, answered)
+
+    async def pcm(self) -> bytes:
+        return await self._work.decoded(self._job, self._path, self._progress)
 
 
 def _longer_than_said(most_seconds: float) -> Undecodable:

@@ -87,6 +87,7 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
         .where(part.c.transcription_id == job_id)
         .values(
             pcm_sha256=None,
+            draft=sa.null(),
             result=sa.case((part.c.state == "done", sa.literal({}, part.c.result.type))),
         )
     )

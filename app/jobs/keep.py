@@ -1,55 +1,115 @@
-"""The commits of a run: a part that was heard, and with the last one the end of the job."""
+"""The commits of a run: what became of a part, what that lets tell, and the end of the job."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from app.jobs import calls, outcome, runs
-from app.jobs.progress import Progress
-from app.jobs.runs import Job
+from app.jobs.calls import Answered, Stretch
+from app.jobs.runs import Event, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Became:
+    """What a part has become: heard, or given up for a reason; or it has a draft, and goes on."""
+
+    index: int
+    result: Mapping[str, Any] | None = None
+    error_code: str | None = None
+    draft: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a commit tells: `passed` are stretches whose turn has come and which may be unknown.
+
+    `texts` are what its segments say, each with the index of its part.
+    """
+
+    events: Sequence[Event]
+    done_ms: int
+    passed: Sequence[Stretch]
+    texts: Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All words of a job, with what is to be said of them."""
+
+    words: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    done_ms: int
+
+
+@asynccontextmanager
+async def telling(job: Job, told: Told) -> AsyncIterator[None]:
+    """Tell what is missing of the parts whose turn has come, and hold the rest back in the block.
+
+    In it their rows are written; then it is the next part's turn.
+    """
+    for index, text in told.texts:
+        await job.run.told.close(index, text)
+    async with job.run.told.fence():
+        yield
+    job.run.told.pass_on()
 
 
 def keep(
     tx: sa.Connection,
     /,
     job: Job,
-    answered: calls.Answered,
-    progress: Progress,
-    words: Mapping[str, Any] | None,
+    became: Became,
+    answered: Answered | None,
+    told: Told,
+    ending: Ending | None,
     *,
     now: datetime,
 ) -> None:
-    """Store an answered part; with the last one come all `words`, and the job ends too."""
-    if calls.is_answered(tx, answered.call_id):
-        return  # an earlier try was committed after all
-    done_ms = answered.stretch.end_ms
-    total_ms = max(job.duration_ms or 0, done_ms)
-    said = {"done_seconds": done_ms / 1000, "total_seconds": total_ms / 1000}
-    runs.write_as(
-        tx,
-        job.run,
-        now=now,
-        events=[("progress", said)],
-        done_ms=done_ms,
-        idle_runs=0,
-        waiting_since=None,
+    """Store what a part has become, and settle the call that said it; with the last, end the job.
+
+    A second time changes nothing: an earlier try may have been committed after all.
+    """
+    if answered is not None and calls.is_answered(tx, answered.call_id):
+        return
+    if answered is None and calls.is_finished(tx, job, became.index):
+        return
+    _tell(tx, job, told, now=now, idle_runs=0, waiting_since=None)
+    if answered is not None:
+        keep_raw = "raw" in job.options["include"]
+        calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
+    _note(tx, job, became)
+    if ending is not None:
+        end(tx, job, ending, now=now)
+
+
+def end(tx: sa.Connection, /, job: Job, ending: Ending, *, now: datetime) -> None:
+    """Complete a job."""
+    outcome.complete(
+        tx, job, ending.words, warnings=ending.warnings, done_ms=ending.done_ms, now=now
     )
-    keep_raw = "raw" in job.options["include"]
-    calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    if words is not None:
-        end(tx, job, progress, words, now=now)
 
 
-def end(
-    tx: sa.Connection,
-    /,
-    job: Job,
-    progress: Progress,
-    words: Mapping[str, Any],
-    *,
-    now: datetime,
+def tell_and_end(
+    tx: sa.Connection, /, job: Job, told: Told, ending: Ending, *, now: datetime
 ) -> None:
-    outcome.complete(tx, job, words, warnings=progress.said(job), done_ms=progress.done_ms, now=now)
-    calls.store_parts(tx, job, progress.silent)
+    """Complete a job whose end was not known when its last part was kept."""
+    _tell(tx, job, told, now=now)
+    end(tx, job, ending, now=now)
+
+
+def _tell(tx: sa.Connection, job: Job, told: Told, *, now: datetime, **changes: Any) -> None:
+    runs.write_as(tx, job.run, now=now, events=told.events, done_ms=told.done_ms, **changes)
+    calls.store_parts(tx, job, told.passed)
+
+
+def _note(tx: sa.Connection, job: Job, became: Became) -> None:
+    if became.result is not None:
+        calls.finish_part(tx, job, became.index, became.result)
+    elif became.error_code is not None:
+        calls.give_up_part(tx, job, became.index, became.error_code)
+    elif became.draft is not None:
+        calls.note_draft(tx, job, became.index, became.draft)

@@ -54,7 +54,10 @@ class Run:
 class KnownPart:
     """A part as it was stored by this run or an earlier one."""
 
-    COLUMNS: ClassVar = ("idx", "start_ms", "end_ms", "speech_ms", "state", "result")
+    COLUMNS: ClassVar = (
+        *("idx", "start_ms", "end_ms", "speech_ms", "state", "result"),
+        *("draft", "error_code"),
+    )
 
     index: int
     start_ms: int
@@ -62,6 +65,13 @@ class KnownPart:
     speech_ms: int
     state: str
     result: Mapping[str, Any] | None
+    draft: Mapping[str, Any] | None
+    error_code: str | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do for it: it was heard, given up, or holds no speech."""
+        return self.state != "pending"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Writing what must not be lost."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Concatenate
+from typing import Any, Concatenate
 
 import sqlalchemy as sa
 import structlog
@@ -36,16 +36,22 @@ async def surely(
 
 async def patiently(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Write what is no step of a run, as `surely` does."""
-    writing = asyncio.create_task(_again_and_again(db, work, *args, **kwargs))
+    return await to_the_end(retried(db, work, *args, **kwargs))
+
+
+async def to_the_end(keeping: Coroutine[Any, Any, T]) -> T:
+    """Do what keeps something that was paid for; a cancelled run goes on with it for a moment."""
+    task = asyncio.create_task(keeping)
     try:
-        return await asyncio.shield(writing)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         with suppress(Exception):  # StaleRun, or TimeoutError: nothing more can be done
-            await asyncio.wait_for(writing, LAST_WRITE_SECONDS)
+            await asyncio.wait_for(task, LAST_WRITE_SECONDS)
         raise
 
 
-async def _again_and_again(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def retried(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Write, again and again while the database is away; for what runs `to_the_end`."""
     while True:
         try:
             return await db.write(work, *args, **kwargs)

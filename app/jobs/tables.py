@@ -15,7 +15,7 @@ __all__ = ["access_tables", "agreed", "audio_tables", "billing_tables", "metadat
 
 OPEN = ("queued", "processing")
 ENDED = ("completed", "failed", "cancelled")
-PART_STATES = ("pending", "done", "silent", "failed")
+PART_STATES = ("pending", "done", "silent", "gap")
 CALL_STATES = ("open", "answered", "failed", "in_doubt")
 
 transcription = sa.Table(
@@ -83,9 +83,13 @@ part = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("pcm_sha256", sa.String(64)),
     sa.Column("result", Json()),
+    # Answers that are paid and not the part's last: it is asked for anew (see rehear.py).
+    sa.Column("draft", Json()),
+    sa.Column("error_code", sa.String(40)),
     one_of("state", *PART_STATES, name="state"),
     sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name="span"),
     sa.CheckConstraint("(state = 'done') = (result IS NOT NULL)", name="done_has_a_result"),
+    sa.CheckConstraint("(state = 'gap') = (error_code IS NOT NULL)", name="gap_has_a_reason"),
 )
 
 upstream_call = sa.Table(

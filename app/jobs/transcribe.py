@@ -92,7 +92,15 @@ class Transcriber:
             max_seconds=max_seconds,
             clock=clock,
         )
-        self._parts = PartsWork(db, asker, decoder, max_seconds=max_seconds, clock=clock)
+        self._parts = PartsWork(
+            db,
+            asker,
+            decoder,
+            decoders,
+            max_seconds=max_seconds,
+            settings=settings,
+            clock=clock,
+        )
 
     async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
         """Work on a job as far as it goes; return when to call again, or None.

@@ -189,13 +189,15 @@ class Engine(Protocol):
 
     `remote` tells whether a call can outlive this process and cost money: only then is a call
     whose answer was lost in doubt. `region` is where it runs, which decides the prices.
-    `takes` is the form in which it wants the sound.
+    `takes` is the form in which it wants the sound, `calls_at_once` how many calls of this
+    process it works on at once: more parts of one recording would only wait in memory.
     """
 
     name: str
     region: str
     remote: bool
     takes: Sound
+    calls_at_once: int
 
     async def open(self) -> None:
         """Begin getting ready; returns at once, the work goes on behind `readiness`."""

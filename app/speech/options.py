@@ -145,6 +145,13 @@ class Options(BaseModel):
         "is one call, or an error where the model cannot take that much.",
         examples=["auto"],
     )
+    on_gap: Annotated[Literal["fail", "keep"], _Takes("`fail` or `keep`")] = Field(
+        "fail",
+        description="What becomes of the transcription when one part of a long recording cannot "
+        "be transcribed: `fail`, or `keep` the rest and say in `warnings` and `coverage` what is "
+        "missing.",
+        examples=["fail"],
+    )
     vocabulary_id: Annotated[_Text | None, _Takes("an id of at most 200 characters")] = Field(
         None,
         max_length=200,

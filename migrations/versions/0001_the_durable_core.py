@@ -251,11 +251,16 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("pcm_sha256", sa.String(length=64), nullable=True),
         sa.Column("result", JSON, nullable=True),
+        sa.Column("draft", JSON, nullable=True),
+        sa.Column("error_code", sa.String(length=40), nullable=True),
         sa.CheckConstraint(
             "(state = 'done') = (result IS NOT NULL)", name=op.f("ck_part_done_has_a_result")
         ),
         sa.CheckConstraint(
-            "state IN ('pending', 'done', 'silent', 'failed')", name=op.f("ck_part_state")
+            "(state = 'gap') = (error_code IS NOT NULL)", name=op.f("ck_part_gap_has_a_reason")
+        ),
+        sa.CheckConstraint(
+            "state IN ('pending', 'done', 'silent', 'gap')", name=op.f("ck_part_state")
         ),
         sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name=op.f("ck_part_span")),
         sa.ForeignKeyConstraint(

@@ -57,7 +57,7 @@ async def test_an_mp3_becomes_text(site: Site, capsys: pytest.CaptureFixture[str
     row = await site.job()
     assert row["source_url"] is None
     kinds = [told["type"] for told in await site.gateway.rows(event)]
-    assert kinds == ["created", "progress", "completed"]
+    assert kinds == ["created", "segment", "progress", "completed"]
     assert (await site.gateway.get(f"/v1/transcriptions/{row['id']}/audio")).content == mp3()
     await assert_no_canary(site, response.text, *capsys.readouterr())
 

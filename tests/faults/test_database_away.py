@@ -108,7 +108,7 @@ async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When
 
 @BOTH
 async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
-    async with start(Fault("end", when)) as gateway:
+    async with start(Fault("tell_and_end", when)) as gateway:
         response = await gateway.send(silence())
         assert (response.status_code, response.json()["text"]) == (200, "")
         await assert_kept_and_paid_once(gateway, calls=0)
@@ -134,7 +134,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
 ) -> None:
     gate = asyncio.Event()
     fault = Fault("keep", when, gate=gate)
-    async with start(fault, server={"shutdown_seconds": 0}) as gateway:
+    async with start(fault, server={"shutdown_seconds": 0}, jobs={"parts_at_once": 1}) as gateway:
         sent = await gateway.send(speech(seconds), model="scripted/short", wait="0")
         await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
         asyncio.get_running_loop().call_later(0.2, gate.set)  # by then the run is cancelled
@@ -142,6 +142,30 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
         await until_ended(heir, sent.json()["id"])
         words = (await heir.get(sent.headers["location"])).json()["text"]
         await assert_kept_and_paid_once(heir, calls=words.count("heard"))
+
+
+@BOTH
+async def test_answers_that_wait_for_another_part_to_be_kept_are_kept_when_the_run_is_cancelled(
+    start: Start, when: When
+) -> None:
+    """All parts are answered, and the first to be kept keeps the others waiting."""
+    gate = asyncio.Event()
+    fault = Fault("keep", when, gate=gate)
+    async with start(fault, server={"shutdown_seconds": 0}) as gateway:
+        sent = await gateway.send(speech(9), model="scripted/short", wait="0")
+        await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
+        await until_answered(gateway, 3)
+        asyncio.get_running_loop().call_later(0.2, gate.set)
+    async with start(jobs=QUICK) as heir:
+        await until_ended(heir, sent.json()["id"])
+        await assert_kept_and_paid_once(heir, calls=3)
+
+
+async def until_answered(gateway: Gateway, calls: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(gateway.engine.calls) < calls:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)  # the engine answers at once: what is left is a thread's turn
 
 
 async def test_a_gateway_closes_while_its_database_stays_away(

@@ -146,6 +146,7 @@ async def test_a_run_that_slept_writes_nothing(
     async with bench(database_url, tmp_path / "audio") as given:
         slow = ScriptedEngine(bill=bill, gate=asyncio.Event(), text="too late")
         fast = ScriptedEngine(bill=bill, gate=asyncio.Event())
+        slow.calls_at_once = fast.calls_at_once = 1  # so that all stands still until woken
         sleeping = asyncio.create_task(given.worker(slow).advance(given.job_id))
         await until_called(slow)
         await given.db.write(expire_lease)

@@ -51,6 +51,7 @@ class ScriptedEngine:
     region = "test"
     remote = True
     takes = "pcm"
+    calls_at_once = 16
 
     async def open(self) -> None: ...
 

@@ -57,6 +57,7 @@ class LocalEngine:
         self._settings = settings
         self._warm = tuple(warm)
         self._retry_seconds = retry_seconds
+        self.calls_at_once = settings.workers
         self._installed = importlib.util.find_spec("faster_whisper") is not None
         self._models: dict[str, ComingModel[Whisper]] = {}
         self._running: set[threading.Event] = set()

@@ -95,6 +95,7 @@ class RemoteEngine:
         """Take what differs; `tasks` are for those models that are asked by tasks."""
         self.name = name
         self.region = bundle.region
+        self.calls_at_once = traffic.calls_at_once
         self._bundle = bundle
         self._dialects = dialects
         self._traffic = traffic

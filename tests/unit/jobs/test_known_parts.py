@@ -2,52 +2,17 @@
 
 import io
 import wave
-from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 import sqlalchemy as sa
 
-from app.audio.split import Piece
 from app.jobs.calls import heard
-from app.jobs.progress import Progress, speaking
 from app.jobs.tables import part
 from tests.support.gateway import Gateway
 from tests.support.queued import hand_out, queued
 from tests.support.story import answer
 
 pytestmark = pytest.mark.anyio
-
-
-def piece(index: int, pcm: bytes = b"") -> Piece:
-    return Piece(index, index * 1000, (index + 1) * 1000, 900 if pcm else 0, pcm)
-
-
-async def cut(pieces: Sequence[Piece]) -> AsyncGenerator[Piece, None]:
-    for one in pieces:
-        yield one
-
-
-@pytest.mark.parametrize(
-    ("speaks", "done", "sent"),
-    [
-        ("101", set(), [(0, False), (2, True)]),
-        ("101", {1}, [(0, False), (1, False), (2, True)]),
-        ("100", {2}, [(0, False), (2, True)]),
-        ("000", {0}, [(0, True)]),
-        ("000", set(), []),
-        ("111", {0, 1, 2}, [(0, False), (1, False), (2, True)]),
-        ("", set(), []),
-    ],
-)
-async def test_a_part_is_heard_where_there_is_speech_or_was(
-    speaks: str, done: set[int], sent: list[tuple[int, bool]]
-) -> None:
-    progress = Progress()
-    pieces = [piece(n, b"sound" if one == "1" else b"") for n, one in enumerate(speaks)]
-    found = [(one.index, last) async for one, last in speaking(cut(pieces), progress, done)]
-    assert found == sent
-    silent = {stretch.index for stretch in progress.silent}
-    assert silent == {one.index for one in pieces} - {index for index, _ in sent}
 
 
 def quiet(seconds: int) -> bytes:

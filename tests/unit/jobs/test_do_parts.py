@@ -1,0 +1,352 @@
+"""Recordings in parts: sent at once, kept one by one, with gaps and loops said."""
+
+import asyncio
+import hashlib
+import io
+import wave
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.audio.normalise import Decoding
+from app.jobs.tables import event, part, transcription, upstream_call
+from app.speech.contract import (
+    DeltaSink,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    ErrorKind,
+)
+from tests.support.gateway import Gateway, running, settings_for, speech
+from tests.support.scripted import ScriptedEngine, billed_seconds
+
+pytestmark = pytest.mark.anyio
+SHORT = "scripted/short"  # parts of at most four seconds
+LOOP = "thank you so much " * 30
+PATIENCE_SECONDS = 30
+RATE = 16_000
+REFUSED = EngineError(ErrorKind.REFUSED, "not this one")
+ACCOUNT = EngineError(ErrorKind.ACCOUNT, "in arrears")
+IN_VAIN = EngineError(ErrorKind.GARBLED, "no JSON", retryable=True)
+
+Says = Callable[[EngineRequest], "str | EngineError"]
+
+
+@dataclass
+class Telling(ScriptedEngine):
+    """Says of each part what `says` makes of it; `most` is how many calls were made at once."""
+
+    says: Says = lambda _request: "heard"
+    now: int = 0
+    most: int = 0
+    times: Counter[str] = field(default_factory=Counter)
+
+    async def transcribe(
+        self, request: EngineRequest, on_delta: DeltaSink | None = None
+    ) -> EngineAnswer:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.times[sha_of(request)] += 1
+        try:
+            said = self.says(request)
+            if isinstance(said, EngineError):
+                await asyncio.sleep(0)
+                raise said
+            self.text = said
+            answer = await super().transcribe(request, on_delta)
+            return EngineAnswer(said, "en", usage=answer.usage, raw={"text": said})
+        finally:
+            self.now -= 1
+
+
+def sha_of(request: EngineRequest) -> str:
+    return hashlib.sha256(request.audio.data).hexdigest()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Telling:
+    return Telling(bill=tmp_path / "bill.jsonl")
+
+
+@pytest.fixture
+async def gateway(
+    database_url: str, engine: Telling, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Gateway]:
+    marker = request.node.get_closest_marker("settings")
+    domains: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    async with running(settings_for(database_url, tmp_path / "data", **domains), engine) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sound() -> bytes:
+    """Four parts: each is two bits of speech with a pause between, and a longer one behind."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        for start in (0.5, 2.5, 4.0, 6.0):
+            file.writeframes(spoken(start, 1.2) + bytes(2 * RATE * 4 // 10))
+            file.writeframes(spoken(start + 1.2, 1.2) + bytes(2 * RATE))
+    return made.getvalue()
+
+
+def spoken(start: float, seconds: float) -> bytes:
+    with wave.open(io.BytesIO(speech(seconds, start=start))) as file:
+        return file.readframes(file.getnframes())
+
+
+async def sent(gateway: Gateway, sound: bytes, **options: str) -> dict[str, Any]:
+    answer = await gateway.send(sound, model=SHORT, wait="0", **options)
+    assert answer.status_code == 202, answer.text
+    job = await gateway.ended(answer.json()["id"])
+    check_told(job, await events_of(gateway, job))
+    return job
+
+
+async def events_of(gateway: Gateway, job: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    rows = await gateway.rows(event, transcription_id=job["id"])
+    return [(row["type"], row["data"]) for row in rows]
+
+
+def check_told(job: dict[str, Any], events: list[tuple[str, dict[str, Any]]]) -> None:
+    """Check what holds of all events: segments in turn, seconds that never go back."""
+    segments = [data for kind, data in events if kind == "segment"]
+    assert [segment["index"] for segment in segments] == list(range(len(segments)))
+    ends = [0.0, *(segment["end"] for segment in segments)]
+    assert all(one["start"] >= end for one, end in zip(segments, ends, strict=False))
+    done = [data["done_seconds"] for kind, data in events if kind == "progress"]
+    assert done == sorted(done)
+    if job["status"] == "completed":
+        assert " ".join(one["text"] for one in segments if one["text"]) == job["text"]
+
+
+async def shas(gateway: Gateway, sound: bytes) -> list[str]:
+    """Return what the parts of a recording are known by, from a transcription of its own."""
+    job = await sent(gateway, sound)
+    rows = await gateway.rows(part, transcription_id=job["id"])
+    assert isinstance(gateway.engine, Telling)
+    gateway.engine.times.clear()
+    gateway.engine.most = 0
+    found = [row["pcm_sha256"] for row in rows if row["pcm_sha256"]]
+    assert len(found) == 4
+    return found
+
+
+# ── at once ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
+    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer comes before all is decoded, and the rest is not before two parts are sent."""
+    engine.gate = asyncio.Event()
+    blocks = Decoding.blocks
+
+    async def held_back(decoding: Decoding) -> AsyncIterator[bytes]:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for block in blocks(decoding):
+                yield block
+                while engine.most < 2:
+                    await asyncio.sleep(0.01)
+        engine.gate.set()
+
+    monkeypatch.setattr(Decoding, "blocks", held_back)
+    job = await sent(gateway, sound)
+    assert (job["status"], job["coverage"]) == ("completed", 1.0)
+
+
+@pytest.mark.settings(jobs={"parts_at_once": 2})
+async def test_no_more_parts_than_asked_for_are_under_way(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    engine.delay_seconds = 0.05
+    await sent(gateway, sound)
+    assert engine.most == 2
+
+
+async def test_no_more_parts_than_the_engine_works_on_are_under_way(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    engine.calls_at_once, engine.delay_seconds = 1, 0.05
+    await sent(gateway, sound)
+    assert engine.most == 1
+
+
+@pytest.mark.settings(jobs={"sound_bytes": 1})
+async def test_jobs_go_on_however_little_sound_may_be_held(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    engine.delay_seconds = 0.05
+    jobs = await asyncio.gather(*(sent(gateway, sound, reference=str(n)) for n in range(3)))
+    assert [job["status"] for job in jobs] == ["completed"] * 3
+    assert engine.most <= 3
+
+
+# ── a part that cannot be heard ─────────────────────────────────────────────────────────────
+
+
+async def test_a_gap_is_kept_where_that_is_asked_for(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    bad = (await shas(gateway, sound))[1]
+    engine.says = lambda request: REFUSED if sha_of(request) == bad else "heard"
+    job = await sent(gateway, sound, on_gap="keep")
+    rows = await gateway.rows(part, transcription_id=job["id"])
+    (gap,) = [row for row in rows if row["state"] == "gap"]
+    (warning,) = job["warnings"]
+    assert (job["status"], gap["error_code"]) == ("completed", "engine_refused")
+    spoken = sum(row["speech_ms"] for row in rows)
+    assert job["coverage"] == pytest.approx(1 - gap["speech_ms"] / spoken)
+    assert (warning["code"], warning["start"], warning["end"]) == (
+        "gap",
+        gap["start_ms"] / 1000,
+        gap["end_ms"] / 1000,
+    )
+    assert "engine_refused" in warning["detail"]
+    told = [data for kind, data in await events_of(gateway, job) if kind == "segment"]
+    assert [one.get("gap", False) for one in told] == [
+        row["state"] == "gap" for row in rows if row["state"] != "silent"
+    ]
+
+
+@pytest.mark.settings(jobs={"patience_seconds": 0})
+async def test_without_that_the_job_fails_and_keeps_what_was_heard(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    bad = (await shas(gateway, sound))[0]
+    engine.says = lambda request: REFUSED if sha_of(request) == bad else "heard"
+    engine.delay_seconds = 0.1
+    before = billed_seconds(engine.bill or Path())
+    job = await sent(gateway, sound)
+    rows = await gateway.rows(part, transcription_id=job["id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "engine_refused")
+    assert rows[0]["state"] == "pending"
+    assert "done" in {row["state"] for row in rows}
+    assert job["usage"]["seconds"] == billed_seconds(engine.bill or Path()) - before
+
+
+@pytest.mark.parametrize("options", [{"on_gap": "keep"}, {"on_gap": "fail"}])
+async def test_where_nothing_is_heard_the_job_fails(
+    gateway: Gateway, engine: Telling, sound: bytes, options: dict[str, str]
+) -> None:
+    engine.says = lambda _request: REFUSED
+    job = await sent(gateway, sound, **options)
+    assert (job["status"], job["error"]["code"]) == ("failed", "engine_refused")
+
+
+async def test_an_account_that_fails_is_no_gap(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    bad = (await shas(gateway, sound))[1]
+    engine.says = lambda request: ACCOUNT if sha_of(request) == bad else "heard"
+    job = await sent(gateway, sound, on_gap="keep")
+    assert (job["status"], job["error"]["code"]) == ("failed", "engine_account")
+
+
+async def test_a_part_whose_tries_are_spent_is_a_gap_and_only_it_was_tried_again(
+    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.tries.LONGEST_PAUSE_SECONDS", 0.01)
+    known = await shas(gateway, sound)
+    engine.says = lambda request: IN_VAIN if sha_of(request) == known[-1] else "heard"
+    job = await sent(gateway, sound, on_gap="keep")
+    assert (job["status"], [one["code"] for one in job["warnings"]]) == ("completed", ["gap"])
+    assert engine.times == {**dict.fromkeys(known, 1), known[-1]: 3}
+
+
+# ── a part that comes back as a loop ────────────────────────────────────────────────────────
+
+
+async def test_a_loop_is_asked_for_again_in_halves_and_said(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    known = await shas(gateway, sound)
+    engine.says = lambda one: (
+        LOOP if sha_of(one) == known[1] else "whole" if sha_of(one) in known else "half"
+    )
+    before = billed_seconds(engine.bill or Path())
+    job = await sent(gateway, sound, include="raw")
+    rows = await gateway.rows(part, transcription_id=job["id"])
+    (looped,) = [row for row in rows if row["pcm_sha256"] == known[1]]
+    (warning,) = job["warnings"]
+    assert job["text"].split().count("half") == 2
+    assert "thank" not in job["text"]
+    assert (warning["code"], warning["start"] * 1000) == ("repetition", looped["start_ms"])
+    assert (looped["result"]["raw_text"], looped["draft"]) == (LOOP, None)
+    calls = await gateway.rows(upstream_call, transcription_id=job["id"])
+    halves = [call["audio_ms"] for call in calls if call["part_idx"] == looped["idx"]][1:]
+    assert sum(halves) == looped["end_ms"] - looped["start_ms"]
+    assert job["usage"]["seconds"] == billed_seconds(engine.bill or Path()) - before
+    assert [answer["text"] for answer in job["raw"]].count(LOOP) == 1
+    assert len(job["raw"]) == len(known) + 2
+    inner = [one["start"] for one in job["segments"] if one["text"] == "half"]
+    assert inner == [looped["start_ms"] / 1000, (looped["start_ms"] + halves[0]) / 1000]
+
+
+async def test_where_it_loops_again_the_better_text_is_kept(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    known = await shas(gateway, sound)
+    engine.says = lambda one: (
+        LOOP if sha_of(one) == known[1] else "heard" if sha_of(one) in known else f"but {LOOP}"
+    )
+    job = await sent(gateway, sound)
+    (warning,) = job["warnings"]
+    rows = await gateway.rows(part, transcription_id=job["id"])
+    (looped,) = [row for row in rows if row["pcm_sha256"] == known[1]]
+    assert (job["status"], warning["code"], job["coverage"]) == ("completed", "repetition", 1.0)
+    assert looped["result"]["text"] == f"but {LOOP}".strip() + f" but {LOOP}".rstrip()
+    assert looped["result"]["raw_text"] == LOOP
+
+
+async def test_a_half_that_cannot_be_heard_leaves_the_first_text(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    known = await shas(gateway, sound)
+    engine.says = lambda one: (
+        LOOP if sha_of(one) == known[1] else "heard" if sha_of(one) in known else REFUSED
+    )
+    job = await sent(gateway, sound)
+    assert job["text"].startswith("heard thank you")
+    assert [one["code"] for one in job["warnings"]] == ["repetition"]
+
+
+async def test_a_restarted_run_pays_for_no_answer_again(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    """The first run is handed back after the loop and one half were stored."""
+    known = await shas(gateway, sound)
+    halves: list[str] = []
+
+    def held_at_the_second(one: EngineRequest) -> "str | EngineError":
+        if sha_of(one) not in known:
+            halves.append(sha_of(one))
+            if len(halves) == 2:
+                return EngineError(
+                    ErrorKind.UNAVAILABLE, "down", retryable=True, retry_after=3_600.0
+                )
+        return LOOP if sha_of(one) == known[1] else "heard" if sha_of(one) in known else "half"
+
+    engine.says = held_at_the_second
+    answer = await gateway.send(sound, model=SHORT, wait="0")
+    job_id = answer.json()["id"]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await gateway.rows(transcription, id=job_id))[0]["waiting_since"]:
+            await asyncio.sleep(0.01)
+    paid = dict(engine.times)
+    (row,) = [one for one in await gateway.rows(part, transcription_id=job_id) if one["draft"]]
+    assert len(row["draft"]["halves"]) == 1
+    transcriber = gateway.parts.runner._transcriber
+    await gateway.parts.db.write(
+        lambda tx: tx.execute(transcription.update().values(lease_until=None))
+    )
+    assert await transcriber.advance(job_id) is None
+    job = (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
+    assert job["status"] == "completed"
+    assert job["text"].split().count("half") == 2
+    assert engine.times == {**paid, halves[1]: 2}
+    check_told(job, await events_of(gateway, job))

@@ -1,0 +1,80 @@
+"""The bound on sound in memory: kept, in order, and nobody waits for ever."""
+
+import asyncio
+
+import pytest
+
+from app.jobs.sound import Held, Share, SoundBudget
+
+pytestmark = pytest.mark.anyio
+
+
+async def waiting(share: Share, size: int) -> "asyncio.Task[Held]":
+    task = asyncio.create_task(share.take(size))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_no_more_than_the_bound_is_held_and_what_shrinks_makes_room() -> None:
+    budget = SoundBudget(100)
+    share = Share(budget)
+    first = await share.take(60)
+    second = await waiting(share, 60)
+    assert not second.done()
+    first.shrink(40)
+    assert (await second).bytes == 60
+    assert budget.used == 100
+
+
+async def test_who_holds_nothing_gets_one_part_whatever_the_others_hold() -> None:
+    budget = SoundBudget(100)
+    others = Share(budget)
+    await others.take(100)
+    mine = Share(budget)
+    held = await mine.take(500)
+    again = await waiting(mine, 1)
+    assert not again.done()
+    held.give_back()
+    assert (await again).bytes == 1
+    assert budget.used == 101
+
+
+async def test_room_is_given_in_order() -> None:
+    budget = SoundBudget(100)
+    shares = [Share(budget) for _ in range(3)]
+    helds = [await share.take(30) for share in shares]
+    large = await waiting(shares[0], 40)
+    small = await waiting(shares[1], 5)
+    assert not large.done()
+    assert not small.done()  # behind the other, though there is room for it
+    helds[2].give_back()
+    await large
+    assert not small.done()
+    large.result().give_back()
+    await small
+
+
+async def test_who_stops_waiting_takes_no_room() -> None:
+    budget = SoundBudget(100)
+    share = Share(budget)
+    held = await share.take(90)
+    given_up = await waiting(share, 50)
+    next_one = await waiting(share, 10)
+    given_up.cancel()
+    await next_one
+    held.give_back()
+    held.give_back()
+    assert budget.used == 10
+
+
+async def test_room_granted_to_who_is_cancelled_at_that_moment_is_given_back() -> None:
+    budget = SoundBudget(100)
+    share = Share(budget)
+    held = await share.take(100)
+    late = await waiting(share, 100)
+    held.give_back()
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert (budget.used, share.bytes) == (0, 0)
