@@ -32,7 +32,13 @@ from hypothesis.stateful import (
 from app.billing import ledger
 from app.db.engine import Database
 from app.db.migrate import opened
-from app.errors import UpstreamInDoubt
+from app.errors import (
+    AlreadyEnded,
+    Erased,
+    NothingToRetry,
+    TranscriptionNotFinished,
+    UpstreamInDoubt,
+)
 from app.jobs import runs
 from app.jobs.runs import Job, StaleRun
 from app.kit.clock import utc_now
@@ -220,6 +226,32 @@ class JobLife(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
         self.expect(worker, getattr(self.story, ending)(worker.job))
 
+    @rule(chance=st.integers(0, 3))
+    def cancel(self, chance: int) -> None:
+        if chance:
+            return
+        row = self.do(self.story.row())
+        try:
+            assert self.do(self.story.cancel())
+            assert row["status"] not in {"completed", "failed"}
+        except AlreadyEnded:
+            assert row["status"] in {"completed", "failed"}
+
+    @rule()
+    def retry(self) -> None:
+        row = self.do(self.story.row())
+        try:
+            reopened = self.do(self.story.retry())
+            assert reopened
+            assert row["status"] in {"failed", "cancelled"}
+            assert (reopened.epoch, row["erased_at"]) == (row["run_epoch"] + 1, None)
+        except Erased:
+            assert row["erased_at"] is not None
+        except TranscriptionNotFinished:
+            assert row["status"] not in ENDED
+        except NothingToRetry:
+            assert row["status"] == "completed"
+
     @rule(chance=st.integers(0, 5))
     def erase(self, chance: int) -> None:
         if chance == 0:
@@ -234,25 +266,28 @@ class JobLife(RuleBasedStateMachine):
         row, lines = self.do(self.story.row()), self.do(self.story.lines())
         calls = self.do(self.story.calls())
         money = self.do(self.db.read(ledger.standing, self.story.id))
-        self.money_adds_up(row, lines, money)
+        for life in {line["life"] for line in lines}:
+            mine = [line for line in lines if line["life"] == life]
+            self.money_adds_up(mine, has_ended=life < row["life"] or row["status"] in ENDED)
         self.calls_are_paid_once(lines, calls)
         self.the_bill_is_known(row, calls, money)
         self.life_goes_forward(row)
 
-    def money_adds_up(
-        self, row: dict[str, Any], lines: list[dict[str, Any]], money: ledger.Standing
-    ) -> None:
+    def money_adds_up(self, lines: list[dict[str, Any]], *, has_ended: bool) -> None:
+        """Check the law of one life of the job."""
         assert all(line["nano"] >= 0 for line in lines)
-        assert money.released >= 0
+        held, settled, released = (
+            sum(line["nano"] for line in lines if line["kind"] == kind)
+            for kind in ("hold", "settle", "release")
+        )
         # Nothing is ever given back twice, or out of nothing.
-        assert money.held - money.released >= min(money.settled, money.held)
-        if row["status"] in ENDED:
-            assert money.held == money.settled + money.released or (
-                money.settled > money.held and money.released == 0
-            )
-            assert [line["kind"] for line in lines].count("release") == 1
+        assert held - released >= min(settled, held)
+        if has_ended:
+            assert held == settled + released or (settled > held and released == 0)
         else:
-            assert money.released == 0
+            assert released == 0
+        releases = [line for line in lines if line["kind"] == "release"]
+        assert len(releases) == has_ended
 
     def calls_are_paid_once(self, lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
         settled = [line["call_id"] for line in lines if line["kind"] == "settle"]

@@ -30,7 +30,9 @@ ACKNOWLEDGED_SECONDS = 30.0
 REST_SECONDS = 0.05  # between two tries to reach a gateway that may be dead
 MODELS = ("scripted/echo", "scripted/short")
 WAITS = (0, 0, 0, 0, 1, 30)
+MODES = ("auto", "sync", "async", "async")
 DELETED = 0.05  # share of the acknowledged jobs whose client deletes them
+CANCELLED, HALF = 0.05, 0.5  # share of the others that it cancels; half of those it tries anew
 IN_DOUBT = "upstream_in_doubt"
 
 # A lease of a second or two, so that on PostgreSQL the next process need not wait for half a
@@ -48,6 +50,7 @@ class Told:
 
     acknowledged: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)  # asked for, whatever the answer was
     answers: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -180,7 +183,12 @@ class Killing:
     async def act(self, client: httpx.AsyncClient, chance: random.Random) -> None:
         """Send one recording, and perhaps delete what became of it."""
         sound = chance.choice(self._pool) if chance.random() < 0.5 else recording(chance)
-        wish = {"model": chance.choice(MODELS), "wait": str(chance.choice(WAITS))}
+        wish = {
+            "model": chance.choice(MODELS),
+            "wait": str(chance.choice(WAITS)),
+            "mode": chance.choice(MODES),
+            "priority": str(chance.randint(-1, 1)),
+        }
         answer = await client.post(
             "/v1/transcriptions", files={"file": ("a.wav", sound)}, data=wish
         )
@@ -194,8 +202,19 @@ class Killing:
                     self.told.deleted.add(body["id"])
                 else:
                     self.told.wrong.append(f"DELETE answered {gone.status_code}: {gone.text}")
+            elif chance.random() < CANCELLED:
+                await self._steer(client, body["id"], tries_anew=chance.random() < HALF)
         elif answer.is_server_error and body["code"] != IN_DOUBT:
             self.told.wrong.append(f"POST answered {answer.status_code}: {answer.text}")
+
+    async def _steer(self, client: httpx.AsyncClient, job_id: str, *, tries_anew: bool) -> None:
+        """Cancel a job, and perhaps try it anew."""
+        self.told.cancelled.add(job_id)
+        for deed in ("cancel", "retry") if tries_anew else ("cancel",):
+            answer = await client.post(f"/v1/transcriptions/{job_id}/{deed}")
+            self.told.answers[f"{deed} {answer.status_code}"] += 1
+            if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:
+                self.told.wrong.append(f"{deed} answered {answer.status_code}: {answer.text}")
 
 
 async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> None:
@@ -208,13 +227,15 @@ async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> N
 
 async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
     """Yield a sentence for each acknowledged job that is not there or has not ended."""
+    ends = {"completed", "failed"}
     for job_id in sorted(told.acknowledged):
         answer = await client.get(f"/v1/transcriptions/{job_id}")
         if job_id in told.deleted:
             if answer.status_code != httpx.codes.GONE:
                 yield f"{job_id} was deleted and answers {answer.status_code}"
         elif answer.is_success:
-            if answer.json()["status"] not in {"completed", "failed", "cancelled"}:
+            may_be = ends | ({"cancelled"} if job_id in told.cancelled else set())
+            if answer.json()["status"] not in may_be:
                 yield f"{job_id} is {answer.json()['status']}"
         elif answer.status_code != httpx.codes.GONE:  # a delete whose answer was cut off
             yield f"{job_id} was acknowledged and answers {answer.status_code}"

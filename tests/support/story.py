@@ -17,8 +17,10 @@ from app.db.engine import Database
 from app.errors import GatewayError, InternalError
 from app.jobs import calls, outcome, runs
 from app.jobs.calls import Answered, Stretch
+from app.jobs.cancel import Charged, cancel
 from app.jobs.erase import erase
-from app.jobs.runs import Job
+from app.jobs.retry import reopen
+from app.jobs.runs import Forsaken, Job
 from app.jobs.submit import Recording, Submitted, Wish, submit
 from app.jobs.tables import billing_tables, event, part, transcription, upstream_call
 from app.jobs.tries import Tried
@@ -233,6 +235,14 @@ class Story:
         await self.db.write(
             outcome.fail, job, error or InternalError(), remote=True, now=self.later()
         )
+
+    async def cancel(self) -> Charged | None:
+        return await self.db.write(
+            cancel, self.principal.project_id, self.id, local_engines=(), now=self.later()
+        )
+
+    async def retry(self) -> Forsaken | None:
+        return await self.db.write(reopen, self.principal.project_id, self.id, now=self.later())
 
     async def erase(self) -> bool:
         leftovers = await self.db.write(

@@ -205,3 +205,71 @@ async def test_a_drained_runner_hands_its_jobs_back(
     async with running(settings_for(database_url, tmp_path / "data"), engine) as heir:
         job = await heir.ended(sent.json()["id"])
         assert job["status"] == "completed"
+
+
+async def test_a_job_of_the_queue_goes_back_to_it_at_the_end_of_the_grace(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    engine.gate = asyncio.Event()
+    seldom = {"rescue_seconds": 3600}  # so that nothing but the queue can bring the job back
+    settings = settings_for(
+        database_url, tmp_path / "data", server={"shutdown_seconds": 0}, jobs=seldom
+    )
+    async with running(settings, engine) as gateway:
+        sent = await gateway.send(recording, mode="async")
+        await until_called(gateway)
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    engine.gate.set()
+    settings = settings_for(database_url, tmp_path / "data", jobs=seldom)
+    async with running(settings, engine) as heir, asyncio.timeout(PATIENCE_SECONDS):
+        assert (await heir.ended(sent.json()["id"]))["status"] == "completed"
+    assert len(engine.calls) == 2
+
+
+async def test_a_job_begun_for_its_caller_comes_into_the_queue_then(
+    shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    """Another replica goes on with it at once, not when it happens to look for forsaken jobs."""
+    engine.gate = asyncio.Event()
+    seldom = {"rescue_seconds": 3600}
+    settings = settings_for(
+        shared_url, tmp_path / "data", server={"shutdown_seconds": 0}, jobs=seldom
+    )
+    async with running(settings_for(shared_url, tmp_path / "data", jobs=seldom), engine) as heir:
+        async with running(settings, engine) as gateway:
+            sent = await gateway.send(recording, wait="0")
+            await until_called(gateway)
+        engine.gate.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await heir.ended(sent.json()["id"]))["status"] == "completed"
+    assert len(engine.calls) == 2
+
+
+# ── processes that share the work ───────────────────────────────────────────────────────────
+
+
+async def test_who_only_serves_lets_others_work_and_its_callers_wait(
+    shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    only_serves = settings_for(shared_url, tmp_path / "data", jobs={"worker": False})
+    async with running(only_serves, engine) as front:
+        waiting = asyncio.create_task(front.send(recording))
+        await asyncio.sleep(0.3)
+        assert [row["status"] for row in await front.rows(transcription)] == ["queued"]
+        async with running(settings_for(shared_url, tmp_path / "data"), engine):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await waiting
+        assert (response.status_code, response.json()["text"]) == (200, "heard")
+
+
+async def test_alone_with_its_database_a_process_always_works(
+    engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    settings = settings_for(
+        f"sqlite:///{tmp_path / 'gateway.db'}", tmp_path / "data", jobs={"worker": False}
+    )
+    async with running(settings, engine) as gateway:
+        assert (await gateway.send(recording, mode="sync")).status_code == 200
+        sent = await gateway.send(recording, mode="async")
+        assert (await gateway.ended(sent.json()["id"]))["status"] == "completed"

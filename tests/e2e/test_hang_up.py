@@ -1,0 +1,75 @@
+"""A caller who hangs up, on a real socket: the job finishes, or is cancelled, as they chose."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.process import GatewayProcess, until
+
+PATIENCE_SECONDS = 20.0
+CALL_SECONDS = 2.0
+PATH = "/v1/transcriptions"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    process = GatewayProcess(tmp_path, f"sqlite:///{tmp_path / 'gateway.db'}", CALL_SECONDS)
+    with process.gone_at_the_end():
+        process.start()
+        yield process
+
+
+def hang_up(gateway: GatewayProcess, recording: bytes, **options: str) -> float:
+    """Send a recording and close the connection before the answer; return when that was."""
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{gateway.url}{PATH}",
+            files={"file": ("a.wav", recording)},
+            data=options,
+            timeout=httpx.Timeout(PATIENCE_SECONDS, read=0.5),
+        )
+    return time.monotonic()
+
+
+def only_job(gateway: GatewayProcess) -> dict[str, Any]:
+    (job,) = httpx.get(f"{gateway.url}{PATH}").raise_for_status().json()["items"]
+    return dict(job)
+
+
+def ended(gateway: GatewayProcess) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        job = only_job(gateway)
+        return job if job["completed_at"] else None
+
+    return dict(until(look, PATIENCE_SECONDS, "the job ends"))
+
+
+def test_by_default_the_job_finishes(gateway: GatewayProcess, recording: bytes) -> None:
+    hang_up(gateway, recording)
+    job = ended(gateway)
+    assert (job["status"], job["text"]) == ("completed", "heard")
+    assert gateway.stop() == 0
+
+
+def test_who_chose_so_leaves_a_cancelled_one(gateway: GatewayProcess, recording: bytes) -> None:
+    left = hang_up(gateway, recording, on_disconnect="cancel")
+    assert ended(gateway)["status"] == "cancelled"
+    assert time.monotonic() - left < CALL_SECONDS  # it was not waited for the call
+    assert gateway.stop() == 0
+    assert gateway.events("job.completed") == []
+
+
+def test_an_async_caller_has_left_nothing_to_cancel(
+    gateway: GatewayProcess, recording: bytes
+) -> None:
+    sent = httpx.post(
+        f"{gateway.url}{PATH}",
+        files={"file": ("a.wav", recording)},
+        data={"mode": "async", "on_disconnect": "cancel"},
+    )
+    assert sent.status_code == 202
+    assert ended(gateway)["status"] == "completed"

@@ -1,0 +1,254 @@
+"""The queue on both backends: what is put in is handed out, in order, and never lost for long."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from app.db.engine import Database, make_database
+from app.db.migrate import alembic_config, opened
+from app.jobs import queue as queue_file
+from app.jobs.lanes import Entry, Lane
+from app.jobs.queue import Queue
+from app.kit.slots import Slots
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 15
+NOW, SOON, LATE = timedelta(0), timedelta(milliseconds=50), timedelta(hours=1)
+
+
+class Works:
+    """Ticks that are noted; `again` says what each returns, `gate` holds them back."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.again: dict[str, list[timedelta]] = {}
+        self.slots = Slots(1)
+
+    async def tick(
+        self, job_id: str, _priority: int, broken: "asyncio.Future[None]"
+    ) -> timedelta | None:
+        await self.slots.take()
+        try:
+            self.begun.append(job_id)
+            gate = asyncio.ensure_future(self.gate.wait())
+            await asyncio.wait({gate, broken}, return_when=asyncio.FIRST_COMPLETED)
+            left = self.again.get(job_id)
+            return left.pop(0) if left else None
+        finally:
+            self.slots.give()
+
+    async def until(self, claim: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not claim():
+            assert time.monotonic() < deadline, self.begun
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(db: Database, works: Works, *, does: bool = True) -> AsyncIterator[Queue]:
+    queue = Queue(db, [Lane("jobs", works.tick, works.slots, 100)])
+    await queue.open(works=does)
+    try:
+        yield queue
+    finally:
+        works.gate.set()
+        await queue.close()
+
+
+@pytest.fixture
+def works() -> Works:
+    return Works()
+
+
+@pytest.fixture
+async def shared(shared_url: str) -> AsyncIterator[Database]:
+    async with opened(shared_url) as db:
+        yield db
+
+
+async def entries(db: Database) -> list[str]:
+    query = "SELECT convert_from(payload, 'UTF8') FROM pgq.pgqueuer ORDER BY id"
+    return await db.read(lambda tx: list(tx.scalars(sa.text(query))))
+
+
+# ── handing out ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_each_entry_is_handed_out_once_and_the_urgent_before_the_others(
+    db: Database, works: Works
+) -> None:
+    works.gate.clear()
+    async with serving(db, works) as queue:
+        assert await queue.put([Entry("jobs", "first", 0)]) == 1
+        await works.until(lambda: works.begun == ["first"])
+        same = [Entry("jobs", f"job{n}", 0) for n in range(5)]
+        assert await queue.put([*same, Entry("jobs", "urgent", 0, 7)]) == 6
+        assert await queue.put(same) == 0
+        works.gate.set()
+        await works.until(lambda: len(works.begun) == 7)
+    assert works.begun == ["first", "urgent", *(f"job{n}" for n in range(5))]
+
+
+async def test_another_epoch_is_another_entry(db: Database, works: Works) -> None:
+    works.gate.clear()
+    async with serving(db, works) as queue:
+        await queue.put([Entry("jobs", "a", 0)])
+        await works.until(lambda: works.begun == ["a"])
+        assert await queue.put([Entry("jobs", "a", 1)]) == 1
+        works.gate.set()
+        await works.until(lambda: works.begun == ["a", "a"])
+
+
+async def test_a_short_wait_is_held_and_a_long_one_goes_back(db: Database, works: Works) -> None:
+    works.again = {"short": [SOON, SOON], "long": [LATE]}
+    async with serving(db, works) as queue:
+        await queue.put([Entry("jobs", name, 0) for name in works.again])
+        await works.until(lambda: works.begun.count("short") == 3)
+        await works.until(lambda: "long" in works.begun)
+        await queue.put(
+            [Entry("jobs", "delayed", 0, delay=SOON), Entry("jobs", "never", 0, 0, LATE)]
+        )
+        await works.until(lambda: "delayed" in works.begun)
+        assert await queue.put([Entry("jobs", "long", 0)]) == 0
+    assert works.begun.count("long") == 1
+    assert "never" not in works.begun
+
+
+async def test_its_own_log_is_forgotten(db: Database, works: Works) -> None:
+    async with serving(db, works) as queue:
+        await queue.put([Entry("jobs", f"job{n}", 0) for n in range(9)])
+        await works.until(lambda: len(works.begun) == 9)
+        if db.is_shared:
+            await asyncio.sleep(0.2)
+            age = "UPDATE pgq.pgqueuer_log SET created = created - interval '1 hour'"
+            await db.write(lambda tx: tx.execute(sa.text(age)))
+            count = sa.text("SELECT count(*) FROM pgq.pgqueuer_log")
+            assert await db.read(lambda tx: tx.scalar(count))
+            await queue.tidy()
+            assert not await db.read(lambda tx: tx.scalar(count))
+        else:
+            assert queue._here is not None
+            assert queue._here._log
+            await queue.tidy()
+            assert queue._here._log == []
+
+
+async def test_whoever_waits_is_handed_back_when_the_queue_closes(
+    db: Database, works: Works
+) -> None:
+    works.again = {"waiting": [timedelta(seconds=20)]}
+    began = time.monotonic()
+    async with serving(db, works) as queue:
+        await queue.put([Entry("jobs", "waiting", 0)])
+        await works.until(lambda: works.begun == ["waiting"])
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    if db.is_shared:
+        assert await entries(db) == ["waiting"]
+    else:
+        assert queue._here is not None
+        assert [row["status"] for row in queue._here._jobs.values()] == ["queued"]
+
+
+# ── on PostgreSQL ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_row_and_its_entry_are_committed_together_or_not_at_all(
+    shared: Database, works: Works
+) -> None:
+    async with serving(shared, works, does=False) as queue:
+        await shared.write(lambda tx: tx.execute(sa.text("CREATE TABLE one (id int)")))
+        count = sa.text("SELECT count(*) FROM one")
+
+        def add(tx: sa.Connection) -> int:
+            tx.execute(sa.text("INSERT INTO one VALUES (1)"))
+            return 1
+
+        async def follow(_result: int, connection: object) -> None:
+            await queue.put([Entry("jobs", "together", 0)], connection)
+
+        async def break_off(result: int, connection: object) -> None:
+            await follow(result, connection)
+            raise ValueError("made up")
+
+        with pytest.raises(ValueError, match="made up"):
+            await shared.write_followed(break_off, add)
+        assert await entries(shared) == []
+        assert await shared.read(lambda tx: tx.scalar(count)) == 0
+        assert await shared.write_followed(follow, add) == 1
+        assert await entries(shared) == ["together"]
+        assert await shared.read(lambda tx: tx.scalar(count)) == 1
+
+
+async def test_migrations_see_nothing_of_it(shared: Database, works: Works) -> None:
+    async with serving(shared, works):
+        await shared.write(lambda tx: command.check(alembic_config(tx)))
+    tables = sa.text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'pgq'")
+    assert "pgqueuer" in await shared.read(lambda tx: set(tx.scalars(tables)))
+
+
+async def test_replicas_that_start_together_make_its_tables_once(shared_url: str) -> None:
+    async def start() -> None:
+        async with opened(shared_url) as db:
+            works = Works()
+            async with serving(db, works, does=False) as queue:
+                await queue.put([Entry("jobs", "a", 0)])
+
+    await asyncio.gather(*(start() for _ in range(4)))
+    async with opened(shared_url) as db:
+        assert await entries(db) == ["a"]
+
+
+def test_the_environment_does_not_rename_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGQUEUER_PREFIX", "PGQUEUER_SCHEMA", "PGQUEUER_QUEUE_TABLE", "QUEUE_TABLE"):
+        monkeypatch.setenv(name, "other")
+    assert queue_file._Names(db_schema="pgq").qualified.queue_table == "pgq.pgqueuer"
+
+
+async def drop_connections(url: str) -> None:
+    other = make_database(url)
+    await other.open()
+    others = "FROM pg_stat_activity WHERE datname = current_database()"
+    statement = f"SELECT pg_terminate_backend(pid) {others} AND pid <> pg_backend_pid()"
+    await other.write(lambda tx: tx.execute(sa.text(statement)))
+    await other.close()
+
+
+async def test_a_server_that_drops_all_connections_is_joined_anew(
+    shared: Database, shared_url: str, works: Works
+) -> None:
+    works.slots = Slots(2)
+    works.gate.clear()
+    async with serving(shared, works) as queue:
+        await queue.put([Entry("jobs", "long", 0)])
+        await works.until(lambda: works.begun == ["long"])
+        await drop_connections(shared_url)
+        await queue.put([Entry("jobs", "after", 0)])
+        began = time.monotonic()
+        await works.until(lambda: "after" in works.begun)  # however long the other one takes
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        assert not works.gate.is_set()
+
+
+async def test_what_a_dead_worker_had_is_taken_over(
+    shared: Database, works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_file, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(queue_file, "POLL_SECONDS", 0.2)
+    async with serving(shared, works, does=False) as queue:
+        await queue.put([Entry("jobs", "orphan", 0)])
+        dead = (
+            "UPDATE pgq.pgqueuer SET status = 'picked', queue_manager_id = gen_random_uuid(), "
+            "heartbeat = now()"
+        )
+        await shared.write(lambda tx: tx.execute(sa.text(dead)))
+    async with serving(shared, works):
+        await works.until(lambda: works.begun == ["orphan"])
