@@ -169,8 +169,11 @@ REQUEST_BODY: dict[str, Any] = {
                     }
                 }
             ),
-            # metadata is one JSON object in one field; lists may repeat their field.
-            "encoding": {"metadata": {"contentType": "application/json"}},
+            # These are one JSON object in one field each; lists may repeat their field.
+            "encoding": {
+                name: {"contentType": "application/json"}
+                for name in ("metadata", "vocabulary", "special_word_filter")
+            },
         },
         "application/json": {
             "schema": _body(
