@@ -74,10 +74,7 @@ class ServerSettings(_Domain):
     )
     max_connections: int = Field(2_000, ge=1, description="Open connections before 503.")
     public_url: str = Field(
-        "",
-        pattern=r"^(https?://.+)?$",
-        description="Address at which the internet reaches this gateway: where it is set, models "
-        "that read recordings from an address read them here, by signed links.",
+        "", pattern=r"^(https?://.+)?$", description="Where speech services can read from us."
     )
 
 
@@ -204,17 +201,8 @@ class BundleSettings(_Domain):
         description="Calls of this process under way at once, those that wait for the account's "
         "pace included; more wait in order.",
     )
-    task_calls_per_second: float = Field(
-        20.0,
-        gt=0,
-        le=1000,
-        description="Questions about tasks that the account is allowed, all of its tasks together.",
-    )
-    temporary_upload: bool = Field(
-        default=True,
-        description="Bring recordings into the service's temporary store, where a model reads them "
-        "from an address and there is no other: the service keeps them for 48 hours.",
-    )
+    task_calls_per_second: float = Field(20.0, gt=0, description="The account's polls of tasks.")
+    temporary_upload: bool = Field(default=True, description="Upload what has no public address.")
 
 
 BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,19}$")]
@@ -328,30 +316,12 @@ class JobSettings(_Domain):
         "too busy, before it fails with what it met last.",
     )
     in_doubt: Literal["retry", "fail"] = Field(
-        "retry",
-        description="What to do when the answer of a billed call was lost. A task whose submit was "
-        "lost is never submitted again.",
+        "retry", description="What to do when the answer of a billed call was lost."
     )
-    task_seconds: float = Field(
-        11_700.0,
-        gt=0,
-        description="Time after its submit in which a task has to end; the service gives it up "
-        "after three hours.",
-    )
-    poll_seconds: float = Field(
-        2.0, gt=0, description="Shortest pause before a task is asked for again; it grows."
-    )
-    poll_most_seconds: float = Field(
-        20.0,
-        gt=0,
-        description="Longest such pause, unless so many tasks wait that it must be more.",
-    )
-    task_begins_at_once: int = Field(
-        16,
-        ge=1,
-        le=1000,
-        description="Tasks whose recordings this process uploads, and that it submits, at once.",
-    )
+    task_seconds: float = Field(11_700.0, gt=0, description="Time a task has to end.")
+    poll_seconds: float = Field(2.0, gt=0, description="First pause between polls of a task.")
+    poll_most_seconds: float = Field(20.0, gt=0, description="Longest one, if few tasks wait.")
+    task_begins_at_once: int = Field(16, ge=1, description="Tasks uploaded and submitted at once.")
 
 
 class StreamSettings(_Domain):

@@ -262,8 +262,11 @@ def _request(**more: Any) -> dict[str, Any]:
     """Describe a request in both of its forms; `more` are ways instead of a recording."""
     form = {
         "schema": _body({**_FILE, **more}),
-        # metadata is one JSON object in one field; lists may repeat their field.
-        "encoding": {"metadata": {"contentType": "application/json"}},
+        # These are one JSON object in one field each; lists may repeat their field.
+        "encoding": {
+            name: {"contentType": "application/json"}
+            for name in ("metadata", "vocabulary", "special_word_filter")
+        },
     }
     inline = {"schema": _body({**_INLINE, **more})}
     return {

@@ -21,7 +21,7 @@ class Pauses:
         self._rng = rng
         self._polls: dict[str, float] = {}
         self._begins: dict[str, float] = {}
-        self._begin_seconds = 1.0
+        self._begin_seconds = 0.1
 
     def jittered(self, seconds: float) -> float:
         """Return about so many seconds."""

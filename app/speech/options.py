@@ -74,8 +74,8 @@ _Text = Annotated[str, AfterValidator(_plain)]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
 _Key = Annotated[_Text, Field(min_length=1, max_length=NOTE_NAME_CHARS)]
 _Value = Annotated[_Text, Field(max_length=NOTE_VALUE_CHARS)]
-_Filter = Annotated[dict[_Key, Any], AfterValidator(_short)]
-_Weight = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=50)]
+_Filter = Annotated[dict[_Key, Any], Field(max_length=20), AfterValidator(_short)]
+_Weight = Annotated[int, Field(ge=1, le=50), BeforeValidator(_no_bool)]
 _YES_OR_NO = _Takes("true or false")
 
 
@@ -185,7 +185,7 @@ class Options(BaseModel):
         examples=[2],
     )
     channel_id: Annotated[
-        list[Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=64)]],
+        list[Annotated[int, Field(ge=0, le=63), BeforeValidator(_no_bool)]],
         BeforeValidator(_listed),
         AfterValidator(_distinct),
         _Takes("at most 8 different channels, counted from 0"),
@@ -202,7 +202,6 @@ class Options(BaseModel):
         _Takes("an object of at most 20000 characters, as the model's provider describes it"),
     ] = Field(
         None,
-        max_length=20,
         description="What becomes of sensitive words, in the provider's own form. In a form: a "
         "JSON object.",
         examples=[{"system_reserved_filter": True}],

@@ -33,6 +33,9 @@ DOMAINS = ("aliyuncs.com",)
 MOST_RESULT_BYTES = 256 << 20
 PARSE_IN_THREAD_BYTES = 64 << 10
 POLICIES_A_MINUTE = 100 * 60
+# Of the questions allowed: they are counted in every single second, in which a stall of either
+# side gathers those of the moments before.
+POLL_SHARE = 0.85
 QUEUE_SECONDS = 2.0  # that a question about a task waits for its turn
 LEAST_BYTES_A_SECOND = 256 << 10  # of an upload
 OK = 200
@@ -63,7 +66,7 @@ class TaskPatience:
 class DashScopeTasks:
     """A TaskEngine; `shapes` tells of every upstream model how it is asked.
 
-    `account` names whose polls are counted together, `polls_a_minute` how many there may be.
+    `account` names whose polls are counted together, `polls_a_minute` how many are allowed.
     """
 
     def __init__(
@@ -84,8 +87,8 @@ class DashScopeTasks:
         self._traffic = traffic
         self._limiter = limiter
         self._account = account
-        self.polls_a_second = polls_a_minute / 60
-        self._polls_a_minute = polls_a_minute
+        self._polls_a_minute = polls_a_minute * POLL_SHARE
+        self.polls_a_second = self._polls_a_minute / 60
         self._patience = patience or TaskPatience()
         self._client: Client | None = None
         own_host = urlsplit(bundle.base_url).hostname or ""

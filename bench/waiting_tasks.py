@@ -1,0 +1,174 @@
+"""Thousands of tasks wait upstream at once in one process: its memory, its threads, its questions.
+
+python -m bench.waiting_tasks [--jobs 2000] [--seconds 30] [--to-the-end] [--postgres]
+
+A twin takes the tasks and works on none of them until the end; it refuses what is more than 20
+questions a second. `--to-the-end` lets it finish, and waits until every job has its text.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.support.postgres import Databases, running_postgres
+from tests.support.process import GatewayProcess
+from tests.support.twin import hastened
+from tests.twin import Delays, Twin
+from tests.twin.counting import encode
+from tests.twin.limits import Limits
+
+SERVE = ("-m", "app.cli.main", "serve")
+MODEL = "qwen3-asr-flash-filetrans"
+FAR = "https://far.example/a.wav"
+HOURS = 3 * 3600.0
+SUBMITS_A_MINUTE = 60_000  # at the account's 100, two thousand submits are twenty minutes
+SENDERS = 16
+MOST_MEBIBYTES = 150
+TOO_MANY = 429
+BEGIN_SECONDS, END_SECONDS = 300.0, 900.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the process is at a moment."""
+
+    mebibytes: float
+    threads: int
+    cpu_seconds: float
+
+    @classmethod
+    def at(cls, pid: int) -> "Look":
+        said = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(times[11]) + int(times[12])
+        return cls(int(said["VmRSS"].split()[0]) / 1024, int(said["Threads"]), ticks / 100)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--to-the-end", action="store_true")
+    parser.add_argument("--postgres", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gateway-tasks-") as folder, database(asked) as url:
+        return asyncio.run(run(asked, Path(folder), url))
+
+
+@contextmanager
+def database(asked: argparse.Namespace) -> Iterator[str]:
+    if not asked.postgres:
+        yield ""
+        return
+    with running_postgres() as server:
+        yield Databases(server).migrated()
+
+
+async def run(asked: argparse.Namespace, folder: Path, url: str) -> int:
+    delays = Delays(pending=HOURS, running=0)
+    limits = Limits(task_calls=True)
+    async with Twin(delays=delays, limits=limits, remote={FAR: encode([1])}) as twin:
+        gateway = GatewayProcess(folder, url, settings=settings(twin, folder), command=SERVE)
+        with gateway.gone_at_the_end():
+            await asyncio.to_thread(gateway.start)
+            before = Look.at(gateway.pid)
+            began = time.monotonic()
+            await submit_all(gateway, asked.jobs)
+            async with asyncio.timeout(BEGIN_SECONDS):
+                while len(twin.tasks) < asked.jobs:
+                    await asyncio.sleep(0.1)
+            submitted = time.monotonic() - began
+            bad = await measure(gateway, twin, asked, before, submitted)
+            if asked.to_the_end:
+                bad |= await finish(gateway, twin, asked.jobs)
+            await asyncio.to_thread(gateway.stop)
+    return int(bad)
+
+
+def settings(twin: Twin, folder: Path) -> dict[str, str]:
+    return {
+        "SPEECH__CATALOGUE": str(hastened(folder, SUBMITS_A_MINUTE)),
+        "SPEECH__DEFAULT_MODEL": MODEL,
+        "DASHSCOPE__API_KEY": twin.key,
+        "DASHSCOPE__BASE_URL": twin.url,
+        "JOBS__MAX_WAITING": "10000",
+        "LOCAL__ENABLED": "false",
+        "LOG__LEVEL": "INFO",
+    }
+
+
+async def submit_all(gateway: GatewayProcess, jobs: int) -> None:
+    left = iter(range(jobs))
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=120) as client:
+
+        async def sender() -> None:
+            for _ in left:
+                sent = await client.post("/v1/transcriptions", json={"url": FAR, "wait": 0})
+                assert sent.status_code == httpx.codes.ACCEPTED, sent.text
+
+        await asyncio.gather(*(sender() for _ in range(SENDERS)))
+
+
+async def measure(
+    gateway: GatewayProcess,
+    twin: Twin,
+    asked: argparse.Namespace,
+    before: Look,
+    submitted: float,
+) -> bool:
+    """Print what the process does while all of them wait; tell whether a promise is broken."""
+    at_first, first = Look.at(gateway.pid), len(polls(twin))
+    await asyncio.sleep(asked.seconds)
+    after = Look.at(gateway.pid)
+    questions = len(polls(twin)) - first
+    refused = len([call for call in twin.calls if call.status == TOO_MANY])
+    cpu = (after.cpu_seconds - at_first.cpu_seconds) / asked.seconds
+    print(
+        f"{asked.jobs} jobs wait, submitted in {submitted:.1f} s\n"
+        f"memory: {before.mebibytes:.0f} MiB before, {after.mebibytes:.0f} MiB after\n"
+        f"threads: {before.threads} before, {after.threads} after\n"
+        f"questions a second: {questions / asked.seconds:.1f} of 20, CPU {cpu:.0%}\n"
+        f"429s: {refused}; tasks: {len(twin.tasks)}",
+        flush=True,
+    )
+    too_many = len(twin.tasks) > asked.jobs
+    return after.mebibytes > MOST_MEBIBYTES or refused > 0 or too_many
+
+
+async def finish(gateway: GatewayProcess, twin: Twin, jobs: int) -> bool:
+    """Let the twin work, and wait until every job has ended; tell whether one has no text."""
+    began = time.monotonic()
+    twin.clock.advance(HOURS)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+        async with asyncio.timeout(END_SECONDS):
+            while await some(client, "queued") or await some(client, "processing"):
+                await asyncio.sleep(1)
+        failed = await some(client, "failed")
+    refused = len([call for call in twin.calls if call.status == TOO_MANY])
+    print(
+        f"all ended in {time.monotonic() - began:.0f} s, {len(twin.bill)} billed, 429s: {refused}"
+    )
+    return failed or refused > 0 or len(twin.bill) != jobs
+
+
+async def some(client: httpx.AsyncClient, status: str) -> bool:
+    found = await client.get("/v1/transcriptions", params={"status": status, "limit": 1})
+    return bool(found.json()["items"])
+
+
+def polls(twin: Twin) -> list[float]:
+    return [call.at for call in twin.calls if call.path.startswith("/api/v1/tasks/")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

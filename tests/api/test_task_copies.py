@@ -1,0 +1,46 @@
+"""What the service does not take as it was received is sent as a copy, of which nothing stays."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import SPEECH, code_of
+from tests.support.tasks import THREE_SECONDS, bench
+from tests.twin.counting import RATE
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_bare_samples_become_flac_and_the_copy_is_gone(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with bench(tmp_path, database=database_url) as here:
+        bare = THREE_SECONDS[44:]
+        body = (await here.send(bare, format="pcm", sample_rate=str(RATE))).json()
+        assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
+        assert "does not read pcm" in body["plan"]["why"]
+        assert here.submits[0]["input"]["file_url"].endswith(".flac")
+        assert len(here.gateway.blobs()) == 2  # the recording, and the store's own identity
+        await here.assert_settled()
+
+
+async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        body = (await here.send(SPEECH.read_bytes(), model="paraformer-8k-v2")).json()
+        assert "16000 Hz" in body["plan"]["why"]
+        (task,) = here.twin.tasks
+        uploads = list(here.twin.store._uploads.values())
+        rate = int.from_bytes(uploads[0].data[18:21], "big") >> 4
+        assert (rate, task.model.name) == (8_000, "paraformer-8k-v2")
+
+
+async def test_what_the_store_does_not_take_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.twin.store.MOST_MEGABYTES", 0)
+    async with bench(tmp_path) as here:
+        response = await here.send()
+        assert code_of(response) == (422, "audio_unreachable")
+        assert "temporary upload does not take a file of" in response.json()["detail"]
+        assert here.submits == []
+        assert await here.lines() == ["hold", "release"]

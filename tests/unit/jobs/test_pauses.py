@@ -1,0 +1,50 @@
+"""Pauses: they grow with a task's age, spread, and lengthen where many wait."""
+
+from random import Random
+
+import pytest
+
+from app.jobs.pauses import Pauses
+from app.settings import JobSettings
+
+pytestmark = pytest.mark.anyio
+RATE = 17.0
+
+
+def pauses() -> Pauses:
+    return Pauses(JobSettings(), Random(7))
+
+
+@pytest.mark.parametrize(
+    ("age", "least", "most"), [(0, 1.6, 2.4), (8, 1.6, 2.4), (40, 8, 12), (10_000, 16, 24)]
+)
+async def test_a_task_is_asked_for_less_and_less_often(
+    age: float, least: float, most: float
+) -> None:
+    drawn = [pauses().before_poll("a", age, RATE), *_many(age)]
+    assert all(least <= one <= most for one in drawn)
+    assert max(drawn) > min(drawn)
+
+
+def _many(age: float) -> list[float]:
+    one = pauses()
+    return [one.before_poll("a", age, RATE) for _ in range(20)]
+
+
+async def test_where_thousands_wait_each_is_asked_for_once_in_the_time_that_all_take() -> None:
+    many = pauses()
+    for number in range(2_000):
+        last = many.before_poll(f"job-{number}", 0, RATE)
+    assert 2_000 / 20 <= last <= 2_000 / RATE * 1.4
+    for number in range(2_000):
+        many.forget(f"job-{number}")
+    assert many.before_poll("one", 0, RATE) < 3
+
+
+async def test_who_finds_all_places_taken_comes_back_when_it_may_be_its_turn() -> None:
+    queue = pauses()
+    for _ in range(100):
+        queue.note_begin("done", 8.0)
+    waits = [queue.before_begin(f"job-{number}", 16) for number in range(160)]
+    assert waits[0] < 3
+    assert 160 * 8 / 16 * 0.7 < waits[-1] < 160 * 8 / 16 * 1.3

@@ -1,0 +1,76 @@
+"""The vendor's store is reached at the vendor's, or where the operator put it; nowhere else."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.net import vendor_store
+from app.net.exchange import Body, ExchangeError, Fault
+from app.net.fetch import Fault as FetchFault
+from app.net.fetch import FetchError
+from app.net.vendor_store import VendorStore
+from tests.support.sources import answer, redirect, serving
+
+pytestmark = pytest.mark.anyio
+FORM = Body(4, "text/plain", lambda: (b"form",))
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[VendorStore]:
+    made = VendorStore(("aliyuncs.com",), "127.0.0.1", silence_seconds=2)
+    yield made
+    await made.close()
+
+
+async def _download(store: VendorStore, url: str) -> bytes:
+    return await store.download(url, max_bytes=100, deadline_seconds=5)
+
+
+async def test_a_result_is_fetched_over_plain_http_and_bounded(store: VendorStore) -> None:
+    async with serving() as source:
+        source.pages["/a.json"] = answer("200 OK", b"{}")
+        source.pages["/big.json"] = answer("200 OK", b"x" * 101)
+        source.pages["/away"] = redirect(302, "/a.json")
+        assert await _download(store, source.url("/a.json?sig=1")) == b"{}"
+        for path, fault in (("/big.json", FetchFault.TOO_LARGE), ("/away", FetchFault.REDIRECTS)):
+            with pytest.raises(FetchError) as caught:
+                await _download(store, source.url(path))
+            assert caught.value.fault is fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://aliyuncs.com.evil.example/a",
+        "https://evilaliyuncs.com/a",
+        "https://127.0.0.2/a",
+        "http://bucket.aliyuncs.com:22/a",
+        "ftp://bucket.aliyuncs.com/a",
+        "https://user:word@bucket.aliyuncs.com/a",
+        "http://[::1]/a",
+        "nothing",
+        "http://[broken",
+    ],
+)
+async def test_other_addresses_are_refused(store: VendorStore, url: str) -> None:
+    with pytest.raises(FetchError) as caught:
+        await _download(store, url)
+    assert caught.value.fault is FetchFault.NOT_ALLOWED
+    with pytest.raises(ExchangeError) as refused:
+        await store.send(url, FORM, deadline_seconds=5, max_bytes=100)
+    assert (refused.value.fault, refused.value.was_sent) == (Fault.UNREACHABLE, False)
+
+
+async def test_a_vendors_name_that_leads_inside_is_not_followed(
+    store: VendorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def inside(_self: object, _host: str, _port: int) -> list[str]:
+        return ["10.0.0.7"]
+
+    monkeypatch.setattr(vendor_store.Resolver, "__call__", inside)
+    with pytest.raises(FetchError) as caught:
+        await _download(store, "http://bucket.oss-cn-beijing.aliyuncs.com/a")
+    assert caught.value.fault is FetchFault.NOT_ALLOWED
+    with pytest.raises(ExchangeError):
+        url = "https://bucket.oss-cn-beijing.aliyuncs.com/"
+        await store.send(url, FORM, deadline_seconds=5, max_bytes=100)
