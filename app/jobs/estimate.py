@@ -152,7 +152,10 @@ class Estimator:
         found = await asyncio.to_thread(
             seconds_until_text,
             {_name(*where): _lane(pace) for where, pace in paces.items()},
-            [Ahead(_name(e.engine, e.upstream_model), e.calls, e.is_running) for e in earlier],
+            [
+                Ahead(_name(one.engine, one.upstream_model), one.calls, one.is_running, one.ages)
+                for one in earlier
+            ],
             Ahead(_name(*mine), parts, is_running=False),
             jobs_at_once=self._settings.jobs.at_once,
             calls_together=self._calls_together,
@@ -174,7 +177,12 @@ def _read(
     bound = (wish.bound_ms, *wish.bound_tokens)
     most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
     ceiling = wish.ceiling or Ceiling()
-    return tariff, rows_of(tx, tariff), ceiling.held(most), jobs_ahead(tx, priority=priority)
+    return (
+        tariff,
+        rows_of(tx, tariff),
+        ceiling.held(most),
+        jobs_ahead(tx, now=now, priority=priority),
+    )
 
 
 def _as_said(seconds: float, options: Options) -> Looked:

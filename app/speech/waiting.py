@@ -21,11 +21,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A job that came earlier and has so many calls left."""
+    """A job that came earlier and has so many calls left; `ages` of those that are under way."""
 
     lane: str
     calls: int
     is_running: bool
+    ages: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,10 +75,15 @@ def seconds_until_text(
     running = [jobs[at] for at, one in enumerate(ahead) if one.is_running]
     waiting = [jobs[at] for at, one in enumerate((*ahead, mine)) if not one.is_running][::-1]
     ended: list[tuple[float, int]] = []  # a call's end, and whose it is
-    for job, end in _under_way(roads, running):
-        job.to_begin -= 1
-        heapq.heappush(ended, (end, job.order))
-        _begin(roads, job, 0.0, calls_together - 1, ended)
+    for job in running:
+        ages = ahead[job.order].ages[: job.to_begin]
+        job.to_begin -= len(ages)
+        for age in ages:
+            left = max(0.0, roads[job.lane].lane.call_seconds - age)
+            heapq.heappush(ended, (roads[job.lane].keep(left), job.order))
+    _keep_promises(roads, [job for job in running if not ahead[job.order].ages], ended)
+    for job in running:
+        _begin(roads, job, 0.0, calls_together - (job.to_end - job.to_begin), ended)
     too_many = max(0, len(running) - jobs_at_once)  # where several processes run jobs
     for _ in range(max(0, jobs_at_once - len(running))):
         _begin_next(roads, waiting, 0.0, calls_together, ended)
@@ -121,25 +127,19 @@ def _begin(
         heapq.heappush(ended, (roads[job.lane].leave(now), job.order))
 
 
-def _under_way(roads: Mapping[str, _Road], running: Sequence[_Job]) -> list[tuple[_Job, float]]:
-    """Return when the calls end that each running job has begun, or has been promised a step for.
+def _keep_promises(
+    roads: Mapping[str, _Road], silent: Sequence[_Job], ended: list[tuple[float, int]]
+) -> None:
+    """Let those go that wait for a step: all before the next free one are taken.
 
-    The steps before the next free one are taken: the latest jobs wait for them. Of the others
-    nobody knows how far they are: they are taken to be spread evenly over a call.
+    Of the running jobs without a call the first are taken to have them, the others to be busy
+    with their recording: they have yet to ask.
     """
-    found = []
     for name, road in roads.items():
-        here = [job for job in running if job.lane == name]
-        lane = road.lane
-        steps = 0
-        if lane.gap_seconds > 0:
-            steps = min(len(here), int(lane.next_seconds / lane.gap_seconds))
-        called = len(here) - steps
-        for at, job in enumerate(here):
-            if at < called:
-                end = lane.call_seconds * (at + 1) / max(1, called)
-            else:
-                left = len(here) - at
-                end = lane.next_seconds - left * lane.gap_seconds + lane.call_seconds
-            found.append((job, road.keep(end)))
-    return found
+        gap, first = road.lane.gap_seconds, road.lane.next_seconds
+        here = [job for job in silent if job.lane == name]
+        taken = min(len(here), int(first / gap)) if gap > 0 else 0
+        for at, job in enumerate(here[:taken]):
+            leaves = first - (taken - at) * gap
+            job.to_begin -= 1
+            heapq.heappush(ended, (road.keep(leaves + road.lane.call_seconds), job.order))

@@ -66,9 +66,22 @@ def test_calls_wait_for_a_slot_of_a_call() -> None:
     assert until(NARROW, waiting(5)) == pytest.approx(6.0)
 
 
-def test_running_jobs_are_somewhere_in_their_calls() -> None:
-    found = until(FREE, running(4), at_once=4)
-    assert found == pytest.approx(0.5 + 2.0)  # the first of four ends after a quarter of a call
+def test_calls_under_way_end_when_they_have_lasted_long_enough() -> None:
+    ages = (0.5, 1.5, 1.0, 0.2)
+    calling = [Ahead("a", 1, is_running=True, ages=(age,)) for age in ages]
+    assert until(FREE, calling, at_once=4) == pytest.approx(0.5 + 2.0)
+    late = [Ahead("a", 1, is_running=True, ages=(9.0,))] * 4
+    assert until(FREE, late, at_once=4) == pytest.approx(2.0)
+
+
+def test_what_runs_and_has_no_call_yet_has_yet_to_ask_for_its_step() -> None:
+    assert until(PACED, running(10)) == pytest.approx(0.5 + 9 * 0.5 + 2.0)
+
+
+def test_several_calls_of_one_job_go_on_together() -> None:
+    calling = [Ahead("a", 4, is_running=True, ages=(1.0, 1.5))]
+    # Its two calls end after 0.5 and 1.0, the next two after 2.5 and 3.0; then it is our turn.
+    assert until(FREE, calling, at_once=1, together=2) == pytest.approx(3.0 + 2.0)
 
 
 def test_steps_that_are_taken_already_are_not_taken_twice() -> None:
@@ -83,8 +96,9 @@ def test_another_lanes_jobs_hold_slots_and_no_steps() -> None:
 
 
 def test_more_jobs_run_than_this_process_allows_where_others_run_some() -> None:
-    found = until(FREE, running(4), at_once=2)
-    assert found == pytest.approx(1.5 + 2.0)  # two of them have to end before one more may begin
+    busy = [Ahead("a", 1, is_running=True, ages=(age,)) for age in (0.5, 1.0, 1.5, 1.8)]
+    found = until(FREE, busy, at_once=2)
+    assert found == pytest.approx(1.0 + 2.0)  # three of them have to end before one more may begin
 
 
 @given(
