@@ -236,6 +236,8 @@ def twin(bill: Path, latency: float) -> Iterator[tuple[str, str]]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(READY_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def billed(rows: Sequence[Mapping[str, str]]) -> tuple[int, float]:

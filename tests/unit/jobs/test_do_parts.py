@@ -186,6 +186,21 @@ async def test_jobs_go_on_however_little_sound_may_be_held(
     assert engine.most <= 3
 
 
+async def test_a_job_of_one_part_is_three_commits(
+    gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works: list[str] = []
+    write = gateway.parts.db.write
+
+    async def noted(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        works.append(work.__name__)
+        return await write(work, *args, **kwargs)
+
+    monkeypatch.setattr(gateway.parts.db, "write", noted)
+    assert (await gateway.send(recording)).status_code == 200
+    assert works == ["submit", "open_call", "keep"]
+
+
 # ── a part that cannot be heard ─────────────────────────────────────────────────────────────
 
 
