@@ -71,6 +71,6 @@ async def test_a_vendors_name_that_leads_inside_is_not_followed(
     with pytest.raises(FetchError) as caught:
         await _download(store, "http://bucket.oss-cn-beijing.aliyuncs.com/a")
     assert caught.value.fault is FetchFault.NOT_ALLOWED
+    url = "https://bucket.oss-cn-beijing.aliyuncs.com/"
     with pytest.raises(ExchangeError):
-        url = "https://bucket.oss-cn-beijing.aliyuncs.com/"
         await store.send(url, FORM, deadline_seconds=5, max_bytes=100)
