@@ -18,7 +18,7 @@ from app.jobs.calls import Stretch
 from app.jobs.faults import public_error
 from app.jobs.pauses import Pauses
 from app.jobs.routes import Route
-from app.jobs.runs import Job, PutOff
+from app.jobs.runs import Job, PutOff, Queued
 from app.jobs.surely import LAST_WRITE_SECONDS, patiently, surely
 from app.jobs.task_link import Address, TaskLinks
 from app.kit.clock import Clock
@@ -57,10 +57,10 @@ class TaskBeginning:
     async def begin(self, job: Job) -> TaskEngine:
         """Submit the job's task and return who works on it.
 
-        Raises PutOff, GatewayError, StaleRun and DatabaseAway.
+        Raises PutOff (Queued where others are before it), GatewayError, StaleRun and DatabaseAway.
         """
         if self._places.locked():
-            raise PutOff(self._pauses.before_begin(job.id, self._settings.task_begins_at_once))
+            raise Queued(self._pauses.before_begin(job.id, self._settings.task_begins_at_once))
         began = asyncio.get_running_loop().time()
         async with self._places:
             route = job.routes[0]

@@ -8,7 +8,7 @@ its epoch has passed.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,12 +24,20 @@ BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is
 MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
 
 
+Patience = Literal["runs", "stands still", "anew"]
+
+
 class StaleRun(Exception):
     """This run no longer holds its job: it was cancelled, deleted, or taken up by another."""
 
 
 class PutOff(Exception):
-    """The job can go no further for so many seconds; no call of it is under way here."""
+    """The job can go no further for so many seconds; no call of it is under way here.
+
+    `patience` says what it means for how long the job goes on trying.
+    """
+
+    patience: ClassVar[Patience] = "runs"
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"put off for {seconds:.1f} s")
@@ -38,6 +46,14 @@ class PutOff(Exception):
 
 class Waiting(PutOff):
     """A task of the job's is under way upstream and will be asked for again."""
+
+    patience = "anew"
+
+
+class Queued(PutOff):
+    """Others have to be done before; nobody is to blame."""
+
+    patience = "stands still"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +167,13 @@ _GO_ON = _OF_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVEN
 _END = _OF_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
 _RENEW = _OF_RUN.values(lease_until=database_now(_LEASE))
 _HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bindparam("less"))
-_PUT_OFF = _OF_RUN.values(
-    lease_until=database_now(_LEASE),
-    idle_runs=_row.idle_runs - 1,
-    waiting_since=sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc())),
-)
+_STOPPED = _OF_RUN.values(lease_until=database_now(_LEASE), idle_runs=_row.idle_runs - 1)
+_SINCE = sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc()))
+_PUT_OFF: Mapping[Patience, sa.Update] = {
+    "runs": _STOPPED.values(waiting_since=_SINCE),
+    "stands still": _STOPPED,
+    "anew": _STOPPED.values(waiting_since=None),
+}
 _LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
     _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
 )
@@ -281,10 +299,12 @@ def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     tx.execute(_HAND_BACK, terms)
 
 
-def put_off(tx: sa.Connection, run: Run, seconds: float, *, now: datetime) -> None:
+def put_off(
+    tx: sa.Connection, run: Run, seconds: float, *, now: datetime, patience: Patience = "runs"
+) -> None:
     """End a run that can go no further for now: nobody takes the job up before these seconds."""
-    terms = {"job": run.job_id, "epoch": run.epoch, "lease": seconds, "now": now}
-    tx.execute(_PUT_OFF, terms)
+    terms: dict[str, Any] = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
+    tx.execute(_PUT_OFF[patience], terms | ({"now": now} if patience == "runs" else {}))
 
 
 def clear_leases(tx: sa.Connection) -> int:

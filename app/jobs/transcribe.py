@@ -183,7 +183,9 @@ class Transcriber:
         tell = log.debug if isinstance(wait, Waiting) else log.info
         tell("job.put_off", seconds=round(seconds, 1))
         try:
-            await self._db.write(runs.put_off, job.run, seconds, now=self._now())
+            await self._db.write(
+                runs.put_off, job.run, seconds, now=self._now(), patience=wait.patience
+            )
         except DatabaseAway:
             return self._pause
         return timedelta(seconds=seconds)

@@ -20,7 +20,7 @@ async def test_bare_samples_become_flac_and_the_copy_is_gone(
         assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
         assert "does not read pcm" in body["plan"]["why"]
         assert here.submits[0]["input"]["file_url"].endswith(".flac")
-        assert len(here.gateway.blobs()) == 2  # the recording, and the store's own identity
+        assert len(here.gateway.blobs()) == 1
         await here.assert_settled()
 
 

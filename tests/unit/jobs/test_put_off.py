@@ -1,0 +1,34 @@
+"""What a pause means for a job's patience: it runs, stands still, or begins anew."""
+
+import pytest
+
+from app.db.engine import Database
+from app.jobs import runs
+from app.jobs.runs import Patience, PutOff, Queued, Waiting
+from tests.support.story import NOW, Story
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("pauses", "waits"),
+    [
+        ([PutOff], True),
+        ([Queued], False),
+        ([PutOff, Queued], True),
+        ([PutOff, Waiting], False),
+        ([Waiting, PutOff], True),
+    ],
+)
+async def test_since_when_a_job_waits(
+    db: Database, pauses: list[type[PutOff]], *, waits: bool
+) -> None:
+    story = await Story.begun(db)
+    for pause in pauses:
+        job = await story.take_up()
+        patience: Patience = pause.patience
+        await db.write(runs.put_off, job.run, 0.0, now=NOW, patience=patience)
+        await db.write(runs.clear_leases)
+    row = await story.row()
+    assert (row["waiting_since"] is not None) is waits
+    assert (row["idle_runs"], row["status"]) == (0, "processing")
