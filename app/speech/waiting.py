@@ -138,7 +138,7 @@ def _keep_promises(
     for name, road in roads.items():
         gap, first = road.lane.gap_seconds, road.lane.next_seconds
         here = [job for job in silent if job.lane == name]
-        taken = min(len(here), int(first / gap)) if gap > 0 else 0
+        taken = int(min(len(here), first / gap)) if gap > 0 else 0
         for at, job in enumerate(here[:taken]):
             leaves = first - (taken - at) * gap
             job.to_begin -= 1
