@@ -10,12 +10,13 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 import imageio_ffmpeg
 
 from app.audio.allowed import CODECS, FORMATS
+from app.kit.opened import opened
 from app.settings import AudioSettings
 
 ADDRESS_SPACE_BYTES = 2 << 30
@@ -62,12 +63,9 @@ class Decoders:
 
         With `raw_rate` the file is bare samples of that rate, see `raw`.
         """
-        source = await asyncio.to_thread(path.open, "rb")
-        try:
+        async with opened(path) as source:
             arguments = (*_SAFE, *_input(raw_rate), *output)
             child = await self._start(source, arguments, log_level, cpu_seconds)
-        finally:
-            source.close()
         try:
             yield child
         finally:
@@ -101,7 +99,7 @@ class Decoders:
         return self._ffmpeg or await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
 
     async def _start(
-        self, source: IO[bytes], arguments: Sequence[str], log_level: str, cpu_seconds: int
+        self, source: FileIO, arguments: Sequence[str], log_level: str, cpu_seconds: int
     ) -> "Child":
         process = await asyncio.create_subprocess_exec(
             *(await self._program(), "-v", log_level, *arguments),

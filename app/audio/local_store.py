@@ -11,12 +11,14 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
 from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, room_is_checked
 from app.audio.store import StoredBlob, Upload
 from app.errors import AudioTooLarge, RecordingMissing, StorageFull
+from app.kit.opened import opened
 from app.kit.secrets import own_words
 from app.settings import AudioSettings
 
@@ -50,18 +52,15 @@ class LocalStore:
         return _LocalUpload(file, max_bytes, self.make_ready)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        descriptor = await asyncio.to_thread(self._open, key)
-        try:
+        async with self._opened(key) as file:
             while end is None or start < end:
                 want = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start)
                 # pread, so that a read that outlives its caller moves nobody's position.
-                chunk = await asyncio.to_thread(os.pread, descriptor, want, start)
+                chunk = await asyncio.to_thread(os.pread, file.fileno(), want, start)
                 if not chunk:
                     return
                 start += len(chunk)
                 yield chunk
-        finally:
-            os.close(descriptor)
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
@@ -101,9 +100,11 @@ class LocalStore:
             raise ValueError("not a key of this store")
         return self._blobs / key
 
-    def _open(self, key: str) -> int:
+    @asynccontextmanager
+    async def _opened(self, key: str) -> AsyncIterator[FileIO]:
         try:
-            return os.open(self._path(key), os.O_RDONLY)
+            async with opened(self._path(key)) as file:
+                yield file
         except FileNotFoundError:
             raise RecordingMissing from None
 

@@ -14,7 +14,7 @@ from app.db.engine import Database
 from app.errors import DatabaseAway
 from app.jobs import deltas
 from app.jobs.deltas import Pledge
-from app.jobs.runs import Job, Run, StaleRun, write_as
+from app.jobs.runs import Event, Job, Run, StaleRun, write_as
 from app.jobs.surely import surely
 from app.jobs.telling import Telling
 from app.kit.clock import Clock
@@ -113,4 +113,4 @@ def _save_as(tx: sa.Connection, run: Run, pledge: Pledge, *, now: datetime) -> N
 
 
 def _say_void(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
-    write_as(tx, job.run, now=now, events=[("reset", {})])
+    write_as(tx, job.run, now=now, events=[Event("reset", {})])

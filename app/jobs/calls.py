@@ -12,7 +12,7 @@ from app.billing.ledger import Used
 from app.errors import UpstreamInDoubt
 from app.jobs.ceiling import Ceiling
 from app.jobs.routes import Route
-from app.jobs.runs import Job, write_as
+from app.jobs.runs import Event, Job, write_as
 from app.jobs.tables import part, upstream_call
 from app.jobs.tries import Tried, tried
 from app.kit.ids import new_id
@@ -211,7 +211,7 @@ def close_failed(
     `voids`: it had told some, which is said to be void. Returns how often this part was tried on
     this route, this time included.
     """
-    write_as(tx, job.run, now=now, events=[("reset", {})] if voids else ())
+    write_as(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
     is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all

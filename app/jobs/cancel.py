@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.errors import AlreadyEnded
 from app.jobs.calls import close_unseen
-from app.jobs.runs import account_of, add_events
+from app.jobs.runs import Event, account_of, add_events
 from app.jobs.tables import OPEN, transcription, upstream_call
 from app.kit.money import Money
 
@@ -80,7 +80,7 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
     ledger.release(tx, account_of(row), now=now)
     cost = charged(tx, row)
     said = {"charged": _told(cost.charged), "in_doubt": _told(cost.in_doubt)}
-    add_events(tx, row.id, [("cancelled", said)], first=count, now=now)
+    add_events(tx, row.id, [Event("cancelled", said)], first=count, now=now)
     return cost
 
 

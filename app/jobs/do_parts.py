@@ -127,9 +127,9 @@ class PartsRun:
             progress.note(stretch, became)
             told = progress.told()
             ending = progress.ending(await self._words()) if progress.is_complete else None
-            async with telling(self.job, told):
+            async with telling(self.job, told) as placed:
                 await retried(
-                    work.db, keep, self.job, became, answered, told, ending, now=work.now()
+                    work.db, keep, self.job, became, answered, placed, ending, now=work.now()
                 )
             progress.note_stored(stretch)
             progress.ended = ending is not None
@@ -144,8 +144,8 @@ class PartsRun:
 
     async def _tell_and_end(self, told: Told, ending: Ending) -> None:
         work = self._work
-        async with telling(self.job, told):
-            await retried(work.db, tell_and_end, self.job, told, ending, now=work.now())
+        async with telling(self.job, told) as placed:
+            await retried(work.db, tell_and_end, self.job, placed, ending, now=work.now())
 
     def listen(self, stretch: Stretch, *, is_sent: bool) -> None:
         """Give a stretch its place in what is told as it comes: call it in their order."""

@@ -67,8 +67,8 @@ class WholeWork:
         if progress.is_complete:
             words = await asyncio.to_thread(outcome.merged, progress.texts)
             ending = progress.ending(words)
-        async with telling(job, told):
-            await retried(self._db, keep, job, became, answered, told, ending, now=self._now())
+        async with telling(job, told) as placed:
+            await retried(self._db, keep, job, became, answered, placed, ending, now=self._now())
 
     async def _was_refused(self, job: Job) -> bool:
         """Tell whether an earlier run met an engine that does not take the bytes as they are."""

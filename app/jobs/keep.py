@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,8 @@ class Told:
     `texts` are what its segments say, each with the index of its part.
     """
 
-    events: Sequence[Event]
+    segments: Sequence[Event]
+    progress: Event
     done_ms: int
     passed: Sequence[Stretch]
     texts: Sequence[tuple[int, str]]
@@ -46,16 +47,14 @@ class Ending:
 
 
 @asynccontextmanager
-async def telling(job: Job, told: Told) -> AsyncIterator[None]:
-    """Tell what is missing of the parts whose turn has come, and hold the rest back in the block.
+async def telling(job: Job, told: Told) -> AsyncIterator[Told]:
+    """Tell what is missing of the parts whose turn has come; in the block it is written.
 
-    In it their rows are written; then it is the next part's turn.
+    Returned is what to write: each segment stands behind its own text.
     """
-    for index, text in told.texts:
-        await job.run.told.close(index, text)
-    async with job.run.told.fence():
-        yield
-    job.run.told.pass_on()
+    async with job.run.told.closing(told.texts) as ends:
+        segments = [one._replace(told=end) for one, end in zip(told.segments, ends, strict=True)]
+        yield replace(told, segments=segments)
 
 
 def keep(
@@ -102,7 +101,8 @@ def tell_and_end(
 
 
 def _tell(tx: sa.Connection, job: Job, told: Told, *, now: datetime, **changes: Any) -> None:
-    runs.write_as(tx, job.run, now=now, events=told.events, done_ms=told.done_ms, **changes)
+    events = [*told.segments, told.progress]
+    runs.write_as(tx, job.run, now=now, events=events, done_ms=told.done_ms, **changes)
     calls.store_parts(tx, job, told.passed)
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.errors import GatewayError
 from app.jobs.calls import close_unseen
-from app.jobs.runs import Job, write_as
+from app.jobs.runs import Event, Job, write_as
 from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
 
@@ -34,7 +34,7 @@ def complete(
         tx,
         job.run,
         now=now,
-        events=[("completed", {"language": words["language"], "coverage": words["coverage"]})],
+        events=[Event("completed", {"language": words["language"], "coverage": words["coverage"]})],
         ends=True,
         status="completed",
         completed_at=now,
@@ -54,7 +54,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         tx,
         job.run,
         now=now,
-        events=[("failed", {"code": error.code, "detail": error.detail})],
+        events=[Event("failed", {"code": error.code, "detail": error.detail})],
         ends=True,
         status="failed",
         completed_at=now,

@@ -14,7 +14,7 @@ from app.audio.split import Piece
 from app.errors import GatewayError, error_of
 from app.jobs.calls import Stretch
 from app.jobs.keep import Became, Ending, Told
-from app.jobs.runs import Job, KnownPart
+from app.jobs.runs import Event, Job, KnownPart
 from app.speech.merge import PartText
 from app.speech.transcript import Segment
 
@@ -116,13 +116,13 @@ class Progress:
         """Return what can be told now; what is returned counts as told."""
         begun = self._turn
         in_turn = self._in_turn()
-        events = [("segment", _said_of(number, text)) for number, _, text in in_turn]
+        segments = [Event("segment", _said_of(number, text)) for number, _, text in in_turn]
         done = sum(self._done.values())
         whole = max(self._job.duration_ms or 0, done, self._chain[-1].end_ms if self._chain else 0)
         said = {"done_seconds": done / 1000, "total_seconds": whole / 1000}
         passed = self._chain[max(begun, self._stored) : self._turn]
         texts = [(index, text.text) for _, index, text in in_turn]
-        return Told([*events, ("progress", said)], done, passed, texts)
+        return Told(segments, Event("progress", said), done, passed, texts)
 
     @property
     def is_complete(self) -> bool:

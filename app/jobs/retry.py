@@ -14,10 +14,10 @@ from app.billing import ledger
 from app.billing.tables import ledger_line
 from app.errors import Erased, NothingToRetry, RecordingGone, TranscriptionNotFinished
 from app.jobs.cancel import own_row
-from app.jobs.runs import Forsaken, account_of, add_events
+from app.jobs.runs import Event, Forsaken, account_of, add_events
 from app.jobs.tables import OPEN, audio_tables, part, transcript, transcription, upstream_call
 
-FAILED_PARTS = ("failed", "gap")
+GAP = "gap"  # the state of a part, and the code of the warning that names it
 RUNNING = "The transcription is still running. Only one that has ended can be tried anew."
 
 _part = part.c
@@ -39,11 +39,9 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     # Another epoch, so that no entry or run of the life before counts any more.
     epoch = row.run_epoch + 1
     bound = _bound(tx, row)
-    tx.execute(
-        sa.update(part)
-        .where(_part.transcription_id == row.id, _part.state.in_(FAILED_PARTS))
-        .values(state="pending", result=None)
-    )
+    progress = Event("progress", _progress(tx, row))
+    events = [*_void_segments(tx, row.id), progress]
+    tx.execute(sa.update(part).where(*_gaps_of(row.id)).values(state="pending", error_code=None))
     tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == row.id))
     tx.execute(
         sa.update(transcription)
@@ -56,12 +54,12 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
             life=epoch,
             idle_runs=0,
             waiting_since=None,
-            event_count=row.event_count + 1,
-            warnings=[one for one in row.warnings if one["code"] not in FAILED_PARTS],
+            event_count=row.event_count + len(events),
+            warnings=[one for one in row.warnings if one["code"] != GAP],
         )
     )
     ledger.hold(tx, replace(account_of(row), life=epoch), bound, now=now)
-    add_events(tx, row.id, [("progress", _progress(tx, row))], first=row.event_count + 1, now=now)
+    add_events(tx, row.id, events, first=row.event_count + 1, now=now)
     return Forsaken(row.id, epoch, row.priority, row.plan["kind"])
 
 
@@ -84,17 +82,29 @@ def _check(tx: sa.Connection, row: Any) -> None:
         raise Erased
     if row.status in OPEN:
         raise TranscriptionNotFinished(RUNNING, status=row.status)
-    if row.status == "completed" and not _has_gaps(tx, row.id):
+    if row.status == "completed" and _first_gap(tx, row.id) is None:
         raise NothingToRetry
     if recording_of(tx, row.project_id, row.id) is None:
         raise RecordingGone
 
 
-def _has_gaps(tx: sa.Connection, job_id: str) -> bool:
-    gaps = sa.select(_part.idx).where(
-        _part.transcription_id == job_id, _part.state.in_(FAILED_PARTS)
-    )
-    return tx.scalar(gaps.limit(1)) is not None
+def _gaps_of(job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return _part.transcription_id == job_id, _part.state == GAP
+
+
+def _first_gap(tx: sa.Connection, job_id: str) -> int | None:
+    index: int | None = tx.scalar(sa.select(sa.func.min(_part.idx)).where(*_gaps_of(job_id)))
+    return index
+
+
+def _void_segments(tx: sa.Connection, job_id: str) -> list[Event]:
+    """Say from which segment on all are told anew: the first that stood for a gap."""
+    gap = _first_gap(tx, job_id)
+    if gap is None:
+        return []
+    spoken = (_part.transcription_id == job_id, _part.idx < gap, _part.state == "done")
+    index = tx.scalar(sa.select(sa.func.count()).select_from(part).where(*spoken)) or 0
+    return [Event("reset", {"from": index})]
 
 
 def _bound(tx: sa.Connection, row: Any) -> int:

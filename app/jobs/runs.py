@@ -123,7 +123,15 @@ class Job:
         return self.routes[0].engine
 
 
-Event = tuple[str, Mapping[str, Any]]
+class Event(NamedTuple):
+    """Something a client is told of a job.
+
+    It stands behind the first `told` characters of its run's text; None is behind all of it.
+    """
+
+    type: str
+    data: Mapping[str, Any]
+    told: int | None = None
 
 
 class Forsaken(NamedTuple):
@@ -239,8 +247,8 @@ def write_as(
     """Change the job's row and say what happened, if this run still holds it.
 
     Every write of a run begins with this; it renews the lease, or gives it up where the run
-    `ends`. The events stand behind what the run has told, which is saved with them: where it
-    tells at all, this has to be called inside its fence (see surely). Raises StaleRun, which
+    `ends`. The events have their places in what the run has told, which is saved with them: where
+    it tells at all, this has to be called inside its fence (see surely). Raises StaleRun, which
     undoes the whole work.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
@@ -282,10 +290,17 @@ def add_events(
     if place is None:
         place = deltas.place_after(tx, job_id) if first > 1 else deltas.BEGINNING
     same = {"transcription_id": job_id, "created_at": now}
-    at = {"epoch": place[0], "delta_chars": place[1]}
+    epoch, end = place
     rows = [
-        {"seq": seq, "type": name, "data": data, **same, **at}
-        for seq, (name, data) in enumerate(events, first)
+        {
+            "seq": seq,
+            "type": one.type,
+            "data": one.data,
+            "epoch": epoch,
+            "delta_chars": end if one.told is None else one.told,
+            **same,
+        }
+        for seq, one in enumerate(events, first)
     ]
     tx.execute(_ADD_EVENTS, rows)
 

@@ -16,7 +16,7 @@ from app.billing.prices import tariff_of
 from app.db.schema import database_now
 from app.jobs.ceiling import Ceiling
 from app.jobs.routes import Place, Route, fallbacks
-from app.jobs.runs import Job, Run, add_events
+from app.jobs.runs import Event, Job, Run, add_events
 from app.jobs.tables import audio_tables, transcription
 from app.kit.ids import new_id
 from app.speech.estimate import Expected
@@ -155,7 +155,7 @@ def submit(
     bound = (wish.bound_ms, *wish.bound_tokens)
     dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
     hold(tx, account, ceiling.held(dearest), now=now)
-    add_events(tx, job_id, [("created", {"model": wish.model})], first=1, now=now)
+    add_events(tx, job_id, [Event("created", {"model": wish.model})], first=1, now=now)
     if lease_seconds is None:
         return Submitted(job_id, blob_key, None)
     claimed = Job(

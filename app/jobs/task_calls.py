@@ -17,7 +17,7 @@ from app.billing.ledger import Used
 from app.errors import RecordingMissing, UpstreamInDoubt
 from app.jobs import calls, outcome
 from app.jobs.calls import Answered, Stretch
-from app.jobs.runs import Job, write_as
+from app.jobs.runs import Event, Job, write_as
 from app.jobs.tables import audio_tables, part, transcription, upstream_call
 from app.speech.contract import Billed
 from app.speech.tasks import Taken
@@ -103,7 +103,7 @@ def note_submitted(tx: sa.Connection, job: Job, *, now: datetime) -> None:
     events = []
     if job.duration_ms is not None:
         said = {"done_seconds": 0.0, "total_seconds": job.duration_ms / 1000}
-        events.append(("progress", said))
+        events.append(Event("progress", said))
     write_as(tx, job.run, now=now, events=events, idle_runs=0)
 
 
@@ -147,8 +147,8 @@ def finish(
     said = {"done_seconds": done_ms / 1000, "total_seconds": done_ms / 1000}
     segment = {"index": 0, "start": 0.0, "end": done_ms / 1000}
     segment |= {name: words[name] for name in ("text", "language", "emotion")}
-    spoken = [("segment", segment)] if words["text"] else []
-    write_as(tx, job.run, now=now, events=[("progress", said), *spoken], done_ms=done_ms)
+    spoken = [Event("segment", segment)] if words["text"] else []
+    write_as(tx, job.run, now=now, events=[Event("progress", said), *spoken], done_ms=done_ms)
     keep_raw = "raw" in job.options["include"]
     calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
     tx.execute(

@@ -10,7 +10,7 @@ meanwhile (`fence`), so that nobody reads past a row that is on its way.
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from app.jobs.deltas import Pledge
@@ -39,11 +39,14 @@ class Untold:
     def known(self, text: str) -> None:
         """Take in the text of a part whose segment an earlier run wrote."""
 
-    async def close(self, _index: int, _text: str) -> None:
-        """Tell what of a part's text was not told: call it in turn, before its row is written."""
+    @asynccontextmanager
+    async def closing(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
+        """Tell what is missing of parts whose turn has come, each given by its index.
 
-    def pass_on(self) -> None:
-        """Give the turn to the next part: call it when the rows of the closed ones are written."""
+        In the block their rows are written: it is given where in the text each part ends, and is
+        a fence. Then it is the next part's turn.
+        """
+        yield [0 for _ in texts]
 
 
 UNTOLD = Untold()
@@ -103,16 +106,20 @@ class Telling(Untold):
         self._notify()
 
     @asynccontextmanager
-    async def fence(self) -> AsyncIterator[None]:
-        """Hold back what is told from here on; rows of several fences keep their order."""
-        limit = self._length
+    async def fence(self, first: int | None = None) -> AsyncIterator[None]:
+        """Hold back what is told from here on; rows of several fences keep their order.
+
+        Where the `first` row stands before the last, what is told between them is held as well.
+        """
+        end = self._length
+        limit = end if first is None else first
         self._limits.append(limit)
         try:
             async with self._lock:
-                self._pledge = self._unsaved(limit)
+                self._pledge = self._unsaved(end)
                 try:
                     yield
-                    self._note_saved(limit)
+                    self._note_saved(end)
                 finally:
                     self._pledge = None
                     self.version += 1
@@ -163,27 +170,30 @@ class Telling(Untold):
         """See Untold."""
         self._tail = text.strip()[-1:] or self._tail
 
-    async def close(self, index: int, text: str) -> None:
+    @asynccontextmanager
+    async def closing(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
         """See Untold. Where other words were told, they are void first."""
-        sink = self.part(index)
         self._is_closing = True
-        if not await self._told_rest(sink, text.strip()):
-            await self._reset()
-            sink.void()
-            await self._told_rest(sink, text.strip())
-        self.known(text)
-        del self._open[index]
-
-    async def _told_rest(self, sink: "PartSink", text: str) -> bool:
-        if not text.startswith(sink.said):
-            return False
-        sink.tell_rest(text)
-        return True
-
-    def pass_on(self) -> None:
-        """See Untold."""
+        if texts:  # of the first of them only: the others had no turn
+            await self._void_unless_told(*texts[0])
+        # No reader comes between here and the fence.
+        ends = [self._close(index, text) for index, text in texts]
+        async with self.fence(*ends[:1]):
+            yield ends
         self._is_closing, self._turn = False, None
         self._take_turn()
+
+    async def _void_unless_told(self, index: int, text: str) -> None:
+        sink = self.part(index)
+        if not text.strip().startswith(sink.said):
+            await self._reset()
+            sink.void()
+
+    def _close(self, index: int, text: str) -> int:
+        self.part(index).tell_rest(text.strip())
+        self.known(text)
+        del self._open[index]
+        return self._length
 
     def lead_to(self, text: str) -> str:
         """Return what belongs between the part before and this text."""

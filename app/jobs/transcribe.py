@@ -141,7 +141,7 @@ class Transcriber:
         unseen = calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
         # A process that died may have told more than it saved.
         if job.mode == STREAM and (unseen or deltas.is_void(tx, job.id)):
-            runs.write_as(tx, job.run, now=now, events=[("reset", {})])
+            runs.write_as(tx, job.run, now=now, events=[runs.Event("reset", {})])
         return job
 
     async def _run(self, job: Job) -> timedelta | None:

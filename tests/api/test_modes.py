@@ -60,7 +60,7 @@ async def test_a_preferred_wait_counts_where_the_body_says_none(
     assert (done.status_code, done.headers["preference-applied"]) == (200, "wait=60")
 
 
-@pytest.mark.parametrize("mode", ["auto", "sync", "stream"])
+@pytest.mark.parametrize("mode", ["auto", "sync"])
 async def test_the_other_modes_begin_at_once_and_wait(
     gateway: Gateway, recording: bytes, mode: str
 ) -> None:

@@ -150,7 +150,7 @@ async def test_a_failed_job_is_tried_anew_under_its_id(gateway: Gateway, recordi
     job = await retried(gateway, job_id)
     assert (job["status"], job["text"], job["error"]) == ("completed", "heard", None)
     kinds = [row["type"] for row in await gateway.rows(event)]
-    assert kinds == ["created", "failed", "progress", "progress", "completed"]
+    assert kinds == ["created", "failed", "progress", "segment", "progress", "completed"]
     (row,) = await gateway.rows(transcription)
     assert row["life"] == 2
     lines = (await assert_lawful(gateway)).rows["ledger_line"]
@@ -222,7 +222,8 @@ async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recordi
     job_id = (await gateway.send(recording)).json()["id"]
 
     def make_gap(tx: sa.Connection) -> None:
-        tx.execute(sa.update(part).values(state="failed", result=None))
+        refused = {"result": None, "error_code": "engine_refused"}
+        tx.execute(sa.update(part).values(state="gap", **refused))
         tx.execute(sa.update(upstream_call).values(state="failed"))
 
     await gateway.parts.db.write(make_gap)

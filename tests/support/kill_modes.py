@@ -141,8 +141,10 @@ class ModesKilling(Killing):
                 return
             stream.job_id = answer.headers["location"].rsplit("/", 1)[-1]
             self.told.acknowledged.add(stream.job_id)
-            self.streams.append(stream)
-            await stream.hear(answer)
+            try:
+                await stream.hear(answer)
+            finally:
+                self.streams.append(stream)  # from now on somebody may listen again
         self.told.answers[f"stream {stream.events[-1].name if stream.events else 'nothing'}"] += 1
 
     async def _listen_again(self, client: httpx.AsyncClient, stream: Stream) -> None:

@@ -206,7 +206,9 @@ class Story:
 
         def keep(tx: sa.Connection) -> None:
             said = {"done_seconds": got.stretch.end_ms / 1000}
-            runs.write_as(tx, job.run, now=self.later(), events=[("progress", said)], idle_runs=0)
+            runs.write_as(
+                tx, job.run, now=self.later(), events=[runs.Event("progress", said)], idle_runs=0
+            )
             calls.close_answered(tx, job, got, keep_raw=keep_raw, now=self.now)
 
         await self.db.write(keep)

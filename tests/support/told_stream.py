@@ -47,6 +47,8 @@ class Stream:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         path = f"/v1/transcriptions/{self.job_id}/events"
         async with client.stream("GET", path, headers=headers) as answer:
+            if answer.status_code == httpx.codes.NO_CONTENT:
+                return  # everything was heard: an EventSource is told to stay away
             if answer.status_code != httpx.codes.OK:
                 raise AssertionError(
                     f"{path} answers {answer.status_code}: {await answer.aread()!r}"

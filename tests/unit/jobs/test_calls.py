@@ -162,7 +162,7 @@ async def test_a_call_in_doubt_is_repeated_once_and_then_given_up(db: Database) 
     assert [call["state"] for call in await story.calls()] == ["in_doubt", "in_doubt"]
     await story.fail(job, UpstreamInDoubt())
     after = await standing(story)
-    assert (after.settled, after.remaining) == (0, 0)
+    assert (after.settled, after.released) == (0, after.held)
 
 
 async def test_a_call_in_doubt_is_not_repeated_where_the_setting_says_so(db: Database) -> None:

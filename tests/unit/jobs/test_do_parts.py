@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.audio.normalise import Decoding
+from app.jobs import queue
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.contract import (
     DeltaSink,
@@ -190,13 +191,17 @@ async def test_a_job_of_one_part_is_three_commits(
     gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works: list[str] = []
-    write = gateway.parts.db.write
+    db = gateway.parts.db
+    verb = "write_followed" if db.is_shared else "write"
+    write = getattr(db, verb)
 
-    async def noted(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        works.append(work.__name__)
-        return await write(work, *args, **kwargs)
+    async def noted(*args: Any, **kwargs: Any) -> Any:
+        work = args[1 if db.is_shared else 0]
+        if work is not queue._prune:
+            works.append(work.__name__)
+        return await write(*args, **kwargs)
 
-    monkeypatch.setattr(gateway.parts.db, "write", noted)
+    monkeypatch.setattr(db, verb, noted)
     assert (await gateway.send(recording)).status_code == 200
     assert works == ["submit", "open_call", "keep"]
 
@@ -226,6 +231,27 @@ async def test_a_gap_is_kept_where_that_is_asked_for(
     assert [one.get("gap", False) for one in told] == [
         row["state"] == "gap" for row in rows if row["state"] != "silent"
     ]
+
+
+async def test_a_retry_fills_a_gap_and_tells_the_segments_from_there_on_anew(
+    gateway: Gateway, engine: Telling, sound: bytes
+) -> None:
+    known = await shas(gateway, sound)
+    engine.says = lambda request: REFUSED if sha_of(request) == known[1] else "heard"
+    job = await sent(gateway, sound, on_gap="keep")
+    engine.says = lambda request: "mended" if sha_of(request) == known[1] else "heard"
+    calls = len(engine.calls)
+    response = await gateway.client.post(f"/v1/transcriptions/{job['id']}/retry")
+    assert response.status_code == 202, response.text
+    again = await gateway.ended(job["id"])
+    assert (again["status"], again["coverage"], again["warnings"]) == ("completed", 1.0, [])
+    assert again["text"].split().count("mended") == 1
+    assert len(engine.calls) == calls + 1
+    events = await events_of(gateway, job)
+    reset = next(number for number, (kind, _) in enumerate(events) if kind == "reset")
+    assert events[reset] == ("reset", {"from": 1})
+    retold = [data["index"] for kind, data in events[reset:] if kind == "segment"]
+    assert retold == list(range(1, len(known)))
 
 
 @pytest.mark.settings(jobs={"patience_seconds": 0})

@@ -59,10 +59,8 @@ def became(index: int) -> Became:
 
 def told(progress: Progress) -> tuple[list[int], float]:
     """Return of which spoken parts is told, and how many seconds are done."""
-    events = progress.told().events
-    segments = [data["index"] for kind, data in events if kind == "segment"]
-    assert [kind for kind, _ in events] == ["segment"] * len(segments) + ["progress"]
-    return segments, events[-1][1]["done_seconds"]
+    now = progress.told()
+    return [one.data["index"] for one in now.segments], now.progress.data["done_seconds"]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
@@ -128,7 +126,7 @@ def test_another_run_tells_only_what_was_not_told(states: str, again: list[int])
 def test_seconds_done_begin_with_what_an_earlier_run_has_done() -> None:
     rows = [row(0, "silent"), row(1, "pending"), row(2, "done"), row(3, "silent")]
     progress = Progress(job(rows, seconds=4))
-    assert progress.told().events == [("progress", {"done_seconds": 2.0, "total_seconds": 4.0})]
+    assert progress.told().progress.data == {"done_seconds": 2.0, "total_seconds": 4.0}
 
 
 def test_what_is_stored_of_a_part_counts_whatever_is_found_in_its_sound_today() -> None:
@@ -172,7 +170,7 @@ def test_a_gap_and_a_repetition_say_where_and_why() -> None:
     assert (gap["code"], gap["start"], gap["end"]) == ("gap", 0.0, 1.0)
     assert "engine_refused" in gap["detail"]
     assert (loop["code"], loop["start"], loop["end"]) == ("repetition", 1.0, 2.0)
-    first, second, _ = progress.told().events
+    first, second = progress.told().segments
     assert first[1] == {
         "index": 0,
         "start": 0.0,

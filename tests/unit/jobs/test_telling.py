@@ -36,6 +36,17 @@ class Reader:
     def text(self) -> str:
         return self.told.text(0, self.told.visible)
 
+    async def assert_closed(self, texts: Sequence[str], first: int, end: int) -> None:
+        """Close parts at once: each row stands behind its text, and none is read past."""
+        async with self.told.closing([(i, texts[i]) for i in range(first, end)]) as ends:
+            assert self.text == join(texts[: first + 1])
+            whole = self.told.text(0, self.told.pledge.end)
+            assert whole == join(texts[:end])
+            assert [whole[:one] for one in ends] == [
+                join(texts[: i + 1]) for i in range(first, end)
+            ]
+        assert self.text.startswith(whole)
+
 
 @given(TEXTS, st.data())
 def test_parts_heard_at_once_are_told_as_one_text(texts: list[str], data: st.DataObject) -> None:
@@ -48,7 +59,8 @@ def test_parts_heard_at_once_are_told_as_one_text(texts: list[str], data: st.Dat
         while closed < len(texts):
             moves = [("tell", i) for i in range(closed, begun) if pieces[i]]
             moves += [("begin", begun)] if begun < len(texts) else []
-            moves += [("close", closed)] if closed < begun and not pieces[closed] else []
+            whole = next((i for i in range(closed, begun) if pieces[i]), begun)
+            moves += [("close", last) for last in range(closed, whole)]
             move, index = data.draw(st.sampled_from(moves))
             if move == "begin":
                 reader.told.part(index)
@@ -56,10 +68,8 @@ def test_parts_heard_at_once_are_told_as_one_text(texts: list[str], data: st.Dat
             elif move == "tell":
                 reader.told.part(index)(pieces[index].pop(0))
             else:
-                await reader.told.close(index, texts[index])
-                assert reader.text == join(texts[: index + 1])
-                reader.told.pass_on()
-                closed += 1
+                await reader.assert_closed(texts, closed, index + 1)
+                closed = index + 1
             assert join(texts).startswith(reader.text)
         assert reader.text == join(texts)
         assert reader.resets == 0
@@ -79,10 +89,9 @@ async def test_only_the_earliest_part_is_told_and_the_next_one_in_its_turn() -> 
     second("later")
     first("now")
     assert reader.text == "now"
-    await reader.told.close(0, "now then")
-    second(" on")
-    assert reader.text == "now then"  # the row of the first is not written yet
-    reader.told.pass_on()
+    async with reader.told.closing([(0, "now then")]):
+        second(" on")
+        assert reader.text == "now then"  # the row of the first is not written yet
     assert reader.text == "now then later on"
 
 
@@ -94,7 +103,8 @@ async def test_a_failed_call_is_forgotten_and_other_words_are_void_first() -> No
     sink.void()
     assert not sink.was_told
     sink("right ")
-    await reader.told.close(0, "rather")
+    async with reader.told.closing([(0, "rather")]):
+        pass
     assert reader.resets == 1
     assert reader.text[reader.void_until :] == "rather"
 

@@ -1,0 +1,55 @@
+"""A file that is opened in a thread is closed, whatever becomes of who wanted it."""
+
+import asyncio
+import threading
+from io import FileIO
+from pathlib import Path
+
+import pytest
+
+from app.kit.opened import opened
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 20
+
+
+async def test_it_is_lent_and_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"sound")
+    async with opened(path) as file:
+        assert file.read() == b"sound"
+    assert file.closed
+
+
+async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with opened(tmp_path / "a"):
+            pass
+
+
+async def test_it_is_closed_for_a_caller_who_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, files = threading.Event(), threading.Event(), []
+
+    def slow(path: Path) -> FileIO:
+        begun.set()
+        go_on.wait(PATIENCE_SECONDS)
+        files.append(FileIO(path))
+        return files[0]
+
+    async def wants() -> None:
+        async with opened(tmp_path / "a"):
+            pass
+
+    (tmp_path / "a").touch()
+    monkeypatch.setattr("app.kit.opened.FileIO", slow)
+    wanting = asyncio.create_task(wants())
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    wanting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wanting
+    go_on.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (files and files[0].closed):
+            await asyncio.sleep(0.01)
