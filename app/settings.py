@@ -273,16 +273,11 @@ class JobSettings(_Domain):
         60.0, ge=0.1, description="Pause between looks for jobs that nobody works on."
     )
     worker: bool = Field(
-        default=True,
-        description="Whether this process works on jobs; without, it only serves the API, and "
-        "others that share its PostgreSQL database do the work. With SQLite it always works.",
+        default=True, description="Work on jobs, not only serve the API; with SQLite always true."
     )
     at_once: int = Field(32, ge=1, description="Jobs this process works on at once.")
     tasks_at_once: int = Field(
-        5000,
-        ge=1,
-        description="Jobs of this process that are tasks of the upstream, at once: they mostly "
-        "wait, and cost little.",
+        5000, ge=1, description="The same for tasks of the upstream, which mostly wait."
     )
     parts_at_once: int = Field(
         16,
@@ -298,10 +293,7 @@ class JobSettings(_Domain):
         "and is sent; a job that holds none gets one part all the same.",
     )
     max_waiting: int = Field(
-        500,
-        ge=1,
-        description="Unfinished jobs of this process whose callers wait for them before 429; "
-        "those of mode=async wait in the database and are not counted.",
+        500, ge=1, description="Jobs of this process whose callers wait, before 429."
     )
     wait_seconds: int = Field(
         600, ge=1, le=HOUR, description="How long a sync caller waits at most."

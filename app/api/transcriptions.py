@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 from app import errors
 from app.api.awaited import answer_when_ended
@@ -98,8 +99,8 @@ async def create(
     request: Request,
     principal: Transcriber,
     prefer: Annotated[
-        list[str] | None,
-        Header(description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
+        list[Annotated[str, Field(max_length=1_000)]] | None,
+        Header(max_length=20, description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
     ] = None,
 ) -> Response:
     """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
@@ -109,9 +110,8 @@ async def create(
 
     The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
     `Location`, and the transcription goes on. With `mode=async` it is 202 at once. A caller who
-    hangs up leaves a transcription that finishes, or with `on_disconnect=cancel` one that is
-    cancelled. `Prefer: respond-async` and `Prefer: wait=N` say the same as `mode=async` and
-    `wait=N`, where the body says nothing.
+    hangs up leaves one that finishes, or with `on_disconnect=cancel` one that is cancelled.
+    `Prefer` says the same as `mode=async` and `wait`, where the body says nothing.
 
     With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
     as they happen, the text as it is heard among them; see `getEvents`.

@@ -119,6 +119,8 @@ class Bearer:
         case.headers["Authorization"] = f"Bearer {key}"
 
 
+# The gateway in the other thread draws lots of its own (PgQueuer's buffers do) meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @contract.parametrize()
 @seed(SEED)
 @settings(
