@@ -283,8 +283,7 @@ class JobSettings(_Domain):
         16,
         ge=1,
         le=1000,
-        description="Parts of one recording under way at once; an engine that runs here takes no "
-        "more than its workers.",
+        description="Parts of one recording under way at once; an engine here: its workers.",
     )
     sound_bytes: int = Field(
         64 * MIB,
