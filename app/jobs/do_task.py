@@ -70,7 +70,7 @@ class TaskWork:
 
         Raises Waiting and PutOff, which say when to come back, and GatewayError.
         """
-        task = await self._db.read(task_calls.known, job.id)
+        task = await self._db.read(task_calls.known, job)
         if task is None:
             engine = await self._beginning.begin(job)
             raise Waiting(self._pauses.before_poll(job.id, 0.0, engine.polls_a_second))

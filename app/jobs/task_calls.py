@@ -27,7 +27,15 @@ _call = upstream_call.c
 _audio = audio_tables.audio.c
 _JOB = sa.bindparam("job", type_=sa.String)
 _KNOWN = (
-    sa.select(_call.id, _call.engine, _call.state, _call.task_id, _call.request_id, _call.opened_at)
+    sa.select(
+        _call.id,
+        _call.engine,
+        _call.state,
+        _call.task_id,
+        _call.request_id,
+        _call.opened_at,
+        _call.run_epoch,
+    )
     .where(_call.transcription_id == _JOB, _call.state.in_(UNDER_WAY))
     .order_by(_call.id)
 )
@@ -70,16 +78,17 @@ class Kept:
     format: str
 
 
-def known(tx: sa.Connection, job_id: str) -> KnownTask | None:
+def known(tx: sa.Connection, job: Job) -> KnownTask | None:
     """Return the job's task, if it has one under way.
 
-    Raises UpstreamInDoubt where one may have been submitted of which nobody knows the id.
+    Raises UpstreamInDoubt where one may have been submitted of which nobody knows the id. Who
+    tries a job anew knows that of its earlier lives.
     """
-    rows = tx.execute(_KNOWN, {"job": job_id}).all()
+    rows = tx.execute(_KNOWN, {"job": job.id}).all()
     for row in rows:
         if row.state == "open" and row.task_id is not None:
             return KnownTask(row.id, row.engine, row.task_id, row.request_id, row.opened_at)
-    if any(row.state == "in_doubt" for row in rows):
+    if any(row.state == "in_doubt" and row.run_epoch > job.account.life for row in rows):
         raise UpstreamInDoubt
     return None
 

@@ -89,8 +89,13 @@ async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["error"]["code"]) == ("failed", "upstream_in_doubt")
             assert body["cost"]["nano"] == 0
+            assert len(twin.tasks) == 1
+            anew = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/retry", timeout=20)
+            assert anew.status_code == 202, anew.text
+            body = await asyncio.to_thread(ended, gateway, job)
+            assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert await asyncio.to_thread(gateway.stop) == 0
-        assert len(twin.tasks) == 1
+        assert len(twin.tasks) == 2
 
 
 async def test_a_graceful_end_keeps_the_task_of_a_submit_under_way(

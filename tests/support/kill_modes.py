@@ -181,6 +181,8 @@ class ModesKilling(Killing):
         await asyncio.to_thread(self.gateway.start)
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=LISTENS_SECONDS) as client:
             ended_after = await self.all_ended(client, seconds)
+            await self._retry_what_failed(client)
+            await self.all_ended(client, seconds)
             lost = [said async for said in self.unkept(client)]
             misheard = [said async for said in self._misheard(client)]
         code = await asyncio.to_thread(self.gateway.stop)
@@ -191,11 +193,22 @@ class ModesKilling(Killing):
         violations += [said async for said in self._unreconciled()]
         return Verdict(self.figures(books, lost, ended_after), violations)
 
+    async def _retry_what_failed(self, client: httpx.AsyncClient) -> None:
+        """Try everything anew whose money was in doubt: nobody is killed any more."""
+        query = {"status": "failed", "limit": "100"}
+        while True:
+            page = (await client.get("/v1/transcriptions", params=query)).json()
+            for job in page["items"]:
+                await self._retry(client, job["id"])
+            if not page["items"]:
+                return
+
     def billed_seconds(self) -> int:
         return self.twin.bill.seconds()
 
     def broken(self, books: Books, code: int) -> Iterator[str]:
         yield from super().broken(books, code)
+        yield from (f"failed with {code} when tried anew" for code in books.failures)
         yield from broken_words(books)
         yield from self._broken_tasks(books)
 
@@ -215,8 +228,7 @@ class ModesKilling(Killing):
         for stream in self.streams:
             if stream.job_id in self.told.deleted:
                 continue
-            if not stream.has_ended:
-                await stream.resume(client)
+            await stream.resume(client)  # also behind a failure: it may have been tried anew
             whole = Stream(stream.job_id)
             await whole.resume(client)
             if stream.rows != whole.rows:

@@ -71,11 +71,9 @@ class Stream:
         for event in self.events:
             if event.name == "delta":
                 pending += event.data["text"]
-            elif event.name == "segment":
-                if pending and pending.strip() != event.data["text"].strip():
+            elif event.name in {"segment", "reset"}:
+                if event.name == "segment" and pending.strip() != event.data["text"].strip():
                     yield f"told {pending!r} and then the segment {event.data['text']!r}"
-                pending = ""
-            elif event.name == "reset":
                 pending = ""
 
 
