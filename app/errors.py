@@ -149,18 +149,12 @@ class InvalidParameter(GatewayError):
 
 class MissingAudio(GatewayError):
     code, status = "missing_audio", 422
-    public = (
-        "There is no audio in the request. Put a recording into the form field `file`, or its "
-        "link into `url`."
-    )
+    public = "No audio came. Put a recording into the form field `file`, or its link into `url`."
 
 
 class SeveralFiles(GatewayError):
     code, status = "several_files", 422
-    public = (
-        "One request transcribes one recording. Send one `file`, `audio` or `url`, or one request "
-        "for each."
-    )
+    public = "One request transcribes one recording: send one `file`, `audio` or `url` in each."
 
 
 class UnknownModel(GatewayError):
@@ -202,9 +196,7 @@ class SecondsAboveLimit(GatewayError):
 
 class UrlNotAllowed(GatewayError):
     code, status = "url_not_allowed", 422
-    public = (
-        "This URL is not fetched. Give an https:// link to a public address, or upload the file."
-    )
+    public = "This URL is not fetched. Give an https:// link to a public address, or the file."
 
 
 class UrlUnreachable(GatewayError):

@@ -3,8 +3,6 @@
 Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
 """
 
-import os
-import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,22 +17,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.vendors_key import VendorsKey
 
 MIB = 1 << 20
 GIB = 1 << 30
 HOUR = 3600
-
-OUR_VARIABLE = "GATEWAY_DASHSCOPE__API_KEY"
-VENDORS_VARIABLE = "DASHSCOPE_API_KEY"
-VENDORS_FILE = Path("~/.alibabacloud/credentials")
-_VENDORS_LINE = re.compile(r"^\s*dashscope_api_key\s*[=:]\s*(\S+)", re.MULTILINE | re.IGNORECASE)
 
 Source = Literal["hub", "wheels"]
 
@@ -329,35 +318,6 @@ class LogSettings(_Domain):
     )
 
 
-class _VendorsKey(PydanticBaseSettingsSource):
-    """The key where the vendor's own tools look for it, when no setting of ours names one."""
-
-    def __init__(self, settings: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> None:
-        super().__init__(settings)
-        self._dotenv = dotenv.env_vars if isinstance(dotenv, DotEnvSettingsSource) else {}
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Find nothing by a field's name; see __call__."""
-        return field.default, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        key = (
-            os.environ.get(VENDORS_VARIABLE)
-            or self._dotenv.get(VENDORS_VARIABLE.lower())
-            or _in_vendors_file()
-        )
-        return {"dashscope": {"api_key": key.strip()}} if key else {}
-
-
-def _in_vendors_file() -> str | None:
-    try:
-        content = VENDORS_FILE.expanduser().read_text(encoding="utf-8", errors="replace")
-    except (OSError, RuntimeError):  # there is none, or no home
-        return None
-    found = _VENDORS_LINE.search(content)
-    return found.group(1).strip("\"'") if found else None
-
-
 class Settings(BaseSettings):
     """All settings of one process. Raises pydantic.ValidationError on a wrong or unknown one."""
 
@@ -394,7 +354,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Look for the vendor's key last: whatever is set by our own names counts before it."""
-        vendors = _VendorsKey(settings_cls, dotenv_settings)
+        vendors = VendorsKey(settings_cls, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, file_secret_settings, vendors
 
     @property
@@ -407,18 +367,6 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database's address: as set, else a SQLite file inside data_dir."""
         return self.database.url or f"sqlite:///{self.data_dir / 'gateway.db'}"
-
-
-def where_key_is(settings: Settings) -> str:
-    """Say where the DashScope key was found, in the order in which it is looked for."""
-    environ = {name.upper() for name, value in os.environ.items() if value}
-    written = DotEnvSettingsSource(type(settings)).env_vars
-    for name in (OUR_VARIABLE, VENDORS_VARIABLE):
-        if name in environ:
-            return name
-        if written.get(name.lower()):
-            return f"{name} in .env"
-    return f"dashscope_api_key in {VENDORS_FILE}"
 
 
 def faults_of(error: ValidationError) -> Iterator[str]:

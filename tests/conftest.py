@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app import settings
+from app import vendors_key
 from app.db.engine import Database
 from app.db.migrate import opened
 from tests.support.gateway import Gateway, running, settings_for, speech
@@ -25,8 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
-    os.environ[settings.VENDORS_VARIABLE] = ""
-    settings.VENDORS_FILE = Path(os.devnull)
+    os.environ[vendors_key.VENDORS_VARIABLE] = ""
+    vendors_key.VENDORS_FILE = Path(os.devnull)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from app.db.migrate import is_current, opened
 from app.errors import DatabaseAway, PriceUnknown
 from app.kit.money import format_nano
 from app.net.reach import Obstacle, ObstructedError, is_proxied
-from app.settings import Settings, where_key_is
+from app.settings import Settings
 from app.speech.catalogue import Model, load_catalogue
 from app.speech.dashscope_account import ENGINE, Account, KeyVerdict, Look, accounts
+from app.vendors_key import where_key_is
 
 MOST_SKEW_SECONDS = 60.0
 _ODD_KEYS = {

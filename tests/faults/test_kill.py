@@ -43,6 +43,7 @@ def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path, seed: i
     assert verdict.figures["acknowledged"], "no load, no proof"
 
 
+@pytest.mark.anyio
 async def test_nothing_is_lost_or_paid_twice_in_any_mode(
     database_url: str, tmp_path: Path, seed: int
 ) -> None:

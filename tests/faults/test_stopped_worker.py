@@ -16,6 +16,7 @@ from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher
+from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database
@@ -87,6 +88,7 @@ class Bench:
             max_seconds=MAX_SECONDS,
             settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),
             clock=utc_now,
+            links=SignedLinks("", [b"secret"]),
         )
 
 

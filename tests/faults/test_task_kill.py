@@ -55,6 +55,11 @@ def ended(gateway: GatewayProcess, job: str) -> dict[str, Any]:
     return body
 
 
+def try_anew(gateway: GatewayProcess, job: str) -> None:
+    answer = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/retry", timeout=20)
+    assert answer.status_code == 202, answer.text
+
+
 async def test_a_known_task_is_asked_for_by_whoever_comes_after(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -90,8 +95,7 @@ async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
             assert (body["status"], body["error"]["code"]) == ("failed", "upstream_in_doubt")
             assert body["cost"]["nano"] == 0
             assert len(twin.tasks) == 1
-            anew = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/retry", timeout=20)
-            assert anew.status_code == 202, anew.text
+            await asyncio.to_thread(try_anew, gateway, job)
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert await asyncio.to_thread(gateway.stop) == 0
