@@ -13,6 +13,7 @@ from typing import Any
 
 Reply = Callable[["Asked", asyncio.StreamWriter], Awaitable[None]]
 
+ACCEPTING_TURNS = 5  # of the loop, from an accepted connection to the first step of its handler
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -113,28 +114,28 @@ async def upstream(*replies: Reply) -> AsyncIterator[Upstream]:
 @asynccontextmanager
 async def listening(handle: Handle) -> AsyncIterator[str]:
     """Serve each connection with `handle`; all of them are gone when the block ends."""
-    running: set[asyncio.Task[None]] = set()
+    running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        running.add(task)
-        try:
+        running[task] = writer
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for task in running:
+        for _ in range(ACCEPTING_TURNS):
+            await asyncio.sleep(0)
+        for task, writer in running.items():
             task.cancel()
+            writer.transport.abort()  # what nobody reads any more would keep it open
         await asyncio.gather(*running, return_exceptions=True)
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tests.support.dashscope import listening
+
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -12,17 +14,11 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
     """Serve `answer(path, writer)` for each request; yields the base address."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            await answer(head.split()[1].decode(), writer)
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        await answer(head.split()[1].decode(), writer)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with listening(handle) as url:
+        yield url
 
 
 async def send(
