@@ -6,14 +6,13 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Path, Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.access.keys import any_key, find_principal, note_use
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.parts import Parts, parts_of
 from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
-from app.kit.ids import id_pattern
 
 # A proxy on this machine speaks for others, who are not on loopback.
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -93,15 +92,6 @@ def _host_of(url: str) -> str:
 Transcriber = Annotated[Principal, Depends(may(Scope.TRANSCRIBE))]
 Reader = Annotated[Principal, Depends(may(Scope.READ))]
 Accountant = Annotated[Principal, Depends(may(Scope.USAGE))]
-
-Id = Annotated[
-    str,
-    Path(
-        pattern=id_pattern("tr"),
-        description="A transcription's id.",
-        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
-    ),
-]
 
 CALLING = (KeyMissing, KeyInvalid, ForeignOrigin, ScopeMissing, DatabaseAway)
 """What every call that asks for a caller may be told."""

@@ -9,13 +9,14 @@ from pydantic import Field
 from app import errors
 from app.access.principal import Scope
 from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
-from app.api.deps import CALLING, Id, Reader, bearer, caller
+from app.api.deps import CALLING, Reader, bearer, caller
 from app.api.documented import EVENTS, STREAM_TOKEN
 from app.api.event_frames import stream
+from app.api.lookup import Id, kept
 from app.api.parts import Parts, parts_of
 from app.api.problems import responses
 from app.api.shapes import Moment, Shape
-from app.jobs.find import find_job, project_of
+from app.jobs.find import project_of
 from app.jobs.follow import look
 from app.jobs.position import START, Position, position_of
 
@@ -108,7 +109,7 @@ async def get_events(
 async def create_stream_token(request: Request, principal: Reader, id: Id) -> StreamTokenOut:  # noqa: A002
     """Make a token that a page can hold: a browser's EventSource cannot send a key."""
     parts = parts_of(request)
-    await _check_kept(parts, principal.project_id, id)
+    await kept(parts, principal.project_id, id)
     token, expires_at = make_token(
         parts.peppers[0], id, now=parts.clock(), seconds=parts.settings.stream.token_seconds
     )
@@ -132,16 +133,8 @@ async def _listener(request: Request, parts: Parts, job_id: str, token: str | No
         if found is None:
             raise errors.NotFound
         project_id = found
-    await _check_kept(parts, project_id, job_id)
+    await kept(parts, project_id, job_id)
     return project_id
-
-
-async def _check_kept(parts: Parts, project_id: str, job_id: str) -> None:
-    found = await parts.db.read(find_job, project_id, job_id)
-    if found is None:
-        raise errors.NotFound
-    if found.erased_at is not None:
-        raise errors.Erased
 
 
 async def _is_at_end(parts: Parts, job_id: str, at: Position) -> bool:

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Path
 
 from app import errors
-from app.access.principal import Principal
 from app.api.parts import Parts
 from app.jobs.find import Found, find_job
 from app.kit.ids import id_pattern
@@ -20,17 +19,17 @@ Id = Annotated[
 ]
 
 
-async def find(parts: Parts, principal: Principal, job_id: str) -> Found:
-    """Return a transcription of the caller's project, erased ones included. Raises NotFound."""
-    found = await parts.db.read(find_job, principal.project_id, job_id)
+async def find(parts: Parts, project_id: str, job_id: str) -> Found:
+    """Return a transcription of this project, erased ones included. Raises NotFound."""
+    found = await parts.db.read(find_job, project_id, job_id)
     if found is None:
         raise errors.NotFound
     return found
 
 
-async def kept(parts: Parts, principal: Principal, job_id: str) -> Found:
+async def kept(parts: Parts, project_id: str, job_id: str) -> Found:
     """Return a transcription that was not erased. Raises NotFound and Erased."""
-    found = await find(parts, principal, job_id)
+    found = await find(parts, project_id, job_id)
     if found.erased_at is not None:
         raise errors.Erased
     return found

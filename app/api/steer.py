@@ -38,7 +38,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
     if cost is None:
         raise errors.NotFound
     await parts.runner.cancelled(id)
-    return cancelled_out(await kept(parts, principal, id), cost)
+    return cancelled_out(await kept(parts, principal.project_id, id), cost)
 
 
 @router.post(
@@ -81,5 +81,5 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     )
     if reopened is None:
         raise errors.NotFound
-    body = transcription_out(await kept(parts, principal, id)).model_dump_json()
+    body = transcription_out(await kept(parts, principal.project_id, id)).model_dump_json()
     return Response(body, status_code=202, media_type="application/json", headers=ask_again_at(id))
