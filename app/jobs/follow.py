@@ -30,7 +30,7 @@ LOOK_SECONDS = 2.0  # between two looks for rows that no run of this process wri
 _event, _text, _row = event.c, delta_text.c, transcription.c
 _JOB = sa.bindparam("job", type_=sa.String)
 _EPOCH, _CHARS = (sa.bindparam(name, type_=sa.Integer) for name in ("epoch", "chars"))
-_STATE = sa.select(_row.status, _row.erased_at).where(_row.id == _JOB)
+_STATE = sa.select(_row.status, _row.erased_at, _row.event_count).where(_row.id == _JOB)
 _ROWS = (
     sa.select(_event.seq, _event.type, _event.data, _event.epoch, _event.delta_chars)
     .where(_event.transcription_id == _JOB, _event.seq > sa.bindparam("seq"))
@@ -92,7 +92,7 @@ def look(tx: sa.Connection, job_id: str, at: Position) -> Look:
     rows = tx.execute(_ROWS, {"job": job_id, "seq": at.seq}).all()
     where = {"job": job_id, "epoch": at.place[0], "chars": at.place[1]}
     pieces = tx.execute(_PIECES, where).all()
-    found = merged(rows, pieces, at)
+    found = merged(rows, pieces, at, last=state.event_count)
     found.has_ended = found.is_all and state.status in ENDED
     return found
 
@@ -102,12 +102,14 @@ def merged(
     pieces: Sequence[Any],
     at: Position,
     *,
+    last: int = 0,
     most_rows: int = MOST_ROWS,
     most_pieces: int = MOST_PIECES,
 ) -> Look:
     """Put rows where they stand in the text. Pure.
 
-    Where there may be more of either, what stands behind the last of them is left for later.
+    Where there may be more of either, what stands behind the last of them is left for later. An
+    end before the job's `last` row is passed over: a retry has taken it back.
     """
     seq, text = at.seq, _Text(pieces, at.place)
     rows_are_all, text_is_all = len(rows) < most_rows, len(pieces) < most_pieces
@@ -118,7 +120,8 @@ def merged(
             items += text.upto(text.end)
             break
         items += text.upto(place)
-        items.append(Row(row.seq, row.type, row.data))
+        if row.type not in ENDED or row.seq >= last:
+            items.append(Row(row.seq, row.type, row.data))
         seq = row.seq
     else:
         if rows_are_all:

@@ -10,27 +10,28 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from app.errors import EventIdForeign, EventIdInvalid
-from app.jobs.deltas import Place
+from app.jobs.deltas import Place, saved
 from app.jobs.tables import event, transcription
 
 MARK_CHARACTERS = 6
-EVENT_ID_MAX_LENGTH = 40
-EVENT_ID_PATTERN = r"^([0-9]{1,9}|[0-9]{1,9}\.[0-9]{1,9})-[0-9a-f]{6}$"
 
 _ID = re.compile(r"(?:(\d{1,9})|(\d{1,9})\.(\d{1,9}))-([0-9a-f]{6})", re.ASCII)
 _event = event.c
 _JOB = sa.bindparam("job", type_=sa.String)
 _EPOCH, _CHARS = (sa.bindparam(name, type_=sa.Integer) for name in ("epoch", "chars"))
-_RUN_EPOCH = sa.select(transcription.c.run_epoch).where(transcription.c.id == _JOB)
+_LAST_RUN = sa.select(transcription.c.run_epoch, transcription.c.status).where(
+    transcription.c.id == _JOB
+)
 _PLACE_OF_ROW = sa.select(_event.epoch, _event.delta_chars).where(
     _event.transcription_id == _JOB, _event.seq == sa.bindparam("seq")
 )
 # Who cancels a job knows only what is saved of its text, which may be less than was read.
 _ROWS_BEFORE = sa.select(sa.func.coalesce(sa.func.max(_event.seq), 0)).where(
     _event.transcription_id == _JOB,
+    _event.type != "cancelled",
     sa.or_(
         _event.epoch < _EPOCH,
-        sa.and_(_event.epoch == _EPOCH, _event.delta_chars < _CHARS, _event.type != "cancelled"),
+        sa.and_(_event.epoch == _EPOCH, _event.delta_chars < _CHARS),
     ),
 )
 
@@ -81,7 +82,12 @@ def _behind_row(tx: sa.Connection, job_id: str, seq: int) -> Position:
 
 def _behind_text(tx: sa.Connection, job_id: str, place: Place) -> Position:
     epoch, chars = place
-    if not (1 <= epoch <= (tx.scalar(_RUN_EPOCH, {"job": job_id}) or 0) and chars):
+    last = tx.execute(_LAST_RUN, {"job": job_id}).one_or_none()
+    if last is None or not (1 <= epoch <= last.run_epoch and chars):
+        raise EventIdInvalid
+    # A run that brought its job to an end has saved all it told; a lost or cancelled one may not.
+    is_whole = epoch == last.run_epoch and last.status in {"completed", "failed"}
+    if is_whole and place > saved(tx, job_id):
         raise EventIdInvalid
     seq = tx.scalar(_ROWS_BEFORE, {"job": job_id, "epoch": epoch, "chars": chars})
     return Position(seq or 0, place)

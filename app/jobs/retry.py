@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.tables import ledger_line
 from app.errors import Erased, NothingToRetry, RecordingGone, TranscriptionNotFinished
+from app.jobs.board import STREAM
 from app.jobs.cancel import own_row
 from app.jobs.runs import Event, Forsaken, account_of, add_events
 from app.jobs.tables import OPEN, audio_tables, part, transcript, transcription, upstream_call
@@ -40,7 +41,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     epoch = row.run_epoch + 1
     bound = _bound(tx, row)
     progress = Event("progress", _progress(tx, row))
-    events = [*_void_segments(tx, row.id), progress]
+    events = [*_reset(tx, row), progress]
     tx.execute(sa.update(part).where(*_gaps_of(row.id)).values(state="pending", error_code=None))
     tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == row.id))
     tx.execute(
@@ -59,7 +60,8 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
         )
     )
     ledger.hold(tx, replace(account_of(row), life=epoch), bound, now=now)
-    add_events(tx, row.id, events, first=row.event_count + 1, now=now)
+    # Behind all that the life before told, also of what it never saved.
+    add_events(tx, row.id, events, first=row.event_count + 1, now=now, place=(epoch, 0))
     return Forsaken(row.id, epoch, row.priority, row.plan["kind"])
 
 
@@ -97,12 +99,15 @@ def _first_gap(tx: sa.Connection, job_id: str) -> int | None:
     return index
 
 
-def _void_segments(tx: sa.Connection, job_id: str) -> list[Event]:
-    """Say from which segment on all are told anew: the first that stood for a gap."""
-    gap = _first_gap(tx, job_id)
+def _reset(tx: sa.Connection, row: Any) -> list[Event]:
+    """Say what is void of what was told: what no segment stands for, and segments of gaps.
+
+    From the first of those on, all are told anew.
+    """
+    gap = _first_gap(tx, row.id)
     if gap is None:
-        return []
-    spoken = (_part.transcription_id == job_id, _part.idx < gap, _part.state == "done")
+        return [Event("reset", {})] if row.mode == STREAM else []
+    spoken = (_part.transcription_id == row.id, _part.idx < gap, _part.state == "done")
     index = tx.scalar(sa.select(sa.func.count()).select_from(part).where(*spoken)) or 0
     return [Event("reset", {"from": index})]
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from app.access.principal import Scope
-from app.jobs.tables import delta_text, event
+from app.jobs.tables import delta_text, event, part, upstream_call
 from app.speech.contract import Billed, EngineError, ErrorKind
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.listening import followed, read_events, rows_of, sent, text_of, types_of
@@ -49,6 +50,19 @@ async def test_a_stream_tells_the_text_as_it_comes(
     assert len({one.id for one in events}) == len(events)
 
 
+async def test_the_documents_example_is_as_a_stream_is(gateway: Gateway, recording: bytes) -> None:
+    path = gateway.app.openapi()["paths"]["/v1/transcriptions/{id}/events"]["get"]
+    example, _ = read_events(path["responses"]["200"]["content"]["text/event-stream"]["example"].encode())  # fmt: skip  # noqa: E501
+    async with sent(gateway, recording, mode="stream") as heard:
+        events = await heard.end()
+    assert types_of(example) == types_of(events)
+    both = list(zip(rows_of(example), rows_of(events), strict=True))
+    assert [set(one.data) for one, _ in both] == [set(one.data) for _, one in both]
+    shown, real = (one.data["transcription"] for one in both[-1])
+    assert set(shown) == set(real)
+    assert text_of(example) == shown["text"]
+
+
 async def test_an_accept_header_asks_for_a_stream_unless_a_mode_does(
     gateway: Gateway, recording: bytes
 ) -> None:
@@ -67,6 +81,23 @@ async def test_what_is_refused_is_a_problem_and_no_stream(gateway: Gateway) -> N
     async with sent(gateway, b"x", mode="flow") as heard:
         await heard.end()
     assert "`mode` takes `auto`, `sync`, `async` or `stream`" in heard.raw.decode()
+
+
+async def test_an_accept_header_yields_to_async_too(gateway: Gateway, recording: bytes) -> None:
+    async with sent(gateway, recording, accept="text/event-stream", **{"async": "true"}) as heard:
+        await heard.end()
+    assert heard.status == 202
+    said = json.loads(heard.raw)
+    assert said["mode"] == "async"
+    assert (await gateway.ended(said["id"]))["text"].strip() == TEXT
+
+
+async def test_a_stream_that_is_not_acceptable_is_not_sent(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with sent(gateway, recording, accept="text/event-stream;q=0, */*") as heard:
+        await heard.end()
+    assert json.loads(heard.raw)["text"].strip() == TEXT
 
 
 async def test_only_a_stream_asks_the_engine_for_one(
@@ -255,6 +286,75 @@ async def test_a_run_that_lost_its_text_begins_anew(
     assert {one.id.partition(".")[0] for one in rest if one.type == "delta"} == {"2"}
 
 
+async def tried_anew(gateway: Gateway, job: str) -> None:
+    response = await gateway.client.post(f"/v1/transcriptions/{job}/retry")
+    assert response.status_code == 202, response.text
+
+
+async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a client heard last, each row is told once and no text twice."""
+    monkeypatch.setattr("app.jobs.board.SAVE_SECONDS", 60)
+    engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(lambda events: text_of(events) == TEXT)
+        job = heard.events[0].data["id"]
+        await gateway.client.post(f"/v1/transcriptions/{job}/cancel")
+        got = await heard.end()
+    assert types_of(got) == ["created", "delta", "cancelled"]
+    assert await gateway.rows(delta_text) == []
+    async with followed(gateway, job, last_id=got[-2].id) as late:
+        assert await late.end() == got[-1:]
+    engine.pieces, engine.text = ["Another", " hearing."], "Another hearing."
+    engine.gate.set()
+    await tried_anew(gateway, job)
+    rests = []
+    for kept in (got, got[:-1]):
+        async with followed(gateway, job, last_id=kept[-1].id) as again:
+            rests.append(await again.end())
+        assert text_of([*kept, *rests[-1]]) == "Another hearing."
+    assert rows_of(rests[0]) == rows_of(rests[1])
+    assert types_of(rests[0])[:3] == ["reset", "progress", "delta"]
+    assert rests[0][0].data == {}
+    assert rests[0][-1].type == "completed"
+    async with followed(gateway, job) as fresh:
+        whole = await fresh.end()
+    assert rows_of(whole) == [got[0], *rows_of(rests[0])]
+    assert text_of(whole) == "Another hearing."
+
+
+async def test_an_end_that_a_retry_took_back_is_not_told_to_who_reads_later(
+    gateway: Gateway, engine: ScriptedEngine, recording: bytes
+) -> None:
+    engine.late_error = EngineError(ErrorKind.GARBLED, "x", billed=Billed.NO)
+    async with sent(gateway, recording, mode="stream") as heard:
+        failed = await heard.end()
+    job = failed[0].data["id"]
+    engine.late_error = None
+    await tried_anew(gateway, job)
+    async with followed(gateway, job, last_id=failed[-1].id) as again:
+        rest = await again.end()
+    await gateway.parts.db.write(_make_gap)
+    await tried_anew(gateway, job)
+    async with followed(gateway, job, last_id=rest[-1].id) as again:
+        last = await again.end()
+    assert [one[-1].type for one in (failed, rest, last)] == ["failed", "completed", "completed"]
+    assert [one[0].data for one in (rest, last)] == [{}, {"from": 0}]
+    async with followed(gateway, job) as fresh:
+        whole = await fresh.end()
+    assert rows_of(whole) == rows_of([*failed[:-1], *rest[:-1], *last])
+    async with followed(gateway, job, last_id=last[-1].id) as again:
+        await again.end()
+    assert again.status == 204
+
+
+def _make_gap(tx: sa.Connection) -> None:
+    refused = {"result": None, "error_code": "engine_refused"}
+    tx.execute(sa.update(part).values(state="gap", **refused))
+    tx.execute(sa.update(upstream_call).values(state="failed"))
+
+
 async def test_streams_end_at_once_when_the_gateway_does(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
@@ -295,6 +395,20 @@ async def test_ids_that_are_none_of_this_job_are_refused(
     )
     assert code_of(await gateway.get(path, last_event_id="1" * 101)) == (422, "invalid_parameter")
     assert (await gateway.get(path, last_event_id="")).status_code == 200
+
+
+async def test_an_id_behind_all_text_of_one_that_has_ended_is_refused(
+    gateway: Gateway, recording: bytes
+) -> None:
+    async with sent(gateway, recording, mode="stream") as heard:
+        events = await heard.end()
+    job, told = events[0].data["id"], len(TEXT)
+    path, mark = f"/v1/transcriptions/{job}/events", job[-6:]
+    for chars in (told + 1, 9999):
+        wrong = await gateway.get(path, last_event_id=f"1.{chars}-{mark}")
+        assert code_of(wrong) == (422, "event_id_invalid")
+    async with followed(gateway, job, last_id=f"1.{told}-{mark}") as again:
+        assert rows_of(await again.end()) == rows_of(events)[1:]
 
 
 async def test_what_is_not_there_is_not_followed(gateway: Gateway, recording: bytes) -> None:

@@ -18,7 +18,7 @@ from tests.support.gateway import NANO_PER_SECOND
 from tests.support.kill import IN_DOUBT, Killing, Verdict
 from tests.support.mixed import EXPLAINED, reconciled
 from tests.support.process import GatewayProcess
-from tests.support.told_stream import Stream
+from tests.support.told_stream import END, Stream
 from tests.support.twin import hastened
 from tests.twin import Delays, Twin
 from tests.twin.answers import Pace
@@ -231,8 +231,10 @@ class ModesKilling(Killing):
             await stream.resume(client)  # also behind a failure: it may have been tried anew
             whole = Stream(stream.job_id)
             await whole.resume(client)
-            if stream.rows != whole.rows:
+            if stream.standing != whole.rows:
                 yield f"{stream.job_id}: heard {stream.rows}, there are {whole.rows}"
+            elif sum(name in END for _, name in whole.rows) != 1:
+                yield f"{stream.job_id}: ends other than once: {whole.rows}"
             elif stream.text != whole.text:
                 yield f"{stream.job_id}: heard {stream.text!r}, it says {whole.text!r}"
             for said in stream.broken_deltas():

@@ -6,11 +6,13 @@ A reader of our own, of a dozen lines: it must not share a misreading with the g
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import httpx
 
 END = frozenset({"completed", "failed", "cancelled"})
+TAKES_BACK = frozenset({"reset"})  # what follows an end where the job was tried anew
 WIRE_ONLY = frozenset({"closing"})  # told to whoever listens, and no step of the job's life
 
 
@@ -59,6 +61,19 @@ class Stream:
     def rows(self) -> list[tuple[str, str]]:
         """The numbered events, without the text that came before its segment."""
         return [(event.id, event.name) for event in self.events if event.name != "delta"]
+
+    @property
+    def standing(self) -> list[tuple[str, str]]:
+        """The rows but for ends that were taken back: a retry's `reset` came behind each of them.
+
+        Who was connected then has heard such an end, and whoever reads later is not told it.
+        """
+        heard = [*self.rows, ("", "")]
+        return [
+            row
+            for row, (_, after) in pairwise(heard)
+            if not (row[1] in END and after in TAKES_BACK)
+        ]
 
     @property
     def text(self) -> str:
