@@ -7,6 +7,7 @@ from fastapi import Request, Response
 
 from app import errors
 from app.access.principal import Principal
+from app.api.event_frames import stream
 from app.api.lookup import find
 from app.api.parts import Parts
 from app.api.shapes import transcription_out
@@ -32,13 +33,29 @@ async def answer_when_ended(
             request, parts.runner.wait(accepted.job_id, wait)
         ):
             await _left(parts, principal, accepted)
-        return answer(await find(parts, principal, accepted.job_id))
+        return answer(await find(parts, principal.project_id, accepted.job_id))
     except errors.DatabaseAway as away:
         raise errors.DatabaseAway(
             "The recording was accepted and will be transcribed, but the database does not answer "
             "now. Do not send it again: fetch this transcription shortly.",
             transcription_id=accepted.job_id,
         ) from away
+
+
+def answer_as_it_happens(parts: Parts, principal: Principal, accepted: Accepted) -> Response:
+    """Answer an accepted request with its events; who hangs up is treated as one who waits."""
+
+    async def left() -> None:
+        if not parts.board.is_closing:
+            await _left(parts, principal, accepted)
+
+    return stream(
+        parts,
+        accepted.job_id,
+        project_id=principal.project_id,
+        attended=parts.runner.listening(accepted.job_id),
+        left=left,
+    )
 
 
 def answer(found: Found) -> Response:

@@ -1,43 +1,71 @@
 """A job's events as server-sent events: framed, kept alive, and ended in good order."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from app.api.parts import Parts
 from app.api.shapes import transcription_out
-from app.audio.intake import Received
-from app.jobs.board import STREAM
 from app.jobs.find import find_job
 from app.jobs.follow import Follower, Item, Row
 from app.jobs.position import START, Position, row_id, text_id
 
 MEDIA_TYPE = "text/event-stream"
-_NO_MODE: tuple[Any, ...] = (None, "", "auto", [""], ["auto"])
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def streaming(request: Request, received: Received) -> Received:
-    """Let an Accept header ask for a stream where no `mode` says otherwise."""
-    if MEDIA_TYPE not in request.headers.get("accept", "").lower():
-        return received
-    if received.options.get("mode") not in _NO_MODE:
-        return received
-    return replace(received, options={**received.options, "mode": STREAM})
+async def _nobody_minds() -> None:
+    pass
+
+
+class EventStream(StreamingResponse):
+    """Frames on their way to a caller, who may go before the last of them."""
+
+    def __init__(
+        self,
+        frames: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str],
+        attended: AbstractContextManager[None],
+        left: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(frames, media_type=MEDIA_TYPE, headers=headers)
+        self._attended, self._left = attended, left
+        self._is_over = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._attended, suppress(ClientDisconnect):
+            await super().__call__(scope, receive, send)
+        if not self._is_over:
+            await self._left()
+
+    async def stream_response(self, send: Send) -> None:
+        await super().stream_response(send)
+        self._is_over = True
 
 
 def stream(
-    parts: Parts, job_id: str, *, project_id: str, at: Position = START
-) -> StreamingResponse:
-    """Answer with a job's events from a position on, as they happen, until it has ended."""
+    parts: Parts,
+    job_id: str,
+    *,
+    project_id: str,
+    at: Position = START,
+    attended: AbstractContextManager[None] | None = None,
+    left: Callable[[], Awaitable[None]] = _nobody_minds,
+) -> EventStream:
+    """Answer with a job's events from a position on, as they happen, until it has ended.
+
+    `attended` lasts for as long as the caller listens; `left` is called if they go before the end.
+    """
     headers = {**_HEADERS, "Location": f"/v1/transcriptions/{job_id}"}
     frames = _frames(parts, job_id, project_id, at)
-    return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)
+    return EventStream(frames, headers=headers, attended=attended or nullcontext(), left=left)
 
 
 async def _frames(parts: Parts, job_id: str, project_id: str, at: Position) -> AsyncIterator[bytes]:

@@ -1,15 +1,18 @@
-"""The Prefer header (RFC 7240): how a caller would like to be answered, if the body says nothing.
+"""The headers that say how a caller would like to be answered, if the body says nothing.
 
-Preferences that are not known here are ignored, as the RFC wants it; one that is known and
-cannot be meant so, such as a wait of a year, is an error like that of the option.
+That is Prefer (RFC 7240), and Accept where it names a stream. Preferences that are not known here
+are ignored, as the RFC wants it; one that is known and cannot be meant so, such as a wait of a
+year, is an error like that of the option.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from app.audio.intake import Received
 from app.errors import InvalidParameter
+from app.jobs.board import STREAM
 from app.speech.options import MAX_WAIT_SECONDS, Options
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - a grammar
@@ -19,6 +22,10 @@ _PREFERENCE = re.compile(
     r"(?:,|$)"
 )
 _DIGITS = 9
+_STREAM_TYPE = "text/event-stream"
+_NO_WEIGHT = re.compile(r";\s*q\s*=\s*0(?:\.0{0,3})?\s*(?:;|$)")  # RFC 9110: not acceptable
+_UNSAID: tuple[Any, ...] = (None, "", [""])
+_ANY_MODE = (*_UNSAID, "auto", ["auto"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,21 @@ def preference_of(headers: Iterable[str]) -> Preference:
     for name, value in _preferences(headers):
         said.setdefault(name.lower(), value)
     return Preference("respond-async" in said, _seconds(said["wait"]) if "wait" in said else None)
+
+
+def streaming(accept: Iterable[str], received: Received) -> Received:
+    """Let Accept headers ask for a stream where neither `mode` nor `async` says otherwise."""
+    says = received.options
+    is_said = says.get("mode") not in _ANY_MODE or says.get("async") not in _UNSAID
+    if is_said or not any(map(_is_stream, ",".join(accept).lower().split(","))):
+        return received
+    return replace(received, options={**says, "mode": STREAM})
+
+
+def _is_stream(media_range: str) -> bool:
+    media_type, semicolon, parameters = media_range.partition(";")
+    is_refused = _NO_WEIGHT.search(semicolon + parameters) is not None
+    return media_type.strip() == _STREAM_TYPE and not is_refused
 
 
 def _preferences(headers: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from app import errors
-from app.api.awaited import answer_when_ended
+from app.api.awaited import answer_as_it_happens, answer_when_ended
 from app.api.deps import CALLING, Reader, Transcriber
 from app.api.documented import (
     ACCEPTED,
@@ -18,11 +18,10 @@ from app.api.documented import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
-from app.api.event_frames import stream, streaming
 from app.api.lookup import Id, kept
 from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import parts_of
-from app.api.prefer import preference_of
+from app.api.prefer import preference_of, streaming
 from app.api.problems import responses
 from app.api.shapes import (
     AskedMoment,
@@ -125,10 +124,10 @@ async def create(
         store=parts.store,
         settings=parts.settings.audio,
     )
-    received = streaming(request, received)
+    received = streaming(request.headers.getlist("accept"), received)
     accepted = await parts.acceptance.accept(principal, received, preference.options)
     if accepted.options.mode == STREAM:
-        return stream(parts, accepted.job_id, project_id=principal.project_id)
+        return answer_as_it_happens(parts, principal, accepted)
     answer = await answer_when_ended(request, parts, principal, accepted)
     answer.headers.update(preference.applied(accepted.options))
     return answer
@@ -184,7 +183,7 @@ async def list_all(
     responses={**ONE, **responses(*_ONE)},
 )
 async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
-    return transcription_out(await kept(parts_of(request), principal, id))
+    return transcription_out(await kept(parts_of(request), principal.project_id, id))
 
 
 @router.delete(
@@ -227,7 +226,7 @@ async def get_transcript(
         Literal["json", "text", "srt", "vtt", "lrc"], Query(description="The form of the words.")
     ] = "json",
 ) -> Response:
-    found = await kept(parts_of(request), principal, id)
+    found = await kept(parts_of(request), principal.project_id, id)
     if found.transcript is None:
         is_open = found.status in {"queued", "processing"}
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
@@ -261,7 +260,7 @@ async def get_audio(
     ] = None,
 ) -> Response:
     parts = parts_of(request)
-    found = await kept(parts, principal, id)
+    found = await kept(parts, principal.project_id, id)
     if found.audio is None:
         raise errors.AudioNotFetched
     name = f"{found.id}.{found.audio.format}"

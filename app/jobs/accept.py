@@ -17,6 +17,7 @@ from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
 from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.jobs.board import STREAM
 from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked, task_facts
 from app.jobs.routes import Place
@@ -285,5 +286,7 @@ class Acceptance:
             if has_slot:
                 self._runner.unreserve()
             raise
-        self._runner.begin(submitted.job_id, submitted.claimed, waits=waits)
+        # One who listens takes room for as long as their stream is open (see Runner.listening).
+        takes_room = waits and wish.mode != STREAM
+        self._runner.begin(submitted.job_id, submitted.claimed, waits=takes_room)
         return submitted

@@ -4,7 +4,8 @@ The `transcription` table is the truth; what is here may be lost at any moment.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -92,7 +93,8 @@ class Runner:
     def begin(self, job_id: str, claimed: Job | None, *, waits: bool = True) -> None:
         """Begin a submitted job at once if it is `claimed`, in the slot that was reserved for it.
 
-        Whose caller `waits` takes room (see check_room) until it ends, or the caller has gone.
+        Whose caller `waits` takes room (see check_room) until it ends, or the caller has gone;
+        for one who listens see `listening`.
         """
         if waits:
             self._accepted.add(job_id)
@@ -134,6 +136,16 @@ class Runner:
         """Wait until the job has ended, here or elsewhere; False when the time is over."""
         try:
             return await self._callers.wait(job_id, seconds)
+        finally:
+            self._forget_caller(job_id)
+
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[None]:
+        """Count the caller of a job whose answer is its stream among those who wait."""
+        self._accepted.add(job_id)
+        try:
+            with self._callers.present(job_id):
+                yield
         finally:
             self._forget_caller(job_id)
 

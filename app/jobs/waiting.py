@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from app.db.engine import Database
 from app.jobs import find
@@ -27,24 +27,33 @@ class Callers:
         """Whether anybody waits for this job."""
         return job_id in self._waiting
 
-    async def wait(self, job_id: str, seconds: float) -> bool:
-        """Wait until the job has ended; False when the time is over."""
-        limit, woken = asyncio.timeout(seconds), asyncio.Event()
+    @contextmanager
+    def present(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Count somebody who waits for this job, and lend what wakes them."""
+        woken = asyncio.Event()
         self._waiting[job_id].add(woken)
         try:
-            async with limit:
-                self._limits.add(limit)
-                self._shorten(limit)
-                while not await self._has_ended(job_id):
-                    await self._step(job_id, woken)
-                return True
-        except TimeoutError:
-            return await self._has_ended(job_id)
+            yield woken
         finally:
-            self._limits.discard(limit)
             self._waiting[job_id].discard(woken)
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
+
+    async def wait(self, job_id: str, seconds: float) -> bool:
+        """Wait until the job has ended; False when the time is over."""
+        limit = asyncio.timeout(seconds)
+        with self.present(job_id) as woken:
+            try:
+                async with limit:
+                    self._limits.add(limit)
+                    self._shorten(limit)
+                    while not await self._has_ended(job_id):
+                        await self._step(job_id, woken)
+                    return True
+            except TimeoutError:
+                return await self._has_ended(job_id)
+            finally:
+                self._limits.discard(limit)
 
     def wake(self, job_id: str) -> None:
         """Let those who wait for this job look at it."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from app.jobs.tables import transcription
-from tests.support.gateway import Gateway, code_of
+from tests.support.gateway import Gateway, code_of, running, settings_for
+from tests.support.listening import followed, sent
+from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -108,6 +111,70 @@ async def test_async_ones_take_no_room_from_callers(gateway: Gateway, recording:
     await asyncio.sleep(0.1)
     gateway.engine.gate.set()
     assert (await waiting).status_code == 200
+
+
+# ── who listens is a caller who waits ───────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("wish", "becomes"), [({}, "completed"), ({"on_disconnect": "cancel"}, "cancelled")]
+)
+async def test_who_stops_listening_leaves_what_they_chose(
+    gateway: Gateway, recording: bytes, wish: dict[str, str], becomes: str
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream", **wish) as heard:
+        await heard.until(bool)
+        job = heard.events[0].data["id"]
+        async with followed(gateway, job) as other:
+            await other.until(bool)
+        assert (await gateway.get(f"{PATH}/{job}")).json()["completed_at"] is None
+    if becomes == "completed":
+        gateway.engine.gate.set()
+    assert (await gateway.ended(job))["status"] == becomes
+
+
+async def test_who_is_sent_away_has_not_stopped_listening(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream", on_disconnect="cancel") as heard:
+        await heard.until(bool)
+        gateway.app.state.begin_shutdown()
+        events = await heard.end()
+    assert events[-1].type == "closing"
+    gateway.engine.gate.set()
+    assert (await gateway.ended(events[0].data["id"]))["status"] == "completed"
+
+
+async def test_a_stream_takes_room_for_as_long_as_it_is_open(
+    shared_url: str, tmp_path: Path, recording: bytes
+) -> None:
+    """Also where another process does the work."""
+    worker = ScriptedEngine(gate=asyncio.Event())
+    here = settings_for(shared_url, tmp_path / "data", jobs={"worker": False, "max_waiting": 1})
+    there = settings_for(shared_url, tmp_path / "data")
+    assert worker.gate is not None
+    async with running(here, ScriptedEngine()) as gateway, running(there, worker):
+        async with sent(gateway, recording, mode="stream") as left:
+            await left.until(bool)
+            full = await gateway.send(recording, mode="async")
+            assert code_of(full) == (429, "too_many_jobs")
+        worker.gate.set()
+        for _ in range(2):
+            async with sent(gateway, recording, mode="stream") as heard:
+                assert (await heard.end())[-1].type == "completed"
+
+
+@pytest.mark.settings(jobs={"max_waiting": 1})
+async def test_so_does_one_of_this_process(gateway: Gateway, recording: bytes) -> None:
+    gateway.engine.gate = asyncio.Event()
+    async with sent(gateway, recording, mode="stream") as heard:
+        await heard.until(bool)
+        assert code_of(await gateway.send(recording, mode="async")) == (429, "too_many_jobs")
+        gateway.engine.gate.set()
+        await heard.end()
+    assert (await gateway.send(recording)).status_code == 200
 
 
 @pytest.mark.settings(jobs={"at_once": 1})

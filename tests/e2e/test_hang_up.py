@@ -55,8 +55,11 @@ def test_by_default_the_job_finishes(gateway: GatewayProcess, recording: bytes) 
     assert gateway.stop() == 0
 
 
-def test_who_chose_so_leaves_a_cancelled_one(gateway: GatewayProcess, recording: bytes) -> None:
-    left = hang_up(gateway, recording, on_disconnect="cancel")
+@pytest.mark.parametrize("mode", ["sync", "stream"])
+def test_who_chose_so_leaves_a_cancelled_one(
+    gateway: GatewayProcess, recording: bytes, mode: str
+) -> None:
+    left = hang_up(gateway, recording, mode=mode, on_disconnect="cancel")
     assert ended(gateway)["status"] == "cancelled"
     assert time.monotonic() - left < CALL_SECONDS  # it was not waited for the call
     assert gateway.stop() == 0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.api.prefer import Preference, preference_of
+from app.api.prefer import Preference, preference_of, streaming
+from app.audio.intake import Received
 from app.errors import InvalidParameter
 from app.speech.options import parse_options
 
@@ -54,3 +55,27 @@ def test_the_answer_says_what_counted(
     preference = preference_of([header])
     options, _ = parse_options(body, preference.options)
     assert preference.applied(options).get("Preference-Applied") == applied
+
+
+@pytest.mark.parametrize(
+    ("accept", "options", "mode"),
+    [
+        (["text/event-stream"], {}, "stream"),
+        (["application/json", "Text/Event-Stream ; q=0.5"], {}, "stream"),
+        (["text/event-stream; q=0.001, */*"], {"mode": ["auto"], "async": ""}, "stream"),
+        (["text/event-stream;q=0"], {}, None),
+        (["text/event-stream ; q=0.000 ;x=1, application/json"], {}, None),
+        (["text/event-streams, application/json;x=text/event-stream"], {}, None),
+        (["*/*"], {}, None),
+        ([], {}, None),
+        (["text/event-stream"], {"mode": "sync"}, "sync"),
+        (["text/event-stream"], {"async": "true"}, None),
+        (["text/event-stream"], {"async": [True]}, None),
+    ],
+)
+def test_a_stream_is_asked_for_by_its_media_type(
+    accept: list[str], options: dict[str, object], mode: str | None
+) -> None:
+    received = streaming(accept, Received(options, None))
+    assert received.options.get("mode") == mode
+    assert {**options, **received.options} == dict(received.options)
