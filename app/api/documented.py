@@ -1,5 +1,6 @@
 """Parts of the OpenAPI document that FastAPI cannot derive: the upload's body and real examples."""
 
+import json
 from typing import Any
 
 from app.net.urls import MAX_URL_CHARS
@@ -129,29 +130,43 @@ STREAM_TOKEN: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-_EVENTS_EXAMPLE = """retry: 1000
+_STREAMED = {**_DONE, "mode": "stream"}
+_SEGMENT = {
+    name: _DONE["segments"][0][name] for name in ("start", "end", "text", "language", "emotion")
+}
+
+
+def _data(**said: Any) -> str:
+    return json.dumps(said, separators=(",", ":"))
+
+
+_EVENTS_EXAMPLE = f"""retry: 1000
 
 event: created
-data: {"id":"tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f","model":"qwen3-asr-flash"}
+data: {_data(id=EXAMPLE_ID, model=_DONE["model"])}
 id: 1-0d1e2f
 
 event: delta
-data: {"text":"He was not an ill-disposed"}
+data: {_data(text="He was not an ill-disposed")}
 id: 1.26-0d1e2f
 
 : ping
 
 event: delta
-data: {"text":" young man."}
+data: {_data(text=" young man.")}
 id: 1.37-0d1e2f
 
-event: progress
-data: {"done_seconds":3.2,"total_seconds":3.2}
+event: segment
+data: {_data(index=0, **_SEGMENT)}
 id: 2-0d1e2f
 
-event: completed
-data: {"language":"en","coverage":1.0,"transcription":{"id":"tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"}}
+event: progress
+data: {_data(done_seconds=3.4, total_seconds=3.4)}
 id: 3-0d1e2f
+
+event: completed
+data: {_data(language="en", coverage=1.0, transcription=_STREAMED)}
+id: 4-0d1e2f
 
 """
 EVENT_STREAM: dict[str, Any] = {
@@ -161,8 +176,10 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events, whose data is JSON: `created`, `progress`, `delta`, "
         "`segment`, `reset`, `completed`, `failed`, `cancelled`, `closing`. A `delta` is text as "
-        "it is heard; `reset` voids those since the last `segment`. The stream ends behind "
-        "`completed`, `failed` or `cancelled`; behind `closing` it goes on at a new connection.",
+        "it is heard; `segment` says which part they were, and has `gap: true` and no text where "
+        "it could not be transcribed; `reset` voids the deltas since the last `segment`, and with "
+        "`from` the segments from that index on. The stream ends behind `completed`, `failed` or "
+        "`cancelled`; behind `closing` it goes on at a new connection.",
         "content": EVENT_STREAM,
     },
     204: {"description": "The transcription has ended, and all its events were received."},
