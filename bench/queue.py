@@ -33,7 +33,7 @@ class Ticks:
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
 
-    async def tick(self, job_id: str, _priority: int, _broken: object) -> timedelta | None:
+    async def tick(self, job_id: str, _broken: object) -> timedelta | None:
         self.began[job_id] = time.perf_counter()
         return HELD if job_id.startswith("held") else None
 

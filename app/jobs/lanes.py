@@ -22,9 +22,13 @@ class Entry(NamedTuple):
     delay: timedelta = timedelta(0)
 
 
-Tick = Callable[[str, int, "asyncio.Future[None]"], Awaitable[timedelta | None]]
-"""Advances a job of this id and priority; returns when to call again, None for never. Once the
+Tick = Callable[[str, "asyncio.Future[None]"], Awaitable[timedelta | None]]
+"""Advances a job of this id; returns when to call again, None for never. Raises NoSlot. Once the
 future is done its result will not be heard, and it returns at once."""
+
+
+class NoSlot(Exception):  # noqa: N818 - no error: another one was sooner
+    """The job could not be begun: it goes back to the queue, which alone says who is next."""
 
 
 @dataclass

@@ -26,7 +26,7 @@ from pgqueuer.domain.settings import DBSettings, Durability
 from pydantic_settings import PydanticBaseSettingsSource
 
 from app.db.engine import Database
-from app.jobs.lanes import Entry, Lane
+from app.jobs.lanes import Entry, Lane, NoSlot
 from app.kit.log import story_of
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
@@ -300,10 +300,12 @@ class Queue:
         return manager
 
     async def _handle(self, lane: Lane, picked: Picked, broken: "asyncio.Future[None]") -> None:
-        """Advance a job until it ends or has to wait long. Raises RetryRequested for that."""
+        """Advance a job until it ends. Raises RetryRequested where it has to wait for long, or
+        for a slot: more urgent ones may have come meanwhile.
+        """
         job_id = (picked.payload or b"").decode()
         until = time.monotonic() + HOLD_MAX_SECONDS
-        while (again := await lane.tick(job_id, picked.priority, broken)) is not None:
+        while (again := await _advanced(lane, job_id, broken)) is not None:
             seconds = again.total_seconds()
             is_short = seconds < HOLD_SECONDS and time.monotonic() < until
             if not is_short or await self._leaves_within(seconds):
@@ -313,6 +315,16 @@ class Queue:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._leaving.wait(), seconds)
         return self._leaving.is_set()
+
+
+async def _advanced(
+    lane: Lane, job_id: str, broken: "asyncio.Future[None]"
+) -> timedelta | None:
+    try:
+        return await lane.tick(job_id, broken)
+    except NoSlot as error:
+        lane.is_pressed = True
+        raise RetryRequested(delay=timedelta(0), reason="no slot") from error
 
 
 async def _put(queries: Any, entries: Sequence[Entry]) -> int:

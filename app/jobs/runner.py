@@ -13,7 +13,7 @@ import structlog
 
 from app.db.engine import Database
 from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
-from app.jobs.lanes import Entry, Lane
+from app.jobs.lanes import Entry, Lane, NoSlot
 from app.jobs.queue import Queue
 from app.jobs.runs import Forsaken, Job
 from app.jobs.transcribe import Transcriber
@@ -169,12 +169,12 @@ class Runner:
         await self._queue.close()
 
     async def _tick(
-        self, job_id: str, priority: int, broken: "asyncio.Future[None]", lane: str = JOBS
+        self, job_id: str, broken: "asyncio.Future[None]", lane: str = JOBS
     ) -> timedelta | None:
-        """Advance a job of the queue; see queue.Tick. At the end of the grace it goes back."""
+        """Advance a job of the queue; see lanes.Tick. At the end of the grace it goes back."""
         slots = self._slots[lane]
-        if not slots.take_free() and not await _taken(slots, priority, broken):
-            return None
+        if not slots.take_free():
+            raise NoSlot
         if self.is_closing or job_id in self._tasks:
             self._give(slots)
             return timedelta(0) if self.is_closing else None
@@ -182,10 +182,8 @@ class Runner:
         await _first_of(task, broken)
         return self._outcome(task) if task.done() else None
 
-    async def _tick_task(
-        self, job_id: str, priority: int, broken: "asyncio.Future[None]"
-    ) -> timedelta | None:
-        return await self._tick(job_id, priority, broken, TASKS)
+    async def _tick_task(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
+        return await self._tick(job_id, broken, TASKS)
 
     async def _see_through(self, claimed: Job) -> None:
         """Advance a claimed job; if it has to wait, it does so in the queue."""
@@ -231,16 +229,6 @@ class Runner:
     def _give(self, slots: Slots) -> None:
         slots.give()
         self._queue.wake()
-
-
-async def _taken(slots: Slots, priority: int, broken: "asyncio.Future[None]") -> bool:
-    """Wait for a slot; False where the queue broke meanwhile."""
-    taking = asyncio.ensure_future(slots.take(priority))
-    await _first_of(taking, broken)
-    if not taking.done():
-        taking.cancel()
-        return False
-    return True
 
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:

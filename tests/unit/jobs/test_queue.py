@@ -32,9 +32,7 @@ class Works:
         self.again: dict[str, list[timedelta]] = {}
         self.slots = Slots(1)
 
-    async def tick(
-        self, job_id: str, _priority: int, broken: "asyncio.Future[None]"
-    ) -> timedelta | None:
+    async def tick(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
         await self.slots.take()
         try:
             self.begun.append(job_id)

@@ -4,11 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from app.db.engine import Database
+from app.jobs.runner import Runner
 from app.jobs.tables import transcription
+from app.jobs.transcribe import Transcriber
+from app.settings import JobSettings
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for
 from tests.support.queued import hand_out, queued
@@ -76,6 +83,44 @@ async def test_a_job_of_this_process_is_not_taken_up_twice(
         assert not await hand_out(gateway, story)
     assert (await gateway.ended(story.id))["status"] == "completed"
     assert len(gateway.engine.calls) == 1
+
+
+@dataclass
+class Resting:
+    """Puts every job off once, as while an upstream is left alone; then each begins and waits."""
+
+    put_off: set[str] = field(default_factory=set)
+    begun: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def advance(self, job_id: str, _claimed: object) -> timedelta | None:
+        if job_id != "urgent" and job_id not in self.put_off:
+            self.put_off.add(job_id)
+            return timedelta(seconds=1)
+        self.begun.append(job_id)
+        await self.gate.wait()
+        return None
+
+
+async def test_who_was_put_off_for_a_moment_keeps_no_urgent_one_waiting(db: Database) -> None:
+    """Held jobs that wake without a slot go back: the queue knows who is next, and who can."""
+    there: Any = Resting()
+    runner = Runner(db, cast("Transcriber", there), JobSettings(at_once=1))
+    await runner.open()
+    others = [f"job{n}" for n in range(30)]
+    async with asyncio.timeout(PATIENCE_SECONDS * 4):
+        for one in others:
+            await runner.put(one, "split", 0)
+        while there.put_off != set(others) or not there.begun or len(runner._jobs.here) > 1:
+            await asyncio.sleep(0.01)
+        assert not runner.reserve("split")  # others wait: nobody who comes now is before them
+        await runner.put("urgent", "split", 100)
+        there.gate.set()
+        while len(there.begun) < len(others) + 1:
+            await asyncio.sleep(0.01)
+    await runner.drain(0)
+    assert there.begun[1] == "urgent"
+    assert sorted(there.begun) == sorted([*others, "urgent"])
 
 
 # ── room ────────────────────────────────────────────────────────────────────────────────────
