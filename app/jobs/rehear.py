@@ -61,17 +61,35 @@ async def _take_in(part: Part, answered: Answered) -> Result | None:
         await part.keep(Became(index, whole), answered)
         return None
     log.info("part.loops", part=index)
-    cut_ms = await middle(await part.pcm())
+    cut_ms = await _cut(part)
     if cut_ms is None:
-        await part.keep(Became(index, {**whole, "repetition": "alone"}), answered)
+        await part.keep(_alone(index, whole), answered)
         return None
     draft = {"whole": whole, "cut_ms": cut_ms, "halves": []}
     await part.keep(Became(index, draft=draft), answered)
     return draft
 
 
+async def _cut(part: Part) -> int | None:
+    """Return where a part may be cut; None where it cannot be, or its sound is not to be had."""
+    pcm = await _pcm(part)
+    return None if pcm is None else await middle(pcm)
+
+
+async def _pcm(part: Part) -> bytes | None:
+    """Return a part's sound, or None: what was heard is paid, and no reason to lose it."""
+    try:
+        return await part.pcm()
+    except GatewayError as error:
+        log.warning("part.no_halves", part=part.stretch.index, code=error.code, why=error.log)
+        return None
+
+
 async def _hear_halves(part: Part, draft: Result) -> None:
-    pcm, cuts = await part.pcm(), _halves(part.stretch, draft["cut_ms"])
+    pcm, cuts = await _pcm(part), _halves(part.stretch, draft["cut_ms"])
+    if pcm is None:
+        await to_the_end(part.keep(_alone(part.stretch.index, draft["whole"]), None))
+        return
     while len(draft["halves"]) < len(cuts):
         half = cuts[len(draft["halves"])]
         sound = pcm[half.start_ms * BYTES_PER_MS : half.end_ms * BYTES_PER_MS]
@@ -80,8 +98,7 @@ async def _hear_halves(part: Part, draft: Result) -> None:
         except GatewayError as error:
             if not is_of_part(error):
                 raise
-            alone = Became(part.stretch.index, {**draft["whole"], "repetition": "alone"})
-            await to_the_end(part.keep(alone, None))
+            await to_the_end(part.keep(_alone(part.stretch.index, draft["whole"]), None))
             return
         draft = await to_the_end(_take_in_half(part, draft, cuts, answered))
 
@@ -99,6 +116,10 @@ async def _take_in_half(
         became = Became(part.stretch.index, result)
     await part.keep(became, answered)
     return draft
+
+
+def _alone(index: int, whole: Result) -> Became:
+    return Became(index, {**whole, "repetition": "alone"})
 
 
 def _halves(stretch: Stretch, cut_ms: int) -> tuple[Stretch, Stretch]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from app.audio.normalise import Decoding
-from app.jobs import queue
+from app.errors import InternalError
+from app.jobs import do_parts, queue
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.contract import (
     DeltaSink,
@@ -354,6 +355,33 @@ async def test_a_half_that_cannot_be_heard_leaves_the_first_text(
     job = await sent(gateway, sound)
     assert job["text"].startswith("heard thank you")
     assert [one["code"] for one in job["warnings"]] == ["repetition"]
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["for the cut", "for the halves"])
+async def test_sound_that_is_not_to_be_had_again_leaves_the_first_text(
+    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """What was answered is paid: it is kept and settled, whatever keeps it from being bettered."""
+    known = await shas(gateway, sound)
+    engine.says = lambda one: LOOP if sha_of(one) == known[1] else "heard"
+    real, asked = do_parts._Part.pcm, 0
+
+    async def pcm(part: do_parts._Part) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == nth:
+            raise InternalError(log="no FLAC after 60 s")
+        return await real(part)
+
+    monkeypatch.setattr(do_parts._Part, "pcm", pcm)
+    job = await sent(gateway, sound)
+    assert (job["status"], [one["code"] for one in job["warnings"]]) == (
+        "completed",
+        ["repetition"],
+    )
+    assert job["text"].startswith("heard thank you")
+    calls = await gateway.rows(upstream_call, transcription_id=job["id"])
+    assert [call["state"] for call in calls] == ["answered"] * len(known)
 
 
 async def test_a_restarted_run_pays_for_no_answer_again(
