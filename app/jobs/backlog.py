@@ -13,14 +13,19 @@ from app.speech.estimate import USUAL_FILL
 MOST_JOBS = 2_000  # looked at; those after them would have to wait for hours anyhow
 
 _row = transcription.c
+_RUNS = _row.status == "processing"
 _AHEAD = (
     sa.select(
         *(_row[name] for name in ("id", "engine", "status", "plan", "done_ms")),
         audio_tables.audio.c.duration_ms,
     )
     .outerjoin(audio_tables.audio, audio_tables.audio.c.id == _row.audio_id)
-    .where(_row.status.in_(OPEN), _row.priority >= sa.bindparam("priority"))
-    .order_by(sa.case((_row.status == "processing", 0), else_=1), _row.priority.desc(), _row.id)
+    .where(
+        _row.status.in_(OPEN),
+        sa.or_(_RUNS, _row.priority >= sa.bindparam("priority")),
+        _row.plan["kind"].as_string() != "filetrans",
+    )
+    .order_by(sa.case((_RUNS, 0), else_=1), _row.priority.desc(), _row.id)
     .limit(MOST_JOBS)
 )
 _UNDER_WAY = sa.select(upstream_call.c.transcription_id, upstream_call.c.opened_at).where(
@@ -46,13 +51,10 @@ class Earlier:
 def jobs_ahead(tx: sa.Connection, *, now: datetime, priority: int = 0) -> list[Earlier]:
     """Return the open jobs that come before a new one, those that run first.
 
-    Tasks that are done elsewhere take nobody's turn here and are left out.
+    One that runs does so whatever its priority. Tasks that are done elsewhere take nobody's turn
+    here and are left out.
     """
-    rows = [
-        row
-        for row in tx.execute(_AHEAD, {"priority": priority})
-        if row.plan.get("kind") != "filetrans"
-    ]
+    rows = list(tx.execute(_AHEAD, {"priority": priority}))
     running = [row.id for row in rows if row.status == "processing"]
     ages: dict[str, list[float]] = {}
     for call in tx.execute(_UNDER_WAY, {"jobs": running}):
