@@ -299,7 +299,7 @@ async def _open(
         engines,
         settings=settings,
         clock=clock,
-        calls_together=getattr(settings.jobs, "parts_at_once", 1),
+        calls_together=settings.jobs.parts_at_once,
     )
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", why="no key exists; whoever can reach loopback may call")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from app.net.urls import MAX_URL_CHARS
+from app.settings import AudioSettings
 from app.speech.options import Options
 from app.speech.transcript import Transcript
 
@@ -240,7 +241,8 @@ _LENGTH: dict[str, Any] = {
     "seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "maximum": 86_400,
+        # The longest recording that a gateway takes, if it is not set up otherwise.
+        "maximum": AudioSettings.model_fields["max_seconds"].default,
         "description": "The length of a recording that is not sent.",
         "examples": [3600],
     }

@@ -9,11 +9,12 @@ from pydantic import Field
 from app import errors
 from app.api.deps import CALLING, Transcriber
 from app.api.documented import ESTIMATE_BODY
+from app.api.event_frames import streaming
 from app.api.parts import parts_of
+from app.api.prefer import Prefer, preference_of
 from app.api.problems import responses
 from app.api.shapes import Cost, Moment, PlanOut, Shape, WarningOut
 from app.audio.intake import receive
-from app.errors import CostAboveLimit, InvalidParameter, SecondsAboveLimit
 from app.jobs.estimate import Estimate, Wait
 from app.kit.money import Money, format_nano
 
@@ -37,6 +38,7 @@ _REFUSALS = (
     errors.Undecodable,
     errors.NoAudioStream,
     errors.AudioTooLong,
+    errors.AudioUnreachable,
     errors.DecodeTimeout,
     errors.StorageFull,
     errors.PriceUnknown,
@@ -144,20 +146,23 @@ class EstimateOut(Shape):
     },
     openapi_extra={"requestBody": ESTIMATE_BODY},
 )
-async def create(request: Request, principal: Transcriber) -> EstimateOut:
+async def create(request: Request, principal: Transcriber, prefer: Prefer = None) -> EstimateOut:
     """Say what POST /v1/transcriptions would do with this request. Nothing of it is kept.
 
-    Instead of a recording its length will do: `seconds`. What is behind a link is not fetched, so
-    its length stays unknown and only the upper bound can be told.
+    The headers `Prefer` and `Accept` count as they do there. Instead of a recording its length
+    will do: `seconds`. What is behind a link is not fetched, so its length stays unknown and only
+    the upper bound can be told.
     """
     parts = parts_of(request)
+    preference = preference_of(prefer or ())
     received = await receive(
         request.headers.get("content-type"),
         request.stream(),
         store=parts.store,
         settings=parts.settings.audio,
     )
-    return _out(await parts.estimator.estimate(principal, received))
+    received = streaming(request, received)
+    return _out(await parts.estimator.estimate(principal, received, preference.options))
 
 
 def _out(found: Estimate) -> EstimateOut:
@@ -189,7 +194,7 @@ def _out(found: Estimate) -> EstimateOut:
         cost=cost,
         most_cost=_cost(found.most_nano, tariff.currency),
         wait=_wait(found.wait),
-        warnings=[*(WarningOut(**one) for one in wish.warnings), *_above_limit(found)],
+        warnings=[*(WarningOut(**one) for one in wish.warnings), *_refused(found)],
     )
 
 
@@ -208,12 +213,7 @@ def _wait(wait: Wait) -> WaitOut:
     )
 
 
-def _above_limit(found: Estimate) -> list[WarningOut]:
+def _refused(found: Estimate) -> list[WarningOut]:
     """Say that a request with these limits would be refused."""
-    if found.wish.ceiling is None:
-        return []
-    try:
-        found.wish.ceiling.check(found.tariff, found.wish.expected)
-    except (CostAboveLimit, SecondsAboveLimit, InvalidParameter) as error:
-        return [WarningOut(code=error.code, detail=error.detail)]
-    return []
+    refusal = found.refusal
+    return [] if refusal is None else [WarningOut(code=refusal.code, detail=refusal.detail)]

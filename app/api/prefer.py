@@ -8,7 +8,10 @@ year, is an error like that of the option.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Header
+from pydantic import Field
 
 from app.audio.intake import Received
 from app.errors import InvalidParameter
@@ -26,6 +29,11 @@ _STREAM_TYPE = "text/event-stream"
 _NO_WEIGHT = re.compile(r";\s*q\s*=\s*0(?:\.0{0,3})?\s*(?:;|$)")  # RFC 9110: not acceptable
 _UNSAID: tuple[Any, ...] = (None, "", [""])
 _ANY_MODE = (*_UNSAID, "auto", ["auto"])
+
+Prefer = Annotated[
+    list[Annotated[str, Field(max_length=1_000)]] | None,
+    Header(max_length=20, description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field
 
 from app import errors
 from app.api.awaited import answer_as_it_happens, answer_when_ended
@@ -21,7 +20,7 @@ from app.api.documented import (
 from app.api.lookup import Id, kept
 from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import parts_of
-from app.api.prefer import preference_of, streaming
+from app.api.prefer import Prefer, preference_of, streaming
 from app.api.problems import responses
 from app.api.shapes import (
     AskedMoment,
@@ -97,10 +96,7 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 async def create(
     request: Request,
     principal: Transcriber,
-    prefer: Annotated[
-        list[Annotated[str, Field(max_length=1_000)]] | None,
-        Header(max_length=20, description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
-    ] = None,
+    prefer: Prefer = None,
 ) -> Response:
     """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
 

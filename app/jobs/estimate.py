@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,14 @@ from app.audio.probe import Probe
 from app.audio.store import BlobStore
 from app.billing.prices import PriceRow, Tariff, rows_of, tariff_of
 from app.db.engine import Database
-from app.errors import AudioTooLong, InvalidParameter, MissingAudio, SeveralFiles
+from app.errors import (
+    AudioTooLong,
+    CostAboveLimit,
+    InvalidParameter,
+    MissingAudio,
+    SecondsAboveLimit,
+    SeveralFiles,
+)
 from app.jobs.accept import Acceptance
 from app.jobs.backlog import Earlier, jobs_ahead
 from app.jobs.ceiling import Ceiling
@@ -31,6 +39,8 @@ from app.speech.waiting import Ahead, Lane, seconds_until_text
 SECONDS = "seconds"
 TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # of an upstream's task and of its recording: no measure yet
 
+Refusal = CostAboveLimit | SecondsAboveLimit
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -45,13 +55,17 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What would become of a request; `most_nano` is what would be held for it."""
+    """What would become of a request; `most_nano` is what would be held for it.
+
+    `refusal`: why it would be refused for its own limits; then they do not bound `most_nano`.
+    """
 
     wish: Wish
     seconds: float | None
     tariff: Tariff
     prices: Sequence[PriceRow]
     most_nano: int
+    refusal: Refusal | None
     wait: Wait
 
 
@@ -77,17 +91,22 @@ class Estimator:
         self._now = clock
         self._calls_together = calls_together
 
-    async def estimate(self, principal: Principal, received: Received) -> Estimate:
+    async def estimate(
+        self,
+        principal: Principal,
+        received: Received,
+        preferred: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Estimate:
         """Judge a request as it would be accepted, and let go of all that it brought.
 
-        A recording behind a URL is not fetched: its length is unknown. Raises as `accept` does;
-        of limits it only warns.
+        A recording behind a URL is not fetched: its length is unknown. Raises as `accept` does,
+        but for limits that would be passed: those are told.
         """
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             said = self._said_seconds(received)
-            judged = self._acceptance.judge(received)
+            judged = self._acceptance.judge(received, preferred)
             looked = None
             if said is not None:
                 looked = _as_said(said, judged.options)
@@ -101,12 +120,13 @@ class Estimator:
                 raise MissingAudio
             wish = self._acceptance.wish(judged, looked)
         seconds = None if looked is None else looked.found.seconds
-        priority = getattr(judged.options, "priority", 0)
-        tariff, prices, most, earlier = await self._db.read(
-            _read, wish, priority=priority, now=self._now()
-        )
+        tariff, prices, most, earlier = await self._db.read(_read, wish, now=self._now())
+        ceiling = wish.ceiling or Ceiling()
+        refusal = _refusal(ceiling, tariff, wish)
+        if refusal is None:
+            most = ceiling.held(most)
         wait = await self._wait(wish, seconds, earlier)
-        return Estimate(wish, seconds, tariff, prices, most, wait)
+        return Estimate(wish, seconds, tariff, prices, most, refusal, wait)
 
     def _said_seconds(self, received: Received) -> float | None:
         """Take the length out of a request that gives one instead of a recording."""
@@ -168,21 +188,25 @@ class Estimator:
 
 
 def _read(
-    tx: sa.Connection, wish: Wish, *, priority: int, now: datetime
+    tx: sa.Connection, wish: Wish, *, now: datetime
 ) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Earlier]]:
-    """Return the price and its rows, what would be held, and who comes before."""
+    """Return the price and its rows, what the calls can cost at most, and who comes before."""
     bounded = any(wish.bound_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
     others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
     bound = (wish.bound_ms, *wish.bound_tokens)
     most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
-    ceiling = wish.ceiling or Ceiling()
-    return (
-        tariff,
-        rows_of(tx, tariff),
-        ceiling.held(most),
-        jobs_ahead(tx, now=now, priority=priority),
-    )
+    earlier = jobs_ahead(tx, now=now, priority=wish.priority)
+    return tariff, rows_of(tx, tariff), most, earlier
+
+
+def _refusal(ceiling: Ceiling, tariff: Tariff, wish: Wish) -> Refusal | None:
+    """Return why the limits would refuse it. Raises InvalidParameter for another currency."""
+    try:
+        ceiling.check(tariff, wish.expected)
+    except (CostAboveLimit, SecondsAboveLimit) as error:
+        return error
+    return None
 
 
 def _as_said(seconds: float, options: Options) -> Looked:

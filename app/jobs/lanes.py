@@ -27,7 +27,7 @@ Tick = Callable[[str, "asyncio.Future[None]"], Awaitable[timedelta | None]]
 future is done its result will not be heard, and it returns at once."""
 
 
-class NoSlot(Exception):  # noqa: N818 - no error: another one was sooner
+class NoSlot(Exception):
     """The job could not be begun: it goes back to the queue, which alone says who is next."""
 
 

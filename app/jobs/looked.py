@@ -14,7 +14,10 @@ from app.speech.plan import File, Link, Upload
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A recording of so many bytes that was looked at."""
+    """A recording of so many bytes that was looked at.
+
+    Without a format nothing is known but its length.
+    """
 
     found: Probe
     bytes: int
@@ -29,9 +32,11 @@ class Looked:
         return Upload(form, found.channels, self.bytes)
 
     @property
-    def file(self) -> File:
-        """What it is, for who reads it as it was received."""
+    def file(self) -> File | None:
+        """What it is, for who reads it as it was received; None where that is not known."""
         found = self.found
+        if not found.format:
+            return None
         return File(found.format, found.channels, found.sample_rate, self.bytes)
 
     def warnings(self, sample_rate: int | None, *, strict: bool) -> Sequence[dict[str, Any]]:

@@ -300,8 +300,10 @@ class Queue:
         return manager
 
     async def _handle(self, lane: Lane, picked: Picked, broken: "asyncio.Future[None]") -> None:
-        """Advance a job until it ends. Raises RetryRequested where it has to wait for long, or
-        for a slot: more urgent ones may have come meanwhile.
+        """Advance a job until it ends.
+
+        Raises RetryRequested where it has to wait for long, or for a slot: more urgent ones may
+        have come meanwhile.
         """
         job_id = (picked.payload or b"").decode()
         until = time.monotonic() + HOLD_MAX_SECONDS
@@ -317,9 +319,7 @@ class Queue:
         return self._leaving.is_set()
 
 
-async def _advanced(
-    lane: Lane, job_id: str, broken: "asyncio.Future[None]"
-) -> timedelta | None:
+async def _advanced(lane: Lane, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
     try:
         return await lane.tick(job_id, broken)
     except NoSlot as error:

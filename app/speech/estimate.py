@@ -41,7 +41,7 @@ def expect(wish: PlanInput, chosen: Plan) -> Expected | None:
     if wish.seconds is None:
         return None
     parts = parts_of(chosen, wish.seconds)
-    channels = getattr(chosen, "billed_channels", 1)
+    channels = chosen.billed_channels
     millis = (ceil(wish.seconds) + parts - 1) * MILLIS  # how a cut falls, nobody knows beforehand
     facts = wish.model.token_facts(context_bound(wish.context))
     each = call_bound(_longest(wish.seconds, parts), facts)

@@ -98,6 +98,33 @@ async def test_limits_are_judged_and_only_warned_of(gateway: Gateway) -> None:
     assert (await ask(gateway, seconds=100, max_cost="0.022 CNY")).json()["warnings"] == []
 
 
+async def test_a_limit_bounds_what_is_held_unless_it_refuses(gateway: Gateway) -> None:
+    asked = {"seconds": 500, "model": "scripted/echo"}
+    free = (await ask(gateway, **asked)).json()
+    cost = free["cost"]["nano"]
+    assert cost < free["most_cost"]["nano"]
+    kept = (await ask(gateway, **asked, max_cost=free["cost"]["amount"])).json()
+    assert (kept["cost"], kept["most_cost"]["nano"]) == (free["cost"], cost)
+    for limit in ({"max_cost": "0.0001"}, {"max_cost": "0.0001", "max_billable_seconds": 1}):
+        refused = (await ask(gateway, **asked, **limit)).json()
+        assert [one["code"] for one in refused["warnings"]] == ["cost_above_limit"]
+        assert (refused["cost"], refused["most_cost"]) == (free["cost"], free["most_cost"])
+
+
+async def test_the_document_names_the_longest_length_that_is_taken(gateway: Gateway) -> None:
+    document = (await gateway.client.get("/openapi.json")).json()
+    route = document["paths"][PATH]["post"]
+    for body in route["requestBody"]["content"].values():
+        longest = body["schema"]["properties"]["seconds"]["maximum"]
+        assert (await ask(gateway, seconds=longest)).status_code == 200
+        assert code_of(await ask(gateway, seconds=longest + 1)) == (422, "audio_too_long")
+
+
+async def test_a_prefer_header_that_cannot_be_meant_is_refused(gateway: Gateway) -> None:
+    response = await gateway.client.post(PATH, json={"seconds": 1}, headers={"Prefer": "wait=3601"})
+    assert code_of(response) == (422, "invalid_parameter")
+
+
 @pytest.mark.parametrize(
     ("members", "code"),
     [
@@ -117,6 +144,7 @@ async def test_limits_are_judged_and_only_warned_of(gateway: Gateway) -> None:
         ({"seconds": 10, "model": "scripted/unpriced"}, "price_unknown"),
         ({"seconds": 10, "max_cost": "1e3"}, "invalid_parameter"),
         ({"seconds": 10, "max_cost": 0.5}, "invalid_parameter"),
+        ({"seconds": 10, "max_cost": "0.50 USD"}, "invalid_parameter"),
     ],
 )
 async def test_what_could_not_be_transcribed_has_no_estimate(

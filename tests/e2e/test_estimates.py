@@ -1,6 +1,7 @@
 """Estimates before the twin: the cost is the bill's, the wait is what then happens."""
 
 import asyncio
+import base64
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.billing.tables import ledger_line
+from app.jobs.tables import transcription
 from tests.support.gateway import Gateway, code_of
 from tests.support.twin import before
 from tests.twin import Twin
@@ -138,6 +140,56 @@ async def test_tokens_are_limited_by_what_a_call_can_cost_at_most(
         held = sum(line["nano"] for line in await there.rows(ledger_line, kind="hold"))
     assert body["status"] == "completed"
     assert body["cost"]["nano"] <= held <= refused.json()["estimate"]["nano"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "mode", "kind"),
+    [
+        ({}, None, "split"),
+        ({"Prefer": "respond-async"}, None, "filetrans"),
+        ({"Prefer": "respond-async"}, "sync", "split"),
+        ({"Prefer": "respond-async", "Accept": "text/event-stream"}, None, "split"),
+    ],
+)
+async def test_the_headers_count_as_with_a_transcription(
+    tmp_path: Path, headers: dict[str, str], mode: str | None, kind: str
+) -> None:
+    recording = {"audio": "data:audio/wav;base64," + base64.b64encode(encode(range(250))).decode()}
+    said = {} if mode is None else {"mode": mode}
+    async with Twin() as twin, before(twin, tmp_path) as there:
+        sent, by_length, by_sound = [
+            await there.client.post(path, json={**what, **said}, headers=headers)
+            for path, what in (
+                ("/v1/transcriptions", recording),
+                ("/v1/estimates", {"seconds": 250}),
+                ("/v1/estimates", recording),
+            )
+        ]
+        (job,) = await there.rows(transcription)
+    assert sent.is_success, sent.text
+    assert [one.json()["plan"]["kind"] for one in (by_length, by_sound)] == [kind] * 2
+    assert (job["plan"]["kind"], job["model"]) == (kind, by_length.json()["model"])
+
+
+async def test_of_a_length_alone_a_task_is_told_without_what_is_not_known(tmp_path: Path) -> None:
+    task = {"model": "qwen3-asr-flash-filetrans", "seconds": 3600}
+    public = {"public_url": "https://gateway.example"}
+    async with Twin() as twin, before(twin, tmp_path, server=public) as there:
+        plain = await estimate(there, **task)
+        channels = await estimate(there, **task, channel_id=[0, 1])
+    assert plain["plan"]["why"].endswith("from this gateway's public address")
+    assert (plain["plan"]["link"], plain["plan"]["as_is"]) == ("blob", True)
+    assert channels["billed_seconds"] == 2 * plain["billed_seconds"] == 7200
+
+
+async def test_where_a_task_could_not_be_given_the_recording_it_is_refused(tmp_path: Path) -> None:
+    task = {"model": "qwen3-asr-flash-filetrans", "seconds": 3600}
+    async with Twin() as twin, before(twin, tmp_path, temporary_upload=False) as there:
+        response = await there.client.post("/v1/estimates", json=task)
+        document = (await there.client.get("/openapi.json")).json()
+    assert code_of(response) == (422, "audio_unreachable")
+    (told,) = document["paths"]["/v1/estimates"]["post"]["responses"]["422"]["content"].values()
+    assert "audio_unreachable" in told["examples"]
 
 
 async def test_what_is_behind_a_link_is_judged_once_it_is_here(
