@@ -9,9 +9,8 @@ from pydantic import Field
 from app import errors
 from app.api.deps import CALLING, Transcriber
 from app.api.documented import ESTIMATE_BODY
-from app.api.event_frames import streaming
 from app.api.parts import parts_of
-from app.api.prefer import Prefer, preference_of
+from app.api.prefer import Prefer, preference_of, streaming
 from app.api.problems import responses
 from app.api.shapes import Cost, Moment, PlanOut, Shape, WarningOut
 from app.audio.intake import receive
@@ -161,7 +160,7 @@ async def create(request: Request, principal: Transcriber, prefer: Prefer = None
         store=parts.store,
         settings=parts.settings.audio,
     )
-    received = streaming(request, received)
+    received = streaming(request.headers.getlist("accept"), received)
     return _out(await parts.estimator.estimate(principal, received, preference.options))
 
 

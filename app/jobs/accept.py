@@ -1,9 +1,10 @@
 """The use-case: a received request becomes a durable job, or leaves nothing behind."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +35,7 @@ from app.speech.failover import candidates
 from app.speech.fit import Fitted, fit, known_of
 from app.speech.options import Options, parse_options
 from app.speech.plan import Link, PlanInput, bound, plan
-from app.speech.sibling import chosen
+from app.speech.sibling import chosen, replaced, sisters_of
 from app.speech.switches import how_to_switch_on, is_switched_on
 from app.speech.tasks import HasTasks, TaskEngine
 
@@ -147,15 +148,13 @@ class Acceptance:
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
             raise EngineUnavailable(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
-        sister = self._catalogue.models.get(asked.filetrans)
-        if sister is not None and not self._links_for(sister, received.url):
-            sister = None
+        sister = self._sister(asked, options, received.url)
         model, because = chosen(asked, sister, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
             raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
         return Judged(
             options,
-            fit(options, model, unknown),
+            fit(options, model, unknown, partial(self._others, model, received.url)),
             model,
             because,
             links=self._links_for(model, received.url),
@@ -164,6 +163,27 @@ class Acceptance:
                 is_pcm=options.format == "pcm",
                 sample_rate=options.sample_rate,
             ),
+        )
+
+    def _sister(self, asked: Model, options: Options, url: str | None) -> Model | None:
+        """Return the model that would do by tasks what the one asked for cannot."""
+        known = map(self._catalogue.models.get, sisters_of(asked, options))
+        return next((one for one in known if one and self._can_be_asked(one, url)), None)
+
+    def _others(self, model: Model, url: str | None) -> Iterator[Model]:
+        """Yield the other models of the same bundle that could be given the recording."""
+        for other in self._catalogue.models.values():
+            is_other = other.engine == model.engine and other is not model
+            if is_other and self._can_be_asked(other, url):
+                yield other
+
+    def _can_be_asked(self, model: Model, url: str | None) -> bool:
+        engine = self._engines.get(model.engine)
+        return (
+            engine is not None
+            and is_switched_on(model, self._settings.dashscope)
+            and model.is_priced_in(engine.region)
+            and (not model.is_task or bool(self._links_for(model, url)))
         )
 
     def _tasks_of(self, model: Model) -> TaskEngine | None:
@@ -244,7 +264,12 @@ class Acceptance:
             others=others,
             ceiling=ceiling,
             expected=expect(asked, way),
-            warnings=[*map(dict, fitted.warnings), *known_of(model), *found],
+            warnings=[
+                *map(dict, replaced(options, judged.because)),
+                *map(dict, fitted.warnings),
+                *known_of(model),
+                *found,
+            ],
             reference=options.reference,
             metadata=options.metadata,
         )

@@ -42,8 +42,9 @@ class Model(BaseModel):
     provider's documents do not say so; `itn_languages` those in which it
     writes figures (none: all); `shape` how it is asked, where its engine has several ways: the last
     two are tasks, for which the upstream reads the recording from an address;
-    `filetrans` names the model that does so for this one's customers; `files` are the formats that
-    it reads, `file_bytes` the most of them, `sample_rates` the least and the most hertz;
+    `filetrans` names the model that does so for this one's customers, `speakers` another one for
+    those who want speakers told apart; `files` are the formats that it reads, `file_bytes` the most
+    of them, `sample_rates` the least and the most hertz;
     `diarized_seconds` the longest recording in which it tells speakers apart;
     `prompt` what a model that can do more is told to do, and `extras` what else its requests say;
     `opt_in` names the switch without which it is not offered (see `switches`); `is_llm`: it may
@@ -73,6 +74,7 @@ class Model(BaseModel):
     least_speech_ms: int = Field(100, ge=0)
     shape: Literal["", "qwen3", "input-audio", "omni", "file-url", "file-urls"] = ""
     filetrans: str = ""
+    speakers: str = ""
     files: frozenset[str] = frozenset()
     file_bytes: int = Field(2 << 30, gt=0)
     sample_rates: tuple[int, int] = (1, 384_000)
@@ -94,6 +96,10 @@ class Model(BaseModel):
     def is_task(self) -> bool:
         """Whether it is asked by a task that is submitted and then polled."""
         return self.shape in {"file-url", "file-urls"}
+
+    def is_priced_in(self, region: str) -> bool:
+        """Whether the catalogue has a price of it there."""
+        return any(price.region == region for price in self.prices)
 
     def upstream_in(self, region: str) -> str:
         """Return what the model is called at an upstream of this region."""

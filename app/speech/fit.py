@@ -4,7 +4,7 @@ Nothing is ignored in silence: what a model cannot honour is a warning, or an er
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, TypedDict
@@ -64,12 +64,18 @@ class Fitted:
     warnings: tuple[OptionWarning, ...] = ()
 
 
-def fit(options: Options, model: Model, unknown: Sequence[str] = ()) -> Fitted:
+def fit(
+    options: Options,
+    model: Model,
+    unknown: Sequence[str] = (),
+    others: Callable[[], Iterable[Model]] = tuple,
+) -> Fitted:
     """Decide what the model is asked for, and say in warnings what it is not.
 
+    `others` are models that could be asked instead: a warning names the first that can do it.
     Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
     """
-    warnings = [*_unknown(unknown), *_unsupported(options, model)]
+    warnings = [*_unknown(unknown), *_unsupported(options, model, others)]
     warnings += _idle(options, model)
     dropped = {warning["option"] for warning in warnings}
     kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
@@ -124,14 +130,18 @@ def _unknown(names: Sequence[str]) -> Iterator[OptionWarning]:
         yield _warning("unknown_option", name, f"`{name}` is no option of this gateway.")
 
 
-def _unsupported(options: Options, model: Model) -> Iterator[OptionWarning]:
+def _unsupported(
+    options: Options, model: Model, others: Callable[[], Iterable[Model]]
+) -> Iterator[OptionWarning]:
     for name in MODEL_OPTIONS:
         value = getattr(options, name)
-        if name == "timestamp_granularities":
-            if "word" in value and not model.word_times:
-                yield _ignored(name, f"{model.name} gives no times of single words.")
-        elif value not in (None, []) and not _takes_option(model, name):
-            yield _ignored(name, f"{model.name} does not take `{name}`.")
+        is_words = name == "timestamp_granularities"
+        is_asked = "word" in value if is_words else value not in (None, [])
+        if not is_asked or _takes_option(model, name):
+            continue
+        cannot = "gives no times of single words" if is_words else f"does not take `{name}`"
+        can = next((f"; {one.name} does" for one in others() if _takes_option(one, name)), "")
+        yield _ignored(name, f"{model.name} {cannot}{can}.")
 
 
 def _idle(options: Options, model: Model) -> Iterator[OptionWarning]:
@@ -147,6 +157,8 @@ def _unproved(name: str, model: Model) -> OptionWarning:
 
 
 def _takes_option(model: Model, name: str) -> bool:
+    if name == "timestamp_granularities":
+        return model.word_times
     # A hint can be the language asked for where there are no hints.
     by_another_name = name == "language_hints" and "language" in model.options
     return name in model.options or by_another_name

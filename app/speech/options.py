@@ -225,7 +225,9 @@ class Options(BaseModel):
     ] = Field(
         "auto",
         description="How to answer: `sync` waits for the text, `async` answers 202 at once, "
-        "`stream` tells the text as it comes, as server-sent events; `auto` is `sync`.",
+        "`stream` tells the text as it comes, as server-sent events; `auto` is `sync`. A model "
+        "with another one beside it for whole files (`qwen3-asr-flash` has "
+        "`qwen3-asr-flash-filetrans`) leaves `async` to that one.",
         examples=["sync"],
     )
     asynchronous: Annotated[bool | None, _YES_OR_NO] = Field(

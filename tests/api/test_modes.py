@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.jobs.tables import transcription
 from tests.support.gateway import Gateway, code_of, running, settings_for
 from tests.support.listening import followed, sent
 from tests.support.scripted import ScriptedEngine
+from tests.support.tasks import FILETRANS, THREE_SECONDS, bench
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -198,3 +200,75 @@ async def test_a_high_priority_overtakes_500_waiting(gateway: Gateway, recording
     assert set(waiting) >= {id_ for _, id_ in begun[2:]}  # and the lazy one is the last of all
     assert len(begun) < 500
     print(f"overtook 500 in {overtaken * 1000:.0f} ms")  # noqa: T201
+
+
+# ── another model than the one that was named ───────────────────────────────────────────────
+
+FLASH = "qwen3-asr-flash"
+SPEAKERS = {"diarization_enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "reason"),
+    [
+        ({"mode": "async"}, FILETRANS, "`mode=async`"),
+        ({"timestamp_granularities": "word"}, FILETRANS, "giving the times of words"),
+        (SPEAKERS, "fun-asr", "telling speakers apart"),
+        ({"mode": "async", **SPEAKERS}, "fun-asr", "telling speakers apart"),
+    ],
+)
+async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
+    tmp_path: Path, options: dict[str, Any], model: str, reason: str
+) -> None:
+    async with bench(tmp_path) as here:
+        sent = (await here.send(**{"model": FLASH, "strict": "true", **options})).json()
+        named = await here.gateway.ended(sent["id"])
+        length = await here.gateway.client.post(
+            "/v1/estimates", json={"seconds": 3, "model": FLASH, **options}
+        )
+    assert (named["status"], named["model"], named["plan"]["kind"]) == (
+        *("completed", model, "filetrans"),
+    )
+    (warning,) = named["warnings"]
+    assert (warning["code"], warning["option"]) == ("model_replaced", "model")
+    assert warning["detail"] == f"{reason} is what {model} does for {FLASH}; it was used."
+    assert length.json()["warnings"] == named["warnings"]
+
+
+async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        sent = await here.gateway.send(THREE_SECONDS, mode="async")
+        job = await here.gateway.ended(sent.json()["id"])
+    assert (job["model"], job["warnings"]) == (FILETRANS, [])
+    assert f"`mode=async` is what {FILETRANS} does for {FLASH}" in job["plan"]["why"]
+
+
+async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:
+    """Only one that could be asked here: those of tasks read an address, and there is none."""
+    async with bench(tmp_path, temporary_upload=False) as here:
+        asked = {"timestamp_granularities": "word", **SPEAKERS}
+        alone = (await here.send(model=FLASH, **asked)).json()
+    other = tmp_path / "other"
+    other.mkdir()
+    async with bench(other) as here:
+        job = (await here.send(model=FILETRANS, **SPEAKERS)).json()
+    assert [(one["code"], one["option"]) for one in alone["warnings"]] == [
+        ("option_ignored", "diarization_enabled"),
+        ("option_ignored", "timestamp_granularities"),
+    ]
+    assert alone["model"] == FLASH
+    assert [one["detail"] for one in alone["warnings"]] == [
+        f"{FLASH} does not take `diarization_enabled`.",
+        f"{FLASH} gives no times of single words; qwen-audio-3.0-asr-flash does.",
+    ]
+    (warning,) = job["warnings"]
+    can = "qwen-audio-3.0-asr-flash-filetrans does"
+    assert warning["detail"] == f"{FILETRANS} does not take `diarization_enabled`; {can}."
+
+
+async def test_a_model_without_a_price_here_replaces_none(tmp_path: Path) -> None:
+    async with bench(tmp_path, region="us-east-1") as here:
+        answer = await here.gateway.client.post(
+            "/v1/estimates", json={"seconds": 3, "model": FLASH, "mode": "async"}
+        )
+    assert (answer.status_code, answer.json()["model"]) == (200, FLASH)

@@ -52,6 +52,21 @@ def test_what_it_cannot_honour_is_a_warning_each() -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"diarization_enabled": True}, "`diarization_enabled`; fun-asr does."),
+        ({"channel_id": [0, 1]}, "`channel_id`; fun-asr does."),
+        ({"timestamp_granularities": "word"}, "times of single words; local/base does."),
+        ({"enable_itn": True}, "does not take `enable_itn`."),
+    ],
+)
+def test_a_warning_names_the_first_other_model_that_can(raw: dict[str, Any], words: str) -> None:
+    others = [BASE, CATALOGUE.find("fun-asr"), CATALOGUE.find("fun-asr-mtl")]
+    (warning,) = fit(read(**raw), PLAIN, others=lambda: others).warnings
+    assert warning["detail"].endswith(words)
+
+
+@pytest.mark.parametrize(
     ("raw", "unknown", "parameter"),
     [
         ({"enable_itn": True}, [], "enable_itn"),

@@ -8,7 +8,7 @@ from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.catalogue import load_catalogue
 from app.speech.options import Options
 from app.speech.plan import File, PlanInput, bound, plan
-from app.speech.sibling import chosen
+from app.speech.sibling import chosen, sisters_of
 
 CATALOGUE = load_catalogue()
 QWEN3 = CATALOGUE.find("qwen3-asr-flash-filetrans")
@@ -107,12 +107,36 @@ def test_the_sister_does_what_the_first_cannot(
 
 
 @pytest.mark.parametrize(
+    ("asked", "options", "names", "reason"),
+    [
+        (FLASH, {}, ["qwen3-asr-flash-filetrans"], ""),
+        (
+            FLASH,
+            {"diarization_enabled": True, "timestamp_granularities": ["word"]},
+            ["fun-asr", "qwen3-asr-flash-filetrans"],
+            "telling speakers apart is what fun-asr does for qwen3-asr-flash",
+        ),
+        (AUDIO_30, {"diarization_enabled": True}, [AUDIO_30.filetrans], "telling speakers apart"),
+        (QWEN3, {"diarization_enabled": True}, [], ""),
+    ],
+)
+def test_speakers_may_be_another_sisters(
+    asked: Any, options: dict[str, Any], names: list[str], reason: str
+) -> None:
+    wished = Options(**options)
+    assert list(sisters_of(asked, wished)) == names
+    if reason:
+        model, why = chosen(asked, CATALOGUE.find(names[0]), wished, mode="auto")
+        assert (model.name, why.startswith(reason)) == (names[0], True)
+
+
+@pytest.mark.parametrize(
     ("asked", "options", "mode"),
     [
         (FLASH, {}, "auto"),
         (FLASH, {}, "sync"),
         (FLASH, {"timestamp_granularities": ["word"]}, "stream"),
-        (FLASH, {"diarization_enabled": True}, "auto"),  # the sister cannot either
+        (FLASH, {"diarization_enabled": True}, "stream"),
         (AUDIO_30, {"timestamp_granularities": ["word"]}, "auto"),  # it can by itself
     ],
 )
