@@ -81,6 +81,15 @@ class TranscriptionWithoutText(GatewayError):
     public = "The transcription failed or was cancelled, so there is no transcript."
 
 
+class StillRunning(GatewayError):
+    code, status = "still_running", 409
+    public = (
+        "The transcription is still running, so there is nothing to try anew yet. Once it has "
+        "ended it can be, if anything of it failed."
+    )
+    retryable = True
+
+
 class AlreadyEnded(GatewayError):
     code, status = "already_ended", 409
     public = "The transcription has ended already, so there is nothing left to cancel."
@@ -385,7 +394,8 @@ class RunCrashed(GatewayError):
 def all_errors() -> Iterator[type[GatewayError]]:
     """Yield every error class that has a code of its own, in the order of this file."""
     seen: set[str] = set()
-    pending: list[type[GatewayError]] = [GatewayError]
+    # Not the base, which nobody raises: InternalError has its code, and is retryable besides.
+    pending: list[type[GatewayError]] = GatewayError.__subclasses__()
     while pending:
         cls = pending.pop(0)
         if cls.code not in seen:

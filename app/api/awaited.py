@@ -105,13 +105,14 @@ async def _left(parts: Parts, principal: Principal, accepted: Accepted) -> None:
     if accepted.options.on_disconnect != "cancel":
         return
     try:
-        await parts.db.write(
+        cost = await parts.db.write(
             cancel,
             principal.project_id,
             accepted.job_id,
             local_engines=parts.local_engines,
             now=parts.clock(),
         )
-    except errors.AlreadyEnded:
+    except (errors.AlreadyEnded, errors.Erased):
         return
-    await parts.runner.cancelled(accepted.job_id)
+    if cost is not None:
+        await parts.runner.cancelled(accepted.job_id, cost.epoch)

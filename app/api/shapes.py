@@ -110,7 +110,10 @@ class ErrorOut(Shape):
 
 
 class TranscriptionOut(Shape):
-    """A transcription, whatever became of it. `text` is there once it is completed."""
+    """A transcription, whatever became of it. `text` is there once it is completed.
+
+    One that is tried anew shows none until it has ended; if that fails, what there was before.
+    """
 
     id: TR_ID
     status: Status

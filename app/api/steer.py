@@ -37,7 +37,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
     )
     if cost is None:
         raise errors.NotFound
-    await parts.runner.cancelled(id)
+    await parts.runner.cancelled(id, cost.epoch)
     return cancelled_out(await kept(parts, principal.project_id, id), cost)
 
 
@@ -51,7 +51,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
         202: RETRIED,
         **responses(
             *_STEERING,
-            errors.TranscriptionNotFinished,
+            errors.StillRunning,
             errors.NothingToRetry,
             errors.RecordingGone,
             errors.RecordingMissing,
@@ -64,7 +64,8 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     """Queue a failed or cancelled transcription again, or a completed one that has gaps.
 
     It keeps its id. What was transcribed stays and is not paid for again; a call that may have
-    been billed although its answer was lost is repeated, because you say so.
+    been billed although its answer was lost is repeated, because you say so. The words of one that
+    has gaps are there again should it fail or be cancelled this time.
     """
     parts = parts_of(request)
     parts.runner.check_room()
@@ -74,7 +75,7 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
 
     async def follow(reopened: Forsaken | None, connection: object) -> None:
         if reopened is not None:
-            await parts.runner.put_back([reopened], connection)
+            await parts.runner.put_anew(reopened, connection)
 
     reopened = await parts.db.write_followed(
         follow, reopen, principal.project_id, id, now=parts.clock()

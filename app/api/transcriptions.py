@@ -200,7 +200,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     )
     if leftovers is None:
         raise errors.NotFound
-    parts.runner.stop(id)
+    await parts.runner.cancelled(id)
     await parts.upkeep.purge(leftovers)
 
 

@@ -42,6 +42,13 @@ _REMAINING = sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
     _line.transcription_id == sa.bindparam("job"), _line.life == sa.bindparam("its_life")
 )
 
+_BEGAN = sa.select(_line.created_at).where(
+    _line.transcription_id == sa.bindparam("job"),
+    _line.life == sa.bindparam("its_life"),
+    _line.kind == "hold",
+    _line.call_id.is_(None),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -115,6 +122,13 @@ def remaining(tx: sa.Connection, account: Account) -> int:
     """Return what is held in the account's life and neither used nor given back."""
     terms = {"job": account.transcription_id, "its_life": account.life}
     return max(0, tx.scalar(_REMAINING, terms) or 0)
+
+
+def began_at(tx: sa.Connection, account: Account) -> datetime:
+    """Return when the account's life began: what it may cost was held then."""
+    terms = {"job": account.transcription_id, "its_life": account.life}
+    began: datetime = tx.scalars(_BEGAN, terms).one()
+    return began
 
 
 def standing(tx: sa.Connection, transcription_id: str) -> Standing:

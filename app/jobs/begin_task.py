@@ -22,6 +22,7 @@ from app.jobs.runs import Job, PutOff, Queued
 from app.jobs.surely import LAST_WRITE_SECONDS, patiently, surely
 from app.jobs.task_link import Address, TaskLinks
 from app.kit.clock import Clock
+from app.kit.slots import Slots
 from app.settings import JobSettings
 from app.speech.contract import Billed, EngineError
 from app.speech.tasks import TaskEngine, TaskOrder
@@ -52,27 +53,40 @@ class TaskBeginning:
         self._settings = settings
         self._longest_ms = longest_ms
         self._now = clock
-        self._places = asyncio.Semaphore(settings.task_begins_at_once)
+        self._places = Slots(settings.task_begins_at_once)
 
     async def begin(self, job: Job) -> TaskEngine:
         """Submit the job's task and return who works on it.
 
         Raises PutOff (Queued where others are before it), GatewayError, StaleRun and DatabaseAway.
         """
-        if self._places.locked():
-            raise Queued(self._pauses.before_begin(job.id, self._settings.task_begins_at_once))
+        await self._take_place(job)
         began = asyncio.get_running_loop().time()
-        async with self._places:
-            route = job.routes[0]
-            engine = self._engines.get(route.engine)
-            if engine is None:
-                raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
-            try:
-                address = await self._links.of(job, engine, route.upstream_model)
-            except EngineError as error:  # of an upload, which costs nothing
-                raise self._later(job, error) from error
-            await self._submit_whole(job, route, engine, address)
+        try:
+            engine = await self._begin(job)
+        finally:
+            self._places.give()
         self._pauses.note_begin(job.id, asyncio.get_running_loop().time() - began)
+        return engine
+
+    async def _take_place(self, job: Job) -> None:
+        """Take a place. Thousands may want one, so only who is urgent stands and waits for it."""
+        if self._places.take_free():
+            return
+        if job.priority <= 0:
+            raise Queued(self._pauses.before_begin(job.id, self._settings.task_begins_at_once))
+        await self._places.take(job.priority)
+
+    async def _begin(self, job: Job) -> TaskEngine:
+        route = job.routes[0]
+        engine = self._engines.get(route.engine)
+        if engine is None:
+            raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
+        try:
+            address = await self._links.of(job, engine, route.upstream_model)
+        except EngineError as error:  # of an upload, which costs nothing
+            raise self._later(job, error) from error
+        await self._submit_whole(job, route, engine, address)
         return engine
 
     async def _submit_whole(
@@ -90,7 +104,7 @@ class TaskBeginning:
     async def _submit(self, job: Job, route: Route, engine: TaskEngine, address: Address) -> None:
         stretch = task_calls.stretch_of(job, address.source, self._longest_ms)
         try:
-            async with engine.admit(route.upstream_model, TURN_SECONDS):
+            async with engine.admit(route.upstream_model, TURN_SECONDS, job.priority):
                 call_id = await self._db.write(
                     calls.open_call, job, route, stretch, (), retry_in_doubt=False, now=self._now()
                 )

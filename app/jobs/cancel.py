@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.errors import AlreadyEnded
+from app.errors import AlreadyEnded, Erased
 from app.jobs.calls import close_unseen
 from app.jobs.runs import Event, account_of, add_events
 from app.jobs.tables import OPEN, transcription, upstream_call
@@ -23,10 +23,14 @@ _DOUBT = sa.select(sa.func.sum(_call.bound_nano)).where(
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """What a job has cost for certain, and what calls whose end nobody saw may have cost."""
+    """What a job has cost for certain, and what calls whose end nobody saw may have cost.
+
+    `epoch` is of the last run there was: what comes after it is another life of the job.
+    """
 
     charged: Money
     in_doubt: Money
+    epoch: int
 
 
 def own_row(tx: sa.Connection, project_id: str, job_id: str) -> Any:
@@ -49,15 +53,21 @@ def cancel(
     """Cancel an open job and say what it has cost; None if there is no such job.
 
     Cancelling it again changes nothing. Calls of `local_engines` cost nothing when nobody hears
-    their answer. Raises AlreadyEnded.
+    their answer. Raises Erased and AlreadyEnded.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
         return None
+    if row.erased_at is not None:
+        raise Erased
     if row.status == "cancelled":
         return charged(tx, row)
     if row.status not in OPEN:
-        raise AlreadyEnded(status=row.status)
+        raise AlreadyEnded(
+            f"The transcription has ended already: it is `{row.status}`, so there is nothing left "
+            "to cancel.",
+            transcription_status=row.status,
+        )
     return end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
 
 
@@ -89,7 +99,7 @@ def charged(tx: sa.Connection, row: Any) -> Charged:
     currency = row.tariff["currency"]
     doubt = int(tx.scalar(_DOUBT, {"job": row.id}) or 0)
     settled = ledger.standing(tx, row.id).settled
-    return Charged(Money(settled, currency), Money(doubt, currency))
+    return Charged(Money(settled, currency), Money(doubt, currency), row.run_epoch)
 
 
 def _told(money: Money) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from app.db.engine import Database
 from app.errors import AudioError
 from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked
-from app.jobs.runs import Job, PutOff, StaleRun, write_as
+from app.jobs.runs import Job, Queued, StaleRun, write_as
 from app.jobs.submit import Recording, keep_audio, recording_of
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
@@ -76,11 +76,11 @@ class Collector:
         """Fetch, probe and keep the recording; return the job as it goes on from there.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
-        CostAboveLimit and SecondsAboveLimit, PutOff, StaleRun and DatabaseAway; of the recording
+        CostAboveLimit and SecondsAboveLimit, Queued, StaleRun and DatabaseAway; of the recording
         nothing is left then.
         """
         if self._slots.locked():
-            raise PutOff(BUSY_SECONDS)
+            raise Queued(BUSY_SECONDS)
         async with self._slots:
             return await self._collect(job, url)
 

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 import structlog
 
 from app.db.engine import Database
-from app.errors import DatabaseAway, EngineFailed, EngineTimeout, GatewayError, UpstreamInDoubt
+from app.errors import (
+    DatabaseAway,
+    EngineFailed,
+    EngineTimeout,
+    EngineUnavailable,
+    GatewayError,
+    UpstreamInDoubt,
+)
 from app.jobs import calls, task_calls, task_words, tries
 from app.jobs.begin_task import TaskBeginning
 from app.jobs.calls import Answered, Stretch
@@ -74,18 +81,21 @@ class TaskWork:
         if task is None:
             engine = await self._beginning.begin(job)
             raise Waiting(self._pauses.before_poll(job.id, 0.0, engine.polls_a_second))
-        engine = self._engine(task)
+        engine = await self._engine(job, task)
         report = await self._reported(job, engine, task)
         words = await self._texts(job, engine, task, report)
         done_ms = await self._finish(job, task, report, words)
         self._pauses.forget(job.id)
         return done_ms
 
-    async def cancel(self, job_id: str) -> None:
-        """Call off what the upstream has not begun with; best effort, and nothing is raised."""
+    async def cancel(self, job_id: str, upto: int | None = None) -> None:
+        """Call off what the upstream has not begun with, of runs up to the epoch `upto`.
+
+        Best effort, and nothing is raised.
+        """
         self._pauses.forget(job_id)
         try:
-            for task in await self._db.read(task_calls.under_way, job_id):
+            for task in await self._db.read(task_calls.under_way, job_id, upto):
                 engine = self._engines.get(task.engine)
                 if engine is not None and await engine.cancel(task.task_id):
                     now = self._now()
@@ -101,42 +111,53 @@ class TaskWork:
         try:
             report = await engine.report(task.task_id)
         except EngineError as error:
-            raise await self._wait(job, task, error) from error
+            raise await self._wait(job, engine, task, error) from error
         match report.status:
             case TaskStatus.DONE:
                 return report
             case TaskStatus.OPEN:
-                raise await self._wait(job, task)
+                raise await self._wait(job, engine, task)
             case TaskStatus.UNKNOWN:
-                raise await self._lost(job, task)
+                raise await self._lost(job, engine, task)
             case TaskStatus.CANCELLED:
-                words = "the task was cancelled upstream"
-                await self._close(job, task, EngineError(ErrorKind.REFUSED, words))
-                raise EngineFailed("The task was called off at the speech service.", log=words)
+                raise await self._called_off(job, task)
         raise await self._failed(job, task, report)
 
     async def _wait(
-        self, job: Job, task: KnownTask, error: EngineError | None = None
+        self, job: Job, engine: TaskEngine, task: KnownTask, error: EngineError | None = None
     ) -> PutOff | GatewayError:
         """Return when to ask again. A task that is late is given up; it may be billed yet."""
-        age = self._age(task)
+        age = self._waited(task)
         if error is not None:
             log.info("task.not_asked", kind=error.kind, why=error.log)
         if age < self._settings.task_seconds:
-            pause = self._pauses.before_poll(job.id, age, self._engine(task).polls_a_second)
+            pause = self._pauses.before_poll(job.id, age, engine.polls_a_second)
             return Waiting(max(pause, (error and error.retry_after) or 0.0))
-        words = f"the task has not ended after {age:.0f} s"
-        late = EngineError(ErrorKind.TIMEOUT, words, billed=Billed.MAYBE)
-        await self._close(job, task, late)
+        words = await self._give_up(job, task, age)
         return EngineTimeout(
             "The speech service had not finished the recording in time. It may still bill it, so "
             "it was not sent again.",
             log=words,
         )
 
-    async def _lost(self, job: Job, task: KnownTask) -> PutOff | GatewayError:
+    async def _give_up(self, job: Job, task: KnownTask, waited: float) -> str:
+        """Close the call of a task that is late; return what the log says of it."""
+        words = f"the task has not ended after {waited:.0f} s"
+        late = EngineError(ErrorKind.TIMEOUT, words, billed=Billed.MAYBE)
+        await self._close(job, task, late)
+        return words
+
+    async def _called_off(self, job: Job, task: KnownTask) -> PutOff | GatewayError:
+        """Return what follows from a task that was called off: it is free."""
+        words = "the task was cancelled upstream"
+        await self._close(job, task, EngineError(ErrorKind.REFUSED, words))
+        if task.is_of_an_earlier_life:  # which was cancelled here; its owner wants it anew
+            return PutOff(0.0)
+        return EngineFailed("The task was called off at the speech service.", log=words)
+
+    async def _lost(self, job: Job, engine: TaskEngine, task: KnownTask) -> PutOff | GatewayError:
         if self._age(task) < UNKNOWN_SECONDS:
-            return await self._wait(job, task)
+            return await self._wait(job, engine, task)
         words = "the upstream does not know the task"
         await self._close(job, task, EngineError(ErrorKind.GARBLED, words, billed=Billed.MAYBE))
         return UpstreamInDoubt(
@@ -193,8 +214,9 @@ class TaskWork:
                 age, failure = self._age(task), error
         # It is paid for. A file that cannot be read will hardly be another one tomorrow.
         is_garbled = failure.kind is ErrorKind.GARBLED
-        if age < (self._settings.task_seconds if is_garbled else RESULT_SECONDS):
-            raise Waiting(self._pauses.before_poll(job.id, age, engine.polls_a_second))
+        waited = self._waited(task) if is_garbled else age
+        if waited < (self._settings.task_seconds if is_garbled else RESULT_SECONDS):
+            raise Waiting(self._pauses.before_poll(job.id, waited, engine.polls_a_second))
         await self._charge(job, task, report)
         raise EngineFailed("The speech service's result could not be fetched.", log=failure.log)
 
@@ -223,15 +245,27 @@ class TaskWork:
         raw = report.usage.raw
         await surely(self._db, task_calls.charge, job, task.call_id, used, raw, now=self._now())
 
-    def _engine(self, task: KnownTask) -> TaskEngine:
-        """Return who works on it. One that was switched off may be switched on again."""
-        if task.engine not in self._engines:
-            log.warning("task.engine_off", engine=task.engine)
+    async def _engine(self, job: Job, task: KnownTask) -> TaskEngine:
+        """Return who works on it. One that was switched off may be switched on again in time."""
+        engine = self._engines.get(task.engine)
+        if engine is not None:
+            return engine
+        log.warning("task.engine_off", engine=task.engine)
+        waited = self._waited(task)
+        if waited < self._settings.task_seconds:
             raise Waiting(self._settings.poll_most_seconds)
-        return self._engines[task.engine]
+        raise EngineUnavailable(
+            f"The recording was given to the engine {task.engine}, which is no longer switched on "
+            "here. It may still bill it, so it was not sent to another.",
+            log=await self._give_up(job, task, waited),
+        )
 
     def _route(self, job: Job, task: KnownTask) -> Route:
         return next(route for route in job.routes if route.engine == task.engine)
 
     def _age(self, task: KnownTask) -> float:
         return (self._now() - task.opened_at).total_seconds()
+
+    def _waited(self, task: KnownTask) -> float:
+        """Seconds for which this life of the job has waited: a retry has all of the patience."""
+        return (self._now() - task.awaited_since).total_seconds()

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing.ledger import Standing, standings
+from app.jobs.outcome import GAP
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.transcript import Segment, Transcript
@@ -72,8 +73,9 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job with all that is shown of it; `transcript` only where it completed.
+    """A job with all that is shown of it; `transcript` only where it has completed once.
 
+    While it is tried anew neither its words nor its gaps are shown: both may change.
     `audio` is None where a recording's URL was given and it has not been fetched.
     """
 
@@ -177,7 +179,8 @@ def _load(
 
 
 def _found(row: Any, standing: Standing) -> Found:
-    same = ("id", "status", "mode", "model", "engine", "plan", "options", "warnings", "error")
+    same = ("id", "status", "mode", "model", "engine", "plan", "options", "error")
+    is_open = row.status in OPEN
     times = ("created_at", "started_at", "completed_at", "erased_at")
     return Found(
         **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
@@ -185,7 +188,8 @@ def _found(row: Any, standing: Standing) -> Found:
         metadata=row.client_metadata,
         audio=None if row.audio_id is None else _audio_of(row),
         standing=standing,
-        transcript=None if row.text is None else _transcript(row),
+        transcript=None if row.text is None or is_open else _transcript(row),
+        warnings=[one for one in row.warnings if not (is_open and one["code"] == GAP)],
     )
 
 

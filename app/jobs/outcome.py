@@ -13,7 +13,9 @@ from app.jobs.runs import Event, Job, write_as
 from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
 
+GAP = "gap"  # the code of the warning that names one
 _ADD_WORDS = sa.insert(transcript)
+_DROP_WORDS = sa.delete(transcript).where(transcript.c.transcription_id == sa.bindparam("job"))
 
 
 def complete(
@@ -28,8 +30,10 @@ def complete(
 ) -> None:
     """The second commit: keep the words, give back what was held, say `completed`.
 
+    Of a job that was tried anew they replace those of the time before, and the gaps it had.
     `decoded`: `done_ms` is what a decoder made of all of the recording.
     """
+    before = [one for one in job.warnings if one["code"] != GAP]
     write_as(
         tx,
         job.run,
@@ -40,8 +44,10 @@ def complete(
         completed_at=now,
         done_ms=done_ms,
         source_url=None,  # one that is signed opens the recording for whoever reads it
-        warnings=[*job.warnings, *(one for one in warnings if one not in job.warnings)],
+        warnings=[*before, *(one for one in warnings if one not in before)],
     )
+    if job.account.life:
+        tx.execute(_DROP_WORDS, {"job": job.id})
     tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
     if decoded:
         _note_length(tx, job, done_ms)
@@ -49,7 +55,10 @@ def complete(
 
 
 def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now: datetime) -> None:
-    """End a job without words; what calls have cost stays settled, the rest is given back."""
+    """End a job without words; what calls have cost stays settled, the rest is given back.
+
+    Where it was tried anew, those of the time before are left.
+    """
     write_as(
         tx,
         job.run,

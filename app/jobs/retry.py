@@ -1,7 +1,9 @@
 """Trying a job anew that has ended without all of its words: only what failed is done again.
 
 The job keeps its id, its parts that are done, and what they have cost. It begins another life:
-with a hold of its own, and with tries that are counted anew.
+with a hold of its own, and with tries that are counted anew. A task whose id is known is waited
+for again instead of being submitted twice. What was heard before is kept until the new life has
+completed, and shown again should it not.
 """
 
 from dataclasses import replace
@@ -12,14 +14,14 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.tables import ledger_line
-from app.errors import Erased, NothingToRetry, RecordingGone, TranscriptionNotFinished
+from app.errors import Erased, NothingToRetry, RecordingGone, StillRunning
+from app.jobs import task_calls
 from app.jobs.board import STREAM
 from app.jobs.cancel import own_row
 from app.jobs.runs import Event, Forsaken, account_of, add_events
-from app.jobs.tables import OPEN, audio_tables, part, transcript, transcription, upstream_call
+from app.jobs.tables import OPEN, audio_tables, part, transcription, upstream_call
 
-GAP = "gap"  # the state of a part, and the code of the warning that names it
-RUNNING = "The transcription is still running. Only one that has ended can be tried anew."
+GAP = "gap"  # the state of a part
 
 _part = part.c
 _call = upstream_call.c
@@ -30,8 +32,8 @@ _audio = audio_tables.audio.c
 def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> Forsaken | None:
     """Queue a failed, cancelled or incomplete job again; None if there is no such job.
 
-    The caller puts what it returns into the queue. Raises Erased, TranscriptionNotFinished,
-    NothingToRetry and RecordingGone.
+    The caller puts what it returns into the queue. Raises Erased, StillRunning, NothingToRetry
+    and RecordingGone.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
@@ -39,11 +41,11 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     _check(tx, row)
     # Another epoch, so that no entry or run of the life before counts any more.
     epoch = row.run_epoch + 1
-    bound = _bound(tx, row)
+    known = task_calls.take_back(tx, row.id, life=epoch, epoch=epoch + 1)
+    bound = max(_bound(tx, row), known)
     progress = Event("progress", _progress(tx, row))
     events = [*_reset(tx, row), progress]
     tx.execute(sa.update(part).where(*_gaps_of(row.id)).values(state="pending", error_code=None))
-    tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == row.id))
     tx.execute(
         sa.update(transcription)
         .where(transcription.c.id == row.id)
@@ -56,7 +58,6 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
             idle_runs=0,
             waiting_since=None,
             event_count=row.event_count + len(events),
-            warnings=[one for one in row.warnings if one["code"] != GAP],
         )
     )
     ledger.hold(tx, replace(account_of(row), life=epoch), bound, now=now)
@@ -83,7 +84,11 @@ def _check(tx: sa.Connection, row: Any) -> None:
     if row.erased_at is not None:
         raise Erased
     if row.status in OPEN:
-        raise TranscriptionNotFinished(RUNNING, status=row.status)
+        raise StillRunning(
+            f"The transcription is still running: it is `{row.status}`. Only one that has ended "
+            "can be tried anew.",
+            transcription_status=row.status,
+        )
     if row.status == "completed" and _first_gap(tx, row.id) is None:
         raise NothingToRetry
     if recording_of(tx, row.project_id, row.id) is None:

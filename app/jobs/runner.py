@@ -24,6 +24,7 @@ from app.settings import JobSettings
 
 RETRY_AFTER_SECONDS = 5
 JOBS, TASKS = "jobs", "tasks"
+WINDS_DOWN = timedelta(seconds=1)  # between looks whether a run that was stopped has ended
 MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ class Runner:
         tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.tasks_at_once)
         self._queue = Queue(db, [self._jobs, tasks])
         self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
+        self._stopped: set[asyncio.Task[timedelta | None]] = set()
         self._following: set[asyncio.Task[None]] = set()
         self._accepted: set[str] = set()
         self._callers = Callers(db, self._tasks.__contains__)
@@ -103,30 +105,26 @@ class Runner:
             self._following.add(following)
             following.add_done_callback(self._following.discard)
 
-    def stop(self, job_id: str) -> None:
-        """Let go of a job that was cancelled or erased, and tell who waits for it."""
-        if (task := self._tasks.get(job_id)) is not None:
-            task.cancel()
-        self._callers.wake(job_id)
+    async def cancelled(self, job_id: str, epoch: int | None = None) -> None:
+        """Let go of a job that was cancelled or erased, and have the upstream drop it if it can.
 
-    async def cancelled(self, job_id: str) -> None:
-        """Let go of a job that was cancelled, and have the upstream drop it where it can."""
-        self.stop(job_id)
-        await self._transcriber.cancel_upstream(job_id)
-
-    async def put_back(self, forsaken: Iterable[Forsaken], connection: Any = None) -> int:
-        """Put jobs that nobody works on into the queue; return how many were not in it.
-
-        With a transaction's `connection`, see Queue.put.
+        Runs later than `epoch` are of another life, which somebody has asked for since.
         """
+        self._stop(job_id, epoch)
+        await self._transcriber.cancel_upstream(job_id, epoch)
+
+    async def put_back(self, forsaken: Iterable[Forsaken]) -> int:
+        """Put jobs that nobody works on into the queue; return how many were not in it."""
         return await self._queue.put(
-            [
-                Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
-                for one in forsaken
-                if one.job_id not in self._tasks
-            ],
-            connection,
+            [_entry(one) for one in forsaken if one.job_id not in self._tasks]
         )
+
+    async def put_anew(self, reopened: Forsaken, connection: Any = None) -> None:
+        """Put a job that is tried anew into the queue; with a `connection`, see Queue.put.
+
+        A run of its life before may still be winding down here.
+        """
+        await self._queue.put([_entry(reopened)], connection)
 
     async def tidy(self) -> None:
         """Forget what the queue remembers of its own doing. Raises DatabaseAway."""
@@ -177,7 +175,7 @@ class Runner:
             raise NoSlot
         if self.is_closing or job_id in self._tasks:
             self._give(slots)
-            return timedelta(0) if self.is_closing else None
+            return timedelta(0) if self.is_closing else self._after(job_id)
         task = self._advance(job_id, None, slots)
         await _first_of(task, broken)
         return self._outcome(task) if task.done() else None
@@ -206,6 +204,19 @@ class Runner:
         task.add_done_callback(lambda _: self._ended(job_id, slots))
         return task
 
+    def _stop(self, job_id: str, epoch: int | None) -> None:
+        """End the run of a job, unless it is later than `epoch`, and tell who waits for it."""
+        task = self._tasks.get(job_id)
+        running = self._transcriber.epoch_of(job_id)
+        if task is not None and (epoch is None or (running is not None and running <= epoch)):
+            self._stopped.add(task)
+            task.cancel()
+        self._callers.wake(job_id)
+
+    def _after(self, job_id: str) -> timedelta | None:
+        """Return when to come back to a job that runs here: never, or once it has wound down."""
+        return WINDS_DOWN if self._tasks[job_id] in self._stopped else None
+
     def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
         """Return when a job wants to be advanced again: at once if its run was handed back."""
         if task.cancelled():
@@ -216,7 +227,7 @@ class Runner:
         return task.result()
 
     def _ended(self, job_id: str, slots: Slots) -> None:
-        del self._tasks[job_id]
+        self._stopped.discard(self._tasks.pop(job_id))
         self._give(slots)
         self._callers.wake(job_id)
         if not self._callers.has(job_id):
@@ -229,6 +240,10 @@ class Runner:
     def _give(self, slots: Slots) -> None:
         slots.give()
         self._queue.wake()
+
+
+def _entry(one: Forsaken) -> Entry:
+    return Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
 
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:

@@ -180,7 +180,8 @@ _SINCE = sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc()))
 _PUT_OFF: Mapping[Patience, sa.Update] = {
     "runs": _STOPPED.values(waiting_since=_SINCE),
     "stands still": _STOPPED,
-    "anew": _STOPPED.values(waiting_since=None),
+    # Such a run came to its end, whatever became of those before: nothing here stops the gateway.
+    "anew": _STOPPED.values(waiting_since=None, idle_runs=0),
 }
 _LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
     _row.id == sa.bindparam("job"), _row.status.in_(OPEN)

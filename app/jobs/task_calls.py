@@ -1,12 +1,12 @@
 """Calls that are tasks upstream: known by their id once it came, and open until they have ended.
 
 A task whose id is stored belongs to the job, not to the run that submitted it: whoever takes the
-job up asks how it is. It is never submitted again.
+job up asks how it is, in a later life of the job as well. It is never submitted again.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import Used
+from app.billing.tables import ledger_line
 from app.errors import RecordingMissing, UpstreamInDoubt
 from app.jobs import calls, outcome
 from app.jobs.calls import Answered, Stretch
 from app.jobs.runs import Event, Job, write_as
 from app.jobs.tables import audio_tables, part, transcription, upstream_call
-from app.speech.contract import Billed
+from app.speech.contract import Billed, ErrorKind
 from app.speech.tasks import Taken
 
 UNDER_WAY = ("open", "in_doubt")
@@ -49,6 +50,43 @@ _FREE = (
     .where(_call.id == sa.bindparam("call"), _call.state.in_(UNDER_WAY))
     .values(state="failed", billed=Billed.NO, error_kind="cancelled")
 )
+_IS_ADJUSTED = (
+    sa.select(ledger_line.c.id)
+    .where(ledger_line.c.call_id == _call.id, ledger_line.c.kind == "adjust")
+    .exists()
+)
+_another = upstream_call.alias("another")
+_HAS_ANOTHER = (
+    sa.select(_another.c.id)
+    .where(_another.c.transcription_id == _JOB, _another.c.state == "open")
+    .exists()
+)
+# One that the upstream does not know, or whose bill has come, will bring no words any more.
+_LEFT = (
+    sa.select(_call.id, _call.bound_nano)
+    .where(
+        _call.transcription_id == _JOB,
+        _call.state == "in_doubt",
+        _call.task_id.is_not(None),
+        _call.run_epoch <= sa.bindparam("life", type_=sa.Integer),
+        sa.func.coalesce(_call.error_kind, "") != ErrorKind.GARBLED,
+        ~_IS_ADJUSTED,
+        ~_HAS_ANOTHER,
+    )
+    .order_by(_call.id.desc())
+    .limit(1)
+)
+_TAKE_BACK = (
+    sa.update(upstream_call)
+    .where(_call.id == sa.bindparam("call"))
+    .values(
+        state="open",
+        closed_at=sa.null(),
+        billed=sa.null(),
+        error_kind=sa.null(),
+        run_epoch=sa.bindparam("epoch"),
+    )
+)
 _RECORDING = (
     sa.select(_audio.id, _audio.sha256, _audio.blob_key, _audio.bytes, _audio.format)
     .join(transcription, transcription.c.audio_id == _audio.id)
@@ -58,13 +96,23 @@ _RECORDING = (
 
 @dataclass(frozen=True, slots=True)
 class KnownTask:
-    """A task that was submitted, and when: `opened_at` is just before that."""
+    """A task that was submitted, and when: `opened_at` is just before that.
+
+    `awaited_since` is when the present life of the job began to wait for it.
+    """
 
     call_id: str
     engine: str
     task_id: str
     request_id: str | None
     opened_at: datetime
+    awaited_since: datetime
+    run_epoch: int
+
+    @property
+    def is_of_an_earlier_life(self) -> bool:
+        """Whether the job has been tried anew since it was submitted."""
+        return self.awaited_since > self.opened_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +135,38 @@ def known(tx: sa.Connection, job: Job) -> KnownTask | None:
     rows = tx.execute(_KNOWN, {"job": job.id}).all()
     for row in rows:
         if row.state == "open" and row.task_id is not None:
-            return KnownTask(row.id, row.engine, row.task_id, row.request_id, row.opened_at)
+            task = _task(row)
+            if job.account.life == 0:
+                return task
+            began = ledger.began_at(tx, job.account)
+            return replace(task, awaited_since=max(began, task.opened_at))
     if any(row.state == "in_doubt" and row.run_epoch > job.account.life for row in rows):
         raise UpstreamInDoubt
     return None
 
 
-def under_way(tx: sa.Connection, job_id: str) -> Sequence[KnownTask]:
-    """Return the tasks of a job that may still be worked on, whatever has become of the job."""
-    return [
-        KnownTask(row.id, row.engine, row.task_id, row.request_id, row.opened_at)
-        for row in tx.execute(_KNOWN, {"job": job_id})
-        if row.task_id is not None
-    ]
+def take_back(tx: sa.Connection, job_id: str, *, life: int, epoch: int) -> int:
+    """Put the newest task that was left in doubt before this life back under way.
+
+    It counts as begun by the run `epoch`, so that its bound is reserved in this life and no longer
+    in an earlier one. Returns its bound, 0 where there is none: it ended, it was billed already
+    (`reconcile`), or another call is under way. An id that comes later than the retry of its job
+    is found by the next run.
+    """
+    row = tx.execute(_LEFT, {"job": job_id, "life": life}).one_or_none()
+    if row is None:
+        return 0
+    tx.execute(_TAKE_BACK, {"call": row.id, "epoch": epoch})
+    return int(row.bound_nano)
+
+
+def under_way(tx: sa.Connection, job_id: str, upto: int | None = None) -> Sequence[KnownTask]:
+    """Return the tasks of a job that may still be worked on, whatever has become of the job.
+
+    `upto` leaves out those of later runs than that epoch.
+    """
+    tasks = [_task(row) for row in tx.execute(_KNOWN, {"job": job_id}) if row.task_id is not None]
+    return [task for task in tasks if upto is None or task.run_epoch <= upto]
 
 
 def name(tx: sa.Connection, call_id: str, taken: Taken) -> None:
@@ -180,3 +247,9 @@ def charge(
     )
     if closed.rowcount:
         ledger.settle(tx, job.account, call_id, used, now=now)
+
+
+def _task(row: Any) -> KnownTask:
+    opened = row.opened_at
+    facts = (row.id, row.engine, row.task_id, row.request_id)
+    return KnownTask(*facts, opened, awaited_since=opened, run_epoch=row.run_epoch)

@@ -23,7 +23,7 @@ from app.errors import (
     RecordingMissing,
     RunCrashed,
 )
-from app.jobs import calls, deltas, outcome, runs
+from app.jobs import calls, deltas, outcome, runs, task_calls
 from app.jobs.ask import Asker
 from app.jobs.board import STREAM, Board
 from app.jobs.collect import Collector
@@ -68,6 +68,7 @@ class Transcriber:
         self._collector = collector
         self._settings = settings
         self._now = clock
+        self._epochs: dict[str, int] = {}
         asker = Asker(db, engines, decoders, settings=settings, clock=clock)
         decoder = JobDecoder(decoders)
         self._whole = WholeWork(db, asker, decoder, clock=clock)
@@ -115,16 +116,25 @@ class Transcriber:
             return self._pause
         if not isinstance(job, Job):
             return job
-        with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
-            async with self._board.telling(job) as told:
-                return await self._run(told)
+        self._epochs[job_id] = job.run.epoch
+        try:
+            with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
+                async with self._board.telling(job) as told:
+                    return await self._run(told)
+        finally:
+            self._epochs.pop(job_id, None)
 
-    async def cancel_upstream(self, job_id: str) -> None:
+    def epoch_of(self, job_id: str) -> int | None:
+        """Return the epoch of the job's run here; None where there is none (yet)."""
+        return self._epochs.get(job_id)
+
+    async def cancel_upstream(self, job_id: str, epoch: int | None = None) -> None:
         """Call off upstream what has not been begun with there, of a job that was cancelled.
 
-        Best effort: nothing is raised, and what cannot be called off stays in doubt.
+        What runs later than `epoch` have submitted is left alone. Best effort: nothing is raised,
+        and what cannot be called off stays in doubt.
         """
-        await self._tasks.cancel(job_id)
+        await self._tasks.cancel(job_id, epoch)
 
     async def _take_up(self, job_id: str) -> Job | timedelta | None:
         return await self._db.write(
@@ -139,6 +149,8 @@ class Transcriber:
             return runs.lease_left(tx, job_id)
         remote = self._is_remote(job)
         unseen = calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
+        if job.account.life and job.plan["kind"] == "filetrans":
+            task_calls.take_back(tx, job.id, life=job.account.life, epoch=job.run.epoch)
         # A process that died may have told more than it saved.
         if job.mode == STREAM and (unseen or deltas.is_void(tx, job.id)):
             runs.write_as(tx, job.run, now=now, events=[runs.Event("reset", {})])

@@ -99,7 +99,9 @@ class TaskEngine(Protocol):
     def knows(self, model: str) -> bool:
         """Tell whether tasks of `model` may be submitted."""
 
-    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, model: str, patience: float, priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a submit; see Engine.admit."""
 
     async def upload(self, model: str, file: Sending) -> str:

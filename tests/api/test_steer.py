@@ -1,15 +1,26 @@
 """Cancelling and trying anew: what it answers, what it costs, and what stays."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.contract import Billed, EngineError, ErrorKind
+from tests.support.away import Fault, fickle
 from tests.support.books import Books, snapshot
-from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, speech
+from tests.support.gateway import (
+    NANO_PER_SECOND,
+    Gateway,
+    code_of,
+    running,
+    settings_for,
+    speech,
+)
+from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -113,10 +124,15 @@ async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: by
     done = (await gateway.send(recording)).json()["id"]
     response = await steer(gateway, done, "cancel")
     assert code_of(response) == (409, "already_ended")
-    assert "ended already" in response.json()["detail"]
+    assert "ended already: it is `completed`" in response.json()["detail"]
+    assert response.json()["transcription_status"] == "completed"
     gateway.engine.errors = [garbled()]
     failed = (await gateway.send(recording)).json()["transcription_id"]
-    assert code_of(await steer(gateway, failed, "cancel")) == (409, "already_ended")
+    response = await steer(gateway, failed, "cancel")
+    assert code_of(response) == (409, "already_ended")
+    assert response.json()["transcription_status"] == "failed"
+    await gateway.client.delete(f"{PATH}/{done}")
+    assert code_of(await steer(gateway, done, "cancel")) == (410, "erased")
 
 
 @pytest.mark.parametrize("deed", ["cancel", "retry"])
@@ -232,12 +248,109 @@ async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recordi
     assert len(gateway.engine.calls) == 2
 
 
+async def a_job_with_a_gap(gateway: Gateway) -> dict[str, Any]:
+    """Return a completed job that heard all but its second part."""
+    gateway.engine.errors = [None, garbled()]
+    job: dict[str, Any] = (
+        await gateway.send(speech(9), model="scripted/short", on_gap="keep")
+    ).json()
+    assert job["status"] == "completed", job
+    assert [warning["code"] for warning in job["warnings"]] == ["gap"]
+    assert job["coverage"] < 1
+    return job
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_words_that_were_delivered_outlive_a_retry_in_vain(
+    gateway: Gateway, end: str
+) -> None:
+    engine, job = gateway.engine, await a_job_with_a_gap(gateway)
+    path, calls = f"{PATH}/{job['id']}", len(gateway.engine.calls)
+    engine.gate = asyncio.Event()
+    if end == "failed":
+        engine.errors = [EngineError(ErrorKind.ACCOUNT, "x")]
+    else:
+        assert (await steer(gateway, job["id"], "retry")).status_code == 202
+        await until_called(gateway, calls + 1)
+        # Meanwhile it is a running job like any other.
+        shown = (await gateway.get(path)).json()
+        assert (shown["status"], shown["text"], shown["warnings"]) == ("processing", None, [])
+        told = await gateway.get(f"{path}/transcript")
+        assert code_of(told) == (409, "transcription_not_finished")
+        await steer(gateway, job["id"], "cancel")
+    engine.gate.set()
+    if end == "failed":
+        await retried(gateway, job["id"])
+    shown = (await gateway.get(path)).json()
+    assert shown["status"] == end
+    same = ("text", "segments", "coverage", "warnings", "language")
+    assert [shown[name] for name in same] == [job[name] for name in same]
+    words = (await gateway.get(f"{path}/transcript", format="text")).text
+    assert words.strip() == job["text"]
+    await assert_lawful(gateway)
+    # And once more, for good: the new words take the place of the old ones.
+    whole = await retried(gateway, job["id"])
+    assert (whole["status"], whole["coverage"], whole["warnings"]) == ("completed", 1.0, [])
+    assert len(whole["text"]) > len(job["text"])
+    await assert_lawful(gateway)
+
+
+async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
+    gateway: Gateway, recording: bytes
+) -> None:
+    gateway.engine.gate = asyncio.Event()
+    job_id = (await gateway.send(recording, wait="0")).json()["id"]
+    await until_called(gateway)
+    await steer(gateway, job_id, "cancel")
+    parts = gateway.parts
+    (row,) = await gateway.rows(transcription)
+    # The second cancel has read the row, and goes on when the retry has been begun with.
+    cost = await parts.db.write(
+        cancel, row["project_id"], job_id, local_engines=(), now=parts.clock()
+    )
+    assert cost is not None
+    assert (await steer(gateway, job_id, "retry")).status_code == 202
+    await until_called(gateway, 2)
+    await parts.runner.cancelled(job_id, cost.epoch)
+    gateway.engine.gate.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await gateway.ended(job_id))["status"] == "completed"
+    assert len(gateway.engine.calls) == 2
+
+
+async def test_a_retry_waits_for_the_run_before_to_wind_down(
+    database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
+) -> None:
+    """Its last write takes a while; the entry of the new life must not be lost over that."""
+    engine.gate = asyncio.Event()
+    settling = Fault("keep", "never", gate=asyncio.Event())
+    settings = settings_for(database_url, tmp_path / "data", jobs={"rescue_seconds": 3600})
+    with fickle() as faults:
+        async with running(settings, engine) as gateway:
+            job_id = (await gateway.send(recording, wait="0")).json()["id"]
+            await until_called(gateway)
+            faults.append(settling)
+            engine.gate.set()
+            await settling.met.wait()
+            await steer(gateway, job_id, "cancel")
+            assert (await steer(gateway, job_id, "retry")).status_code == 202
+            await asyncio.sleep(1.2)  # of the entry's first look
+            assert settling.gate is not None
+            settling.gate.set()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert (await gateway.ended(job_id))["status"] == "completed"
+            assert len(engine.calls) == 2
+
+
 async def test_a_running_job_cannot_be_retried(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
     response = await steer(gateway, job_id, "retry")
-    assert code_of(response) == (409, "transcription_not_finished")
-    assert response.json()["detail"].startswith("The transcription is still running.")
+    assert code_of(response) == (409, "still_running")
+    said = response.json()
+    assert said["transcription_status"] == "processing"
+    assert "it is `processing`" in said["detail"]
+    assert "`completed`" not in said["title"]
     gateway.engine.gate.set()
     assert (await gateway.ended(job_id))["status"] == "completed"
     response = await steer(gateway, job_id, "retry")

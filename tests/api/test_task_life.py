@@ -125,7 +125,6 @@ async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: b
             while not (await here.gateway.get(f"/v1/transcriptions/{job_id}")).json()["task_id"]:
                 await asyncio.sleep(0.01)
         await here.gateway.client.delete(f"/v1/transcriptions/{job_id}")
-        await here.gateway.parts.runner._transcriber.cancel_upstream(job_id)
         assert here.twin.tasks[0].status == ("RUNNING" if begun else "CANCELED")
         assert await here.calls() == [("in_doubt", "maybe") if begun else ("failed", "no")]
         # Again, and of a job that has no task, it does nothing.

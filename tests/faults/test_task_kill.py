@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.books import Books, read_rows
+from tests.support.kill_modes import paid_twice
 from tests.support.process import GatewayProcess, until
 from tests.support.tasks import FILETRANS, THREE_SECONDS
 from tests.support.twin import hastened
@@ -56,8 +58,12 @@ def ended(gateway: GatewayProcess, job: str) -> dict[str, Any]:
 
 
 def try_anew(gateway: GatewayProcess, job: str) -> None:
-    answer = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/retry", timeout=20)
-    assert answer.status_code == 202, answer.text
+    deed(gateway, job, "retry", 202)
+
+
+def deed(gateway: GatewayProcess, job: str, name: str, status: int) -> None:
+    answer = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/{name}", timeout=20)
+    assert answer.status_code == status, answer.text
 
 
 async def test_a_known_task_is_asked_for_by_whoever_comes_after(
@@ -77,6 +83,41 @@ async def test_a_known_task_is_asked_for_by_whoever_comes_after(
             assert await asyncio.to_thread(gateway.stop) == 0
         assert len(twin.tasks) == len(twin.bill) == 1
         assert body["usage"]["seconds"] == sum(line.seconds for line in twin.bill)
+
+
+async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with Twin(delays=Delays(pending=0, running=4)) as twin:
+        gateway = process(twin, tmp_path, database_url)
+        with gateway.gone_at_the_end():
+            await asyncio.to_thread(gateway.start)
+            job = await asyncio.to_thread(accepted, gateway)
+            await asyncio.to_thread(until, lambda: gateway.events("task.submitted"), 20, "submit")
+            await asyncio.to_thread(
+                until, lambda: twin.tasks[0].status == "RUNNING", 20, "it is begun with"
+            )
+            await asyncio.to_thread(deed, gateway, job, "cancel", 200)
+            gateway.kill()
+            await asyncio.to_thread(gateway.start)
+            await asyncio.to_thread(try_anew, gateway, job)
+            gateway.kill()
+            await asyncio.to_thread(gateway.start)
+            body = await asyncio.to_thread(ended, gateway, job)
+            assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
+            assert await asyncio.to_thread(gateway.stop) == 0
+        assert len(twin.tasks) == len(twin.bill) == 1
+        assert body["usage"]["seconds"] == sum(line.seconds for line in twin.bill)
+        books = Books(await read_rows(database_url), word=None)
+    assert list(books.broken_laws()) == []
+    calls = books.rows["upstream_call"]
+    billed = {line.request_id for line in twin.bill}
+    assert list(paid_twice(calls, billed)) == []
+    # The law itself: a second task of the job is found, unless nobody knew the first.
+    second = {**calls[0], "id": "call_2", "task_id": "another"}
+    assert list(paid_twice([*calls, second], billed)) == [f"{job} has paid for 2 tasks"]
+    unseen = {**second, "state": "in_doubt", "task_id": None, "request_id": None}
+    assert list(paid_twice([*calls, second, unseen], billed)) == []
 
 
 async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(

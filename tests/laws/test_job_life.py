@@ -36,7 +36,7 @@ from app.errors import (
     AlreadyEnded,
     Erased,
     NothingToRetry,
-    TranscriptionNotFinished,
+    StillRunning,
     UpstreamInDoubt,
 )
 from app.jobs import runs
@@ -234,6 +234,9 @@ class JobLife(RuleBasedStateMachine):
         try:
             assert self.do(self.story.cancel())
             assert row["status"] not in {"completed", "failed"}
+            assert row["erased_at"] is None
+        except Erased:
+            assert row["erased_at"] is not None
         except AlreadyEnded:
             assert row["status"] in {"completed", "failed"}
 
@@ -247,7 +250,7 @@ class JobLife(RuleBasedStateMachine):
             assert (reopened.epoch, row["erased_at"]) == (row["run_epoch"] + 1, None)
         except Erased:
             assert row["erased_at"] is not None
-        except TranscriptionNotFinished:
+        except StillRunning:
             assert row["status"] not in ENDED
         except NothingToRetry:
             assert row["status"] == "completed"

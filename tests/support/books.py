@@ -129,7 +129,8 @@ class Books:
             return
         mine = {name: self.by_job[name][job["id"]] for name in TABLES}
         yield from _money(mine["ledger_line"], mine["upstream_call"])
-        yield from _calls(mine["upstream_call"])
+        lives = {line["life"] for line in mine["ledger_line"]}
+        yield from _calls(mine["upstream_call"], lives)
         if job["erased_at"] is None:
             yield from _events(job, mine["event"])
             yield from _words(job, mine["part"], mine["transcript"], self.word)
@@ -195,15 +196,19 @@ def _life(lines: list[dict[str, Any]]) -> Iterator[str]:
         yield "was not released exactly once"
 
 
-def _calls(calls: list[dict[str, Any]]) -> Iterator[str]:
+def _calls(calls: list[dict[str, Any]], lives: set[int]) -> Iterator[str]:
     if any(call["state"] == "open" for call in calls):
         yield "has ended with an open call"
     answered = Counter(call["part_idx"] for call in calls if call["state"] == "answered")
-    doubted = Counter(call["part_idx"] for call in calls if call["state"] == "in_doubt")
+    doubted = Counter(
+        (call["part_idx"], max(life for life in lives if life < call["run_epoch"]))
+        for call in calls
+        if call["state"] == "in_doubt"
+    )
     if any(times > 1 for times in answered.values()):
         yield "has a part that was answered twice"
     if any(times > IN_DOUBT_A_PART for times in doubted.values()):
-        yield "has a part that was in doubt more than twice"
+        yield "has a part that was in doubt more than twice in one life"
 
 
 def _events(job: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[str]:
@@ -221,7 +226,9 @@ def _words(
     transcripts: list[dict[str, Any]],
     word: str | None,
 ) -> Iterator[str]:
-    if (job["status"] == "completed") != (len(transcripts) == 1):
+    # One that was tried anew in vain keeps the words of the time before.
+    allowed = {1} if job["status"] == "completed" else {0, 1} if job["life"] else {0}
+    if len(transcripts) not in allowed:
         yield f"has {len(transcripts)} transcripts"
         return
     chain = [0, *(part["end_ms"] for part in parts)]

@@ -6,16 +6,18 @@ twice is exact. The twin lives on while the gateway dies, and keeps its own bill
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from tests.support.books import Books, read_rows
 from tests.support.gateway import NANO_PER_SECOND
-from tests.support.kill import IN_DOUBT, Killing, Verdict
+from tests.support.kill import HALF, IN_DOUBT, Killing, Verdict
 from tests.support.mixed import EXPLAINED, reconciled
 from tests.support.process import GatewayProcess
 from tests.support.told_stream import END, Stream
@@ -52,7 +54,7 @@ source = "made up"
 PAUSE_EVERY = 5
 POOL = 40  # recordings in memory; numbers below a thousand
 LATENCY_SECONDS = 0.15
-CANCELLED, DELETED, RETRIED = 0.06, 0.04, 0.1  # shares of a client's deeds
+CANCELLED, DELETED, RETRIED = 0.1, 0.04, 0.1  # shares of a client's deeds
 LISTENS_AGAIN = 0.3
 LISTENS_SECONDS = 60.0
 SETTINGS = {
@@ -112,6 +114,8 @@ class ModesKilling(Killing):
         job_id = self._took_in(mode, answer)
         if job_id and chance.random() < CANCELLED:
             await self._cancel(client, job_id)
+            if chance.random() < HALF:
+                await self._retry(client, job_id)
         elif job_id and chance.random() < DELETED:
             gone = await client.delete(f"/v1/transcriptions/{job_id}")
             self._expect(gone, httpx.codes.NO_CONTENT)
@@ -213,7 +217,10 @@ class ModesKilling(Killing):
         yield from self._broken_tasks(books)
 
     def _broken_tasks(self, books: Books) -> Iterator[str]:
-        """No task is known twice, and none of the twin's is unknown without a call in doubt."""
+        """No task is known twice, and none of the twin's is unknown without a call in doubt.
+
+        Nor was one submitted again whose id was known: a job pays for two only if nobody knew it.
+        """
         calls = [call for call in books.rows["upstream_call"] if call["model"] == TASKS]
         known = [call["task_id"] for call in calls if call["task_id"]]
         if len(known) != len(set(known)):
@@ -222,6 +229,7 @@ class ModesKilling(Killing):
         doubts = sum(call["state"] == "in_doubt" and not call["task_id"] for call in calls)
         if len(unknown) > doubts:
             yield f"{len(unknown)} tasks are in no row, {doubts} submits in doubt"
+        yield from paid_twice(calls, {line.request_id for line in self.twin.bill})
 
     async def _misheard(self, client: httpx.AsyncClient) -> AsyncIterator[str]:
         """Yield what streams said that were cut off and resumed, and one read anew does not say."""
@@ -260,6 +268,18 @@ class ModesKilling(Killing):
             "retried": self.retried,
             "epochs": max((job["run_epoch"] for job in books.rows["transcription"]), default=0),
         }
+
+
+def paid_twice(calls: Iterable[Mapping[str, Any]], billed: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each job that has two of the billed tasks, and knew of the first."""
+    by_job: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for call in calls:
+        by_job[call["transcription_id"]].append(call)
+    for job, mine in by_job.items():
+        paid = sum(call["request_id"] in billed for call in mine)
+        is_unknown = any(call["state"] == "in_doubt" and not call["task_id"] for call in mine)
+        if paid > 1 and not is_unknown:
+            yield f"{job} has paid for {paid} tasks"
 
 
 def wished(mode: str, chance: random.Random) -> tuple[dict[str, str], bytes]:

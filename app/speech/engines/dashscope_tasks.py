@@ -110,9 +110,11 @@ class DashScopeTasks:
         """Tell whether tasks of `model` may be submitted."""
         return model in self._shapes
 
-    def admit(self, model: str, patience: float) -> AbstractAsyncContextManager[None]:
+    def admit(
+        self, model: str, patience: float, priority: int = 0
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a submit; see TaskEngine."""
-        return self._traffic.admit(model, patience)
+        return self._traffic.admit(model, patience, priority)
 
     async def submit(self, order: TaskOrder) -> Taken:
         """Submit a task; see TaskEngine."""

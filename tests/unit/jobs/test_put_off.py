@@ -32,3 +32,18 @@ async def test_since_when_a_job_waits(
     row = await story.row()
     assert (row["waiting_since"] is not None) is waits
     assert (row["idle_runs"], row["status"]) == (0, "processing")
+
+
+@pytest.mark.parametrize(("pause", "left"), [(Waiting, 0), (PutOff, 3), (Queued, 3)])
+async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
+    db: Database, pause: type[PutOff], left: int
+) -> None:
+    """Each time the database is away leaves a run behind; in three hours that may be many."""
+    story = await Story.begun(db)
+    for _ in range(3):
+        await story.take_up()
+        await db.write(runs.clear_leases)
+    job = await story.take_up()
+    assert job.idle_runs == 4
+    await db.write(runs.put_off, job.run, 0.0, now=NOW, patience=pause.patience)
+    assert (await story.row())["idle_runs"] == left

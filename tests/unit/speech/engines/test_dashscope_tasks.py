@@ -1,5 +1,6 @@
 """Tasks on the wire: what is sent, every shape that comes back, and what is nobody's fault."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.net.limiter import Limiter, MemorySteps
 from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engines.bundle import Bundle
 from app.speech.engines.dashscope_task_answers import parse_report, parse_result, parse_taken
 from app.speech.engines.dashscope_task_asks import file_url_ask, file_urls_ask, submit_headers
+from app.speech.engines.dashscope_tasks import DashScopeTasks
 from app.speech.engines.dashscope_uploads import check_size, form_of, parse_policy
+from app.speech.engines.traffic import Traffic
 from app.speech.tasks import Sending, TaskOrder, TaskStatus
 from tests.contract.recordings import ALL
 
@@ -72,6 +77,32 @@ def test_hints_context_and_an_upload() -> None:
     assert file_url_ask(TaskOrder(QWEN3, WELCOME, context="Ada"))["parameters"] == {
         "corpus": {"text": "Ada"}
     }
+
+
+@pytest.mark.anyio
+async def test_the_most_urgent_submit_is_next() -> None:
+    traffic = Traffic("account", Limiter(MemorySteps()), {}, calls_at_once=1)
+    tasks = DashScopeTasks(
+        Bundle("cn-beijing", "http://127.0.0.1:9", "sk-x"),
+        {},
+        traffic,
+        Limiter(MemorySteps()),
+        account="account",
+        polls_a_minute=60,
+    )
+    order: list[int] = []
+
+    async def submit(priority: int) -> None:
+        async with tasks.admit(QWEN3, 10, priority):
+            order.append(priority)
+
+    async with asyncio.TaskGroup() as group, tasks.admit(QWEN3, 10):
+        for priority in (0, 1, 2):
+            group.create_task(submit(priority))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert order == []
+    assert order == [2, 1, 0]
 
 
 # ── the submit's answer, and reports ────────────────────────────────────────────────────────

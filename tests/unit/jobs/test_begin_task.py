@@ -1,0 +1,97 @@
+"""Who may submit next: most come back later, and who is urgent stands and waits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from app.db.engine import Database
+from app.jobs.begin_task import TaskBeginning
+from app.jobs.pauses import Pauses
+from app.jobs.runs import Job, Queued
+from app.jobs.task_link import Address
+from app.settings import JobSettings
+from app.speech.tasks import Taken, TaskOrder
+from tests.support.story import Story, recording, wish
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 10
+PLAN = {**wish().plan, "kind": "filetrans", "link": "upload", "as_is": True}
+
+
+class Links:
+    """Gives every recording an address."""
+
+    async def of(self, *_: Any) -> Address:
+        return Address("https://far.example/a.wav", "0" * 64)
+
+    def forget(self, _: str) -> None: ...
+
+
+class Desk:
+    """Takes submits while its gate is open; remembers with which priority each was admitted."""
+
+    polls_a_second = 10.0
+    may_upload = True
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.admitted: list[int] = []
+
+    @asynccontextmanager
+    async def admit(self, _model: str, _patience: float, priority: int = 0) -> AsyncIterator[None]:
+        self.admitted.append(priority)
+        yield
+
+    async def submit(self, _order: TaskOrder) -> Taken:
+        await self.gate.wait()
+        return Taken(f"task-{len(self.admitted)}", None)
+
+
+async def a_job(db: Database, priority: int) -> Job:
+    name = f"p{priority}"
+    story = await Story.begun(
+        db,
+        audio=recording(name, sha256=f"{priority:064x}"),
+        wanted=wish(plan=PLAN, priority=priority),
+    )
+    job = await story.take_up()
+    return replace(job, duration_ms=2_000)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database) -> None:
+    desk, settings = Desk(), JobSettings(task_begins_at_once=1)
+    beginning = TaskBeginning(
+        db,
+        {"scripted": desk},  # type: ignore[dict-item]
+        Links(),  # type: ignore[arg-type]
+        Pauses(settings, Random(1)),
+        settings=settings,
+        longest_ms=60_000,
+        clock=lambda: Story.now,
+    )
+    first, low, urgent, most_urgent = [await a_job(db, one) for one in (0, -1, 1, 2)]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(beginning.begin(first))
+        await until(lambda: desk.admitted)
+        with pytest.raises(Queued):
+            await beginning.begin(low)
+        group.create_task(beginning.begin(urgent))
+        group.create_task(beginning.begin(most_urgent))
+        await asyncio.sleep(0.05)
+        assert desk.admitted == [0]
+        desk.gate.set()
+    assert desk.admitted == [0, 2, 1]
+    # Whoever ended gave the place back.
+    await beginning.begin(low)
+    assert desk.admitted[-1] == -1

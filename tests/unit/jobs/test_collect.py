@@ -1,0 +1,28 @@
+"""Fetching a recording: who waits for a place has not begun to lose patience."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.jobs.collect import Collector
+from app.jobs.runs import Queued
+from app.kit.clock import utc_now
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_waiting_for_a_place_costs_no_patience() -> None:
+    nothing: Any = SimpleNamespace()
+    collector = Collector(
+        nothing,
+        nothing,
+        nothing,
+        catalogue=nothing,
+        decoders=nothing,
+        settings=nothing,
+        at_once=0,
+        clock=utc_now,
+    )
+    with pytest.raises(Queued):
+        await collector.collect(nothing, "https://far.example/a.wav")
