@@ -11,7 +11,6 @@
 `docs/errors.md` is generated from these classes.
 """
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -389,21 +388,3 @@ class PriceUnknown(GatewayError):
 class RunCrashed(GatewayError):
     code, status = "run_crashed", 500
     public = "Working on this recording stopped the gateway repeatedly; it will not be tried again."
-
-
-def all_errors() -> Iterator[type[GatewayError]]:
-    """Yield every error class that has a code of its own, in the order of this file."""
-    seen: set[str] = set()
-    # Not the base, which nobody raises: InternalError has its code, and is retryable besides.
-    pending: list[type[GatewayError]] = GatewayError.__subclasses__()
-    while pending:
-        cls = pending.pop(0)
-        if cls.code not in seen:
-            seen.add(cls.code)
-            yield cls
-        pending[:0] = cls.__subclasses__()
-
-
-def error_of(code: str) -> type[GatewayError]:
-    """Return the class that carries `code`; unknown codes are internal errors."""
-    return next((cls for cls in all_errors() if cls.code == code), InternalError)

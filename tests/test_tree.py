@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import all_errors
+from app.error_codes import all_errors
 from app.main import create_app
 from app.settings import Settings
 from tests.support import error_table

@@ -11,6 +11,7 @@ from app.api.event_frames import stream
 from app.api.lookup import find
 from app.api.parts import Parts
 from app.api.shapes import transcription_out
+from app.error_codes import error_of
 from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel
 from app.jobs.find import Found
@@ -63,7 +64,7 @@ def answer(found: Found) -> Response:
     if found.erased_at is not None:
         raise errors.Erased(transcription_id=found.id)
     if found.error is not None:
-        cls = errors.error_of(found.error["code"])
+        cls = error_of(found.error["code"])
         raise cls(found.error["detail"], transcription_id=found.id)
     body = transcription_out(found).model_dump_json()
     if found.status == "completed":

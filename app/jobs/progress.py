@@ -11,7 +11,8 @@ from typing import Any
 from app.audio.allowed import is_cut_short
 from app.audio.normalise import Decoding
 from app.audio.split import Piece
-from app.errors import GatewayError, error_of
+from app.error_codes import error_of
+from app.errors import GatewayError
 from app.jobs.calls import Stretch
 from app.jobs.keep import Became, Ending, Told
 from app.jobs.runs import Event, Job, KnownPart

@@ -5,7 +5,7 @@ python -m tests.support.error_table
 
 from pathlib import Path
 
-from app.errors import all_errors
+from app.error_codes import all_errors
 
 FILE = Path(__file__).parents[2] / "docs" / "errors.md"
 HEAD = """\

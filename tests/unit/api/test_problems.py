@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from app.api import problems
 from app.api.middleware import RequestContext
+from app.error_codes import all_errors
 from app.errors import (
     BodyTooSlow,
     EngineFailed,
@@ -24,7 +25,6 @@ from app.errors import (
     RangeNotSatisfiable,
     TooManyJobs,
     Undecodable,
-    all_errors,
 )
 
 pytestmark = pytest.mark.anyio
