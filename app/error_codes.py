@@ -6,9 +6,8 @@ from app.errors import GatewayError, InternalError
 
 
 def all_errors() -> Iterator[type[GatewayError]]:
-    """Yield every error class that has a code of its own, in the order of app/errors.py."""
+    """Yield every error class that is raised and has a code of its own, in its order."""
     seen: set[str] = set()
-    # Not the base, which nobody raises: InternalError has its code, and is retryable besides.
     pending: list[type[GatewayError]] = GatewayError.__subclasses__()
     while pending:
         cls = pending.pop(0)

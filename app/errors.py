@@ -20,8 +20,7 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     public: ClassVar[str] = (
-        "Something went wrong on our side. The request id finds it in our log; "
-        "trying again may help."
+        "Something went wrong on our side. The request id finds it in our log; a new try may help."
     )
     retryable: ClassVar[bool] = False
 
@@ -82,10 +81,7 @@ class TranscriptionWithoutText(GatewayError):
 
 class StillRunning(GatewayError):
     code, status = "still_running", 409
-    public = (
-        "The transcription is still running, so there is nothing to try anew yet. Once it has "
-        "ended it can be, if anything of it failed."
-    )
+    public = "The transcription is still running: only one that has ended can be tried anew."
     retryable = True
 
 
@@ -102,17 +98,16 @@ class NothingToRetry(GatewayError):
 class RecordingGone(GatewayError):
     code, status = "recording_gone", 409
     public = (
-        "The recording of this transcription is no longer here: it was deleted, or never fetched "
-        "from its URL. Send it again as a new transcription."
+        "The recording is no longer here: it was deleted, or never fetched from its URL. "
+        "Send it again as a new transcription."
     )
 
 
 class AudioNotFetched(GatewayError):
     code, status = "audio_not_fetched", 409
     public = (
-        "The recording was not fetched from its URL: it is still on its way, could not be had, or "
-        "the speech service reads it there by itself. The transcription's `status`, `error` and "
-        "`plan` say which."
+        "The recording was not fetched from its URL: it is on its way, could not be had, or is "
+        "read there by the speech service. Its `status`, `error` and `plan` say which."
     )
 
 
@@ -131,10 +126,7 @@ class EventIdInvalid(GatewayError):
 
 class EventIdForeign(GatewayError):
     code, status = "event_id_foreign", 422
-    public = (
-        "`Last-Event-ID` is of another transcription's events. Send one of this transcription's, "
-        "or none to read from the beginning."
-    )
+    public = "`Last-Event-ID` is of another transcription. Send none to read from the beginning."
 
 
 class UnsupportedMediaType(GatewayError):
@@ -257,8 +249,7 @@ class AudioError(GatewayError):
     public = "The file is not audio or video in a supported format, or it is damaged."
 
 
-class Undecodable(AudioError):
-    pass
+class Undecodable(AudioError): ...
 
 
 class EmptyAudio(AudioError):

@@ -312,7 +312,7 @@ def _check_ceiling(tx: sa.Connection, job: Job, stretch: Stretch, more_nano: int
     standing = ledger.standing(tx, job.id)
     unsettled = tx.scalar(_SECONDS, {"job": job.id}) or 0
     ceiling.check_call(
-        held=max(standing.held, standing.settled) + more_nano,
+        held=max(standing.held - standing.released, standing.settled) + more_nano,
         millis=standing.used_ms + int(unsettled) * MILLIS + call_bound(stretch.length_ms, None)[0],
         currency=job.account.currency,
     )

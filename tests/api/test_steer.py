@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.billing.tables import ledger_line
 from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.contract import Billed, EngineError, ErrorKind
@@ -204,6 +205,18 @@ async def test_tries_are_counted_anew(gateway: Gateway, recording: bytes) -> Non
     gateway.engine.errors = [lost() for _ in range(2)]
     assert (await retried(gateway, job_id))["status"] == "completed"
     assert len(gateway.engine.calls) == 6
+    await assert_lawful(gateway)
+
+
+async def test_what_was_given_back_counts_no_more_against_a_limit(
+    gateway: Gateway, recording: bytes
+) -> None:
+    await gateway.send(recording)
+    bound = (await gateway.rows(ledger_line, kind="hold"))[0]["nano"]
+    gateway.engine.errors = [garbled()]
+    limit = {"max_cost": f"{bound / 1e9:.9f}"}
+    job_id = (await gateway.send(recording, **limit)).json()["transcription_id"]
+    assert (await retried(gateway, job_id))["status"] == "completed"
     await assert_lawful(gateway)
 
 

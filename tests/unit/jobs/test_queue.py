@@ -18,7 +18,7 @@ from app.jobs.queue import Queue
 from app.kit.slots import Slots
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 60
 NOW, SOON, LATE = timedelta(0), timedelta(milliseconds=50), timedelta(hours=1)
 
 
