@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.net.client import Client, Response, TransportError, open_client
+from app.cli.failure import CommandFailed
+from app.cli.own_gateway import spawn, stop, until_alive, until_ready
+from app.net.client import Client, Response, open_client
 
 SAMPLE = Path(__file__).with_name("sample.flac")  # 10 s of LibriVox, public domain; see NOTICE
-START_SECONDS = 60.0
-READY_SECONDS = 1800.0  # a model of 145 MB over a slow line
 ANSWER_SECONDS = 660.0
 IDLE_SECONDS = 30  # without any progress, after which something must be in the way
-PAUSE_SECONDS = 0.3
-
-
-class DemoError(Exception):
-    """The demonstration cannot go on; the words say why."""
 
 
 def demo(
@@ -32,39 +26,36 @@ def demo(
     """Start the gateway, transcribe a recording over HTTP, and keep serving until Ctrl-C."""
     try:
         code = asyncio.run(_demonstrate(port, file, once=once))
-    except DemoError as error:
+    except CommandFailed as error:
         print(f"\n{error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     except KeyboardInterrupt:
         code = 0
     raise typer.Exit(code)
 
 
 async def _demonstrate(port: int, file: Path, *, once: bool) -> int:
-    environment = {
-        **os.environ,
-        "GATEWAY_SERVER__HOST": "127.0.0.1",
-        "GATEWAY_SERVER__PORT": str(port),
-        "GATEWAY_LOG__LEVEL": os.environ.get("GATEWAY_LOG__LEVEL", "WARNING"),
-    }
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.serve", env=environment
+    server = await spawn(
+        {
+            "GATEWAY_SERVER__PORT": str(port),
+            "GATEWAY_LOG__LEVEL": os.environ.get("GATEWAY_LOG__LEVEL", "WARNING"),
+        }
     )
     base = f"http://127.0.0.1:{port}"
     try:
         headers = _authorization()
         async with open_client(
-            base_url=base, headers=headers, silence_seconds=ANSWER_SECONDS
+            base_url=base, headers=headers, silence_seconds=ANSWER_SECONDS, proxies=False
         ) as client:
-            await _until_alive(client, server)
-            await _until_ready(client, server)
+            await until_alive(client, server)
+            await until_ready(client, server, _tell)
             _show(await _transcribe(client, file), base)
         if once:
             return 0
         print("Serving until Ctrl-C.", flush=True)
         return await server.wait()
     finally:
-        await _stop(server)
+        await stop(server)
 
 
 def _authorization() -> Mapping[str, str]:
@@ -72,32 +63,8 @@ def _authorization() -> Mapping[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-async def _until_alive(client: Client, server: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(START_SECONDS):
-        while await _status(client, server) is None:
-            await asyncio.sleep(PAUSE_SECONDS)
-
-
-async def _until_ready(client: Client, server: asyncio.subprocess.Process) -> None:
-    """Wait until the gateway is ready, telling what is still missing."""
-    told = ""
-    async with asyncio.timeout(READY_SECONDS):
-        while (status := await _status(client, server)) is not None and not status["ready"]:
-            missing = "; ".join(c["missing"] for c in status["checks"] if not c["ready"])
-            if missing != told:
-                print(f"Not ready yet: {missing}", flush=True)
-                told = missing
-            await asyncio.sleep(PAUSE_SECONDS)
-
-
-async def _status(client: Client, server: asyncio.subprocess.Process) -> dict[str, Any] | None:
-    if server.returncode is not None:
-        raise DemoError("The gateway did not start; its own words are above.")
-    try:
-        answer: dict[str, Any] = (await client.get("/readyz")).json()
-    except TransportError:
-        return None
-    return answer
+def _tell(words: str) -> None:
+    print(words, flush=True)
 
 
 async def _transcribe(client: Client, file: Path) -> dict[str, Any]:
@@ -110,12 +77,12 @@ async def _transcribe(client: Client, file: Path) -> dict[str, Any]:
         await asyncio.sleep(IDLE_SECONDS)
         body = _read(await client.get(f"/v1/transcriptions/{body['id']}"))
         if body["progress"] == done:
-            raise DemoError(
+            raise CommandFailed(
                 f"{body['model']} has not got any further for {IDLE_SECONDS} s: its service may "
                 "be busy, or cannot be reached. `asr-gateway doctor` looks what is in the way."
             )
     if body["error"]:
-        raise DemoError(f"{body['error']['code']}: {body['error']['detail']}")
+        raise CommandFailed(f"{body['error']['code']}: {body['error']['detail']}")
     return body
 
 
@@ -123,7 +90,7 @@ def _read(answer: Response) -> dict[str, Any]:
     body: dict[str, Any] = answer.json()
     if answer.is_error:
         hint = " Put the key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
-        raise DemoError(f"{body['code']}: {body['detail']}{hint}")
+        raise CommandFailed(f"{body['code']}: {body['detail']}{hint}")
     return body
 
 
@@ -139,9 +106,3 @@ def _show(answer: Mapping[str, Any], base: str) -> None:
         "docs": f"{base}/docs",
     }
     print("\n" + "\n".join(f"{name:>10}  {value}" for name, value in rows.items()), flush=True)
-
-
-async def _stop(server: asyncio.subprocess.Process) -> None:
-    if server.returncode is None:
-        server.send_signal(signal.SIGTERM)
-        await server.wait()

@@ -12,6 +12,8 @@ from app.access.keys import KeyInfo, NewKey, create_key, list_keys, revoke_key
 from app.access.peppers import load_peppers
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.cli.failure import CommandFailed
+from app.cli.table import show
 from app.db.migrate import opened
 from app.kit.clock import iso, utc_now
 from app.settings import Settings
@@ -45,21 +47,31 @@ def list_all(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([_plain(key) for key in found], indent=2))
         return
-    for key in found:
-        used = f"last used {iso(key.last_used_at)}" if key.last_used_at else "never used"
-        state = "revoked" if key.revoked_at else used
-        print(
-            f"{key.id}  {key.shown}…  {key.project}  {key.name}  [{' '.join(key.scopes)}]  {state}"
-        )
+    show(
+        ("id", "key", "project", "name", "scopes", "state"),
+        [
+            (key.id, f"{key.shown}…", key.project, key.name, " ".join(key.scopes), _state(key))
+            for key in found
+        ],
+    )
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")], as_json: Json = False
+) -> None:
     """Revoke a key for good."""
     if not asyncio.run(_revoke(key_id)):
-        print("There is no valid key of this id; `asr-gateway keys list` shows them all.")
-        raise typer.Exit(1)
-    print(f"{key_id} is revoked.")
+        raise CommandFailed(
+            "There is no valid key of this id; `asr-gateway keys list` shows them all."
+        )
+    print(json.dumps({"id": key_id, "revoked": True}) if as_json else f"{key_id} is revoked.")
+
+
+def _state(key: KeyInfo) -> str:
+    if key.revoked_at:
+        return "revoked"
+    return f"last used {iso(key.last_used_at)}" if key.last_used_at else "never used"
 
 
 def _plain(key: KeyInfo) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`asr-gateway`: serve, keys, models, prices, reconcile, doctor, demo."""
+"""`asr-gateway`: transcribe, jobs, usage, serve, keys, models, prices, reconcile, doctor, demo."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ import typer
 from pydantic import ValidationError
 
 from app import __version__
-from app.cli import demo, doctor, keys, models, prices, reconcile
+from app.cli import demo, doctor, jobs, keys, models, prices, reconcile, transcribe, usage
+from app.cli.failure import CommandFailed
 from app.settings import faults_of
 
 app = typer.Typer(
@@ -17,6 +18,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("transcribe")(transcribe.transcribe)
+app.add_typer(jobs.app, name="jobs")
+app.command("usage")(usage.usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(prices.app, name="prices")
@@ -46,9 +50,12 @@ def version() -> None:
 
 
 def run() -> None:
-    """Run the command line; a wrong setting is one sentence, not a traceback."""
+    """Run the command line; what goes wrong is one sentence, not a traceback."""
     try:
         app()
+    except CommandFailed as failure:
+        print(failure, file=sys.stderr)
+        sys.exit(failure.exit_code)
     except ValidationError as error:
         for sentence in faults_of(error):
             print(sentence, file=sys.stderr)

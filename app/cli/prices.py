@@ -12,6 +12,7 @@ import typer
 
 from app.billing.prices import PriceRow, list_prices, set_price
 from app.billing.tables import UNITS
+from app.cli.table import show
 from app.db.migrate import opened
 from app.kit.clock import iso, utc_now
 from app.kit.money import format_nano, parse_nano
@@ -23,18 +24,29 @@ LONGEST_REGION = 40
 
 app = typer.Typer(help="List and change prices.", no_args_is_help=True)
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 @app.command("list")
-def list_all(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_all(as_json: Json = False) -> None:
     """List every price that is, was or will be in force."""
     rows = asyncio.run(_list())
     if as_json:
         print(json.dumps([_plain(row) for row in rows], indent=2))
         return
-    for row in rows:
-        until = f"until {iso(row.valid_until)}" if row.valid_until else "until further notice"
-        amount = f"{format_nano(row.nano)} {row.currency} a {row.unit}"
-        print(f"{row.model}  {row.region}  {amount}  from {iso(row.valid_from)}  {until}")
+    show(
+        ("model", "region", "amount", "unit", "from", "until"),
+        [
+            (
+                *(row.model, row.region, f"{format_nano(row.nano)} {row.currency}", row.unit),
+                *(
+                    iso(row.valid_from),
+                    iso(row.valid_until) if row.valid_until else "further notice",
+                ),
+            )
+            for row in rows
+        ],
+    )
 
 
 @app.command("set")
@@ -47,6 +59,7 @@ def change(
         str, typer.Option(help="second, input_token, output_token or text_input_token.")
     ] = "second",
     start: Annotated[str | None, typer.Option("--from", help="ISO 8601, else UTC; now.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Set a price from a moment on; the one in force before it ends there."""
     try:
@@ -55,7 +68,8 @@ def change(
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
-    print(f"{model} costs {amount} {currency} a {unit} in {region} from {iso(row.valid_from)} on.")
+    told = f"{model} costs {amount} {currency} a {unit} in {region} from {iso(row.valid_from)} on."
+    print(json.dumps(_plain(row), indent=2) if as_json else told)
 
 
 def _row(

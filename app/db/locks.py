@@ -25,8 +25,9 @@ class FileLock:
         except OSError as error:
             os.close(descriptor)
             raise DatabaseLockedError(
-                f"Another gateway already serves {self._path.with_suffix('').name} in this folder. "
-                "SQLite is for one process: stop the other one, or use PostgreSQL."
+                f"Another gateway already serves {self._path.with_suffix('').name} in this folder, "
+                "and SQLite is for one process: talk to that one (ASR_GATEWAY_URL), stop it, "
+                "or use PostgreSQL."
             ) from error
         self._descriptor = descriptor
 

@@ -33,8 +33,12 @@ def open_client(
     silence_seconds: float = SILENCE_SECONDS,
     max_connections: int = MAX_CONNECTIONS,
     follow_redirects: bool = False,
+    proxies: bool = True,
 ) -> Client:
-    """Return a pooled client; the operator's proxy variables count. Close it after use."""
+    """Return a pooled client. Close it after use.
+
+    The operator's proxy variables count unless `proxies` is off: no proxy leads to loopback.
+    """
     return httpx.AsyncClient(
         base_url=base_url,
         headers=headers,
@@ -43,6 +47,7 @@ def open_client(
             max_connections=max_connections, max_keepalive_connections=max_connections
         ),
         follow_redirects=follow_redirects,
+        trust_env=proxies,
     )
 
 

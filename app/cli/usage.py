@@ -1,0 +1,66 @@
+"""`asr-gateway usage`: used seconds and what they cost, by day and model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.connect import connected
+from app.cli.interrupts import Interrupts, carried_out
+from app.cli.table import show
+
+
+class By(StrEnum):
+    """What rows may be summed by."""
+
+    DAY = "day"
+    MODEL = "model"
+    PROJECT = "project"
+    KEY = "key"
+
+
+Moment = Annotated[str | None, typer.Option(help="RFC 3339, e.g. 2026-11-01T00:00:00Z.")]
+
+
+def usage(
+    by: Annotated[list[By] | None, typer.Option(help="A row for each; day and model.")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sum what was used and what it cost, of the last 30 days unless said otherwise."""
+    groups = [str(group) for group in dict.fromkeys(by or (By.DAY, By.MODEL))]
+    period = {"since": since, "until": until}
+    query = {"by": groups, **{name: value for name, value in period.items() if value}}
+
+    async def work(_interrupts: Interrupts) -> int:
+        async with connected() as api:
+            used = await api.get("/v1/usage", query)
+            same = {"since": used["since"], "until": used["until"]}
+            costs = await api.get("/v1/costs", {"by": groups, **same})
+        if as_json:
+            print(json.dumps({**used, "costs": costs["items"]}, indent=2))
+        else:
+            columns = (*groups, "transcriptions", "seconds", "tokens", "cost")
+            show(columns, _rows(groups, used["items"], costs["items"]))
+        return 0
+
+    raise typer.Exit(carried_out(work))
+
+
+def _rows(
+    groups: Sequence[str], used: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]
+) -> list[tuple[object, ...]]:
+    def group_of(row: Mapping[str, Any]) -> tuple[object, ...]:
+        return tuple(row[name] for name in groups)
+
+    paid: dict[tuple[object, ...], list[str]] = {}
+    for cost in costs:  # a row for each currency
+        paid.setdefault(group_of(cost), []).append(f"{cost['amount']} {cost['currency']}")
+    counts = {group_of(row): (row["transcriptions"], row["seconds"], row["tokens"]) for row in used}
+    return [
+        (*group, *counts.get(group, (0, 0, 0)), ", ".join(paid.get(group, ())))
+        for group in sorted(counts.keys() | paid.keys(), key=str)
+    ]
