@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ SUFFIXES = {"text": "txt"}  # the others are called like their form
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A folder of results."""
+    """A folder of results; `keep` is for one caller at a time, or two could take one name."""
 
     folder: Path
 
@@ -71,7 +72,7 @@ def _identity(body: Mapping[str, Any]) -> tuple[object, object]:
 
 
 def _write(file: Path, words: str) -> None:
-    part = file.with_name(f".{os.getpid()}.part")
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("w", encoding="utf-8", newline="") as opened:
             opened.write(words if words.endswith("\n") else f"{words}\n")

@@ -146,13 +146,16 @@ async def _run(batch: Batch, wish: Wish, screen: Screen, interrupts: Interrupts)
 
 
 def _batch(api: GatewayApi, wish: Wish, screen: Screen) -> Batch:
+    keeping = asyncio.Lock()
+
     async def keep(recording: Recording, body: Body) -> tuple[Path | None, str]:
         if wish.submit_only:
             return None, ""
         forms = {TEXT: body["text"] or ""}
         if wish.form not in {TEXT, JSON}:
             forms[wish.form] = await api.rendered(body["id"], wish.form)
-        place = await asyncio.to_thread(wish.results.keep, recording.name, body, forms)
+        async with keeping:
+            place = await asyncio.to_thread(wish.results.keep, recording.name, body, forms)
         if wish.form == JSON and wish.is_single:
             forms[JSON] = await api.rendered(body["id"], JSON)
         return place, forms.get(wish.form, "")
@@ -199,6 +202,7 @@ def _tell(outcome: Outcome, wish: Wish, screen: Screen) -> None:
     elif wish.submit_only:
         if not wish.prints_response:
             _print(body["id"] if wish.is_single else f"{body['id']}\t{shown}")
+        screen.step(f"{shown}: submitted.")
     else:
         place, words = outcome.kept
         if wish.is_single and not wish.prints_response:

@@ -1,0 +1,131 @@
+"""The command line in a process of its own, with or without a terminal."""
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from app.cli.main import run as command_line
+from tests.support.process import REPOSITORY, until
+
+COLUMNS = 160
+PATIENCE_SECONDS = 60.0
+COMMAND = (sys.executable, "-m", "app.cli.main")
+
+
+def ours(environment: Mapping[str, str], **more: str) -> dict[str, str]:
+    """Return a child's environment in which the package is found from any folder."""
+    plain = {k: v for k, v in environment.items() if k not in {"OUTPUT_DIR", "NO_COLOR"}}
+    return {**plain, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", **more}
+
+
+def run(
+    *words: str, cwd: Path, environment: Mapping[str, str], **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without a terminal."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        cwd=cwd,
+        env=ours(environment, **more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def call(
+    *words: str, cwd: Path, environment: Mapping[str, str], **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in this process: a second less, and as far as can be the same."""
+    said, told, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.dict(os.environ, ours(environment, **more), clear=True),
+        mock.patch.object(sys, "argv", ["asr-gateway", *words]),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(told),
+    ):
+        try:
+            command_line()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return subprocess.CompletedProcess(words, code, said.getvalue(), told.getvalue())
+
+
+class Child:
+    """A command under way; `told` is what it has said on stderr (a terminal, if it has one)."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
+        self.process, self._descriptor = process, descriptor
+        self._chunks: list[bytes] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def told(self) -> str:
+        return b"".join(self._chunks).decode(errors="replace")
+
+    def sees(self, words: str) -> None:
+        until(lambda: words in self.told, PATIENCE_SECONDS, f"it says {words!r}")
+
+    def types(self, words: str) -> None:
+        os.write(self._descriptor, words.encode())
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def ended(self) -> int:
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
+        return code
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._descriptor, 65536)
+            except OSError:  # a terminal whose other end is closed
+                return
+            if not chunk:
+                return
+            self._chunks.append(chunk)
+
+
+@contextmanager
+def begun(
+    *words: str, cwd: Path, environment: Mapping[str, str], terminal: bool, **more: str
+) -> Iterator[Child]:
+    """Begin a command; its stdout goes into the file `stdout` of `cwd`."""
+    ours_end, its_end = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
+    with (cwd / "stdout").open("wb") as out:
+        process = subprocess.Popen(
+            [*COMMAND, *words],
+            cwd=cwd,
+            env=ours(environment, **more),
+            stdin=its_end if terminal else subprocess.DEVNULL,
+            stdout=out,
+            stderr=its_end,
+            start_new_session=True,
+        )
+    os.close(its_end)
+    try:
+        yield Child(process, ours_end)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(PATIENCE_SECONDS)
+        os.close(ours_end)

@@ -1,0 +1,121 @@
+"""Which recordings arguments mean, and what their results are called."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.cli.failure import WronglyUsed
+from app.cli.results import Results
+from app.cli.sources import Recording, recordings_of
+
+
+def made(folder: Path, *names: str) -> list[Path]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return paths
+
+
+def names(*given: object) -> list[str]:
+    return [str(one.name) for one in recordings_of([str(one) for one in given])]
+
+
+def test_a_folder_is_searched_for_audio_and_video_in_order(tmp_path: Path) -> None:
+    made(tmp_path, "b.MP3", "a.wav", "notes.txt", "._a.wav", ".cache/c.wav", "sub/deep/d.mkv")
+    assert names(tmp_path) == ["a", "b", "sub/deep/d"]
+
+
+def test_a_file_named_by_hand_may_have_any_suffix(tmp_path: Path) -> None:
+    (file,) = made(tmp_path, "speech.data")
+    assert names(file) == ["speech"]
+
+
+def test_alike_names_of_different_folders_stay_apart(tmp_path: Path) -> None:
+    one, other = made(tmp_path, "mon/a.mp3", "tue/a.mp3")
+    assert names(one, other) == ["mon/a.mp3", "tue/a.mp3"]
+
+
+def test_alike_names_of_one_folder_stay_apart_whatever_their_case(tmp_path: Path) -> None:
+    one, other, single = made(tmp_path, "a.mp3", "A.wav", "b.wav")
+    assert names(one, other, single) == ["a.mp3", "A.wav", "b"]
+
+
+def test_a_recording_named_twice_is_sent_once(tmp_path: Path) -> None:
+    (file,) = made(tmp_path, "a.mp3")
+    link = tmp_path / "link.mp3"
+    link.symlink_to(file)
+    assert names(file, tmp_path, link) == ["a"]
+    assert len(recordings_of(["https://h.example/a.mp3"] * 2)) == 1
+
+
+def test_links_are_named_after_their_last_step_and_shown_without_their_query() -> None:
+    one, other = recordings_of(
+        ["https://h.example/x/a%20b.mp3?token=secret", "https://h.example/y/a%20b.mp3"]
+    )
+    assert [str(one.name), str(other.name)] == ["a b", "a b-2"]
+    assert "secret" not in one.shown + one.reference
+    assert names("https://h.example/") == ["h.example"]
+    assert names("https://h.example/..%2F..%2Fetc%2Fpasswd") == ["passwd"]
+
+
+def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff\n.mp3"
+    with Path(os.fsdecode(odd)).open("wb") as file:
+        file.write(b"x")
+    (one,) = recordings_of([os.fsdecode(odd)])
+    assert str(one.name) == "__"
+    one.reference.encode()
+    (long,) = recordings_of([f"https://h.example/{'語' * 300}.mp3"])
+    assert len(str(long.name).encode()) <= 200
+
+
+@pytest.mark.parametrize("given", ["absent.wav", "http://", "https://[::1/a", "empty"])
+def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
+    (tmp_path / "empty").mkdir()
+    argument = given if ":" in given else str(tmp_path / given)
+    with pytest.raises(WronglyUsed, match=r"\.$"):
+        recordings_of([argument])
+
+
+BODY = {"reference": "a.mp3", "audio": {"bytes": 7}, "text": "words"}
+
+
+def test_the_same_recording_replaces_its_results_and_another_one_gets_a_number(
+    tmp_path: Path,
+) -> None:
+    results = Results(tmp_path / "out")
+    results.prepare()
+    first = results.keep(Path("sub/a"), BODY, {"text": "old", "srt": "1\n"})
+    again = results.keep(Path("sub/a"), BODY, {"text": "new"})
+    other = results.keep(Path("sub/a"), BODY | {"audio": {"bytes": 8}}, {"text": "other"})
+    assert first == again != other
+    kept = {str(path.relative_to(results.folder)): path.read_text() for path in files(results)}
+    assert {name: text for name, text in kept.items() if not name.endswith("json")} == {
+        "sub/a.txt": "new\n",
+        "sub/a.srt": "1\n",
+        "sub/a-2.txt": "other\n",
+    }
+
+
+def files(results: Results) -> list[Path]:
+    return [path for path in results.folder.rglob("*") if path.is_file()]
+
+
+def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    (tmp_path / "a.json").write_text("not ours")
+    assert results.keep(Path("a"), BODY, {"text": "words"}).name == "a-2"
+    assert (tmp_path / "a.json").read_text() == "not ours"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WronglyUsed, match="output folder"):
+        Results(tmp_path / "file" / "below").prepare()
+
+
+def test_a_reference_is_as_long_as_the_api_takes() -> None:
+    recording = Recording("https://h.example/a", Path("a"), "x" * 300)
+    assert len(recording.reference) == 200

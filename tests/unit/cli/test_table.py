@@ -1,0 +1,34 @@
+"""Lists: columns where tools read, a table where people do; nothing in a cell is markup."""
+
+import io
+import sys
+from unittest import mock
+
+import pytest
+
+from app.cli.table import show
+
+COLUMNS, ROWS = ("id", "name"), [("1", "[red]a[/red]"), ("22", None)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_terminal_columns_are_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    show(COLUMNS, ROWS)
+    assert capsys.readouterr().out == "ID  NAME\n1   [red]a[/red]\n22\n"
+
+
+def test_on_a_terminal_there_is_a_table() -> None:
+    terminal = Terminal()
+    with mock.patch.object(sys, "stdout", terminal):
+        show(COLUMNS, ROWS)
+    assert "─" in terminal.getvalue()
+    assert "[red]a[/red]" in terminal.getvalue()
+
+
+def test_no_rows_are_a_head_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    show(COLUMNS, [])
+    assert capsys.readouterr().out == "ID  NAME\n"
