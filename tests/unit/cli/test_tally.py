@@ -73,3 +73,13 @@ def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
 def test_long_times_are_told_in_hours() -> None:
     assert words_of(Standing(1, 2, 0.5, 3725.0)) == "1 of 2 s of audio, 1:02:05 left"
     assert words_of(Standing(0, 0, 0, None)) == "0 of 0 s of audio"
+
+
+def test_a_recording_that_begins_anew_takes_nothing_from_what_others_do() -> None:
+    tally = Tally(2)
+    tally.learn(0, 100)
+    tally.learn(1, 100)
+    tally.tell(0, 0.5)
+    tally.tell(0, 0.2)
+    tally.tell(1, 0.1)
+    assert tally.standing().done == 60
