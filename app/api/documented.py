@@ -5,6 +5,7 @@ from typing import Any
 
 from app.net.urls import MAX_URL_CHARS
 from app.settings import AudioSettings
+from app.speech.formats import Form
 from app.speech.options import Options
 from app.speech.transcript import Transcript
 
@@ -197,8 +198,17 @@ _SUBTITLES = {
     "He was not an ill-disposed young man.\n",
     "text/vtt": "WEBVTT\n\n00:00:00.000 --> 00:00:03.200\nHe was not an ill-disposed young man.\n",
     "application/lrc": "[00:00.00]He was not an ill-disposed young man.\n",
+    "text/tab-separated-values": "start\tend\ttext\n"
+    "0\t3200\tHe was not an ill-disposed young man.\n",
 }
-MEDIA_TYPES = dict(zip(("text", "srt", "vtt", "lrc"), _SUBTITLES, strict=True))
+MEDIA_TYPES: dict[Form, str] = {
+    "json": "application/json",
+    "text": "text/plain",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "lrc": "application/lrc",
+    "tsv": "text/tab-separated-values",
+}
 TRANSCRIPT_ANSWERS: dict[str, Any] = {
     "description": "The words, in the form asked for.",
     "model": Transcript,

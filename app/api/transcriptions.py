@@ -1,8 +1,9 @@
 """/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app import errors
@@ -36,7 +37,7 @@ from app.jobs.erase import erase
 from app.jobs.find import Filters, list_jobs
 from app.kit.ids import is_id
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
-from app.speech.formats import render
+from app.speech.formats import Form, render
 
 MOST_A_PAGE = 100
 
@@ -219,16 +220,26 @@ async def get_transcript(
     principal: Reader,
     id: Id,  # noqa: A002
     format: Annotated[  # noqa: A002
-        Literal["json", "text", "srt", "vtt", "lrc"], Query(description="The form of the words.")
+        Form,
+        Query(
+            description="The form of the words. `srt`, `vtt`, `lrc` and `tsv` (start and end in "
+            "milliseconds, text) are cut into cues of at most two lines of 42 columns and 7 s."
+        ),
     ] = "json",
 ) -> Response:
+    """Fetch the words of a completed transcription in a form of one's choice.
+
+    A cue ends where a sentence or a clause does, and stands for as long as it takes to read, if
+    there is a pause behind it. `srt` has a dash where another speaker begins, `vtt` a voice tag.
+    """
     found = await kept(parts_of(request), principal.project_id, id)
     if found.transcript is None:
         is_open = found.status in {"queued", "processing"}
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
-    if format == "json":
-        return Response(found.transcript.model_dump_json(), media_type="application/json")
-    return Response(render(found.transcript, format), media_type=MEDIA_TYPES[format])
+    seconds = found.audio.duration_ms / 1000 if found.audio and found.audio.duration_ms else None
+    # Twelve hours of speech are some seconds of work.
+    words = await run_in_threadpool(render, found.transcript, format, seconds=seconds)
+    return Response(words, media_type=MEDIA_TYPES[format])
 
 
 @router.get(

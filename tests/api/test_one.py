@@ -15,6 +15,7 @@ FORMS = {
     "srt": "application/x-subrip",
     "vtt": "text/vtt",
     "lrc": "application/lrc",
+    "tsv": "text/tab-separated-values",
 }
 
 
@@ -33,7 +34,11 @@ async def test_the_words_in_every_form(gateway: Gateway, recording: bytes) -> No
     assert plain.strip() == "heard"
     assert (await gateway.get(f"{path}/transcript")).json()["text"] == "heard"
     assert (await gateway.get(f"{path}/transcript", format="vtt")).text.startswith("WEBVTT\n")
-    assert code_of(await gateway.get(f"{path}/transcript", format="pdf"))[0] == 422
+    unknown = await gateway.get(f"{path}/transcript", format="pdf")
+    assert code_of(unknown) == (422, "invalid_parameter")
+    assert all(f"'{form}'" in unknown.json()["detail"] for form in FORMS)
+    table = (await gateway.get(f"{path}/transcript", format="tsv")).text
+    assert table == "start\tend\ttext\n0\t2000\theard\n"
 
 
 async def test_words_that_are_not_there_yet(gateway: Gateway, recording: bytes) -> None:
