@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from app import __version__
 from app.api import (
     blobs,
+    cors,
     estimates,
     events,
     health,
@@ -19,7 +20,7 @@ from app.api import (
     transcriptions,
     usage,
 )
-from app.api.middleware import BodyRate, RequestContext
+from app.api.middleware import BodyRate, LastResort, RequestContext
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
 
@@ -63,6 +64,8 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
         grace_seconds=server.grace_body_seconds,
         least_rate=server.least_body_rate,
     )
+    app.add_middleware(LastResort)
+    cors.install(app, server.cors_origins)
     app.add_middleware(RequestContext)
     return app
 

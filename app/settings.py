@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.kit.origins import Origin
 from app.vendors_key import VendorsKey
 
 MIB = 1 << 20
@@ -64,6 +65,12 @@ class ServerSettings(_Domain):
     max_connections: int = Field(2_000, ge=1, description="Open connections before 503.")
     public_url: str = Field(
         "", pattern=r"^(https?://.+)?$", description="Where speech services can read from us."
+    )
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Origins, comma-separated, whose web pages may call the gateway from a "
+        "browser, e.g. https://app.example; empty is none. * is wide: it lets every page "
+        "read what it can get, though never without a key.",
     )
 
 

@@ -1,6 +1,6 @@
 """Who is calling, decided from the head alone: no byte of a body has been read yet."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated
@@ -13,6 +13,7 @@ from app.access.keys import any_key, find_principal, note_use
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.parts import Parts, parts_of
 from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
+from app.kit.origins import ANY_ORIGIN
 
 # A proxy on this machine speaks for others, who are not on loopback.
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -77,9 +78,14 @@ async def _without_key(request: Request, parts: Parts) -> Principal:
     if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):
         raise ForeignOrigin
     origin = request.headers.get("origin")
-    if origin is not None and not is_loopback(_host_of(origin)):
+    if origin is not None and not _is_known(origin, parts.settings.server.cors_origins):
         raise ForeignOrigin
     return Principal(parts.default_project, None, ALL_SCOPES)
+
+
+def _is_known(origin: str, listed: Collection[str]) -> bool:
+    """Tell whether a page is of this machine, or listed by its name: `*` names nobody."""
+    return is_loopback(_host_of(origin)) or (origin in listed and origin != ANY_ORIGIN)
 
 
 def _host_of(url: str) -> str:

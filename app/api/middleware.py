@@ -1,4 +1,4 @@
-"""What every request passes: an id, one log line and safe headers; and a least rate for its body.
+"""What every request passes: an id, one log line, safe headers, a last answer, a body's least rate.
 
 Pure ASGI: Starlette's BaseHTTPMiddleware buffers streams and hides disconnects.
 """
@@ -40,7 +40,7 @@ def route_of(scope: Scope) -> str:
 
 
 class RequestContext:
-    """Gives a request its id, its safe headers, its line in the log, and an answer if all fails."""
+    """Gives a request its id, its safe headers and its line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,10 +69,6 @@ class RequestContext:
 
         try:
             await self.app(scope, receive, send_marked)
-        except Exception as problem:  # noqa: BLE001  # the last one who could answer
-            response = answer(problem, request_id)
-            if status is None:
-                await response(scope, receive, send_marked)
         finally:
             _log.info(
                 "http.request",
@@ -82,6 +78,31 @@ class RequestContext:
                 ms=round((time.perf_counter() - started) * 1000, 1),
             )
             structlog.contextvars.clear_contextvars()
+
+
+class LastResort:
+    """Answers where all else fails. It stands inside CORS: a page may read that answer, too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as problem:  # noqa: BLE001  # the last one who could answer
+            response = answer(problem, scope["state"]["request_id"])
+            if not has_started:
+                await response(scope, receive, send)
 
 
 class BodyRate:

@@ -7,7 +7,7 @@ import pytest
 from app.access.principal import Scope
 from app.access.tables import api_key
 from app.kit.secrets import mint_key
-from tests.support.gateway import Gateway, code_of
+from tests.support.gateway import Gateway, bearing, code_of
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -65,6 +65,28 @@ async def test_without_keys_a_strange_page_cannot_use_the_browsers_place(
 )
 async def test_this_machine_by_any_of_its_names(gateway: Gateway, headers: dict[str, str]) -> None:
     assert (await gateway.client.get("/v1/models", headers=headers)).status_code == 200
+
+
+@pytest.mark.settings(server={"cors_origins": ["https://app.example", "*"]})
+async def test_without_keys_a_page_is_let_in_by_its_name_alone(gateway: Gateway) -> None:
+    page, star = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
+    assert (await gateway.client.get("/v1/models", headers=page)).status_code == 200
+    for headers in (star, {"Origin": "null"}, {"Origin": "*"}, page | {"Host": "app.example"}):
+        response = await gateway.client.get("/v1/models", headers=headers)
+        assert code_of(response) == (403, "foreign_origin")
+    key = await gateway.key()
+    response = await gateway.client.get("/v1/models", headers=page)
+    assert code_of(response) == (401, "key_missing")
+    assert response.headers["access-control-allow-origin"] == "*"
+    response = await gateway.client.get("/v1/models", headers=star | bearing(key))
+    assert response.status_code == 200
+
+
+async def test_without_the_setting_no_page_reads_anything(gateway: Gateway) -> None:
+    for origin, status in (("https://app.example", 403), ("http://localhost:5173", 200)):
+        response = await gateway.client.get("/v1/models", headers={"Origin": origin})
+        assert response.status_code == status
+        assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 async def test_with_a_key_any_host_will_do(gateway: Gateway) -> None:

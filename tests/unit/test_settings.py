@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.settings import Settings, faults_of
 from app.vendors_key import where_key_is
 from tests.support.env_example import FILE, names, rendered
 
@@ -40,6 +40,28 @@ def test_lists_are_words_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [pepper.get_secret_value() for pepper in found.access.peppers] == ["new", "old"]
     assert found.local.sources == ("wheels", "hub")
     assert settings(monkeypatch, ACCESS__PEPPERS="", LOCAL__SOURCES="").access.peppers == []
+
+
+def test_origins_are_written_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "https://App.Example:443, http://localhost:5173,http://[::1]:80,tauri://localhost,*"
+    assert settings(monkeypatch, SERVER__CORS_ORIGINS=given).server.cors_origins == (
+        "https://app.example",
+        "http://localhost:5173",
+        "http://[::1]",
+        "tauri://localhost",
+        "*",
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["app.example", "https://app.example/", "https://a.example/x", "null", "https://*.a.b"]
+)
+def test_what_is_no_origin_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings(monkeypatch, SERVER__CORS_ORIGINS=value)
+    (sentence,) = faults_of(refused.value)
+    assert sentence.startswith("GATEWAY_SERVER__CORS_ORIGINS__0: An origin is a scheme and a host")
+    assert value not in sentence.replace("https://app.example", "")
 
 
 def test_peppers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

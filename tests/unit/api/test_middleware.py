@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from app.api import problems
-from app.api.middleware import BodyRate, RequestContext
+from app.api.middleware import BodyRate, LastResort, RequestContext
 from app.errors import BodyTooSlow
 from app.kit.ids import is_id
 
@@ -24,6 +24,7 @@ def tiny_app() -> FastAPI:
     app = FastAPI()
     problems.install(app)
     app.add_middleware(BodyRate, idle_seconds=IDLE_SECONDS, grace_seconds=0.1, least_rate=1 << 20)
+    app.add_middleware(LastResort)
     app.add_middleware(RequestContext)
     router = APIRouter()
 

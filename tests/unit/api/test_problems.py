@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError, _pydantic_core
 from structlog.testing import capture_logs
 
 from app.api import problems
-from app.api.middleware import RequestContext
+from app.api.middleware import LastResort, RequestContext
 from app.error_codes import all_errors
 from app.errors import (
     BodyTooSlow,
@@ -54,6 +54,7 @@ class Wish(BaseModel):
 def tiny_app() -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
     problems.install(app)
+    app.add_middleware(LastResort)
     app.add_middleware(RequestContext)
     router = APIRouter()
 

@@ -1,0 +1,140 @@
+"""A page of a listed origin may read every answer, errors among them; no other page any."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import StreamingResponse
+
+from app.api import cors, problems
+from app.api.middleware import BodyRate, LastResort, RequestContext
+from app.errors import KeyMissing
+from app.main import create_app
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+PAGE, OTHER = "https://app.example", "https://evil.example"
+ALLOWED, EXPOSED = "access-control-allow-origin", "access-control-expose-headers"
+
+
+def tiny_app(*origins: str) -> FastAPI:
+    """Return an app with the gateway's own stack and routes that fail in every way."""
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(BodyRate, idle_seconds=0.05, grace_seconds=1, least_rate=1)
+    app.add_middleware(LastResort)
+    cors.install(app, origins)
+    app.add_middleware(RequestContext)
+
+    @app.get("/crash")
+    def crash() -> None:
+        raise KeyError("canary")
+
+    @app.get("/keyless")
+    def keyless() -> None:
+        raise KeyMissing
+
+    @app.get("/stream")
+    def stream() -> StreamingResponse:
+        return StreamingResponse(iter([b"data: 1\n\n"]), media_type="text/event-stream")
+
+    @app.post("/body")
+    async def body(wish: dict[str, int]) -> dict[str, int]:
+        return wish
+
+    return app
+
+
+@asynccontextmanager
+async def client(*origins: str) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(tiny_app(*origins))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as found:
+        yield found
+
+
+def preflight(origin: str, method: str = "POST", *headers: str, **more: str) -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        **({"Access-Control-Request-Headers": ", ".join(headers)} if headers else {}),
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/crash", 500), ("/keyless", 401), ("/stream", 200), ("/nowhere", 404)]
+)
+async def test_a_listed_page_reads_every_answer(path: str, status: int) -> None:
+    async with client(PAGE) as there:
+        answer = await there.get(path, headers={"Origin": PAGE})
+        assert (answer.status_code, answer.headers[ALLOWED]) == (status, PAGE)
+        assert "Origin" in answer.headers["vary"]
+        assert {"Location", "Retry-After", "X-Request-Id"} <= set(answer.headers[EXPOSED].split(", "))  # fmt: skip  # noqa: E501
+        assert "access-control-allow-credentials" not in answer.headers
+        assert answer.headers["x-request-id"].startswith("req_")
+        other = await there.get(path, headers={"Origin": OTHER})
+        assert (other.status_code, other.headers.get(ALLOWED)) == (status, None)
+        assert ALLOWED not in (await there.get(path)).headers
+
+
+async def test_a_body_that_is_refused_or_too_slow_is_told_to_the_page() -> None:
+    async def stalls() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(0.2)
+
+    async with client(PAGE) as there:
+        for content, status in ((b"{", 400), (stalls(), 408)):
+            headers = {"Origin": PAGE, "Content-Type": "application/json"}
+            answer = await there.post("/body", content=content, headers=headers)
+            assert (answer.status_code, answer.headers[ALLOWED]) == (status, PAGE)
+
+
+async def test_a_preflight_allows_what_the_api_takes() -> None:
+    asked = ("authorization", "content-type", "last-event-id", "prefer", "range", "x-request-id")
+    async with client(PAGE) as there:
+        for method in ("GET", "HEAD", "POST", "DELETE"):
+            answer = await there.options("/body", headers=preflight(PAGE, method, *asked))
+            assert (answer.status_code, answer.headers[ALLOWED]) == (200, PAGE)
+            assert method in answer.headers["access-control-allow-methods"]
+            assert answer.headers["x-request-id"].startswith("req_")
+        odd = await there.options("/body", headers=preflight(PAGE, "POST", "x-made-up"))
+        assert odd.status_code == 400
+        other = await there.options("/body", headers=preflight(OTHER))
+        assert (other.status_code, other.headers.get(ALLOWED)) == (400, None)
+
+
+async def test_only_pages_by_name_may_reach_into_a_private_network() -> None:
+    private = {"Access-Control-Request-Private-Network": "true"}
+    async with client(PAGE) as there:
+        answer = await there.options("/body", headers=preflight(PAGE, "GET", **private))
+        assert answer.headers["access-control-allow-private-network"] == "true"
+    async with client("*") as there:
+        answer = await there.options("/body", headers=preflight(PAGE, "GET", **private))
+        assert answer.status_code == 400
+
+
+async def test_a_star_is_every_page_without_credentials() -> None:
+    async with client("*") as there:
+        answer = await there.get("/crash", headers={"Origin": OTHER})
+        assert (answer.status_code, answer.headers[ALLOWED]) == (500, "*")
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_without_the_setting_nothing_is_there() -> None:
+    async with client() as there:
+        answer = await there.get("/stream", headers={"Origin": PAGE})
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert "vary" not in answer.headers
+        assert (await there.options("/body", headers=preflight(PAGE))).status_code == 405
+
+
+@pytest.mark.parametrize("origins", [(), (PAGE,)])
+def test_the_gateway_has_it_where_it_is_set(origins: tuple[str, ...]) -> None:
+    settings = Settings(_env_file=None, server={"cors_origins": origins})  # type: ignore[call-arg, arg-type]
+    stack = [middleware.cls for middleware in create_app(settings).user_middleware]
+    between = [CORSMiddleware] if origins else []
+    assert stack == [RequestContext, *between, LastResort, BodyRate]
