@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app import errors
 from app.api.deps import CALLING, Transcriber
 from app.api.documented import ESTIMATE_BODY
 from app.api.parts import parts_of
 from app.api.prefer import Prefer, preference_of, streaming
 from app.api.problems import responses
+from app.api.sending import SENDING
 from app.api.shapes import Cost, Moment, PlanOut, Shape, WarningOut
 from app.audio.intake import receive
 from app.jobs.estimate import Estimate, Wait
@@ -19,31 +19,7 @@ from app.kit.money import Money, format_nano
 
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
 
-_REFUSALS = (
-    *CALLING,
-    errors.MalformedBody,
-    errors.BodyTooSlow,
-    errors.AudioTooLarge,
-    errors.UnsupportedMediaType,
-    errors.InvalidParameter,
-    errors.MissingAudio,
-    errors.SeveralFiles,
-    errors.UnknownModel,
-    errors.ModelRetired,
-    errors.ContextTooLong,
-    errors.OptionNotSupported,
-    errors.UrlNotAllowed,
-    errors.EmptyAudio,
-    errors.Undecodable,
-    errors.NoAudioStream,
-    errors.AudioTooLong,
-    errors.AudioUnreachable,
-    errors.DecodeTimeout,
-    errors.StorageFull,
-    errors.PriceUnknown,
-    errors.EngineUnavailable,
-    errors.InternalError,
-)
+_REFUSALS = (*CALLING, *SENDING)
 _EXAMPLE: dict[str, Any] = {
     "model": "qwen3-asr-flash",
     "engine": "dashscope",

@@ -23,6 +23,7 @@ from app.api.notes import METADATA_FILTER, notes_in
 from app.api.parts import parts_of
 from app.api.prefer import Prefer, preference_of, streaming
 from app.api.problems import responses
+from app.api.sending import SENDING
 from app.api.shapes import (
     AskedMoment,
     Status,
@@ -44,34 +45,14 @@ MOST_A_PAGE = 100
 _ONE = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
 _CREATING = (
     *CALLING,
-    errors.MalformedBody,
-    errors.BodyTooSlow,
-    errors.AudioTooLarge,
-    errors.UnsupportedMediaType,
-    errors.InvalidParameter,
-    errors.MissingAudio,
-    errors.SeveralFiles,
-    errors.UnknownModel,
-    errors.ModelRetired,
-    errors.ContextTooLong,
-    errors.OptionNotSupported,
+    *SENDING,
     errors.CostAboveLimit,
     errors.SecondsAboveLimit,
-    errors.UrlNotAllowed,
     errors.UrlUnreachable,
     errors.SourceTooLarge,
-    errors.EmptyAudio,
-    errors.Undecodable,
-    errors.NoAudioStream,
-    errors.AudioTooLong,
-    errors.AudioUnreachable,
-    errors.DecodeTimeout,
     errors.TooManyJobs,
     errors.Erased,
-    errors.StorageFull,
     errors.ShuttingDown,
-    errors.PriceUnknown,
-    errors.EngineUnavailable,
     errors.EngineBusy,
     errors.EngineAccount,
     errors.EngineRefused,
@@ -80,7 +61,6 @@ _CREATING = (
     errors.UpstreamInDoubt,
     errors.RunCrashed,
     errors.TranscriptionWithoutText,
-    errors.InternalError,
 )
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
