@@ -48,8 +48,8 @@ clients: $(CLIENTS:%=.venv-clients/%/.made) ## the SDKs the tests use as clients
 
 test: check clients ## check, then the whole suite on SQLite and PostgreSQL
 	$(BIN)/asr-gateway models pull $(MODEL)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/api tests/contract tests/laws $(ARGS)
-	$(BIN)/python -m pytest tests/e2e tests/faults tests/test_tree.py $(ARGS)  # they measure time: alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
 openapi: $(VENV)/.dev ## write docs/openapi.json anew
 	$(BIN)/python -m app.main > docs/openapi.json

@@ -23,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "settings(**domains): settings of the gateway, e.g. audio={'max_seconds': 1}"
     )
+    config.addinivalue_line("markers", "alone: it measures time, so nothing else runs beside it")
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
     os.environ[vendors_key.VENDORS_VARIABLE] = ""

@@ -16,7 +16,7 @@ from tests.twin import Twin
 from tests.twin.counting import encode
 from tests.twin.elsewhere import Elsewhere
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.alone]
 OMNI = "qwen3-omni-flash"
 TOKENS = "qwen-audio-3.1-asr-flash"
 CLOSE = 0.25

@@ -6,7 +6,7 @@ import pytest
 
 from bench.long_audio import MIB, joined, measured, srt_starts
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]
 MEDIA = Path(__file__).parents[1] / "media"
 MINUTES, LATENCY = 12.0, 2.0
 MOST_MIB = 320  # of the gateway and its decoders together; the recording is 127 MB of samples

@@ -15,7 +15,7 @@ from tests.support.twin import before
 from tests.twin import Script, Twin
 from tests.twin.counting import encode
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.alone]
 REGION = "cn-beijing"
 JOBS, AT_ONCE = 24, 4
 SOUND = encode([1, 2])

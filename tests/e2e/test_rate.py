@@ -18,7 +18,7 @@ from app.speech.engines.traffic import Traffic
 from tests.support.stalls import stalls
 from tests.twin import Limits, Script, Twin, counting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 MODEL = "qwen3-asr-flash"
 CALLS_A_MINUTE = 20
 # Minutes of 6 s, with steps of 0.3 s; longer ones on a machine that stood still meanwhile, for

@@ -6,7 +6,7 @@ import pytest
 
 from bench.sse import Trial
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 
 async def test_streams_through_a_gateway_are_whole(tmp_path: Path) -> None:
