@@ -1,0 +1,183 @@
+"""Writes `docs/models.md`: every model of the packaged catalogue, what it takes and what it costs.
+
+python -m tests.support.models_page
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+from app.kit.money import format_nano, parse_nano
+from app.speech.catalogue import CataloguePrice, Model, load_catalogue
+
+FILE = Path(__file__).parents[2] / "docs" / "models.md"
+MILLION = 1_000_000
+Facts = TypeVar("Facts", bound=Hashable)
+HEAD = """\
+# Models and regions
+
+All models that the gateway knows, as its catalogue (`app/speech/catalogue.toml`) has them: the facts
+were last checked on {checked}, against the vendor's documents, not against the services themselves.
+`GET /v1/models` says which of them this gateway can call now. A file of the same form
+(`GATEWAY_SPEECH__CATALOGUE`) adds models and corrects facts; `asr-gateway prices set` changes a price from
+a moment on.
+
+A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_MODEL`; where that is empty,
+`qwen3-asr-flash` with a DashScope key and `local/base` without.
+
+## Regions
+
+A key belongs to one region, `GATEWAY_DASHSCOPE__REGION`: host and prices follow it.
+A model without a price there is not offered, as nothing could be held for it.
+
+| region | host |
+| --- | --- |
+| `cn-beijing` (default) | `dashscope.aliyuncs.com` |
+| `ap-southeast-1` | `dashscope-intl.aliyuncs.com` |
+| `us-east-1` | `dashscope-us.aliyuncs.com` |
+| any, with `GATEWAY_DASHSCOPE__WORKSPACE` | `{{workspace}}.{{region}}.maas.aliyuncs.com` |
+
+## Wires
+
+| wire | how a model is asked |
+| --- | --- |
+| `local` | in this process, nothing leaves the machine |
+| `qwen3` | DashScope's synchronous route `multimodal-generation`, the sound inside the request |
+| `input-audio` | the same route, with `input_audio` in the message and the options beside it |
+| `file-url`, `file-urls` | DashScope's tasks (`audio/asr/transcription`): the service reads the \
+recording from an address |
+| `omni` | DashScope's `compatible-mode/v1/chat/completions`: a language model that is told to write down \
+what it hears |
+| `openai` | `/v1/chat/completions` or `/v1/audio/transcriptions` of your own server |
+"""
+KINDS = {
+    "One call": "A longer recording is cut in pauses into parts of at most `part`; `call` is the "
+    "most that one call takes (`split=off`).",
+    "Tasks": "For long recordings, speakers and channels. `mode=async` of a model in the last "
+    "column is a task of this one, where a recording can reach it.",
+    "Qwen-Omni": "Only where `GATEWAY_DASHSCOPE__OMNI=true`: these may paraphrase, and invent words "
+    "where nobody speaks.",
+    "A server of your own": "Offered where `GATEWAY_OPENAI__BASE_URL` is set.",
+}
+
+
+def rendered() -> str:
+    """Return what the file must say."""
+    catalogue = load_catalogue()
+    models = list(catalogue.models.values())
+    parts = [HEAD.format(checked=max(model.checked for model in models))]
+    for kind, words in KINDS.items():
+        of_kind = [model for model in models if _kind(model) == kind]
+        parts.append(f"\n## {kind}\n\n{words}\n\n{_facts(of_kind, models)}")
+    parts.append(f"\n## Options\n\n{_options(models)}")
+    parts.append(f"\n## Prices\n\n{_prices(models)}")
+    parts.append(f"\n## Languages\n\n{_languages(models)}")
+    gone = [
+        f"- `{name}`: switched off on {one.since}; use `{one.successor}`\n"
+        for name, one in catalogue.retired.items()
+    ]
+    return "".join([*parts, "\n## Retired\n\n", *gone])
+
+
+def _kind(model: Model) -> str:
+    if model.is_task:
+        return "Tasks"
+    if model.is_llm:
+        return "Qwen-Omni"
+    return "A server of your own" if model.engine == "openai" else "One call"
+
+
+def _facts(models: Sequence[Model], every: Sequence[Model]) -> str:
+    is_task = models[0].is_task
+    rows = [
+        (
+            f"`{model.name}`",
+            f"`{model.shape or model.engine}`",
+            _span(model.part_seconds),
+            *(() if is_task else (_span(model.call_seconds),)),
+            str(model.calls_per_minute or ""),
+            "yes" if model.word_times else "",
+            str(model.context_tokens or ""),
+            *((_asked_for_by(model, every),) if is_task else ()),
+        )
+        for model in models
+    ]
+    most = ("longest",) if is_task else ("part", "call")
+    last = ("for",) if is_task else ()
+    names = ("model", "wire", *most, "calls a minute", "word times", "context, tokens", *last)
+    return _table(names, rows)
+
+
+def _asked_for_by(task: Model, models: Sequence[Model]) -> str:
+    return ", ".join(f"`{one.name}`" for one in models if one.filetrans == task.name)
+
+
+def _options(models: Sequence[Model]) -> str:
+    rows = [
+        (", ".join(f"`{one.name}`" for one in same), ", ".join(f"`{name}`" for name in options))
+        for options, same in _grouped(models, lambda model: tuple(sorted(model.options)))
+    ]
+    unproved = [
+        f"The vendor's documents do not say that `{model.name}` takes "
+        f"{', '.join(sorted(model.unproved))}.\n"
+        for model in models
+        if model.unproved
+    ]
+    return _table(("models", "options they honour"), rows) + "\n" + "".join(unproved)
+
+
+def _prices(models: Sequence[Model]) -> str:
+    rows = [
+        (", ".join(f"`{one.name}`" for one in same), *told)
+        for prices, same in _grouped(models, lambda model: model.prices)
+        for told in _per_region(prices)
+    ]
+    words = "For an hour of audio, or for a million tokens where a model is paid by the token.\n\n"
+    return words + _table(("models", "region", "price", "since", "source"), rows)
+
+
+def _per_region(prices: Sequence[CataloguePrice]) -> Iterable[tuple[str, ...]]:
+    for region, of_region in groupby(prices, lambda price: price.region):
+        told = list(of_region)
+        price = "; ".join(map(_price, told))
+        yield f"`{region}`", price, str(told[0].valid_from), told[0].source
+
+
+def _price(price: CataloguePrice) -> str:
+    nano = parse_nano(price.amount)
+    if price.unit == "second":
+        return f"{format_nano(nano * 3600)} {price.currency} an hour"
+    unit = price.unit.removesuffix("_token").replace("_", " ")
+    return f"{format_nano(nano * MILLION)} {price.currency} a million {unit} tokens"
+
+
+def _languages(models: Sequence[Model]) -> str:
+    rows = [
+        (", ".join(f"`{one.name}`" for one in same), " ".join(languages) or "not listed")
+        for languages, same in _grouped(models, lambda model: model.languages)
+    ]
+    return _table(("models", "languages"), rows)
+
+
+def _grouped(
+    models: Sequence[Model], key: Callable[[Model], Facts]
+) -> Iterable[tuple[Facts, list[Model]]]:
+    """Return facts with the models that share them, in the catalogue's order."""
+    groups: dict[Facts, list[Model]] = {}
+    for model in models:
+        groups.setdefault(key(model), []).append(model)
+    return groups.items()
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds} s"
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    FILE.write_text(rendered())
