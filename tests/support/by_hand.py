@@ -1,7 +1,8 @@
 """A gateway as a reader of the documents has it: `serve` before a twin, used from a shell.
 
-The shell stands in a folder with a recording, `speech.mp3`, and the bill, `bill.csv`; `curl` fails
-on a status of 4xx or 5xx. What the documents write is replaced as ADDRESSES says.
+The shell stands in a folder with a recording, `speech.mp3`, the upstream's bill so far, `bill.csv`,
+and the gateway's own folder, `data`; `curl` fails on a status of 4xx or 5xx. What the documents
+write is replaced as ADDRESSES says.
 """
 
 import asyncio
@@ -102,6 +103,7 @@ async def at_hand(folder: Path, **settings: str) -> AsyncIterator[Shell]:
 
 def _settings(twin: Twin, folder: Path, files: str) -> dict[str, str]:
     return {
+        "DATA_DIR": str(folder / "desk" / "data"),
         "DASHSCOPE__API_KEY": twin.key,
         "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
         "SPEECH__DEFAULT_MODEL": "",

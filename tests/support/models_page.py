@@ -6,10 +6,12 @@ python -m tests.support.models_page
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from app.kit.money import format_nano, parse_nano
+from app.settings import BundleSettings
 from app.speech.catalogue import CataloguePrice, Model, load_catalogue
+from app.speech.engines.bundle import dashscope_bundle
 
 FILE = Path(__file__).parents[2] / "docs" / "models.md"
 MILLION = 1_000_000
@@ -29,14 +31,11 @@ A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_M
 ## Regions
 
 A key belongs to one region, `GATEWAY_DASHSCOPE__REGION`: host and prices follow it.
-A model without a price there is not offered, as nothing could be held for it.
+A model without a price there is refused (`price_unknown`), as nothing could be held for it.
 
 | region | host |
 | --- | --- |
-| `cn-beijing` (default) | `dashscope.aliyuncs.com` |
-| `ap-southeast-1` | `dashscope-intl.aliyuncs.com` |
-| `us-east-1` | `dashscope-us.aliyuncs.com` |
-| any, with `GATEWAY_DASHSCOPE__WORKSPACE` | `{{workspace}}.{{region}}.maas.aliyuncs.com` |
+{regions}| any, with `GATEWAY_DASHSCOPE__WORKSPACE` | {workspace} |
 
 ## Wires
 
@@ -66,7 +65,8 @@ def rendered() -> str:
     """Return what the file must say."""
     catalogue = load_catalogue()
     models = list(catalogue.models.values())
-    parts = [HEAD.format(checked=max(model.checked for model in models))]
+    checked = max(model.checked for model in models)
+    parts = [HEAD.format(checked=checked, regions=_regions(), workspace=_host(workspace="ID"))]
     for kind, words in KINDS.items():
         of_kind = [model for model in models if _kind(model) == kind]
         parts.append(f"\n## {kind}\n\n{words}\n\n{_facts(of_kind, models)}")
@@ -78,6 +78,15 @@ def rendered() -> str:
         for name, one in catalogue.retired.items()
     ]
     return "".join([*parts, "\n## Retired\n\n", *gone])
+
+
+def _regions() -> str:
+    names = get_args(BundleSettings.model_fields["region"].annotation)
+    return "".join(f"| `{name}` | {_host(region=name)} |\n" for name in names)
+
+
+def _host(**bundle: Any) -> str:
+    return f"`{dashscope_bundle(BundleSettings(**bundle)).base_url}`"
 
 
 def _kind(model: Model) -> str:

@@ -1,0 +1,91 @@
+"""The documents say what is so: their commands run, their pages are fresh, their links lead on.
+
+Each ```sh block is run, whole and in its order, by a shell before a gateway and a twin of its
+document's own; tests/support/by_hand.py says what is replaced in it. A ```console block holds
+commands that cannot be run here, and is listed below with the reason.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support import api_tour, models_page
+from tests.support.by_hand import at_hand
+from tests.support.env_example import names
+from tests.support.markdown import ROOT, Block, blocks, documents, links, settings
+
+pytestmark = pytest.mark.anyio
+
+TOUR = "docs/api.md"  # its own test runs it
+NOT_RUN = {
+    ("README.md", "make demo"): "needs a package index; test_demo.py runs what it runs",
+    ("docs/commands.md", "asr-gateway doctor"): "it speaks of the vendor's region; has its tests",
+    ("docs/commands.md", "export ASR_GATEWAY_URL"): "has its tests: test_cli_*.py",
+    ("docs/deployment.md", "pip install"): "needs a package index",
+    ("docs/deployment.md", "docker compose"): "needs a container engine",
+    ("docs/deployment.md", "pg_dump"): "needs the tools of PostgreSQL's own version",
+}
+TEXTS = {"json", "http", "js", "ini", "nginx"}  # nothing in them is a command
+EVERY = [block for document in documents() for block in blocks(document)]
+SHELL = sorted({block.document for block in EVERY if block.language == "sh"} - {TOUR})
+
+
+@pytest.mark.parametrize("document", SHELL)
+async def test_every_command_runs(document: str, tmp_path: Path) -> None:
+    async with at_hand(tmp_path / "here") as shell:
+        for block in blocks(document):
+            if block.language == "sh":
+                done = await asyncio.to_thread(shell.run, block.text)
+                said = f"{block.document}:{block.line}\n{done.stdout}\n{done.stderr}"
+                assert done.returncode == 0, said
+
+
+async def test_the_tour_shows_real_answers() -> None:
+    written = api_tour.FILE.read_text()
+    assert written == await api_tour.rendered(), "python -m tests.support.api_tour writes it anew"
+
+
+def test_the_models_page_is_the_catalogue() -> None:
+    assert models_page.FILE.read_text() == models_page.rendered(), (
+        "python -m tests.support.models_page writes it anew"
+    )
+
+
+def test_what_is_not_run_is_listed_by_name() -> None:
+    unrun = [block for block in EVERY if block.language not in TEXTS | {"sh"}]
+    assert {block.language for block in unrun} == {"console"}
+    listed = {block: [key for key in NOT_RUN if _is(block, *key)] for block in unrun}
+    assert [block for block, keys in listed.items() if len(keys) != 1] == []
+    assert len(unrun) == len(NOT_RUN)
+
+
+def test_there_is_something_to_run() -> None:
+    assert {"README.md", "docs/deployment.md", "docs/security.md", "docs/streaming.md"} <= set(SHELL)
+    assert sum(block.text.count("curl ") for block in EVERY if block.language == "sh") > 40
+
+
+@pytest.mark.parametrize("document", documents())
+def test_links_lead_to_files(document: str) -> None:
+    here = (ROOT / document).parent
+    assert [link for link in links(document) if not (here / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", documents())
+def test_settings_that_are_named_exist(document: str) -> None:
+    known = set(names())
+    unknown = {
+        name
+        for name in settings(document) - known
+        if not name.startswith("GATEWAY_DASHSCOPE__OTHERS__INTL__")
+    }
+    assert unknown == set()
+
+
+def test_every_page_is_in_the_list_of_pages() -> None:
+    listed = {f"docs/{link}" for link in links("docs/README.md")}
+    assert set(documents()) - listed == {"README.md", "docs/README.md"}
+
+
+def _is(block: Block, document: str, start: str) -> bool:
+    return block.document == document and block.text.startswith(start)
