@@ -61,7 +61,7 @@ def test_what_is_not_run_is_listed_by_name() -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert {"README.md", "docs/deployment.md", "docs/security.md", "docs/streaming.md"} <= set(SHELL)
+    assert {"README.md", "docs/deployment.md", "docs/security.md"} <= set(SHELL)
     assert sum(block.text.count("curl ") for block in EVERY if block.language == "sh") > 40
 
 

@@ -80,10 +80,9 @@ class _Tour:
                 return dict.fromkeys(value, "…")
             case dict():
                 return {key: self._cut(inner) for key, inner in value.items()}
-            case list() if len(value) > MOST_ITEMS:
-                return [*map(self._cut, value[: MOST_ITEMS - 1]), "…"]
             case list():
-                return [self._cut(inner) for inner in value]
+                shown = value if len(value) <= MOST_ITEMS else value[: MOST_ITEMS - 1]
+                return [*map(self._cut, shown), *["…"][: len(value) - len(shown)]]
             case str() if len(value) > MOST_TEXT:
                 return f"{value[:MOST_TEXT]}…"
         return value

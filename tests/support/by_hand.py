@@ -84,7 +84,7 @@ async def at_hand(folder: Path, **settings: str) -> AsyncIterator[Shell]:
     _make_recording(desk / "speech.mp3")
     _make_shims(bin_folder)
     (folder / "state").touch()
-    delays = Delays(pending=0.3, running=0.3)
+    delays = Delays(pending=0.6, running=0.6)
     async with Twin(words=Script(SPOKEN), delays=delays, seed=1) as twin:
         with _files(desk) as files:
             process = GatewayProcess(

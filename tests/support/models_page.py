@@ -19,14 +19,14 @@ Facts = TypeVar("Facts", bound=Hashable)
 HEAD = """\
 # Models and regions
 
-All models that the gateway knows, as its catalogue (`app/speech/catalogue.toml`) has them: the facts
-were last checked on {checked}, against the vendor's documents, not against the services themselves.
+All models that the gateway knows, as its catalogue (`app/speech/catalogue.toml`) has them. The
+facts were last checked on {checked}, against the vendor's documents, not against the services.
 `GET /v1/models` says which of them this gateway can call now. A file of the same form
-(`GATEWAY_SPEECH__CATALOGUE`) adds models and corrects facts; `asr-gateway prices set` changes a price from
-a moment on.
+(`GATEWAY_SPEECH__CATALOGUE`) adds models and corrects facts; `asr-gateway prices set` changes a
+price from a moment on.
 
-A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_MODEL`; where that is empty,
-`qwen3-asr-flash` with a DashScope key and `local/base` without.
+A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_MODEL`; where that is
+empty, `qwen3-asr-flash` with a DashScope key and `local/base` without.
 
 ## Regions
 
@@ -46,8 +46,8 @@ A model without a price there is refused (`price_unknown`), as nothing could be 
 | `input-audio` | the same route, with `input_audio` in the message and the options beside it |
 | `file-url`, `file-urls` | DashScope's tasks (`audio/asr/transcription`): the service reads the \
 recording from an address |
-| `omni` | DashScope's `compatible-mode/v1/chat/completions`: a language model that is told to write down \
-what it hears |
+| `omni` | DashScope's `compatible-mode/v1/chat/completions`: a language model that is told to \
+write down what it hears |
 | `openai` | `/v1/chat/completions` or `/v1/audio/transcriptions` of your own server |
 """
 KINDS = {
@@ -55,8 +55,8 @@ KINDS = {
     "most that one call takes (`split=off`).",
     "Tasks": "For long recordings, speakers and channels. `mode=async` of a model in the last "
     "column is a task of this one, where a recording can reach it.",
-    "Qwen-Omni": "Only where `GATEWAY_DASHSCOPE__OMNI=true`: these may paraphrase, and invent words "
-    "where nobody speaks.",
+    "Qwen-Omni": "Only where `GATEWAY_DASHSCOPE__OMNI=true`: these may paraphrase, and invent "
+    "words where nobody speaks.",
     "A server of your own": "Offered where `GATEWAY_OPENAI__BASE_URL` is set.",
 }
 
