@@ -19,6 +19,7 @@ from typing import Any
 from tests.support.by_hand import Shell, at_hand
 
 FILE = Path(__file__).parents[2] / "docs" / "api.md"
+OPEN = ("queued", "processing")
 SHOWN_HEADERS = ("location", "retry-after", "preference-applied", "content-type")
 MOST_ITEMS = 3
 MOST_CHARS = 240  # of a line of text
@@ -123,7 +124,9 @@ def _is_news(member: str, value: Any, before: dict[str, Any]) -> bool:
 
 
 def _masked(member: str, value: Any) -> Any:
-    """Hide what depends on how far a call was when it was cancelled."""
+    """Hide how far a transcription was when it was answered, or cancelled."""
+    if member == "status" and value in OPEN:
+        return "queued"
     return "…" if member == "in_doubt" else value
 
 
