@@ -56,6 +56,7 @@ openapi: $(VENV)/.dev ## write docs/openapi.json anew
 
 lock: ## make the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build pyproject.toml -o requirements/run.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra postgres --group build -c requirements/run.txt pyproject.toml -o requirements/cloud.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 
 	@for client in "dashscope-1.24.6 dashscope==1.24.6" "dashscope-1 dashscope>=1.27.8,<2" "dashscope-2 dashscope>=2.0.2,<3" "openai openai>=3.52,<4"; do \

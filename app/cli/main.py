@@ -1,32 +1,23 @@
-"""`asr-gateway`: transcribe, jobs, usage, serve, keys, models, prices, reconcile, doctor, demo."""
+"""`asr-gateway`: the commands of `app.cli.lazy`, serve, and version."""
 
 import os
 import sys
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 
 from app import __version__
-from app.cli import demo, doctor, jobs, keys, models, prices, reconcile, transcribe, usage
 from app.cli.failure import CommandFailed
-from app.settings import faults_of
+from app.cli.lazy import LazyGroup
 
 app = typer.Typer(
+    cls=LazyGroup,
     help="A self-hosted REST transcription gateway.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("transcribe")(transcribe.transcribe)
-app.add_typer(jobs.app, name="jobs")
-app.command("usage")(usage.usage)
-app.add_typer(keys.app, name="keys")
-app.add_typer(models.app, name="models")
-app.add_typer(prices.app, name="prices")
-app.command("reconcile")(reconcile.reconcile)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
@@ -57,6 +48,8 @@ def run() -> None:
         print(failure, file=sys.stderr)
         sys.exit(failure.exit_code)
     except ValidationError as error:
+        from app.settings import faults_of  # noqa: PLC0415 - loads all of pydantic
+
         for sentence in faults_of(error):
             print(sentence, file=sys.stderr)
         sys.exit(2)
