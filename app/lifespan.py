@@ -11,9 +11,9 @@ from alembic.util import CommandError
 from fastapi import FastAPI
 
 from app.access.keys import any_key
+from app.access.loopback import is_loopback
 from app.access.peppers import load_peppers
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.api.deps import is_loopback
 from app.api.parts import Parts
 from app.audio.children import Decoders
 from app.audio.fetch import Fetcher

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,6 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.access.keys import any_key, find_principal, note_use
+from app.access.loopback import is_loopback
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.parts import Parts, parts_of
 from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
@@ -17,24 +17,12 @@ from app.kit.origins import ANY_ORIGIN
 
 # A proxy on this machine speaks for others, who are not on loopback.
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 bearer = HTTPBearer(
     auto_error=False,
     description="A key made with `asr-gateway keys create`. On loopback, none is needed until "
     "the first key is made.",
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only mean this machine."""
-    name = host.strip("[]").lower()
-    if name in LOOPBACK_NAMES:
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 async def caller(request: Request, _documented: Annotated[object, Security(bearer)]) -> Principal:

@@ -1,19 +1,21 @@
 """What `asr-gateway doctor` finds of DashScope: keys, hosts, clocks, prices. Nothing is billed."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from app.billing.prices import tariff_of
+from app.cli.doctor_database import lent
 from app.cli.finding import Finding, odd, well, wrong
-from app.db.migrate import is_current, opened
-from app.errors import DatabaseAway, PriceUnknown
+from app.errors import PriceUnknown
 from app.kit.money import format_nano
 from app.net.reach import Obstacle, ObstructedError, is_proxied
 from app.settings import Settings
 from app.speech.catalogue import Model, load_catalogue
 from app.speech.dashscope_account import ENGINE, Account, KeyVerdict, Look, accounts
+from app.speech.switches import is_switched_on
 from app.vendors_key import where_key_is
 
 MOST_SKEW_SECONDS = 60.0
@@ -45,8 +47,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         if key.is_well or key.is_warning:
             async for finding in _host(account):
                 yield finding
-        if model is not None and is_default:
-            yield await _price(settings, account, model)
+        async for finding in _prices(settings, account, model if is_default else None):
+            yield finding
 
 
 def _no_key(settings: Settings, *, is_needed: bool) -> Finding:
@@ -114,33 +116,67 @@ def _clock(account: Account, look: Look) -> Iterator[Finding]:
         yield odd(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
 
 
-async def _price(settings: Settings, account: Account, model: Model) -> Finding:
-    name, region, now = f"{account.name} price", account.bundle.region, datetime.now(UTC)
-    price = await _stored(settings, model, region, now) or _listed(model, region, now)
+async def _prices(
+    settings: Settings, account: Account, default: Model | None
+) -> AsyncIterator[Finding]:
+    """Yield whether the default model has a price in force here, and which others lost theirs."""
+    region, now = account.bundle.region, datetime.now(UTC)
+    models = [
+        model
+        for model in load_catalogue(settings.speech.catalogue).models.values()
+        if model.engine in {ENGINE, account.name} and is_switched_on(model, settings.dashscope)
+    ]
+    async with lent(settings) as db:
+        stored = await db.read(_stored, models, region, now) if db is not None else {}
+    prices = {model.name: stored.get(model.name) or _listed(model, region, now) for model in models}
+    if default is not None:
+        yield _price(account, default.name, prices.get(default.name, ""))
+    lost = [
+        model.name
+        for model in models
+        if model is not default
+        and not prices[model.name]
+        and any(price.region == region for price in model.prices)
+    ]
+    name, priced = f"{account.name} prices", sum(map(bool, prices.values()))
+    if lost:
+        words = f"none is in force in {region} any more: {', '.join(lost)}"
+        yield odd(name, words, _set_price(lost[0], region))
+    else:
+        yield well(name, f"{priced} of {len(models)} models have one in {region}")
+
+
+def _price(account: Account, model: str, price: str) -> Finding:
+    name, region = f"{account.name} price", account.bundle.region
     if price:
-        return well(name, f"{model.name} costs {price} in {region}")
-    remedy = f"asr-gateway prices set {model.name} AMOUNT --currency CNY --region {region}"
-    return wrong(name, f"no price of {model.name} is in force in {region}", remedy)
+        return well(name, f"{model} costs {price} in {region}")
+    found = f"no price of {model} is in force in {region}"
+    return wrong(name, found, _set_price(model, region))
 
 
-async def _stored(settings: Settings, model: Model, region: str, now: datetime) -> str:
-    """Return the price in force by the database; empty where it knows none, or cannot be asked."""
-    try:
-        async with opened(settings.database_url, as_it_is=True) as db:
-            if not await is_current(db):
-                return ""
-            tariff = await db.read(
-                tariff_of,
+def _set_price(model: str, region: str) -> str:
+    return f"asr-gateway prices set {model} AMOUNT --currency CNY --region {region}"
+
+
+def _stored(
+    tx: sa.Connection, models: Sequence[Model], region: str, now: datetime
+) -> Mapping[str, str]:
+    """Return the prices in force by the database, in words."""
+    found = {}
+    for model in models:
+        with suppress(PriceUnknown):
+            tariff = tariff_of(
+                tx,
                 model=model.name,
                 region=region,
                 now=now,
                 tokens_bounded=model.token_facts() is not None,
             )
-    except (PriceUnknown, DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError, ImportError):
-        return ""  # that the database is not well is another finding
-    return ", ".join(
-        f"{format_nano(nano)} {tariff.currency} a {unit}" for unit, nano in tariff.units.items()
-    )
+            found[model.name] = ", ".join(
+                f"{format_nano(nano)} {tariff.currency} a {unit}"
+                for unit, nano in tariff.units.items()
+            )
+    return found
 
 
 def _listed(model: Model, region: str, now: datetime) -> str:

@@ -20,3 +20,9 @@ def agree(tx: sa.Connection, name: str, values: list[str]) -> bool:
     elif kept in values and kept != values[0]:
         tx.execute(sa.update(setting).where(setting.c.name == name).values(value=values[0]))
     return kept is None or kept in values
+
+
+def remembered(tx: sa.Connection, name: str) -> str | None:
+    """Return what all processes agreed on; None where none has said anything yet."""
+    kept: str | None = tx.scalar(sa.select(setting.c.value).where(setting.c.name == name))
+    return kept

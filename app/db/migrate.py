@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +49,20 @@ async def opened(
         await db.close()
 
 
+class Schema(StrEnum):
+    """How a database stands to the newest schema that this version knows."""
+
+    CURRENT = "current"
+    EMPTY = "empty"
+    OLDER = "older"
+    UNKNOWN = "unknown"  # made by a newer version
+
+
+async def schema_of(database: Database) -> Schema:
+    """Tell how old the database's schema is."""
+    return await database.read(_schema)
+
+
 async def migrate(database: Database, revision: str = "head") -> None:
     """Upgrade in one transaction: it all happens, or nothing does."""
     if revision == "head" and await is_current(database):
@@ -69,6 +84,16 @@ def _upgrade(tx: sa.Connection, revision: str) -> None:
 
 def _at_head(tx: sa.Connection) -> bool:
     return set(MigrationContext.configure(tx).get_current_heads()) == _heads()
+
+
+def _schema(tx: sa.Connection) -> Schema:
+    found = MigrationContext.configure(tx).get_current_heads()
+    if not found:
+        return Schema.EMPTY
+    if set(found) == _heads():
+        return Schema.CURRENT
+    known = {one.revision for one in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    return Schema.OLDER if set(found) <= known else Schema.UNKNOWN
 
 
 @cache

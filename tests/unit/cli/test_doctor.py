@@ -63,7 +63,7 @@ async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
     assert asked.path.startswith("/api/v1/tasks/0000")
     assert (asked.headers["authorization"], asked.body) == (f"Bearer {KEY}", b"")
     assert {name: finding.mark for name, finding in findings.items()} == dict.fromkeys(
-        ("key", "host", "account", "clock", "price"), "ok"
+        ("key", "host", "account", "clock", "price", "prices"), "ok"
     )
     assert findings["host"].found == f"{there.url.removeprefix('http://')} (cn-beijing) answers"
     assert findings["price"].found == "qwen3-asr-flash costs 0.00022 CNY a second in cn-beijing"
@@ -189,9 +189,11 @@ async def test_the_command_prints_json_and_ends_accordingly(
         )
         out, _ = await doctor.communicate()
     assert doctor.returncode == code, out
-    findings = {finding["name"]: finding for finding in json.loads(out)}
+    told = json.loads(out)
+    assert told["works"] is (code == 0)
+    findings = {finding["name"]: finding for finding in told["findings"]}
     assert findings["dashscope key"]["found"] == "set in DASHSCOPE_API_KEY"
-    assert findings["dashscope account"]["is_well"] is (code == 0)
+    assert (findings["dashscope account"]["status"] == "ok") is (code == 0)
     assert KEY.encode() not in out
 
 

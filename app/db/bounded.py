@@ -1,0 +1,42 @@
+"""Statements that must not take long: the database itself is told to give up."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+STEPS = 10_000  # of SQLite's machine, between two looks at the clock
+
+
+class TookTooLongError(Exception):
+    """The database was told to give up, and did."""
+
+
+@contextmanager
+def bounded(tx: sa.Connection, seconds: float) -> Iterator[None]:
+    """Bound what is done in the block (PostgreSQL: each statement). Raises TookTooLongError."""
+    until = time.monotonic() + seconds
+    try:
+        with _told(tx, until, seconds):
+            yield
+    except sa.exc.DBAPIError as error:
+        if time.monotonic() < until:
+            raise
+        raise TookTooLongError(f"not finished after {seconds:g} s") from error
+
+
+@contextmanager
+def _told(tx: sa.Connection, until: float, seconds: float) -> Iterator[None]:
+    if tx.dialect.name == "postgresql":
+        # Local to the transaction: with it the session's own bound comes back.
+        tx.execute(sa.text(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}"))
+        yield
+        return
+    raw: Any = tx.connection.driver_connection
+    raw.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
