@@ -5,6 +5,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -12,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -232,13 +233,25 @@ class Twin:
     def _route(self, path: str, desk: Desk, region: Region, method: str = "POST") -> Route:
         class Endpoint:
             def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-                self._called = Request(scope, receive), send
+                self._called = Request(scope, receive), _dated(send, service.clock)
 
             def __await__(self) -> Any:
                 return service.serve(*self._called, desk, region).__await__()
 
         service = self.service
         return Route(path, Endpoint, methods=[method])
+
+
+def _dated(send: Send, clock: Clock) -> Send:
+    """Say with every answer what time it is here, as the real service does."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            date = format_datetime(clock.moment(), usegmt=True).encode()
+            message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
+        await send(message)
+
+    return sent
 
 
 class _Connection(HttpToolsProtocol):

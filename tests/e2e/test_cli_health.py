@@ -1,0 +1,83 @@
+"""`asr-gateway health`, as a container's HEALTHCHECK asks it; and what a command costs to load."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli.lazy import COMMANDS
+from tests.support.command import call
+from tests.support.dashscope import answers, listening, upstream
+from tests.support.process import REPOSITORY
+
+pytestmark = pytest.mark.anyio
+
+HEAVY = {"alembic", "fastapi", "httpx", "numpy", "sqlalchemy", "starlette"}
+
+
+async def asked(url: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        "GATEWAY_SERVER__PORT": url.rpartition(":")[2],
+        "GATEWAY_SERVER__HOST": "0.0.0.0",  # noqa: S104 - what a container listens on
+    }
+    return await asyncio.to_thread(
+        lambda: call("health", *words, cwd=folder, environment=environment)
+    )
+
+
+async def test_a_gateway_that_lives(tmp_path: Path) -> None:
+    async with upstream(answers({"status": "ok"})) as there:
+        told = await asked(there.url, tmp_path)
+        assert [one.path for one in there.asked] == ["/healthz"]
+    assert (told.returncode, told.stderr) == (0, "")
+    at = there.url.removeprefix("http://")
+    assert told.stdout == f"The gateway at {at} is alive.\n"
+
+
+async def test_one_that_is_ill(tmp_path: Path) -> None:
+    async with upstream(answers({}, "503 No")) as there:
+        told = await asked(there.url, tmp_path)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.endswith(" answers 503.\n")
+
+
+async def test_one_that_is_away(tmp_path: Path) -> None:
+    async with upstream(answers({})) as gone:
+        pass
+    told = await asked(gone.url, tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.endswith(" does not answer (ConnectionRefusedError).\n")
+
+
+async def test_one_that_is_stuck(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with listening(silent) as url:
+        told = await asked(url, tmp_path, "--timeout", "0.2")
+    assert told.returncode == 1
+    assert told.stderr.endswith(" has said nothing for 0.2 s.\n")
+
+
+@pytest.mark.parametrize("words", [["version"], ["health"]])
+def test_a_short_command_loads_little(words: list[str]) -> None:
+    program = (
+        f"import sys; sys.argv = ['x', *{words}]\n"
+        "import atexit; from app.cli.main import run\n"
+        f"atexit.register(lambda: print('loaded', sorted({HEAVY} & set(sys.modules))))\n"
+        "run()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.endswith("loaded []\n"), told.stderr
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "serve", "version"])
+def test_every_command_explains_itself(name: str, tmp_path: Path) -> None:
+    told = call(name, "--help", cwd=tmp_path, environment={})
+    assert told.returncode == 0
+    assert f" {name} " in told.stdout
+    assert "--install-completion" not in told.stdout

@@ -1,0 +1,300 @@
+"""Each planted misconfiguration is named by the doctor with its remedy, and nothing else is."""
+
+import asyncio
+import json
+import shutil
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.db.migrate import opened
+from tests.support.command import call
+from tests.support.postgres import Databases
+from tests.support.story import Story
+from tests.twin import Twin
+
+pytestmark = pytest.mark.anyio
+
+MOST_SECONDS = 20.0  # for the whole of it, whatever is wrong
+INTL = "ap-southeast-1"
+NOBODY = 9  # a port of loopback where nobody listens
+
+
+@dataclass
+class Patient:
+    """A gateway's folder and settings, healthy until a test plants something."""
+
+    folder: Path
+    twin: Twin
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "gateway.db"
+
+    def execute(self, *statements: str) -> None:
+        with closing(sqlite3.connect(self.database)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    async def examined(self) -> tuple[int, dict[str, dict[str, Any]]]:
+        """Return the exit code and what is not well, by name."""
+        ours = {
+            "DATA_DIR": str(self.data),
+            "AUDIO__MIN_FREE_BYTES": "0",
+            "SERVER__PORT": "0",
+            "DASHSCOPE__API_KEY": self.twin.key,
+            "DASHSCOPE__BASE_URL": self.twin.url,
+            **self.settings,
+        }
+        environment = {f"GATEWAY_{name}": value for name, value in ours.items()}
+        began = time.monotonic()
+        ended = await asyncio.to_thread(
+            lambda: call("doctor", "--json", cwd=self.folder, environment=environment)
+        )
+        assert time.monotonic() - began < MOST_SECONDS
+        assert self.twin.key not in ended.stdout
+        told = json.loads(ended.stdout)
+        assert told["works"] is (ended.returncode == 0)
+        findings = [one for one in told["findings"] if one["status"] != "ok"]
+        assert all(one["remedy"] for one in findings)
+        return ended.returncode, {one["name"]: one for one in findings}
+
+
+@pytest.fixture
+async def patient(tmp_path: Path, migrated_sqlite: Path) -> Any:
+    async with Twin(regions=["cn-beijing", INTL]) as twin:
+        patient = Patient(tmp_path, twin)
+        patient.data.mkdir()
+        shutil.copy(migrated_sqlite, patient.database)
+        yield patient
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is done to a healthy gateway, and what has to be said of it."""
+
+    plant: Callable[[Patient], object]
+    name: str
+    found: str
+    remedy: str
+    is_warning: bool = False
+
+
+def sets(**settings: str) -> Callable[[Patient], object]:
+    return lambda patient: patient.settings.update(settings)
+
+
+def no_program(patient: Patient) -> None:
+    program = patient.folder / "ffmpeg"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o600)
+    patient.settings["AUDIO__FFMPEG"] = str(program)
+
+
+def anothers_key(patient: Patient) -> None:
+    patient.settings["DASHSCOPE__API_KEY"] = patient.twin.key_of(INTL)
+
+
+def unpriced(patient: Patient) -> None:
+    """A model that its maker does not sell in the region of the key."""
+    patient.settings |= {
+        "DASHSCOPE__API_KEY": patient.twin.key_of(INTL),
+        "DASHSCOPE__BASE_URL": patient.twin.urls[INTL],
+        "DASHSCOPE__REGION": INTL,
+        "SPEECH__DEFAULT_MODEL": "fun-asr-flash-2026-06-15",
+    }
+
+
+def no_weights(patient: Patient) -> None:
+    patient.settings |= {
+        "DASHSCOPE__API_KEY": "",
+        "SPEECH__DEFAULT_MODEL": "local/base",
+        "LOCAL__CACHE_DIR": str(patient.folder / "cache"),
+        "LOCAL__SOURCES": "hub",
+        "LOCAL__HUB_URL": f"http://127.0.0.1:{NOBODY}",
+    }
+
+
+def empty_file(patient: Patient) -> None:
+    patient.database.unlink()
+    patient.execute("CREATE TABLE theirs (x)")
+
+
+def below_a_file(patient: Patient) -> None:
+    """A folder that not even root can write to."""
+    (patient.folder / "file").touch()
+    patient.settings["DATA_DIR"] = str(patient.folder / "file" / "data")
+
+
+def torn(patient: Patient) -> None:
+    """Lose a page in the middle of the file."""
+    with patient.database.open("r+b") as file:
+        file.seek(20 * 4096)
+        file.write(b"\xff" * 4096)
+
+
+POSTGRES = f"postgresql://gateway:canary@127.0.0.1:{NOBODY}/gateway"
+NEWER = "UPDATE alembic_version SET version_num = '9999'"
+ELSEWHERE = "INSERT INTO setting VALUES ('store', 'another')"
+PEPPER = "INSERT INTO setting VALUES ('pepper', 'another')"
+
+PLANTED = {
+    "a wrong key": Planted(
+        sets(DASHSCOPE__API_KEY="sk-nobodys"),
+        "dashscope account",
+        "the key is refused (401",
+        "copy it anew",
+    ),
+    "a key of another region": Planted(
+        anothers_key, "dashscope account", "the key is refused (401", "GATEWAY_DASHSCOPE__REGION"
+    ),
+    "a clock that is off": Planted(
+        lambda patient: patient.twin.clock.advance(600),
+        "dashscope clock",
+        "s behind",
+        "Set this machine's clock",
+        is_warning=True,
+    ),
+    "no ffmpeg": Planted(
+        sets(AUDIO__FFMPEG="/nowhere/ffmpeg"),
+        "decoder",
+        "/nowhere/ffmpeg is not there",
+        "GATEWAY_AUDIO__FFMPEG",
+    ),
+    "an ffmpeg that may not be run": Planted(
+        no_program, "decoder", "may not be run", "GATEWAY_AUDIO__FFMPEG"
+    ),
+    "a database of a newer version": Planted(
+        lambda patient: patient.execute(NEWER),
+        "database",
+        "migrated by a newer version",
+        "Run the version that migrated it",
+    ),
+    "a database that is not migrated": Planted(
+        empty_file, "database", "not migrated yet", "asr-gateway serve", is_warning=True
+    ),
+    "a PostgreSQL that is not there": Planted(
+        sets(DATABASE__URL=POSTGRES),
+        "database",
+        f"PostgreSQL at 127.0.0.1:{NOBODY} cannot be used",
+        "Start it, or check host, port and firewall",
+    ),
+    "a broken file": Planted(torn, "database integrity", "age", "restore a backup"),
+    "another database's recordings": Planted(
+        lambda patient: patient.execute(ELSEWHERE),
+        "recordings' folder",
+        "is not the one of this database",
+        "GATEWAY_DATA_DIR",
+    ),
+    "another secret": Planted(
+        lambda patient: patient.execute(PEPPER),
+        "keys' secret",
+        "hashed with another one",
+        "GATEWAY_ACCESS__PEPPERS",
+    ),
+    "a floor above what is free": Planted(
+        sets(AUDIO__MIN_FREE_BYTES=str(1 << 60)), "disk", "are refused below", "Make room"
+    ),
+    "a folder nobody can write to": Planted(
+        below_a_file, "store", "cannot be written to", "set GATEWAY_DATA_DIR"
+    ),
+    "no price": Planted(
+        unpriced,
+        "dashscope price",
+        "no price of fun-asr-flash-2026-06-15 is in force",
+        "asr-gateway prices set fun-asr-flash-2026-06-15",
+    ),
+    "no model files, and no way to them": Planted(
+        no_weights,
+        "model files",
+        "is not here, and the hub takes no connection",
+        "GATEWAY_LOCAL__MODEL_DIR",
+    ),
+    "listening to everybody": Planted(
+        sets(SERVER__HOST="0.0.0.0"),  # noqa: S104 - never served
+        "access",
+        "there is no key",
+        "asr-gateway keys create",
+    ),
+    "an unknown model": Planted(
+        sets(SPEECH__DEFAULT_MODEL="qwen9"), "model", "qwen9 is unknown", "asr-gateway models list"
+    ),
+}
+
+
+async def test_a_healthy_gateway_has_nothing_to_hear(patient: Patient) -> None:
+    assert await patient.examined() == (0, {})
+
+
+@pytest.mark.parametrize("what", PLANTED)
+async def test_what_is_planted_is_named_with_its_remedy(patient: Patient, what: str) -> None:
+    planted = PLANTED[what]
+    planted.plant(patient)
+    code, findings = await patient.examined()
+    assert findings.keys() == {planted.name}
+    finding = findings[planted.name]
+    assert (code, finding["status"]) == ((0, "warning") if planted.is_warning else (1, "wrong"))
+    assert planted.found in finding["found"]
+    assert planted.remedy in finding["remedy"]
+    assert "canary" not in json.dumps(findings)
+
+
+async def test_books_that_do_not_add_up(patient: Patient) -> None:
+    async with opened(f"sqlite:///{patient.database}") as db:
+        story = await Story.begun(db)
+        job = await story.take_up()
+        await story.answered(job, await story.call(job))
+        await story.complete(job)
+    patient.execute("DELETE FROM transcript")
+    code, findings = await patient.examined()
+    assert (code, findings.keys()) == (1, {"books", "recordings"})
+    assert findings["books"]["found"] == (
+        f"not so: a completed transcription has words; 1 ({story.id})"
+    )
+    assert "asr-gateway jobs show" in findings["books"]["remedy"]
+    assert "lost their bytes, of 1: 1 (aud_" in findings["recordings"]["found"]
+    assert "backup" in findings["recordings"]["remedy"]
+
+
+async def test_a_port_that_another_program_has(patient: Patient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        patient.settings["SERVER__PORT"] = str(taken.getsockname()[1])
+        code, findings = await patient.examined()
+    assert (code, findings.keys()) == (1, {"port"})
+    assert "is taken by another program" in findings["port"]["found"]
+    assert "GATEWAY_SERVER__PORT" in findings["port"]["remedy"]
+
+
+async def test_looking_makes_nothing(patient: Patient) -> None:
+    shutil.rmtree(patient.data)
+    assert await patient.examined() == (0, {})
+    assert not patient.data.exists()
+
+
+async def test_on_a_real_postgresql(patient: Patient, postgres: Databases) -> None:
+    url = await asyncio.to_thread(postgres.empty)
+    patient.settings["DATABASE__URL"] = url
+    code, findings = await patient.examined()
+    assert (code, findings.keys()) == (0, {"database"})
+    assert findings["database"]["found"].startswith("PostgreSQL 1")
+    async with opened(url) as db:
+        await Story.begun(db)
+    code, findings = await patient.examined()
+    assert (code, findings.keys()) == (1, {"recordings"})
+    await asyncio.to_thread(postgres.drop, url)
+    code, findings = await patient.examined()
+    assert (code, findings.keys()) == (1, {"database"})
+    assert "Make that database" in findings["database"]["remedy"]

@@ -1,0 +1,130 @@
+"""The laws of the books hold for every life there is, and each names who breaks it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.db.bounded import TookTooLongError, bounded
+from app.db.engine import Database
+from app.jobs.laws import LAWS, breaches, kept_recordings
+from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call
+from app.kit.ids import new_id
+from tests.support.story import NOW, Story, failure, recording
+
+pytestmark = pytest.mark.anyio
+
+_job, _call = transcription.c, upstream_call.c
+
+
+async def broken(db: Database) -> dict[str, tuple[str, ...]]:
+    return {breach.law: breach.examples for breach in await db.read(breaches, 30.0)}
+
+
+async def heard(db: Database, name: str = "a") -> Story:
+    """A transcription that was answered and completed."""
+    story = await Story.begun(db, audio=recording(name, sha256=name * 64))
+    job = await story.take_up()
+    await story.answered(job, await story.call(job))
+    await story.complete(job)
+    return story
+
+
+async def test_no_life_breaks_a_law(db: Database) -> None:
+    await heard(db)
+    failed = await Story.begun(db, audio=recording("b", sha256="b" * 64))
+    job = await failed.take_up()
+    await failed.call_failed(job, await failed.call(job), failure())
+    await failed.fail(job)
+    await failed.retry()
+    cancelled = await Story.begun(db, audio=recording("c", sha256="c" * 64))
+    await cancelled.cancel()
+    erased = await heard(db, "d")
+    await erased.erase()
+    running = await Story.begun(db, audio=recording("e", sha256="e" * 64))
+    await running.call(await running.take_up())
+    assert await broken(db) == {}
+    kept = [key.rpartition("/")[2] for _, key in await db.read(kept_recordings, 10)]
+    assert sorted(kept) == ["a", "b", "c", "e"]
+
+
+def _ledger(job: dict[str, Any], **fields: Any) -> sa.Insert:
+    """A line of this job: lines can be added by hand, never changed."""
+    plain = {"id": new_id("ldg"), "model": job["model"], "currency": "CNY", "created_at": NOW}
+    whose = {"project_id": job["project_id"], "transcription_id": job["id"], "life": job["life"]}
+    return sa.insert(billing_tables.ledger_line).values(**plain, **whose, **fields)
+
+
+PLANTED = {
+    "an ended transcription has no open call": lambda _job, call: [
+        sa.update(upstream_call).values(state="open", closed_at=None).where(_call.id == call["id"])
+    ],
+    "an answered call is settled": lambda job, call: [
+        sa.insert(upstream_call).values(
+            {**call, "id": new_id("call"), "attempt": 9, "transcription_id": job["id"]}
+        )
+    ],
+    "only an answered call is settled": lambda _job, call: [
+        sa.update(upstream_call).values(state="failed").where(_call.id == call["id"])
+    ],
+    "what was held is settled or released": lambda job, call: [
+        _ledger(job, kind="hold", nano=7, call_id=call["id"])
+    ],
+    "a completed transcription has words": lambda _job, _call: [sa.delete(transcript)],
+    "words are of a completed transcription": lambda job, _call: [
+        sa.update(transcription).values(status="cancelled").where(_job.id == job["id"])
+    ],
+    "every event is kept": lambda _job, _call: [sa.delete(event).where(event.c.seq == 1)],
+}
+
+
+@pytest.mark.parametrize("law", PLANTED)
+async def test_who_breaks_a_law_is_named(db: Database, law: str) -> None:
+    story = await heard(db)
+    job, (call,) = await story.row(), await story.calls()
+    statements: Sequence[sa.Executable] = PLANTED[law](job, call)
+    for statement in statements:
+        await db.write(lambda tx, one: tx.execute(one) and None, statement)
+    found = await broken(db)
+    assert found[law]
+    (named,) = found[law]
+    assert named.startswith(("tr_", "call_", "ldg_"))
+
+
+async def test_an_end_without_a_release_is_named(db: Database) -> None:
+    story = await Story.begun(db)
+    end = {"status": "cancelled", "completed_at": NOW}
+    await db.write(lambda tx: tx.execute(sa.update(transcription).values(**end)) and None)
+    assert await broken(db) == {"what was held and not used is released once": (story.id,)}
+
+
+async def test_a_line_of_anothers_call_is_named(db: Database) -> None:
+    first, second = await heard(db), await heard(db, "b")
+    (call,) = await first.calls()
+    line = _ledger(await second.row(), kind="adjust", nano=1, call_id=call["id"])
+    await db.write(lambda tx: tx.execute(line) and None)
+    assert list(await broken(db)) == ["a line is of a call of its own transcription"]
+
+
+def test_every_law_is_broken_by_some_test() -> None:
+    others = {
+        "what was held and not used is released once",
+        "a line is of a call of its own transcription",
+    }
+    assert PLANTED.keys() | others == LAWS.keys()
+
+
+async def test_what_takes_too_long_is_given_up(db: Database) -> None:
+    query = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
+        "SELECT count(*) FROM n"
+    )
+
+    def slow(tx: sa.Connection) -> Any:
+        with bounded(tx, 0.2):
+            return tx.scalar(sa.text(query))
+
+    with pytest.raises(TookTooLongError, match=r"not finished after 0\.2 s"):
+        await db.read(slow)
+    assert await db.read(lambda tx: tx.scalar(sa.text("SELECT 1"))) == 1
