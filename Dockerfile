@@ -19,10 +19,11 @@ COPY migrations migrations
 RUN /opt/gateway/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --create-home --home-dir /var/lib/gateway --shell /usr/sbin/nologin gateway && install -d -m 700 -o 10001 -g 10001 /var/lib/gateway/data
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/gateway --shell /usr/sbin/nologin gateway
 COPY --from=build /opt/gateway /opt/gateway
 USER 10001:10001
 WORKDIR /var/lib/gateway
+RUN mkdir -m 700 data
 # Nothing but the volume is ever written: the root may be read-only.
 ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
