@@ -28,8 +28,10 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         remedy = "Set GATEWAY_SPEECH__DEFAULT_MODEL to one that `asr-gateway models list` shows."
         yield wrong("model", f"{name} is unknown", remedy)
     elif model.engine == "local":
-        yield _engine(settings)
-        yield await _files(settings, model)
+        engine = _engine(settings)
+        yield engine
+        if engine.is_well:
+            yield await _files(settings, model)
     elif model.engine == "openai":
         yield await _server(settings, model)
 

@@ -1,96 +1,138 @@
-"""The wheel carries all it needs: installed into an empty folder, it migrates and serves."""
+"""A wheel in an empty environment and folder has all it needs: it migrates, serves, transcribes."""
 
+import asyncio
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.image import ROOT
+from tests.support.linked_pip import link, locked
+from tests.support.process import until
+from tests.twin import Script, Twin
+
+pytestmark = pytest.mark.anyio
 START_SECONDS = 60
-PAUSE_SECONDS = 0.1
+WORDS = "欢迎使用语音识别。"
+SAMPLE = ROOT / "app" / "cli" / "sample.flac"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment with the lock's packages and a wheel of this tree, no more."""
+    folder = tmp_path_factory.mktemp("wheel")
+    wheels, environment = folder / "wheels", folder / "environment"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    venv = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
+    subprocess.run(venv, check=True, capture_output=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    for requirement in locked(ROOT / "requirements" / "run.txt"):
+        link(requirement, site)
+    (wheel,) = wheels.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
+    install = [*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    return environment / "bin"
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """A folder with nothing but what the wheel holds."""
-    wheels, site = tmp_path / "wheels", tmp_path / "site"
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    (wheel,) = wheels.glob("*.whl")
-    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True)
-    return site
+async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """Variables of an empty folder, and of a DashScope that hears WORDS."""
+    async with Twin(words=Script(WORDS)) as twin:
+        yield {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "LANG": "C.UTF-8",
+            "GATEWAY_SERVER__PORT": "0",
+            "GATEWAY_LOG__FORM": "json",
+            "DASHSCOPE_API_KEY": twin.key,
+            "GATEWAY_DASHSCOPE__BASE_URL": twin.url,
+        }
 
 
-def test_an_installed_wheel_migrates_and_serves(installed: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
+async def test_an_installed_wheel_migrates_serves_and_transcribes(
+    programs: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(_use, programs, environment, tmp_path)
+
+
+def _use(programs: Path, environment: dict[str, str], folder: Path) -> None:
+    empty = folder / "empty"
     empty.mkdir()
-    with _serving(installed, empty) as base:
+    origin = [str(programs / "python"), "-c", "import app; print(app.__file__)"]
+    found = subprocess.run(origin, cwd=empty, env=environment, capture_output=True, text=True)  # noqa: PLW1510
+    assert Path(found.stdout.strip()).is_relative_to(programs.parent)
+    with _serving(programs, environment, empty) as base:
         assert _get(f"{base}/healthz") == {"status": "ok"}
-        checks = {check["name"]: check for check in _get(f"{base}/readyz")["checks"]}
-        assert checks["database"] == {"name": "database", "ready": True, "missing": ""}
+        assert _get(f"{base}/readyz")["ready"] is True
         assert "createTranscription" in json.dumps(_get(f"{base}/openapi.json"))
         with urllib.request.urlopen(f"{base}/docs") as page:
             assert b"swagger" in page.read()
+        told = _command(programs, environment, empty, "transcribe", ASR_GATEWAY_URL=base)
     assert (empty / "data" / "gateway.db").is_file()
+    assert (told.returncode, told.stdout) == (0, f"{WORDS}\n"), told.stderr
+    alone = _command(programs, environment, empty, "transcribe")
+    assert (alone.returncode, alone.stdout) == (0, f"{WORDS}\n"), alone.stderr
+
+
+def _command(
+    programs: Path, environment: dict[str, str], folder: Path, name: str, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(programs / "asr-gateway"), name, str(SAMPLE)],
+        cwd=folder,
+        env={**environment, **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+    )
 
 
 @contextmanager
-def _serving(site: Path, folder: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": str(site),
-        "GATEWAY_SERVER__PORT": str(port),
-        "GATEWAY_LOCAL__SOURCES": "hub",
-        "GATEWAY_LOCAL__HUB_URL": "http://127.0.0.1:9",
-        "GATEWAY_LOCAL__CACHE_DIR": str(folder / "cache"),
-    }
-    origin = "import app; print(app.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", origin],
-        cwd=folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(site)
-    server = subprocess.Popen([sys.executable, "-m", "app.serve"], cwd=folder, env=environment)
+def _serving(programs: Path, environment: dict[str, str], folder: Path) -> Iterator[str]:
+    log = folder.parent / "log"
+    with log.open("wb") as said:
+        server = subprocess.Popen(
+            [str(programs / "asr-gateway"), "serve"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
     try:
-        _until_alive(f"http://127.0.0.1:{port}/healthz", server)
+        port = until(lambda: _port(server, log), START_SECONDS, "it listens")
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         assert server.wait(START_SECONDS) == 0
 
 
-def _until_alive(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None
-        try:
-            _get(url)
-        except OSError:
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return
-    pytest.fail("the server did not answer in time")
+def _port(server: "subprocess.Popen[bytes]", log: Path) -> int | None:
+    assert server.poll() is None, log.read_text()
+    for line in log.read_text().splitlines():
+        if '"server.listening"' in line:
+            port: int = json.loads(line)["port"]
+            return port
+    return None
 
 
-def _get(url: str) -> dict[str, object]:
+def _get(url: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(url) as answer:
-            return json.load(answer)
+            found: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code != 503:
             raise
-        return json.load(error)
+        found = json.load(error)
+    return found
