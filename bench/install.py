@@ -5,7 +5,7 @@ python -m bench.install [--sets cloud local] [--model-dir FOLDER]
 Each set is installed from its lock, with its hashes, by the real pip without a cache into a new
 environment; then a wheel of this tree. Each start is of the command `asr-gateway serve` in an empty
 folder: a new process and a new database, though the kernel may still hold the files. `local` begins
-with its model's files in --model-dir, else in the user's cache: fetching them is the network's time.
+with its model's files in --model-dir, else in the user's cache: fetching is the network's time.
 `cloud` has a key that is never used.
 """
 

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.anyio
 TOUR = "docs/api.md"  # its own test runs it
 NOT_RUN = {
     ("README.md", "make demo"): "needs a package index; test_demo.py runs what it runs",
-    ("docs/commands.md", "export ASR_GATEWAY_URL"): "has its tests: test_cli_*.py",
     ("docs/deployment.md", "pip install"): "needs a package index",
     ("docs/deployment.md", "docker compose"): "needs a container engine",
     ("docs/deployment.md", "pg_dump"): "needs the tools of PostgreSQL's own version",
