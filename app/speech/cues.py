@@ -209,8 +209,11 @@ def _time(drafts: Sequence[_Draft], last: int) -> None:
     own: dict[Voice, _Later] = defaultdict(lambda: _Later(last))
     for draft in reversed(drafts):
         draft.start = max(0, min(draft.start, last - _LEAST_MS))
-        held = min(draft.start + reading_ms(draft.text.rstrip()), anyones.than(draft.start))
+        following = anyones.than(draft.start)
+        held = min(draft.start + reading_ms(draft.text.rstrip()), following)
         latest = min(draft.start + CUE_MS, own[draft.voice].than(draft.start))
+        if draft.end > last:  # behind the recording nobody speaks at the same time as others
+            latest = min(latest, following)
         draft.end = max(min(max(draft.end, held), latest), draft.start + _LEAST_MS)
 
 
