@@ -51,6 +51,7 @@ class Batch:
     def __post_init__(self) -> None:
         self.under_way: dict[str, Recording] = {}
         self.sending = 0
+        self.waiting = len(self.recordings)  # not begun with
         self._begins = True
         self._slots = asyncio.Semaphore(AT_ONCE)
 
@@ -74,6 +75,7 @@ class Batch:
 
     async def _outcome(self, index: int, recording: Recording) -> Outcome:
         async with self._slots:
+            self.waiting -= self._begins
             try:
                 body = await self._submit(recording)
                 if not self.submit_only:

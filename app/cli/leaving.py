@@ -23,6 +23,8 @@ async def leave(batch: Batch, screen: Screen, interrupts: Interrupts, *, is_own:
         await _cancel(batch, screen)
     elif batch.under_way:
         screen.line(_left(batch.under_way, is_own=is_own))
+    if batch.waiting:
+        screen.line(f"{batch.waiting} more were not sent.")
 
 
 async def _is_cancelled(batch: Batch, interrupts: Interrupts) -> bool:

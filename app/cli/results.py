@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,19 @@ class Results:
         What is there already is replaced if it is of the same recording; else a number is
         added: two calls of the same day are easily named alike. Raises OSError.
         """
-        place = self._place(self.folder / name, body)
+        words_of = {SUFFIXES.get(form, form): words for form, words in rendered.items()}
+        place = self._place(self.folder / name, body, words_of)
         place.parent.mkdir(parents=True, exist_ok=True)
-        for form, words in rendered.items():
-            _write(_with(place, SUFFIXES.get(form, form)), words)
+        # The JSON first: it is what a later run knows its own results by.
         _write(_with(place, "json"), json.dumps(body, ensure_ascii=False, indent=2) + "\n")
+        for suffix, words in words_of.items():
+            _write(_with(place, suffix), words)
         return place
 
-    def _place(self, wished: Path, body: Mapping[str, Any]) -> Path:
+    def _place(self, wished: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> Path:
         for number in range(1, MOST_NUMBERED):
             place = wished if number == 1 else wished.with_name(f"{wished.name}-{number}")
-            if _is_free(_with(place, "json"), body):
+            if _is_free(place, body, suffixes):
                 return place
         raise FileExistsError(f"{wished} and {MOST_NUMBERED} names like it are taken")
 
@@ -57,11 +59,12 @@ def _with(place: Path, suffix: str) -> Path:
     return place.with_name(f"{place.name}.{suffix}")
 
 
-def _is_free(file: Path, body: Mapping[str, Any]) -> bool:
+def _is_free(place: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> bool:
     try:
-        there = json.loads(file.read_bytes())
+        there = json.loads(_with(place, "json").read_bytes())
     except FileNotFoundError:
-        return True
+        # Without it what is there is somebody's own, such as subtitles corrected by hand.
+        return not any(os.path.lexists(_with(place, suffix)) for suffix in suffixes)
     except ValueError:
         return False
     return isinstance(there, dict) and _identity(there) == _identity(body)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 REFERENCE_CHARS = 200  # that the API takes
 NAME_CHARS = 100  # of one step of a result's name, well within a file system's 255 bytes in UTF-8
 NAME_BYTES = 200
+MOST_SHOWN = 100  # characters of an argument that is no name of anything
 _UNSAFE = re.compile(r"[^\w.,()\[\]{}@+=~ -]")
 
 
@@ -57,14 +59,19 @@ def _expanded(argument: str) -> Iterator[Recording]:
         yield _link(argument)
         return
     path = Path(argument)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise WronglyUsed(f"There is no file or folder {path}.") from None
+    except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us
+        why = getattr(error, "strerror", None) or error
+        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be read: {why}.") from None
+    if stat.S_ISDIR(mode):
         yield from _folder(path)
-    elif path.is_file():
+    elif stat.S_ISREG(mode):
         yield Recording(path, Path(_safe(path.stem)), str(path))
-    elif path.exists():
-        raise WronglyUsed(f"{path} is neither a file nor a folder.")
     else:
-        raise WronglyUsed(f"There is no file or folder {path}.")
+        raise WronglyUsed(f"{path} is neither a file nor a folder.")
 
 
 def _folder(folder: Path) -> Iterator[Recording]:
@@ -84,8 +91,13 @@ def _files(folder: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             path = Path(here, name)
-            if not name.startswith(".") and path.is_file():  # macOS leaves ._speech.mp3 about
-                yield path
+            try:
+                is_recording = not name.startswith(".") and path.is_file()  # ._speech.mp3 of macOS
+            except OSError as error:
+                refuse(error)
+            else:
+                if is_recording:
+                    yield path
 
 
 def _link(url: str) -> Recording:

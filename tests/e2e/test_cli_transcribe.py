@@ -156,6 +156,18 @@ def test_who_waits_no_longer_is_told_the_ids(gateway: GatewayProcess, tmp_path: 
     assert re.search(r"go on: tr_[0-9a-f]{32} \(a\.wav\)", done.stderr)
 
 
+def test_who_waits_no_longer_is_told_how_many_were_not_sent(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.wav").write_bytes(speech(1, start=number % 9))
+    words = ("transcribe", str(tmp_path), "--wait", "0")
+    done = call(*words, cwd=tmp_path, environment=settings_of(gateway))
+    left = re.search(r"(\d+) more were not sent\.", done.stderr)
+    assert left is not None, done.stderr
+    assert len(re.findall(r"tr_[0-9a-f]{32}", done.stderr)) + int(left[1]) == 12
+
+
 # ── a gateway of its own ────────────────────────────────────────────────────────────────────
 
 

@@ -1,5 +1,6 @@
 """Which recordings arguments mean, and what their results are called."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: 
     assert len(str(long.name).encode()) <= 200
 
 
-@pytest.mark.parametrize("given", ["absent.wav", "http://", "https://[::1/a", "empty"])
+@pytest.mark.parametrize("given", ["absent.wav", "http://", "https://[::1/a", "empty", "x" * 300])
 def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     argument = given if ":" in given else str(tmp_path / given)
@@ -108,6 +109,23 @@ def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("not ours")
     assert results.keep(Path("a"), BODY, {"text": "words"}).name == "a-2"
     assert (tmp_path / "a.json").read_text() == "not ours"
+    (tmp_path / "talk.srt").write_text("corrected by hand")
+    assert results.keep(Path("talk"), BODY, {"srt": "1\n"}).name == "talk-2"
+    assert (tmp_path / "talk.srt").read_text() == "corrected by hand"
+
+
+def test_a_folder_that_is_closed_to_us_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, as which tests may run, no folder is: the system's answer is put in its place."""
+
+    def closed(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    (tmp_path / "a.mp3").touch()
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(WronglyUsed, match="Permission denied"):
+        recordings_of([str(tmp_path)])
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
