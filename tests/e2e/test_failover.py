@@ -143,7 +143,13 @@ async def test_an_account_that_fails_is_asked_once_by_each_job(
 ) -> None:
     async with (
         two() as twin,
-        before(twin, tmp_path, database=database_url, **bundles(twin, intl=SECOND)) as gateway,
+        before(
+            twin,
+            tmp_path,
+            database=database_url,
+            jobs={"parts_at_once": 1},  # parts that are asked at once cannot know it of each other
+            **bundles(twin, intl=SECOND),
+        ) as gateway,
     ):
         twin.faults.down(FIRST, "arrearage")
         body = (await gateway.send(encode(range(250), pause_every=7))).json()

@@ -6,7 +6,9 @@ Where the kernel lets us have mounts of our own, the root is mounted read-only f
 import os
 import shlex
 import shutil
+import stat
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ class Confined:
             self._unshare = ("unshare", "--mount", *(() if is_root else ("--map-root-user",)))
             if not self._works():
                 self._unshare = ()
-            elif is_root:
+            elif is_root and _is_open_to_all(Path(sys.executable).resolve()):
                 self._take_user()
 
     @property
@@ -72,7 +74,9 @@ class Confined:
         return [*self._unshare, "sh", "-ec", script, "sh", *words]
 
     def _works(self) -> bool:
-        return self.run(["python", "-c", ""]).returncode == 0
+        # By its whole path: a shell that may not follow it would take another one of the machine.
+        python = self._image.root / "opt" / "gateway" / "bin" / "python"
+        return self.run([str(python), "-c", "import app"]).returncode == 0
 
     def _take_user(self) -> None:
         """Become the image's user, where that one can get at this machine's Python."""
@@ -84,3 +88,8 @@ class Confined:
             self.user = ""
             for volume in self._image.volumes:
                 shutil.chown(volume, 0, 0)
+
+
+def _is_open_to_all(file: Path) -> bool:
+    """Tell whether any user of this machine gets at a file: a Python in /root/ is root's alone."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in file.parents)
