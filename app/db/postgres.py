@@ -18,8 +18,16 @@ TRIES = 3
 # A serialization failure or a deadlock: the server undid the transaction and wants it again.
 # A unique violation: mostly somebody made the same row since the work looked; now it will be seen.
 _AGAIN = frozenset({"40001", "40P01", "23505"})
-# Connection failure, lock not had in time, no resources, the operator's intervention.
-_AWAY_CLASSES = ("08", "55P03", "53", "57")
+# Connection failure, lock not had in time, no resources, the operator's intervention; a
+# transaction that idled or lasted too long: its process stood still, and the session is gone.
+_AWAY_CLASSES = ("08", "55P03", "53", "57", "25P03", "25P04")
+_AWAY = (
+    OSError,
+    sa.exc.TimeoutError,
+    sa.exc.InterfaceError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver: the session ended between two steps
+)
 _SESSION = {
     "application_name": "asr-gateway",
     "timezone": "UTC",
@@ -91,11 +99,20 @@ async def _judged() -> AsyncIterator[None]:
     """Turn a failure of the server, or of the way to it, into DatabaseAway."""
     try:
         yield
-    except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, OSError) as error:
-        is_away = isinstance(error, OSError | sa.exc.TimeoutError | sa.exc.InterfaceError)
-        if is_away or _state_of(error).startswith(_AWAY_CLASSES):
+    except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_AWAY) as error:
+        if _is_away(error):
             raise DatabaseAway(log=type(error).__name__) from error
         raise
+
+
+def _is_away(error: BaseException) -> bool:
+    said = getattr(error, "orig", None)
+    said_by_driver = getattr(said, "__cause__", None)
+    return (
+        isinstance(error, _AWAY)
+        or isinstance(said_by_driver, _AWAY)
+        or _state_of(error).startswith(_AWAY_CLASSES)
+    )
 
 
 def _state_of(error: BaseException) -> str:

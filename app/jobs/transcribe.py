@@ -170,6 +170,7 @@ class Transcriber:
             await self._hand_back(job)
             raise
         except DatabaseAway:
+            log.warning("run.database_away")
             return self._pause
         except PutOff as wait:
             return await self._put_off(job, wait)
@@ -184,11 +185,14 @@ class Transcriber:
         return None
 
     async def _fail(self, job: Job, error: GatewayError) -> None:
-        log.info("job.failed", code=error.code, why=error.log)
-        with suppress(StaleRun):
+        try:
             await surely(
                 self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
+        except StaleRun:
+            log.info("run.stale")
+        else:
+            log.info("job.failed", code=error.code, why=error.log)
 
     async def _put_off(self, job: Job, wait: PutOff) -> timedelta:
         seconds = wait.seconds

@@ -11,6 +11,7 @@ import structlog
 
 from app.audio.store import BlobStore
 from app.db.engine import Database
+from app.db.stalled import end_stalled
 from app.errors import DatabaseAway
 from app.jobs import erase, runs
 from app.jobs.erase import Leftover
@@ -64,6 +65,7 @@ class Upkeep:
     async def _loop(self) -> None:
         while True:
             try:
+                await self._end_stalled()
                 await self._put_back_forsaken()
                 await self._runner.tidy()
                 await self.purge(await self._db.read(erase.unpurged))
@@ -71,6 +73,11 @@ class Upkeep:
             except Exception as error:  # noqa: BLE001 - the next round must come
                 log.error("upkeep.failed", frames=story_of(error))  # noqa: TRY400 - no messages
             await asyncio.sleep(self._every_seconds)
+
+    async def _end_stalled(self) -> None:
+        """Free what a process that stands still has locked: jobs of its could not be taken over."""
+        if self._db.is_shared and (ended := await self._db.write(end_stalled)):
+            log.warning("database.stalled_ended", count=ended)
 
     async def _put_back_forsaken(self) -> None:
         """See to it that every open job is in the queue, or somebody's."""

@@ -91,5 +91,5 @@ class Confined:
 
 
 def _is_open_to_all(file: Path) -> bool:
-    """Tell whether any user of this machine gets at a file: a Python in /root/ is root's alone."""
+    """Tell whether any user of this machine gets at a file, as none does in the home of root."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in file.parents)

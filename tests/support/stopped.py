@@ -16,7 +16,8 @@ from tests.support.process import GatewayProcess, until
 JOBS = 6
 SLOW_SECONDS = 1.5  # of a call of the worker that is stopped
 PATIENCE_SECONDS = 60.0
-STALE = "run.stale"  # what a run logs when it finds that its job is another's
+# What a run logs when it finds that its job is another's, or its transaction was ended meanwhile.
+NOTICED = ("run.stale", "run.database_away")
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Workers:
         before = self._rows()
         taken = {row["id"] for row in before["transcription"] if row["run_epoch"] > 1}
         self.sleeper.signal(signal.SIGCONT)
-        until(lambda: taken <= self._stale(), PATIENCE_SECONDS, "the sleeper notices")
+        until(lambda: taken <= self._noticed(), PATIENCE_SECONDS, "the sleeper notices")
         # A clean end waits for every run: nothing is written after it.
         assert (self.sleeper.stop(), self.heir.stop()) == (0, 0)
         return Stopped(before, self._rows(), taken, self.sleeper.billed_seconds())
@@ -79,8 +80,8 @@ class Workers:
     def _rows(self) -> Rows:
         return asyncio.run(read_rows(self.heir.database_url))
 
-    def _stale(self) -> set[str]:
-        return {event["job"] for event in self.sleeper.events(STALE)}
+    def _noticed(self) -> set[str]:
+        return {event["job"] for name in NOTICED for event in self.sleeper.events(name)}
 
 
 def _send(client: httpx.Client, sound: bytes, model: str) -> str:

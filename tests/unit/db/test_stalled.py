@@ -1,0 +1,157 @@
+"""Sessions whose process stands still in the middle of a transaction, on a real PostgreSQL."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.util import await_only
+
+from app.db.engine import Database
+from app.db.migrate import opened
+from app.db.stalled import end_stalled
+from app.errors import DatabaseAway
+from tests.support.postgres import Databases
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 20
+LOCK = "LOCK TABLE part IN ACCESS EXCLUSIVE MODE"
+
+
+@pytest.fixture
+def url(postgres: Databases) -> Iterator[str]:
+    url = postgres.migrated()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+async def db(url: str) -> AsyncIterator[Database]:
+    async with opened(url) as database:
+        yield database
+
+
+@pytest.fixture
+async def session(db: Database) -> AsyncIterator[Any]:
+    """A connection that has locked a table, as a worker does with rows."""
+    async with AsyncExitStack() as stack:
+        pool = await db.driver_pool(1)
+        stack.callback(pool.terminate)
+        connection = await pool.acquire()
+        await connection.execute("BEGIN")
+        await connection.execute(LOCK)
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.db.stalled.STALLED_SECONDS", 0.2)
+
+
+def lock(tx: sa.Connection) -> None:
+    tx.execute(sa.text(f"{LOCK} NOWAIT"))
+
+
+def sessions(tx: sa.Connection, state: str, wait_event: str) -> int:
+    seen = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND state = :state AND wait_event = :wait_event"
+        " AND xact_start IS NOT NULL AND clock_timestamp() - state_change > interval '0.3 s'"
+    )
+    return int(tx.scalar(seen, {"state": state, "wait_event": wait_event}) or 0)
+
+
+async def until_seen(db: Database, state: str, wait_event: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not await db.read(sessions, state, wait_event):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_free(
+    db: Database, session: Any
+) -> None:
+    await session.prepare("SELECT 1 WHERE $1::int > 0")
+    await until_seen(db, "active", "ClientRead")
+    with pytest.raises(DatabaseAway):
+        await db.write(lock)
+
+    assert await db.write(end_stalled) == 1
+
+    await db.write(lock)  # raises where somebody has it
+    assert await db.write(end_stalled) == 0
+
+
+async def test_whose_session_was_ended_is_told_that_the_database_is_away(
+    db: Database, url: str
+) -> None:
+    """The driver has the answer to its Parse and the news of the end before it looks at either."""
+
+    def work(tx: sa.Connection) -> None:
+        lock(tx)
+        driver: Any = tx.connection.driver_connection
+        await_only(driver.prepare("SELECT 1 WHERE $1::int > 0"))
+        await_only(until_seen(db, "active", "ClientRead"))
+        assert await_only(db.write(end_stalled)) == 1
+        tx.execute(sa.text("SELECT 1"))
+
+    async with opened(url) as other:
+        with pytest.raises(DatabaseAway):
+            await other.write(work)
+        await other.write(lock)
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_away(
+    url: str, is_followed: bool
+) -> None:
+    def work(tx: sa.Connection) -> None:
+        lock(tx)
+        tx.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
+        if not is_followed:
+            time.sleep(0.5)  # blocks the loop, as a process does that was stopped
+            tx.execute(sa.text("SELECT 1"))
+
+    async def follow(_: None, connection: Any) -> None:
+        if is_followed:
+            time.sleep(0.5)  # noqa: ASYNC251 - on purpose
+            await connection.execute("SELECT 1")
+
+    async with opened(url) as other:
+        with pytest.raises(DatabaseAway):
+            await other.write_followed(follow, work)
+        await other.write(lock)
+
+
+async def test_one_at_work_is_left_alone(db: Database, session: Any) -> None:
+    working = asyncio.create_task(session.fetchval("SELECT 7 FROM pg_sleep(1)"))
+    await until_seen(db, "active", "PgSleep")
+
+    assert await db.write(end_stalled) == 0
+
+    assert await working == 7
+
+
+async def test_one_that_only_began_to_stand_still_is_left_alone(
+    db: Database, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await session.prepare("SELECT 1 WHERE $1::int > 0")
+    await until_seen(db, "active", "ClientRead")
+    monkeypatch.setattr("app.db.stalled.STALLED_SECONDS", 60)
+
+    assert await db.write(end_stalled) == 0
+
+    assert await session.fetchval("SELECT 7") == 7
+
+
+async def test_another_applications_session_is_left_alone(db: Database, session: Any) -> None:
+    await session.execute("SET application_name = 'psql'")
+    await session.prepare("SELECT 1 WHERE $1::int > 0")
+    await until_seen(db, "active", "ClientRead")
+
+    assert await db.write(end_stalled) == 0
+
+    assert await session.fetchval("SELECT 7") == 7
