@@ -37,7 +37,7 @@ ENTERED = {
     "decode, find speech": "app.jobs.ask:Asker.ask",
     "encode": "app.speech.engines.traffic:Traffic._take_slot",
 }
-WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "_keep": "settle (TX 2)"}
+WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "keep": "settle (TX 2)"}
 DATABASES = ("app.db.sqlite:SqliteDatabase.write", "app.db.postgres:PostgresDatabase.write")
 RENDER = "find, render"
 ORDER = (

@@ -6,8 +6,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import context
 
-from app.db.postgres import postgres_engine
-from app.db.sqlite import sqlite_engine
 from app.jobs import tables
 from app.settings import Settings
 
@@ -26,6 +24,8 @@ def run(connection: sa.Connection) -> None:
 
 
 async def run_on_postgres(address: sa.URL) -> None:
+    from app.db.postgres import postgres_engine  # noqa: PLC0415 - load one driver only
+
     engine = postgres_engine(address, pool=1)
     async with engine.begin() as connection:
         await connection.run_sync(run)
@@ -38,6 +38,8 @@ def main() -> None:
         return
     address = sa.make_url(Settings().database_url)
     if address.get_backend_name() == "sqlite":
+        from app.db.sqlite import sqlite_engine  # noqa: PLC0415 - load one driver only
+
         with sqlite_engine(Path(address.database or "")).begin() as connection:
             run(connection)
     else:

@@ -30,7 +30,7 @@ from app.jobs.lanes import Entry, Lane, NoSlot
 from app.kit.log import story_of
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
-HOLD_SECONDS = 30.0  # waits shorter than this are held here as one coroutine
+HOLD_SECONDS = 10.0  # waits shorter than this are held here as one coroutine
 HOLD_MAX_SECONDS = 120.0  # by then a job that waits again and again goes back to the queue
 BATCH = 10
 POLL_SECONDS = 5.0  # between looks at the queue while nobody says that it changed
@@ -315,7 +315,8 @@ class Queue:
 
     async def _leaves_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` takes a task for each, until 3.12
+                await self._leaving.wait()
         return self._leaving.is_set()
 
 

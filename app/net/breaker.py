@@ -25,6 +25,7 @@ class Breaker:
     def __init__(self) -> None:
         self.state = State.CLOSED
         self._calls: deque[tuple[float, bool]] = deque()
+        self._failed = 0  # of those
         self._rest = REST_SECONDS
         self._closed_until = 0.0
         self._probed_at = -math.inf
@@ -54,25 +55,34 @@ class Breaker:
         if self.state is State.HALF_OPEN:
             self._judge_probe(now, was_well=was_well)
         elif self.state is State.CLOSED:
-            self._calls.append((now, was_well))
-            while self._calls[0][0] <= now - WINDOW_SECONDS:
-                self._calls.popleft()
+            self._count(now, was_well=was_well)
             if self._is_down():
                 self._open(now)
 
     def _judge_probe(self, now: float, *, was_well: bool) -> None:
         if was_well:
             self.state, self._rest = State.CLOSED, REST_SECONDS
-            self._calls.clear()
+            self._forget()
         else:
             self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
             self._open(now)
 
+    def _count(self, now: float, *, was_well: bool) -> None:
+        self._calls.append((now, was_well))
+        self._failed += not was_well
+        while self._calls[0][0] <= now - WINDOW_SECONDS:
+            _, was_long_ago_well = self._calls.popleft()
+            self._failed -= not was_long_ago_well
+
+    def _forget(self) -> None:
+        self._calls.clear()
+        self._failed = 0
+
     def _is_down(self) -> bool:
-        failed = sum(not was_well for _, was_well in self._calls)
-        return len(self._calls) >= LEAST_CALLS and failed >= FAILED_SHARE * len(self._calls)
+        count = len(self._calls)
+        return count >= LEAST_CALLS and self._failed >= FAILED_SHARE * count
 
     def _open(self, now: float) -> None:
         self.state = State.OPEN
         self._closed_until = now + self._rest
-        self._calls.clear()
+        self._forget()
