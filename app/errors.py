@@ -264,7 +264,7 @@ class NoAudioStream(AudioError):
 
 class AudioTooLong(AudioError):
     code, status = "audio_too_long", 422
-    public = "The recording is longer than this gateway takes."
+    public = "The recording is longer than this gateway or the model takes."
 
 
 class AudioTooLarge(AudioError):
@@ -330,6 +330,13 @@ class EngineUnavailable(GatewayError):
     code, status = "engine_unavailable", 503
     public = "The speech engine is not ready. GET /readyz says what is missing."
     retryable = True
+
+
+class EngineOff(GatewayError):
+    """No engine that takes the model is switched on: a matter of settings, not of time."""
+
+    code, status = "engine_off", 503
+    public = "The model's engine is switched off here. GET /v1/models says which models are ready."
 
 
 class EngineFailed(GatewayError):

@@ -11,6 +11,7 @@ from app.api.parts import Parts, parts_of
 from app.api.problems import responses
 from app.api.shapes import Shape
 from app.speech.catalogue import Model
+from app.speech.switches import how_to_switch_on
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -100,7 +101,7 @@ def _model_out(parts: Parts, model: Model) -> ModelOut:
         engine=model.engine,
         is_default=model.name == parts.settings.default_model,
         ready=readiness.ready if readiness else False,
-        missing=readiness.missing if readiness else f"the engine {model.engine} is switched off",
+        missing=readiness.missing if readiness else how_to_switch_on(model),
         languages=model.languages,
         options=sorted(model.options),
         word_times=model.word_times,

@@ -228,15 +228,19 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
 
 
 def _fault(error: Mapping[str, Any]) -> dict[str, str]:
-    place, *names = [str(step) for step in error["loc"]] or ["request"]
-    name = ".".join(names) or place
+    place, *steps = error["loc"] or ["request"]
+    # One value of a parameter that may be given again has a number, which is no part of its name.
+    names = [str(step) for step in steps if place == "body" or not isinstance(step, int)]
+    name = ".".join(names) or str(place)
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return {"parameter": shown[:MAX_NAME_CHARS], "in": place, "expected": _expected(error)}
+    return {"parameter": shown[:MAX_NAME_CHARS], "in": str(place), "expected": _expected(error)}
 
 
 def _expected(error: Mapping[str, Any]) -> str:
     if error["type"] not in QUOTING_TYPES:
         return str(error["msg"])
+    if error["type"].startswith(("date_", "datetime_")):
+        return "Input should be a moment of RFC 3339, such as 2026-11-21T00:00:00Z"
     lead = str(error["msg"]).partition(", ")[0]
     return lead if lead.startswith("Input should") else "The value is not accepted"
 

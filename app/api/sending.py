@@ -23,6 +23,7 @@ SENDING = (
     errors.DecodeTimeout,
     errors.StorageFull,
     errors.PriceUnknown,
+    errors.EngineOff,
     errors.EngineUnavailable,
     errors.InternalError,
 )

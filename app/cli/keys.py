@@ -12,7 +12,7 @@ from app.access.keys import KeyInfo, NewKey, create_key, list_keys, revoke_key
 from app.access.peppers import load_peppers
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.cli.failure import CommandFailed
+from app.cli.failure import CommandFailed, WronglyUsed
 from app.cli.table import show
 from app.db.migrate import opened
 from app.kit.clock import iso, utc_now
@@ -32,6 +32,8 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
+    if not name.strip():
+        raise WronglyUsed("A key needs a name: what or whom it is for.")
     made = asyncio.run(_create(name[:100], project[:100], frozenset(scope or ALL_SCOPES), days))
     if as_json:
         print(json.dumps({"id": made.id, "key": made.secret}))

@@ -20,6 +20,7 @@ REFERENCE_CHARS = 200  # that the API takes
 NAME_CHARS = 100  # of one step of a result's name, well within a file system's 255 bytes in UTF-8
 NAME_BYTES = 200
 MOST_SHOWN = 100  # characters of an argument that is no name of anything
+_OTHER_LINK = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\w.,()\[\]{}@+=~ -]")
 
 
@@ -58,6 +59,8 @@ def _expanded(argument: str) -> Iterator[Recording]:
     if argument.startswith(("http://", "https://")):
         yield _link(argument)
         return
+    if _OTHER_LINK.match(argument):
+        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be fetched: only https:// links are.")
     path = Path(argument)
     try:
         mode = path.stat().st_mode
@@ -103,13 +106,13 @@ def _files(folder: Path) -> Iterator[Path]:
 def _link(url: str) -> Recording:
     try:
         parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
-        host = None
+        host = port = None
     if not host:
         raise WronglyUsed("One of the links is no address, such as https://example.org/speech.mp3.")
     last = Path(unquote(parts.path).rpartition("/")[2]).stem
-    shown = f"{parts.scheme}://{host}{parts.path}"
+    shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
     return Recording(url, Path(_safe(last or host)), shown)
 
 

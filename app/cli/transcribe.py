@@ -29,7 +29,7 @@ from app.speech.formats import Form
 
 DEFAULT_FOLDER = Path("output/ai-audio-asr/transcripts")
 TEXT, JSON = "text", "json"
-FORMS = (JSON, *get_args(Form))
+FORMS = get_args(Form)
 
 
 @dataclass(frozen=True, slots=True)

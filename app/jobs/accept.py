@@ -17,7 +17,7 @@ from app.audio.probe import Probe
 from app.audio.raw import raw_rate
 from app.audio.store import BlobStore, StoredBlob, erase_copy
 from app.db.engine import Database
-from app.errors import DatabaseAway, EngineUnavailable, MissingAudio
+from app.errors import DatabaseAway, EngineOff, MissingAudio
 from app.jobs.board import STREAM
 from app.jobs.ceiling import Ceiling
 from app.jobs.looked import Looked, task_facts
@@ -147,11 +147,14 @@ class Acceptance:
         options, unknown = parse_options(received.options, preferred or {})
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
-            raise EngineUnavailable(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
+            raise EngineOff(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
         sister = self._sister(asked, options, received.url)
         model, because = chosen(asked, sister, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
-            raise EngineUnavailable(f"The engine of {model.name} is not switched on here.")
+            raise EngineOff(
+                f"{model.name} cannot be asked here: {how_to_switch_on(model)}. "
+                "GET /v1/models says which models are ready."
+            )
         return Judged(
             options,
             fit(options, model, unknown, partial(self._others, model, received.url)),

@@ -118,12 +118,20 @@ class Progress:
         begun = self._turn
         in_turn = self._in_turn()
         segments = [Event("segment", _said_of(number, text)) for number, _, text in in_turn]
-        done = sum(self._done.values())
-        whole = max(self._job.duration_ms or 0, done, self._chain[-1].end_ms if self._chain else 0)
+        done, whole = self._measured()
         said = {"done_seconds": done / 1000, "total_seconds": whole / 1000}
         passed = self._chain[max(begun, self._stored) : self._turn]
         texts = [(index, text.text) for _, index, text in in_turn]
         return Told(segments, Event("progress", said), done, passed, texts)
+
+    def _measured(self) -> tuple[int, int]:
+        """Return how much is done, and of what: at the end that is what there was to hear."""
+        cut = self._chain[-1].end_ms if self._chain else 0
+        if self.is_complete:
+            whole = max(self.done_ms, cut)
+            return whole, whole
+        done = sum(self._done.values())
+        return done, max(self._decoded_ms or self._job.duration_ms or 0, done, cut)
 
     @property
     def is_complete(self) -> bool:

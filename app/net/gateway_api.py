@@ -141,6 +141,8 @@ class GatewayApi:
 
 
 def _address(job_id: str) -> str:
+    if not job_id.strip("."):  # that would be another address
+        raise ApiError("That is no id of a transcription.", code="not_found")
     return f"/v1/transcriptions/{quote(job_id, safe='')}"
 
 

@@ -72,4 +72,6 @@ async def test_a_period_before_anything_happened_is_empty(
 async def test_a_wrong_question_is_told_so(
     gateway: Gateway, path: str, query: dict[str, object]
 ) -> None:
-    assert code_of(await gateway.get(path, **query)) == (422, "invalid_parameter")
+    refused = await gateway.get(path, **query)
+    assert code_of(refused) == (422, "invalid_parameter")
+    assert [refused.json()["parameter"]] == list(query)

@@ -106,7 +106,9 @@ async def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, recordi
 
 async def test_a_model_whose_engine_is_switched_off(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording, model="local/base")
-    assert await refused(gateway, response) == (503, "engine_unavailable")
+    assert await refused(gateway, response) == (503, "engine_off")
+    assert not response.json()["retryable"]
+    assert "GATEWAY_LOCAL__ENABLED" in response.json()["detail"]
 
 
 async def test_a_model_without_a_price(gateway: Gateway, recording: bytes) -> None:

@@ -65,7 +65,13 @@ REFUSED = {
     "a key that is no text": (2, ["usage"], {"ASR_GATEWAY_KEY": "schlüssel"}, "ASR_GATEWAY_KEY"),
     "an unknown id": (1, ["jobs", "show", NOBODY], {}, f"no transcription '{NOBODY}'"),
     "an id that is none": (1, ["jobs", "cancel", "../models"], {}, "no transcription '../models'"),
-    "a moment that is none": (1, ["usage", "--since", "yesterday"], {}, "since"),
+    "an id that is empty": (1, ["jobs", "show", ""], {}, "no transcription ''"),
+    "a key without a name": (2, ["keys", "create", " "], {}, "A key needs a name"),
+    "a link of another kind": (2, ["transcribe", "ftp://h.example/a.wav"], {}, "only https://"),
+    "a moment that is none": (
+        *(1, ["usage", "--since", "yesterday"], {}),
+        "a moment of RFC 3339, such as 2026-11-21T00:00:00Z",
+    ),
     "an unknown model": (
         *(1, ["transcribe", "a.wav", "--model", "nobody/knows"], {}),
         "No model is called 'nobody/knows'",

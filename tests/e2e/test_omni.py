@@ -135,7 +135,7 @@ async def test_it_is_off_unless_it_is_wanted(database_url: str, tmp_path: Path) 
     async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
         refused = await there.send(encode([1]), model=FLASH)
         models = {one["id"]: one for one in (await there.get("/v1/models")).json()["items"]}
-    assert code_of(refused) == (503, "engine_unavailable")
+    assert code_of(refused) == (503, "engine_off")
     assert "GATEWAY_DASHSCOPE__OMNI=true" in refused.json()["detail"]
     assert not twin.calls
     assert [models[name]["ready"] for name in MODELS] == [False] * len(MODELS)

@@ -57,6 +57,8 @@ def test_links_are_named_after_their_last_step_and_shown_without_their_query() -
     )
     assert [str(one.name), str(other.name)] == ["a b", "a b-2"]
     assert "secret" not in one.shown + one.reference
+    (with_port,) = recordings_of(["http://h.example:8000/a.mp3"])
+    assert with_port.shown == "http://h.example:8000/a.mp3"
     assert names("https://h.example/") == ["h.example"]
     assert names("https://h.example/..%2F..%2Fetc%2Fpasswd") == ["passwd"]
 
@@ -78,6 +80,11 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
     argument = given if ":" in given else str(tmp_path / given)
     with pytest.raises(WronglyUsed, match=r"\.$"):
         recordings_of([argument])
+
+
+def test_a_link_of_another_kind_is_refused_as_a_link() -> None:
+    with pytest.raises(WronglyUsed, match=r"'ftp://h\.example/a\.mp3' .* only https:// links"):
+        recordings_of(["ftp://h.example/a.mp3"])
 
 
 BODY = {"reference": "a.mp3", "audio": {"bytes": 7}, "text": "words"}

@@ -129,6 +129,17 @@ def test_seconds_done_begin_with_what_an_earlier_run_has_done() -> None:
     assert progress.told().progress.data == {"done_seconds": 2.0, "total_seconds": 4.0}
 
 
+def test_at_the_end_all_that_there_was_to_hear_is_done_whatever_a_header_said() -> None:
+    progress = Progress(job(seconds=2.01))
+    progress.cut(stretch(0))
+    progress.cut(stretch(1))
+    progress.note(stretch(0), became(0))
+    assert progress.told().progress.data == {"done_seconds": 1.0, "total_seconds": 2.01}
+    progress.is_cut = True
+    progress.note(stretch(1), became(1))
+    assert progress.told().progress.data == {"done_seconds": 2.0, "total_seconds": 2.0}
+
+
 def test_what_is_stored_of_a_part_counts_whatever_is_found_in_its_sound_today() -> None:
     progress = Progress(job([row(0, "done"), row(1, "silent"), row(2, "gap")]))
     assert not progress.cut(stretch(0, speaks=False))
