@@ -55,6 +55,11 @@ def lock(tx: sa.Connection) -> None:
     tx.execute(sa.text(f"{LOCK} NOWAIT"))
 
 
+def lock_once_free(tx: sa.Connection) -> None:
+    """A session that was told to end takes a moment for it; raises after the lock_timeout."""
+    tx.execute(sa.text(LOCK))
+
+
 def sessions(tx: sa.Connection, state: str, wait_event: str) -> int:
     seen = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -81,7 +86,7 @@ async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_
 
     assert await db.write(end_stalled) == 1
 
-    await db.write(lock)  # raises where somebody has it
+    await db.write(lock_once_free)
     assert await db.write(end_stalled) == 0
 
 
@@ -101,7 +106,7 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
     async with opened(url) as other:
         with pytest.raises(DatabaseAway):
             await other.write(work)
-        await other.write(lock)
+        await other.write(lock_once_free)
 
 
 @pytest.mark.parametrize("is_followed", [False, True])
@@ -123,7 +128,7 @@ async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_awa
     async with opened(url) as other:
         with pytest.raises(DatabaseAway):
             await other.write_followed(follow, work)
-        await other.write(lock)
+        await other.write(lock_once_free)
 
 
 async def test_one_at_work_is_left_alone(db: Database, session: Any) -> None:
