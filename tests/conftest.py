@@ -85,6 +85,13 @@ def shared_url(postgres: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
+async def shared(shared_url: str) -> AsyncIterator[Database]:
+    """An open PostgreSQL database with the newest schema."""
+    async with opened(shared_url) as database:
+        yield database
+
+
+@pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """An open database of either kind, with the newest schema."""
     async with opened(database_url) as database:

@@ -45,6 +45,7 @@ _BY_STATUS: Mapping[int, Callable[[], GatewayError]] = {
     415: UnsupportedMediaType,
 }
 # pydantic's messages of these types quote the input, or the words of a stranger's exception.
+EXPECTED_MOMENT = "Input should be a moment of RFC 3339, such as 2026-11-21T00:00:00Z"
 QUOTING_TYPES = frozenset(
     {
         "assertion_error",
@@ -240,7 +241,7 @@ def _expected(error: Mapping[str, Any]) -> str:
     if error["type"] not in QUOTING_TYPES:
         return str(error["msg"])
     if error["type"].startswith(("date_", "datetime_")):
-        return "Input should be a moment of RFC 3339, such as 2026-11-21T00:00:00Z"
+        return EXPECTED_MOMENT
     lead = str(error["msg"]).partition(", ")[0]
     return lead if lead.startswith("Input should") else "The value is not accepted"
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.api.problems import EXPECTED_MOMENT
 from app.jobs.cancel import Charged
 from app.jobs.find import Audio, Found
 from app.kit.clock import iso
@@ -26,16 +27,13 @@ from app.speech.transcript import Segment
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 _BEGINS_WITH_A_DAY = re.compile(r"\d{4}-\d\d-\d\d[Tt ]", re.ASCII)
 _YEARS = range(1970, 9999)
-_NO_MOMENT = PydanticCustomError(
-    "moment", "Input should be a moment of RFC 3339, such as 2026-11-21T00:00:00Z"
-)
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
 
 
 def _only_rfc_3339(value: Any) -> Any:
     # Pydantic takes figures, too.
     if isinstance(value, str) and not _BEGINS_WITH_A_DAY.match(value):
-        raise _NO_MOMENT
+        raise PydanticCustomError("moment", EXPECTED_MOMENT)
     return value
 
 

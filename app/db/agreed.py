@@ -14,7 +14,7 @@ setting = sa.Table(
 
 def agree(tx: sa.Connection, name: str, values: list[str]) -> bool:
     """Tell whether one of the values is the one remembered; then, or at first, keep the first."""
-    kept = tx.scalar(sa.select(setting.c.value).where(setting.c.name == name))
+    kept = remembered(tx, name)
     if kept is None:
         tx.execute(sa.insert(setting).values(name=name, value=values[0]))
     elif kept in values and kept != values[0]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,7 +14,6 @@ from app.db.engine import Database
 from app.db.migrate import opened
 from app.db.stalled import end_stalled
 from app.errors import DatabaseAway
-from tests.support.postgres import Databases
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20
@@ -22,23 +21,10 @@ LOCK = "LOCK TABLE part IN ACCESS EXCLUSIVE MODE"
 
 
 @pytest.fixture
-def url(postgres: Databases) -> Iterator[str]:
-    url = postgres.migrated()
-    yield url
-    postgres.drop(url)
-
-
-@pytest.fixture
-async def db(url: str) -> AsyncIterator[Database]:
-    async with opened(url) as database:
-        yield database
-
-
-@pytest.fixture
-async def session(db: Database) -> AsyncIterator[Any]:
+async def session(shared: Database) -> AsyncIterator[Any]:
     """A connection that has locked a table, as a worker does with rows."""
     async with AsyncExitStack() as stack:
-        pool = await db.driver_pool(1)
+        pool = await shared.driver_pool(1)
         stack.callback(pool.terminate)
         connection = await pool.acquire()
         await connection.execute("BEGIN")
@@ -77,21 +63,21 @@ async def until_seen(db: Database, state: str, wait_event: str) -> None:
 
 
 async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_free(
-    db: Database, session: Any
+    shared: Database, session: Any
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
-    await until_seen(db, "active", "ClientRead")
+    await until_seen(shared, "active", "ClientRead")
     with pytest.raises(DatabaseAway):
-        await db.write(lock)
+        await shared.write(lock)
 
-    assert await db.write(end_stalled) == 1
+    assert await shared.write(end_stalled) == 1
 
-    await db.write(lock_once_free)
-    assert await db.write(end_stalled) == 0
+    await shared.write(lock_once_free)
+    assert await shared.write(end_stalled) == 0
 
 
 async def test_whose_session_was_ended_is_told_that_the_database_is_away(
-    db: Database, url: str
+    shared: Database, shared_url: str
 ) -> None:
     """The driver has the answer to its Parse and the news of the end before it looks at either."""
 
@@ -99,11 +85,11 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
         lock(tx)
         driver: Any = tx.connection.driver_connection
         await_only(driver.prepare("SELECT 1 WHERE $1::int > 0"))
-        await_only(until_seen(db, "active", "ClientRead"))
-        assert await_only(db.write(end_stalled)) == 1
+        await_only(until_seen(shared, "active", "ClientRead"))
+        assert await_only(shared.write(end_stalled)) == 1
         tx.execute(sa.text("SELECT 1"))
 
-    async with opened(url) as other:
+    async with opened(shared_url) as other:
         with pytest.raises(DatabaseAway):
             await other.write(work)
         await other.write(lock_once_free)
@@ -111,7 +97,7 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
 
 @pytest.mark.parametrize("is_followed", [False, True])
 async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_away(
-    url: str, is_followed: bool
+    shared_url: str, is_followed: bool
 ) -> None:
     def work(tx: sa.Connection) -> None:
         lock(tx)
@@ -125,38 +111,38 @@ async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_awa
             time.sleep(0.5)  # noqa: ASYNC251 - on purpose
             await connection.execute("SELECT 1")
 
-    async with opened(url) as other:
+    async with opened(shared_url) as other:
         with pytest.raises(DatabaseAway):
             await other.write_followed(follow, work)
         await other.write(lock_once_free)
 
 
-async def test_one_at_work_is_left_alone(db: Database, session: Any) -> None:
+async def test_one_at_work_is_left_alone(shared: Database, session: Any) -> None:
     working = asyncio.create_task(session.fetchval("SELECT 7 FROM pg_sleep(1)"))
-    await until_seen(db, "active", "PgSleep")
+    await until_seen(shared, "active", "PgSleep")
 
-    assert await db.write(end_stalled) == 0
+    assert await shared.write(end_stalled) == 0
 
     assert await working == 7
 
 
 async def test_one_that_only_began_to_stand_still_is_left_alone(
-    db: Database, session: Any, monkeypatch: pytest.MonkeyPatch
+    shared: Database, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
-    await until_seen(db, "active", "ClientRead")
+    await until_seen(shared, "active", "ClientRead")
     monkeypatch.setattr("app.db.stalled.STALLED_SECONDS", 60)
 
-    assert await db.write(end_stalled) == 0
+    assert await shared.write(end_stalled) == 0
 
     assert await session.fetchval("SELECT 7") == 7
 
 
-async def test_another_applications_session_is_left_alone(db: Database, session: Any) -> None:
+async def test_another_applications_session_is_left_alone(shared: Database, session: Any) -> None:
     await session.execute("SET application_name = 'psql'")
     await session.prepare("SELECT 1 WHERE $1::int > 0")
-    await until_seen(db, "active", "ClientRead")
+    await until_seen(shared, "active", "ClientRead")
 
-    assert await db.write(end_stalled) == 0
+    assert await shared.write(end_stalled) == 0
 
     assert await session.fetchval("SELECT 7") == 7

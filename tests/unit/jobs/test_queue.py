@@ -67,12 +67,6 @@ def works() -> Works:
     return Works()
 
 
-@pytest.fixture
-async def shared(shared_url: str) -> AsyncIterator[Database]:
-    async with opened(shared_url) as db:
-        yield db
-
-
 async def entries(db: Database) -> list[str]:
     query = "SELECT convert_from(payload, 'UTF8') FROM pgq.pgqueuer ORDER BY id"
     return await db.read(lambda tx: list(tx.scalars(sa.text(query))))

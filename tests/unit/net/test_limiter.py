@@ -6,7 +6,7 @@ Each store keeps the same promises: in memory, and in rows that several processe
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -40,12 +40,6 @@ class Hand:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-async def shared(shared_url: str) -> AsyncIterator[Database]:
-    async with opened(shared_url) as db:
-        yield db
 
 
 @pytest.fixture(params=["memory", "rows"])
