@@ -92,7 +92,7 @@ def hold(
 
 
 def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now: datetime) -> None:
-    """Record what an answered call used and cost. A second settle of a call is refused."""
+    """Record the usage and cost of a call that the provider bills. Refused a second time."""
     _write(
         tx,
         account,

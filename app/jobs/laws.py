@@ -19,6 +19,7 @@ from app.jobs.tables import (
     transcription,
     upstream_call,
 )
+from app.speech.contract import Billed
 
 EXAMPLES = 3
 
@@ -106,15 +107,21 @@ def _laws() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
         "what was held is settled or released",
         _lives(_count_of("release") == 1, _sum_of("release") != _left()),
     )
+    # A failed call costs money where the provider bills it. An open call, and one in doubt, costs
+    # nothing yet: the provider's bill decides, by an `adjust` entry. `billed` may be NULL.
+    is_billed_failure = sa.and_(
+        _call.state == "failed", sa.func.coalesce(_call.billed, Billed.NO) == Billed.YES
+    )
+    is_charged = sa.or_(_call.state == "answered", is_billed_failure)
     yield (
-        "an answered call is settled",
-        sa.select(_call.id).where(_call.state == "answered", ~settled),
+        "a call that was answered or billed is settled",
+        sa.select(_call.id).where(is_charged, ~settled),
     )
     yield (
-        "only an answered call is settled",
+        "only a call that was answered or billed is settled",
         sa.select(_line.id)
         .join(upstream_call, _call.id == _line.call_id)
-        .where(_line.kind == "settle", _call.state != "answered"),
+        .where(_line.kind == "settle", ~is_charged),
     )
     yield (
         "a line is of a call of its own transcription",

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from app.db.migrate import opened
+from app.jobs.laws import kept_recordings
+from app.speech.contract import Billed
 from tests.support.command import call
 from tests.support.postgres import Databases
-from tests.support.story import Story
+from tests.support.story import Story, failure
 from tests.twin import Twin
 
 pytestmark = pytest.mark.anyio
@@ -267,6 +269,24 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
     assert "asr-gateway jobs show" in findings["books"]["remedy"]
     assert "lost their bytes, of 1: 1 (aud_" in findings["recordings"]["found"]
     assert "backup" in findings["recordings"]["remedy"]
+
+
+async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> None:
+    async with opened(f"sqlite:///{patient.database}") as db:
+        for is_task in (False, True):
+            story = await Story.begun(db)
+            job = await story.take_up()
+            call = await story.call(job)
+            if is_task:
+                await story.charged(job, call)
+            else:
+                await story.call_failed(job, call, failure(Billed.YES))
+            await story.fail(job)
+        (audio,) = await db.read(kept_recordings, 10)
+    stored = patient.data / "audio" / "blobs" / audio[1]
+    stored.parent.mkdir(parents=True)
+    stored.touch()
+    assert await patient.examined() == (0, {})
 
 
 async def test_a_port_that_another_program_has(patient: Patient) -> None:

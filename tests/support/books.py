@@ -180,9 +180,14 @@ def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator
     if any(line["kind"] == "adjust" and line["call_id"] not in known for line in lines):
         yield "has an adjustment of no call of its own"
     settles = Counter(line["call_id"] for line in lines if line["kind"] == "settle")
-    answered = {call["id"] for call in calls if call["state"] == "answered"}
-    if settles != Counter(dict.fromkeys(answered, 1)):
-        yield f"{len(answered)} answered calls, settles {dict(settles)}"
+    # A failed call costs money only where the provider bills it; one in doubt is on the bill.
+    charged = {
+        call["id"]
+        for call in calls
+        if call["state"] == "answered" or (call["state"] == "failed" and call["billed"] == "yes")
+    }
+    if settles != Counter(dict.fromkeys(charged, 1)):
+        yield f"{len(charged)} calls answered or billed, settles {dict(settles)}"
 
 
 def _life(lines: list[dict[str, Any]]) -> Iterator[str]:

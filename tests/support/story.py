@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
+from app.billing.ledger import Used
 from app.billing.prices import PriceRow, load_prices
 from app.db.engine import Database
 from app.errors import GatewayError, InternalError
-from app.jobs import calls, outcome, runs
+from app.jobs import calls, outcome, runs, task_calls
 from app.jobs.calls import Answered, Stretch
 from app.jobs.cancel import Charged, cancel
 from app.jobs.erase import erase
@@ -226,6 +227,11 @@ class Story:
             error,
             now=self.later(),
         )
+
+    async def charged(self, job: Job, call_id: str) -> None:
+        """Settle a task that the provider bills although it returned no text."""
+        used = Used(millis=2_000, tokens=0, nano=2 * NANO_PER_SECOND, estimated=False)
+        await self.db.write(task_calls.charge, job, call_id, used, {"seconds": 2}, now=self.later())
 
     async def complete(self, job: Job, text: str = "heard") -> None:
         words = {**Transcript(text=text, language="en").model_dump(), "segments": []}

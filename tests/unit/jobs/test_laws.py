@@ -8,9 +8,13 @@ import sqlalchemy as sa
 
 from app.db.bounded import TookTooLongError, bounded
 from app.db.engine import Database
+from app.jobs import task_calls
 from app.jobs.laws import LAWS, breaches, kept_recordings
 from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call
 from app.kit.ids import new_id
+from app.speech.contract import Billed
+from app.speech.tasks import Taken
+from tests.support.books import Books, snapshot
 from tests.support.story import NOW, Story, failure, recording
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +53,60 @@ async def test_no_life_breaks_a_law(db: Database) -> None:
     assert sorted(kept) == ["a", "b", "c", "e"]
 
 
+async def billed_failure(db: Database, *, is_task: bool) -> Story:
+    """A transcription whose only call failed and is billed by the provider all the same."""
+    story = await Story.begun(db)
+    job = await story.take_up()
+    call = await story.call(job)
+    if is_task:
+        await db.write(task_calls.name, call, Taken("task-1", "req-1"))
+        await story.charged(job, call)
+    else:
+        await story.call_failed(job, call, failure(Billed.YES))
+    await story.fail(job)
+    return story
+
+
+@pytest.mark.parametrize("is_task", [False, True], ids=["sync", "filetrans"])
+async def test_a_failed_call_that_was_billed_and_settled_violates_nothing(
+    db: Database, *, is_task: bool
+) -> None:
+    story = await billed_failure(db, is_task=is_task)
+    assert [(call["state"], call["billed"]) for call in await story.calls()] == [("failed", "yes")]
+    assert [line["kind"] for line in await story.lines()] == ["hold", "settle", "release"]
+    assert await broken(db) == {}
+    assert list(Books(await db.read(snapshot)).broken_laws()) == []
+
+
+SETTLED_WITHOUT_CAUSE = {
+    "failed, not billed": {"state": "failed", "billed": "no"},
+    "failed, nothing known of the bill": {"state": "failed", "billed": None},
+    "in doubt": {"state": "in_doubt", "billed": "maybe"},
+    "in doubt, said to be billed": {"state": "in_doubt", "billed": "yes"},
+    "open": {"state": "open", "billed": None, "closed_at": None},
+}
+
+
+@pytest.mark.parametrize("end", SETTLED_WITHOUT_CAUSE)
+async def test_any_other_settled_call_is_a_violation(db: Database, end: str) -> None:
+    story = await billed_failure(db, is_task=False)
+    (call,), (_, settle, _) = await story.calls(), await story.lines()
+    planted = sa.update(upstream_call).where(_call.id == call["id"])
+    await db.write(lambda tx: tx.execute(planted.values(SETTLED_WITHOUT_CAUSE[end])) and None)
+    found = await broken(db)
+    assert found["only a call that was answered or billed is settled"] == (settle["id"],)
+    assert any("settles" in one for one in Books(await db.read(snapshot)).broken_laws())
+
+
+async def test_a_billed_call_without_a_settle_is_a_violation(db: Database) -> None:
+    story = await billed_failure(db, is_task=False)
+    (call,) = await story.calls()
+    unsettled = {**call, "id": new_id("call"), "attempt": 9}
+    await db.write(lambda tx: tx.execute(sa.insert(upstream_call).values(unsettled)) and None)
+    assert await broken(db) == {"a call that was answered or billed is settled": (unsettled["id"],)}
+    assert any("settles" in one for one in Books(await db.read(snapshot)).broken_laws())
+
+
 def _ledger(job: dict[str, Any], **fields: Any) -> sa.Insert:
     """A line of this job: lines can be added by hand, never changed."""
     plain = {"id": new_id("ldg"), "model": job["model"], "currency": "CNY", "created_at": NOW}
@@ -60,13 +118,13 @@ PLANTED = {
     "an ended transcription has no open call": lambda _job, call: [
         sa.update(upstream_call).values(state="open", closed_at=None).where(_call.id == call["id"])
     ],
-    "an answered call is settled": lambda job, call: [
+    "a call that was answered or billed is settled": lambda job, call: [
         sa.insert(upstream_call).values(
             {**call, "id": new_id("call"), "attempt": 9, "transcription_id": job["id"]}
         )
     ],
-    "only an answered call is settled": lambda _job, call: [
-        sa.update(upstream_call).values(state="failed").where(_call.id == call["id"])
+    "only a call that was answered or billed is settled": lambda _job, call: [
+        sa.update(upstream_call).values(state="failed", billed="no").where(_call.id == call["id"])
     ],
     "what was held is settled or released": lambda job, call: [
         _ledger(job, kind="hold", nano=7, call_id=call["id"])
