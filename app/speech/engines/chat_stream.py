@@ -3,26 +3,33 @@
 It is whole with `[DONE]`, behind a reason to finish and the usage that was asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.net.event_stream import StreamEvent
 from app.net.exchange import Answer
-from app.speech.contract import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
-from app.speech.engines.dashscope_errors import parse_error
+from app.speech.contract import (
+    DeltaSink,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    EngineUsage,
+)
 from app.speech.engines.growing import Growing
 from app.speech.engines.qwen_names import read_raw, said_in
 from app.speech.engines.wire import CUT_AT_LENGTH, garbled, member, number, read_object, text_of
 
-BAD_REQUEST, LAST_STATUS = 400, 599
 _DONE = "[DONE]"
 
 
 class ChatStream:
-    """The pieces of one chat; see Gathering."""
+    """The pieces of one chat; see Gathering. `parse_error` classifies an error chunk's data."""
 
-    def __init__(self, request: EngineRequest, tell: DeltaSink) -> None:
+    def __init__(
+        self, request: EngineRequest, tell: DeltaSink, parse_error: Callable[[bytes], EngineError]
+    ) -> None:
         self.is_whole = False
+        self._parse_error = parse_error
         self._request = request
         self._growing = Growing(tell)
         self._raw = ""
@@ -40,7 +47,9 @@ class ChatStream:
         if chunk is None:
             raise garbled(f"a chunk of {len(event.data)} characters that is not a JSON object")
         if event.type == "error" or "choices" not in chunk:
-            raise _error(chunk, event)
+            if event.type != "error" and not {"error", "code"} & chunk.keys():
+                raise garbled("a chunk without choices")
+            raise self._parse_error(event.data.encode("utf-8", "replace"))
         self._id = text_of(chunk.get("id")) or self._id
         if isinstance(usage := chunk.get("usage"), dict):
             self._usage = usage
@@ -97,12 +106,3 @@ def parse_chat_usage(usage: Any) -> EngineUsage:
 
 def _count(usage: Mapping[str, Any], *names: str) -> int:
     return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
-
-
-def _error(chunk: Mapping[str, Any], event: StreamEvent) -> Exception:
-    """Return the error that a chunk tells, as an object of its own or flat."""
-    if event.type != "error" and not {"error", "code"} & chunk.keys():
-        return garbled("a chunk without choices")
-    code = member(chunk, "error", "code")
-    status = code if type(code) is int and BAD_REQUEST <= code <= LAST_STATUS else BAD_REQUEST
-    return parse_error(status, {}, event.data.encode("utf-8", "replace"))

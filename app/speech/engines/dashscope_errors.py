@@ -6,42 +6,37 @@ else's words came from a machine on the way: the request behind it may have been
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from app.speech.contract import Billed, EngineError, ErrorKind
-from app.speech.engines.wire import SHOWN_CHARACTERS, member, read_object, retry_after, text_of
+from app.speech.contract import Billed, EngineError
+from app.speech.engines.verdict import (
+    ACCOUNT,
+    INTERNAL,
+    NETWORK,
+    RATE_LIMITED,
+    REJECTED,
+    TIMEOUT,
+    UNAVAILABLE,
+    Verdict,
+    engine_error,
+)
+from app.speech.engines.wire import SHOWN_CHARACTERS, member, read_object, text_of
 
-REFUSED, REQUEST_TIMEOUT, CONFLICT, TOO_MANY = 400, 408, 409, 429
+BAD_REQUEST, REQUEST_TIMEOUT, TOO_MANY = 400, 408, 429
 SERVER_ERRORS = 500
 _INSPECTED = ("datainspection", "data_inspection")  # what is said was refused, whatever its form
 NO_SPEECH = frozenset({"ASR_RESPONSE_HAVE_NO_WORDS", "SUCCESS_WITH_NO_VALID_FRAGMENT"})
 
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    kind: ErrorKind
-    retryable: bool
-
-
-_ACCOUNT = _Verdict(ErrorKind.ACCOUNT, retryable=False)
-_REFUSED = _Verdict(ErrorKind.REFUSED, retryable=False)
-_BUSY = _Verdict(ErrorKind.RATE_LIMITED, retryable=True)
-_ILL = _Verdict(ErrorKind.INTERNAL, retryable=True)
-_AWAY = _Verdict(ErrorKind.UNAVAILABLE, retryable=True)
-_LATE = _Verdict(ErrorKind.TIMEOUT, retryable=True)
-_CUT = _Verdict(ErrorKind.NETWORK, retryable=True)
-
 # The code decides before the status does: money comes as 400, 403 and 429, quotas as 400 and 429.
 _BY_CODE = (
-    (r"Arrearage|.*BillOverdue|CommodityNotPurchased|AllocationQuota\.FreeTierOnly", _ACCOUNT),
-    (r"Invalid_?Api_?Key|NOT AUTHORIZED|(.*\.)?Access_?Denied.*|WorkSpaceNotFound", _ACCOUNT),
-    (r"Model_?Not_?Found|Model_?Not_?Supported|Model not exist", _ACCOUNT),
-    (r"Throttling.*|limit_requests|limit_burst_rate|insufficient_quota", _BUSY),
-    (r"ModelUnavailable|ModelServingError", _AWAY),
-    (r"RequestTimeOut|InternalError\.Timeout", _LATE),
-    (r"InternalError(?!\.Algo\.InvalidParameter).*|internal_error|SystemError", _ILL),
-    (r"ModelServiceFailed", _ILL),
-    (r"ClientDisconnect", _CUT),
+    (r"Arrearage|.*BillOverdue|CommodityNotPurchased|AllocationQuota\.FreeTierOnly", ACCOUNT),
+    (r"Invalid_?Api_?Key|NOT AUTHORIZED|(.*\.)?Access_?Denied.*|WorkSpaceNotFound", ACCOUNT),
+    (r"Model_?Not_?Found|Model_?Not_?Supported|Model not exist", ACCOUNT),
+    (r"Throttling.*|limit_requests|limit_burst_rate|insufficient_quota", RATE_LIMITED),
+    (r"ModelUnavailable|ModelServingError", UNAVAILABLE),
+    (r"RequestTimeOut|InternalError\.Timeout", TIMEOUT),
+    (r"InternalError(?!\.Algo\.InvalidParameter).*|internal_error|SystemError", INTERNAL),
+    (r"ModelServiceFailed", INTERNAL),
+    (r"ClientDisconnect", NETWORK),
 )
 _UNREAD = re.compile(
     r"FILE_(DOWNLOAD_FAILED|403_FORBIDDEN|404_NOT_FOUND|SERVER_ERROR)|InvalidFile\.DownloadFailed"
@@ -50,15 +45,15 @@ _UNREAD = re.compile(
 _ILL_FILES = ("FILE_CHECK_FAILED", "FILE_TRANS_TASK_EXPIRED")
 _CODES = [(re.compile(words, re.IGNORECASE), verdict) for words, verdict in _BY_CODE]
 _BY_STATUS = {
-    401: _ACCOUNT,
-    402: _ACCOUNT,
-    403: _ACCOUNT,
-    404: _ACCOUNT,
-    REQUEST_TIMEOUT: _LATE,
-    TOO_MANY: _BUSY,
-    502: _AWAY,
-    503: _AWAY,
-    504: _LATE,
+    401: ACCOUNT,
+    402: ACCOUNT,
+    403: ACCOUNT,
+    404: ACCOUNT,
+    REQUEST_TIMEOUT: TIMEOUT,
+    TOO_MANY: RATE_LIMITED,
+    502: UNAVAILABLE,
+    503: UNAVAILABLE,
+    504: TIMEOUT,
 }
 
 
@@ -74,14 +69,19 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineE
     code = code_in(body)
     verdict = _verdict(status, code)
     is_theirs = bool(code) or status < SERVER_ERRORS
-    return EngineError(
-        verdict.kind,
-        f"answered {status} {code[:SHOWN_CHARACTERS]}".rstrip(),
-        retryable=verdict.retryable,
+    return engine_error(
+        verdict,
+        status,
+        code,
+        headers,
         billed=Billed.NO if is_theirs else Billed.MAYBE,
-        about_form=verdict is _REFUSED and not code.lower().startswith(_INSPECTED),
-        retry_after=retry_after(headers) if verdict.retryable else None,
+        about_form=verdict is REJECTED and not code.lower().startswith(_INSPECTED),
     )
+
+
+def parse_chat_error(body: bytes) -> EngineError:
+    """Classify an error inside a chat's stream by its code: the HTTP status was 200."""
+    return parse_error(BAD_REQUEST, {}, body)
 
 
 def file_error(code: str) -> tuple[EngineError, bool]:
@@ -90,7 +90,7 @@ def file_error(code: str) -> tuple[EngineError, bool]:
     Failed tasks are free.
     """
     unread = bool(_UNREAD.fullmatch(code))
-    verdict = _ILL if code in _ILL_FILES or not code else _verdict(REFUSED, code)
+    verdict = INTERNAL if code in _ILL_FILES or not code else _verdict(BAD_REQUEST, code)
     error = EngineError(
         verdict.kind,
         f"the task failed: {code[:SHOWN_CHARACTERS] or 'no code'}",
@@ -99,8 +99,8 @@ def file_error(code: str) -> tuple[EngineError, bool]:
     return error, unread
 
 
-def _verdict(status: int, code: str) -> _Verdict:
+def _verdict(status: int, code: str) -> Verdict:
     for words, verdict in _CODES:
         if words.fullmatch(code):
             return verdict
-    return _BY_STATUS.get(status, _ILL if status >= SERVER_ERRORS else _REFUSED)
+    return _BY_STATUS.get(status, INTERNAL if status >= SERVER_ERRORS else REJECTED)

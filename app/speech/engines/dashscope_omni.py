@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.contract import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.chat_stream import ChatStream
-from app.speech.engines.dashscope_errors import parse_error
+from app.speech.engines.dashscope_errors import parse_chat_error, parse_error
 from app.speech.engines.remote import Dialect, Streaming
 from app.speech.engines.wire import Hole, file_of, garbled, json_around, member, number
 
@@ -73,6 +73,9 @@ def read_omni(_request: EngineRequest, answer: Answer) -> EngineAnswer:
 
 class OmniStream(ChatStream):
     """A chat's stream, of which the tokens must be told: they are what is paid for."""
+
+    def __init__(self, request: EngineRequest, tell: DeltaSink) -> None:
+        super().__init__(request, tell, parse_chat_error)
 
     def answer(self, head: Answer) -> EngineAnswer:
         """Return what was heard; see Gathering."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from app.net.exchange import Answer, Body
-from app.speech.contract import Encoded, EngineAnswer, EngineRequest
+from app.speech.contract import DeltaSink, Encoded, EngineAnswer, EngineRequest
 from app.speech.engines.bundle import Bundle
 from app.speech.engines.chat_stream import ChatStream, parse_chat_usage
-from app.speech.engines.dashscope_errors import parse_error
+from app.speech.engines.openai_errors import parse_error, parse_stream_error
 from app.speech.engines.qwen_names import begun_in, read_raw
 from app.speech.engines.remote import Dialect, RemoteEngine, Streaming
 from app.speech.engines.traffic import Traffic
@@ -105,7 +105,11 @@ def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
     )
 
 
-_STREAMED_CHAT = Streaming(write_streamed_chat, ChatStream, {"Accept": "text/event-stream"})
+def _gather(request: EngineRequest, tell: DeltaSink) -> ChatStream:
+    return ChatStream(request, tell, parse_stream_error)
+
+
+_STREAMED_CHAT = Streaming(write_streamed_chat, _gather, {"Accept": "text/event-stream"})
 _DIALECTS: Mapping[Form, Dialect] = {
     "chat": Dialect("/v1/chat/completions", write_chat, read_chat, _STREAMED_CHAT),
     "transcriptions": Dialect("/v1/audio/transcriptions", write_transcription, read_transcription),

@@ -2,6 +2,7 @@
 
 import email.parser
 import email.policy
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from app.net.limiter import Limiter, MemorySteps
 from app.settings import OpenAISettings
 from app.speech.contract import (
     Billed,
+    DeltaSink,
     Encoded,
     EngineAnswer,
     EngineError,
@@ -24,6 +26,7 @@ from app.speech.engines.qwen_names import read_raw
 from app.speech.engines.traffic import Traffic
 from app.speech.engines.wire import CUT_AT_LENGTH
 from tests.support.dashscope import Asked, Reply, answers, upstream
+from tests.support.streamed import streams
 
 pytestmark = pytest.mark.anyio
 MODEL = "Qwen/Qwen3-ASR-1.7B"
@@ -41,7 +44,11 @@ def chat(content: Any, **choice: Any) -> dict[str, Any]:
 
 
 async def ask(
-    form: Form, reply: Reply, sound: Encoded = SOUND, **fields: Any
+    form: Form,
+    reply: Reply,
+    sound: Encoded = SOUND,
+    on_delta: DeltaSink | None = None,
+    **fields: Any,
 ) -> tuple[EngineAnswer, Asked]:
     async with upstream(reply) as there:
         engine = openai_compatible(
@@ -55,7 +62,7 @@ async def ask(
         request = EngineRequest(audio=sound, model=MODEL, deadline_seconds=5, **fields)
         try:
             async with engine.admit(MODEL, 5):
-                return await engine.transcribe(request), there.asked[0]
+                return await engine.transcribe(request, on_delta), there.asked[0]
         finally:
             await engine.close()
 
@@ -172,3 +179,98 @@ def test_the_address_may_end_with_its_version() -> None:
         assert openai_bundle(OpenAISettings.model_validate({"base_url": url})).base_url == (
             "http://x:1"
         )
+
+
+def refusal(status: int, **members: Any) -> Reply:
+    named = {"message": "canary", "type": None, "param": None, "code": None, **members}
+    return answers({"error": named}, f"{status} Error")
+
+
+@pytest.mark.parametrize("form", ["chat", "transcriptions"])
+@pytest.mark.parametrize(
+    ("status", "members", "kind", "retryable"),
+    [
+        # OpenAI: the account has no money or quota left. DashScope: too many tokens a minute.
+        (429, {"code": "insufficient_quota"}, ErrorKind.ACCOUNT, False),
+        (429, {"type": "insufficient_quota"}, ErrorKind.ACCOUNT, False),
+        (429, {"code": "billing_hard_limit_reached"}, ErrorKind.ACCOUNT, False),
+        (429, {"code": "rate_limit_exceeded", "type": "requests"}, ErrorKind.RATE_LIMITED, True),
+        (400, {"code": "model_not_found"}, ErrorKind.ACCOUNT, False),
+        (409, {"type": "conflict_error"}, ErrorKind.UNAVAILABLE, True),
+        (413, {"type": "invalid_request_error"}, ErrorKind.REFUSED, False),
+        (422, {"type": "UnprocessableEntityError", "code": 422}, ErrorKind.REFUSED, False),
+        (502, {"type": "BadGateway"}, ErrorKind.UNAVAILABLE, True),
+        (503, {"type": "overloaded_error"}, ErrorKind.UNAVAILABLE, True),
+        # Codes of DashScope have no meaning here: the status decides.
+        (400, {"code": "Throttling"}, ErrorKind.REFUSED, False),
+        (400, {"code": "ModelUnavailable"}, ErrorKind.REFUSED, False),
+        (500, {"code": "Arrearage"}, ErrorKind.INTERNAL, True),
+        (500, {"code": "ASR_RESPONSE_HAVE_NO_WORDS"}, ErrorKind.INTERNAL, True),
+    ],
+)
+async def test_errors_are_classified_by_the_table_of_the_openai_protocol(
+    form: Form, status: int, members: dict[str, Any], kind: ErrorKind, *, retryable: bool
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        await ask(form, refusal(status, **members))
+    found = caught.value
+    assert (found.kind, found.retryable, found.billed) == (kind, retryable, Billed.NO)
+    assert "canary" not in found.log
+
+
+@pytest.mark.parametrize("status", [408, 504])
+async def test_a_timeout_may_have_been_billed(status: int) -> None:
+    with pytest.raises(EngineError) as caught:
+        await ask("chat", refusal(status))
+    found = caught.value
+    assert (found.kind, found.retryable, found.billed) == (ErrorKind.TIMEOUT, True, Billed.MAYBE)
+
+
+@pytest.mark.parametrize("code", ["content_policy_violation", "content_filter"])
+async def test_rejected_content_is_not_a_matter_of_the_audio_format(code: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        await ask("chat", refusal(400, code=code))
+    assert (caught.value.kind, caught.value.about_form) == (ErrorKind.REFUSED, False)
+    with pytest.raises(EngineError) as caught:
+        await ask("chat", refusal(400, code="unsupported_format"))
+    assert caught.value.about_form
+
+
+@pytest.mark.parametrize(
+    ("body", "billed"),
+    [
+        ({"error": {"message": "m", "type": "server_error"}}, Billed.NO),
+        ({"object": "error", "message": "m", "type": "InternalServerError"}, Billed.NO),
+        (b"<html>Bad gateway</html>", Billed.MAYBE),
+        ({"message": "no upstream"}, Billed.MAYBE),
+    ],
+)
+async def test_a_5xx_without_an_error_envelope_may_have_been_billed(
+    body: Any, billed: Billed
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        await ask("chat", answers(body, "502 Bad"))
+    assert (caught.value.kind, caught.value.billed) == (ErrorKind.UNAVAILABLE, billed)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retryable", "billed"),
+    [
+        ({"type": "InternalServerError", "code": 500}, ErrorKind.INTERNAL, True, Billed.MAYBE),
+        ({"type": "server_error", "code": None}, ErrorKind.INTERNAL, True, Billed.MAYBE),
+        ({"type": "something_new"}, ErrorKind.INTERNAL, True, Billed.MAYBE),
+        ({"type": "BadRequestError", "code": 400}, ErrorKind.REFUSED, False, Billed.NO),
+        ({"type": "invalid_request_error"}, ErrorKind.REFUSED, False, Billed.NO),
+        ({"type": "rate_limit_error"}, ErrorKind.RATE_LIMITED, True, Billed.NO),
+        ({"code": "insufficient_quota"}, ErrorKind.ACCOUNT, False, Billed.NO),
+    ],
+)
+async def test_an_error_inside_a_stream_is_classified_by_its_code_or_type(
+    error: dict[str, Any], kind: ErrorKind, billed: Billed, *, retryable: bool
+) -> None:
+    frame = json.dumps({"error": {"message": "canary", **error}})
+    with pytest.raises(EngineError) as caught:
+        await ask("chat", streams([f"data: {frame}\n\n".encode()]), on_delta=list[str]().append)
+    found = caught.value
+    assert (found.kind, found.retryable, found.billed) == (kind, retryable, billed)
+    assert "canary" not in found.log
