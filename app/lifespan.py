@@ -12,41 +12,44 @@ from fastapi import FastAPI
 
 from app.access.keys import any_key
 from app.access.loopback import is_loopback
-from app.access.peppers import load_peppers
+from app.access.pepper import load_peppers
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.api.parts import Parts
-from app.audio.children import Decoders
+from app.api.services import Parts
 from app.audio.fetch import Fetcher
+from app.audio.ffmpeg import Decoders
+from app.audio.inspect import Inspector
 from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
-from app.db.agreed import agree
-from app.db.engine import Database, DatabaseLockedError
+from app.db.database import Database, DatabaseLockedError
 from app.db.migrate import opened
-from app.db.pace import RowSteps
+from app.db.rate_limit import RowSteps
+from app.db.shared_settings import agree
 from app.errors import DatabaseAway, GatewayError
-from app.jobs.accept import Acceptance
-from app.jobs.board import Board
-from app.jobs.collect import Collector
 from app.jobs.estimate import Estimator
-from app.jobs.runner import Runner
-from app.jobs.transcribe import Transcriber
-from app.jobs.upkeep import Upkeep
+from app.jobs.execution.fetch_source import Collector
+from app.jobs.execution.transcribe import Transcriber
+from app.jobs.planning import Planner
+from app.jobs.streaming.hub import Board
+from app.jobs.submission import Acceptance
+from app.jobs.worker.maintenance import Upkeep
+from app.jobs.worker.worker import Runner
 from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
 from app.net.limiter import Limiter, MemorySteps
 from app.settings import BundleSettings, Settings
 from app.speech.catalogue import Catalogue, load_catalogue
-from app.speech.contract import Engine
-from app.speech.engines import dashscope_sync, openai_compatible
-from app.speech.engines.bundle import dashscope_bundle, openai_bundle
-from app.speech.engines.dashscope_omni import Omni
-from app.speech.engines.dashscope_tasks import DashScopeTasks, TaskPatience
-from app.speech.engines.local import LocalEngine
-from app.speech.engines.traffic import Traffic
-from app.speech.failover import bundle_name
-from app.speech.switches import is_switched_on
+from app.speech.engine import Engine
+from app.speech.engines.dashscope import sync
+from app.speech.engines.dashscope.omni import Omni
+from app.speech.engines.dashscope.tasks import DashScopeTasks, TaskPatience
+from app.speech.engines.http.account import dashscope_bundle, openai_bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.engines.local.engine import LocalEngine
+from app.speech.engines.openai import engine as openai_compatible
+from app.speech.model_availability import is_switched_on
+from app.speech.planning.failover import bundle_name
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -69,11 +72,9 @@ def make_engines(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> 
         warm = [default.upstream_model] if default and default.engine == LocalEngine.name else []
         engines.append(LocalEngine(settings.local, warm))
     if settings.dashscope.api_key.get_secret_value():
-        engines.append(
-            _dashscope(dashscope_sync.NAME, settings.dashscope, settings, catalogue, limiter)
-        )
+        engines.append(_dashscope(sync.NAME, settings.dashscope, settings, catalogue, limiter))
     for name, bundle in settings.dashscope.others.items():
-        own_name = bundle_name(dashscope_sync.NAME, name)
+        own_name = bundle_name(sync.NAME, name)
         engines.append(_dashscope(own_name, bundle, settings, catalogue, limiter))
     if settings.openai.base_url:
         engines.append(_openai(settings, catalogue, limiter))
@@ -91,7 +92,7 @@ def _dashscope(
     models = [
         m
         for m in catalogue.models.values()
-        if m.engine in {dashscope_sync.NAME, name} and is_switched_on(m, settings.dashscope)
+        if m.engine in {sync.NAME, name} and is_switched_on(m, settings.dashscope)
     ]
     rates = {
         m.upstream_in(bundle.region): m.calls_per_minute * bundle_settings.rate_share
@@ -110,7 +111,7 @@ def _dashscope(
         may_upload=bundle_settings.temporary_upload,
         patience=TaskPatience.at_most(settings.dashscope.answer_seconds),
     )
-    return dashscope_sync.dashscope_sync(
+    return sync.dashscope_sync(
         bundle,
         {
             m.upstream_in(bundle.region): m.shape
@@ -281,13 +282,14 @@ async def _open(
     upkeep = Upkeep(db, store, runner, every_seconds=every, clock=clock)
     await upkeep.start(alone=not db.is_shared)
     stack.push_async_callback(upkeep.stop)
+    planner = Planner(catalogue, engines, settings)
+    inspector = Inspector(store, decoders, settings.audio)
     acceptance = Acceptance(
         db,
         store,
         runner,
-        catalogue=catalogue,
-        engines=engines,
-        decoders=decoders,
+        planner=planner,
+        inspector=inspector,
         fetcher=fetcher,
         settings=settings,
         clock=clock,
@@ -295,7 +297,9 @@ async def _open(
     estimator = Estimator(
         db,
         store,
-        acceptance,
+        planner,
+        inspector,
+        fetcher,
         engines,
         settings=settings,
         clock=clock,

@@ -7,20 +7,10 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import (
-    blobs,
-    cors,
-    estimates,
-    events,
-    health,
-    models,
-    offline_docs,
-    problems,
-    steer,
-    transcriptions,
-    usage,
-)
-from app.api.middleware import BodyRate, LastResort, RequestContext
+from app.api import docs_page, health
+from app.api.http import cors, problems
+from app.api.http.middleware import BodyRate, LastResort, RequestContext
+from app.api.v1 import actions, blobs, estimates, events, models, transcriptions, usage
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
 
@@ -49,12 +39,12 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     app.include_router(transcriptions.router)
     app.include_router(blobs.router)
     app.include_router(estimates.router)
-    app.include_router(steer.router)
+    app.include_router(actions.router)
     app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(usage.router)
     app.include_router(health.router)
-    offline_docs.install(app)
+    docs_page.install(app)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     problems.install(app)
     server = settings.server

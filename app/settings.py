@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.kit.origins import Origin
-from app.vendors_key import VendorsKey
+from app.provider_key import VendorsKey
 
 MIB = 1 << 20
 GIB = 1 << 30

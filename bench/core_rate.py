@@ -25,16 +25,18 @@ import sqlalchemy as sa
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.jobs import calls
-from app.jobs.calls import Answered, Stretch
-from app.jobs.keep import Became, keep
-from app.jobs.progress import Progress
-from app.jobs.runs import Job
-from app.jobs.submit import Recording, Wish, submit
+from app.jobs.execution.commit_part import Became, keep
+from app.jobs.execution.progress import Progress
+from app.jobs.store import calls
+from app.jobs.store.calls import Answered
+from app.jobs.store.create import Wish, submit
+from app.jobs.store.job import Job
+from app.jobs.store.parts import Stretch, heard
+from app.jobs.store.recordings import Recording
 from app.kit.clock import utc_now
-from app.speech.contract import EngineAnswer, EngineUsage
+from app.speech.engine import EngineAnswer, EngineUsage
 from tests.support.books import Books, snapshot
 from tests.support.postgres import Databases, running_postgres
 
@@ -157,7 +159,7 @@ def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
     progress = Progress(job)
     progress.cut(STRETCH)
     progress.is_cut = True
-    became = Became(0, calls.heard(ANSWER, job.engine))
+    became = Became(0, heard(ANSWER, job.engine))
     progress.note(STRETCH, became)
     told, ending = progress.told(), progress.ending(WORDS)
     keep(tx, job, became, answered, told, ending, now=utc_now())

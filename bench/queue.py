@@ -16,9 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from app.db.migrate import opened
-from app.jobs.lanes import Entry, Lane
-from app.jobs.queue import Queue
-from app.kit.slots import Slots
+from app.jobs.worker.lane import Entry, Lane
+from app.jobs.worker.queue import Queue
+from app.kit.priority_semaphore import Slots
 from tests.support.postgres import Databases, running_postgres
 
 AT_ONCE = 32

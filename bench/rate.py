@@ -27,7 +27,7 @@ from statistics import quantiles
 
 import structlog
 
-from app.speech.engines.traffic import HELD_SECONDS
+from app.speech.engines.http.admission import HELD_SECONDS
 from bench.rate_sender import MODEL, Sent, send
 from tests.support.postgres import Databases, running_postgres
 from tests.support.stalls import Stall, stalls

@@ -13,14 +13,14 @@ from pathlib import Path
 import structlog
 
 from app.db.migrate import opened
-from app.db.pace import RowSteps
+from app.db.rate_limit import RowSteps
 from app.net.limiter import Limiter, MemorySteps, StepStore
 from app.speech.catalogue import PACKAGED
-from app.speech.contract import Encoded, EngineError, EngineRequest
-from app.speech.engines.bundle import Bundle
-from app.speech.engines.dashscope_sync import dashscope_sync
-from app.speech.engines.remote import RemoteEngine
-from app.speech.engines.traffic import Traffic
+from app.speech.engine import Encoded, EngineError, EngineRequest
+from app.speech.engines.dashscope.sync import dashscope_sync
+from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.engine import RemoteEngine
 from tests.support.gateway import Gateway, running, settings_for
 from tests.support.stalls import stalls
 from tests.twin import counting

@@ -26,16 +26,16 @@ from app.settings import Settings
 
 # Where a stop ends: when a function is left, or when the first one of the next stop is entered.
 LEFT = {
-    "receive": "app.api.transcriptions:receive",
+    "receive": "app.api.v1.transcriptions:receive",
     "store": "app.audio.local_store:_LocalUpload.finish",
-    "probe": "app.jobs.accept:look",
-    "turn": "app.speech.engines.traffic:Traffic._wait_for_step",
-    "engine call": "app.speech.engines.remote:RemoteEngine.transcribe",
+    "probe": "app.jobs.submission:look",
+    "turn": "app.speech.engines.http.admission:Traffic._wait_for_step",
+    "engine call": "app.speech.engines.http.engine:RemoteEngine.transcribe",
 }
 ENTERED = {
-    "key": "app.api.transcriptions:receive",
-    "decode, find speech": "app.jobs.ask:Asker.ask",
-    "encode": "app.speech.engines.traffic:Traffic._take_slot",
+    "key": "app.api.v1.transcriptions:receive",
+    "decode, find speech": "app.jobs.upstream.caller:Asker.ask",
+    "encode": "app.speech.engines.http.admission:Traffic._take_slot",
 }
 WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "keep": "settle (TX 2)"}
 DATABASES = ("app.db.sqlite:SqliteDatabase.write", "app.db.postgres:PostgresDatabase.write")

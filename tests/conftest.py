@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app import vendors_key
-from app.db.engine import Database
+from app import provider_key
+from app.db.database import Database
 from app.db.migrate import opened
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
@@ -26,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: it measures time, so nothing else runs beside it")
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
-    os.environ[vendors_key.VENDORS_VARIABLE] = ""
-    vendors_key.VENDORS_FILE = Path(os.devnull)
+    os.environ[provider_key.VENDORS_VARIABLE] = ""
+    provider_key.VENDORS_FILE = Path(os.devnull)
 
 
 @pytest.fixture

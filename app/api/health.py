@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app import __version__
-from app.api.parts import Parts, parts_of
-from app.api.shapes import Shape
+from app.api.services import Parts, parts_of
+from app.api.v1.schemas import Shape
 from app.db.migrate import is_current
 from app.errors import DatabaseAway, GatewayError
 

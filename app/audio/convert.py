@@ -6,7 +6,7 @@ It goes from the decoder's pipe into the store block by block: memory does not g
 import asyncio
 from pathlib import Path
 
-from app.audio.children import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
 from app.audio.normalise import CPU_BASE_SECONDS, LOG_LEVEL, SILENT_CHILD_SECONDS
 from app.audio.probe import read_head, refusal
 from app.audio.store import BlobStore, StoredBlob

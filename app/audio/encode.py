@@ -6,7 +6,7 @@ The sound is our own PCM, so this child needs none of the guards of a stranger's
 import asyncio
 from collections.abc import Sequence
 
-from app.audio.children import Decoders
+from app.audio.ffmpeg import Decoders
 from app.audio.normalise import SAMPLE_RATE
 from app.errors import InternalError
 

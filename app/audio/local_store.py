@@ -18,7 +18,7 @@ from typing import TypeVar
 from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, room_is_checked
 from app.audio.store import StoredBlob, Upload
 from app.errors import AudioTooLarge, RecordingMissing, StorageFull
-from app.kit.opened import opened
+from app.kit.open_file import opened
 from app.kit.secrets import own_words
 from app.settings import AudioSettings
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.audio.children import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
 from app.audio.probe import read_head, refusal, too_long
 from app.errors import AudioError, DecodeTimeout
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.audio.allowed import MAX_CHANNELS, friendly_format
-from app.audio.children import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
+from app.audio.formats import MAX_CHANNELS, friendly_format
 from app.audio.sniff import HEAD_BYTES, picture_in, seems_to_be
 from app.errors import (
     AudioError,

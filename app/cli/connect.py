@@ -4,9 +4,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from app.cli.failure import WronglyUsed
-from app.cli.own_gateway import Say, own_gateway
-from app.net.gateway_api import GatewayApi
+from app.cli.errors import WronglyUsed
+from app.cli.local_gateway import Say, own_gateway
+from app.net.api_client import GatewayApi
 
 URL_VARIABLE = "ASR_GATEWAY_URL"
 KEY_VARIABLE = "ASR_GATEWAY_KEY"

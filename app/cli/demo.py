@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.failure import CommandFailed
-from app.cli.own_gateway import spawn, stop, until_alive, until_ready
+from app.cli.errors import CommandFailed
+from app.cli.local_gateway import spawn, stop, until_alive, until_ready
 from app.net.client import Client, Response, open_client
 
 SAMPLE = Path(__file__).with_name("sample.flac")  # 10 s of LibriVox, public domain; see NOTICE

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.failure import FAILED
+from app.cli.errors import FAILED
 from app.settings import ServerSettings, Settings
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - asked, not bound

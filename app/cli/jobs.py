@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.connect import connected
-from app.cli.failure import FAILED
-from app.cli.interrupts import Interrupts, carried_out
+from app.cli.errors import FAILED
+from app.cli.signals import Interrupts, carried_out
 from app.cli.table import show
-from app.net.gateway_api import ApiError, GatewayApi
+from app.net.api_client import ApiError, GatewayApi
 
 app = typer.Typer(help="List, show, cancel and retry transcriptions.", no_args_is_help=True)
 

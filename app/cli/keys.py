@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from app.access.keys import KeyInfo, NewKey, create_key, list_keys, revoke_key
-from app.access.peppers import load_peppers
+from app.access.pepper import load_peppers
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.cli.failure import CommandFailed, WronglyUsed
+from app.cli.errors import CommandFailed, WronglyUsed
 from app.cli.table import show
 from app.db.migrate import opened
 from app.kit.clock import iso, utc_now

@@ -6,19 +6,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-# In the order in which --help shows them. Each lies in the module of its own name.
-COMMANDS = (
-    "transcribe",
-    "jobs",
-    "usage",
-    "keys",
-    "models",
-    "prices",
-    "reconcile",
-    "doctor",
-    "health",
-    "demo",
-)
+# Command name -> module below app.cli, in the order in which --help shows them.
+COMMANDS = {
+    "transcribe": "transcribe.command",
+    "jobs": "jobs",
+    "usage": "usage",
+    "keys": "keys",
+    "models": "models",
+    "prices": "prices",
+    "reconcile": "reconcile",
+    "doctor": "doctor.command",
+    "health": "health",
+    "demo": "demo",
+}
 
 
 class LazyGroup(TyperGroup):
@@ -39,7 +39,7 @@ class LazyGroup(TyperGroup):
 
 
 def _imported(name: str) -> Any:
-    module = import_module(f"app.cli.{name}")
+    module = import_module(f"app.cli.{COMMANDS[name]}")
     holder = typer.Typer(add_completion=False)
     if several := getattr(module, "app", None):
         holder.add_typer(several, name=name)

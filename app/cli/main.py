@@ -8,7 +8,7 @@ import typer
 from pydantic_core import ValidationError
 
 from app import __version__
-from app.cli.failure import CommandFailed
+from app.cli.errors import CommandFailed
 from app.cli.lazy import LazyGroup
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ import typer
 from app.cli.table import show
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
-from app.speech.weights.files import ModelMissingError, pull
+from app.speech.engines.local.weights.files import ModelMissingError, pull
 
 app = typer.Typer(help="List models; fetch local ones.", no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.connect import connected
-from app.cli.interrupts import Interrupts, carried_out
+from app.cli.signals import Interrupts, carried_out
 from app.cli.table import show
 
 

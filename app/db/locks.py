@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from app.db.engine import DatabaseLockedError
+from app.db.database import DatabaseLockedError
 
 
 class FileLock:

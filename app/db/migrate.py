@@ -12,7 +12,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from app.db.engine import Database, make_database
+from app.db.connect import make_database
+from app.db.database import Database
 
 _HERE = Path(__file__).resolve().parent.parent
 

@@ -8,7 +8,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.db.engine import Follow, Work
+from app.db.database import Follow, Work
 from app.errors import DatabaseAway
 
 P = ParamSpec("P")

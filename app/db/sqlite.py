@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from app.db.engine import Follow, Work
+from app.db.database import Follow, Work
 from app.db.locks import FileLock
 from app.errors import DatabaseAway
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.errors import AlreadyEnded, Erased
-from app.jobs.calls import close_unseen
-from app.jobs.runs import Event, account_of, add_events
+from app.jobs.store.calls import close_unseen
+from app.jobs.store.events import Event, add_events
+from app.jobs.store.job import account_of
 from app.jobs.tables import OPEN, transcription, upstream_call
 from app.kit.money import Money
 

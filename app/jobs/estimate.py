@@ -11,11 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.access.principal import Principal
+from app.audio.fetch import Fetcher
+from app.audio.inspect import Inspector
 from app.audio.intake import Received
 from app.audio.probe import Probe
 from app.audio.store import BlobStore
 from app.billing.prices import PriceRow, Tariff, rows_of, tariff_of
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import (
     AudioTooLong,
     CostAboveLimit,
@@ -24,17 +26,16 @@ from app.errors import (
     SecondsAboveLimit,
     SeveralFiles,
 )
-from app.jobs.accept import Acceptance
-from app.jobs.backlog import Earlier, jobs_ahead
-from app.jobs.ceiling import Ceiling
-from app.jobs.looked import Looked
-from app.jobs.routes import fallbacks
-from app.jobs.submit import Wish
+from app.jobs.planning import Looked, Planner
+from app.jobs.store.backlog import Earlier, jobs_ahead
+from app.jobs.store.create import Wish
+from app.jobs.store.routes import fallbacks
+from app.jobs.store.spending_limit import Ceiling
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.contract import Engine, Pace, Paced
+from app.speech.engine import Engine, Pace, Paced
 from app.speech.options import Options
-from app.speech.waiting import Ahead, Lane, seconds_until_text
+from app.speech.planning.queue_simulation import Ahead, Lane, seconds_until_text
 
 SECONDS = "seconds"
 TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # of an upstream's task and of its recording: no measure yet
@@ -76,7 +77,9 @@ class Estimator:
         self,
         db: Database,
         store: BlobStore,
-        acceptance: Acceptance,
+        planner: Planner,
+        inspector: Inspector,
+        fetcher: Fetcher,
         engines: Mapping[str, Engine],
         *,
         settings: Settings,
@@ -85,7 +88,9 @@ class Estimator:
     ) -> None:
         self._db = db
         self._store = store
-        self._acceptance = acceptance
+        self._planner = planner
+        self._inspector = inspector
+        self._fetcher = fetcher
         self._engines = engines
         self._settings = settings
         self._now = clock
@@ -106,19 +111,19 @@ class Estimator:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             said = self._said_seconds(received)
-            judged = self._acceptance.judge(received, preferred)
+            judged = self._planner.judge(received, preferred)
             looked = None
             if said is not None:
                 looked = _as_said(said, judged.options)
             elif received.upload is not None:
                 blob = await received.upload.finish(principal.project_id)
                 undo.push_async_callback(self._store.erase, blob.key)
-                looked = Looked(await self._acceptance.look(blob, judged.raw), blob.bytes)
+                looked = Looked(await self._inspector.inspect(blob.key, judged.raw), blob.bytes)
             elif received.url is not None:
-                self._acceptance.check_url(received.url)
+                self._fetcher.check(received.url)
             else:
                 raise MissingAudio
-            wish = self._acceptance.wish(judged, looked)
+            wish = self._planner.wish(judged, looked)
         seconds = None if looked is None else looked.found.seconds
         tariff, prices, most, earlier = await self._db.read(_read, wish, now=self._now())
         ceiling = wish.ceiling or Ceiling()

@@ -11,7 +11,7 @@ from app.billing import ledger
 from app.billing.bill import BillLine, regions_of
 from app.billing.ledger import Account
 from app.billing.reconcile import Ours, Report, compare
-from app.jobs.routes import routes_of
+from app.jobs.store.routes import routes_of
 from app.jobs.tables import billing_tables, transcription, upstream_call
 
 _call = upstream_call.c

@@ -15,11 +15,13 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.tables import ledger_line
 from app.errors import Erased, NothingToRetry, RecordingGone, StillRunning
-from app.jobs import task_calls
-from app.jobs.board import STREAM
 from app.jobs.cancel import own_row
-from app.jobs.runs import Event, Forsaken, account_of, add_events
+from app.jobs.filetrans import store
+from app.jobs.store.events import Event, add_events
+from app.jobs.store.job import account_of
+from app.jobs.store.runs import Forsaken
 from app.jobs.tables import OPEN, audio_tables, part, transcription, upstream_call
+from app.speech.options import STREAM
 
 GAP = "gap"  # the state of a part
 
@@ -41,7 +43,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     _check(tx, row)
     # Another epoch, so that no entry or run of the life before counts any more.
     epoch = row.run_epoch + 1
-    known = task_calls.take_back(tx, row.id, life=epoch, epoch=epoch + 1)
+    known = store.take_back(tx, row.id, life=epoch, epoch=epoch + 1)
     bound = max(_bound(tx, row), known)
     progress = Event("progress", _progress(tx, row))
     events = [*_reset(tx, row), progress]

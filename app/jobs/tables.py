@@ -8,10 +8,17 @@ import sqlalchemy as sa
 from app.access import tables as access_tables
 from app.audio import tables as audio_tables
 from app.billing import tables as billing_tables
-from app.db import agreed, pace
+from app.db import rate_limit, shared_settings
 from app.db.schema import Id, Json, Utc, metadata, one_of
 
-__all__ = ["access_tables", "agreed", "audio_tables", "billing_tables", "metadata", "pace"]
+__all__ = [
+    "access_tables",
+    "audio_tables",
+    "billing_tables",
+    "metadata",
+    "rate_limit",
+    "shared_settings",
+]
 
 OPEN = ("queued", "processing")
 ENDED = ("completed", "failed", "cancelled")

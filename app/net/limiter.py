@@ -2,8 +2,8 @@
 
 The upstream punishes bursts, so nothing is saved up: a step that nobody took is gone, and after
 a start the first one has to be waited for as well. The state is behind a small store: in memory
-for one process, in a row of a database (app/db/pace.py) for several. Who waits in this process
-with the highest priority goes first, on whosever step it is.
+for one process, in a row of a database (app/db/rate_limit.py) for several. Who waits in this
+process with the highest priority goes first, on whosever step it is.
 """
 
 import asyncio

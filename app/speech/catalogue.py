@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
-from app.speech.bounds import TokenFacts, context_bound
+from app.speech.usage_bounds import TokenFacts, context_bound
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP

@@ -15,6 +15,7 @@ MOST_BILLABLE_SECONDS = 1_000_000
 MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
 MOST_PRIORITY = 100
+STREAM = "stream"  # the mode of a job whose client listens
 MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
 MAX_FILTER_CHARS = 20_000
 MOST_CHANNELS = 8  # that are transcribed one by one

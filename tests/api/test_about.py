@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import __version__
-from app.speech.contract import Readiness
+from app.speech.engine import Readiness
 from tests.support.gateway import Gateway
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.jobs import collect
+from app.jobs.execution import fetch_source
 from app.jobs.tables import event, transcription
 from app.net import fetch as fetching
 from tests.support.by_url import QUERY, Site, mp3, site_with
@@ -211,7 +211,7 @@ async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
 async def test_slow_servers_take_no_slot_from_other_jobs(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(fetch_source, "BUSY_SECONDS", 0.1)
     gate = asyncio.Event()
     site.source.pages["/slow.mp3"] = dripping(mp3(), gate)
     slow = await site.post("/slow.mp3", wait=0)

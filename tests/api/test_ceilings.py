@@ -8,7 +8,7 @@ from app.audio.tables import audio
 from app.billing.tables import ledger_line
 from app.jobs.tables import transcription, upstream_call
 from app.kit.money import format_nano
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, speech
 
 pytestmark = pytest.mark.anyio

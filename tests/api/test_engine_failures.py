@@ -4,7 +4,7 @@ import pytest
 
 from app.billing.tables import ledger_line
 from app.jobs.tables import transcription, upstream_call
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.access.principal import Scope
 from app.jobs.tables import delta_text, event, part, upstream_call
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.listening import followed, read_events, rows_of, sent, text_of, types_of
 from tests.support.scripted import ScriptedEngine
@@ -296,7 +296,7 @@ async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a client heard last, each row is told once and no text twice."""
-    monkeypatch.setattr("app.jobs.board.SAVE_SECONDS", 60)
+    monkeypatch.setattr("app.jobs.streaming.hub.SAVE_SECONDS", 60)
     engine.gate = asyncio.Event()
     async with sent(gateway, recording, mode="stream") as heard:
         await heard.until(lambda events: text_of(events) == TEXT)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.billing.tables import ledger_line
 from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.away import Fault, fickle
 from tests.support.books import Books, snapshot
 from tests.support.gateway import (

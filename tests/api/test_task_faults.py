@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.jobs import do_task
+from app.jobs.filetrans import run
 from app.jobs.tables import upstream_call
 from tests.support.gateway import code_of
 from tests.support.tasks import Bench, bench
@@ -33,7 +33,7 @@ STREAMED = {"error-in-stream", "duplicate-frames"}
     "fault", [name for name in (*FAULTS, *TASK_FAULTS) if name not in STREAMED]
 )
 async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(do_task, "UNKNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(run, "UNKNOWN_SECONDS", 0.2)
     jobs = {"task_seconds": 0.5} if fault == "task-stuck" else {}
     async with bench(
         tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from schemathesis import AuthContext, Case
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from app.access.peppers import load_peppers
+from app.access.pepper import load_peppers
 from app.access.principal import Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.access.tables import api_key

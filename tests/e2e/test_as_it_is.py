@@ -10,7 +10,7 @@ from typing import Any
 import imageio_ffmpeg
 import pytest
 
-from app.audio.children import Decoders
+from app.audio.ffmpeg import Decoders
 from app.jobs.tables import part
 from tests.support.gateway import NANO_PER_SECOND, SPEECH, Gateway, code_of
 from tests.support.twin import before

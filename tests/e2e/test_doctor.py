@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from app.db.migrate import opened
-from app.jobs.laws import kept_recordings
-from app.speech.contract import Billed
+from app.jobs.invariants import kept_recordings
+from app.speech.engine import Billed
 from tests.support.command import call
 from tests.support.postgres import Databases
 from tests.support.story import Story, failure

@@ -11,9 +11,9 @@ import pytest
 
 from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
-from app.jobs import tries
 from app.jobs.reconcile import Scope, look
 from app.jobs.tables import transcription, upstream_call
+from app.jobs.upstream import retry_policy
 from app.net.breaker import LEAST_CALLS
 from tests.support.gateway import Gateway, code_of
 from tests.support.twin import before, bundles
@@ -34,7 +34,7 @@ ENDED = {"completed", "failed"}
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again without a rest; how long a breaker stays open is not changed."""
-    monkeypatch.setattr(tries, "pause_after", lambda error, _: error.retry_after or 0.01)
+    monkeypatch.setattr(retry_policy, "pause_after", lambda error, _: error.retry_after or 0.01)
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ async def test_what_was_refused_or_may_be_billed_goes_nowhere_else(
 async def test_what_is_too_fast_waits_and_goes_nowhere_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.speech.engines.traffic.HELD_SECONDS", 0.05)
-    monkeypatch.setattr("app.jobs.tries.LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("app.speech.engines.http.admission.HELD_SECONDS", 0.05)
+    monkeypatch.setattr("app.jobs.upstream.retry_policy.LONGEST_PAUSE_SECONDS", 0.05)
     async with two() as twin, before(twin, folder, **bundles(twin, intl=SECOND)) as gateway:
         twin.faults.next("429", times=6)
         body = (await gateway.send(SOUND)).json()

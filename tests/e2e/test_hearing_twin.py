@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import LocalEngineSettings
-from app.speech.weights.files import pull
+from app.speech.engines.local.weights.files import pull
 from tests.support.gateway import SPEECH
 from tests.support.spoken import word_error_rate
 from tests.support.twin import before

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.jobs import ask, tries
+from app.jobs.store.attempts import MOST_TRIES
 from app.jobs.tables import transcription, upstream_call
+from app.jobs.upstream import caller, retry_policy
 from app.net import breaker
 from tests.support.gateway import Gateway, code_of
 from tests.support.twin import before
@@ -28,8 +29,8 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "LONGEST_REST_SECONDS", 1.0)
     monkeypatch.setattr(breaker, "PROBE_SECONDS", 1.0)
     monkeypatch.setattr("app.net.retry.LEAST_RETRIES", 1_000)
-    monkeypatch.setattr(tries, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(ask, "LONG_SECONDS", 0.3)
+    monkeypatch.setattr(retry_policy, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(caller, "LONG_SECONDS", 0.3)
 
 
 async def sent(gateway: Gateway, count: int) -> list[str]:
@@ -91,14 +92,14 @@ async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path:
         calls = await gateway.rows(upstream_call)
     assert code_of(answer) == (503, "engine_unavailable")
     assert 2 <= seconds < 6
-    assert len(calls) > tries.MOST_TRIES  # each found nobody there: that is no try
+    assert len(calls) > MOST_TRIES  # each found nobody there: that is no try
     assert {call["state"] for call in calls} == {"failed"}
 
 
 async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through_every_wait(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ask, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(caller, "LONG_SECONDS", 0.0)
     async with Twin() as twin, before(twin, tmp_path, database=database_url) as gateway:
         twin.faults.down(REGION, "500")
         answer = await gateway.send(SOUND)

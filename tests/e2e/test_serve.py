@@ -15,8 +15,8 @@ from typing import Any, Self
 import pytest
 from fastapi import FastAPI, Request
 
-from app.api import problems
-from app.api.middleware import BodyRate, RequestContext
+from app.api.http import problems
+from app.api.http.middleware import BodyRate, RequestContext
 from app.errors import KeyMissing
 from app.serve import LINGER_BYTES, LINGER_SECONDS, GuardedConfig, GuardedServer, bind
 from app.settings import ServerSettings

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from app.audio.tables import audio
 from app.billing.tables import ledger_line
-from app.db.engine import make_database
+from app.db.connect import make_database
 from app.errors import DatabaseAway
 from app.jobs.tables import transcription, upstream_call
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.away import Fault, When, fickle
 from tests.support.books import Books, snapshot
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
@@ -35,7 +35,7 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.surely.DATABASE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("app.jobs.store.durable_write.DATABASE_PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
     faults = [Fault("keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.jobs.surely.LAST_WRITE_SECONDS", 0.3)
+        patch.setattr("app.jobs.store.durable_write.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
             sent = await gateway.send(recording, wait="0")
             await asyncio.wait_for(faults[0].met.wait(), PATIENCE_SECONDS)

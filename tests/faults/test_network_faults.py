@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from app.jobs.tables import upstream_call
-from app.speech.contract import Billed, ErrorKind
+from app.speech.engine import Billed, ErrorKind
 from tests.support.dashscope import Asked, Reply, answers, listening, qwen3_answer, upstream
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.twin import hastened

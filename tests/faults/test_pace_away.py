@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.pace import pace
+from app.db.rate_limit import pace
 from app.jobs.tables import upstream_call
 from tests.support.away import Fault, fickle
 from tests.support.gateway import running, settings_for, speech

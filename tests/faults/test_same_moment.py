@@ -7,9 +7,10 @@ import pytest
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.jobs.submit import Recording, Submitted, Wish, submit
+from app.jobs.store.create import Submitted, Wish, submit
+from app.jobs.store.recordings import Recording
 from app.kit.clock import utc_now
 
 AT_ONCE = 8

@@ -14,22 +14,23 @@ import sqlalchemy as sa
 
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.audio.children import Decoders
 from app.audio.fetch import Fetcher
+from app.audio.ffmpeg import Decoders
 from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.jobs.board import Board
-from app.jobs.collect import Collector
-from app.jobs.submit import Recording, Wish, submit
+from app.jobs.execution.fetch_source import Collector
+from app.jobs.execution.transcribe import Transcriber
+from app.jobs.store.create import Wish, submit
+from app.jobs.store.recordings import Recording
+from app.jobs.streaming.hub import Board
 from app.jobs.tables import transcription
-from app.jobs.transcribe import Transcriber
 from app.kit.clock import utc_now
 from app.settings import AudioSettings, FetchSettings, JobSettings
 from app.speech.catalogue import load_catalogue
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.books import Books, read_rows, snapshot
 from tests.support.kill import SPEECH
 from tests.support.postgres import Databases

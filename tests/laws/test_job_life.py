@@ -30,19 +30,14 @@ from hypothesis.stateful import (
 )
 
 from app.billing import ledger
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.errors import (
-    AlreadyEnded,
-    Erased,
-    NothingToRetry,
-    StillRunning,
-    UpstreamInDoubt,
-)
-from app.jobs import runs
-from app.jobs.runs import Job, StaleRun
+from app.errors import AlreadyEnded, Erased, NothingToRetry, StillRunning, UpstreamInDoubt
+from app.jobs.store import runs
+from app.jobs.store.job import Job
+from app.jobs.store.runs import StaleRun
 from app.kit.clock import utc_now
-from app.speech.contract import Billed
+from app.speech.engine import Billed
 from tests.support.postgres import Databases
 from tests.support.story import (
     NANO_PER_SECOND,

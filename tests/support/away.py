@@ -9,7 +9,7 @@ from typing import Any, Literal
 from unittest import mock
 
 from app import lifespan
-from app.db.engine import Database, Follow, P, T, Work
+from app.db.database import Database, Follow, P, T, Work
 from app.errors import DatabaseAway
 from app.settings import Settings
 

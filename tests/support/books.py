@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.db.engine import make_database
+from app.db.connect import make_database
 from app.jobs.tables import OPEN, metadata
 
 TABLES = ("transcription", "part", "upstream_call", "ledger_line", "event", "transcript", "audio")

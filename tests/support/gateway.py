@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from app.access.keys import create_key, revoke_key
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.api.parts import Parts
+from app.api.services import Parts
 from app.kit.clock import utc_now
 from app.main import create_app
 from app.settings import Settings

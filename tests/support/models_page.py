@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from app.kit.money import format_nano, parse_nano
 from app.settings import BundleSettings
 from app.speech.catalogue import CataloguePrice, Model, load_catalogue
-from app.speech.engines.bundle import dashscope_bundle
+from app.speech.engines.http.account import dashscope_bundle
 
 FILE = Path(__file__).parents[2] / "docs" / "models.md"
 MILLION = 1_000_000

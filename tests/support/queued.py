@@ -1,7 +1,7 @@
 """A job that is stored and waits for anybody to take it up."""
 
-from app.jobs.runs import Forsaken
-from app.jobs.submit import Recording
+from app.jobs.store.recordings import Recording
+from app.jobs.store.runs import Forsaken
 from tests.support.gateway import Gateway
 from tests.support.story import Story, wish
 

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.speech.contract import (
+from app.speech.engine import (
     DeltaSink,
     EngineAnswer,
     EngineError,

@@ -14,18 +14,23 @@ from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.ledger import Used
 from app.billing.prices import PriceRow, load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import GatewayError, InternalError
-from app.jobs import calls, outcome, runs, task_calls
-from app.jobs.calls import Answered, Stretch
 from app.jobs.cancel import Charged, cancel
 from app.jobs.erase import erase
+from app.jobs.filetrans import store
 from app.jobs.retry import reopen
-from app.jobs.runs import Forsaken, Job
-from app.jobs.submit import Recording, Submitted, Wish, submit
+from app.jobs.store import calls, outcome, runs
+from app.jobs.store.attempts import Tried
+from app.jobs.store.calls import Answered
+from app.jobs.store.create import Submitted, Wish, submit
+from app.jobs.store.events import Event
+from app.jobs.store.job import Job
+from app.jobs.store.parts import Stretch
+from app.jobs.store.recordings import Recording
+from app.jobs.store.runs import Forsaken
 from app.jobs.tables import billing_tables, event, part, transcription, upstream_call
-from app.jobs.tries import Tried
-from app.speech.contract import Billed, EngineAnswer, EngineError, EngineUsage, ErrorKind
+from app.speech.engine import Billed, EngineAnswer, EngineError, EngineUsage, ErrorKind
 from app.speech.transcript import Transcript
 
 NANO_PER_SECOND = 220_000
@@ -208,7 +213,7 @@ class Story:
         def keep(tx: sa.Connection) -> None:
             said = {"done_seconds": got.stretch.end_ms / 1000}
             runs.write_as(
-                tx, job.run, now=self.later(), events=[runs.Event("progress", said)], idle_runs=0
+                tx, job.run, now=self.later(), events=[Event("progress", said)], idle_runs=0
             )
             calls.close_answered(tx, job, got, keep_raw=keep_raw, now=self.now)
 
@@ -231,7 +236,7 @@ class Story:
     async def charged(self, job: Job, call_id: str) -> None:
         """Settle a task that the provider bills although it returned no text."""
         used = Used(millis=2_000, tokens=0, nano=2 * NANO_PER_SECOND, estimated=False)
-        await self.db.write(task_calls.charge, job, call_id, used, {"seconds": 2}, now=self.later())
+        await self.db.write(store.charge, job, call_id, used, {"seconds": 2}, now=self.later())
 
     async def complete(self, job: Job, text: str = "heard") -> None:
         words = {**Transcript(text=text, language="en").model_dump(), "segments": []}

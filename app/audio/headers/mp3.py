@@ -5,7 +5,7 @@ could tell. With one, its count of frames has to be right. Tags are where sound 
 decoder plays and the walk does not see, so only those that all decoders read alike are skipped.
 """
 
-from app.audio.headers.doubt import Bytes, CutShortError, require
+from app.audio.headers.errors import Bytes, CutShortError, require
 from app.audio.probe import Probe
 
 LEAST_FRAMES = 4

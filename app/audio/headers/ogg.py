@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
 from app.audio.probe import Probe
 
 OPUS_RATE = 48_000

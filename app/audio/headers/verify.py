@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
 from app.audio.headers.mp3 import read_mp3
 from app.audio.headers.ogg import read_ogg
 from app.audio.headers.wav import read_wav

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from app.audio.headers.doubt import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
 from app.audio.probe import Probe
 
 PCM, EXTENSIBLE = 1, 0xFFFE

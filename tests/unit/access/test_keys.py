@@ -16,11 +16,11 @@ from app.access.keys import (
     note_use,
     revoke_key,
 )
-from app.access.peppers import load_peppers
+from app.access.pepper import load_peppers
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.access.projects import ensure_project
 from app.access.tables import api_key
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import ScopeMissing
 from app.kit.secrets import mint_key
 from tests.support.story import NOW

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from app.access.projects import ensure_project
 from app.access.tables import project
-from app.db.engine import Database
+from app.db.database import Database
 from tests.support.story import NOW
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
 
-from app.api import cors, problems
-from app.api.middleware import BodyRate, LastResort, RequestContext
+from app.api.http import cors, problems
+from app.api.http.middleware import BodyRate, LastResort, RequestContext
 from app.errors import KeyMissing
 from app.main import create_app
 from app.settings import Settings

@@ -11,8 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.api import problems
-from app.api.middleware import BodyRate, LastResort, RequestContext
+from app.api.http import problems
+from app.api.http.middleware import BodyRate, LastResort, RequestContext
 from app.errors import BodyTooSlow
 from app.kit.ids import is_id
 

@@ -7,8 +7,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api import offline_docs, problems
-from app.api.middleware import RequestContext
+from app.api import docs_page
+from app.api.http import problems
+from app.api.http.middleware import RequestContext
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI(title="A & B", docs_url=None, redoc_url=None)
     problems.install(app)
-    offline_docs.install(app)
+    docs_page.install(app)
     app.add_middleware(RequestContext)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.prefer import Preference, preference_of, streaming
+from app.api.v1.prefer import Preference, preference_of, streaming
 from app.audio.intake import Received
 from app.errors import InvalidParameter
 from app.speech.options import parse_options

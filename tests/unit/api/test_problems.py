@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError, _pydantic_core
 from structlog.testing import capture_logs
 
-from app.api import problems
-from app.api.middleware import LastResort, RequestContext
+from app.api.http import problems
+from app.api.http.middleware import LastResort, RequestContext
 from app.error_codes import all_errors
 from app.errors import (
     BodyTooSlow,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.ranges import parse_range
+from app.api.http.byte_range import parse_range
 from app.errors import RangeNotSatisfiable
 
 sizes = st.integers(0, 10_000)

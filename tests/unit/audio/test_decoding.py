@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.children import Child, Decoders
+from app.audio.ffmpeg import Child, Decoders
 from app.audio.normalise import BLOCK_BYTES, damage_in, decode
 from app.audio.probe import Probe, parse_banner, probe
 from app.errors import (

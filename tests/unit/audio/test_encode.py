@@ -6,8 +6,8 @@ import wave
 
 import pytest
 
-from app.audio.children import Decoders
 from app.audio.encode import flac
+from app.audio.ffmpeg import Decoders
 from app.audio.normalise import decode
 from app.errors import InternalError
 from app.settings import AudioSettings

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.audio.children import Decoders
-from app.audio.headers.doubt import CutShortError
+from app.audio.ffmpeg import Decoders
+from app.audio.headers.errors import CutShortError
 from app.audio.headers.ogg import _sum_of
 from app.audio.headers.verify import MOST_WALKED_BYTES, verified, verified_bytes
-from app.audio.look import look
+from app.audio.inspect import look
 from app.audio.probe import Probe, probe
 from app.errors import AudioTooLong, EmptyAudio
 from app.settings import AudioSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.children import Decoders
+from app.audio.ffmpeg import Decoders
 from app.audio.normalise import decode
 from app.audio.probe import probe
 from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.children import Decoders
-from app.audio.look import look
+from app.audio.ffmpeg import Decoders
+from app.audio.inspect import look
 from app.audio.normalise import decode
 from app.audio.raw import raw_found, raw_rate
 from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable

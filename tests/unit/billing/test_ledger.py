@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Account, Standing, Used
 from app.billing.tables import ledger_line
-from app.db.engine import Database
+from app.db.database import Database
 from tests.support.story import MODEL, NOW, Story
 
 pytestmark = pytest.mark.anyio

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.billing.prices import (
-    PriceRow,
-    Tariff,
-    list_prices,
-    load_prices,
-    set_price,
-    tariff_of,
-)
-from app.db.engine import Database
+from app.billing.prices import PriceRow, Tariff, list_prices, load_prices, set_price, tariff_of
+from app.db.database import Database
 from app.errors import PriceUnknown
 from tests.support.story import PRICE
 

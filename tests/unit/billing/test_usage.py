@@ -8,7 +8,7 @@ from app.access.principal import ALL_SCOPES
 from app.billing import ledger
 from app.billing.ledger import Account, Used
 from app.billing.usage import By, Period, sums
-from app.db.engine import Database
+from app.db.database import Database
 from tests.support.story import NOW, Story
 
 pytestmark = pytest.mark.anyio

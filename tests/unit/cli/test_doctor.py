@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from app.billing.prices import PriceRow, set_price
-from app.cli.doctor_dashscope import examine
-from app.cli.finding import Finding
+from app.cli.doctor.check import Finding
+from app.cli.doctor.dashscope import examine
 from app.db.migrate import opened
 from app.settings import Settings
 from tests.support.dashscope import Asked, Reply, answers, refuses, upstream

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.failure import WronglyUsed
-from app.cli.results import Results
-from app.cli.sources import Recording, recordings_of
+from app.cli.errors import WronglyUsed
+from app.cli.transcribe.output import Results
+from app.cli.transcribe.sources import Recording, recordings_of
 
 
 def made(folder: Path, *names: str) -> list[Path]:

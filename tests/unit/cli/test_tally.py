@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.screen import words_of
-from app.cli.tally import NEARLY, Standing, Tally
+from app.cli.transcribe.progress import NEARLY, Standing, Tally
+from app.cli.transcribe.progress_bar import words_of
 
 COUNT = 5
 INDEX = st.integers(0, COUNT - 1)

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.access.tables import project
-from app.db.agreed import agree
-from app.db.engine import Database
+from app.db.database import Database
+from app.db.shared_settings import agree
 from app.errors import DatabaseAway
 from tests.unit.db.test_verbs import add, names
 

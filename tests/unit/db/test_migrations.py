@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from app.billing.tables import ledger_line
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import alembic_config, is_current, migrate, opened
 from app.jobs.tables import event, metadata
 from tests.support.story import Story

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from app.access.projects import ensure_project
 from app.access.tables import project
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.schema import Utc, database_now
 from app.jobs.tables import metadata
 

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.db.stalled import end_stalled
+from app.db.stalled_sessions import end_stalled
 from app.errors import DatabaseAway
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def session(shared: Database) -> AsyncIterator[Any]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.stalled.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("app.db.stalled_sessions.STALLED_SECONDS", 0.2)
 
 
 def lock(tx: sa.Connection) -> None:
@@ -131,7 +131,7 @@ async def test_one_that_only_began_to_stand_still_is_left_alone(
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
     await until_seen(shared, "active", "ClientRead")
-    monkeypatch.setattr("app.db.stalled.STALLED_SECONDS", 60)
+    monkeypatch.setattr("app.db.stalled_sessions.STALLED_SECONDS", 60)
 
     assert await shared.write(end_stalled) == 0
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs import backlog
-from app.jobs.backlog import Earlier, jobs_ahead
+from app.db.database import Database
+from app.jobs.store import backlog
+from app.jobs.store.backlog import Earlier, jobs_ahead
 from tests.support.story import NOW, Story, wish
 
 pytestmark = pytest.mark.anyio

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs.begin_task import TaskBeginning
-from app.jobs.pauses import Pauses
-from app.jobs.runs import Job, Queued
-from app.jobs.task_link import Address
+from app.db.database import Database
+from app.jobs.filetrans.address import Address
+from app.jobs.filetrans.pacing import Pauses
+from app.jobs.filetrans.submit import TaskBeginning
+from app.jobs.store.job import Job
+from app.jobs.store.runs import Queued
 from app.settings import JobSettings
-from app.speech.tasks import Taken, TaskOrder
+from app.speech.task_engine import Taken, TaskOrder
 from tests.support.story import Story, recording, wish
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Standing
 from app.billing.prices import load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import UpstreamInDoubt
-from app.jobs.calls import RETRIED_IN_DOUBT_MS, was_refused
-from app.speech.bounds import TokenFacts
-from app.speech.contract import Billed, EngineError, EngineUsage, ErrorKind
+from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, was_refused
+from app.speech.engine import Billed, EngineError, EngineUsage, ErrorKind
+from app.speech.usage_bounds import TokenFacts
 from tests.support.story import (
     NANO_PER_SECOND,
     OPTIONS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.jobs.collect import Collector
-from app.jobs.runs import Queued
+from app.jobs.execution.fetch_source import Collector
+from app.jobs.store.runs import Queued
 from app.kit.clock import utc_now
 
 pytestmark = pytest.mark.anyio

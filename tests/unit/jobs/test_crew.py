@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from app.errors import DatabaseAway, EngineRefused
-from app.jobs.crew import Crew
-from app.jobs.runs import PutOff, StaleRun
-from app.jobs.sending import CalledOff, Sending
+from app.jobs.execution.part_pool import Crew
+from app.jobs.store.runs import PutOff, StaleRun
+from app.jobs.upstream.call_permit import CalledOff, Sending
 
 pytestmark = pytest.mark.anyio
 

@@ -14,15 +14,10 @@ import pytest
 
 from app.audio.normalise import Decoding
 from app.errors import InternalError
-from app.jobs import do_parts, queue
+from app.jobs.execution import parts
 from app.jobs.tables import event, part, transcription, upstream_call
-from app.speech.contract import (
-    DeltaSink,
-    EngineAnswer,
-    EngineError,
-    EngineRequest,
-    ErrorKind,
-)
+from app.jobs.worker import queue
+from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, ErrorKind
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.scripted import ScriptedEngine, billed_seconds
 
@@ -292,7 +287,7 @@ async def test_an_account_that_fails_is_no_gap(
 async def test_a_part_whose_tries_are_spent_is_a_gap_and_only_it_was_tried_again(
     gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.tries.LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.upstream.retry_policy.LONGEST_PAUSE_SECONDS", 0.01)
     known = await shas(gateway, sound)
     engine.says = lambda request: IN_VAIN if sha_of(request) == known[-1] else "heard"
     job = await sent(gateway, sound, on_gap="keep")
@@ -364,16 +359,16 @@ async def test_sound_that_is_not_to_be_had_again_leaves_the_first_text(
     """What was answered is paid: it is kept and settled, whatever keeps it from being bettered."""
     known = await shas(gateway, sound)
     engine.says = lambda one: LOOP if sha_of(one) == known[1] else "heard"
-    real, asked = do_parts._Part.pcm, 0
+    real, asked = parts._Part.pcm, 0
 
-    async def pcm(part: do_parts._Part) -> bytes:
+    async def pcm(part: parts._Part) -> bytes:
         nonlocal asked
         asked += 1
         if asked == nth:
             raise InternalError(log="no FLAC after 60 s")
         return await real(part)
 
-    monkeypatch.setattr(do_parts._Part, "pcm", pcm)
+    monkeypatch.setattr(parts._Part, "pcm", pcm)
     job = await sent(gateway, sound)
     assert (job["status"], [one["code"] for one in job["warnings"]]) == (
         "completed",

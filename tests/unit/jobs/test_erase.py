@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.audio.tables import audio
-from app.db.engine import Database
+from app.db.database import Database
 from app.jobs.erase import erase, mark_purged, unpurged
-from app.jobs.find import Filters, find_job, list_jobs
-from app.jobs.runs import StaleRun
+from app.jobs.queries import Filters, find_job, list_jobs
+from app.jobs.store.runs import StaleRun
 from app.jobs.tables import metadata
 from tests.support.story import NOW, Story, answer, failure, recording, stretch, wish
 

@@ -2,8 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs.find import Filters, Found, find_job, has_ended, list_jobs
+from app.db.database import Database
+from app.jobs.queries import Filters, Found, find_job, has_ended, list_jobs
 from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
 
 pytestmark = pytest.mark.anyio

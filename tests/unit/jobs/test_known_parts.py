@@ -6,7 +6,7 @@ import wave
 import pytest
 import sqlalchemy as sa
 
-from app.jobs.calls import heard
+from app.jobs.store.parts import heard
 from app.jobs.tables import part
 from tests.support.gateway import Gateway
 from tests.support.queued import hand_out, queued

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.db.bounded import TookTooLongError, bounded
-from app.db.engine import Database
-from app.jobs import task_calls
-from app.jobs.laws import LAWS, breaches, kept_recordings
+from app.db.database import Database
+from app.db.statement_timeout import TookTooLongError, bounded
+from app.jobs.filetrans import store
+from app.jobs.invariants import LAWS, breaches, kept_recordings
 from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call
 from app.kit.ids import new_id
-from app.speech.contract import Billed
-from app.speech.tasks import Taken
+from app.speech.engine import Billed
+from app.speech.task_engine import Taken
 from tests.support.books import Books, snapshot
 from tests.support.story import NOW, Story, failure, recording
 
@@ -59,7 +59,7 @@ async def billed_failure(db: Database, *, is_task: bool) -> Story:
     job = await story.take_up()
     call = await story.call(job)
     if is_task:
-        await db.write(task_calls.name, call, Taken("task-1", "req-1"))
+        await db.write(store.name, call, Taken("task-1", "req-1"))
         await story.charged(job, call)
     else:
         await story.call_failed(job, call, failure(Billed.YES))

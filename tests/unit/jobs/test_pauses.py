@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from app.jobs.pauses import Pauses
+from app.jobs.filetrans.pacing import Pauses
 from app.settings import JobSettings
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ import pytest
 
 from app.billing.ledger import Account
 from app.billing.prices import Tariff
-from app.jobs.calls import Stretch, heard
-from app.jobs.keep import Became
-from app.jobs.progress import Progress
-from app.jobs.routes import Route
-from app.jobs.runs import Job, KnownPart, Run
+from app.jobs.execution.commit_part import Became
+from app.jobs.execution.progress import Progress
+from app.jobs.store.job import Job, KnownPart, Run
+from app.jobs.store.parts import Stretch, heard
+from app.jobs.store.routes import Route
 from tests.support.story import answer
 
 LENGTH_MS = 1_000

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs import runs
-from app.jobs.runs import Patience, PutOff, Queued, Waiting
+from app.db.database import Database
+from app.jobs.store import runs
+from app.jobs.store.runs import Patience, PutOff, Queued, Waiting
 from tests.support.story import NOW, Story
 
 pytestmark = pytest.mark.anyio

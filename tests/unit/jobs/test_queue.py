@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from app.db.engine import Database, make_database
+from app.db.connect import make_database
+from app.db.database import Database
 from app.db.migrate import alembic_config, opened
-from app.jobs import queue as queue_file
-from app.jobs.lanes import Entry, Lane
-from app.jobs.queue import Queue
-from app.kit.slots import Slots
+from app.jobs.worker import queue as queue_file
+from app.jobs.worker.lane import Entry, Lane
+from app.jobs.worker.queue import Queue
+from app.kit.priority_semaphore import Slots
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 60

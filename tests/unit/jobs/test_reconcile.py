@@ -9,9 +9,9 @@ import pytest
 
 from app.billing.bill import BillLine
 from app.billing.reconcile import Report
-from app.db.engine import Database
+from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, days_of, look
-from app.speech.contract import Billed
+from app.speech.engine import Billed
 from tests.support.story import NANO_PER_SECOND, NOW, REGION, Story, answer, failure, stretch
 
 pytestmark = pytest.mark.anyio

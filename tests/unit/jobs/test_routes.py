@@ -7,10 +7,10 @@ import pytest
 from app.billing import ledger
 from app.billing.bill import BillLine
 from app.billing.prices import load_prices
-from app.db.engine import Database
+from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, look
-from app.jobs.routes import Place
-from app.speech.contract import Billed
+from app.jobs.store.routes import Place
+from app.speech.engine import Billed
 from tests.support.story import (
     NANO_PER_SECOND,
     NOW,

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs.runner import Runner
+from app.db.database import Database
+from app.jobs.execution.transcribe import Transcriber
 from app.jobs.tables import transcription
-from app.jobs.transcribe import Transcriber
+from app.jobs.worker.worker import Runner
 from app.settings import JobSettings
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs import runs
-from app.jobs.runs import Job, StaleRun
+from app.db.database import Database
+from app.jobs.store import runs
+from app.jobs.store.job import Job
+from app.jobs.store.runs import StaleRun
 from app.kit.clock import utc_now
 from tests.support.story import NOW, Story, answer, failure, recording, stretch
 

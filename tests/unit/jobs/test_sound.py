@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.jobs.sound import Held, Share, SoundBudget
+from app.jobs.execution.audio_budget import Held, Share, SoundBudget
 
 pytestmark = pytest.mark.anyio
 

@@ -7,11 +7,12 @@ from app.audio.probe import Probe
 from app.audio.store import StoredBlob
 from app.audio.tables import audio
 from app.billing.tables import ledger_line
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import PriceUnknown
-from app.jobs.submit import recording_of, submit
+from app.jobs.store.create import submit
+from app.jobs.store.recordings import recording_of
 from app.jobs.tables import event, transcription
-from app.speech.bounds import call_bound
+from app.speech.usage_bounds import call_bound
 from tests.support.story import NANO_PER_SECOND, NOW, Story, principal_of, recording, wish
 
 pytestmark = pytest.mark.anyio

@@ -6,14 +6,16 @@ import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.db.engine import Database
+from app.db.database import Database
 from app.errors import EngineUnavailable
-from app.jobs import calls, runs, task_calls
-from app.jobs.do_task import TaskWork
-from app.jobs.runs import Job, Waiting
+from app.jobs.filetrans import store
+from app.jobs.filetrans.run import TaskWork
+from app.jobs.store import calls, runs
+from app.jobs.store.job import Job
+from app.jobs.store.runs import Waiting
 from app.settings import JobSettings
-from app.speech.contract import Billed, EngineError, ErrorKind
-from app.speech.tasks import Taken
+from app.speech.engine import Billed, EngineError, ErrorKind
+from app.speech.task_engine import Taken
 from tests.support.books import Books, snapshot
 from tests.support.story import NANO_PER_SECOND, Story, stretch
 
@@ -27,7 +29,7 @@ async def submitted(db: Database) -> tuple[Story, Job, str]:
     story = await Story.begun(db)
     job = await story.take_up()
     call = await story.call(job)
-    await db.write(task_calls.name, call, Taken("task-1", "req-1"))
+    await db.write(store.name, call, Taken("task-1", "req-1"))
     return story, job, call
 
 
@@ -55,7 +57,7 @@ async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, en
     assert [row["state"] for row in await story.calls()] == ["in_doubt"]
     assert await story.retry()
     again = await taken_up(story)
-    task = await db.read(task_calls.known, again)
+    task = await db.read(store.known, again)
     assert task is not None
     assert (task.call_id, task.task_id) == (call, "task-1")
     assert task.is_of_an_earlier_life
@@ -79,7 +81,7 @@ async def test_the_hold_of_a_life_covers_its_task(db: Database) -> None:
     job = await story.take_up()
     long = stretch(seconds=30)
     call = await story.call(job, long)
-    await db.write(task_calls.name, call, Taken("task-1", "req-1"))
+    await db.write(store.name, call, Taken("task-1", "req-1"))
     await story.cancel()
     await story.retry()
     holds = [line["nano"] for line in await story.lines() if line["life"]]
@@ -91,7 +93,7 @@ async def test_one_that_the_upstream_forgot_is_left_in_doubt(db: Database) -> No
     await story.call_failed(job, call, FORGOTTEN)
     await story.fail(job)
     await story.retry()
-    assert await db.read(task_calls.known, await taken_up(story)) is None
+    assert await db.read(store.known, await taken_up(story)) is None
     assert [row["state"] for row in await story.calls()] == ["in_doubt"]
 
 
@@ -104,7 +106,7 @@ async def test_one_that_the_bill_has_settled_is_left(db: Database) -> None:
 
     await db.write(adjust)
     await story.retry()
-    assert await db.read(task_calls.known, await taken_up(story)) is None
+    assert await db.read(store.known, await taken_up(story)) is None
 
 
 async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> None:
@@ -114,7 +116,7 @@ async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> 
         if state == "open":
             await story.retry()
         assert [row["state"] for row in await story.calls()] == [state]
-        await db.write(task_calls.note_cancelled, call, now=story.now)
+        await db.write(store.note_cancelled, call, now=story.now)
         (row,) = await story.calls()
         assert (row["state"], row["billed"], row["error_kind"]) == ("failed", "no", "cancelled")
 
@@ -123,11 +125,11 @@ async def test_calling_off_leaves_a_later_life_alone(db: Database) -> None:
     story, _, call = await submitted(db)
     cost = await story.cancel()
     assert cost is not None
-    (task,) = await db.read(task_calls.under_way, story.id, cost.epoch)
+    (task,) = await db.read(store.under_way, story.id, cost.epoch)
     assert task.call_id == call
     await story.retry()
-    assert await db.read(task_calls.under_way, story.id, cost.epoch) == []
-    assert len(await db.read(task_calls.under_way, story.id)) == 1
+    assert await db.read(store.under_way, story.id, cost.epoch) == []
+    assert len(await db.read(store.under_way, story.id)) == 1
 
 
 async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.deltas import Pledge
-from app.jobs.follow import Row, Told, merged
-from app.jobs.position import START, Position
-from app.jobs.telling import Telling
+from app.jobs.store.delta_text import Pledge
+from app.jobs.streaming.buffer import Telling
+from app.jobs.streaming.cursor import START, Position
+from app.jobs.streaming.reader import Row, Told, merged
 from app.speech.merge import join
 
 pytestmark = pytest.mark.anyio

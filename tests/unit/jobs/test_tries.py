@@ -2,9 +2,10 @@
 
 import pytest
 
-from app.db.engine import Database
-from app.jobs.tries import LONG_SECONDS, MOST_TRIES, Tried, after_failure, given_up
-from app.speech.contract import Billed, EngineError, ErrorKind
+from app.db.database import Database
+from app.jobs.store.attempts import MOST_TRIES, Tried, given_up
+from app.jobs.upstream.retry_policy import LONG_SECONDS, after_failure
+from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.story import Story, stretch
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ def test_what_may_be_billed_goes_nowhere_else(kind: ErrorKind, billed: Billed) -
         assert not after_failure(failed(kind, billed), before, remote=True).elsewhere
 
 
-@pytest.mark.parametrize("kind", set(ErrorKind) - {ErrorKind.ACCOUNT})
+@pytest.mark.parametrize("kind", [kind for kind in ErrorKind if kind is not ErrorKind.ACCOUNT])
 def test_what_cannot_be_retried_ends_here(kind: ErrorKind) -> None:
     verdict = after_failure(failed(kind, retryable=False), ONCE, remote=True)
     assert (verdict.wait, verdict.elsewhere) == (None, False)

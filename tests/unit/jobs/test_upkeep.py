@@ -11,9 +11,9 @@ import pytest
 
 from app.audio.tables import audio
 from app.errors import DatabaseAway
-from app.jobs.runs import MOST_IDLE_RUNS
+from app.jobs.store.runs import MOST_IDLE_RUNS
 from app.jobs.tables import transcription, upstream_call
-from app.jobs.upkeep import ORPHAN_AGE_SECONDS
+from app.jobs.worker.maintenance import ORPHAN_AGE_SECONDS
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.queued import hand_out, queued

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.kit.opened import opened
+from app.kit.open_file import opened
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20
@@ -43,7 +43,7 @@ async def test_it_is_closed_for_a_caller_who_left(
             pass
 
     (tmp_path / "a").touch()
-    monkeypatch.setattr("app.kit.opened.FileIO", slow)
+    monkeypatch.setattr("app.kit.open_file.FileIO", slow)
     wanting = asyncio.create_task(wants())
     await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     wanting.cancel()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.kit.slots import Slots
+from app.kit.priority_semaphore import Slots
 
 pytestmark = pytest.mark.anyio
 

@@ -14,18 +14,11 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import opened
-from app.db.pace import RowSteps, pace
+from app.db.rate_limit import RowSteps, pace
 from app.errors import DatabaseAway
-from app.net.limiter import (
-    LATE_SHARE,
-    SHARE,
-    Limiter,
-    MemorySteps,
-    QueueTooLongError,
-    StepStore,
-)
+from app.net.limiter import LATE_SHARE, SHARE, Limiter, MemorySteps, QueueTooLongError, StepStore
 
 pytestmark = pytest.mark.anyio
 FOR_EVER = 1e6

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.net.reach import MOST_BYTES, Obstacle, ObstructedError, is_proxied, look
+from app.net.connectivity import MOST_BYTES, Obstacle, ObstructedError, is_proxied, look
 from tests.support.dashscope import answers, listening, upstream
 
 pytestmark = pytest.mark.anyio

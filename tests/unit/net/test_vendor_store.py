@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.net import vendor_store
+from app.net import provider_storage
 from app.net.exchange import Body, ExchangeError, Fault
 from app.net.fetch import Fault as FetchFault
 from app.net.fetch import FetchError
-from app.net.vendor_store import VendorStore
+from app.net.provider_storage import VendorStore
 from tests.support.sources import answer, redirect, serving
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,7 @@ async def test_a_vendors_name_that_leads_inside_is_not_followed(
     async def inside(_self: object, _host: str, _port: int) -> list[str]:
         return ["10.0.0.7"]
 
-    monkeypatch.setattr(vendor_store.Resolver, "__call__", inside)
+    monkeypatch.setattr(provider_storage.Resolver, "__call__", inside)
     with pytest.raises(FetchError) as caught:
         await _download(store, "http://bucket.oss-cn-beijing.aliyuncs.com/a")
     assert caught.value.fault is FetchFault.NOT_ALLOWED

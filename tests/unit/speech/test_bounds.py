@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.bounds import TokenFacts, call_bound, calls_bound, context_bound
-from app.speech.fit import estimate_tokens
+from app.speech.planning.fit_options import estimate_tokens
+from app.speech.usage_bounds import TokenFacts, call_bound, calls_bound, context_bound
 
 MILLIS = st.integers(1, 240_000)
 FACTS = st.builds(

@@ -7,7 +7,7 @@ import pytest
 from app.errors import ModelRetired, UnknownModel
 from app.kit.money import parse_nano
 from app.speech.catalogue import load_catalogue
-from app.speech.engines.wire import base64_size
+from app.speech.engines.http.json_body import base64_size
 
 MOST_ENCODED_BYTES = 10 << 20
 FLAC_SHARE = 1.003  # of its PCM, for sound that cannot be made smaller

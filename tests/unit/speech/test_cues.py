@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.cues import Cue, cues
+from app.speech.subtitles.cues import Cue, cues
 from app.speech.transcript import Segment, Transcript, Word
 from tests.support.subtitles import (
     COLUMNS,

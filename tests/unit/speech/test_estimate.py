@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.speech.catalogue import load_catalogue
-from app.speech.estimate import Expected, expect
-from app.speech.plan import PlanInput, bound, plan
+from app.speech.planning.expected_usage import Expected, expect
+from app.speech.planning.plan import PlanInput, bound, plan
 
 CATALOGUE = load_catalogue()
 FLASH = CATALOGUE.find("qwen3-asr-flash")

@@ -9,13 +9,19 @@ import pytest
 
 from app.errors import ContextTooLong, OptionNotSupported
 from app.speech.catalogue import Model, load_catalogue
-from app.speech.contract import Encoded, EngineRequest
-from app.speech.engines.dashscope_asks import input_audio_ask, qwen3_ask
-from app.speech.engines.dashscope_task_asks import file_url_ask, file_urls_ask
-from app.speech.engines.wire import Hole
-from app.speech.fit import MODEL_OPTIONS, Fitted, estimate_tokens, fit, rate_warning
+from app.speech.engine import Encoded, EngineRequest
+from app.speech.engines.dashscope.sync_requests import input_audio_ask, qwen3_ask
+from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask
+from app.speech.engines.http.json_body import Hole
 from app.speech.options import Options, parse_options
-from app.speech.tasks import TaskOrder
+from app.speech.planning.fit_options import (
+    MODEL_OPTIONS,
+    Fitted,
+    estimate_tokens,
+    fit,
+    rate_warning,
+)
+from app.speech.task_engine import TaskOrder
 
 CATALOGUE = load_catalogue()
 BASE = CATALOGUE.find("local/base")

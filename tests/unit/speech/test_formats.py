@@ -11,8 +11,8 @@ import pytest
 import webvtt
 from hypothesis import given
 
-from app.speech.cues import Cue, cues
-from app.speech.formats import Form, render
+from app.speech.subtitles.cues import Cue, cues
+from app.speech.subtitles.formats import Form, render
 from app.speech.transcript import Segment, Transcript
 from tests.support.subtitles import (
     DIALOGUE,

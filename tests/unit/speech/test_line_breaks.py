@@ -3,7 +3,7 @@
 
 import pytest
 
-from app.speech.line_breaks import CLAUSE, SENTENCE, cleaned, columns, ease, pieces
+from app.speech.subtitles.line_breaks import CLAUSE, SENTENCE, cleaned, columns, ease, pieces
 
 WIDE = 80
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.speech.loops import find_loop, share_of_loops
+from app.speech.repetition import find_loop, share_of_loops
 
 AUSTEN = (
     "and mister john dashwood had then leisure to consider how much there might be prudently in "

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import AudioTooLong
 from app.speech.catalogue import load_catalogue
-from app.speech.plan import PlanInput, Upload, bound, plan
+from app.speech.planning.plan import PlanInput, Upload, bound, plan
 
 MB = 1 << 20
 FLASH = load_catalogue().find("qwen3-asr-flash")

@@ -7,8 +7,8 @@ import pytest
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.catalogue import load_catalogue
 from app.speech.options import Options
-from app.speech.plan import File, PlanInput, bound, plan
-from app.speech.sibling import chosen, sisters_of
+from app.speech.planning.plan import File, PlanInput, bound, plan
+from app.speech.planning.task_variant import chosen, sisters_of
 
 CATALOGUE = load_catalogue()
 QWEN3 = CATALOGUE.find("qwen3-asr-flash-filetrans")

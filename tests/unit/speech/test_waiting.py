@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.engines.speed import Speed
-from app.speech.waiting import Ahead, Lane, seconds_until_text
+from app.speech.engines.http.latency import Speed
+from app.speech.planning.queue_simulation import Ahead, Lane, seconds_until_text
 
 PACED = Lane(next_seconds=0.5, gap_seconds=0.5, call_seconds=2.0, calls_at_once=100)
 FREE = Lane(0.0, 0.0, 2.0, 100)

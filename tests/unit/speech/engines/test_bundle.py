@@ -3,7 +3,7 @@
 import pytest
 
 from app.settings import DashScopeSettings
-from app.speech.engines.bundle import dashscope_bundle
+from app.speech.engines.http.account import dashscope_bundle
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from app.net.event_stream import EventReader
 from app.net.exchange import Answer
-from app.speech.contract import Billed, EngineAnswer, EngineError, EngineRequest, ErrorKind, Pcm
-from app.speech.engines.dashscope_omni import OmniStream
-from app.speech.engines.wire import garbled
+from app.speech.engine import Billed, EngineAnswer, EngineError, EngineRequest, ErrorKind, Pcm
+from app.speech.engines.dashscope.omni import OmniStream
+from app.speech.engines.http.json_body import garbled
 
 USAGE = {
     "prompt_tokens": 90,

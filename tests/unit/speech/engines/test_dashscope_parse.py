@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.contract import Billed, EngineError, ErrorKind
-from app.speech.engines.dashscope_answers import (
+from app.speech.engine import Billed, EngineError, ErrorKind
+from app.speech.engines.dashscope.errors import parse_error
+from app.speech.engines.dashscope.sync_responses import (
     CUT_AT_LENGTH,
     parse_input_audio,
     parse_qwen3,
     parse_usage,
 )
-from app.speech.engines.dashscope_errors import parse_error
 from tests.support.dashscope import qwen3_answer
 
 JSON = st.recursive(

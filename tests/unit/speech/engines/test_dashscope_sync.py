@@ -11,18 +11,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.net.limiter import Limiter, MemorySteps
-from app.speech.contract import (
-    Billed,
-    Encoded,
-    EngineAnswer,
-    EngineError,
-    EngineRequest,
-    ErrorKind,
-)
-from app.speech.engines.bundle import Bundle
-from app.speech.engines.dashscope_sync import dashscope_sync
-from app.speech.engines.remote import RemoteEngine
-from app.speech.engines.traffic import Traffic
+from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
+from app.speech.engines.dashscope.sync import dashscope_sync
+from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.engine import RemoteEngine
 from tests.support.dashscope import (
     Asked,
     Reply,
@@ -323,7 +316,7 @@ def test_a_key_is_not_shown() -> None:
 
 
 def test_bodies_are_json_whatever_the_context_says() -> None:
-    from app.speech.engines.wire import Hole, json_around  # noqa: PLC0415
+    from app.speech.engines.http.json_body import Hole, json_around  # noqa: PLC0415
 
     hole = Hole()
     body = json_around(

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.net.limiter import Limiter, MemorySteps
-from app.speech.contract import Billed, EngineError, ErrorKind
-from app.speech.engines.bundle import Bundle
-from app.speech.engines.dashscope_task_answers import parse_report, parse_result, parse_taken
-from app.speech.engines.dashscope_task_asks import file_url_ask, file_urls_ask, submit_headers
-from app.speech.engines.dashscope_tasks import DashScopeTasks
-from app.speech.engines.dashscope_uploads import check_size, form_of, parse_policy
-from app.speech.engines.traffic import Traffic
-from app.speech.tasks import Sending, TaskOrder, TaskStatus
+from app.speech.engine import Billed, EngineError, ErrorKind
+from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask, submit_headers
+from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
+from app.speech.engines.dashscope.tasks import DashScopeTasks
+from app.speech.engines.dashscope.uploads import check_size, form_of, parse_policy
+from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.task_engine import Sending, TaskOrder, TaskStatus
 from tests.contract.recordings import ALL
 
 QWEN3, FUN = "qwen3-asr-flash-filetrans", "fun-asr"

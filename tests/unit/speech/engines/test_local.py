@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from app.settings import LocalEngineSettings
-from app.speech.contract import EngineError, EngineRequest, ErrorKind, Pcm
-from app.speech.engines import local
-from app.speech.engines.local import CONTEXT_CUT, NOT_INSTALLED, LocalEngine
-from app.speech.engines.whisper import Check, Heard, Question, SegmentSink
+from app.speech.engine import EngineError, EngineRequest, ErrorKind, Pcm
+from app.speech.engines.local import engine as local
+from app.speech.engines.local.engine import CONTEXT_CUT, NOT_INSTALLED, LocalEngine
+from app.speech.engines.local.whisper import Check, Heard, Question, SegmentSink
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.speech.contract import EngineError, ErrorKind
-from app.speech.engines.local_model import ComingModel
-from app.speech.weights.files import ModelMissingError
-from app.speech.weights.sources import Progress
+from app.speech.engine import EngineError, ErrorKind
+from app.speech.engines.local.model import ComingModel
+from app.speech.engines.local.weights.files import ModelMissingError
+from app.speech.engines.local.weights.sources import Progress
 
 pytestmark = pytest.mark.anyio
 

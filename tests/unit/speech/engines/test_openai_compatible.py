@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.net.limiter import Limiter, MemorySteps
 from app.settings import OpenAISettings
-from app.speech.contract import (
+from app.speech.engine import (
     Billed,
     DeltaSink,
     Encoded,
@@ -20,11 +20,11 @@ from app.speech.contract import (
     EngineRequest,
     ErrorKind,
 )
-from app.speech.engines.bundle import Bundle, openai_bundle
-from app.speech.engines.openai_compatible import Form, openai_compatible
-from app.speech.engines.qwen_names import read_raw
-from app.speech.engines.traffic import Traffic
-from app.speech.engines.wire import CUT_AT_LENGTH
+from app.speech.engines.http.account import Bundle, openai_bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.json_body import CUT_AT_LENGTH
+from app.speech.engines.http.qwen_output import read_raw
+from app.speech.engines.openai.engine import Form, openai_compatible
 from tests.support.dashscope import Asked, Reply, answers, upstream
 from tests.support.streamed import streams
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from app.net.limiter import Limiter, MemorySteps
-from app.speech.contract import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
-from app.speech.engines import remote
-from app.speech.engines.bundle import Bundle
-from app.speech.engines.dashscope_sync import dashscope_sync
-from app.speech.engines.openai_compatible import openai_compatible
-from app.speech.engines.remote import RemoteEngine
-from app.speech.engines.traffic import Traffic
+from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
+from app.speech.engines.dashscope.sync import dashscope_sync
+from app.speech.engines.http import engine as remote
+from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.engine import RemoteEngine
+from app.speech.engines.openai.engine import openai_compatible
 from tests.support import frames
 from tests.support.dashscope import Reply, answers, qwen3_answer, refuses, upstream
 from tests.support.streamed import streams

@@ -9,8 +9,8 @@ import pytest
 from app.errors import DatabaseAway
 from app.net.breaker import PROBE_SECONDS
 from app.net.limiter import Limiter, MemorySteps
-from app.speech.contract import EngineError, ErrorKind
-from app.speech.engines.traffic import Traffic
+from app.speech.engine import EngineError, ErrorKind
+from app.speech.engines.http.admission import Traffic
 
 pytestmark = pytest.mark.anyio
 ILL = (

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.speech.engines import whisper
-from app.speech.engines.whisper import PROMPT_TOKENS, Question, Whisper
+from app.speech.engines.local import whisper
+from app.speech.engines.local.whisper import PROMPT_TOKENS, Question, Whisper
 
 
 class Letters:

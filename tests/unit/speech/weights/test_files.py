@@ -12,17 +12,22 @@ from typing import Any
 import pytest
 
 from app.settings import LocalEngineSettings
-from app.speech.weights import files as model_files
-from app.speech.weights import sources as model_sources
-from app.speech.weights.files import (
+from app.speech.engines.local.weights import files as model_files
+from app.speech.engines.local.weights import sources as model_sources
+from app.speech.engines.local.weights.files import (
     ModelMissingError,
     cache_folder,
     obtain,
     pull,
     what_is_wrong,
 )
-from app.speech.weights.pinned import PinnedFile, PinnedModel, PinnedWheel, pinned_models
-from app.speech.weights.sources import SourceError
+from app.speech.engines.local.weights.pinned import (
+    PinnedFile,
+    PinnedModel,
+    PinnedWheel,
+    pinned_models,
+)
+from app.speech.engines.local.weights.sources import SourceError
 from tests.unit.net.loopback import Answer, send, serving
 
 pytestmark = pytest.mark.anyio

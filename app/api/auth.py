@@ -1,0 +1,91 @@
+"""Who is calling, decided from the head alone: no byte of a body has been read yet."""
+
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from app.access.keys import any_key, find_principal, note_use
+from app.access.loopback import is_loopback
+from app.access.principal import ALL_SCOPES, Principal, Scope
+from app.api.services import Parts, parts_of
+from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
+from app.kit.origins import ANY_ORIGIN
+
+# A proxy on this machine speaks for others, who are not on loopback.
+PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+bearer = HTTPBearer(
+    auto_error=False,
+    description="A key made with `asr-gateway keys create`. On loopback, none is needed until "
+    "the first key is made.",
+)
+
+
+async def caller(request: Request, _documented: Annotated[object, Security(bearer)]) -> Principal:
+    """Return who is calling. Raises KeyMissing, KeyInvalid or ForeignOrigin."""
+    parts = parts_of(request)
+    header = request.headers.get("authorization")
+    if header is None:
+        return await _without_key(request, parts)
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise KeyMissing
+    now = parts.clock()
+    found = await parts.db.read(find_principal, secret.strip(), peppers=parts.peppers, now=now)
+    if found is None:
+        raise KeyInvalid
+    principal, is_use_worth_noting = found
+    if is_use_worth_noting and principal.key_id is not None:
+        with suppress(DatabaseAway):  # a note is not worth an error; reading still works
+            await parts.db.write(note_use, principal.key_id, now=now)
+    return principal
+
+
+def may(scope: Scope) -> Callable[..., Awaitable[Principal]]:
+    """Return a dependency: the caller, who must have this scope."""
+
+    async def allowed(principal: Annotated[Principal, Depends(caller)]) -> Principal:
+        principal.require(scope)
+        return principal
+
+    return allowed
+
+
+async def _without_key(request: Request, parts: Parts) -> Principal:
+    """Allow a caller without a key only on loopback, and only until the first key exists."""
+    if not is_loopback(parts.settings.server.host) or await parts.db.read(any_key):
+        raise KeyMissing
+    if any(name in request.headers for name in PROXY_HEADERS):
+        raise ForeignOrigin
+    # A page of some other site, or a name rebound to 127.0.0.1, can make a browser on this
+    # machine call us; such a call carries a foreign Host or Origin.
+    if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):
+        raise ForeignOrigin
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_known(origin, parts.settings.server.cors_origins):
+        raise ForeignOrigin
+    return Principal(parts.default_project, None, ALL_SCOPES)
+
+
+def _is_known(origin: str, listed: Collection[str]) -> bool:
+    """Tell whether a page is of this machine, or listed by its name: `*` names nobody."""
+    return is_loopback(_host_of(origin)) or (origin in listed and origin != ANY_ORIGIN)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+Transcriber = Annotated[Principal, Depends(may(Scope.TRANSCRIBE))]
+Reader = Annotated[Principal, Depends(may(Scope.READ))]
+Accountant = Annotated[Principal, Depends(may(Scope.USAGE))]
+
+CALLING = (KeyMissing, KeyInvalid, ForeignOrigin, ScopeMissing, DatabaseAway)
+"""What every call that asks for a caller may be told."""

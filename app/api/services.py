@@ -1,0 +1,63 @@
+"""What the routes need of the running gateway; wired once by the composition root."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from app.audio.links import SignedLinks
+from app.audio.store import BlobStore
+from app.db.database import Database
+from app.jobs.estimate import Estimator
+from app.jobs.streaming.hub import Board
+from app.jobs.submission import Acceptance
+from app.jobs.worker.maintenance import Upkeep
+from app.jobs.worker.worker import Runner
+from app.kit.clock import Clock
+from app.settings import Settings
+from app.speech.catalogue import Catalogue, Model
+from app.speech.engine import Engine, Readiness
+from app.speech.model_availability import how_to_switch_on, is_switched_on
+from app.speech.planning.failover import candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`default_project` is who an unauthenticated caller is, where such callers are allowed."""
+
+    settings: Settings
+    db: Database
+    store: BlobStore
+    catalogue: Catalogue
+    engines: Mapping[str, Engine]
+    runner: Runner
+    board: Board
+    upkeep: Upkeep
+    acceptance: Acceptance
+    estimator: Estimator
+    clock: Clock
+    peppers: Sequence[bytes] = field(repr=False)
+    links: SignedLinks = field(repr=False)
+    default_project: str
+
+    @property
+    def local_engines(self) -> frozenset[str]:
+        """Engines whose calls cost nothing when nobody hears their answer."""
+        return frozenset(engine.name for engine in self.engines.values() if not engine.remote)
+
+    def readiness(self, model: Model) -> Readiness | None:
+        """Tell whether anybody can be asked for the model now; None where nobody offers it."""
+        if not is_switched_on(model, self.settings.dashscope):
+            return Readiness(ready=False, missing=how_to_switch_on(model))
+        failover = self.settings.dashscope.failover
+        found = [
+            engine.readiness(model.upstream_in(engine.region))
+            for engine in candidates(model, self.engines, failover)
+        ]
+        return next((one for one in found if one.ready), found[0] if found else None)
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the gateway's parts."""
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,86 @@
+"""/v1/transcriptions/{id}/cancel and /retry: what its owner decides after it was accepted."""
+
+from fastapi import APIRouter, Request, Response
+
+from app import errors
+from app.api.auth import CALLING, Transcriber
+from app.api.http.problems import responses
+from app.api.services import parts_of
+from app.api.v1.lookup import Id, kept
+from app.api.v1.openapi_examples import CANCELLED, RETRIED
+from app.api.v1.schemas import CancelledOut, TranscriptionOut, cancelled_out, transcription_out
+from app.api.v1.wait import ask_again_at
+from app.jobs.cancel import cancel
+from app.jobs.retry import recording_of, reopen
+from app.jobs.store.runs import Forsaken
+
+router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
+
+_STEERING = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
+
+
+@router.post(
+    "/{id}/cancel",
+    operation_id="cancelTranscription",
+    summary="Cancel a transcription that has not ended",
+    responses={200: CANCELLED, **responses(*_STEERING, errors.AlreadyEnded)},
+)
+async def cancel_one(request: Request, principal: Transcriber, id: Id) -> CancelledOut:  # noqa: A002
+    """End a transcription without its words; the answer says what it has cost already.
+
+    What is under way at the engine may be billed though nobody hears it: that much is in doubt.
+    Cancelling it again does nothing.
+    """
+    parts = parts_of(request)
+    cost = await parts.db.write(
+        cancel, principal.project_id, id, local_engines=parts.local_engines, now=parts.clock()
+    )
+    if cost is None:
+        raise errors.NotFound
+    await parts.runner.cancelled(id, cost.epoch)
+    return cancelled_out(await kept(parts, principal.project_id, id), cost)
+
+
+@router.post(
+    "/{id}/retry",
+    operation_id="retryTranscription",
+    summary="Try anew what failed of a transcription",
+    status_code=202,
+    response_model=TranscriptionOut,
+    responses={
+        202: RETRIED,
+        **responses(
+            *_STEERING,
+            errors.StillRunning,
+            errors.NothingToRetry,
+            errors.RecordingGone,
+            errors.RecordingMissing,
+            errors.ShuttingDown,
+            errors.TooManyJobs,
+        ),
+    },
+)
+async def retry_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
+    """Queue a failed or cancelled transcription again, or a completed one that has gaps.
+
+    It keeps its id. What was transcribed stays and is not paid for again; a call that may have
+    been billed although its answer was lost is repeated, because you say so. The words of one that
+    has gaps are there again should it fail or be cancelled this time.
+    """
+    parts = parts_of(request)
+    parts.runner.check_room()
+    blob_key = await parts.db.read(recording_of, principal.project_id, id)
+    if blob_key is not None:
+        await anext(parts.store.read(blob_key, 0, 1), b"")  # RecordingMissing, before it is queued
+
+    async def follow(reopened: Forsaken | None, connection: object) -> None:
+        if reopened is not None:
+            await parts.runner.put_anew(reopened, connection)
+
+    reopened = await parts.db.write_followed(
+        follow, reopen, principal.project_id, id, now=parts.clock()
+    )
+    if reopened is None:
+        raise errors.NotFound
+    body = transcription_out(await kept(parts, principal.project_id, id)).model_dump_json()
+    return Response(body, status_code=202, media_type="application/json", headers=ask_again_at(id))

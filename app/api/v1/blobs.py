@@ -1,0 +1,69 @@
+"""/v1/blobs: one recording, for whoever holds its signed address; upstreams read them here."""
+
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app import errors
+from app.api.http.blob_response import stored
+from app.api.http.problems import responses
+from app.api.services import parts_of
+from app.audio.tables import audio
+
+_FIND = sa.select(audio.c.blob_key, audio.c.bytes, audio.c.format).where(
+    audio.c.id == sa.bindparam("audio"), audio.c.erased_at.is_(None)
+)
+_OCTETS: dict[str, Any] = {"content": {"application/octet-stream": {}}}
+
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
+
+
+@router.api_route(
+    "/{token}",
+    methods=["GET"],
+    operation_id="getBlob",
+    summary="Read a recording by its signed address",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The whole recording.", **_OCTETS},
+        206: {"description": "The bytes that `Range` asks for.", **_OCTETS},
+        **responses(
+            errors.NotFound,
+            errors.InvalidParameter,
+            errors.RangeNotSatisfiable,
+            errors.RecordingMissing,
+            errors.DatabaseAway,
+        ),
+    },
+)
+@router.api_route("/{token}", methods=["HEAD"], include_in_schema=False)
+async def get_blob(
+    request: Request,
+    token: Annotated[str, Path(max_length=200, description="What the gateway signed.")],
+    range: Annotated[  # noqa: A002
+        str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
+    ] = None,
+) -> Response:
+    """Read a recording without a key: its address is signed, names it alone, and ends.
+
+    The gateway makes such addresses for speech services that read recordings by themselves.
+    """
+    parts = parts_of(request)
+    audio_id = parts.links.read(token, parts.clock())
+    row = None if audio_id is None else await parts.db.read(_find, audio_id)
+    if row is None:
+        raise errors.NotFound
+    return await stored(
+        parts.store,
+        row.blob_key,
+        row.bytes,
+        name=f"recording.{row.format}",
+        asked=range,
+        only_head=request.method == "HEAD",
+    )
+
+
+def _find(tx: sa.Connection, audio_id: str) -> Any:
+    return tx.execute(_FIND, {"audio": audio_id}).one_or_none()

@@ -1,0 +1,194 @@
+"""/v1/estimates: what a transcription would cost and how long it would take. Nothing is kept."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from app.api.auth import CALLING, Transcriber
+from app.api.http.problems import responses
+from app.api.services import parts_of
+from app.api.v1.openapi_examples import ESTIMATE_BODY
+from app.api.v1.prefer import Prefer, preference_of, streaming
+from app.api.v1.schemas import Cost, Moment, PlanOut, Shape, WarningOut
+from app.api.v1.upload_errors import SENDING
+from app.audio.intake import receive
+from app.jobs.estimate import Estimate, Wait
+from app.kit.money import Money, format_nano
+
+router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
+
+_REFUSALS = (*CALLING, *SENDING)
+_EXAMPLE: dict[str, Any] = {
+    "model": "qwen3-asr-flash",
+    "engine": "dashscope",
+    "region": "cn-beijing",
+    "seconds": 3600.0,
+    "plan": {
+        "kind": "split",
+        "part_seconds": 240,
+        "why": "qwen3-asr-flash takes 240 s in one call, less than the recording's 3600.0 s",
+        "as_is": False,
+    },
+    "parts": 17,
+    "requests": 17,
+    "billed_seconds": 3616,
+    "tokens": None,
+    "prices": [
+        {
+            "unit": "second",
+            "amount": "0.00022",
+            "currency": "CNY",
+            "source": "Model Studio pricing, mainland China, 2026-06..09",
+            "valid_from": "2025-09-08T00:00:00.000Z",
+        }
+    ],
+    "cost": {"amount": "0.79552", "currency": "CNY", "nano": 795520000},
+    "most_cost": {"amount": "0.7986", "currency": "CNY", "nano": 798600000},
+    "wait": {
+        "seconds": 85.4,
+        "jobs_waiting": 3,
+        "jobs_running": 32,
+        "seconds_a_call": 4.1,
+        "measured_calls": 214,
+        "basis": "32 jobs run and 3 wait before it, 32 at once; a call takes 4.10 s (the moving "
+        "average of 214 calls); calls leave every 0.61 s, the next free one in 3.1 s",
+    },
+    "warnings": [],
+}
+
+
+class TokensOut(Shape):
+    """Tokens that are expected; what an answer has, nobody knows beforehand."""
+
+    input: int
+    output: int
+
+
+class EstimatePriceOut(Shape):
+    """`amount` of `currency` for one `unit`, and where that is from."""
+
+    unit: str
+    amount: str
+    currency: str
+    source: str
+    valid_from: Moment
+
+
+class WaitOut(Shape):
+    """How long until the text if it were sent now; `basis` says what that rests on."""
+
+    seconds: float | None = Field(description="None where the recording's length is not known.")
+    jobs_waiting: int
+    jobs_running: int
+    seconds_a_call: float
+    measured_calls: int = Field(description="0: `seconds_a_call` is a default.")
+    basis: str
+
+
+class EstimateOut(Shape):
+    """What would become of such a request. `cost` is expected, `most_cost` would be held."""
+
+    model: str
+    engine: str
+    region: str
+    seconds: float | None = Field(description="The recording's length; None where it is unknown.")
+    plan: PlanOut
+    parts: int | None
+    requests: int | None = Field(description="Calls to the engine, if none fails.")
+    billed_seconds: int | None = Field(
+        description="Seconds that are expected to be billed, each part rounded up."
+    )
+    tokens: TokensOut | None = None
+    prices: Sequence[EstimatePriceOut]
+    cost: Cost | None
+    most_cost: Cost
+    wait: WaitOut
+    warnings: Sequence[WarningOut] = ()
+
+
+@router.post(
+    "",
+    operation_id="createEstimate",
+    summary="Estimate cost and time of a transcription",
+    responses={
+        200: {
+            "description": "The estimate.",
+            "content": {"application/json": {"example": _EXAMPLE}},
+        },
+        **responses(*_REFUSALS),
+    },
+    openapi_extra={"requestBody": ESTIMATE_BODY},
+)
+async def create(request: Request, principal: Transcriber, prefer: Prefer = None) -> EstimateOut:
+    """Say what POST /v1/transcriptions would do with this request. Nothing of it is kept.
+
+    The headers `Prefer` and `Accept` count as they do there. Instead of a recording its length
+    will do: `seconds`. What is behind a link is not fetched, so its length stays unknown and only
+    the upper bound can be told.
+    """
+    parts = parts_of(request)
+    preference = preference_of(prefer or ())
+    received = await receive(
+        request.headers.get("content-type"),
+        request.stream(),
+        store=parts.store,
+        settings=parts.settings.audio,
+    )
+    received = streaming(request.headers.getlist("accept"), received)
+    return _out(await parts.estimator.estimate(principal, received, preference.options))
+
+
+def _out(found: Estimate) -> EstimateOut:
+    wish, expected, tariff = found.wish, found.wish.expected, found.tariff
+    cost = None if expected is None else _cost(tariff.cost(*expected.units), tariff.currency)
+    has_tokens = expected is not None and tariff.counts_tokens
+    return EstimateOut(
+        model=wish.model,
+        engine=wish.engine,
+        region=wish.region,
+        seconds=found.seconds,
+        plan=PlanOut(**{n: wish.plan[n] for n in PlanOut.model_fields if n in wish.plan}),
+        parts=expected and expected.parts,
+        requests=expected and expected.parts,
+        billed_seconds=expected and expected.millis // 1000,
+        tokens=TokensOut(input=expected.input_tokens, output=expected.output_tokens)
+        if expected is not None and has_tokens
+        else None,
+        prices=[
+            EstimatePriceOut(
+                unit=row.unit,
+                amount=format_nano(row.nano),
+                currency=row.currency,
+                source=row.source,
+                valid_from=row.valid_from,
+            )
+            for row in found.prices
+        ],
+        cost=cost,
+        most_cost=_cost(found.most_nano, tariff.currency),
+        wait=_wait(found.wait),
+        warnings=[*(WarningOut(**one) for one in wish.warnings), *_refused(found)],
+    )
+
+
+def _cost(nano: int, currency: str) -> Cost:
+    return Cost(amount=Money(nano, currency).amount, currency=currency, nano=nano)
+
+
+def _wait(wait: Wait) -> WaitOut:
+    return WaitOut(
+        seconds=None if wait.seconds is None else round(wait.seconds, 2),
+        jobs_waiting=wait.jobs_ahead,
+        jobs_running=wait.jobs_running,
+        seconds_a_call=round(wait.pace.call_seconds, 3),
+        measured_calls=wait.pace.measured,
+        basis=wait.basis,
+    )
+
+
+def _refused(found: Estimate) -> list[WarningOut]:
+    """Say that a request with these limits would be refused."""
+    refusal = found.refusal
+    return [] if refusal is None else [WarningOut(code=refusal.code, detail=refusal.detail)]

@@ -1,0 +1,142 @@
+"""/v1/transcriptions/{id}/events: a transcription's life as it happens, for one who listens."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response, Security
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from app import errors
+from app.access.principal import Scope
+from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
+from app.api.auth import CALLING, Reader, bearer, caller
+from app.api.http.problems import responses
+from app.api.services import Parts, parts_of
+from app.api.v1.event_stream import stream
+from app.api.v1.lookup import Id, kept
+from app.api.v1.openapi_examples import EVENTS, STREAM_TOKEN
+from app.api.v1.schemas import Moment, Shape
+from app.jobs.queries import project_of
+from app.jobs.streaming.cursor import START, Position, position_of
+from app.jobs.streaming.reader import look
+
+GIVEN_ID_MAX_LENGTH = 100
+RETRY_AFTER_SECONDS = 1
+
+router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
+
+
+class StreamTokenOut(Shape):
+    """Opens this transcription's events, and nothing else, until it expires."""
+
+    token: str = Field(examples=["st_1795238880_" + "a" * 43])
+    expires_at: Moment
+    url: str = Field(description="Where the events are, with the token.")
+
+
+@router.get(
+    "/{id}/events",
+    operation_id="getEvents",
+    summary="Follow a transcription as it happens",
+    response_class=StreamingResponse,
+    responses={
+        **EVENTS,
+        **responses(
+            *CALLING,
+            errors.StreamTokenInvalid,
+            errors.NotFound,
+            errors.Erased,
+            errors.EventIdInvalid,
+            errors.EventIdForeign,
+            errors.InvalidParameter,
+            errors.ShuttingDown,
+        ),
+    },
+    dependencies=[Security(bearer)],
+)
+async def get_events(
+    request: Request,
+    id: Id,  # noqa: A002
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            max_length=GIVEN_ID_MAX_LENGTH,
+            description="The id of the last event that was received: what comes after it is told.",
+        ),
+    ] = None,
+    given_id: Annotated[
+        str | None,
+        Query(
+            alias="last_event_id",
+            max_length=GIVEN_ID_MAX_LENGTH,
+            description="The same, for clients that cannot send the header, which counts before "
+            "it.",
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        Query(
+            max_length=TOKEN_MAX_LENGTH,
+            description="A stream token instead of a key, for a browser's EventSource.",
+        ),
+    ] = None,
+) -> Response:
+    """Read the events from the beginning, or on from an id.
+
+    Once everything was received and the transcription has ended the answer is 204, which tells an
+    EventSource not to come back.
+    """
+    parts = parts_of(request)
+    project_id = await _listener(request, parts, id, token)
+    if parts.board.is_closing:
+        raise errors.ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
+    event_id = last_event_id or given_id
+    at = START if not event_id else await parts.db.read(position_of, id, event_id)
+    if at != START and await _is_at_end(parts, id, at):
+        return Response(status_code=204)
+    return stream(parts, id, project_id=project_id, at=at)
+
+
+@router.post(
+    "/{id}/stream-token",
+    operation_id="createStreamToken",
+    summary="Make a short-lived token for a transcription's events",
+    responses={
+        **STREAM_TOKEN,
+        **responses(*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter),
+    },
+)
+async def create_stream_token(request: Request, principal: Reader, id: Id) -> StreamTokenOut:  # noqa: A002
+    """Make a token that a page can hold: a browser's EventSource cannot send a key."""
+    parts = parts_of(request)
+    await kept(parts, principal.project_id, id)
+    token, expires_at = make_token(
+        parts.peppers[0], id, now=parts.clock(), seconds=parts.settings.stream.token_seconds
+    )
+    return StreamTokenOut(
+        token=token,
+        expires_at=expires_at,
+        url=f"/v1/transcriptions/{id}/events?token={token}",
+    )
+
+
+async def _listener(request: Request, parts: Parts, job_id: str, token: str | None) -> str:
+    """Return the project of a job whose events may be read here: by a key, or by a token."""
+    if token is None:
+        principal = await caller(request, None)
+        principal.require(Scope.READ)
+        project_id = principal.project_id
+    else:
+        if not opens(token, job_id, peppers=parts.peppers, now=parts.clock()):
+            raise errors.StreamTokenInvalid
+        found = await parts.db.read(project_of, job_id)
+        if found is None:
+            raise errors.NotFound
+        project_id = found
+    await kept(parts, project_id, job_id)
+    return project_id
+
+
+async def _is_at_end(parts: Parts, job_id: str, at: Position) -> bool:
+    found = await parts.db.read(look, job_id, at)
+    return found.has_ended and not found.items

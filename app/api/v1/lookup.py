@@ -1,0 +1,35 @@
+"""A transcription by its id, for every route that is about one."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from app import errors
+from app.api.services import Parts
+from app.jobs.queries import Found, find_job
+from app.kit.ids import id_pattern
+
+Id = Annotated[
+    str,
+    Path(
+        pattern=id_pattern("tr"),
+        description="A transcription's id.",
+        examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
+    ),
+]
+
+
+async def find(parts: Parts, project_id: str, job_id: str) -> Found:
+    """Return a transcription of this project, erased ones included. Raises NotFound."""
+    found = await parts.db.read(find_job, project_id, job_id)
+    if found is None:
+        raise errors.NotFound
+    return found
+
+
+async def kept(parts: Parts, project_id: str, job_id: str) -> Found:
+    """Return a transcription that was not erased. Raises NotFound and Erased."""
+    found = await find(parts, project_id, job_id)
+    if found.erased_at is not None:
+        raise errors.Erased
+    return found

@@ -1,0 +1,116 @@
+"""/v1/models: what can be asked for, what it takes and what it costs."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from app.api.auth import CALLING, Reader
+from app.api.http.problems import responses
+from app.api.services import Parts, parts_of
+from app.api.v1.schemas import Shape
+from app.speech.catalogue import Model
+from app.speech.model_availability import how_to_switch_on
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+_EXAMPLE = {
+    "items": [
+        {
+            "id": "local/base",
+            "title": "Whisper base on this machine's CPU",
+            "engine": "local",
+            "is_default": True,
+            "ready": False,
+            "missing": "model downloading 43 %",
+            "languages": ["en", "zh"],
+            "options": ["context", "language", "language_hints"],
+            "word_times": True,
+            "part_seconds": 120,
+            "call_seconds": 120,
+            "accepts": [],
+            "context_tokens": 223,
+            "prices": [{"unit": "second", "amount": "0", "currency": "CNY", "region": "local"}],
+        }
+    ]
+}
+
+
+class PriceOut(Shape):
+    """`amount` of `currency` for one `unit`, as the catalogue lists it.
+
+    A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY a million tokens is
+    0.0000008 for one. Tokens of text that go in are `text_input_token`, where they are cheaper.
+    """
+
+    unit: str
+    amount: str
+    currency: str
+    region: str
+
+
+class ModelOut(Shape):
+    """A model. `missing` says in words what keeps it from being `ready`.
+
+    `call_seconds` is the most that one call takes, `accepts` what is sent as it was received.
+    """
+
+    id: Annotated[str, Field(examples=["local/base"])]
+    title: str
+    engine: str
+    is_default: bool
+    ready: bool
+    missing: str
+    languages: Sequence[str]
+    options: Sequence[str]
+    word_times: bool
+    part_seconds: int
+    call_seconds: int
+    accepts: Sequence[str]
+    context_tokens: int
+    prices: Sequence[PriceOut]
+
+
+class ModelList(Shape):
+    items: Sequence[ModelOut]
+
+
+@router.get(
+    "",
+    operation_id="listModels",
+    summary="List the models",
+    responses={
+        200: {
+            "description": "All models of this gateway.",
+            "content": {"application/json": {"example": _EXAMPLE}},
+        },
+        **responses(*CALLING),
+    },
+)
+async def list_all(request: Request, _principal: Reader) -> ModelList:
+    parts = parts_of(request)
+    return ModelList(items=[_model_out(parts, model) for model in parts.catalogue.models.values()])
+
+
+def _model_out(parts: Parts, model: Model) -> ModelOut:
+    readiness = parts.readiness(model)
+    return ModelOut(
+        id=model.name,
+        title=model.title,
+        engine=model.engine,
+        is_default=model.name == parts.settings.default_model,
+        ready=readiness.ready if readiness else False,
+        missing=readiness.missing if readiness else how_to_switch_on(model),
+        languages=model.languages,
+        options=sorted(model.options),
+        word_times=model.word_times,
+        part_seconds=model.part_seconds,
+        call_seconds=model.call_seconds,
+        accepts=sorted(model.accepts),
+        context_tokens=model.context_tokens,
+        prices=[
+            PriceOut(**price.model_dump(include={"unit", "amount", "currency", "region"}))
+            for price in model.prices
+        ],
+    )

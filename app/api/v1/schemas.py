@@ -1,0 +1,233 @@
+"""The answers of the native API, one model each, and how they are made from what is stored."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
+from pydantic_core import PydanticCustomError
+
+from app.api.http.problems import EXPECTED_MOMENT
+from app.jobs.cancel import Charged
+from app.jobs.queries import Audio, Found
+from app.kit.clock import iso
+from app.kit.ids import id_pattern
+from app.kit.money import Money
+from app.speech.transcript import Segment
+
+Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+_BEGINS_WITH_A_DAY = re.compile(r"\d{4}-\d\d-\d\d[Tt ]", re.ASCII)
+_YEARS = range(1970, 9999)
+Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+def _only_rfc_3339(value: Any) -> Any:
+    # Pydantic takes figures, too.
+    if isinstance(value, str) and not _BEGINS_WITH_A_DAY.match(value):
+        raise PydanticCustomError("moment", EXPECTED_MOMENT)
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:  # further out the sums of moments overflow
+        raise ValueError("too far from now")
+    return moment.astimezone(UTC)
+
+
+AskedMoment = Annotated[AwareDatetime, BeforeValidator(_only_rfc_3339), AfterValidator(_in_utc)]
+TR_ID = Annotated[str, Field(pattern=id_pattern("tr"), examples=["tr_" + "0" * 32])]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cost(Shape):
+    """`amount` is exact; `nano` is the same in billionths of the currency."""
+
+    amount: str = Field(examples=["0.00264"])
+    currency: str = Field(examples=["CNY"], min_length=3, max_length=3)
+    nano: int = Field(examples=[2640000])
+
+
+class Usage(Shape):
+    """Used seconds and tokens, as the engine reports them, else as measured by us."""
+
+    seconds: float = Field(examples=[12.0])
+    tokens: int | None = None
+    estimated: bool = Field(
+        False,  # noqa: FBT003 - a field's default
+        description="Whether any of what is paid for is our own measure.",
+    )
+
+
+class AudioOut(Shape):
+    id: str
+    seconds: float | None = Field(description="None where only decoding can tell.")
+    format: str = Field(examples=["mp3"])
+    channels: int
+    sample_rate: int
+    bytes: int
+
+
+class PlanOut(Shape):
+    """How the recording is transcribed, and why."""
+
+    kind: Literal["direct", "split", "filetrans"]
+    part_seconds: int
+    why: str
+    as_is: bool = Field(False, description="Whether the bytes are sent as they were received.")  # noqa: FBT003
+    link: Literal["given", "presigned", "blob", "upload"] | None = Field(
+        None,
+        description="Of `filetrans`: the address at which the speech service reads the recording. "
+        "It is the one that was `given`, one of this gateway (`blob`), or that of a temporary "
+        "`upload` to the service.",
+    )
+
+
+class WarningOut(Shape):
+    """Something the caller should know: an ignored option, a damaged file, a gap."""
+
+    code: str
+    detail: str
+    option: str | None = None
+    start: float | None = Field(None, description="Where in the recording, in seconds.")
+    end: float | None = None
+
+
+class ErrorOut(Shape):
+    code: str
+    detail: str
+    retryable: bool = False
+
+
+class TranscriptionOut(Shape):
+    """A transcription, whatever became of it. `text` is there once it is completed.
+
+    One that is tried anew shows none until it has ended; if that fails, what there was before.
+    """
+
+    id: TR_ID
+    status: Status
+    text: str | None = None
+    language: str | None = None
+    emotion: str | None = None
+    segments: Sequence[Segment] = ()
+    model: str
+    engine: str
+    mode: str
+    plan: PlanOut
+    task_id: str | None = Field(
+        None, description="What the speech service calls its task; not in lists."
+    )
+    audio: AudioOut | None = Field(
+        None, description="The recording; null while it has not been fetched from its URL."
+    )
+    usage: Usage
+    cost: Cost
+    coverage: float | None = Field(None, description="Share of the speech that was transcribed.")
+    progress: float = Field(ge=0, le=1, description="Share of the recording that is done.")
+    warnings: Sequence[WarningOut] = ()
+    error: ErrorOut | None = None
+    reference: str | None = None
+    metadata: dict[str, str] | None = None
+    raw: Sequence[Any] | None = None
+    created_at: Moment
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+
+
+class CancelledOut(TranscriptionOut):
+    """A cancelled transcription, and what became of its money."""
+
+    charged: Cost = Field(description="What has been paid for certain.")
+    in_doubt: Cost = Field(
+        description="What calls that were under way may have cost, at most: the engine's bill "
+        "will tell."
+    )
+
+
+class TranscriptionPage(Shape):
+    """Newest first, without `segments` and `raw`; `next_cursor` is null on the last page."""
+
+    items: Sequence[TranscriptionOut]
+    next_cursor: str | None = None
+
+
+def cancelled_out(found: Found, cost: Charged) -> CancelledOut:
+    """Render a job that was cancelled, with what it has cost."""
+    return CancelledOut(
+        **dict(transcription_out(found)),
+        charged=_cost(cost.charged),
+        in_doubt=_cost(cost.in_doubt),
+    )
+
+
+def _cost(money: Money) -> Cost:
+    return Cost(amount=money.amount, currency=money.currency, nano=money.nano)
+
+
+def transcription_out(found: Found) -> TranscriptionOut:
+    """Render a job as the native API shows it."""
+    words = found.transcript
+    plan = {name: found.plan[name] for name in PlanOut.model_fields if name in found.plan}
+    return TranscriptionOut(
+        **{name: getattr(found, name) for name in _SAME},
+        status=_status(found),
+        text=words and words.text,
+        language=words and words.language,
+        emotion=words and words.emotion,
+        segments=words.segments if words else (),
+        coverage=words and words.coverage,
+        plan=PlanOut(**plan),
+        audio=found.audio and _audio(found.audio),
+        usage=Usage(
+            seconds=found.standing.used_ms / 1000,
+            tokens=found.standing.used_tokens or None,
+            estimated=found.standing.estimates > 0,
+        ),
+        cost=_cost(Money(found.standing.settled, found.currency)),
+        progress=_progress(found),
+        warnings=[WarningOut(**warning) for warning in found.warnings],
+        error=ErrorOut(**found.error) if found.error else None,
+        metadata=dict(found.metadata) if found.metadata is not None else None,
+    )
+
+
+_SAME = (
+    *("id", "model", "engine", "mode", "reference", "raw", "task_id"),
+    *("created_at", "started_at", "completed_at"),
+)
+
+
+def _status(found: Found) -> Status:
+    status: Status = found.status  # type: ignore[assignment]  # the database's CHECK says so
+    return status
+
+
+def _audio(audio: Audio) -> AudioOut:
+    return AudioOut(
+        id=audio.id,
+        seconds=None if audio.duration_ms is None else audio.duration_ms / 1000,
+        format=audio.format,
+        channels=audio.channels,
+        sample_rate=audio.sample_rate,
+        bytes=audio.bytes,
+    )
+
+
+def _progress(found: Found) -> float:
+    if found.status == "completed":
+        return 1.0
+    if found.audio is None or not found.audio.duration_ms:
+        return 0.0
+    return min(1.0, found.done_ms / found.audio.duration_ms)

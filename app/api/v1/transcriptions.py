@@ -1,0 +1,276 @@
+"""/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from app import errors
+from app.api.auth import CALLING, Reader, Transcriber
+from app.api.http.blob_response import stored
+from app.api.http.problems import responses
+from app.api.services import parts_of
+from app.api.v1.lookup import Id, kept
+from app.api.v1.metadata_filter import METADATA_FILTER, notes_in
+from app.api.v1.openapi_examples import (
+    ACCEPTED,
+    COMPLETED,
+    MEDIA_TYPES,
+    ONE,
+    PAGE,
+    REQUEST_BODY,
+    TRANSCRIPT_ANSWERS,
+)
+from app.api.v1.prefer import Prefer, preference_of, streaming
+from app.api.v1.schemas import (
+    AskedMoment,
+    Status,
+    TranscriptionOut,
+    TranscriptionPage,
+    transcription_out,
+)
+from app.api.v1.upload_errors import SENDING
+from app.api.v1.wait import answer_as_it_happens, answer_when_ended
+from app.audio.intake import receive
+from app.jobs.erase import erase
+from app.jobs.queries import Filters, list_jobs
+from app.kit.ids import is_id
+from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
+from app.speech.options import STREAM
+from app.speech.subtitles.formats import Form, render
+
+MOST_A_PAGE = 100
+
+_ONE = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
+_CREATING = (
+    *CALLING,
+    *SENDING,
+    errors.CostAboveLimit,
+    errors.SecondsAboveLimit,
+    errors.UrlUnreachable,
+    errors.SourceTooLarge,
+    errors.TooManyJobs,
+    errors.Erased,
+    errors.ShuttingDown,
+    errors.EngineBusy,
+    errors.EngineAccount,
+    errors.EngineRefused,
+    errors.EngineFailed,
+    errors.EngineTimeout,
+    errors.UpstreamInDoubt,
+    errors.RunCrashed,
+    errors.TranscriptionWithoutText,
+)
+
+router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
+
+
+@router.post(
+    "",
+    operation_id="createTranscription",
+    summary="Transcribe a recording",
+    response_model=TranscriptionOut,
+    responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATING)},
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def create(
+    request: Request,
+    principal: Transcriber,
+    prefer: Prefer = None,
+) -> Response:
+    """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
+
+    Those are the field `file`, `audio`, and `url`; what is behind a link is fetched after the
+    transcription was accepted.
+
+    The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
+    `Location`, and the transcription goes on. With `mode=async` it is 202 at once. A caller who
+    hangs up leaves one that finishes, or with `on_disconnect=cancel` one that is cancelled.
+    `Prefer` says the same as `mode=async` and `wait`, where the body says nothing.
+
+    With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
+    as they happen, the text as it is heard among them; see `getEvents`.
+    """
+    parts = parts_of(request)
+    parts.runner.check_room()
+    preference = preference_of(prefer or ())
+    received = await receive(
+        request.headers.get("content-type"),
+        request.stream(),
+        store=parts.store,
+        settings=parts.settings.audio,
+    )
+    received = streaming(request.headers.getlist("accept"), received)
+    accepted = await parts.acceptance.accept(principal, received, preference.options)
+    if accepted.options.mode == STREAM:
+        return answer_as_it_happens(parts, principal, accepted)
+    answer = await answer_when_ended(request, parts, principal, accepted)
+    answer.headers.update(preference.applied(accepted.options))
+    return answer
+
+
+@router.get(
+    "",
+    operation_id="listTranscriptions",
+    summary="List transcriptions, newest first",
+    responses={**PAGE, **responses(*CALLING, errors.InvalidParameter)},
+    openapi_extra={"parameters": [METADATA_FILTER]},
+)
+async def list_all(
+    request: Request,
+    principal: Reader,
+    status: Annotated[Status | None, Query(description="Only those in this state.")] = None,
+    model: Annotated[str | None, Query(max_length=100, description="Only of this model.")] = None,
+    reference: Annotated[
+        str | None, Query(max_length=200, description="Only with this reference.")
+    ] = None,
+    created_after: Annotated[
+        AskedMoment | None, Query(description="Created at this moment or later (RFC 3339).")
+    ] = None,
+    created_before: Annotated[
+        AskedMoment | None, Query(description="Created before this moment (RFC 3339).")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE, description="Rows a page.")] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."),
+    ] = None,
+) -> TranscriptionPage:
+    filters = Filters(
+        status,
+        _storable(model),
+        _storable(reference),
+        created_after,
+        created_before,
+        notes_in(request.query_params.multi_items()),
+    )
+    page = await parts_of(request).db.read(
+        list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
+    )
+    return TranscriptionPage(
+        items=[transcription_out(found) for found in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get(
+    "/{id}",
+    operation_id="getTranscription",
+    summary="Fetch a transcription in any state",
+    responses={**ONE, **responses(*_ONE)},
+)
+async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
+    return transcription_out(await kept(parts_of(request), principal.project_id, id))
+
+
+@router.delete(
+    "/{id}",
+    operation_id="deleteTranscription",
+    summary="Erase a transcription's words and audio",
+    status_code=204,
+    responses=responses(*CALLING, errors.NotFound, errors.InvalidParameter),
+)
+async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
+    """Erase words and audio; a transcription still running is cancelled first.
+
+    Its id, times and costs remain. Deleting it again does nothing.
+    """
+    parts = parts_of(request)
+    leftovers = await parts.db.write(
+        erase, principal.project_id, id, local_engines=parts.local_engines, now=parts.clock()
+    )
+    if leftovers is None:
+        raise errors.NotFound
+    await parts.runner.cancelled(id)
+    await parts.upkeep.purge(leftovers)
+
+
+@router.get(
+    "/{id}/transcript",
+    operation_id="getTranscript",
+    summary="Fetch the words alone, as text or subtitles",
+    response_class=Response,
+    responses={
+        200: TRANSCRIPT_ANSWERS,
+        **responses(*_ONE, errors.TranscriptionNotFinished, errors.TranscriptionWithoutText),
+    },
+)
+async def get_transcript(
+    request: Request,
+    principal: Reader,
+    id: Id,  # noqa: A002
+    format: Annotated[  # noqa: A002
+        Form,
+        Query(
+            description="The form of the words. `srt`, `vtt`, `lrc` and `tsv` (start and end in "
+            "milliseconds, text) are cut into cues of at most two lines of 42 columns and 7 s."
+        ),
+    ] = "json",
+) -> Response:
+    """Fetch the words of a completed transcription in a form of one's choice.
+
+    A cue ends where a sentence or a clause does, and stands for as long as it takes to read, if
+    there is a pause behind it. `srt` has a dash where another speaker begins, `vtt` a voice tag.
+    """
+    found = await kept(parts_of(request), principal.project_id, id)
+    if found.transcript is None:
+        is_open = found.status in {"queued", "processing"}
+        raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
+    seconds = found.audio.duration_ms / 1000 if found.audio and found.audio.duration_ms else None
+    # Twelve hours of speech are some seconds of work.
+    words = await run_in_threadpool(render, found.transcript, format, seconds=seconds)
+    return Response(words, media_type=MEDIA_TYPES[format])
+
+
+@router.get(
+    "/{id}/audio",
+    operation_id="getAudio",
+    summary="Fetch the recording as it was received",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The whole recording.", "content": {"application/octet-stream": {}}},
+        206: {
+            "description": "The bytes that `Range` asks for.",
+            "content": {"application/octet-stream": {}},
+        },
+        **responses(
+            *_ONE, errors.AudioNotFetched, errors.RangeNotSatisfiable, errors.RecordingMissing
+        ),
+    },
+)
+async def get_audio(
+    request: Request,
+    principal: Reader,
+    id: Id,  # noqa: A002
+    range: Annotated[  # noqa: A002
+        str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
+    ] = None,
+) -> Response:
+    parts = parts_of(request)
+    found = await kept(parts, principal.project_id, id)
+    if found.audio is None:
+        raise errors.AudioNotFetched
+    name = f"{found.id}.{found.audio.format}"
+    return await stored(
+        parts.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
+    )
+
+
+def _after(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        last = decode_cursor(cursor)
+    except ValueError:
+        last = ""
+    if not is_id("tr", last):
+        raise errors.InvalidParameter(
+            "`cursor` is not one that a page of this list gave.", parameter="cursor"
+        )
+    return last
+
+
+def _storable(text: str | None) -> str | None:
+    if text is not None and "\x00" in text:
+        raise errors.InvalidParameter("A filter cannot hold a NUL character.")
+    return text

@@ -1,0 +1,178 @@
+"""/v1/usage and /v1/costs: what was used and what it cost, summed for people and spreadsheets."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel
+
+from app import errors
+from app.api.auth import CALLING, Accountant
+from app.api.http.problems import responses
+from app.api.services import parts_of
+from app.api.v1.schemas import AskedMoment, Moment, Shape
+from app.billing.usage import By, Period, Sum, sums
+from app.kit.money import format_nano
+
+DEFAULT_DAYS = 30
+
+router = APIRouter(prefix="/v1", tags=["accounting"])
+
+
+class _Group(Shape):
+    """The values of what was asked to group by; the others are null."""
+
+    day: str | None = None
+    model: str | None = None
+    project: str | None = None
+    key: str | None = None
+
+
+class UsageRow(_Group):
+    transcriptions: int
+    seconds: float
+    tokens: int
+
+
+class CostRow(_Group):
+    transcriptions: int
+    amount: str
+    currency: str
+    nano: int
+
+
+class UsageReport(Shape):
+    since: Moment
+    until: Moment
+    items: Sequence[UsageRow]
+
+
+class CostReport(Shape):
+    since: Moment
+    until: Moment
+    items: Sequence[CostRow]
+
+
+Since = Annotated[
+    AskedMoment | None,
+    Query(description=f"From this moment (RFC 3339); {DEFAULT_DAYS} days before `until`."),
+]
+Until = Annotated[AskedMoment | None, Query(description="Up to but without this moment; now.")]
+Groups = Annotated[
+    list[By],
+    Query(alias="by", min_length=1, max_length=4, description="One row for each of these."),
+]
+Form = Annotated[Literal["json", "csv"], Query(alias="format", description="JSON or CSV.")]
+
+_PERIOD = {"since": "2026-11-01T00:00:00.000Z", "until": "2026-11-21T00:00:00.000Z"}
+_KEYS = {"day": "2026-11-20", "model": None, "project": None, "key": None}
+
+
+def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    row = {**_KEYS, "transcriptions": 12, **row}
+    table = f"{','.join(row)}\n{','.join(str(value or '') for value in row.values())}\n"
+    return {
+        200: {
+            "description": "The sums.",
+            "content": {
+                "application/json": {"example": {**_PERIOD, "items": [row]}},
+                "text/csv": {"schema": {"type": "string"}, "example": table},
+            },
+        },
+        **responses(*CALLING, errors.InvalidParameter),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be summed, and how the sums are wanted; no group comes twice."""
+
+    period: Period
+    groups: Sequence[By]
+    form: str
+
+
+async def _asked(
+    request: Request,
+    since: Since = None,
+    until: Until = None,
+    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
+    form: Form = "json",
+) -> Question:
+    end = until or parts_of(request).clock()
+    period = Period(since or end - timedelta(days=DEFAULT_DAYS), end)
+    return Question(period, list(dict.fromkeys(groups)), form)
+
+
+Asked = Annotated[Question, Depends(_asked)]
+
+
+@router.get(
+    "/usage",
+    operation_id="getUsage",
+    summary="Sum used seconds",
+    response_model=UsageReport,
+    responses=_documented({"seconds": 3600.0, "tokens": 0}),
+)
+async def usage(request: Request, principal: Accountant, asked: Asked) -> Response:
+    """Sum the used seconds and tokens of this key's project. Days are UTC days."""
+    rows = [
+        UsageRow(
+            **_group(asked, row),
+            transcriptions=row.transcriptions,
+            seconds=row.used_ms / 1000,
+            tokens=row.used_tokens,
+        )
+        for row in await _sums(request, principal.project_id, asked)
+    ]
+    report = UsageReport(since=asked.period.since, until=asked.period.until, items=rows)
+    return _answer(report, UsageRow, rows, asked.form)
+
+
+@router.get(
+    "/costs",
+    operation_id="getCosts",
+    summary="Sum costs",
+    response_model=CostReport,
+    responses=_documented({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
+)
+async def costs(request: Request, principal: Accountant, asked: Asked) -> Response:
+    """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
+    rows = [
+        CostRow(
+            **_group(asked, row),
+            transcriptions=row.transcriptions,
+            amount=format_nano(row.nano),
+            currency=row.currency,
+            nano=row.nano,
+        )
+        for row in await _sums(request, principal.project_id, asked)
+    ]
+    report = CostReport(since=asked.period.since, until=asked.period.until, items=rows)
+    return _answer(report, CostRow, rows, asked.form)
+
+
+async def _sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
+    return await parts_of(request).db.read(
+        sums, project_id=project_id, period=asked.period, by=asked.groups
+    )
+
+
+def _group(asked: Question, row: Sum) -> dict[str, str | None]:
+    return dict(zip(asked.groups, row.group, strict=True))
+
+
+def _answer(
+    report: BaseModel, row_type: type[BaseModel], rows: Sequence[BaseModel], form: str
+) -> Response:
+    if form == "json":
+        return Response(report.model_dump_json(), media_type="application/json")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(row_type.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    return Response(table.getvalue(), media_type="text/csv")

@@ -1,0 +1,119 @@
+"""Answering a caller who waits: with the words, with the failure, or with where to ask again."""
+
+import asyncio
+from collections.abc import Coroutine
+
+from fastapi import Request, Response
+
+from app import errors
+from app.access.principal import Principal
+from app.api.services import Parts
+from app.api.v1.event_stream import stream
+from app.api.v1.lookup import find
+from app.api.v1.schemas import transcription_out
+from app.error_codes import error_of
+from app.jobs.cancel import cancel
+from app.jobs.queries import Found
+from app.jobs.submission import Accepted
+
+POLL_AFTER_SECONDS = 2
+
+
+async def answer_when_ended(
+    request: Request, parts: Parts, principal: Principal, accepted: Accepted
+) -> Response:
+    """Answer an accepted request, as soon as its transcription ends or its wait is over.
+
+    A caller who hangs up meanwhile gets no answer; then it goes on, or is cancelled, as they
+    chose.
+    """
+    options = accepted.options
+    wait = parts.settings.jobs.wait_seconds if options.wait is None else options.wait
+    try:
+        if options.mode != "async" and not await _stays(
+            request, parts.runner.wait(accepted.job_id, wait)
+        ):
+            await _left(parts, principal, accepted)
+        return answer(await find(parts, principal.project_id, accepted.job_id))
+    except errors.DatabaseAway as away:
+        raise errors.DatabaseAway(
+            "The recording was accepted and will be transcribed, but the database does not answer "
+            "now. Do not send it again: fetch this transcription shortly.",
+            transcription_id=accepted.job_id,
+        ) from away
+
+
+def answer_as_it_happens(parts: Parts, principal: Principal, accepted: Accepted) -> Response:
+    """Answer an accepted request with its events; who hangs up is treated as one who waits."""
+
+    async def left() -> None:
+        if not parts.board.is_closing:
+            await _left(parts, principal, accepted)
+
+    return stream(
+        parts,
+        accepted.job_id,
+        project_id=principal.project_id,
+        attended=parts.runner.listening(accepted.job_id),
+        left=left,
+    )
+
+
+def answer(found: Found) -> Response:
+    """Answer with what became of a transcription up to now."""
+    if found.erased_at is not None:
+        raise errors.Erased(transcription_id=found.id)
+    if found.error is not None:
+        cls = error_of(found.error["code"])
+        raise cls(found.error["detail"], transcription_id=found.id)
+    body = transcription_out(found).model_dump_json()
+    if found.status == "completed":
+        return Response(body, media_type="application/json")
+    return Response(
+        body, status_code=202, media_type="application/json", headers=ask_again_at(found.id)
+    )
+
+
+def ask_again_at(job_id: str) -> dict[str, str]:
+    """Return the headers of a 202."""
+    return {"Location": f"/v1/transcriptions/{job_id}", "Retry-After": str(POLL_AFTER_SECONDS)}
+
+
+async def hangs_up(request: Request) -> None:
+    """Return once the caller has closed the connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stays(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
+    """Wait; False as soon as the caller has hung up."""
+    wait = asyncio.ensure_future(waiting)
+    leaving = asyncio.ensure_future(hangs_up(request))
+    try:
+        await asyncio.wait({wait, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not wait.done() and leaving.exception() is None:
+            return False
+        await wait
+        return True
+    finally:
+        wait.cancel()
+        leaving.cancel()
+        await asyncio.gather(wait, leaving, return_exceptions=True)
+
+
+async def _left(parts: Parts, principal: Principal, accepted: Accepted) -> None:
+    """Cancel what nobody waits for any more, where that was the wish."""
+    if accepted.options.on_disconnect != "cancel":
+        return
+    try:
+        cost = await parts.db.write(
+            cancel,
+            principal.project_id,
+            accepted.job_id,
+            local_engines=parts.local_engines,
+            now=parts.clock(),
+        )
+    except (errors.AlreadyEnded, errors.Erased):
+        return
+    if cost is not None:
+        await parts.runner.cancelled(accepted.job_id, cost.epoch)

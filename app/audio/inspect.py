@@ -1,0 +1,63 @@
+"""What a recording is: from its header alone where that is beyond doubt, else by FFmpeg.
+
+Starting a child costs sixty times as much as all else that is done for a short recording.
+"""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from app.audio.ffmpeg import Decoders
+from app.audio.headers.errors import CutShortError
+from app.audio.headers.verify import verified
+from app.audio.probe import Probe, probe, too_long
+from app.audio.raw import raw_found
+from app.audio.store import BlobStore
+from app.settings import AudioSettings
+
+
+async def look(
+    path: Path, *, decoders: Decoders, settings: AudioSettings, raw_rate: int | None = None
+) -> Probe:
+    """Look at a recording; with `raw_rate` it is bare samples of that rate.
+
+    Raises an AudioError that says what is wrong with it, and InvalidParameter.
+    """
+    if raw_rate is not None:
+        found = raw_found((await asyncio.to_thread(path.stat)).st_size, raw_rate)
+        return _within(found, settings)
+    try:
+        if whole := await asyncio.to_thread(verified, path):
+            return _within(whole, settings)
+        is_cut_short = False
+    except CutShortError:
+        is_cut_short = True
+    found = await probe(
+        path,
+        decoders=decoders,
+        max_seconds=settings.max_seconds,
+        deadline_seconds=settings.probe_seconds,
+    )
+    return replace(found, cut_short=is_cut_short)
+
+
+class Inspector:
+    """Inspects stored recordings with the decoders and limits it is given."""
+
+    def __init__(self, store: BlobStore, decoders: Decoders, settings: AudioSettings) -> None:
+        self._store = store
+        self._decoders = decoders
+        self._settings = settings
+
+    async def inspect(self, blob_key: str, raw_rate: int | None) -> Probe:
+        """Inspect a stored recording; see `look`. Raises AudioError."""
+        async with self._store.local_copy(blob_key) as path:
+            return await look(
+                path, decoders=self._decoders, settings=self._settings, raw_rate=raw_rate
+            )
+
+
+def _within(found: Probe, settings: AudioSettings) -> Probe:
+    if found.seconds is not None and found.seconds > settings.max_seconds:
+        raise too_long(found.seconds, settings.max_seconds)
+    return found

@@ -1,0 +1,62 @@
+"""What `asr-gateway doctor` finds of the books: laws that do not hold, recordings without bytes."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from app.cli.doctor.check import Finding, odd, well, wrong
+from app.cli.doctor.database import lent
+from app.db.statement_timeout import TookTooLongError
+from app.jobs.invariants import EXAMPLES, LAWS, Breach, breaches, kept_recordings
+from app.settings import Settings
+
+BOOKS_SECONDS = 8.0
+RECORDINGS = 5_000  # the newest, whose files are looked for
+
+_REMEDY = (
+    "Keep a copy of the database as it is; `asr-gateway jobs show ID` tells more. Money is set "
+    "right by the upstream's bill (asr-gateway reconcile --bill FILE --apply). Please report it."
+)
+_LOST = (
+    "Bring the files back from a backup of the data folder, or erase these transcriptions: without "
+    "its bytes a recording can neither be played nor tried again."
+)
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield one finding for each law that is broken, or one that all hold."""
+    async with lent(settings) as db:
+        if db is None:
+            return
+        try:
+            broken = await db.read(breaches, BOOKS_SECONDS)
+        except TookTooLongError as error:
+            remedy = "Ask again when the gateway has less to do."
+            yield odd("books", f"the look at them was {error}", remedy)
+        else:
+            for finding in _told(broken):
+                yield finding
+        recordings = await db.read(kept_recordings, RECORDINGS)
+    blobs = settings.data_dir / "audio" / "blobs"
+    if recordings:
+        yield _files(recordings, blobs)
+
+
+def _told(broken: Sequence[Breach]) -> Sequence[Finding]:
+    if not broken:
+        return [well("books", f"all {len(LAWS)} laws hold")]
+    return [
+        wrong("books", f"not so: {one.law}; {_examples(one.examples, one.count)}", _REMEDY)
+        for one in broken
+    ]
+
+
+def _files(recordings: Sequence[tuple[str, str]], blobs: Path) -> Finding:
+    lost = [audio_id for audio_id, key in recordings if not (blobs / key).is_file()]
+    if not lost:
+        return well("recordings", f"{len(recordings)} looked for, all there")
+    examples = _examples(lost[:EXAMPLES], len(lost))
+    return wrong("recordings", f"have lost their bytes, of {len(recordings)}: {examples}", _LOST)
+
+
+def _examples(ids: Sequence[str], count: int) -> str:
+    return f"{count} ({', '.join(ids)}{', …' if count > len(ids) else ''})"

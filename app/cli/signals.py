@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM as something that a command can answer, instead of a traceback."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from app.cli.errors import CommandFailed
+from app.net.api_client import ApiError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALLED = 128  # a shell's exit code of what a signal ended, less the signal's number
+
+
+class Interrupts:
+    """Counts signals. Each one cancels the task it was made in, unless somebody listens.
+
+    `listener` is called for a signal instead; it must not raise.
+    """
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.listener: Callable[[], None] | None = None
+        self._task = asyncio.current_task()
+
+    @property
+    def exit_code(self) -> int:
+        return SIGNALLED + self.came[0]
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _story: TracebackType | None,
+    ) -> None:
+        for number in SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        self.came.append(number)
+        if self.listener is not None:
+            self.listener()
+        elif self._task is not None:
+            self._task.cancel()
+
+
+def carried_out(work: Callable[[Interrupts], Awaitable[int]]) -> int:
+    """Run a command's work and return its exit code; an API's refusal becomes CommandFailed."""
+
+    async def main() -> int:
+        with Interrupts() as interrupts:
+            try:
+                return await work(interrupts)
+            except asyncio.CancelledError:
+                if not interrupts.came:
+                    raise
+                return interrupts.exit_code
+
+    try:
+        return asyncio.run(main())
+    except ApiError as error:
+        raise CommandFailed(str(error)) from error
+
+
+async def answered(question: str, interrupts: Interrupts) -> str | None:
+    """Ask on the terminal and return what was answered; None where Ctrl-C or its end was."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str | None] = loop.create_future()
+    descriptor = sys.stdin.fileno()
+
+    def settle(value: str | None) -> None:
+        if not answer.done():
+            answer.set_result(value)
+
+    def read() -> None:
+        line = os.read(descriptor, 1024).decode(errors="replace")
+        settle(line.strip().lower() if line else None)
+
+    print(question, end="", file=sys.stderr, flush=True)
+    interrupts.listener = lambda: settle(None)
+    loop.add_reader(descriptor, read)  # a thread in input() would outlive the second Ctrl-C
+    try:
+        return await answer
+    finally:
+        loop.remove_reader(descriptor)
+        if answer.done() and answer.result() is None:
+            print(file=sys.stderr)

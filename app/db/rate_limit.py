@@ -1,0 +1,103 @@
+"""The pace of calls as rows: processes that share a PostgreSQL database take the steps in turn.
+
+One short transaction a step, by the database's clock; whoever took one sleeps outside of it.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db.database import Database
+from app.db.schema import Utc, database_now, metadata
+
+pace = sa.Table(
+    "pace",
+    metadata,
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("free_at", Utc(), nullable=False),
+    sa.Column("held_until", Utc()),
+    sa.Column("holds", sa.Integer(), nullable=False, server_default="0"),
+    sa.CheckConstraint("holds >= 0", name="holds"),
+)
+
+_KEY = sa.bindparam("its_key", type_=sa.String())
+_GAP = sa.bindparam("gap", type_=sa.Float())
+_PATIENCE = sa.bindparam("patience", type_=sa.Float())
+_HELD = sa.bindparam("held", type_=sa.Float())
+
+_GAP_LATER = sa.func.make_interval(0, 0, 0, 0, 0, 0, _GAP, type_=sa.Interval())
+_SECONDS_LEFT = sa.cast(sa.extract("epoch", pace.c.free_at - database_now()), sa.Float())
+
+# Who waits here for another's step reads the clock when it has the row, not when it asked.
+_TAKE = (
+    sa.update(pace)
+    .where(pace.c.key == _KEY, pace.c.free_at <= database_now(_PATIENCE))
+    .values(free_at=sa.func.greatest(pace.c.free_at, database_now()) + _GAP_LATER)
+    .returning(_SECONDS_LEFT - _GAP, pace.c.holds)
+)
+_LEFT = sa.select(_SECONDS_LEFT).where(pace.c.key == _KEY)
+# The first process of all begins with an empty bucket; those after it find the row.
+_BEGIN = insert(pace).values(key=_KEY, free_at=database_now(_GAP)).on_conflict_do_nothing()
+_END_OF_HOLD = sa.func.greatest(pace.c.held_until, database_now(_HELD), type_=Utc())
+_HOLD = (
+    insert(pace)
+    .values(key=_KEY, free_at=database_now(_HELD), held_until=database_now(_HELD), holds=1)
+    .on_conflict_do_update(
+        index_elements=[pace.c.key],
+        set_={"free_at": _END_OF_HOLD, "held_until": _END_OF_HOLD, "holds": pace.c.holds + 1},
+    )
+)
+
+
+class RowSteps:
+    """A StepStore (net/limiter) for all processes of one PostgreSQL database.
+
+    Its methods raise DatabaseAway: without the database nobody knows who called when.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
+        """Take the next step; see StepStore."""
+        return await self._db.write(take_step, key, gap, patience)
+
+    async def next_free(self, key: str, gap: float) -> float:
+        """Return in how many seconds the next free step is."""
+        return await self._db.read(seconds_left, key, gap)
+
+    async def hold(self, key: str, seconds: float) -> None:
+        """Void the steps taken and let none be for so many seconds."""
+        await self._db.write(hold_steps, key, seconds)
+
+    async def holds(self, key: str) -> int:
+        """Return how many holds there have been."""
+        return await self._db.read(count_holds, key)
+
+
+def take_step(
+    tx: sa.Connection, /, key: str, gap: float, patience: float
+) -> tuple[float, int | None]:
+    """Move the row on by one step, if that is near enough; return the seconds left, and holds."""
+    asked = {"its_key": key, "gap": gap, "patience": patience}
+    while (row := tx.execute(_TAKE, asked).first()) is None:
+        left = tx.scalar(_LEFT, {"its_key": key})
+        if left is not None and left > patience:
+            return left, None
+        tx.execute(_BEGIN, {"its_key": key, "gap": gap})
+    return max(0.0, row[0]), row[1]
+
+
+def seconds_left(tx: sa.Connection, /, key: str, gap: float) -> float:
+    """Return in how many seconds the next free step is; the first of all is a gap away."""
+    left = tx.scalar(_LEFT, {"its_key": key})
+    return gap if left is None else max(0.0, left)
+
+
+def hold_steps(tx: sa.Connection, /, key: str, seconds: float) -> None:
+    """Void the steps taken; no hold is shortened by a later one."""
+    tx.execute(_HOLD, {"its_key": key, "held": seconds})
+
+
+def count_holds(tx: sa.Connection, /, key: str) -> int:
+    """Return how many holds there have been."""
+    return tx.scalar(sa.select(pace.c.holds).where(pace.c.key == key)) or 0

@@ -1,0 +1,158 @@
+"""Bringing a job's recording here, where the request gave only its URL.
+
+It is done by the job's run under its lease; nothing is paid for, so whatever is cut short by a
+crash is simply fetched again by the next run.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+
+from app.audio.fetch import Fetcher, refused
+from app.audio.ffmpeg import Decoders
+from app.audio.inspect import look
+from app.audio.probe import Probe, read_head
+from app.audio.store import BlobStore, StoredBlob, erase_copy
+from app.db.database import Database
+from app.errors import AudioError
+from app.jobs.planning import Looked
+from app.jobs.store.job import Job
+from app.jobs.store.recordings import Recording, keep_audio, recording_of
+from app.jobs.store.runs import Queued, StaleRun, write_as
+from app.jobs.store.spending_limit import Ceiling
+from app.jobs.tables import transcription
+from app.kit.clock import Clock
+from app.settings import AudioSettings
+from app.speech.catalogue import Catalogue
+from app.speech.planning.expected_usage import expect
+from app.speech.planning.plan import PlanInput, plan
+
+BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
+
+log = structlog.get_logger()
+
+_BRING = (
+    sa.update(transcription)
+    .where(transcription.c.id == sa.bindparam("job"))
+    # The address is forgotten: one that is signed opens the recording for whoever reads it.
+    .values(
+        audio_id=sa.bindparam("audio"),
+        source_url=None,
+        plan=sa.bindparam("known_plan"),
+        warnings=sa.bindparam("known_warnings"),
+    )
+)
+
+
+class Collector:
+    """Fetches recordings with the parts it is given."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        fetcher: Fetcher,
+        *,
+        catalogue: Catalogue,
+        decoders: Decoders,
+        settings: AudioSettings,
+        at_once: int,
+        clock: Clock,
+    ) -> None:
+        """Fetch at most so many recordings `at_once`: a slow server costs no other job its slot."""
+        self._db = db
+        self._store = store
+        self._fetcher = fetcher
+        self._catalogue = catalogue
+        self._decoders = decoders
+        self._settings = settings
+        self._slots = asyncio.Semaphore(at_once)
+        self._now = clock
+
+    async def collect(self, job: Job, url: str) -> Job:
+        """Fetch, probe and keep the recording; return the job as it goes on from there.
+
+        Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
+        CostAboveLimit and SecondsAboveLimit, Queued, StaleRun and DatabaseAway; of the recording
+        nothing is left then.
+        """
+        if self._slots.locked():
+            raise Queued(BUSY_SECONDS)
+        async with self._slots:
+            return await self._collect(job, url)
+
+    async def _collect(self, job: Job, url: str) -> Job:
+        async with AsyncExitStack() as undo:
+            blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
+            undo.push_async_callback(self._store.erase, blob.key)
+            found = await self._look(job, blob)
+            recording = recording_of(blob, found)
+            known = self._known(job, Looked(found, blob.bytes))
+            try:
+                blob_key = await self._db.write(_keep, known, recording, now=self._now())
+            except StaleRun:
+                raise
+            except BaseException:
+                undo.pop_all()  # it may be committed all the same: the job needs its recording
+                raise
+            undo.pop_all()
+        await erase_copy(self._store, blob.key, kept=blob_key)
+        log.info("job.fetched", bytes=blob.bytes)
+        return replace(
+            known,
+            blob_key=blob_key,
+            source_url=None,
+            audio_format=recording.format,
+            duration_ms=recording.duration_ms,
+        )
+
+    async def _look(self, job: Job, blob: StoredBlob) -> Probe:
+        async with self._store.local_copy(blob.key) as path:
+            try:
+                return await look(
+                    path,
+                    decoders=self._decoders,
+                    settings=self._settings,
+                    raw_rate=job.options["raw_rate"],
+                )
+            except AudioError as error:
+                raise refused(error, read_head(path)) from None
+
+    def _known(self, job: Job, looked: Looked) -> Job:
+        """Return the job with the plan and the warnings that follow from its recording."""
+        asked = PlanInput(
+            looked.found.seconds,
+            self._catalogue.find(job.account.model),
+            self._settings.max_seconds,
+            job.options["context"],
+            may_split=job.plan["may_split"],
+            upload=looked.upload,
+            links=tuple(way for way in job.plan.get("links", ()) if way != "given"),
+            file=looked.file,
+            channels=tuple(job.options["engine"].get("channel_id", ())),
+            diarized=bool(job.options["engine"].get("diarization_enabled")),
+            because=job.plan.get("because", ""),
+        )
+        options, chosen = job.options, plan(asked)
+        if ceiling := Ceiling.from_json(options.get("ceiling")):
+            ceiling.check(job.routes[0].tariff, expect(asked, chosen))
+        warnings = looked.warnings(options["sample_rate"], strict=options["strict"])
+        return replace(
+            job,
+            plan={**job.plan, **asdict(chosen)},
+            warnings=[*job.warnings, *warnings],
+        )
+
+
+def _keep(tx: sa.Connection, job: Job, recording: Recording, *, now: datetime) -> str:
+    """Give the job its recording; return the key under which its bytes are kept."""
+    # The job's row is locked before the audio's, as an erasure does it.
+    write_as(tx, job.run, now=now)
+    audio_id, blob_key = keep_audio(tx, job.account.project_id, recording, now)
+    known = {"known_plan": dict(job.plan), "known_warnings": list(job.warnings)}
+    tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
+    return blob_key

@@ -1,0 +1,89 @@
+"""The tasks of one run that work at once, and what becomes of them when one cannot go on."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from app.errors import DatabaseAway, GatewayError
+from app.jobs.store.runs import PutOff, StaleRun
+from app.jobs.upstream.call_permit import CalledOff, Sending
+
+
+class Crew:
+    """At most `members` parts of a job are worked on at once.
+
+    When one raises, nothing new is sent; what is under way is paid, so it is let finish, but for
+    a run that no longer holds its job.
+    """
+
+    def __init__(self, members: int) -> None:
+        self._places = asyncio.Semaphore(members)
+        self._tasks: dict[asyncio.Task[None], Sending | None] = {}
+        self._errors: list[BaseException] = []
+        self._ended = asyncio.Event()
+
+    async def work(self, leading: Coroutine[Any, Any, None]) -> None:
+        """Return when `leading` and all that it began have ended; raise the most telling error."""
+        self._start(leading, None)
+        try:
+            await self._ended.wait()
+        except asyncio.CancelledError:
+            for task in self._tasks:
+                task.cancel()
+            await self._ended.wait()
+            raise
+        if self._errors:
+            raise min(self._errors, key=_rank)
+
+    async def begin(
+        self, work: Callable[[Sending], Coroutine[Any, Any, None]], after: Callable[[], None]
+    ) -> None:
+        """Begin to work on a part once a place is free; `after` is called however that ends."""
+        try:
+            await self._places.acquire()
+        except asyncio.CancelledError:
+            after()
+            raise
+
+        def leave(_task: asyncio.Task[None]) -> None:
+            after()
+            self._places.release()
+
+        sending = Sending()
+        self._start(work(sending), sending).add_done_callback(leave)
+
+    def _start(
+        self, work: Coroutine[Any, Any, None], sending: Sending | None
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks[task] = sending
+        task.add_done_callback(self._note_end)
+        return task
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CalledOff):
+            self._errors.append(error)
+            self._call_off(at_once=isinstance(error, StaleRun))
+        if not self._tasks:
+            self._ended.set()
+
+    def _call_off(self, *, at_once: bool) -> None:
+        for task, sending in self._tasks.items():
+            if sending is not None:
+                sending.call_off()
+            if at_once or sending is None or not sending.is_under_way:
+                task.cancel()
+
+
+def _rank(error: BaseException) -> tuple[int, float]:
+    """Order errors by how much they say of the job; of several waits the shortest counts."""
+    seconds = error.seconds if isinstance(error, PutOff) else 0.0
+    if isinstance(error, StaleRun):
+        return 0, seconds
+    if isinstance(error, DatabaseAway):
+        return 3, seconds
+    if isinstance(error, GatewayError):
+        return 2, seconds
+    return (4 if isinstance(error, PutOff) else 1), seconds

@@ -1,0 +1,252 @@
+"""The plan of a job: from a request and its probe to the engine, the model, the calls and the cost.
+
+Nothing here reads the database or the network.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from app.audio.intake import Received
+from app.audio.normalise import SAMPLE_RATE
+from app.audio.probe import Probe
+from app.audio.raw import raw_rate
+from app.errors import EngineOff
+from app.jobs.store.create import Wish
+from app.jobs.store.routes import Place
+from app.jobs.store.spending_limit import Ceiling
+from app.net.urls import is_public
+from app.settings import Settings
+from app.speech.catalogue import Catalogue, Model
+from app.speech.engine import Engine
+from app.speech.model_availability import how_to_switch_on, is_switched_on
+from app.speech.options import Options, parse_options
+from app.speech.planning.expected_usage import expect
+from app.speech.planning.failover import candidates
+from app.speech.planning.fit_options import Fitted, fit, known_of, rate_warning
+from app.speech.planning.plan import File, Link, PlanInput, Upload, bound, plan
+from app.speech.planning.task_variant import chosen, replaced, sisters_of
+from app.speech.task_engine import HasTasks, TaskEngine
+from app.speech.usage_bounds import context_bound
+from app.speech.warning_codes import DAMAGED
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request as far as it can be judged without its recording.
+
+    `because`: why another model than the one asked for; `links`: how a model of tasks could be
+    given the recording; `raw`: the rate of bare samples.
+    """
+
+    options: Options
+    fitted: Fitted
+    model: Model
+    because: str
+    links: tuple[Link, ...]
+    raw: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A recording of so many bytes that was looked at.
+
+    Without a format nothing is known but its length.
+    """
+
+    found: Probe
+    bytes: int
+
+    @property
+    def upload(self) -> Upload | None:
+        """What may be sent as it is: only what was verified from end to end."""
+        found = self.found
+        if not found.exact:
+            return None
+        form = "opus" if found.codec == "opus" else found.format
+        return Upload(form, found.channels, self.bytes)
+
+    @property
+    def file(self) -> File | None:
+        """What it is, for who reads it as it was received; None where that is not known."""
+        found = self.found
+        if not found.format:
+            return None
+        return File(found.format, found.channels, found.sample_rate, self.bytes)
+
+    def warnings(self, sample_rate: int | None, *, strict: bool) -> Sequence[dict[str, Any]]:
+        """Return what the client, who says that it has this rate, has to be told of it.
+
+        Raises OptionNotSupported where the rate is another and they are `strict`.
+        """
+        warning = rate_warning(sample_rate, self.found, strict=strict)
+        warnings = [] if warning is None else [dict(warning)]
+        if self.found.cut_short:
+            detail = "The file's own figures say that its end is missing."
+            warnings.append({"code": DAMAGED, "detail": detail})
+        return warnings
+
+
+class Planner:
+    """Plans requests by the catalogue, the engines that are open and the settings."""
+
+    def __init__(
+        self, catalogue: Catalogue, engines: Mapping[str, Engine], settings: Settings
+    ) -> None:
+        self._catalogue = catalogue
+        self._engines = engines
+        self._settings = settings
+
+    def judge(self, received: Received, preferred: Mapping[str, Any] | None = None) -> Judged:
+        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such.
+
+        `preferred` are options that count where the request itself says nothing.
+        """
+        options, unknown = parse_options(received.options, preferred or {})
+        asked = self._catalogue.find(options.model or self._settings.default_model)
+        if not is_switched_on(asked, self._settings.dashscope):
+            raise EngineOff(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
+        sister = self._sister(asked, options, received.url)
+        model, because = chosen(asked, sister, options, mode=options.mode)
+        if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
+            raise EngineOff(
+                f"{model.name} cannot be asked here: {how_to_switch_on(model)}. "
+                "GET /v1/models says which models are ready."
+            )
+        return Judged(
+            options,
+            fit(options, model, unknown, partial(self._others, model, received.url)),
+            model,
+            because,
+            links=self._links_for(model, received.url),
+            raw=raw_rate(
+                received.media_type,
+                is_pcm=options.format == "pcm",
+                sample_rate=options.sample_rate,
+            ),
+        )
+
+    def _sister(self, asked: Model, options: Options, url: str | None) -> Model | None:
+        """Return the model that would do by tasks what the one asked for cannot."""
+        known = map(self._catalogue.models.get, sisters_of(asked, options))
+        return next((one for one in known if one and self._can_be_asked(one, url)), None)
+
+    def _others(self, model: Model, url: str | None) -> Iterator[Model]:
+        """Yield the other models of the same bundle that could be given the recording."""
+        for other in self._catalogue.models.values():
+            is_other = other.engine == model.engine and other is not model
+            if is_other and self._can_be_asked(other, url):
+                yield other
+
+    def _can_be_asked(self, model: Model, url: str | None) -> bool:
+        engine = self._engines.get(model.engine)
+        return (
+            engine is not None
+            and is_switched_on(model, self._settings.dashscope)
+            and model.is_priced_in(engine.region)
+            and (not model.is_task or bool(self._links_for(model, url)))
+        )
+
+    def _tasks_of(self, model: Model) -> TaskEngine | None:
+        engine = self._engines.get(model.engine)
+        tasks = engine.tasks if isinstance(engine, HasTasks) else None
+        is_known = tasks and engine and tasks.knows(model.upstream_in(engine.region))
+        return tasks if is_known else None
+
+    def _links_for(self, model: Model, url: str | None) -> tuple[Link, ...]:
+        """Return the ways in which a model of tasks could be given the recording, the best first.
+
+        A presigned address of an object store would come second; there is none yet.
+        """
+        tasks = self._tasks_of(model) if model.is_task else None
+        if tasks is None:
+            return ()
+        given: tuple[Link, ...] = ("given",) if url is not None and is_public(url) else ()
+        ours: tuple[Link, ...] = ("blob",) if self._settings.server.public_url else ()
+        theirs: tuple[Link, ...] = ("upload",) if tasks.may_upload else ()
+        return (*given, *ours, *theirs)
+
+    def wish(self, judged: Judged, looked: Looked | None) -> Wish:
+        """Put together what is asked for, how it will be done, and what that uses at most.
+
+        `looked` is None where the recording is yet to be fetched.
+        """
+        options, fitted, model = judged.options, judged.fitted, judged.model
+        asked = PlanInput(
+            None if looked is None else looked.found.seconds,
+            model,
+            self._settings.audio.max_seconds,
+            fitted.context,
+            may_split=options.split == "auto",
+            upload=None if looked is None else looked.upload,
+            links=judged.links,
+            file=None if looked is None else looked.file,
+            channels=tuple(fitted.options.get("channel_id", ())),
+            diarized=bool(fitted.options.get("diarization_enabled")),
+            because=judged.because,
+        )
+        found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
+        way, units, ceiling = plan(asked), bound(asked), Ceiling.of(options)
+        tokens = model.token_facts(context_bound(fitted.context))
+        first, *others = self._places(model)
+        return Wish(
+            model=model.name,
+            engine=first.engine,
+            region=first.region,
+            mode=options.mode,
+            priority=options.priority,
+            options={
+                "language": fitted.language,
+                "context": fitted.context,
+                "words": fitted.words,
+                "engine": dict(fitted.options),
+                "include": list(options.include),
+                "on_gap": options.on_gap,
+                "raw_rate": judged.raw,
+                "sample_rate": options.sample_rate,
+                "strict": options.strict,
+                "ceiling": ceiling and ceiling.as_json(),
+            },
+            plan={
+                **asdict(way),
+                "upstream_model": first.upstream_model,
+                "tokens": tokens and tokens.as_json(),
+                "least_speech_ms": model.least_speech_ms,
+                **(task_facts(model, judged.links) if model.is_task else {}),
+            },
+            bound_ms=units.millis,
+            bound_tokens=(units.input_tokens, units.output_tokens),
+            others=others,
+            ceiling=ceiling,
+            expected=expect(asked, way),
+            warnings=[
+                *map(dict, replaced(options, judged.because)),
+                *map(dict, fitted.warnings),
+                *known_of(model),
+                *found,
+            ],
+            reference=options.reference,
+            metadata=options.metadata,
+        )
+
+    def _places(self, model: Model) -> list[Place]:
+        # What one account has been given, another one cannot read; nor does it know its tasks.
+        failover = () if model.is_task else self._settings.dashscope.failover
+        return [
+            Place(engine.name, engine.region, model.upstream_in(engine.region))
+            for engine in candidates(model, self._engines, failover)
+        ]
+
+
+def task_facts(model: Model, links: Sequence[Link]) -> dict[str, Any]:
+    """Return what a job's plan keeps for its task: the ways to the recording, and what a copy is.
+
+    Models change with the catalogue; a job that was accepted does not.
+    """
+    least, most = model.sample_rates
+    return {
+        "links": list(links),
+        "rate": min(max(SAMPLE_RATE, least), most),
+        "file_bytes": model.file_bytes,
+    }

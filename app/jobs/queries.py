@@ -1,0 +1,215 @@
+"""Reading jobs: what the surfaces show of them, each read on one snapshot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing.ledger import Standing, standings
+from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
+from app.kit.paging import Page, encode_cursor
+from app.speech.transcript import Segment, Transcript
+from app.speech.warning_codes import GAP
+
+_row = transcription.c
+_audio = audio_tables.audio
+
+
+def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Return the select of what is shown of jobs; its `segments` may be left out."""
+    return (
+        sa.select(
+            transcription,
+            _audio.c.blob_key,
+            _audio.c.bytes,
+            _audio.c.format,
+            _audio.c.channels,
+            _audio.c.sample_rate,
+            _audio.c.duration_ms,
+            transcript.c.text,
+            transcript.c.language,
+            transcript.c.emotion,
+            segments.label("segments"),
+            transcript.c.coverage,
+        )
+        .outerjoin(_audio, _audio.c.id == _row.audio_id)
+        .outerjoin(transcript, transcript.c.transcription_id == _row.id)
+        .order_by(_row.id.desc())
+    )
+
+
+# Statements are built once: that takes longer than asking the database.
+_STATUS = sa.select(_row.status).where(_row.id == sa.bindparam("job"))
+_PROJECT = sa.select(_row.project_id).where(_row.id == sa.bindparam("job"))
+_ONE = _shown(transcript.c.segments).where(
+    _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
+)
+_LISTED = _shown(sa.null())
+_TASK = (
+    sa.select(upstream_call.c.task_id)
+    .where(
+        upstream_call.c.transcription_id == sa.bindparam("job"),
+        upstream_call.c.task_id.is_not(None),
+    )
+    .order_by(upstream_call.c.id.desc())
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The recording of a job as it is shown."""
+
+    id: str
+    blob_key: str
+    bytes: int
+    format: str
+    channels: int
+    sample_rate: int
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job with all that is shown of it; `transcript` only where it has completed once.
+
+    While it is tried anew neither its words nor its gaps are shown: both may change.
+    `audio` is None where a recording's URL was given and it has not been fetched.
+    """
+
+    id: str
+    status: str
+    mode: str
+    model: str
+    engine: str
+    plan: Mapping[str, Any]
+    currency: str
+    options: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    error: Mapping[str, Any] | None
+    reference: str | None
+    metadata: Mapping[str, str] | None
+    done_ms: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    erased_at: datetime | None
+    audio: Audio | None
+    standing: Standing
+    transcript: Transcript | None
+    raw: Sequence[Any] | None = None
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which jobs a list shows; None does not filter. All of `metadata` has to be in a job's."""
+
+    status: str | None = None
+    model: str | None = None
+    reference: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def has_ended(tx: sa.Connection, job_id: str) -> bool:
+    """Tell whether a job has ended (a job that does not exist has)."""
+    return tx.scalar(_STATUS, {"job": job_id}) not in OPEN
+
+
+def project_of(tx: sa.Connection, job_id: str) -> str | None:
+    """Return whose a job is; None if there is none of this id."""
+    return tx.scalar(_PROJECT, {"job": job_id})
+
+
+def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
+    """Return one job of the project, erased ones included; None if it has none of this id."""
+    found = _load(tx, _ONE, {"project": project_id, "job": job_id})
+    if found and found[0].plan["kind"] == "filetrans":
+        found = [replace(found[0], task_id=tx.scalar(_TASK, {"job": job_id}))]
+    if not found or "raw" not in found[0].options.get("include", ()):
+        return found[0] if found else None
+    answers = tx.scalars(
+        sa.select(upstream_call.c.answer)
+        .where(upstream_call.c.transcription_id == job_id, upstream_call.c.state == "answered")
+        .order_by(upstream_call.c.part_idx)
+    )
+    return replace(found[0], raw=list(answers))
+
+
+def list_jobs(
+    tx: sa.Connection, project_id: str, filters: Filters, *, after: str | None, limit: int
+) -> Page[Found]:
+    """Return a page of the project's jobs, newest first, without deleted ones and segments."""
+    wanted = [_row.project_id == project_id, _row.erased_at.is_(None)]
+    wanted += [
+        _row[name] == value
+        for name in ("status", "model", "reference")
+        if (value := getattr(filters, name)) is not None
+    ]
+    if filters.created_after is not None:
+        wanted.append(_row.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        wanted.append(_row.created_at < filters.created_before)
+    wanted += [_noted(tx, name, value) for name, value in filters.metadata.items()]
+    if after is not None:
+        wanted.append(_row.id < after)
+    found = _load(tx, _LISTED.where(*wanted).limit(limit + 1))
+    more = len(found) > limit
+    return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
+
+
+def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
+    """Tell whether a job's metadata has this member; any name will do, quotes and dots too."""
+    is_postgres = tx.dialect.name == "postgresql"
+    members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
+    each = members(_row.client_metadata).table_valued("key", "value", name="note")
+    return sa.exists().where(each.c.key == name, each.c.value == value)
+
+
+def _load(
+    tx: sa.Connection, query: sa.Select[Any], terms: Mapping[str, str] | None = None
+) -> list[Found]:
+    rows = tx.execute(query, terms).all()
+    money = standings(tx, [row.id for row in rows])
+    return [_found(row, money.get(row.id, Standing())) for row in rows]
+
+
+def _found(row: Any, standing: Standing) -> Found:
+    same = ("id", "status", "mode", "model", "engine", "plan", "options", "error")
+    is_open = row.status in OPEN
+    times = ("created_at", "started_at", "completed_at", "erased_at")
+    return Found(
+        **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
+        currency=row.tariff["currency"],
+        metadata=row.client_metadata,
+        audio=None if row.audio_id is None else _audio_of(row),
+        standing=standing,
+        transcript=None if row.text is None or is_open else _transcript(row),
+        warnings=[one for one in row.warnings if not (is_open and one["code"] == GAP)],
+    )
+
+
+def _audio_of(row: Any) -> Audio:
+    return Audio(
+        row.audio_id,
+        row.blob_key,
+        row.bytes,
+        row.format,
+        row.channels,
+        row.sample_rate,
+        row.duration_ms,
+    )
+
+
+def _transcript(row: Any) -> Transcript:
+    return Transcript(
+        text=row.text,
+        language=row.language,
+        emotion=row.emotion,
+        segments=tuple(Segment(**segment) for segment in row.segments or ()),
+        coverage=row.coverage,
+    )

@@ -1,0 +1,259 @@
+"""Upstream calls: a row before each, closed after it, and in doubt where nobody saw it end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.billing import ledger
+from app.billing.ledger import Used
+from app.errors import UpstreamInDoubt
+from app.jobs.store.attempts import Tried, tried
+from app.jobs.store.events import Event
+from app.jobs.store.job import Job
+from app.jobs.store.parts import Stretch, finish_part, heard, store_parts
+from app.jobs.store.routes import Route
+from app.jobs.store.runs import write_as
+from app.jobs.store.spending_limit import Ceiling
+from app.jobs.tables import upstream_call
+from app.kit.ids import new_id
+from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
+from app.speech.planning.fit_options import estimate_tokens
+from app.speech.usage_bounds import MILLIS, TokenFacts, Units, call_bound
+
+RETRIES_IN_DOUBT = 1
+RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
+_call = upstream_call.c
+_JOB = sa.bindparam("job", type_=sa.String)
+_ADD_CALL = sa.insert(upstream_call)
+_CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
+_STATE = sa.select(_call.state).where(_call.id == sa.bindparam("call"))
+_CALLS_OF_PART = sa.select(_call.state, _call.run_epoch).where(
+    _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
+)
+_REFUSED = sa.select(_call.id).where(
+    _call.transcription_id == _JOB,
+    _call.part_idx == 0,
+    _call.error_kind == ErrorKind.REFUSED,
+    _call.billed == Billed.NO,
+)
+_SECONDS = sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
+    _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
+)
+# What calls of this life may still turn out to have cost: their bounds stay reserved.
+_BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
+    _call.transcription_id == _JOB,
+    _call.state.in_(("open", "in_doubt")),
+    _call.run_epoch > sa.bindparam("life"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call on a route that brought an answer for its stretch."""
+
+    route: Route
+    call_id: str
+    stretch: Stretch
+    answer: EngineAnswer
+
+
+def open_call(
+    tx: sa.Connection,
+    job: Job,
+    route: Route,
+    stretch: Stretch,
+    silent: Sequence[Stretch],
+    *,
+    retry_in_doubt: bool,
+    now: datetime,
+) -> str:
+    """Write down that a call is about to be made, hold what it may cost, and return its id.
+
+    `silent` are the stretches before it that will not be sent. Raises StaleRun, UpstreamInDoubt
+    where an earlier call for this part may have been billed and must not be repeated, and what
+    `Ceiling.check_call` raises where the caller's ceiling does not allow it.
+    """
+    write_as(tx, job.run, now=now)
+    store_parts(tx, job, [*silent, stretch])
+    attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
+    bound = route.tariff.cost(*_bound(job, stretch))
+    shortfall = bound - _unreserved(tx, job) if bound else 0
+    _check_ceiling(tx, job, stretch, max(0, shortfall))
+    call_id = new_id("call")
+    row = {
+        "id": call_id,
+        "transcription_id": job.id,
+        "part_idx": stretch.index,
+        "attempt": attempt,
+        "run_epoch": job.run.epoch,
+        "engine": route.engine,
+        "model": job.account.model,
+        "state": "open",
+        "audio_ms": stretch.length_ms,
+        "bound_nano": bound,
+        "opened_at": now,
+    }
+    tx.execute(_ADD_CALL, row)
+    if shortfall > 0:
+        ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
+    return call_id
+
+
+def close_answered(
+    tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
+) -> None:
+    """Settle an answered call and keep what was heard; the caller has written as this run."""
+    settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
+    finish_part(tx, job, answered.stretch.index, heard(answered.answer, answered.route.engine))
+
+
+def settle_answered(
+    tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
+) -> None:
+    """Close and settle an answered call; its part is another matter."""
+    call_id, answer = answered.call_id, answered.answer
+    used = used_by(job, answered)
+    _close(
+        tx,
+        call_id,
+        now,
+        state="answered",
+        request_id=answer.request_id,
+        usage=answer.usage.raw,
+        answer=answer.raw if keep_raw else None,
+        billed=Billed.YES,
+    )
+    ledger.settle(tx, job.account, call_id, used, now=now)
+
+
+def close_failed(
+    tx: sa.Connection,
+    job: Job,
+    route: Route,
+    stretch: Stretch,
+    call_id: str,
+    error: EngineError,
+    *,
+    voids: bool = False,
+    now: datetime,
+) -> Tried:
+    """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun.
+
+    `voids`: it had told some, which is said to be void. Returns how often this part was tried on
+    this route, this time included.
+    """
+    write_as(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
+    state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
+    fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
+    is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
+    if is_first_try and error.billed is Billed.YES:
+        most = _bound(job, stretch)
+        tokens = most.input_tokens + most.output_tokens
+        used = Used(stretch.length_ms, tokens, route.tariff.cost(*most), estimated=True)
+        ledger.settle(tx, job.account, call_id, used, now=now)
+    return tried(tx, job.id, stretch.index, route.engine)
+
+
+def close_unseen(
+    tx: sa.Connection, job_id: str, *, remote: bool, now: datetime, but_tasks: bool = False
+) -> bool:
+    """Close the calls of a job that are still open: nobody will see them answered.
+
+    A remote engine may have billed them, so they are in doubt; ours died with its process.
+    `but_tasks`: those whose task is known stay open, for anybody may ask how it is. Returns whether
+    there were any others.
+    """
+    unseen = [_call.transcription_id == job_id, _call.state == "open"]
+    if but_tasks:
+        unseen.append(_call.task_id.is_(None))
+    fate = (
+        {"state": "in_doubt", "billed": Billed.MAYBE}
+        if remote
+        else {"state": "failed", "error_kind": "lost", "billed": Billed.NO}
+    )
+    unseen_calls = sa.update(upstream_call).where(*unseen).values(closed_at=now, **fate)
+    return tx.execute(unseen_calls).rowcount > 0
+
+
+def was_refused(tx: sa.Connection, job_id: str) -> bool:
+    """Tell whether an engine refused the job's first part, without a charge."""
+    return tx.scalar(_REFUSED, {"job": job_id}) is not None
+
+
+def is_answered(tx: sa.Connection, call_id: str) -> bool:
+    """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
+    return tx.scalar(_STATE, {"call": call_id}) == "answered"
+
+
+def used_by(job: Job, answered: Answered) -> Used:
+    """What a call used: as the upstream reports it, else the milliseconds we sent.
+
+    Where it is paid by the token, what it does not report is reckoned from sound and text.
+    """
+    tariff, usage = answered.route.tariff, answered.answer.usage
+    length_ms = answered.stretch.length_ms * _channels(job)
+    used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
+    tokens, text_tokens = (usage.input_tokens, usage.output_tokens), usage.text_tokens
+    is_guess = usage.seconds is None
+    if tariff.counts_tokens:
+        is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
+        tokens = _reckoned(job, answered) if is_guess else tokens
+    cost = tariff.cost(used_ms, *tokens, text_tokens)
+    return Used(used_ms, sum(tokens), cost, estimated=is_guess)
+
+
+def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_doubt: bool) -> int:
+    made = tx.execute(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}).all()
+    # Who tries a job anew knows that calls of its earlier lives may have been billed.
+    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.life)
+    affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
+    if in_doubt and not (retry_in_doubt and affordable):
+        raise UpstreamInDoubt
+    return len(made) + 1
+
+
+def _unreserved(tx: sa.Connection, job: Job) -> int:
+    """What is held and not spoken for by calls that may still cost something."""
+    bounds = tx.scalar(_BOUNDS, {"job": job.id, "life": job.account.life})
+    return ledger.remaining(tx, job.account) - int(bounds or 0)
+
+
+def _check_ceiling(tx: sa.Connection, job: Job, stretch: Stretch, more_nano: int) -> None:
+    """Refuse a call with which the job could cost more than its caller wants it to."""
+    ceiling = Ceiling.from_json(job.options.get("ceiling"))
+    if ceiling is None:
+        return
+    standing = ledger.standing(tx, job.id)
+    unsettled = tx.scalar(_SECONDS, {"job": job.id}) or 0
+    ceiling.check_call(
+        held=max(standing.held - standing.released, standing.settled) + more_nano,
+        millis=standing.used_ms + int(unsettled) * MILLIS + call_bound(stretch.length_ms, None)[0],
+        currency=job.account.currency,
+    )
+
+
+def _bound(job: Job, stretch: Stretch) -> Units:
+    one = call_bound(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+    return one.times(_channels(job))
+
+
+def _channels(job: Job) -> int:
+    """How often the sound is billed: of a recording's channels each one that was asked for is."""
+    return int(job.plan.get("billed_channels", 1))
+
+
+def _reckoned(job: Job, answered: Answered) -> tuple[int, int]:
+    """Return the tokens in and out that a call is taken to have used."""
+    facts = TokenFacts.from_json(job.plan.get("tokens"))
+    length_ms = answered.stretch.length_ms * _channels(job)
+    sound = facts.of_sound(length_ms) if facts else 0
+    context = estimate_tokens(job.options["context"] or "")
+    return sound + context, estimate_tokens(answered.answer.text)
+
+
+def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
+    """Close a call that is open; tell whether it was."""
+    return tx.execute(_CLOSE, {"call": call_id, "closed_at": now, **fields}).rowcount == 1

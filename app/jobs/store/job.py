@@ -1,0 +1,123 @@
+"""A job as a run reads it from the database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from app.billing.ledger import Account
+from app.jobs.store.live_text import UNTOLD, Untold
+from app.jobs.store.routes import Route, routes_of
+from app.jobs.tables import audio_tables, part, transcription
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One worker's hold on a job. `told` is where it tells the text as it comes."""
+
+    job_id: str
+    epoch: int
+    lease_seconds: float
+    told: Untold = field(default=UNTOLD, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPart:
+    """A part as it was stored by this run or an earlier one."""
+
+    COLUMNS: ClassVar = (
+        *("idx", "start_ms", "end_ms", "speech_ms", "state", "result"),
+        *("draft", "error_code"),
+    )
+
+    index: int
+    start_ms: int
+    end_ms: int
+    speech_ms: int
+    state: str
+    result: Mapping[str, Any] | None
+    draft: Mapping[str, Any] | None
+    error_code: str | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do for it: it was heard, given up, or holds no speech."""
+        return self.state != "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as a run finds it when it begins.
+
+    `source_url`: the recording is not here yet, and `blob_key` and `audio_format` are empty.
+    """
+
+    run: Run
+    account: Account
+    routes: Sequence[Route]
+    waiting_since: datetime | None
+    blob_key: str
+    source_url: str | None = field(repr=False)
+    audio_format: str
+    duration_ms: int | None
+    options: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    parts: Sequence[KnownPart]
+    idle_runs: int
+    priority: int = 0
+    mode: str = "auto"
+
+    @property
+    def id(self) -> str:
+        return self.run.job_id
+
+    @property
+    def engine(self) -> str:
+        """The engine it is meant to run on; see `routes` for where else it may."""
+        return self.routes[0].engine
+
+
+_row = transcription.c
+_audio = audio_tables.audio.c
+_LOAD = (
+    sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
+    .outerjoin(audio_tables.audio, _audio.id == _row.audio_id)
+    .where(_row.id == sa.bindparam("job"))
+)
+_LOAD_PARTS = (
+    sa.select(*(part.c[name] for name in KnownPart.COLUMNS))
+    .where(part.c.transcription_id == sa.bindparam("job"))
+    .order_by(part.c.idx)
+)
+
+
+def account_of(row: Any) -> Account:
+    """Return whom a job's ledger lines are for, from its row."""
+    currency = row.tariff["currency"]
+    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.life)
+
+
+def load_job(tx: sa.Connection, run: Run) -> Job:
+    """Return the job as this run finds it."""
+    row = tx.execute(_LOAD, {"job": run.job_id}).one()
+    routes = routes_of(row)
+    return Job(
+        run=run,
+        account=account_of(row),
+        routes=routes,
+        waiting_since=row.waiting_since,
+        blob_key=row.blob_key or "",
+        source_url=row.source_url,
+        audio_format=row.format or "",
+        duration_ms=row.duration_ms,
+        options=row.options,
+        plan=row.plan,
+        warnings=row.warnings,
+        parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
+        idle_runs=row.idle_runs,
+        priority=row.priority,
+        mode=row.mode,
+    )

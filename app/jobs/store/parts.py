@@ -1,0 +1,99 @@
+"""Rows of parts: their spans, results and states."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.jobs.store.job import Job
+from app.jobs.tables import part
+from app.speech.engine import EngineAnswer
+
+_part = part.c
+_JOB = sa.bindparam("job", type_=sa.String)
+_KNOWN_PARTS = sa.select(_part.idx).where(
+    _part.transcription_id == _JOB, _part.idx.in_(sa.bindparam("indexes", expanding=True))
+)
+_ADD_PARTS = sa.insert(part)
+_OF_PART = sa.update(part).where(
+    _part.transcription_id == _JOB, _part.idx == sa.bindparam("index"), _part.state == "pending"
+)
+_FINISH_PART = _OF_PART.values(state="done", draft=sa.null())
+_GIVE_UP_PART = _OF_PART.values(state="gap", draft=sa.null())
+_NOTE_DRAFT = _OF_PART.values(state="pending")
+_PART_STATE = sa.select(_part.state).where(
+    _part.transcription_id == _JOB, _part.idx == sa.bindparam("index")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One part as it was cut; `sha256` of its PCM, or None where it holds no speech."""
+
+    index: int
+    start_ms: int
+    end_ms: int
+    speech_ms: int
+    sha256: str | None
+
+    @property
+    def length_ms(self) -> int:
+        return self.end_ms - self.start_ms
+
+
+def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
+    """Store the stretches that are not stored yet: the first cut of a recording counts."""
+    if not stretches:
+        return
+    indexes = [stretch.index for stretch in stretches]
+    known = set(tx.scalars(_KNOWN_PARTS, {"job": job.id, "indexes": indexes}))
+    rows = [
+        {
+            "transcription_id": job.id,
+            "idx": stretch.index,
+            "start_ms": stretch.start_ms,
+            "end_ms": stretch.end_ms,
+            "speech_ms": stretch.speech_ms,
+            "state": "pending" if stretch.sha256 else "silent",
+            "pcm_sha256": stretch.sha256,
+        }
+        for stretch in stretches
+        if stretch.index not in known
+    ]
+    if rows:
+        tx.execute(_ADD_PARTS, rows)
+
+
+def finish_part(tx: sa.Connection, job: Job, index: int, result: Mapping[str, Any]) -> bool:
+    """Store what was heard of a part; tell whether it was still to be heard."""
+    terms = {"job": job.id, "index": index, "result": result}
+    return tx.execute(_FINISH_PART, terms).rowcount == 1
+
+
+def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bool:
+    """Store that a part stays a gap, and why; tell whether it was still to be heard."""
+    terms = {"job": job.id, "index": index, "error_code": error_code}
+    return tx.execute(_GIVE_UP_PART, terms).rowcount == 1
+
+
+def note_draft(tx: sa.Connection, job: Job, index: int, draft: Mapping[str, Any]) -> None:
+    """Store answers that are paid and not a part's last."""
+    tx.execute(_NOTE_DRAFT, {"job": job.id, "index": index, "draft": draft})
+
+
+def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
+    """Tell whether a part was heard or given up."""
+    return tx.scalar(_PART_STATE, {"job": job.id, "index": index}) != "pending"
+
+
+def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
+    """Return what is stored of an answer with its part; times count from the part's start."""
+    return {
+        "engine": engine,
+        "text": answer.text,
+        "language": answer.language,
+        "emotion": answer.emotion,
+        "segments": [segment.model_dump() for segment in answer.segments],
+        "warnings": list(answer.warnings),
+    }

@@ -1,0 +1,76 @@
+"""Rows of audio, one for each distinct recording of a project."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from math import ceil
+
+import sqlalchemy as sa
+
+from app.audio.probe import Probe
+from app.audio.store import StoredBlob
+from app.jobs.tables import audio_tables
+from app.kit.ids import new_id
+
+_audio = audio_tables.audio.c
+_FIND_AUDIO = (
+    sa.select(_audio.id, _audio.blob_key)
+    .where(
+        _audio.project_id == sa.bindparam("project"),
+        _audio.sha256 == sa.bindparam("sha256"),
+        _audio.format == sa.bindparam("format"),
+        _audio.sample_rate == sa.bindparam("sample_rate"),
+        _audio.erased_at.is_(None),
+    )
+    .with_for_update()  # an erasure of it waits, then sees the job that uses it
+)
+_ADD_AUDIO = sa.insert(audio_tables.audio)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What intake brought: a stored blob and what the probe found. `duration_ms` None: unknown."""
+
+    sha256: str
+    bytes: int
+    blob_key: str
+    format: str
+    codec: str
+    channels: int
+    sample_rate: int
+    duration_ms: int | None
+
+
+def recording_of(blob: StoredBlob, found: Probe) -> Recording:
+    """Put together what is stored and what was found in it."""
+    return Recording(
+        sha256=blob.sha256,
+        bytes=blob.bytes,
+        blob_key=blob.key,
+        format=found.format,
+        codec=found.codec,
+        channels=found.channels,
+        sample_rate=found.sample_rate,
+        duration_ms=None if found.seconds is None else _whole_millis(found.seconds),
+    )
+
+
+def _whole_millis(seconds: float) -> int:
+    """Round up, as whoever bills does; what is less than a nanosecond is the float's, not sound."""
+    return ceil(round(seconds * 1000, 6))
+
+
+def keep_audio(
+    tx: sa.Connection, project_id: str, recording: Recording, now: datetime
+) -> tuple[str, str]:
+    """Return the project's audio of these bytes, stored anew only if it has none.
+
+    Bare samples say nothing themselves: at another rate the same bytes are another recording.
+    """
+    same = {name: getattr(recording, name) for name in ("sha256", "format", "sample_rate")}
+    kept = tx.execute(_FIND_AUDIO, {"project": project_id, **same}).one_or_none()
+    if kept is not None:
+        return kept.id, kept.blob_key
+    audio_id = new_id("aud")
+    row = {**asdict(recording), "id": audio_id, "project_id": project_id, "created_at": now}
+    tx.execute(_ADD_AUDIO, row)
+    return audio_id, recording.blob_key

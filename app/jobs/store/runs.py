@@ -1,0 +1,196 @@
+"""Runs: who works on a job right now, and why nobody else's writes count.
+
+Taking up a job raises its `run_epoch` and sets a lease by the database's clock. Every write of
+a run names its epoch, so a process that was stopped for a minute and woken up writes nothing:
+its epoch has passed.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from app.db.schema import Utc, database_now
+from app.jobs.store import delta_text
+from app.jobs.store.events import Event, add_events
+from app.jobs.store.job import Job, Run, load_job
+from app.jobs.tables import OPEN, audio_tables, transcription
+
+BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
+MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
+
+
+Patience = Literal["runs", "stands still", "anew"]
+
+
+class StaleRun(Exception):
+    """This run no longer holds its job: it was cancelled, deleted, or taken up by another."""
+
+
+class PutOff(Exception):
+    """The job can go no further for so many seconds; no call of it is under way here.
+
+    `patience` says what it means for how long the job goes on trying.
+    """
+
+    patience: ClassVar[Patience] = "runs"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"put off for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class Waiting(PutOff):
+    """A task of the job's is under way upstream and will be asked for again."""
+
+    patience = "anew"
+
+
+class Queued(PutOff):
+    """Others have to be done before; nobody is to blame."""
+
+    patience = "stands still"
+
+
+class Forsaken(NamedTuple):
+    """An open job that nobody works on; `epoch` is of the run that has ended, or 0."""
+
+    job_id: str
+    epoch: int
+    priority: int
+    plan_kind: str
+
+
+_row = transcription.c
+_audio = audio_tables.audio.c
+_LEASE = sa.bindparam("lease", type_=sa.Float)
+_IS_FREE = sa.and_(
+    _row.status.in_(OPEN),
+    sa.or_(_row.lease_until.is_(None), _row.lease_until < database_now()),
+)
+# Statements are built once: building them anew took three quarters of a job's time.
+_TAKE_UP = (
+    sa.update(transcription)
+    .where(_row.id == sa.bindparam("job"), _IS_FREE)
+    .values(
+        status="processing",
+        run_epoch=_row.run_epoch + 1,
+        idle_runs=_row.idle_runs + 1,
+        lease_until=database_now(_LEASE),
+        started_at=sa.func.coalesce(_row.started_at, sa.bindparam("now", type_=Utc())),
+    )
+    .returning(_row.run_epoch)
+)
+_OF_RUN = sa.update(transcription).where(
+    _row.id == sa.bindparam("job"),
+    _row.run_epoch == sa.bindparam("epoch"),
+    _row.status == "processing",
+)
+_MORE_EVENTS = _row.event_count + sa.bindparam("more", type_=sa.Integer)
+_GO_ON = _OF_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVENTS).returning(
+    _row.event_count
+)
+_END = _OF_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
+_RENEW = _OF_RUN.values(lease_until=database_now(_LEASE))
+_HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bindparam("less"))
+_STOPPED = _OF_RUN.values(lease_until=database_now(_LEASE), idle_runs=_row.idle_runs - 1)
+_SINCE = sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc()))
+_PUT_OFF: Mapping[Patience, sa.Update] = {
+    "runs": _STOPPED.values(waiting_since=_SINCE),
+    "stands still": _STOPPED,
+    # Such a run came to its end, whatever became of those before: nothing here stops the gateway.
+    "anew": _STOPPED.values(waiting_since=None, idle_runs=0),
+}
+_LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
+    _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
+)
+
+
+def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime) -> Job | None:
+    """Begin a run of this job; None where it has ended or another worker holds it."""
+    epoch = tx.scalar(_TAKE_UP, {"job": job_id, "lease": lease_seconds, "now": now})
+    if epoch is None:
+        return None
+    return load_job(tx, Run(job_id, epoch, lease_seconds))
+
+
+def write_as(
+    tx: sa.Connection,
+    run: Run,
+    *,
+    now: datetime,
+    events: Sequence[Event] = (),
+    ends: bool = False,
+    **changes: Any,
+) -> None:
+    """Change the job's row and say what happened, if this run still holds it.
+
+    Every write of a run begins with this; it renews the lease, or gives it up where the run
+    `ends`. The events have their places in what the run has told, which is saved with them: where
+    it tells at all, this has to be called inside its fence (see surely). Raises StaleRun, which
+    undoes the whole work.
+    """
+    terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
+    if not ends:
+        terms["lease"] = run.lease_seconds
+    count = tx.scalar(_END if ends else _GO_ON, terms)
+    if count is None:
+        raise StaleRun(run.job_id)
+    if events:
+        pledge = run.told.pledge
+        delta_text.save(tx, run.job_id, run.epoch, pledge)
+        place = (run.epoch, pledge.end)
+        first = count - len(events) + 1
+        add_events(tx, run.job_id, events, first=first, now=now, place=place)
+
+
+def renew(tx: sa.Connection, run: Run) -> None:
+    """Push the end of the lease away from now. Raises StaleRun."""
+    terms = {"job": run.job_id, "epoch": run.epoch, "lease": run.lease_seconds}
+    if tx.execute(_RENEW, terms).rowcount == 0:
+        raise StaleRun(run.job_id)
+
+
+def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
+    """End a run without a result, so that anybody may take the job up at once.
+
+    `was_idle` counts it among the runs that brought the job no further.
+    """
+    terms = {"job": run.job_id, "epoch": run.epoch, "less": 0 if was_idle else 1}
+    tx.execute(_HAND_BACK, terms)
+
+
+def put_off(
+    tx: sa.Connection, run: Run, seconds: float, *, now: datetime, patience: Patience = "runs"
+) -> None:
+    """End a run that can go no further for now: nobody takes the job up before these seconds."""
+    terms: dict[str, Any] = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
+    tx.execute(_PUT_OFF[patience], terms | ({"now": now} if patience == "runs" else {}))
+
+
+def clear_leases(tx: sa.Connection) -> int:
+    """Free every open job: only where this process is the database's only one."""
+    held = sa.and_(_row.status.in_(OPEN), _row.lease_until.is_not(None))
+    return tx.execute(sa.update(transcription).where(held).values(lease_until=None)).rowcount
+
+
+def forsaken(tx: sa.Connection, *, after: str, limit: int) -> list[Forsaken]:
+    """Return open jobs that nobody works on, from the oldest one after this id."""
+    query = (
+        sa.select(_row.id, _row.run_epoch, _row.priority, _row.plan)
+        .where(_IS_FREE, _row.id > after)
+        .order_by(_row.id)
+        .limit(limit)
+    )
+    return [Forsaken(*row[:3], row.plan["kind"]) for row in tx.execute(query)]
+
+
+def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:
+    """Return for how long an open job may not be taken up; None where it has ended."""
+    row = tx.execute(_LEASE_LEFT, {"job": job_id}).one_or_none()
+    if row is None:
+        return None
+    until, now = row
+    left: timedelta = (until or now) - now
+    return max(timedelta(0), left) + BEYOND_A_LEASE

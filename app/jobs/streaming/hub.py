@@ -1,0 +1,118 @@
+"""Where the runs of this process tell their text, and its readers find them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+import sqlalchemy as sa
+import structlog
+
+from app.db.database import Database
+from app.errors import DatabaseAway
+from app.jobs.store import delta_text
+from app.jobs.store.delta_text import Pledge
+from app.jobs.store.durable_write import surely
+from app.jobs.store.events import Event
+from app.jobs.store.job import Job, Run
+from app.jobs.store.runs import StaleRun, write_as
+from app.jobs.streaming.buffer import Telling
+from app.kit.clock import Clock
+from app.speech.options import STREAM
+
+SAVE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Board:
+    """Knows which runs tell, and wakes who reads of them."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self.is_closing = False
+        self._db, self._now = db, clock
+        self._running: dict[str, Telling] = {}
+        self._readers: dict[str, set[asyncio.Event]] = {}
+
+    def running(self, job_id: str) -> Telling | None:
+        """Return what tells of the job in this process, if anything does."""
+        return self._running.get(job_id)
+
+    @contextmanager
+    def watched(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Lend an event that is set whenever there may be news of the job."""
+        news = asyncio.Event()
+        readers = self._readers.setdefault(job_id, set())
+        readers.add(news)
+        try:
+            yield news
+        finally:
+            readers.discard(news)
+            if not readers:
+                self._readers.pop(job_id, None)
+
+    def notify(self, job_id: str) -> None:
+        """Wake who reads of the job."""
+        for news in self._readers.get(job_id, ()):
+            news.set()
+
+    def begin_closing(self) -> None:
+        """Tell every reader that this process ends."""
+        self.is_closing = True
+        for job_id in self._readers:
+            self.notify(job_id)
+
+    @asynccontextmanager
+    async def telling(self, job: Job) -> AsyncIterator[Job]:
+        """Lend the job with somewhere to tell its text, where it is to be streamed."""
+        if job.mode != STREAM:
+            yield job
+            return
+        told = Telling(job.run.epoch, partial(self.notify, job.id), lambda: self._reset(listened))
+        listened = replace(job, run=replace(job.run, told=told))
+        self._running[job.id] = told
+        self.notify(job.id)
+        saving = asyncio.create_task(self._save(told, listened.run))
+        try:
+            yield listened
+        finally:
+            saving.cancel()
+            with suppress(asyncio.CancelledError):
+                await saving
+            if self._running.get(job.id) is told:
+                del self._running[job.id]
+            self.notify(job.id)
+
+    async def _save(self, told: Telling, run: Run) -> None:
+        """Save the told text each second or two kilobytes, whatever comes first."""
+
+        async def write(pledge: Pledge) -> None:
+            await self._db.write(_save_as, run, pledge, now=self._now())
+
+        while True:
+            await told.has_unsaved.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_SECONDS):
+                    await told.is_full.wait()
+            try:
+                if not await told.save(write):
+                    await asyncio.sleep(SAVE_SECONDS / 20)  # a row is being written
+            except StaleRun:
+                return  # the run learns it by its own next write
+            except DatabaseAway:
+                log.warning("deltas.not_saved", job=run.job_id)
+                await asyncio.sleep(SAVE_SECONDS)
+
+    async def _reset(self, job: Job) -> None:
+        await surely(self._db, _say_void, job, now=self._now())
+
+
+def _save_as(tx: sa.Connection, run: Run, pledge: Pledge, *, now: datetime) -> None:
+    write_as(tx, run, now=now)
+    delta_text.save(tx, run.job_id, run.epoch, pledge)
+
+
+def _say_void(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
+    write_as(tx, job.run, now=now, events=[Event("reset", {})])

@@ -1,0 +1,35 @@
+"""What an engine's failure means to the caller: one public error for each kind."""
+
+from app import errors
+from app.speech.engine import Billed, EngineError, ErrorKind
+
+_PUBLIC: dict[ErrorKind, type[errors.GatewayError]] = {
+    ErrorKind.UNAVAILABLE: errors.EngineUnavailable,
+    ErrorKind.RATE_LIMITED: errors.EngineBusy,
+    ErrorKind.ACCOUNT: errors.EngineAccount,
+    ErrorKind.TIMEOUT: errors.EngineTimeout,
+    ErrorKind.NETWORK: errors.EngineFailed,
+    ErrorKind.REFUSED: errors.EngineRefused,
+    ErrorKind.GARBLED: errors.EngineFailed,
+    ErrorKind.INTERNAL: errors.EngineFailed,
+}
+
+
+def public_error(error: EngineError) -> errors.GatewayError:
+    """Return what the caller is told; the engine's own words stay in the log."""
+    return _PUBLIC[error.kind](log=error.log)
+
+
+def is_of_part(error: errors.GatewayError) -> bool:
+    """Tell whether an error is one part's own: others may be heard all the same.
+
+    An account that is in arrears, or an upstream that nobody reaches, concerns the whole job.
+    """
+    if isinstance(error, errors.UpstreamInDoubt):
+        return True
+    cause = error.__cause__
+    if not isinstance(cause, EngineError):
+        return False
+    if cause.kind in {ErrorKind.UNAVAILABLE, ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT}:
+        return False
+    return cause.kind is not ErrorKind.NETWORK or cause.billed is not Billed.NO

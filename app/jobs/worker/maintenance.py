@@ -1,0 +1,103 @@
+"""What has to be looked at again and again: jobs without a worker, bytes without an owner.
+
+It runs on start and then each minute; whatever goes wrong in one round is tried in the next.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+import structlog
+
+from app.audio.store import BlobStore
+from app.db.database import Database
+from app.db.stalled_sessions import end_stalled
+from app.errors import DatabaseAway
+from app.jobs import erase
+from app.jobs.erase import Leftover
+from app.jobs.store import runs
+from app.jobs.worker.worker import Runner
+from app.kit.clock import Clock
+from app.kit.log import story_of
+
+FORSAKEN_AT_ONCE = 500
+ORPHAN_AGE_SECONDS = 24 * 3600.0  # by then the commit that a blob waits for has long been made
+ORPHANS_EVERY_SECONDS = 24 * 3600.0
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Keeps the jobs moving and the store clean."""
+
+    def __init__(
+        self, db: Database, store: BlobStore, runner: Runner, *, every_seconds: float, clock: Clock
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._runner = runner
+        self._every_seconds = every_seconds
+        self._now = clock
+        self._orphans_due = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, *, alone: bool) -> None:
+        """Begin; `alone` on a database that no other process can share."""
+        if alone:
+            await self._db.write(runs.clear_leases)
+        self._task = asyncio.create_task(self._loop())
+
+    async def stop(self) -> None:
+        """End; jobs already taken up go on."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def purge(self, leftovers: Iterable[Leftover]) -> None:
+        """Remove erased audio from the store; what cannot be removed now is tried again later."""
+        for leftover in leftovers:
+            try:
+                await self._store.erase(leftover.blob_key)
+                await self._db.write(erase.mark_purged, leftover.audio_id, now=self._now())
+            except (DatabaseAway, OSError) as error:
+                log.warning("purge.postponed", audio=leftover.audio_id, frames=story_of(error))
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                await self._end_stalled()
+                await self._put_back_forsaken()
+                await self._runner.tidy()
+                await self.purge(await self._db.read(erase.unpurged))
+                await self._remove_orphans()
+            except Exception as error:  # noqa: BLE001 - the next round must come
+                log.error("upkeep.failed", frames=story_of(error))  # noqa: TRY400 - no messages
+            await asyncio.sleep(self._every_seconds)
+
+    async def _end_stalled(self) -> None:
+        """Free what a process that stands still has locked: jobs of its could not be taken over."""
+        if self._db.is_shared and (ended := await self._db.write(end_stalled)):
+            log.warning("database.stalled_ended", count=ended)
+
+    async def _put_back_forsaken(self) -> None:
+        """See to it that every open job is in the queue, or somebody's."""
+        last = ""
+        while found := await self._db.read(runs.forsaken, after=last, limit=FORSAKEN_AT_ONCE):
+            if added := await self._runner.put_back(found):
+                log.info("jobs.put_back", count=added)
+            last = found[-1].job_id
+
+    async def _remove_orphans(self) -> None:
+        """Remove blobs that no row names: their process died between storing and committing."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._orphans_due:
+            return
+        async for keys in self._store.older_than(ORPHAN_AGE_SECONDS):
+            for key in await self._db.read(erase.orphans, keys):
+                try:
+                    await self._store.erase(key)
+                    log.info("store.orphan_removed")
+                except OSError as error:
+                    log.warning("store.orphan_kept", frames=story_of(error))
+        self._orphans_due = loop.time() + ORPHANS_EVERY_SECONDS

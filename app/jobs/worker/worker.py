@@ -1,0 +1,251 @@
+"""Runs the jobs of this process: those begun at once for their callers, and those of the queue.
+
+The `transcription` table is the truth; what is here may be lost at any moment.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from app.db.database import Database
+from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
+from app.jobs.execution.transcribe import Transcriber
+from app.jobs.store.job import Job
+from app.jobs.store.runs import Forsaken
+from app.jobs.worker.lane import Entry, Lane, NoSlot
+from app.jobs.worker.queue import Queue
+from app.jobs.worker.waiters import Callers
+from app.kit.log import story_of
+from app.kit.priority_semaphore import Slots
+from app.settings import JobSettings
+
+RETRY_AFTER_SECONDS = 5
+JOBS, TASKS = "jobs", "tasks"
+WINDS_DOWN = timedelta(seconds=1)  # between looks whether a run that was stopped has ended
+MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
+
+log = structlog.get_logger()
+
+
+def lane_of(plan_kind: str) -> str:
+    """Return the lane of jobs with such a plan: tasks mostly wait, the others mostly work."""
+    return TASKS if plan_kind == "filetrans" else JOBS
+
+
+class Runner:
+    """At most `at_once` jobs run here; the others wait in the queue, tasks in a lane of theirs."""
+
+    def __init__(self, db: Database, transcriber: Transcriber, settings: JobSettings) -> None:
+        self._transcriber = transcriber
+        self._settings = settings
+        self._works = settings.worker or not db.is_shared
+        self._slots = {JOBS: Slots(settings.at_once), TASKS: Slots(settings.tasks_at_once)}
+        self._jobs = Lane(JOBS, self._tick, self._slots[JOBS], settings.at_once + MOST_HELD)
+        tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.tasks_at_once)
+        self._queue = Queue(db, [self._jobs, tasks])
+        self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
+        self._stopped: set[asyncio.Task[timedelta | None]] = set()
+        self._following: set[asyncio.Task[None]] = set()
+        self._accepted: set[str] = set()
+        self._callers = Callers(db, self._tasks.__contains__)
+        self._end_of_grace: float | None = None
+
+    async def open(self) -> None:
+        """Begin to take jobs from the queue. Raises DatabaseAway."""
+        await self._queue.open(works=self._works)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more jobs are accepted."""
+        return self._end_of_grace is not None
+
+    def check_room(self) -> None:
+        """Raise TooManyJobs or ShuttingDown where no job may be accepted now."""
+        if self.is_closing:
+            raise ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
+        if len(self._accepted) >= self._settings.max_waiting:
+            raise TooManyJobs(retry_after=RETRY_AFTER_SECONDS)
+
+    def reserve(self, plan_kind: str, *, waits: bool = True) -> bool:
+        """Take a slot if one is free, for a job about to be submitted as already claimed.
+
+        Only one whose caller `waits` is begun at once, and none while others wait in the queue:
+        it is their turn. Raises as `check_room` does.
+        """
+        self.check_room()
+        is_free = self._works and not self._jobs.is_pressed
+        if not (waits and is_free and lane_of(plan_kind) == JOBS):
+            return False
+        return self._jobs.slots.take_free()
+
+    def unreserve(self) -> None:
+        """Give a reserved slot back: nothing was submitted."""
+        self._jobs.slots.give()
+        self._queue.wake()
+
+    async def put(
+        self, job_id: str, plan_kind: str, priority: int, *, epoch: int = 0, connection: Any = None
+    ) -> None:
+        """Put a job into the queue; with a transaction's `connection`, see Queue.put."""
+        await self._queue.put([Entry(lane_of(plan_kind), job_id, epoch, priority)], connection)
+
+    def begin(self, job_id: str, claimed: Job | None, *, waits: bool = True) -> None:
+        """Begin a submitted job at once if it is `claimed`, in the slot that was reserved for it.
+
+        Whose caller `waits` takes room (see check_room) until it ends, or the caller has gone;
+        for one who listens see `listening`.
+        """
+        if waits:
+            self._accepted.add(job_id)
+        if claimed is not None:
+            following = asyncio.create_task(self._see_through(claimed), name=f"claimed {job_id}")
+            self._following.add(following)
+            following.add_done_callback(self._following.discard)
+
+    async def cancelled(self, job_id: str, epoch: int | None = None) -> None:
+        """Let go of a job that was cancelled or erased, and have the upstream drop it if it can.
+
+        Runs later than `epoch` are of another life, which somebody has asked for since.
+        """
+        self._stop(job_id, epoch)
+        await self._transcriber.cancel_upstream(job_id, epoch)
+
+    async def put_back(self, forsaken: Iterable[Forsaken]) -> int:
+        """Put jobs that nobody works on into the queue; return how many were not in it."""
+        return await self._queue.put(
+            [_entry(one) for one in forsaken if one.job_id not in self._tasks]
+        )
+
+    async def put_anew(self, reopened: Forsaken, connection: Any = None) -> None:
+        """Put a job that is tried anew into the queue; with a `connection`, see Queue.put.
+
+        A run of its life before may still be winding down here.
+        """
+        await self._queue.put([_entry(reopened)], connection)
+
+    async def tidy(self) -> None:
+        """Forget what the queue remembers of its own doing. Raises DatabaseAway."""
+        await self._queue.tidy()
+
+    async def wait(self, job_id: str, seconds: float) -> bool:
+        """Wait until the job has ended, here or elsewhere; False when the time is over."""
+        try:
+            return await self._callers.wait(job_id, seconds)
+        finally:
+            self._forget_caller(job_id)
+
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[None]:
+        """Count the caller of a job whose answer is its stream among those who wait."""
+        self._accepted.add(job_id)
+        try:
+            with self._callers.present(job_id):
+                yield
+        finally:
+            self._forget_caller(job_id)
+
+    def begin_closing(self, seconds: float) -> None:
+        """Accept nothing more, and let nobody wait longer than these seconds."""
+        self._end_of_grace = asyncio.get_running_loop().time() + seconds
+        self._queue.stop_taking()
+        self._callers.let_go_at(self._end_of_grace)
+
+    async def drain(self, seconds: float) -> None:
+        """Let jobs run for what is left of the grace, then hand them back to the queue."""
+        if not self.is_closing:
+            self.begin_closing(seconds)
+        left = (self._end_of_grace or 0.0) - asyncio.get_running_loop().time()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=max(0.0, left))
+        while self._tasks or self._following:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.wait([*self._tasks.values(), *self._following])
+        await self._queue.close()
+
+    async def _tick(
+        self, job_id: str, broken: "asyncio.Future[None]", lane: str = JOBS
+    ) -> timedelta | None:
+        """Advance a job of the queue; see lanes.Tick. At the end of the grace it goes back."""
+        slots = self._slots[lane]
+        if not slots.take_free():
+            raise NoSlot
+        if self.is_closing or job_id in self._tasks:
+            self._give(slots)
+            return timedelta(0) if self.is_closing else self._after(job_id)
+        task = self._advance(job_id, None, slots)
+        await _first_of(task, broken)
+        return self._outcome(task) if task.done() else None
+
+    async def _tick_task(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
+        return await self._tick(job_id, broken, TASKS)
+
+    async def _see_through(self, claimed: Job) -> None:
+        """Advance a claimed job; if it has to wait, it does so in the queue."""
+        task = self._advance(claimed.id, claimed, self._jobs.slots)
+        await asyncio.wait({task})
+        again = self._outcome(task)
+        if again is None:
+            return
+        entry = Entry(JOBS, claimed.id, claimed.run.epoch, claimed.priority, again)
+        try:
+            await self._queue.put([entry])
+        except DatabaseAway:
+            log.warning("queue.away", job=claimed.id)  # upkeep puts it back
+
+    def _advance(
+        self, job_id: str, claimed: Job | None, slots: Slots
+    ) -> "asyncio.Task[timedelta | None]":
+        task = asyncio.create_task(self._transcriber.advance(job_id, claimed), name=f"job {job_id}")
+        self._tasks[job_id] = task
+        task.add_done_callback(lambda _: self._ended(job_id, slots))
+        return task
+
+    def _stop(self, job_id: str, epoch: int | None) -> None:
+        """End the run of a job, unless it is later than `epoch`, and tell who waits for it."""
+        task = self._tasks.get(job_id)
+        running = self._transcriber.epoch_of(job_id)
+        if task is not None and (epoch is None or (running is not None and running <= epoch)):
+            self._stopped.add(task)
+            task.cancel()
+        self._callers.wake(job_id)
+
+    def _after(self, job_id: str) -> timedelta | None:
+        """Return when to come back to a job that runs here: never, or once it has wound down."""
+        return WINDS_DOWN if self._tasks[job_id] in self._stopped else None
+
+    def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
+        """Return when a job wants to be advanced again: at once if its run was handed back."""
+        if task.cancelled():
+            return timedelta(0) if self.is_closing else None
+        if (error := task.exception()) is not None:
+            log.error("run.lost", frames=story_of(error))
+            return timedelta(seconds=self._settings.lease_seconds)
+        return task.result()
+
+    def _ended(self, job_id: str, slots: Slots) -> None:
+        self._stopped.discard(self._tasks.pop(job_id))
+        self._give(slots)
+        self._callers.wake(job_id)
+        if not self._callers.has(job_id):
+            self._accepted.discard(job_id)
+
+    def _forget_caller(self, job_id: str) -> None:
+        if job_id not in self._tasks and not self._callers.has(job_id):
+            self._accepted.discard(job_id)
+
+    def _give(self, slots: Slots) -> None:
+        slots.give()
+        self._queue.wake()
+
+
+def _entry(one: Forsaken) -> Entry:
+    return Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
+
+
+async def _first_of(*futures: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,165 @@
+"""What DashScope's asynchronous route answers: to a submit, of a task, and in a result file. Pure.
+
+A shape that cannot be told is an error; a task in which nobody speaks is an empty transcript.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from app.speech.engine import EngineUsage
+from app.speech.engines.dashscope.errors import NO_SPEECH, file_error
+from app.speech.engines.dashscope.sync_responses import parse_usage, read_words
+from app.speech.engines.http.json_body import (
+    SHOWN_CHARACTERS,
+    garbled,
+    member,
+    number,
+    read_object,
+    text_of,
+)
+from app.speech.merge import PartText, join, majority
+from app.speech.task_engine import FileFate, FileText, Taken, TaskReport, TaskStatus
+from app.speech.transcript import Segment
+
+MILLIS = 1000
+_STATUS = {
+    "PENDING": TaskStatus.OPEN,
+    "RUNNING": TaskStatus.OPEN,
+    "SUSPENDED": TaskStatus.OPEN,
+    "SUCCEEDED": TaskStatus.DONE,
+    "FAILED": TaskStatus.FAILED,
+    "CANCELED": TaskStatus.CANCELLED,
+    "UNKNOWN": TaskStatus.UNKNOWN,
+}
+
+
+def parse_taken(body: bytes) -> Taken:
+    """Read the answer to a submit. Raises EngineError (garbled): there may be a task all the same.
+
+    A task that has failed already is taken as well: its first report says so.
+    """
+    answer = read_object(body)
+    task_id = text_of(member(answer, "output", "task_id"))
+    if not task_id:
+        raise garbled("the answer to a submit without output.task_id")
+    return Taken(task_id, text_of(member(answer, "request_id")) or None)
+
+
+def parse_report(body: bytes) -> TaskReport:
+    """Read how a task is. Raises EngineError (garbled)."""
+    answer = read_object(body)
+    status = _STATUS.get(text_of(member(answer, "output", "task_status")))
+    if answer is None or status is None:
+        raise garbled("an answer without a known output.task_status")
+    usage = parse_usage(answer.get("usage"))
+    if status not in {TaskStatus.DONE, TaskStatus.FAILED}:
+        return TaskReport(status, usage=usage, raw=answer)
+    files = tuple(_fates(answer["output"], status))
+    if all(file.error is None for file in files):
+        # Silence is told as a failure, which is free.
+        heard = any(file.result_url for file in files)
+        return TaskReport(
+            TaskStatus.DONE, files, usage if heard or usage.raw else EngineUsage(0.0), answer
+        )
+    is_lost = all(file.result_url is None for file in files)
+    return TaskReport(TaskStatus.FAILED if is_lost else TaskStatus.DONE, files, usage, answer)
+
+
+def parse_result(body: bytes) -> FileText:
+    """Read a result file in any of its shapes. Raises EngineError (garbled)."""
+    answer = read_object(body)
+    if answer is None or not isinstance(answer.get("transcripts"), list):
+        raise garbled(f"a result of {len(body)} bytes without transcripts")
+    channels = [one for one in answer["transcripts"] if isinstance(one, dict)]
+    segments = sorted(
+        (segment for one in channels for segment in _segments(one, named=len(channels) > 1)),
+        key=lambda segment: (segment.start, segment.end),
+    )
+    length_ms = _length_ms(answer, segments)
+    segments += _untimed(channels, length_ms, named=len(channels) > 1)
+    text = text_of(channels[0].get("text")) if len(channels) == 1 else ""
+    return FileText(
+        PartText(
+            start_ms=0,
+            end_ms=length_ms,
+            text=text or join(segment.text for segment in segments),
+            language=majority((one.language, _millis(one)) for one in segments),
+            emotion=majority((one.emotion, _millis(one)) for one in segments),
+            segments=tuple(segments),
+            speech_ms=max(1, length_ms),
+        ),
+        answer,
+    )
+
+
+def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileFate]:
+    """Yield what became of each file; a task that says nothing of its files is one of one."""
+    listed = output.get("results")
+    files: list[Mapping[str, Any]] = []
+    if isinstance(listed, list):
+        files = [one for one in listed if isinstance(one, dict)]
+    if not files:
+        result = output.get("result")
+        files = [result] if isinstance(result, dict) and status is TaskStatus.DONE else [output]
+    for file in files:
+        url = text_of(file.get("transcription_url"))
+        code = text_of(file.get("code")) or text_of(output.get("code"))
+        if url and file.get("subtask_status") != "FAILED":
+            yield FileFate(url)
+        elif code in NO_SPEECH:
+            yield FileFate()
+        else:
+            error, unread = file_error(code)
+            yield FileFate(error=error, code=code[:SHOWN_CHARACTERS], unread=unread)
+
+
+def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:
+    channel = _channel(transcript) if named else None
+    listed = transcript.get("sentences")
+    for sentence in listed if isinstance(listed, list) else ():
+        start, end = number(member(sentence, "begin_time")), number(member(sentence, "end_time"))
+        text = text_of(member(sentence, "text"))
+        if start is None or end is None or not text.strip():
+            continue
+        speaker = sentence.get("speaker_id")
+        yield Segment(
+            start=start / MILLIS,
+            end=max(start, end) / MILLIS,
+            text=text,
+            timing="upstream",
+            language=text_of(sentence.get("language")) or None,
+            emotion=text_of(sentence.get("emotion")) or None,
+            speaker=None if speaker is None else str(speaker),
+            channel=channel,
+            words=tuple(read_words(sentence)),
+        )
+
+
+def _untimed(channels: list[dict[str, Any]], length_ms: int, *, named: bool) -> list[Segment]:
+    """Return the words of channels that have no sentences of their own."""
+    return [
+        Segment(
+            start=0.0,
+            end=length_ms / MILLIS,
+            text=text_of(one["text"]),
+            channel=_channel(one) if named else None,
+        )
+        for one in channels
+        if text_of(one.get("text")).strip() and not any(_segments(one, named=named))
+    ]
+
+
+def _channel(transcript: Mapping[str, Any]) -> int | None:
+    said = number(transcript.get("channel_id"))
+    return None if said is None else int(said)
+
+
+def _length_ms(answer: Mapping[str, Any], segments: list[Segment]) -> int:
+    """Return the recording's length, as far as the result tells it."""
+    said = number(member(answer, "properties", "original_duration_in_milliseconds"))
+    heard = max((segment.end for segment in segments), default=0.0)
+    return max(int(said or 0), round(heard * MILLIS))
+
+
+def _millis(segment: Segment) -> int:
+    return round((segment.end - segment.start) * MILLIS)

