@@ -45,7 +45,7 @@ from app.speech.engines.dashscope import sync
 from app.speech.engines.dashscope.omni import Omni
 from app.speech.engines.dashscope.tasks import DashScopeTasks, TaskPatience
 from app.speech.engines.http.account import dashscope_bundle, openai_bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.local.engine import LocalEngine
 from app.speech.engines.openai import engine as openai_compatible
 from app.speech.model_availability import is_switched_on
@@ -100,11 +100,11 @@ def _dashscope(
         if m.calls_per_minute
     }
     account = f"{name}/{bundle.region}"
-    traffic = Traffic(account, limiter, rates, calls_at_once=bundle_settings.calls_at_once)
+    admission = CallAdmission(account, limiter, rates, calls_at_once=bundle_settings.calls_at_once)
     tasks = DashScopeTasks(
         bundle,
         {m.upstream_in(bundle.region): m.shape for m in models if m.is_task},
-        traffic,
+        admission,
         limiter,
         account=account,
         polls_a_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
@@ -118,7 +118,7 @@ def _dashscope(
             for m in models
             if m.shape not in {"", "omni"} and not m.is_task
         },
-        traffic,
+        admission,
         answer_seconds=settings.dashscope.answer_seconds,
         name=name,
         tasks=tasks,
@@ -136,7 +136,7 @@ def _openai(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engin
         openai_bundle(settings.openai),
         [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
         settings.openai.form,
-        Traffic("openai", limiter, {}, calls_at_once=settings.openai.calls_at_once),
+        CallAdmission("openai", limiter, {}, calls_at_once=settings.openai.calls_at_once),
         answer_seconds=settings.openai.answer_seconds,
     )
 

@@ -19,7 +19,7 @@ from app.speech.catalogue import PACKAGED
 from app.speech.engine import Encoded, EngineError, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.gateway import Gateway, running, settings_for
 from tests.support.stalls import stalls
@@ -67,7 +67,7 @@ async def _calls(told: Sent) -> int:
         engine = dashscope_sync(
             Bundle("cn-beijing", told.url, told.key),
             {MODEL: "qwen3"},
-            Traffic("dashscope/cn-beijing", Limiter(steps), rates),
+            CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
             answer_seconds=ANSWER_SECONDS,
         )
         await engine.open()

@@ -29,13 +29,13 @@ LEFT = {
     "receive": "app.api.v1.transcriptions:receive",
     "store": "app.audio.local_store:_LocalUpload.finish",
     "probe": "app.jobs.submission:look",
-    "turn": "app.speech.engines.http.admission:Traffic._wait_for_step",
+    "turn": "app.speech.engines.http.admission:CallAdmission._wait_for_step",
     "engine call": "app.speech.engines.http.engine:RemoteEngine.transcribe",
 }
 ENTERED = {
     "key": "app.api.v1.transcriptions:receive",
     "decode, find speech": "app.jobs.upstream.caller:Asker.ask",
-    "encode": "app.speech.engines.http.admission:Traffic._take_slot",
+    "encode": "app.speech.engines.http.admission:CallAdmission._take_slot",
 }
 WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "keep": "settle (TX 2)"}
 DATABASES = ("app.db.sqlite:SqliteDatabase.write", "app.db.postgres:PostgresDatabase.write")

@@ -7,11 +7,11 @@ process with the highest priority goes first, on whosever step it is.
 """
 
 import asyncio
+import heapq
 import itertools
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,8 @@ Ticks = Callable[[], float]
 
 MINUTE = 60.0
 SHARE = 0.98  # of the allowed rate: steps arrive a little closer together than they left
-ASK_SECONDS = 0.25  # before its step a caller asks whether a hold came; half a step, if less
+LOOK_SECONDS = 0.25  # before a step it is looked whether a block came; half an interval, if less
+LONGEST_WAIT_SECONDS = 1e6
 OUT_SHARE = 0.99  # of the allowed rate: how fast steps that a stall delayed are made up for
 LATE_SHARE = 0.1  # of a gap: who wakes later than that makes the next one later, too
 LONGEST_HOLD_SECONDS = 60.0
@@ -96,97 +97,154 @@ class MemorySteps:
 
 
 @dataclass(slots=True)
-class _Door:
+class _Exit:
+    """The last call of a key that left this process."""
+
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     left_at: float = -math.inf
 
 
-@dataclass(slots=True, eq=False)
-class _Turn:
-    """A caller with a step at this tick; the smallest `rank` of all `goes` first."""
+_Waiting = tuple[int, int, "asyncio.Future[Exception | None]"]
 
-    rank: tuple[int, int]
-    at: float
-    holds: int | None
-    goes: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until the caller is let go on another's step."""
-        if seconds > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.goes.wait(), seconds)
+@dataclass(slots=True)
+class _Queue:
+    """The calls of one key that wait for a step in this process, by priority.
 
-    def let_go(self, other: "_Turn") -> None:
-        """Let another caller go on this step, and wait for theirs instead."""
-        self.at, self.holds = other.at, other.holds
-        other.goes.set()
+    `pacer` takes one step after the other and lets the first call of the queue go on each.
+    `next_at` is the tick of the step it has taken, while it has one.
+    """
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    pacer: asyncio.Task[None] | None = None
+    next_at: float | None = None
+
+    def put(self, entry: _Waiting) -> None:
+        heapq.heappush(self.waiting, entry)
+
+    def discard(self, entry: _Waiting) -> None:
+        if entry in self.waiting:
+            self.waiting.remove(entry)
+            heapq.heapify(self.waiting)
+
+    def let_go(self) -> None:
+        """Let the first call go that is still waiting."""
+        while self.waiting:
+            future = heapq.heappop(self.waiting)[-1]
+            if not future.done():
+                future.set_result(None)
+                return
+
+    def fail(self, error: Exception) -> None:
+        """Let every waiting call raise this error."""
+        for *_, future in self.waiting:
+            if not future.done():
+                future.set_result(error)
 
 
 class Limiter:
-    """Makes callers wait for their step. One for all engines of a process."""
+    """Makes calls wait for their step. One for all engines of a process."""
 
     def __init__(self, store: StepStore, ticks: Ticks = time.monotonic) -> None:
         self._store = store
         self._ticks = ticks
-        self._doors: dict[str, _Door] = {}
-        self._lines: dict[str, set[_Turn]] = {}
+        self._exits: dict[str, _Exit] = {}
+        self._queues: dict[str, _Queue] = {}
         self._numbers = itertools.count()
 
-    async def wait(self, key: str, per_minute: float, patience: float, priority: int = 0) -> None:
-        """Sleep until the caller's step, and again where a hold came meanwhile.
+    async def try_take(self, key: str, per_minute: float) -> bool:
+        """Take a step if one is free now and no call of this process waits for one.
 
-        Raises QueueTooLongError where that would be longer than `patience` seconds.
+        Never waits for other calls. Raises DatabaseAway where the steps are rows of a database.
         """
-        until = self._ticks() + patience
-        gap = MINUTE / (per_minute * SHARE)
-        line, rank = self._lines.setdefault(key, set()), (-priority, next(self._numbers))
-        while True:
-            seconds, holds = await self._store.take(key, gap, until - self._ticks())
-            if holds is None:
-                raise QueueTooLongError(seconds)
-            turn = _Turn(rank, self._ticks() + seconds, holds)
-            line.add(turn)
-            try:
-                if await self._comes(key, turn, line, gap, until):
-                    return
-            finally:
-                line.discard(turn)
+        if key in self._queues:
+            return False
+        _, blocks = await self._store.take(key, MINUTE / (per_minute * SHARE), 0.0)
+        return blocks is not None
 
-    async def _comes(
-        self, key: str, turn: _Turn, line: set[_Turn], gap: float, until: float
-    ) -> bool:
-        """Sleep until the turn comes; False where a hold voided it."""
-        while not turn.goes.is_set():
-            # Asking takes time, too: a little early, so that the step itself is met.
-            before = turn.at - min(ASK_SECONDS, gap / 2) - self._ticks()
-            await turn.sleep(before)
-            if before > 0 and not turn.goes.is_set():
-                is_void = await self._store.holds(key) != turn.holds
-                if is_void and not turn.goes.is_set():
-                    return False
-            await turn.sleep(turn.at - self._ticks())
-            first = min(line, key=lambda one: one.rank, default=turn)
-            if turn.goes.is_set() or first is turn:
-                return True
-            line.discard(first)
-            turn.let_go(first)
-            if turn.at > until:
-                raise QueueTooLongError(turn.at - self._ticks())
-        return True
+    async def wait(self, key: str, per_minute: float, timeout: float, priority: int = 0) -> None:  # noqa: ASYNC109 - a rate limit's own timeout, raised as QueueTooLongError
+        """Wait for a step, behind all waiting calls of a higher or the same priority.
+
+        Raises QueueTooLongError at once where the step is more than `timeout` seconds away, and
+        after `timeout` where calls of a higher priority came meanwhile.
+        """
+        until = self._ticks() + timeout
+        interval = MINUTE / (per_minute * SHARE)
+        if key not in self._queues:
+            seconds, blocks = await self._store.take(key, interval, 0.0)
+            if blocks is not None:
+                return
+            if seconds > timeout:
+                raise QueueTooLongError(seconds)
+        queue = self._queues.setdefault(key, _Queue())
+        if queue.next_at is not None:
+            ahead = sum(-rank >= priority for rank, *_ in queue.waiting)
+            seconds = queue.next_at - self._ticks() + ahead * interval
+            if seconds > timeout:
+                raise QueueTooLongError(seconds)
+        future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        entry = (-priority, next(self._numbers), future)
+        queue.put(entry)
+        if queue.pacer is None:
+            queue.pacer = asyncio.create_task(self._let_go_in_turn(key, interval, queue))
+        try:
+            async with asyncio.timeout(until - self._ticks()):
+                error = await future
+        except TimeoutError:
+            raise QueueTooLongError(timeout + interval) from None
+        finally:
+            queue.discard(entry)
+            if not queue.waiting:
+                self._close(key, queue)
+                queue.pacer.cancel()
+        if error is not None:
+            raise error
+
+    async def _let_go_in_turn(self, key: str, interval: float, queue: _Queue) -> None:
+        """Take steps and let one waiting call go on each, until no call waits."""
+        try:
+            while queue.waiting:
+                seconds, blocks = await self._store.take(key, interval, LONGEST_WAIT_SECONDS)
+                queue.next_at = self._ticks() + seconds
+                # A block may come meanwhile. It is looked for a little before the step, because
+                # looking takes time.
+                early = seconds - min(LOOK_SECONDS, interval / 2)
+                if early > 0:
+                    await asyncio.sleep(early)
+                    if await self._store.holds(key) != blocks:
+                        continue
+                await asyncio.sleep(queue.next_at - self._ticks())
+                queue.let_go()
+        except Exception as error:  # noqa: BLE001 - each waiting call raises it
+            queue.fail(error)
+        finally:
+            self._close(key, queue)
+
+    def _close(self, key: str, queue: _Queue) -> None:
+        if self._queues.get(key) is queue:
+            del self._queues[key]
 
     async def leave(self, key: str, per_minute: float) -> None:
-        """Go out last thing before the call, one by one: a stall, or a slow commit, joins steps."""
-        door, spacing = self._doors.setdefault(key, _Door()), MINUTE / (per_minute * OUT_SHARE)
+        """Wait until the last call that left is an interval away.
+
+        Steps are even, but a stall or a slow commit between a step and its call joins calls.
+        """
+        door, interval = self._exits.setdefault(key, _Exit()), MINUTE / (per_minute * OUT_SHARE)
         async with door.lock:
-            at = door.left_at + spacing
+            at = door.left_at + interval
             await asyncio.sleep(max(0.0, at - self._ticks()))
-            door.left_at = max(at, self._ticks() - LATE_SHARE * spacing)
+            door.left_at = max(at, self._ticks() - LATE_SHARE * interval)
 
     async def next_free(self, key: str, per_minute: float) -> tuple[float, float]:
-        """Return in how many seconds the next free step is, and how far apart steps are."""
-        gap = MINUTE / (per_minute * SHARE)
-        return await self._store.next_free(key, gap), gap
+        """Return in how many seconds a call that came now would go, and the interval of steps."""
+        interval = MINUTE / (per_minute * SHARE)
+        seconds = await self._store.next_free(key, interval)
+        queue = self._queues.get(key)
+        if queue is None:
+            return seconds, interval
+        has_step = queue.next_at is not None
+        return seconds + (len(queue.waiting) - has_step) * interval, interval
 
     async def hold(self, key: str, seconds: float) -> None:
-        """Make everybody wait: the upstream said that it was too fast."""
+        """Make every call wait: the upstream said that it was too fast."""
         await self._store.hold(key, min(seconds, LONGEST_HOLD_SECONDS))

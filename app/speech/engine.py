@@ -184,6 +184,19 @@ class Paced(Protocol):
         """Return the pace of calls of `model` with so much sound. Raises DatabaseAway."""
 
 
+class CallSlot:
+    """The permission to make one call; see `Engine.try_admit`."""
+
+    def __init__(self, give_back: Callable[[], None] | None = None) -> None:
+        self._give_back = give_back
+
+    def release(self) -> None:
+        """Give the slot back once the call has ended, or where it is not made. Idempotent."""
+        if self._give_back is not None:
+            self._give_back()
+            self._give_back = None
+
+
 class Engine(Protocol):
     """Someone who turns audio into words.
 
@@ -217,6 +230,15 @@ class Engine(Protocol):
         It is entered before a call is written down, so that a queue is never a call in doubt, and
         left once the call has ended, however that was. Entering raises EngineError where the
         engine must be left alone for now, and DatabaseAway where nobody can tell.
+        """
+
+    async def try_admit(self, model: str) -> CallSlot | None:
+        """Admit a call of `model` if that needs no waiting; else return None.
+
+        None also means that the engine is left alone after failures, that the rate limit's
+        database is away, or that other calls wait. The slot is taken and, where the account has a
+        rate limit, a step of it: a slot that is released without a call loses that step.
+        Never waits for other calls. The caller releases the slot.
         """
 
     async def transcribe(

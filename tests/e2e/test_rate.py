@@ -13,7 +13,7 @@ from app.net.limiter import Limiter, MemorySteps, StepStore
 from app.speech.engine import Encoded, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.stalls import stalls
 from tests.twin import Limits, Script, Twin, counting
@@ -37,7 +37,7 @@ async def gateway(twin: Twin, steps: StepStore, scale: float) -> AsyncIterator[R
     engine = dashscope_sync(
         Bundle("cn-beijing", twin.url, twin.key),
         {MODEL: "qwen3"},
-        Traffic("dashscope/cn-beijing", Limiter(steps), rates),
+        CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
         answer_seconds=9,
     )
     await engine.open()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.speech.engine import (
+    CallSlot,
     DeltaSink,
     EngineAnswer,
     EngineError,
@@ -64,6 +65,9 @@ class ScriptedEngine:
         self, _model: str, _patience: float, _priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         return nullcontext()
+
+    async def try_admit(self, _model: str) -> CallSlot | None:
+        return CallSlot()
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None

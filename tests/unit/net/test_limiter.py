@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from app.db.database import Database
 from app.db.migrate import opened
 from app.db.rate_limit import RowSteps, pace
+from app.db.schema import database_now
 from app.errors import DatabaseAway
 from app.net.limiter import LATE_SHARE, SHARE, Limiter, MemorySteps, QueueTooLongError, StepStore
 
@@ -243,6 +244,68 @@ async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> No
     took = time.monotonic() - began
     assert order == [7, *[0] * 8, -5]
     assert took >= 10 * gap  # as many steps as callers: none was jumped into
+
+
+async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits() -> None:
+    clock = Hand()
+    limiter = Limiter(MemorySteps(clock), clock)
+    assert not await limiter.try_take("k", 60)  # the first interval after a start
+    clock.now += 60 / SHARE
+    assert await limiter.try_take("k", 60)
+    assert not await limiter.try_take("k", 60)
+    assert await limiter.next_free("k", 60) == (pytest.approx(1 / SHARE), pytest.approx(1 / SHARE))
+    waiting = asyncio.create_task(limiter.wait("k", 60, FOR_EVER))
+    await asyncio.sleep(0)
+    clock.now += 60
+    assert not await limiter.try_take("k", 60)
+    await waiting
+    clock.now += 60
+    assert await limiter.try_take("k", 60)
+
+
+async def test_a_step_in_rows_is_taken_at_once_where_it_is_free(shared: Database) -> None:
+    limiter = Limiter(RowSteps(shared))
+    assert not await limiter.try_take("k", 60)
+    await shared.write(lambda tx: tx.execute(sa.update(pace).values(free_at=database_now(-1))))
+    assert await limiter.try_take("k", 60)
+    assert not await limiter.try_take("k", 60)
+
+
+async def test_waiting_calls_use_each_step_and_the_last_one_takes_none_too_many() -> None:
+    steps, interval = MemorySteps(), 0.02
+    limiter = Limiter(steps)
+    for _ in range(3):
+        await asyncio.gather(*(limiter.wait("k", 60 / interval, FOR_EVER) for _ in range(2)))
+    assert await steps.next_free("k", interval / SHARE) <= interval / SHARE
+
+
+async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:
+    limiter, interval = Limiter(MemorySteps()), 0.05
+    began = time.monotonic()
+    first, second = (
+        asyncio.create_task(limiter.wait("k", 60 / interval, FOR_EVER)) for _ in range(2)
+    )
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await second
+    assert time.monotonic() - began < 1.9 * interval
+    third = asyncio.create_task(limiter.wait("k", 60 / interval, FOR_EVER))
+    await asyncio.sleep(0.01)
+    third.cancel()
+    await asyncio.wait({third})
+    async with asyncio.timeout(1):
+        await limiter.wait("k", 60 / interval, FOR_EVER)
+
+
+async def test_a_database_that_goes_away_lets_every_waiting_call_fail() -> None:
+    class Failing(MemorySteps):
+        async def holds(self, key: str) -> int:
+            raise DatabaseAway(key)
+
+    limiter = Limiter(Failing())
+    calls = (limiter.wait("k", 60 / 0.1, FOR_EVER) for _ in range(3))
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in found] == [DatabaseAway] * 3
 
 
 async def test_who_was_overtaken_beyond_their_patience_is_told_so() -> None:

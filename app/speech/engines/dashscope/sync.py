@@ -29,7 +29,7 @@ from app.speech.engines.dashscope.sync_requests import (
 from app.speech.engines.dashscope.sync_responses import parse_input_audio, parse_qwen3
 from app.speech.engines.dashscope.sync_stream import HEADERS, InputAudioStream, Qwen3Stream
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import (
     Dialect,
     Gathering,
@@ -61,7 +61,7 @@ _SHAPES = {
 def dashscope_sync(
     bundle: Bundle,
     shapes: Mapping[str, str],
-    traffic: Traffic,
+    admission: CallAdmission,
     *,
     answer_seconds: float,
     name: str = NAME,
@@ -76,7 +76,9 @@ def dashscope_sync(
     """
     dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
     dialects |= {model: omni_dialect(omni) for model, omni in (omnis or {}).items()}
-    return RemoteEngine(name, bundle, dialects, traffic, answer_seconds=answer_seconds, tasks=tasks)
+    return RemoteEngine(
+        name, bundle, dialects, admission, answer_seconds=answer_seconds, tasks=tasks
+    )
 
 
 def _dialect(shape: _Shape) -> Dialect:

@@ -22,7 +22,7 @@ from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_a
 from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
 from app.speech.engines.dashscope.uploads import STORED, check_size, form_of, key_of, parse_policy
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import HELD_SECONDS, Traffic
+from app.speech.engines.http.admission import HELD_SECONDS, CallAdmission
 from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, garbled, no_answer
 from app.speech.task_engine import FileText, Sending, Taken, TaskOrder, TaskReport
 
@@ -73,7 +73,7 @@ class DashScopeTasks:
         self,
         bundle: Bundle,
         shapes: Mapping[str, str],
-        traffic: Traffic,
+        admission: CallAdmission,
         limiter: Limiter,
         *,
         account: str,
@@ -84,7 +84,7 @@ class DashScopeTasks:
         self.may_upload = may_upload
         self._bundle = bundle
         self._shapes = shapes
-        self._traffic = traffic
+        self._admission = admission
         self._limiter = limiter
         self._account = account
         self._polls_a_minute = polls_a_minute * POLL_SHARE
@@ -114,16 +114,16 @@ class DashScopeTasks:
         self, model: str, patience: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a submit; see TaskEngine."""
-        return self._traffic.admit(model, patience, priority)
+        return self._admission.admit(model, patience, priority)
 
     async def submit(self, order: TaskOrder) -> Taken:
         """Submit a task; see TaskEngine."""
-        began = await self._traffic.begin(order.model)
+        began = await self._admission.begin(order.model)
         try:
             taken = await self._submit(order)
         except EngineError as error:
-            raise await self._traffic.note_error(order.model, error, began) from error
-        self._traffic.note_answer(began)
+            raise await self._admission.note_error(order.model, error, began) from error
+        self._admission.note_answer(began)
         return taken
 
     async def _submit(self, order: TaskOrder) -> Taken:

@@ -13,10 +13,10 @@ import structlog
 
 from app.errors import DatabaseAway
 from app.kit.priority_semaphore import Slots
-from app.net.breaker import Breaker
+from app.net.breaker import Breaker, State
 from app.net.limiter import Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
-from app.speech.engine import DEFAULT_CALL_SECONDS, EngineError, ErrorKind, Pace
+from app.speech.engine import DEFAULT_CALL_SECONDS, CallSlot, EngineError, ErrorKind, Pace
 from app.speech.engines.http.latency import Speed
 
 HELD_SECONDS = 2.0  # after a 429 that does not say how long
@@ -33,7 +33,7 @@ _ILL = {
 log = structlog.get_logger()
 
 
-class Traffic:
+class CallAdmission:
     """`account` names whose limits are shared; `rates` are calls a minute of its models.
 
     `calls_at_once` bounds the calls of this process only.
@@ -85,6 +85,26 @@ class Traffic:
             yield
         finally:
             self._slots.give()
+
+    async def try_admit(self, model: str) -> CallSlot | None:
+        """Admit a call if that needs no waiting; see Engine. A probe of the breaker never does."""
+        if self._breaker.state is not State.CLOSED or not self._slots.take_free():
+            return None
+        slot, is_admitted = CallSlot(self._slots.give), False
+        try:
+            has_step = model not in self._rates or await self._limiter.try_take(
+                self._key(model), self._rates[model]
+            )
+            is_admitted = has_step and self._breaker.state is State.CLOSED
+        except DatabaseAway:
+            log.debug("pace.not_asked", account=self._account, model=model)
+        finally:
+            if not is_admitted:
+                slot.release()
+        if not is_admitted:
+            return None
+        self._budget.note_call(self._ticks())
+        return slot
 
     async def begin(self, model: str) -> float:
         """Go ahead with an admitted call, no closer to the last than the account's rate allows.

@@ -12,6 +12,7 @@ from app.net.client import Client, open_client
 from app.net.event_stream import EventReader, StreamEvent, StreamTooLargeError
 from app.net.exchange import Answer, Body, ExchangeError, post, post_streamed
 from app.speech.engine import (
+    CallSlot,
     DeltaSink,
     EngineAnswer,
     EngineError,
@@ -22,7 +23,7 @@ from app.speech.engine import (
     Sound,
 )
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, garbled, no_answer
 from app.speech.task_engine import TaskEngine
 
@@ -87,7 +88,7 @@ class RemoteEngine:
         name: str,
         bundle: Bundle,
         dialects: Mapping[str, Dialect],
-        traffic: Traffic,
+        admission: CallAdmission,
         *,
         answer_seconds: float,
         tasks: TasksOfBundle | None = None,
@@ -95,10 +96,10 @@ class RemoteEngine:
         """Take what differs; `tasks` are for those models that are asked by tasks."""
         self.name = name
         self.region = bundle.region
-        self.calls_at_once = traffic.calls_at_once
+        self.calls_at_once = admission.calls_at_once
         self._bundle = bundle
         self._dialects = dialects
-        self._traffic = traffic
+        self._admission = admission
         self._answer_seconds = answer_seconds
         self.tasks = tasks
         self._client: Client | None = None
@@ -109,7 +110,7 @@ class RemoteEngine:
         self._client = open_client(
             base_url=self._bundle.base_url,
             silence_seconds=self._answer_seconds,
-            max_connections=self._traffic.calls_at_once,
+            max_connections=self._admission.calls_at_once,
         )
         if self.tasks is not None:
             await self.tasks.open()
@@ -127,31 +128,35 @@ class RemoteEngine:
         if model not in self._dialects and not (self.tasks and self.tasks.knows(model)):
             return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
         # Only while it rests: whoever sends no calls to what is not ready would never send a probe.
-        if seconds := self._traffic.rest_seconds:
+        if seconds := self._admission.rest_seconds:
             words = f"resting after too many failures, for {seconds:.0f} s more"
             return Readiness(ready=False, missing=words)
         return Readiness(ready=True)
 
     async def pace(self, model: str, _sound_seconds: float) -> Pace:
         """Tell how fast calls go now; see Paced."""
-        return await self._traffic.pace(model)
+        return await self._admission.pace(model)
 
     def admit(
         self, model: str, patience: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait for a free slot and the account's next step; see Engine."""
-        return self._traffic.admit(model, patience, priority)
+        return self._admission.admit(model, patience, priority)
+
+    async def try_admit(self, model: str) -> CallSlot | None:
+        """Admit a call if that needs no waiting; see Engine."""
+        return await self._admission.try_admit(model)
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
         """Make one call, streamed where somebody listens; see Engine."""
-        began = await self._traffic.begin(request.model)
+        began = await self._admission.begin(request.model)
         try:
             answer = await self._call(request, on_delta)
         except EngineError as error:
-            raise await self._traffic.note_error(request.model, error, began) from error
-        self._traffic.note_answer(began, request.model)
+            raise await self._admission.note_error(request.model, error, began) from error
+        self._admission.note_answer(began, request.model)
         return answer
 
     async def _call(self, request: EngineRequest, on_delta: DeltaSink | None) -> EngineAnswer:

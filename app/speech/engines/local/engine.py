@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.settings import LocalEngineSettings
 from app.speech.engine import (
+    CallSlot,
     DeltaSink,
     EngineAnswer,
     EngineError,
@@ -99,6 +100,10 @@ class LocalEngine:
     ) -> AbstractAsyncContextManager[None]:
         """Make nobody wait: calls wait for a thread, and cost nothing."""
         return nullcontext()
+
+    async def try_admit(self, _model: str) -> CallSlot | None:
+        """Admit every call: it waits for a thread, and costs nothing."""
+        return CallSlot()
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None

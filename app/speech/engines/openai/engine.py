@@ -11,7 +11,7 @@ from typing import Any, Literal
 from app.net.exchange import Answer, Body
 from app.speech.engine import DeltaSink, Encoded, EngineAnswer, EngineRequest
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
 from app.speech.engines.http.engine import Dialect, RemoteEngine, Streaming
 from app.speech.engines.http.json_body import (
@@ -35,12 +35,17 @@ Form = Literal["chat", "transcriptions"]
 
 
 def openai_compatible(
-    bundle: Bundle, models: Iterable[str], form: Form, traffic: Traffic, *, answer_seconds: float
+    bundle: Bundle,
+    models: Iterable[str],
+    form: Form,
+    admission: CallAdmission,
+    *,
+    answer_seconds: float,
 ) -> RemoteEngine:
     """Return the engine for these upstream models, all asked in one form."""
     dialect = _DIALECTS[form]
     dialects = dict.fromkeys(models, dialect)
-    return RemoteEngine(NAME, bundle, dialects, traffic, answer_seconds=answer_seconds)
+    return RemoteEngine(NAME, bundle, dialects, admission, answer_seconds=answer_seconds)
 
 
 def write_chat(request: EngineRequest, **more: Any) -> Body:

@@ -14,7 +14,7 @@ from app.net.limiter import Limiter, MemorySteps
 from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
 from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.dashscope import (
     Asked,
@@ -37,7 +37,7 @@ async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
     engine = dashscope_sync(
         Bundle("cn-beijing", url, "sk-canary"),
         {"qwen3-asr-flash": "qwen3", "qwen-audio-3.0-asr-flash": "input-audio"},
-        Traffic("dashscope/test", Limiter(MemorySteps()), {}),
+        CallAdmission("dashscope/test", Limiter(MemorySteps()), {}),
         answer_seconds=60,
     )
     await engine.open()
@@ -285,9 +285,9 @@ async def test_retry_after_is_read_in_all_its_forms(header: str) -> None:
 async def test_after_a_429_everybody_waits() -> None:
     async def once(there: Upstream) -> float:
         limiter = Limiter(MemorySteps())
-        traffic = Traffic("a", limiter, {"qwen3-asr-flash": 60_000.0})
+        admission = CallAdmission("a", limiter, {"qwen3-asr-flash": 60_000.0})
         bundle = Bundle("cn-beijing", there.url, "k")
-        engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, traffic, answer_seconds=9)
+        engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, admission, answer_seconds=9)
         await engine.open()
         with pytest.raises(EngineError):
             async with engine.admit("qwen3-asr-flash", 9):
@@ -304,7 +304,9 @@ async def test_after_a_429_everybody_waits() -> None:
 
 async def test_an_engine_that_is_not_open_says_so() -> None:
     bundle = Bundle("cn-beijing", "http://127.0.0.1:9", "k")
-    engine = dashscope_sync(bundle, {}, Traffic("a", Limiter(MemorySteps()), {}), answer_seconds=9)
+    engine = dashscope_sync(
+        bundle, {}, CallAdmission("a", Limiter(MemorySteps()), {}), answer_seconds=9
+    )
     with pytest.raises(EngineError) as caught:
         await engine.transcribe(request())
     assert caught.value.kind is ErrorKind.UNAVAILABLE

@@ -15,7 +15,7 @@ from app.speech.engines.dashscope.task_responses import parse_report, parse_resu
 from app.speech.engines.dashscope.tasks import DashScopeTasks
 from app.speech.engines.dashscope.uploads import check_size, form_of, parse_policy
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.task_engine import Sending, TaskOrder, TaskStatus
 from tests.contract.recordings import ALL
 
@@ -81,11 +81,11 @@ def test_hints_context_and_an_upload() -> None:
 
 @pytest.mark.anyio
 async def test_the_most_urgent_submit_is_next() -> None:
-    traffic = Traffic("account", Limiter(MemorySteps()), {}, calls_at_once=1)
+    admission = CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=1)
     tasks = DashScopeTasks(
         Bundle("cn-beijing", "http://127.0.0.1:9", "sk-x"),
         {},
-        traffic,
+        admission,
         Limiter(MemorySteps()),
         account="account",
         polls_a_minute=60,

@@ -21,7 +21,7 @@ from app.speech.engine import (
     ErrorKind,
 )
 from app.speech.engines.http.account import Bundle, openai_bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.json_body import CUT_AT_LENGTH
 from app.speech.engines.http.qwen_output import read_raw
 from app.speech.engines.openai.engine import Form, openai_compatible
@@ -55,7 +55,7 @@ async def ask(
             Bundle("self-hosted", there.url, ""),
             [MODEL],
             form,
-            Traffic("openai", Limiter(MemorySteps()), {}),
+            CallAdmission("openai", Limiter(MemorySteps()), {}),
             answer_seconds=9,
         )
         await engine.open()

@@ -17,7 +17,7 @@ from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, Engine
 from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http import engine as remote
 from app.speech.engines.http.account import Bundle
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.openai.engine import openai_compatible
 from tests.support import frames
@@ -35,13 +35,13 @@ TEXT = "".join(PIECES)
 
 @asynccontextmanager
 async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteEngine]:
-    traffic = Traffic("test", Limiter(MemorySteps()), {})
+    admission = CallAdmission("test", Limiter(MemorySteps()), {})
     bundle = Bundle("cn-beijing", url, "sk-canary")
     if is_chat:
-        engine = openai_compatible(bundle, ["asr"], "chat", traffic, answer_seconds=60)
+        engine = openai_compatible(bundle, ["asr"], "chat", admission, answer_seconds=60)
     else:
         shapes = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
-        engine = dashscope_sync(bundle, shapes, traffic, answer_seconds=60)
+        engine = dashscope_sync(bundle, shapes, admission, answer_seconds=60)
     await engine.open()
     try:
         yield engine

@@ -10,7 +10,7 @@ from app.errors import DatabaseAway
 from app.net.breaker import PROBE_SECONDS
 from app.net.limiter import Limiter, MemorySteps
 from app.speech.engine import EngineError, ErrorKind
-from app.speech.engines.http.admission import Traffic
+from app.speech.engines.http.admission import CallAdmission
 
 pytestmark = pytest.mark.anyio
 ILL = (
@@ -34,12 +34,12 @@ class Hand:
         return self.now
 
 
-def traffic(clock: Hand, per_minute: float | None = None) -> Traffic:
+def admission(clock: Hand, per_minute: float | None = None) -> CallAdmission:
     rates = {"m": per_minute} if per_minute else {}
-    return Traffic("account", Limiter(MemorySteps(clock), clock), rates, clock)
+    return CallAdmission("account", Limiter(MemorySteps(clock), clock), rates, clock)
 
 
-async def entered(here: Traffic, patience: float = 9) -> None:
+async def entered(here: CallAdmission, patience: float = 9) -> None:
     """Have a turn, and do nothing with it."""
     async with here.admit("m", patience):
         pass
@@ -48,7 +48,7 @@ async def entered(here: Traffic, patience: float = 9) -> None:
 @pytest.mark.parametrize("kind", ILL)
 async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: ErrorKind) -> None:
     clock = Hand()
-    here = traffic(clock)
+    here = admission(clock)
     for _ in range(20):
         async with here.admit("m", 9):
             await here.note_error("m", EngineError(kind, "x"))
@@ -67,7 +67,7 @@ async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: Error
 
 
 async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
-    here = Traffic("account", Limiter(MemorySteps()), {"m": 60 / 0.1})
+    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 60 / 0.1})
     waiting = [asyncio.create_task(entered(here)) for _ in range(5)]
     await asyncio.sleep(0)
     for _ in range(20):
@@ -78,7 +78,7 @@ async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
 
 async def test_what_began_before_the_probe_does_not_end_it() -> None:
     clock = Hand()
-    here = traffic(clock)
+    here = admission(clock)
     long_ago = await here.begin("m")
     for _ in range(20):
         await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
@@ -92,14 +92,14 @@ async def test_what_began_before_the_probe_does_not_end_it() -> None:
 
 @pytest.mark.parametrize("kind", WELL)
 async def test_answers_that_we_do_not_like_do_not_mean_that_it_is_ill(kind: ErrorKind) -> None:
-    here = traffic(Hand())
+    here = admission(Hand())
     for _ in range(40):
         await here.note_error("m", EngineError(kind, "x"))
     assert here.state == "closed"
 
 
 async def test_a_queue_longer_than_ones_patience_is_said_to_be_busy() -> None:
-    here = traffic(Hand(), per_minute=1)
+    here = admission(Hand(), per_minute=1)
     with pytest.raises(EngineError) as caught:
         await entered(here, 1)
     assert (caught.value.kind, caught.value.retryable) == (ErrorKind.RATE_LIMITED, True)
@@ -109,7 +109,7 @@ async def test_a_queue_longer_than_ones_patience_is_said_to_be_busy() -> None:
 class Calls:
     """Calls that take until they are let go, and who got his turn when."""
 
-    def __init__(self, here: Traffic) -> None:
+    def __init__(self, here: CallAdmission) -> None:
         self.here = here
         self.turns: list[int] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -133,7 +133,7 @@ class Calls:
 
 @pytest.fixture
 async def calls() -> AsyncIterator[Calls]:
-    calls = Calls(Traffic("account", Limiter(MemorySteps()), {}, calls_at_once=2))
+    calls = Calls(CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=2))
     await calls.begin(7)
     yield calls
     for task in calls.tasks:
@@ -173,11 +173,64 @@ async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> 
 
 
 async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
-    here = Traffic("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
     for _ in range(3):
         with pytest.raises(EngineError) as caught:
             await entered(here, 0.01)
         assert "step" in caught.value.log
+
+
+async def test_a_call_is_admitted_at_once_only_where_a_slot_is_free() -> None:
+    here = CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=1)
+    slot = await here.try_admit("m")
+    assert slot is not None
+    assert await here.try_admit("m") is None
+    waiting = asyncio.create_task(entered(here))
+    await asyncio.sleep(0)
+    slot.release()
+    slot.release()  # gives back one slot, not two
+    assert await here.try_admit("m") is None  # the waiting call has it
+    await waiting
+    again = await here.try_admit("m")
+    assert again is not None
+    assert await here.try_admit("m") is None
+
+
+async def test_a_call_is_admitted_at_once_only_where_a_step_is_free() -> None:
+    clock = Hand()
+    here = admission(clock, per_minute=60 / 0.98)
+    assert await here.try_admit("m") is None  # the first interval after a start
+    clock.now += 1
+    assert await here.try_admit("m") is not None
+    assert await here.try_admit("m") is None
+    assert await here.try_admit("other") is not None  # a model without a rate
+    clock.now += 1
+    assert await here.try_admit("m") is not None
+
+
+async def test_a_refused_call_keeps_no_slot() -> None:
+    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
+    assert await here.try_admit("m") is None
+    assert await here.try_admit("other") is not None
+
+
+async def test_an_upstream_that_is_down_or_probed_admits_no_call_at_once() -> None:
+    clock = Hand()
+    here = admission(clock)
+    for _ in range(20):
+        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+    assert await here.try_admit("m") is None
+    clock.now += 15
+    assert await here.try_admit("m") is None  # the probe goes the ordinary way
+    await entered(here)
+    here.note_answer()
+    assert await here.try_admit("m") is not None
+
+
+async def test_without_the_database_of_the_pace_no_call_is_admitted_at_once() -> None:
+    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
+    assert await here.try_admit("m") is None
+    assert await here.try_admit("other") is not None
 
 
 class AwaySteps(MemorySteps):
@@ -191,14 +244,14 @@ class AwaySteps(MemorySteps):
 
 
 async def test_nobody_calls_while_the_database_that_keeps_the_pace_is_away() -> None:
-    here = Traffic("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
     for _ in range(2):
         with pytest.raises(DatabaseAway):
             await entered(here)
 
 
 async def test_what_is_known_of_a_call_is_not_lost_with_the_database() -> None:
-    here = Traffic("account", Limiter(AwaySteps()), {"m": 100})
+    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100})
     busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True, retry_after=3)
     assert await here.note_error("m", busy) is busy
     assert (busy.retryable, busy.retry_after) == (True, 3)
@@ -206,7 +259,7 @@ async def test_what_is_known_of_a_call_is_not_lost_with_the_database() -> None:
 
 async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> None:
     clock = Hand()
-    here = traffic(clock)
+    here = admission(clock)
 
     async def failed() -> EngineError:
         return await here.note_error("m", EngineError(ErrorKind.REFUSED, "x", retryable=True))
@@ -219,7 +272,7 @@ async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> Non
 
 
 async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
-    here = traffic(Hand())
+    here = admission(Hand())
     for _ in range(40):
         busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True)
         assert (await here.note_error("m", busy)).retryable
@@ -227,7 +280,7 @@ async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
 
 async def test_its_pace_is_the_next_free_step_and_what_calls_took() -> None:
     clock = Hand()
-    here = traffic(clock, per_minute=60 / 0.98)
+    here = admission(clock, per_minute=60 / 0.98)
     clock.now += 10
     found = await here.pace("m")
     assert (found.next_seconds, found.call_seconds, found.measured) == (0, 5.0, 0)
@@ -245,7 +298,7 @@ async def test_its_pace_is_the_next_free_step_and_what_calls_took() -> None:
 
 async def test_while_it_rests_nothing_goes_before_the_rest_is_over() -> None:
     clock = Hand()
-    here = traffic(clock)
+    here = admission(clock)
     for _ in range(20):
         await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
     found = await here.pace("m")
