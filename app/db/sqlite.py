@@ -11,12 +11,12 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -51,18 +51,27 @@ class _Asked:
     result: Any = None
     error: BaseException | None = None
 
-    def answer(self) -> None:
-        """Resolve the future on its own loop, unless the caller has gone."""
-        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
-            self.loop.call_soon_threadsafe(self._resolve)
-
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
+        """Resolve the future, in its event loop, unless the caller was cancelled."""
         if self.future.done():
             return
         if self.error is None:
             self.future.set_result(self.result)
         else:
             self.future.set_exception(_judged(self.error))
+
+
+def _answer(batch: list[_Asked]) -> None:
+    """Resolve all futures of a commit with one call into each event loop."""
+    for loop in {asked.loop for asked in batch}:
+        futures = [asked for asked in batch if asked.loop is loop]
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
+            loop.call_soon_threadsafe(_resolve, futures)
+
+
+def _resolve(batch: list[_Asked]) -> None:
+    for asked in batch:
+        asked.resolve()
 
 
 # Nobody's fault and perhaps soon over: no memory, read-only, I/O error, full, cannot open, busy.
@@ -82,10 +91,10 @@ _PRIMARY_CODE = 0xFF  # an extended code carries its primary one in the lowest b
 
 def _judged(error: BaseException) -> BaseException:
     """Return DatabaseAway for a failure of the database itself, else the error as it is."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
-    if code & _PRIMARY_CODE not in _AWAY:
+    cause = getattr(error, "orig", error)
+    if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _AWAY:
         return error
-    away = DatabaseAway(log=str(getattr(error, "orig", "")))
+    away = DatabaseAway(log=str(cause))
     away.__cause__ = error
     return away
 
@@ -140,7 +149,7 @@ class SqliteDatabase:
         run = partial(self._read, lambda tx: work(tx, *args, **kwargs))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise _judged(error) from error
 
     def _prepare(self) -> None:
@@ -159,7 +168,7 @@ class SqliteDatabase:
             raw.close()
 
     def _write_loop(self) -> None:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             while first := self._works.get():
                 batch, more = self._gather(first)
                 self._commit_together(connection, batch)
@@ -178,48 +187,69 @@ class SqliteDatabase:
 
     @staticmethod
     def _commit_together(connection: sa.Connection, batch: list[_Asked]) -> None:
+        raw = _driver_connection(connection)
         try:
-            with connection.begin():
+            with _transaction(raw, "BEGIN IMMEDIATE"):
                 for asked in batch:
-                    _run_in_savepoint(connection, asked)
+                    _run_in_savepoint(connection, raw, asked)
+                raw.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - nothing of the batch was kept: tell every caller
             for asked in batch:
                 asked.error = asked.error or error
-        for asked in batch:
-            asked.answer()
+        _answer(batch)
+
+    def _connect(self) -> sa.Connection:
+        """Return a connection whose transactions are begun and ended by `_transaction`.
+
+        SQLAlchemy takes one to be open all the time, so that it begins and commits none.
+        """
+        connection = self._engine.connect().execution_options(is_begun_by_driver=True)
+        connection.begin()
+        return connection
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        connection = getattr(self._local, "connection", None)
+        connection: sa.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._engine.execution_options(reading=True).connect()
-            self._local.connection = connection
+            connection = self._local.connection = self._connect()
             self._reading.append(connection)
-        with connection.begin() as transaction:
-            try:
-                return work(connection)
-            finally:
-                transaction.rollback()
+        with _transaction(_driver_connection(connection), "BEGIN"):
+            return work(connection)
 
 
-def _run_in_savepoint(connection: sa.Connection, asked: _Asked) -> None:
+@contextlib.contextmanager
+def _transaction(raw: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Begin a transaction by the driver alone; roll back unless the block commits it.
+
+    SQLAlchemy's own BEGIN and COMMIT cost as much as several statements.
+    """
+    raw.execute(begin)
     try:
-        with connection.begin_nested():
-            asked.result = asked.work(connection)
+        yield
+    finally:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+
+
+def _run_in_savepoint(connection: sa.Connection, raw: sqlite3.Connection, asked: _Asked) -> None:
+    try:
+        raw.execute("SAVEPOINT work")
+        asked.result = asked.work(connection)
+        raw.execute("RELEASE work")
     except Exception as error:
-        if not _in_transaction(connection):
-            # On a full disk or an I/O error SQLite undoes the whole transaction by itself; then
-            # the savepoint cannot be undone any more, and that is what `error` says.
-            first = error.__context__ or error
-            raise DatabaseAway(log=str(getattr(first, "orig", ""))) from error
+        if not raw.in_transaction:
+            # On a full disk or an I/O error SQLite rolls the whole transaction back by itself.
+            raise DatabaseAway(log=str(getattr(error, "orig", error))) from error
+        raw.execute("ROLLBACK TO work")
+        raw.execute("RELEASE work")
         asked.error = error
 
 
-def _in_transaction(connection: sa.Connection) -> bool:
-    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+def _driver_connection(connection: sa.Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.dbapi_connection)
 
 
 def sqlite_engine(path: Path) -> sa.Engine:
-    """Return a Core engine on the file whose transactions begin IMMEDIATE, or deferred to read."""
+    """Return a Core engine on the file. Its transactions begin IMMEDIATE."""
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         poolclass=NullPool,
@@ -238,5 +268,5 @@ def _on_connect(connection: Any, _record: Any) -> None:
 
 
 def _on_begin(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get("is_begun_by_driver"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
