@@ -226,7 +226,7 @@ def extensible(valid_bits: int = 16, kind: int = 1) -> bytes:
 
 def test_wav_headers_that_are_right() -> None:
     sound = bytes(64_000)
-    padded = refilled(wav(sound) + b"LIST\3\0\0\0abc\0")
+    padded = refilled(wav(sound) + b"LIST\5\0\0\0INFOa\0")
     for file in (wav(sound), wav(sound, form=extensible()), padded):
         found = vouched(file)
         assert found is not None
@@ -255,7 +255,7 @@ def test_wav_headers_that_are_right() -> None:
         wav(bytes(64_000), form=struct.pack("<HHIIH", 1, 1, 16_000, 32_000, 2)),
         wav(bytes(64_000), form=extensible()[:16] + b"\0\0" + extensible()[18:]),
         refilled(wav(bytes(64_000)) + b"data\2\0\0\0\0\0"),
-        refilled(wav(bytes(64_000)) + b"LIST\3\0\0\0abcdata!\0\0\0\0"),
+        refilled(wav(bytes(64_000)) + b"LIST\5\0\0\0INFOadata!\0\0\0\0"),
         wav(bytes(64_000), form=struct.pack("<HHIIHH", 17, 1, 16_000, 8_000, 2, 16)),
         b"RIFF" + struct.pack("<I", 4 + 8 * 9_999) + b"WAVE" + b"junk\0\0\0\0" * 9_999,
         b"RF64" + wav(bytes(64_000))[4:],

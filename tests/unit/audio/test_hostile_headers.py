@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import imageio_ffmpeg
 import pytest
@@ -223,6 +224,60 @@ def hostile_wav(sound: bytes, draw: Draw) -> bytes:
     at = (len(file), 12, 36)[draw(0, 2)]
     file = file[:at] + more * draw(0, 1) + file[at:]
     return refilled(file) if draw(0, 3) else file
+
+
+CHUNKS = (
+    *(b"LIST", b"data", b"fmt ", b"fact", b"bext", b"JUNK", b"cue ", b"smpl", b"iXML", b"id3 "),
+    *(b"ID3 ", b"SMV0", b"XMA2", b"strt", b"ds64", b"RIFF", b"WAVE", b"INFO", b"\0\0\0\0"),
+)
+SKIPPED_CHUNKS = {
+    *((b"LIST", size) for size in (4, 10, 602)),
+    *((b"fact", size) for size in (4, 10, 602)),
+    (b"bext", 602),
+    *((name, size) for name in (b"JUNK", b"cue ", b"smpl", b"iXML") for size in (0, 2, 4, 10, 602)),
+}
+
+
+def with_chunk(file: bytes, at: int, name: bytes, size: int) -> bytes:
+    """Put an empty chunk of this size into a WAV whose header stays right."""
+    return refilled(file[:at] + name + struct.pack("<I", size) + bytes(size) + file[at:])
+
+
+@pytest.mark.parametrize("samples", [32, 16_000])
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_chunk_more_makes_a_wav_no_longer_and_no_shorter(
+    tmp_path: Path, name: bytes, samples: int
+) -> None:
+    file = wav(Random(samples).randbytes(samples * 2))
+    for at in (12, 36, len(file)):
+        for size in (0, 2, 4, 10, 602):
+            agreed = agrees(tmp_path / "a.wav", with_chunk(file, at, name, size))
+            assert agreed is ((name, size) in SKIPPED_CHUNKS), (at, size)
+
+
+def test_a_chunk_of_an_odd_size_has_its_padding(tmp_path: Path) -> None:
+    file = wav(Random(1).randbytes(3_200))
+    for size, holds in ((1, False), (3, False), (5, True)):
+        padded = refilled(file + b"LIST" + struct.pack("<I", size) + b"INFOa\0"[: size + 1])
+        assert agrees(tmp_path / "a.wav", padded) is holds
+
+
+@pytest.mark.parametrize("zeros", [0, 2, 5_000])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        *("-c:a libmp3lame -f mp3", "-c:a libmp3lame -f mp3 -id3v2_version 0", "-c:a mp2 -f mp2"),
+        *("-c:a aac -f adts", "-c:a aac -f latm", "-c:a ac3 -f ac3", "-c:a eac3 -f eac3"),
+        *("-c:a dca -strict -2 -ar 48000 -ac 2 -f dts", "-c:a ac3 -ar 48000 -f spdif"),
+        *("-c:a truehd -strict -2 -ar 48000 -f truehd", "-c:a mlp -strict -2 -f mlp"),
+    ],
+)
+def test_a_compressed_stream_labelled_as_pcm_is_left_to_the_decoder(
+    make: Make, stream: str, zeros: int
+) -> None:
+    """FFmpeg plays these as what they are: up to ten times as long as PCM of that size."""
+    data = bytes(zeros) + make("stream", *stream.split()).read_bytes()
+    assert vouched(wav(data[: len(data) // 2 * 2])) is None
 
 
 KINDS = {
