@@ -5,7 +5,6 @@ What a recording may cost is held by the length that a header reader vouches for
 
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -135,11 +134,20 @@ def test_granules_that_creep_make_vorbis_no_shorter(make: Make) -> None:
     assert vouched(b"".join(slow)) is None
 
 
+class CountedBytes(bytes):
+    """A file that counts how often a part of it is read."""
+
+    reads = 0
+
+    def __getitem__(self, key: object) -> object:  # type: ignore[override]
+        self.reads += 1
+        return super().__getitem__(key)  # type: ignore[index]
+
+
 def test_tags_without_end_are_given_up_at_once() -> None:
-    tags = id3(b"") * (MOST_WALKED_BYTES // 10)
-    began = time.perf_counter()
+    tags = CountedBytes(id3(b"") * (MOST_WALKED_BYTES // 10))
     assert vouched(tags) is None
-    assert time.perf_counter() - began < 0.1
+    assert tags.reads < 30  # it is read twice
 
 
 @pytest.mark.parametrize("kind", ["frames", "packets"])
@@ -148,9 +156,9 @@ def test_frames_without_end_are_given_up_soon(kind: str) -> None:
         "frames": b"\xff\xf3\x14\xc4".ljust(24, b"\0") * (MOST_WALKED_BYTES // 24),
         "packets": opus([(255, at * 255 * PACKET) for at in range(1, 12_000)]),
     }
-    began = time.perf_counter()
-    assert vouched(files[kind]) is None
-    assert time.perf_counter() - began < 1
+    file = CountedBytes(files[kind])
+    assert vouched(file) is None
+    assert file.reads < 2 * 150_100  # it is read twice
 
 
 def info(frame: bytes, *, count: int, before: int, behind: int, flags: int = 1) -> bytes:
@@ -196,7 +204,7 @@ def hostile_opus(file: bytes, draw: Draw) -> bytes:
     pages[last] = resealed(pages[last], FLAGS, b"\4")
     for _ in range(draw(1, 2)):
         at = draw(2, last)
-        granule = int.from_bytes(pages[at][6:14], "little")
+        granule = max(0, int.from_bytes(pages[at][6:14], "little", signed=True))
         edits: list[tuple[int, int, bytes]] = [
             (last, GRANULE, struct.pack("<q", max(0, granule - draw(0, 4_000)))),
             (at, GRANULE, struct.pack("<q", draw(-1, granule * 2))),
@@ -294,7 +302,12 @@ def test_whatever_is_vouched_for_is_as_long_as_it_is_played(
 ) -> None:
     hostile, made = KINDS[kind]
     honest = make(*made).read_bytes()
-    agreed = []
+    path = tmp_path / "hostile"
+    assert agrees(path, honest)
+    # The files of fixed seeds are of both kinds; random ones may all be of one kind.
+    agreed = [agrees(path, hostile(honest, Random(seed).randint)) for seed in range(150)]
+    assert any(agreed)
+    assert not all(agreed)
 
     @hypothesis_settings(
         max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
@@ -304,11 +317,9 @@ def test_whatever_is_vouched_for_is_as_long_as_it_is_played(
         def draw(least: int, most: int) -> int:
             return data.draw(st.integers(least, most))
 
-        agreed.append(agrees(tmp_path / "hostile", hostile(honest, draw)))
+        agrees(path, hostile(honest, draw))
 
     lied_to()
-    assert any(agreed)
-    assert not all(agreed)
 
 
 @pytest.mark.parametrize(
