@@ -1,5 +1,6 @@
 """What all tables share: metadata with a naming convention, column types, the database's clock."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,23 +25,47 @@ metadata = sa.MetaData(
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
-    """An aware UTC moment, to the microsecond. A naive datetime is refused, never guessed."""
+    """An aware UTC moment, to the microsecond. A naive datetime is refused, never guessed.
+
+    SQLite stores it as text that sorts by time, e.g. `2026-11-21 05:28:00.000000`.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime has no place in the database")
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any]:
+        return _to_text if dialect.name == "sqlite" else _to_utc
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+        return _from_text if dialect.name == "sqlite" else _to_utc
+
+
+def _to_utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else _utc(moment)
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a naive datetime has no place in the database")
+    return moment.astimezone(UTC)
+
+
+_last_written: tuple[datetime | None, str] = (None, "")
+
+
+def _to_text(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    global _last_written  # noqa: PLW0603 - rows of one transaction share their moment
+    known, text = _last_written
+    if moment is not known:
+        text = _utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
+        _last_written = (moment, text)
+    return text
+
+
+def _from_text(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.access.tables import project
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.prepared import Prepared
 from app.db.schema import Json, Utc, database_now
 from app.errors import DatabaseAway

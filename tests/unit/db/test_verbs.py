@@ -166,7 +166,7 @@ async def test_sqlite_is_as_durable_as_money_needs(db: Database, database_url: s
 
 HOLD = """
 import asyncio, sys
-from app.db.database import make_database
+from app.db.connect import make_database
 async def hold():
     db = make_database(sys.argv[1], exclusive=True)
     await db.open()
