@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app.access.keys import any_key
 from app.access.loopback import is_loopback
 from app.access.pepper import load_peppers
+from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.api.services import Parts
 from app.audio.fetch import Fetcher
@@ -319,6 +320,7 @@ async def _open(
         acceptance=acceptance,
         estimator=estimator,
         clock=clock,
+        principals=Principals(db, peppers, clock),
         peppers=peppers,
         links=links,
         default_project=default_project,

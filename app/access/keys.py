@@ -8,17 +8,29 @@ import sqlalchemy as sa
 
 from app.access.principal import Principal, Scope
 from app.access.tables import api_key, project
+from app.db.prepared import Prepared
 from app.db.schema import Utc
+from app.errors import KeyInvalid
 from app.kit.ids import new_id
 from app.kit.secrets import SHOWN_CHARACTERS, hash_key, is_well_formed, mint_key
 
-USE_NOTED_EVERY = timedelta(minutes=1)
+TOUCH_INTERVAL = timedelta(minutes=1)
 
 _key = api_key.c
-_VALID = sa.select(api_key).where(
-    _key.hash.in_(sa.bindparam("hashes", expanding=True)),
+_IS_VALID = sa.and_(
     _key.revoked_at.is_(None),
     sa.or_(_key.expires_at.is_(None), _key.expires_at > sa.bindparam("now", type_=Utc())),
+)
+_FIND_BY_HASH = Prepared(
+    sa.select(_key.id, _key.project_id, _key.scopes, _key.last_used_at).where(
+        _key.hash.in_(sa.bindparam("hashes", expanding=True)), _IS_VALID
+    )
+)
+_FIND_VALID = Prepared(sa.select(_key.id).where(_key.id == sa.bindparam("key_id"), _IS_VALID))
+_TOUCH = Prepared(
+    sa.update(api_key)
+    .where(_key.id == sa.bindparam("key_id"))
+    .values(last_used_at=sa.bindparam("now", type_=Utc()))
 )
 
 
@@ -76,21 +88,27 @@ def create_key(
 def find_principal(
     tx: sa.Connection, secret: str, *, peppers: Sequence[bytes], now: datetime
 ) -> tuple[Principal, bool] | None:
-    """Return who holds this key, and whether its use is worth noting; None if it is not valid."""
+    """Return the principal of a valid key and whether `touch` is due; None for any other text."""
     if not is_well_formed(secret):
         return None
-    row = tx.execute(
-        _VALID, {"hashes": [hash_key(pepper, secret) for pepper in peppers], "now": now}
-    ).one_or_none()
+    hashes = [hash_key(pepper, secret) for pepper in peppers]
+    row = _FIND_BY_HASH.first(tx, {"hashes": hashes, "now": now})
     if row is None:
         return None
-    stale = row.last_used_at is None or now - row.last_used_at >= USE_NOTED_EVERY
-    return Principal(row.project_id, row.id, frozenset(map(Scope, row.scopes))), stale
+    should_touch = row.last_used_at is None or now - row.last_used_at >= TOUCH_INTERVAL
+    return Principal(row.project_id, row.id, frozenset(map(Scope, row.scopes))), should_touch
 
 
-def note_use(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
-    """Remember when a key was last used."""
-    tx.execute(sa.update(api_key).where(api_key.c.id == key_id).values(last_used_at=now))
+def check_key(tx: sa.Connection, principal: Principal, *, now: datetime) -> None:
+    """Raise KeyInvalid where the principal's key was revoked or has expired since it was found."""
+    key_id = principal.key_id
+    if key_id is not None and _FIND_VALID.first(tx, {"key_id": key_id, "now": now}) is None:
+        raise KeyInvalid
+
+
+def touch(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
+    """Store when a key was last used."""
+    _TOUCH.run(tx, {"key_id": key_id, "now": now})
 
 
 def any_key(tx: sa.Connection) -> bool:

@@ -1,14 +1,13 @@
 """Who is calling, decided from the head alone: no byte of a body has been read yet."""
 
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
-from app.access.keys import any_key, find_principal, note_use
+from app.access.keys import any_key
 from app.access.loopback import is_loopback
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.services import Parts, parts_of
@@ -26,33 +25,48 @@ bearer = HTTPBearer(
 
 
 async def caller(request: Request, _documented: Annotated[object, Security(bearer)]) -> Principal:
-    """Return who is calling. Raises KeyMissing, KeyInvalid or ForeignOrigin."""
+    """Return the caller, by a key that is valid now.
+
+    Raises KeyMissing, KeyInvalid or ForeignOrigin.
+    """
     parts = parts_of(request)
-    header = request.headers.get("authorization")
-    if header is None:
-        return await _without_key(request, parts)
-    scheme, _, secret = header.partition(" ")
-    if scheme.lower() != "bearer":
-        raise KeyMissing
-    now = parts.clock()
-    found = await parts.db.read(find_principal, secret.strip(), peppers=parts.peppers, now=now)
-    if found is None:
-        raise KeyInvalid
-    principal, is_use_worth_noting = found
-    if is_use_worth_noting and principal.key_id is not None:
-        with suppress(DatabaseAway):  # a note is not worth an error; reading still works
-            await parts.db.write(note_use, principal.key_id, now=now)
-    return principal
+    secret = _secret_of(request)
+    return await (parts.principals.find(secret) if secret else _without_key(request, parts))
 
 
-def may(scope: Scope) -> Callable[..., Awaitable[Principal]]:
+async def recalled_caller(
+    request: Request, _documented: Annotated[object, Security(bearer)]
+) -> Principal:
+    """Return the caller, by a key that was valid less than a second ago; see `Principals.recall`.
+
+    Raises KeyMissing, KeyInvalid or ForeignOrigin.
+    """
+    parts = parts_of(request)
+    secret = _secret_of(request)
+    return await (parts.principals.recall(secret) if secret else _without_key(request, parts))
+
+
+def may(
+    scope: Scope, identify: Callable[..., Awaitable[Principal]] = caller
+) -> Callable[..., Awaitable[Principal]]:
     """Return a dependency: the caller, who must have this scope."""
 
-    async def allowed(principal: Annotated[Principal, Depends(caller)]) -> Principal:
+    async def allowed(principal: Annotated[Principal, Depends(identify)]) -> Principal:
         principal.require(scope)
         return principal
 
     return allowed
+
+
+def _secret_of(request: Request) -> str | None:
+    """Return the bearer key of a request, None without the header. Raises KeyMissing."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise KeyMissing
+    return secret.strip()
 
 
 async def _without_key(request: Request, parts: Parts) -> Principal:
@@ -84,8 +98,10 @@ def _host_of(url: str) -> str:
 
 
 Transcriber = Annotated[Principal, Depends(may(Scope.TRANSCRIBE))]
-Reader = Annotated[Principal, Depends(may(Scope.READ))]
-Accountant = Annotated[Principal, Depends(may(Scope.USAGE))]
+# The transaction that creates a job checks the key again.
+Submitter = Annotated[Principal, Depends(may(Scope.TRANSCRIBE, recalled_caller))]
+Reader = Annotated[Principal, Depends(may(Scope.READ, recalled_caller))]
+Accountant = Annotated[Principal, Depends(may(Scope.USAGE, recalled_caller))]
 
 CALLING = (KeyMissing, KeyInvalid, ForeignOrigin, ScopeMissing, DatabaseAway)
 """What every call that asks for a caller may be told."""

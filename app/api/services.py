@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from app.access.principals import Principals
 from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.database import Database
@@ -36,6 +37,7 @@ class Parts:
     acceptance: Acceptance
     estimator: Estimator
     clock: Clock
+    principals: Principals
     peppers: Sequence[bytes] = field(repr=False)
     links: SignedLinks = field(repr=False)
     default_project: str

@@ -7,12 +7,13 @@ Adjustments come from the upstream's bill, mostly long after that, and stand out
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from app.billing.tables import ledger_line
+from app.db.prepared import Prepared
 from app.kit.ids import new_id
 
 _line = ledger_line.c
@@ -22,8 +23,8 @@ def _sum_of(*kinds: str) -> sa.Function[int]:
     return sa.func.sum(sa.case((_line.kind.in_(kinds), _line.nano), else_=0))
 
 
-_ADD_LINE = sa.insert(ledger_line)
-_STANDINGS = (
+_ADD_LINE = Prepared(sa.insert(ledger_line))
+_STANDINGS = Prepared(
     sa.select(
         _line.transcription_id,
         _sum_of("hold").label("held"),
@@ -38,8 +39,10 @@ _STANDINGS = (
 )
 
 
-_REMAINING = sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
-    _line.transcription_id == sa.bindparam("job"), _line.life == sa.bindparam("its_life")
+_REMAINING = Prepared(
+    sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
+        _line.transcription_id == sa.bindparam("job"), _line.life == sa.bindparam("its_life")
+    )
 )
 
 _BEGAN = sa.select(_line.created_at).where(
@@ -121,7 +124,7 @@ def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
 def remaining(tx: sa.Connection, account: Account) -> int:
     """Return what is held in the account's life and neither used nor given back."""
     terms = {"job": account.transcription_id, "its_life": account.life}
-    return max(0, tx.scalar(_REMAINING, terms) or 0)
+    return max(0, _REMAINING.scalar(tx, terms) or 0)
 
 
 def began_at(tx: sa.Connection, account: Account) -> datetime:
@@ -138,7 +141,7 @@ def standing(tx: sa.Connection, transcription_id: str) -> Standing:
 
 def standings(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[str, Standing]:
     """Return the sums of several jobs in one query."""
-    rows = tx.execute(_STANDINGS, {"jobs": list(transcription_ids)})
+    rows = _STANDINGS.all(tx, {"jobs": transcription_ids})
     return {row[0]: Standing(*map(int, row[1:])) for row in rows}
 
 
@@ -146,11 +149,16 @@ def _write(
     tx: sa.Connection, account: Account, kind: str, nano: int, now: datetime, **fields: object
 ) -> None:
     row = {
-        **asdict(account),
+        "project_id": account.project_id,
+        "key_id": account.key_id,
+        "transcription_id": account.transcription_id,
+        "model": account.model,
+        "currency": account.currency,
+        "life": account.life,
         "id": new_id("ldg"),
         "kind": kind,
         "nano": nano,
         "created_at": now,
         **fields,
     }
-    tx.execute(_ADD_LINE, row)
+    _ADD_LINE.run(tx, row)

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing.tables import price
+from app.db.prepared import Prepared
 from app.db.schema import Utc
 from app.errors import PriceUnknown
 from app.kit.ids import new_id
@@ -16,7 +17,7 @@ from app.kit.money import cost_of_millis
 
 _FREE = SimpleNamespace(nano=0)
 _NOW = sa.bindparam("now", type_=Utc())
-_IN_FORCE = (
+_IN_FORCE = Prepared(
     sa.select(price)
     .where(
         price.c.model == sa.bindparam("model"),
@@ -142,7 +143,7 @@ def tariff_of(
     A price per token counts only where `tokens_bounded`: where nobody knows how many a call can
     use at most, nothing could be held for them.
     """
-    rows = tx.execute(_IN_FORCE, {"model": model, "region": region, "now": now}).all()
+    rows = _IN_FORCE.all(tx, {"model": model, "region": region, "now": now})
     latest = {row.unit: row for row in rows}
     if not {"second", "input_token"} & latest.keys():
         raise PriceUnknown(f"No price is known for {model} in region {region}.")

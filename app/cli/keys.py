@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from app.access.keys import KeyInfo, NewKey, create_key, list_keys, revoke_key
+from app.access.keys import KeyInfo, NewKey, create_key, list_keys
 from app.access.pepper import load_peppers
 from app.access.principal import ALL_SCOPES, Scope
+from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.cli.errors import CommandFailed, WronglyUsed
 from app.cli.table import show
@@ -106,4 +107,4 @@ async def _list() -> list[KeyInfo]:
 
 async def _revoke(key_id: str) -> bool:
     async with opened(Settings().database_url) as db:
-        return await db.write(revoke_key, key_id, now=utc_now())
+        return await Principals(db, [], utc_now).revoke(key_id)

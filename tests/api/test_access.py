@@ -1,11 +1,17 @@
 """Who may call: nobody needs a key on loopback until there is one, then everybody does."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from app.access.keys import revoke_key
 from app.access.principal import Scope
+from app.access.principals import REMEMBERED_FOR
 from app.access.tables import api_key
+from app.billing.tables import ledger_line
+from app.jobs.tables import transcription
+from app.kit.clock import utc_now
 from app.kit.secrets import mint_key
 from tests.support.gateway import Gateway, bearing, code_of
 
@@ -111,6 +117,34 @@ async def test_a_key_that_is_not_valid(gateway: Gateway, recording: bytes) -> No
         assert code_of(await gateway.send(recording, key=key)) == (401, "key_invalid"), what
         assert key not in str(await gateway.rows(api_key))
     assert gateway.blobs() == []
+
+
+async def test_a_key_revoked_elsewhere_makes_no_job_although_it_was_just_found(
+    gateway: Gateway, recording: bytes
+) -> None:
+    """Another process revokes it: this one has just found it to be valid."""
+    key = await gateway.key()
+    assert (await gateway.send(recording, key=key)).status_code == 200
+    jobs, lines = await gateway.rows(transcription), await gateway.rows(ledger_line)
+    assert (await gateway.get(PATH, key=key)).status_code == 200
+    (row,) = await gateway.rows(api_key)
+    await gateway.parts.db.write(revoke_key, row["id"], now=utc_now())
+    assert code_of(await gateway.send(recording, key=key)) == (401, "key_invalid")
+    assert await gateway.rows(transcription) == jobs
+    assert await gateway.rows(ledger_line) == lines
+    path = f"{PATH}/{jobs[0]['id']}"
+    refused = await gateway.client.delete(path, headers=bearing(key))
+    assert code_of(refused) == (401, "key_invalid")
+    assert code_of(await gateway.get(path, key=key)) == (401, "key_invalid")
+
+
+async def test_a_key_revoked_elsewhere_reads_for_a_second_at_most(gateway: Gateway) -> None:
+    key = await gateway.key()
+    assert (await gateway.get(PATH, key=key)).status_code == 200
+    (row,) = await gateway.rows(api_key)
+    await gateway.parts.db.write(revoke_key, row["id"], now=utc_now())
+    await asyncio.sleep(REMEMBERED_FOR.total_seconds())
+    assert code_of(await gateway.get(PATH, key=key)) == (401, "key_invalid")
 
 
 async def test_a_key_must_come_as_a_bearer(gateway: Gateway) -> None:

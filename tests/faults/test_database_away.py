@@ -282,7 +282,7 @@ async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
 
 
 async def test_a_key_is_good_although_its_use_could_not_be_noted(start: Start) -> None:
-    fault = Fault("note_use", error=DatabaseAway())
+    fault = Fault("touch", error=DatabaseAway())
     async with start(fault) as gateway:
         assert (await gateway.get(PATH, key=await gateway.key())).status_code == 200
         assert fault.met.is_set()

@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app import errors
-from app.api.auth import CALLING, Reader, Transcriber
+from app.api.auth import CALLING, Reader, Submitter, Transcriber
 from app.api.http.blob_response import stored
 from app.api.http.problems import responses
 from app.api.services import parts_of
@@ -76,7 +76,7 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 )
 async def create(
     request: Request,
-    principal: Transcriber,
+    principal: Submitter,
     prefer: Prefer = None,
 ) -> Response:
     """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.

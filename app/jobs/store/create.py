@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.access.keys import check_key
 from app.access.principal import Principal
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
@@ -85,9 +86,10 @@ def submit(
 ) -> Submitted:
     """Make the job durable, its upper bound held.
 
-    Raises PriceUnknown, and where the caller gave a ceiling what `Ceiling.check` raises.
+    Raises KeyInvalid and PriceUnknown, and with a ceiling what `Ceiling.check` raises.
     With `lease_seconds` the caller takes the job up in the same commit.
     """
+    check_key(tx, principal, now=now)
     bounded = any(wish.bound_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
     ceiling = wish.ceiling or Ceiling()

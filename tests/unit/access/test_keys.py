@@ -7,14 +7,14 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from app.access.keys import (
-    USE_NOTED_EVERY,
+    TOUCH_INTERVAL,
     NewKey,
     any_key,
     create_key,
     find_principal,
     list_keys,
-    note_use,
     revoke_key,
+    touch,
 )
 from app.access.pepper import load_peppers
 from app.access.principal import ALL_SCOPES, Principal, Scope
@@ -105,9 +105,9 @@ async def test_use_is_noted_now_and_then(db: Database) -> None:
         return found[1]
 
     assert await is_worth_noting(timedelta(0))
-    await db.write(note_use, key.id, now=NOW)
-    assert not await is_worth_noting(USE_NOTED_EVERY - timedelta(seconds=1))
-    assert await is_worth_noting(USE_NOTED_EVERY)
+    await db.write(touch, key.id, now=NOW)
+    assert not await is_worth_noting(TOUCH_INTERVAL - timedelta(seconds=1))
+    assert await is_worth_noting(TOUCH_INTERVAL)
 
 
 async def test_a_list_shows_nothing_that_could_be_used(db: Database) -> None:

@@ -1,0 +1,160 @@
+"""Principals found a moment ago are returned again, but never one whose key was revoked here."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.access.keys import TOUCH_INTERVAL, check_key, list_keys, revoke_key
+from app.access.principals import REMEMBERED_FOR, Principals
+from app.db.database import Database
+from app.errors import DatabaseAway, KeyInvalid
+from app.kit.secrets import mint_key
+from tests.support.away import Fault, Fickle
+from tests.support.story import NOW
+from tests.unit.access.test_keys import OLD_PEPPER, PEPPER, key_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """Time that a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+class LateReads:
+    """A real database whose answers to reads arrive once the gate is open."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+        self.write = inner.write
+        self.gate = asyncio.Event()
+        self.is_read = asyncio.Event()
+
+    async def read(self, *args: Any, **kwargs: Any) -> Any:
+        found = await self._inner.read(*args, **kwargs)
+        self.is_read.set()
+        await self.gate.wait()
+        return found
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def principals(db: Database, clock: Clock) -> Principals:
+    return Principals(db, [PEPPER, OLD_PEPPER], clock)
+
+
+@pytest.mark.parametrize("pepper", [PEPPER, OLD_PEPPER])
+async def test_a_principal_is_recalled_for_a_second_and_no_longer(
+    db: Database, principals: Principals, clock: Clock, pepper: bytes
+) -> None:
+    key = await key_of(db, pepper=pepper)
+    found = await principals.recall(key.secret)
+    await db.write(revoke_key, key.id, now=NOW)  # as another process does
+    clock.advance(REMEMBERED_FOR - timedelta(microseconds=1))
+    assert await principals.recall(key.secret) == found
+    clock.advance(timedelta(microseconds=1))
+    with pytest.raises(KeyInvalid):
+        await principals.recall(key.secret)
+
+
+async def test_a_clock_that_was_set_back_prolongs_nothing(
+    db: Database, principals: Principals, clock: Clock
+) -> None:
+    key = await key_of(db)
+    await principals.recall(key.secret)
+    await db.write(revoke_key, key.id, now=NOW)
+    clock.advance(-timedelta(hours=1))
+    with pytest.raises(KeyInvalid):
+        await principals.recall(key.secret)
+
+
+async def test_find_looks_every_time_and_what_it_sees_counts_for_recall(
+    db: Database, principals: Principals
+) -> None:
+    key = await key_of(db)
+    await principals.recall(key.secret)
+    await db.write(revoke_key, key.id, now=NOW)
+    for look in (principals.find, principals.recall):
+        with pytest.raises(KeyInvalid):
+            await look(key.secret)
+
+
+async def test_a_key_revoked_here_is_recalled_no_more(db: Database, principals: Principals) -> None:
+    key, other = await key_of(db), await key_of(db, "other")
+    found = await principals.recall(other.secret)
+    await principals.recall(key.secret)
+    assert await principals.revoke(key.id)
+    assert not await principals.revoke(key.id)
+    with pytest.raises(KeyInvalid):
+        await principals.recall(key.secret)
+    assert await principals.recall(other.secret) == found
+
+
+async def test_a_lookup_that_began_before_the_revocation_is_not_remembered(
+    db: Database, clock: Clock
+) -> None:
+    key = await key_of(db)
+    late = LateReads(db)
+    principals = Principals(late, [PEPPER], clock)  # type: ignore[arg-type]
+    looking = asyncio.create_task(principals.recall(key.secret))
+    await late.is_read.wait()
+    await principals.revoke(key.id)
+    late.gate.set()
+    assert (await looking).key_id == key.id  # it was valid when the request came
+    with pytest.raises(KeyInvalid):
+        await principals.recall(key.secret)
+
+
+@pytest.mark.parametrize("secret", ["", "noise", mint_key()])
+async def test_no_other_text_is_a_key(principals: Principals, secret: str) -> None:
+    for look in (principals.find, principals.recall):
+        with pytest.raises(KeyInvalid):
+            await look(secret)
+
+
+async def test_use_is_stored_once_an_interval_however_many_come_at_once(
+    db: Database, clock: Clock
+) -> None:
+    key = await key_of(db)
+    touches = Fault("touch", when="never", times=1000)
+    principals = Principals(Fickle(db, [touches]), [PEPPER], clock)
+    for _ in range(3):
+        await asyncio.gather(*(principals.find(key.secret) for _ in range(10)))
+        assert [one.last_used_at for one in await db.read(list_keys)] == [clock.now]
+        clock.advance(TOUCH_INTERVAL)
+    assert touches.times == 1000 - 3
+
+
+async def test_use_that_could_not_be_stored_is_stored_by_the_next_request(
+    db: Database, clock: Clock
+) -> None:
+    key = await key_of(db)
+    principals = Principals(Fickle(db, [Fault("touch", error=DatabaseAway())]), [PEPPER], clock)
+    for stored in (None, NOW):
+        assert (await principals.find(key.secret)).key_id == key.id
+        assert [one.last_used_at for one in await db.read(list_keys)] == [stored]
+
+
+async def test_the_second_look_at_a_key(db: Database, principals: Principals) -> None:
+    key = await key_of(db, expires_at=NOW + timedelta(seconds=10))
+    principal = await principals.find(key.secret)
+    await db.read(check_key, principal, now=NOW + timedelta(seconds=9))
+    with pytest.raises(KeyInvalid):
+        await db.read(check_key, principal, now=NOW + timedelta(seconds=10))
+    await db.write(revoke_key, key.id, now=NOW)
+    with pytest.raises(KeyInvalid):
+        await db.read(check_key, principal, now=NOW)
