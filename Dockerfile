@@ -31,7 +31,7 @@ ENV PATH=/opt/gateway/bin:$PATH \
     GATEWAY_DATA_DIR=/var/lib/gateway/data \
     GATEWAY_LOCAL__CACHE_DIR=/var/lib/gateway/data/models \
     GATEWAY_SERVER__HOST=0.0.0.0 \
-    GATEWAY_LOG__FORM=json
+    GATEWAY_LOG__FORMAT=json
 VOLUME /var/lib/gateway/data
 EXPOSE 8000
 STOPSIGNAL SIGTERM

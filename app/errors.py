@@ -95,8 +95,8 @@ class NothingToRetry(GatewayError):
     public = "The transcription is complete: nothing of it failed, so there is nothing to retry."
 
 
-class RecordingGone(GatewayError):
-    code, status = "recording_gone", 409
+class AudioDeleted(GatewayError):
+    code, status = "audio_deleted", 409
     public = (
         "The recording is no longer here: it was deleted, or never fetched from its URL. "
         "Send it again as a new transcription."
@@ -124,8 +124,8 @@ class EventIdInvalid(GatewayError):
     )
 
 
-class EventIdForeign(GatewayError):
-    code, status = "event_id_foreign", 422
+class EventIdMismatch(GatewayError):
+    code, status = "event_id_mismatch", 422
     public = "`Last-Event-ID` is of another transcription. Send none to read from the beginning."
 
 
@@ -231,8 +231,8 @@ class ScopeMissing(GatewayError):
     public = "The key is valid but lacks the scope this needs."
 
 
-class ForeignOrigin(GatewayError):
-    code, status = "foreign_origin", 403
+class OriginNotAllowed(GatewayError):
+    code, status = "origin_not_allowed", 403
     public = (
         "Without keys the gateway answers only requests addressed to this machine by its "
         "loopback name. Create a key with `asr-gateway keys create` to allow others."
@@ -305,14 +305,14 @@ class TooManyJobs(GatewayError):
     retryable = True
 
 
-class DatabaseAway(GatewayError):
-    code, status = "database_away", 503
+class DatabaseUnavailable(GatewayError):
+    code, status = "database_unavailable", 503
     public = "The gateway's database does not answer. What was accepted is kept; try again shortly."
     retryable = True
 
 
-class RecordingMissing(GatewayError):
-    code, status = "recording_missing", 503
+class AudioStorageError(GatewayError):
+    code, status = "audio_storage_error", 503
     public = "The recording is not where it was stored. An operator has to look into that."
     retryable = True
 
@@ -332,10 +332,10 @@ class EngineUnavailable(GatewayError):
     retryable = True
 
 
-class EngineOff(GatewayError):
+class EngineDisabled(GatewayError):
     """No engine that takes the model is switched on: a matter of settings, not of time."""
 
-    code, status = "engine_off", 503
+    code, status = "engine_disabled", 503
     public = "The model's engine is switched off here. GET /v1/models says which models are ready."
 
 

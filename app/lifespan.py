@@ -23,18 +23,18 @@ from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database, DatabaseLockedError
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.db.rate_limit import RowSteps
-from app.db.shared_settings import agree
-from app.errors import DatabaseAway, GatewayError
+from app.db.shared_settings import match_or_store
+from app.errors import DatabaseUnavailable, GatewayError
 from app.jobs.estimate import Estimator
-from app.jobs.execution.fetch_source import Collector
+from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.execution.transcribe import Transcriber
 from app.jobs.planning import Planner
-from app.jobs.streaming.hub import Board
-from app.jobs.submission import Acceptance
-from app.jobs.worker.maintenance import Upkeep
-from app.jobs.worker.worker import Runner
+from app.jobs.streaming.hub import StreamHub
+from app.jobs.submission import Submission
+from app.jobs.worker.maintenance import Maintenance
+from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
@@ -74,7 +74,7 @@ def make_engines(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> 
         engines.append(LocalEngine(settings.local, warm))
     if settings.dashscope.api_key.get_secret_value():
         engines.append(_dashscope(sync.NAME, settings.dashscope, settings, catalogue, limiter))
-    for name, bundle in settings.dashscope.others.items():
+    for name, bundle in settings.dashscope.accounts.items():
         own_name = bundle_name(sync.NAME, name)
         engines.append(_dashscope(own_name, bundle, settings, catalogue, limiter))
     if settings.openai.base_url:
@@ -101,7 +101,9 @@ def _dashscope(
         if m.calls_per_minute
     }
     account = f"{name}/{bundle.region}"
-    admission = CallAdmission(account, limiter, rates, calls_at_once=bundle_settings.calls_at_once)
+    admission = CallAdmission(
+        account, limiter, rates, max_concurrent_calls=bundle_settings.max_concurrent_calls
+    )
     tasks = DashScopeTasks(
         bundle,
         {m.upstream_in(bundle.region): m.shape for m in models if m.is_task},
@@ -110,7 +112,7 @@ def _dashscope(
         account=account,
         polls_a_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
         may_upload=bundle_settings.temporary_upload,
-        patience=TaskPatience.at_most(settings.dashscope.answer_seconds),
+        patience=TaskPatience.at_most(settings.dashscope.timeout_seconds),
     )
     return sync.dashscope_sync(
         bundle,
@@ -120,7 +122,7 @@ def _dashscope(
             if m.shape not in {"", "omni"} and not m.is_task
         },
         admission,
-        answer_seconds=settings.dashscope.answer_seconds,
+        answer_seconds=settings.dashscope.timeout_seconds,
         name=name,
         tasks=tasks,
         omnis={
@@ -136,18 +138,20 @@ def _openai(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engin
     return openai_compatible.openai_compatible(
         openai_bundle(settings.openai),
         [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
-        settings.openai.form,
-        CallAdmission("openai", limiter, {}, calls_at_once=settings.openai.calls_at_once),
-        answer_seconds=settings.openai.answer_seconds,
+        settings.openai.api,
+        CallAdmission(
+            "openai", limiter, {}, max_concurrent_calls=settings.openai.max_concurrent_calls
+        ),
+        answer_seconds=settings.openai.timeout_seconds,
     )
 
 
 def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextManager[Database]:
     """Lend the settings' database, migrated."""
-    return opened(
+    return open_database(
         settings.database_url,
-        readers=settings.database.readers,
-        pool=settings.database.pool,
+        readers=settings.database.reader_threads,
+        pool=settings.database.pool_size,
         exclusive=exclusive,
     )
 
@@ -174,7 +178,7 @@ async def preflight(settings: Settings) -> None:
         ) from error
     except ModuleNotFoundError as error:
         raise StartRefusedError("PostgreSQL needs the extra: asr-gateway[postgres].") from error
-    except (DatabaseAway, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
+    except (DatabaseUnavailable, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
         raise StartRefusedError(
             f"The database cannot be used ({type(error).__name__}). "
             "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
@@ -184,14 +188,14 @@ async def preflight(settings: Settings) -> None:
 async def _check_agreement(settings: Settings, db: Database) -> None:
     """Refuse to serve a database with another's recordings or another's key hashes."""
     store = LocalStore(settings.data_dir / "audio", settings.audio)
-    if not await db.write(agree, "store", [await store.identity()]):
+    if not await db.write(match_or_store, "store", [await store.identity()]):
         raise StartRefusedError(
             "The recordings of this database are in another folder than GATEWAY_DATA_DIR's. "
             "All processes of one database must share that folder."
         )
     peppers = load_peppers(settings.access.peppers, settings.data_dir)
     marks = [hash_key(pepper, "pepper") for pepper in peppers]
-    if not await db.write(agree, "pepper", marks):
+    if not await db.write(match_or_store, "pepper", marks):
         raise StartRefusedError(
             "The keys of this database were hashed with another secret. Set "
             "GATEWAY_ACCESS__PEPPERS to it, for all processes of the database alike."
@@ -253,17 +257,17 @@ async def _open(
 
     fetcher = Fetcher(settings.fetch)
     stack.push_async_callback(fetcher.close)
-    collector = Collector(
+    collector = SourceFetcher(
         db,
         store,
         fetcher,
         catalogue=catalogue,
         decoders=decoders,
         settings=settings.audio,
-        at_once=settings.fetch.at_once,
+        at_once=settings.fetch.max_concurrent_fetches,
         clock=clock,
     )
-    board = Board(db, clock)
+    board = StreamHub(db, clock)
     transcriber = Transcriber(
         db,
         store,
@@ -276,16 +280,16 @@ async def _open(
         clock=clock,
         links=links,
     )
-    runner = Runner(db, transcriber, settings.jobs)
+    runner = Worker(db, transcriber, settings.jobs)
     await runner.open()
     stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
-    every = settings.jobs.rescue_seconds
-    upkeep = Upkeep(db, store, runner, every_seconds=every, clock=clock)
+    every = settings.jobs.maintenance_interval_seconds
+    upkeep = Maintenance(db, store, runner, every_seconds=every, clock=clock)
     await upkeep.start(alone=not db.is_shared)
     stack.push_async_callback(upkeep.stop)
     planner = Planner(catalogue, engines, settings)
     inspector = Inspector(store, decoders, settings.audio)
-    acceptance = Acceptance(
+    acceptance = Submission(
         db,
         store,
         runner,
@@ -304,10 +308,10 @@ async def _open(
         engines,
         settings=settings,
         clock=clock,
-        calls_together=settings.jobs.parts_at_once,
+        calls_together=settings.jobs.max_concurrent_parts,
     )
     if is_loopback(settings.server.host) and not await db.read(any_key):
-        log.warning("access.open", why="no key exists; whoever can reach loopback may call")
+        log.warning("access.open", reason="no key exists; whoever can reach loopback may call")
     return Parts(
         settings=settings,
         db=db,

@@ -50,9 +50,9 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     server = settings.server
     app.add_middleware(
         BodyRate,
-        idle_seconds=server.idle_body_seconds,
-        grace_seconds=server.grace_body_seconds,
-        least_rate=server.least_body_rate,
+        idle_seconds=server.body_idle_timeout_seconds,
+        grace_seconds=server.body_rate_grace_seconds,
+        least_rate=server.min_body_bytes_per_second,
     )
     app.add_middleware(LastResort)
     cors.install(app, server.cors_origins)

@@ -20,7 +20,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.kit.log import configure
-from app.kit.memory import give_back_large_blocks
+from app.kit.memory import tune_malloc
 from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
 from app.settings import ServerSettings, Settings, faults_of
@@ -123,12 +123,12 @@ class GuardedHttp(HttpToolsProtocol):
             self._expect_head()
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > self.config.limits.head_bytes:
+        if self._head_timer is not None and self._head_bytes > self.config.limits.max_header_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         # A head that came in one read is complete before its bytes could be counted from outside.
-        if self._size_of_head() > self.config.limits.head_bytes:
+        if self._size_of_head() > self.config.limits.max_header_bytes:
             raise _HeadTooLarge
         self._stop_head_timer()
         super().on_headers_complete()
@@ -137,7 +137,7 @@ class GuardedHttp(HttpToolsProtocol):
         if not self._is_idle() and self.cycle.response_started:
             self.transport.close()
             return
-        too_large = self._size_of_head() > self.config.limits.head_bytes
+        too_large = self._size_of_head() > self.config.limits.max_header_bytes
         self._refuse(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST, msg
         )
@@ -165,7 +165,9 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.config.limits.head_seconds, self._head_is_late)
+        self._head_timer = self.loop.call_later(
+            self.config.limits.header_timeout_seconds, self._head_is_late
+        )
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -271,8 +273,8 @@ def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> in
 
 def serve(settings: Settings) -> int:
     """Serve the gateway until SIGTERM or SIGINT; return the exit code."""
-    configure(level=settings.log.level, form=settings.log.form)
-    give_back_large_blocks()
+    configure(level=settings.log.level, form=settings.log.format)
+    tune_malloc()
     try:
         bound = bind(settings.server)
     except OSError as problem:

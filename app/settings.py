@@ -48,15 +48,17 @@ class _Domain(BaseModel):
 class ServerSettings(_Domain):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    head_seconds: float = Field(
+    header_timeout_seconds: float = Field(
         10.0, gt=0, description="Time a client has to send a request's head."
     )
-    head_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head.")
-    idle_body_seconds: float = Field(30.0, gt=0, description="Longest pause inside a request body.")
-    grace_body_seconds: float = Field(
+    max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head.")
+    body_idle_timeout_seconds: float = Field(
+        30.0, gt=0, description="Longest pause inside a request body."
+    )
+    body_rate_grace_seconds: float = Field(
         30.0, gt=0, description="Time a body may take before its least rate is asked for."
     )
-    least_body_rate: int = Field(
+    min_body_bytes_per_second: int = Field(
         8 * 1024, ge=0, description="Least bytes a second of a body after that time."
     )
     shutdown_seconds: float = Field(
@@ -80,8 +82,8 @@ class DatabaseSettings(_Domain):
         description="postgresql://user:password@host/name, or sqlite:///path; "
         "empty is a file in data_dir.",
     )
-    readers: int = Field(4, ge=1, le=64, description="Threads that read SQLite at once.")
-    pool: int = Field(10, ge=1, le=200, description="PostgreSQL connections of this process.")
+    reader_threads: int = Field(4, ge=1, le=64, description="Threads that read SQLite at once.")
+    pool_size: int = Field(10, ge=1, le=200, description="PostgreSQL connections of this process.")
 
 
 class AccessSettings(_Domain):
@@ -107,8 +109,12 @@ class AudioSettings(_Domain):
     ffmpeg: str = Field(
         "", description="An ffmpeg with the fd: protocol; empty takes the packaged one."
     )
-    probe_seconds: float = Field(15.0, gt=0, description="Deadline of looking at a file's header.")
-    children: int = Field(4, ge=1, le=64, description="Decoder processes waited for at once.")
+    probe_timeout_seconds: float = Field(
+        15.0, gt=0, description="Deadline of looking at a file's header."
+    )
+    decoder_processes: int = Field(
+        4, ge=1, le=64, description="Decoder processes waited for at once."
+    )
 
 
 class FetchSettings(_Domain):
@@ -129,7 +135,7 @@ class FetchSettings(_Domain):
         600.0, gt=0, description="Time that fetching one recording may take, with all tries."
     )
     max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one URL.")
-    at_once: int = Field(
+    max_concurrent_fetches: int = Field(
         16, ge=1, description="Recordings this process fetches at once; other jobs go on meanwhile."
     )
 
@@ -190,7 +196,7 @@ class BundleSettings(_Domain):
         "use the account too. Processes that share a PostgreSQL database are one gateway here: "
         "they keep one pace; others, such as one with SQLite, count as others.",
     )
-    calls_at_once: int = Field(
+    max_concurrent_calls: int = Field(
         100,
         ge=1,
         le=1000,
@@ -205,14 +211,14 @@ BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,19}$")]
 
 
 class DashScopeSettings(BundleSettings):
-    answer_seconds: float = Field(
+    timeout_seconds: float = Field(
         330.0, gt=0, description="Deadline of one call; the service's own is 300 s."
     )
-    others: Annotated[dict[BundleName, BundleSettings], BeforeValidator(_none_named)] = Field(
+    accounts: Annotated[dict[BundleName, BundleSettings], BeforeValidator(_none_named)] = Field(
         default_factory=dict,
-        description="Further accounts, each with a name, a key and a host of its own. Never set as "
-        "it stands: OTHERS__INTL__API_KEY, OTHERS__INTL__REGION and so on (WORKSPACE, BASE_URL, "
-        "RATE_SHARE) make one that is called intl.",
+        description="Further accounts, each with a name, a key and a host of its own. Not set as a "
+        "whole: ACCOUNTS__INTL__API_KEY, ACCOUNTS__INTL__REGION and so on (WORKSPACE, BASE_URL, "
+        "RATE_SHARE) define an account named intl.",
     )
     failover: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         (),
@@ -227,11 +233,13 @@ class DashScopeSettings(BundleSettings):
 
     @model_validator(mode="after")
     def _whole_bundles(self) -> Self:
-        nameless = [name for name, one in self.others.items() if not one.api_key.get_secret_value()]
+        nameless = [
+            name for name, one in self.accounts.items() if not one.api_key.get_secret_value()
+        ]
         if nameless:
-            raise ValueError(f"OTHERS__{nameless[0].upper()} has no API_KEY of its own")
-        if unknown := [name for name in self.failover if name not in self.others]:
-            raise ValueError(f"FAILOVER names {unknown[0][:20]!r}, which OTHERS does not have")
+            raise ValueError(f"ACCOUNTS__{nameless[0].upper()} has no API_KEY of its own")
+        if unknown := [name for name in self.failover if name not in self.accounts]:
+            raise ValueError(f"FAILOVER names {unknown[0][:20]!r}, which ACCOUNTS does not have")
         if len(set(self.failover)) < len(self.failover):
             raise ValueError("FAILOVER names a bundle twice")
         if self.failover and not self.api_key.get_secret_value():
@@ -247,13 +255,13 @@ class OpenAISettings(_Domain):
         "Qwen3-ASR weights; without it the engine is off.",
     )
     api_key: SecretStr = Field(SecretStr(""), description="Its key, where it asks for one.")
-    form: Literal["chat", "transcriptions"] = Field(
+    api: Literal["chat", "transcriptions"] = Field(
         "chat",
         description="How it is asked: chat keeps the language that was detected; transcriptions "
         "is spoken by every such server.",
     )
-    answer_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
-    calls_at_once: int = Field(
+    timeout_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
+    max_concurrent_calls: int = Field(
         16,
         ge=1,
         le=1000,
@@ -265,38 +273,38 @@ class JobSettings(_Domain):
     lease_seconds: float = Field(
         30.0, ge=1, description="Time after which a silent worker's job may be taken over."
     )
-    rescue_seconds: float = Field(
+    maintenance_interval_seconds: float = Field(
         60.0, ge=0.1, description="Pause between looks for jobs that nobody works on."
     )
     worker: bool = Field(
         default=True, description="Work on jobs, not only serve the API; with SQLite always true."
     )
-    at_once: int = Field(32, ge=1, description="Jobs this process works on at once.")
-    tasks_at_once: int = Field(
+    max_concurrent_jobs: int = Field(32, ge=1, description="Jobs this process works on at once.")
+    max_concurrent_tasks: int = Field(
         5000, ge=1, description="The same for tasks of the upstream, which mostly wait."
     )
-    parts_at_once: int = Field(
+    max_concurrent_parts: int = Field(
         16,
         ge=1,
         le=1000,
         description="Parts of one recording under way at once; an engine here: its workers.",
     )
-    sound_bytes: int = Field(
+    audio_buffer_bytes: int = Field(
         64 * MIB,
         ge=1,
         description="Sound of all jobs of this process held in memory while it waits for engines "
         "and is sent; a job that holds none gets one part all the same.",
     )
-    max_waiting: int = Field(
+    max_sync_callers: int = Field(
         500, ge=1, description="Jobs of this process whose callers wait, before 429."
     )
     wait_seconds: int = Field(
         600, ge=1, le=HOUR, description="How long a sync caller waits at most."
     )
-    call_seconds: float = Field(
+    call_timeout_seconds: float = Field(
         900.0, gt=0, description="Deadline of one call to an engine, its queue included."
     )
-    patience_seconds: float = Field(
+    retry_timeout_seconds: float = Field(
         3600.0,
         ge=0,
         description="How long a job that gets no further waits for an upstream that is down or "
@@ -305,10 +313,16 @@ class JobSettings(_Domain):
     in_doubt: Literal["retry", "fail"] = Field(
         "retry", description="What to do when the answer of a billed call was lost."
     )
-    task_seconds: float = Field(11_700.0, gt=0, description="Time a task has to end.")
-    poll_seconds: float = Field(2.0, gt=0, description="First pause between polls of a task.")
-    poll_most_seconds: float = Field(20.0, gt=0, description="Longest one, if few tasks wait.")
-    task_begins_at_once: int = Field(16, ge=1, description="Tasks uploaded and submitted at once.")
+    task_timeout_seconds: float = Field(11_700.0, gt=0, description="Time a task has to end.")
+    poll_interval_seconds: float = Field(
+        2.0, gt=0, description="First pause between polls of a task."
+    )
+    max_poll_interval_seconds: float = Field(
+        20.0, gt=0, description="Longest one, if few tasks wait."
+    )
+    max_concurrent_submits: int = Field(
+        16, ge=1, description="Tasks uploaded and submitted at once."
+    )
 
 
 class StreamSettings(_Domain):
@@ -320,7 +334,7 @@ class StreamSettings(_Domain):
 
 class LogSettings(_Domain):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
-    form: Literal["json", "console"] = Field(
+    format: Literal["json", "console"] = Field(
         "console", description="One JSON object a line, or text."
     )
 

@@ -26,15 +26,15 @@ from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
-from app.db.migrate import opened
-from app.jobs.execution.commit_part import Became, keep
+from app.db.migrate import open_database
+from app.jobs.execution.commit_part import PartOutcome, commit_part
 from app.jobs.execution.progress import Progress
 from app.jobs.store import calls
 from app.jobs.store.calls import Answered
-from app.jobs.store.create import Wish, submit
+from app.jobs.store.create import JobSpec, create_job
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch, heard
-from app.jobs.store.recordings import Recording
+from app.jobs.store.parts import PartSpan, stored_result
+from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
 from app.speech.engine import EngineAnswer, EngineUsage
 from tests.support.books import Books, snapshot
@@ -50,14 +50,14 @@ OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "inc
 PLAN = {
     "kind": "direct",
     "part_seconds": 120,
-    "why": "it fits",
+    "reason": "it fits",
     "upstream_model": "echo",
     "least_speech_ms": 250,
 }
-WISH = Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
+WISH = JobSpec("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
 ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
 WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}
-STRETCH = Stretch(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)
+STRETCH = PartSpan(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)
 BARE = sa.Table("bare", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True))
 
 Step = Callable[[Database, int], Awaitable[None]]
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 async def measure(name: str, url: str, asked: argparse.Namespace) -> None:
-    async with opened(url, pool=asked.tasks) as db:
+    async with open_database(url, pool=asked.tasks) as db:
         core = core_of(await principal_of(db))
         await db.write(BARE.create)
         await rate(db, core, WARM_UP, asked.tasks)
@@ -141,7 +141,7 @@ def core_of(principal: Principal) -> Step:
     async def step(db: Database, _number: int) -> None:
         sound = recording(next(unlike))
         submitted = await db.write(
-            submit, principal, sound, WISH, now=utc_now(), lease_seconds=LEASE_SECONDS
+            create_job, principal, sound, WISH, now=utc_now(), lease_seconds=LEASE_SECONDS
         )
         assert submitted.claimed is not None
         job = submitted.claimed
@@ -159,21 +159,21 @@ def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
     progress = Progress(job)
     progress.cut(STRETCH)
     progress.is_cut = True
-    became = Became(0, heard(ANSWER, job.engine))
+    became = PartOutcome(0, stored_result(ANSWER, job.engine))
     progress.note(STRETCH, became)
     told, ending = progress.told(), progress.ending(WORDS)
-    keep(tx, job, became, answered, told, ending, now=utc_now())
+    commit_part(tx, job, became, answered, told, ending, now=utc_now())
 
 
-def recording(number: int) -> Recording:
+def recording(number: int) -> NewAudio:
     sha256 = f"{number:064x}"
-    return Recording(sha256, 320_044, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, LENGTH_MS)
+    return NewAudio(sha256, 320_044, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, LENGTH_MS)
 
 
 def one_job(tx: sa.Connection, principal: Principal, number: int) -> None:
     """The three works of a job in one transaction, as the profiler sees them best."""
     now = utc_now()
-    job = submit(
+    job = create_job(
         tx, principal, recording(number), WISH, now=now, lease_seconds=LEASE_SECONDS
     ).claimed
     assert job is not None

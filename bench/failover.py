@@ -62,7 +62,7 @@ class Run:
 
     twin: Twin
     books: Books
-    failed_over: int
+    failover_used: int
     down_seconds: float
     stages: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class Run:
         return sums
 
     def lines(self) -> Iterator[str]:
-        yield f"jobs {dict(self.books.statuses)}, {self.failed_over} failed over"
+        yield f"jobs {dict(self.books.statuses)}, {self.failover_used} failed over"
         for stage, calls in self.stages.items():
             yield f"calls, first bundle {stage}: {dict(calls)}"
         yield (
@@ -128,7 +128,10 @@ async def tried(jobs: int, seed: int, folder: Path) -> Run:
     async with (
         twin,
         before(
-            twin, folder, jobs={"at_once": AT_ONCE}, **bundles(twin, intl="ap-southeast-1")
+            twin,
+            folder,
+            jobs={"max_concurrent_jobs": AT_ONCE},
+            **bundles(twin, intl="ap-southeast-1"),
         ) as gateway,
     ):
         for stage in ("alive", "down", "back"):
@@ -144,7 +147,7 @@ async def tried(jobs: int, seed: int, folder: Path) -> Run:
                 down_seconds = time.monotonic() - began
             stages[stage] = Counter(call.region for call in twin.calls[seen:])
         books = Books(await gateway.parts.db.read(snapshot))
-    moved = sum("failed_over" in [one["code"] for one in body["warnings"]] for body in bodies)
+    moved = sum("failover_used" in [one["code"] for one in body["warnings"]] for body in bodies)
     return Run(twin, books, moved, down_seconds, stages)
 
 

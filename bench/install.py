@@ -130,7 +130,7 @@ def serving(
         for name, value in os.environ.items()
         if not name.startswith(("GATEWAY_", "DASHSCOPE_", "PYTHON"))
     }
-    ours = {"GATEWAY_SERVER__PORT": "0", "GATEWAY_LOG__FORM": "json", **settings}
+    ours = {"GATEWAY_SERVER__PORT": "0", "GATEWAY_LOG__FORMAT": "json", **settings}
     log = folder / "log"
     began = time.monotonic()
     with log.open("wb") as said:

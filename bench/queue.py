@@ -15,10 +15,10 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.jobs.worker.lane import Entry, Lane
 from app.jobs.worker.queue import Queue
-from app.kit.priority_semaphore import Slots
+from app.kit.priority_semaphore import PrioritySemaphore
 from tests.support.postgres import Databases, running_postgres
 
 AT_ONCE = 32
@@ -59,8 +59,8 @@ def main() -> int:
 async def measure(name: str, url: str, jobs: int, held: int) -> None:
     ticks = Ticks()
     async with AsyncExitStack() as stack:
-        db = await stack.enter_async_context(opened(url))
-        queue = Queue(db, [Lane("jobs", ticks.tick, Slots(AT_ONCE), held + AT_ONCE)])
+        db = await stack.enter_async_context(open_database(url))
+        queue = Queue(db, [Lane("jobs", ticks.tick, PrioritySemaphore(AT_ONCE), held + AT_ONCE)])
         await queue.open(works=True)
         waits = await latencies(queue, ticks)
         rate = await put_in_tens(queue, ticks, jobs)

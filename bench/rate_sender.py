@@ -12,13 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.db.rate_limit import RowSteps
 from app.net.limiter import Limiter, MemorySteps, StepStore
 from app.speech.catalogue import PACKAGED
 from app.speech.engine import Encoded, EngineError, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.gateway import Gateway, running, settings_for
@@ -62,10 +62,10 @@ async def _calls(told: Sent) -> int:
     async with AsyncExitStack() as stack:
         steps: StepStore = MemorySteps()
         if told.database_url:
-            steps = RowSteps(await stack.enter_async_context(opened(told.database_url)))
+            steps = RowSteps(await stack.enter_async_context(open_database(told.database_url)))
         rates = {MODEL: told.calls_per_minute}
         engine = dashscope_sync(
-            Bundle("cn-beijing", told.url, told.key),
+            ProviderAccount("cn-beijing", told.url, told.key),
             {MODEL: "qwen3"},
             CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
             answer_seconds=ANSWER_SECONDS,

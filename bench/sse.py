@@ -138,8 +138,8 @@ class Trial:
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
             "DASHSCOPE__API_KEY": twin.key,
             "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
-            "DASHSCOPE__CALLS_AT_ONCE": str(self.streams + 10),
-            "JOBS__AT_ONCE": str(self.streams + 10),
+            "DASHSCOPE__MAX_CONCURRENT_CALLS": str(self.streams + 10),
+            "JOBS__MAX_CONCURRENT_JOBS": str(self.streams + 10),
             "LOCAL__ENABLED": "false",
         }
         url = f"sqlite:///{self.folder / 'gateway.db'}"

@@ -13,7 +13,7 @@ from tests.support.postgres import Databases, running_postgres
 from tests.support.stopped import Stopped, Workers
 
 # The heir looks more often than each minute: it has ended the jobs before the sleeper wakes.
-OFTEN = {"JOBS__RESCUE_SECONDS": "2"}
+OFTEN = {"JOBS__MAINTENANCE_INTERVAL_SECONDS": "2"}
 
 
 def main() -> int:

@@ -37,7 +37,11 @@ ENTERED = {
     "decode, find speech": "app.jobs.upstream.caller:Asker.ask",
     "encode": "app.speech.engines.http.admission:CallAdmission._take_slot",
 }
-WORKS = {"submit": "submit (TX 1)", "open_call": "write the call down", "keep": "settle (TX 2)"}
+WORKS = {
+    "create_job": "create the job (commit 1)",
+    "open_call": "open the call",
+    "commit_part": "settle (commit 2)",
+}
 DATABASES = ("app.db.sqlite:SqliteDatabase.write", "app.db.postgres:PostgresDatabase.write")
 RENDER = "find, render"
 ORDER = (
@@ -138,7 +142,7 @@ def _writing(inner: Async) -> Async:
 
 def main(file: str) -> int:
     settings = Settings()
-    configure(level=settings.log.level, form=settings.log.form)
+    configure(level=settings.log.level, form=settings.log.format)
     install()
     with bind(settings.server) as bound:
         asyncio.run(preflight(settings))

@@ -145,13 +145,13 @@ def complaint_of(entry: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 
 def refusal_of(entry: Mapping[str, Any], answer: httpx.Response) -> str:
     """Tell what is wrong with a refusal."""
-    kind, _, why = entry["expect"].partition(":")
+    kind, _, reason = entry["expect"].partition(":")
     if answer.is_server_error or kind != "error":
         return f"expected {entry['expect']}"
     if not answer.headers["content-type"].startswith(PROBLEM):
         return f"is {answer.headers['content-type']}"
     code = answer.json().get("code")
-    return "" if code == CODES[why] else f"expected {CODES[why]}, not {code}"
+    return "" if code == CODES[reason] else f"expected {CODES[reason]}, not {code}"
 
 
 def leaked(row: Row, reference: str) -> str:

@@ -52,7 +52,7 @@ def main() -> int:
         free = shutil.disk_usage(folder).free
         if free < needed:
             sys.exit(f"{needed / GB:.0f} GB of disk are needed, {free / GB:.0f} GB are free")
-        settings = {"JOBS__AT_ONCE": str(asked.at_once)}
+        settings = {"JOBS__MAX_CONCURRENT_JOBS": str(asked.at_once)}
         gateway = GatewayProcess(folder, f"sqlite:///{folder / 'gateway.db'}", 0.0, settings)
         with gateway.gone_at_the_end():
             return asyncio.run(measure(gateway, asked.clients, asked.bytes))

@@ -101,7 +101,7 @@ def settings(twin: Twin, folder: Path) -> dict[str, str]:
         "SPEECH__DEFAULT_MODEL": MODEL,
         "DASHSCOPE__API_KEY": twin.key,
         "DASHSCOPE__BASE_URL": twin.url,
-        "JOBS__MAX_WAITING": "10000",
+        "JOBS__MAX_SYNC_CALLERS": "10000",
         "LOCAL__ENABLED": "false",
         "LOG__LEVEL": "INFO",
     }

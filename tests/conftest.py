@@ -11,7 +11,7 @@ import pytest
 
 from app import provider_key
 from app.db.database import Database
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
 from tests.support.scripted import ScriptedEngine
@@ -87,14 +87,14 @@ def shared_url(postgres: Databases) -> Iterator[str]:
 @pytest.fixture
 async def shared(shared_url: str) -> AsyncIterator[Database]:
     """An open PostgreSQL database with the newest schema."""
-    async with opened(shared_url) as database:
+    async with open_database(shared_url) as database:
         yield database
 
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """An open database of either kind, with the newest schema."""
-    async with opened(database_url) as database:
+    async with open_database(database_url) as database:
         yield database
 
 

@@ -12,7 +12,7 @@ from app.db.prepared import Prepared
 from app.db.schema import Utc
 from app.errors import KeyInvalid
 from app.kit.ids import new_id
-from app.kit.secrets import SHOWN_CHARACTERS, hash_key, is_well_formed, mint_key
+from app.kit.secrets import PREFIX_CHARACTERS, hash_key, is_well_formed, mint_key
 
 TOUCH_INTERVAL = timedelta(minutes=1)
 
@@ -49,7 +49,7 @@ class KeyInfo:
     id: str
     project: str
     name: str
-    shown: str
+    prefix: str
     scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None
@@ -75,7 +75,7 @@ def create_key(
             id=made.id,
             project_id=project_id,
             name=name,
-            shown=secret[:SHOWN_CHARACTERS],
+            prefix=secret[:PREFIX_CHARACTERS],
             hash=hash_key(pepper, secret),
             scopes=sorted(scopes),
             created_at=now,
@@ -128,11 +128,11 @@ def revoke_key(tx: sa.Connection, key_id: str, *, now: datetime) -> bool:
 
 def list_keys(tx: sa.Connection) -> list[KeyInfo]:
     """Return all keys, oldest first, without anything that could be used."""
-    shown = (
+    prefix = (
         api_key.c.id,
         project.c.name.label("project"),
-        *(api_key.c[field] for field in ("name", "shown", "scopes", "created_at")),
+        *(api_key.c[field] for field in ("name", "prefix", "scopes", "created_at")),
         *(api_key.c[field] for field in ("expires_at", "last_used_at", "revoked_at")),
     )
-    rows = tx.execute(sa.select(*shown).join(project).order_by(api_key.c.id)).mappings()
+    rows = tx.execute(sa.select(*prefix).join(project).order_by(api_key.c.id)).mappings()
     return [KeyInfo(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from app.kit.secrets import own_words
+from app.kit.secrets import load_or_create_secret
 
 PEPPER_FILE = "pepper"
 
@@ -15,4 +15,4 @@ def load_peppers(configured: Sequence[SecretStr], data_dir: Path) -> list[bytes]
     if configured:
         return [pepper.get_secret_value().encode() for pepper in configured]
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [own_words(data_dir / PEPPER_FILE).encode()]
+    return [load_or_create_secret(data_dir / PEPPER_FILE).encode()]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from app.access.keys import TOUCH_INTERVAL, find_principal, revoke_key, touch
 from app.access.principal import Principal
 from app.db.database import Database
-from app.errors import DatabaseAway, KeyInvalid
+from app.errors import DatabaseUnavailable, KeyInvalid
 from app.kit.clock import Clock
 from app.kit.secrets import hash_key
 
@@ -71,5 +71,5 @@ class Principals:
         self._touched[key_id] = now
         try:
             await self._db.write(touch, key_id, now=now)
-        except DatabaseAway:  # the key is valid all the same; a later request stores its use
+        except DatabaseUnavailable:  # the key is valid all the same; a later request stores its use
             del self._touched[key_id]

@@ -18,7 +18,7 @@ api_key = sa.Table(
     sa.Column("id", Id(), primary_key=True),
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False, index=True),
     sa.Column("name", sa.String(100), nullable=False),
-    sa.Column("shown", sa.String(16), nullable=False),
+    sa.Column("prefix", sa.String(16), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
     sa.Column("scopes", Json(), nullable=False),
     sa.Column("created_at", Utc(), nullable=False),

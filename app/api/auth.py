@@ -11,7 +11,7 @@ from app.access.keys import any_key
 from app.access.loopback import is_loopback
 from app.access.principal import ALL_SCOPES, Principal, Scope
 from app.api.services import Parts, parts_of
-from app.errors import DatabaseAway, ForeignOrigin, KeyInvalid, KeyMissing, ScopeMissing
+from app.errors import DatabaseUnavailable, KeyInvalid, KeyMissing, OriginNotAllowed, ScopeMissing
 from app.kit.origins import ANY_ORIGIN
 
 # A proxy on this machine speaks for others, who are not on loopback.
@@ -74,14 +74,14 @@ async def _without_key(request: Request, parts: Parts) -> Principal:
     if not is_loopback(parts.settings.server.host) or await parts.db.read(any_key):
         raise KeyMissing
     if any(name in request.headers for name in PROXY_HEADERS):
-        raise ForeignOrigin
+        raise OriginNotAllowed
     # A page of some other site, or a name rebound to 127.0.0.1, can make a browser on this
     # machine call us; such a call carries a foreign Host or Origin.
     if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):
-        raise ForeignOrigin
+        raise OriginNotAllowed
     origin = request.headers.get("origin")
     if origin is not None and not _is_known(origin, parts.settings.server.cors_origins):
-        raise ForeignOrigin
+        raise OriginNotAllowed
     return Principal(parts.default_project, None, ALL_SCOPES)
 
 
@@ -103,5 +103,5 @@ Submitter = Annotated[Principal, Depends(may(Scope.TRANSCRIBE, recalled_caller))
 Reader = Annotated[Principal, Depends(may(Scope.READ, recalled_caller))]
 Accountant = Annotated[Principal, Depends(may(Scope.USAGE, recalled_caller))]
 
-CALLING = (KeyMissing, KeyInvalid, ForeignOrigin, ScopeMissing, DatabaseAway)
+CALLING = (KeyMissing, KeyInvalid, OriginNotAllowed, ScopeMissing, DatabaseUnavailable)
 """What every call that asks for a caller may be told."""

@@ -10,7 +10,7 @@ from app import __version__
 from app.api.services import Parts, parts_of
 from app.api.v1.schemas import Shape
 from app.db.migrate import is_current
-from app.errors import DatabaseAway, GatewayError
+from app.errors import DatabaseUnavailable, GatewayError
 
 router = APIRouter(tags=["health"])
 
@@ -24,7 +24,7 @@ class Check(Shape):
 
     name: str
     ready: bool
-    missing: str = ""
+    unmet: str = ""
 
 
 class Readiness(Shape):
@@ -37,12 +37,12 @@ class Version(Shape):
     python: str
 
 
-_READY = {"ready": True, "checks": [{"name": "database", "ready": True, "missing": ""}]}
+_READY = {"ready": True, "checks": [{"name": "database", "ready": True, "unmet": ""}]}
 _NOT_READY = {
     "ready": False,
     "checks": [
-        {"name": "database", "ready": True, "missing": ""},
-        {"name": "local/base", "ready": False, "missing": "model downloading 43 %"},
+        {"name": "database", "ready": True, "unmet": ""},
+        {"name": "local/base", "ready": False, "unmet": "model downloading 43 %"},
     ],
 }
 
@@ -105,19 +105,19 @@ async def version() -> Version:
 async def _database(parts: Parts) -> Check:
     try:
         is_new_enough = await is_current(parts.db)
-    except DatabaseAway:
-        return Check(name="database", ready=False, missing="the database does not answer")
-    missing = "" if is_new_enough else "the database has another schema: restart to migrate"
-    return Check(name="database", ready=is_new_enough, missing=missing)
+    except DatabaseUnavailable:
+        return Check(name="database", ready=False, unmet="the database does not answer")
+    unmet = "" if is_new_enough else "the database has another schema: restart to migrate"
+    return Check(name="database", ready=is_new_enough, unmet=unmet)
 
 
 async def _store(parts: Parts) -> Check:
     try:
         await parts.store.check()
     except GatewayError as error:
-        return Check(name="store", ready=False, missing=error.detail)
+        return Check(name="store", ready=False, unmet=error.detail)
     except OSError:
-        return Check(name="store", ready=False, missing="the store cannot be written to")
+        return Check(name="store", ready=False, unmet="the store cannot be written to")
     return Check(name="store", ready=True)
 
 
@@ -126,10 +126,10 @@ def _engine(parts: Parts) -> Check:
     model = parts.catalogue.models.get(name)
     readiness = parts.readiness(model) if model else None
     if readiness is None:
-        return Check(name=name, ready=False, missing="no engine offers the default model")
-    return Check(name=name, ready=readiness.ready, missing=readiness.missing)
+        return Check(name=name, ready=False, unmet="no engine offers the default model")
+    return Check(name=name, ready=readiness.ready, unmet=readiness.unmet)
 
 
 def _accepting(parts: Parts) -> Check:
     closing = parts.runner.is_closing
-    return Check(name="accepting", ready=not closing, missing="shutting down" if closing else "")
+    return Check(name="accepting", ready=not closing, unmet="shutting down" if closing else "")

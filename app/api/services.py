@@ -10,10 +10,10 @@ from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.database import Database
 from app.jobs.estimate import Estimator
-from app.jobs.streaming.hub import Board
-from app.jobs.submission import Acceptance
-from app.jobs.worker.maintenance import Upkeep
-from app.jobs.worker.worker import Runner
+from app.jobs.streaming.hub import StreamHub
+from app.jobs.submission import Submission
+from app.jobs.worker.maintenance import Maintenance
+from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
@@ -31,10 +31,10 @@ class Parts:
     store: BlobStore
     catalogue: Catalogue
     engines: Mapping[str, Engine]
-    runner: Runner
-    board: Board
-    upkeep: Upkeep
-    acceptance: Acceptance
+    runner: Worker
+    board: StreamHub
+    upkeep: Maintenance
+    acceptance: Submission
     estimator: Estimator
     clock: Clock
     principals: Principals
@@ -50,7 +50,7 @@ class Parts:
     def readiness(self, model: Model) -> Readiness | None:
         """Tell whether anybody can be asked for the model now; None where nobody offers it."""
         if not is_switched_on(model, self.settings.dashscope):
-            return Readiness(ready=False, missing=how_to_switch_on(model))
+            return Readiness(ready=False, unmet=how_to_switch_on(model))
         failover = self.settings.dashscope.failover
         found = [
             engine.readiness(model.upstream_in(engine.region))

@@ -6,7 +6,7 @@ It goes from the decoder's pipe into the store block by block: memory does not g
 import asyncio
 from pathlib import Path
 
-from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders, FfmpegProcess
 from app.audio.normalise import CPU_BASE_SECONDS, LOG_LEVEL, SILENT_CHILD_SECONDS
 from app.audio.probe import read_head, refusal
 from app.audio.store import BlobStore, StoredBlob
@@ -51,7 +51,7 @@ async def as_flac(
                 written += len(block)
                 await upload.write(block)
             code, complaints = await _finished(child)
-        if code == CPU_SPENT:
+        if code == CPU_LIMIT_EXIT:
             raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
         if code != 0 and written < BLOCK_BYTES:
             raise refusal(head, complaints)
@@ -60,7 +60,7 @@ async def as_flac(
         await upload.discard()
 
 
-async def _next(child: Child, decoders: Decoders) -> bytes:
+async def _next(child: FfmpegProcess, decoders: Decoders) -> bytes:
     try:
         async with decoders.slots, asyncio.timeout(SILENT_CHILD_SECONDS):
             return await child.stdout.read(BLOCK_BYTES)
@@ -68,7 +68,7 @@ async def _next(child: Child, decoders: Decoders) -> bytes:
         raise DecodeTimeout(log=f"no block for {SILENT_CHILD_SECONDS} s") from None
 
 
-async def _finished(child: Child) -> tuple[int, str]:
+async def _finished(child: FfmpegProcess) -> tuple[int, str]:
     try:
         async with asyncio.timeout(SILENT_CHILD_SECONDS):
             return await child.finish()

@@ -41,7 +41,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SpeechFrames:
     """Likelihoods of the frames from `first` (its number from the recording's start) on."""
 
     first: int
@@ -86,7 +86,7 @@ class Rules:
     cut: bool
 
 
-def next_cut(heard: Heard, known: Span, rules: Rules, *, is_all: bool) -> int | None:
+def next_cut(heard: SpeechFrames, known: Span, rules: Rules, *, is_all: bool) -> int | None:
     """Return where the piece that starts at `known.start` ends; None where more must be heard.
 
     `known` is what was heard and not yet cut; `is_all` says that the recording ends with it.
@@ -125,7 +125,7 @@ def _long_pause(loud: list[Span], window: Span, rules: Rules) -> int | None:
     return next((a.end for a, b in pairwise(ahead) if b.start - a.end >= LONG_PAUSE_MS), None)
 
 
-def _best_pause(heard: Heard, window: Span, limit_ms: int) -> int:
+def _best_pause(heard: SpeechFrames, window: Span, limit_ms: int) -> int:
     """Return the middle of the latest good pause, else of the longest, else a forced cut."""
     for share in LATE_SHARES:
         searched = Span(window.start + int(limit_ms * share), window.end)
@@ -137,7 +137,7 @@ def _best_pause(heard: Heard, window: Span, limit_ms: int) -> int:
     return heard.quietest(Span(window.end - min(FORCED_MS, limit_ms // 2), window.end))
 
 
-def inner_pause(heard: Heard, span: Span) -> int | None:
+def inner_pause(heard: SpeechFrames, span: Span) -> int | None:
     """Return the middle of the longest pause well inside a span; None where nobody pauses there."""
     low, high = (span.start + int(span.length * share) for share in INNER_SHARES)
     pauses = [one for one in heard.pauses(Span(low, high)) if one.length >= MIN_PAUSE_MS]

@@ -72,7 +72,7 @@ class Fetcher:
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and StorageFull.
         """
         self.check(url)  # what was accepted yesterday may not be allowed today
-        pouring = _Pouring(store, self._caps.max_bytes)
+        pouring = UploadSink(store, self._caps.max_bytes)
         try:
             await fetch(self._opened(), url, pouring, rules=self._rules, caps=self._caps)
             return await pouring.finish(project_id)
@@ -129,7 +129,7 @@ def refused(error: AudioError, head: bytes) -> AudioError:
     return Undecodable(f"Behind the URL there is {kind}, not a recording. {advice}")
 
 
-class _Pouring:
+class UploadSink:
     """A sink that ends as one upload of the store."""
 
     def __init__(self, store: BlobStore, max_bytes: int) -> None:

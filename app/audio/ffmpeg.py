@@ -16,7 +16,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from app.audio.formats import CODECS, FORMATS
-from app.kit.open_file import opened
+from app.kit.open_file import open_file
 from app.settings import AudioSettings
 
 ADDRESS_SPACE_BYTES = 2 << 30
@@ -26,7 +26,7 @@ PIPE_BYTES = 256 << 10  # gathered from the pipe before the child has to wait
 COMPLAINT_BYTES = 64 << 10  # kept from each end of what a child says on stderr
 # Soft and hard limit are equal, so that the kernel kills at once: ffmpeg catches SIGXCPU and exits
 # with 255, which is also its code for a file that "is not permitted".
-CPU_SPENT = -signal.SIGKILL
+CPU_LIMIT_EXIT = -signal.SIGKILL
 
 _SAFE = (
     *("-nostdin", "-hide_banner", "-nostats", "-threads", "1"),
@@ -45,8 +45,8 @@ class Decoders:
     """
 
     def __init__(self, settings: AudioSettings) -> None:
-        self.slots = asyncio.Semaphore(settings.children)
-        self.probe_slots = asyncio.Semaphore(settings.children)
+        self.slots = asyncio.Semaphore(settings.decoder_processes)
+        self.probe_slots = asyncio.Semaphore(settings.decoder_processes)
         self._ffmpeg = settings.ffmpeg
 
     @asynccontextmanager
@@ -58,12 +58,12 @@ class Decoders:
         log_level: str,
         cpu_seconds: int,
         raw_rate: int | None = None,
-    ) -> AsyncIterator["Child"]:
+    ) -> AsyncIterator["FfmpegProcess"]:
         """Start a child on one file; it is dead and reaped when the context ends.
 
         With `raw_rate` the file is bare samples of that rate, see `raw`.
         """
-        async with opened(path) as source:
+        async with open_file(path) as source:
             arguments = (*_SAFE, *_input(raw_rate), *output)
             child = await self._start(source, arguments, log_level, cpu_seconds)
         try:
@@ -100,7 +100,7 @@ class Decoders:
 
     async def _start(
         self, source: FileIO, arguments: Sequence[str], log_level: str, cpu_seconds: int
-    ) -> "Child":
+    ) -> "FfmpegProcess":
         process = await asyncio.create_subprocess_exec(
             *(await self._program(), "-v", log_level, *arguments),
             stdin=source,
@@ -112,10 +112,10 @@ class Decoders:
             limit=PIPE_BYTES,
         )
         _limit(process.pid, cpu_seconds)
-        return Child(process)
+        return FfmpegProcess(process)
 
 
-class Child:
+class FfmpegProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("a child needs both pipes")

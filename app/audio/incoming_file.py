@@ -27,7 +27,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def room_is_checked() -> "Iterator[None]":
+def mapping_disk_full() -> "Iterator[None]":
     """Turn the system's words for a full disk or quota into ours."""
     try:
         yield
@@ -84,12 +84,12 @@ class IncomingFile:
         self._gone = False
 
     def append(self, data: bytes | bytearray) -> None:
-        with self._lock, room_is_checked():
+        with self._lock, mapping_disk_full():
             self._append(data)
 
     def keep(self, rest: bytes | bytearray, project_id: str) -> StoredBlob:
         """Write the rest and move the file to its final name; durable when this returns."""
-        with self._lock, room_is_checked():
+        with self._lock, mapping_disk_full():
             self._append(rest)
             if self._folders.fsync:
                 os.fsync(self._descriptor)

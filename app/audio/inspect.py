@@ -16,7 +16,7 @@ from app.audio.store import BlobStore
 from app.settings import AudioSettings
 
 
-async def look(
+async def inspect(
     path: Path, *, decoders: Decoders, settings: AudioSettings, raw_rate: int | None = None
 ) -> Probe:
     """Look at a recording; with `raw_rate` it is bare samples of that rate.
@@ -36,7 +36,7 @@ async def look(
         path,
         decoders=decoders,
         max_seconds=settings.max_seconds,
-        deadline_seconds=settings.probe_seconds,
+        deadline_seconds=settings.probe_timeout_seconds,
     )
     return replace(found, cut_short=is_cut_short)
 
@@ -52,7 +52,7 @@ class Inspector:
     async def inspect(self, blob_key: str, raw_rate: int | None) -> Probe:
         """Inspect a stored recording; see `look`. Raises AudioError."""
         async with self._store.local_copy(blob_key) as path:
-            return await look(
+            return await inspect(
                 path, decoders=self._decoders, settings=self._settings, raw_rate=raw_rate
             )
 

@@ -15,11 +15,11 @@ from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
-from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, room_is_checked
+from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
 from app.audio.store import StoredBlob, Upload
-from app.errors import AudioTooLarge, RecordingMissing, StorageFull
-from app.kit.open_file import opened
-from app.kit.secrets import own_words
+from app.errors import AudioStorageError, AudioTooLarge, StorageFull
+from app.kit.open_file import open_file
+from app.kit.secrets import load_or_create_secret
 from app.settings import AudioSettings
 
 BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
@@ -32,7 +32,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}
 T = TypeVar("T")
 
 
-async def to_its_end(work: Callable[..., T], *args: object) -> T:
+async def run_shielded(work: Callable[..., T], *args: object) -> T:
     """Run blocking work in a thread; a cancelled caller leaves, the work still ends."""
     return await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(work, *args)))
 
@@ -66,14 +66,14 @@ class LocalStore:
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         path = self._path(key)
         if not await asyncio.to_thread(path.is_file):
-            raise RecordingMissing
+            raise AudioStorageError
         yield path
 
     async def erase(self, key: str) -> None:
-        await to_its_end(self._erase, self._path(key))
+        await run_shielded(self._erase, self._path(key))
 
     async def check(self) -> None:
-        await to_its_end(self._try_writing)
+        await run_shielded(self._try_writing)
 
     async def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
         before = time.time() - seconds
@@ -83,10 +83,10 @@ class LocalStore:
                 yield keys
 
     async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
-        await to_its_end(self._sweep, time.time() - older_than_seconds)
+        await run_shielded(self._sweep, time.time() - older_than_seconds)
 
     async def identity(self) -> str:
-        return await to_its_end(self._identity)
+        return await run_shielded(self._identity)
 
     def make_ready(self) -> None:
         """Have the folders, and room in them. Raises StorageFull."""
@@ -103,10 +103,10 @@ class LocalStore:
     @asynccontextmanager
     async def _opened(self, key: str) -> AsyncIterator[FileIO]:
         try:
-            async with opened(self._path(key)) as file:
+            async with open_file(self._path(key)) as file:
                 yield file
         except FileNotFoundError:
-            raise RecordingMissing from None
+            raise AudioStorageError from None
 
     def _erase(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ class LocalStore:
         self.make_ready()
         trial = self._incoming / f"check-{secrets.token_hex(8)}"
         try:
-            with room_is_checked():
+            with mapping_disk_full():
                 trial.touch(FILE_MODE, exist_ok=False)
                 trial.write_bytes(b"ready")
         finally:
@@ -137,7 +137,7 @@ class LocalStore:
 
     def _identity(self) -> str:
         self._folders.make(self._blobs)
-        return own_words(self._blobs.with_name(IDENTITY_FILE))
+        return load_or_create_secret(self._blobs.with_name(IDENTITY_FILE))
 
 
 def _changed_at(path: Path) -> float:
@@ -177,7 +177,7 @@ class _LocalUpload:
     async def finish(self, project_id: str) -> StoredBlob:
         if not _PROJECT.fullmatch(project_id):
             raise ValueError("not a project's id")
-        blob = await to_its_end(self._file.keep, self._buffer, project_id)
+        blob = await run_shielded(self._file.keep, self._buffer, project_id)
         self._kept = True
         self._buffer = bytearray()
         return blob
@@ -185,11 +185,11 @@ class _LocalUpload:
     async def discard(self) -> None:
         self._buffer = bytearray()
         if not self._kept:
-            await to_its_end(self._file.abandon)
+            await run_shielded(self._file.abandon)
 
     async def _flush(self) -> None:
         full, self._buffer = self._buffer, bytearray()
-        await to_its_end(self._file.append, full)
+        await run_shielded(self._file.append, full)
         if self._bytes >= self._recheck_at:
             self._recheck_at = self._bytes + RECHECK_BYTES
             await asyncio.to_thread(self._has_room)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders, FfmpegProcess
 from app.audio.probe import read_head, refusal, too_long
 from app.errors import AudioError, DecodeTimeout
 
@@ -38,7 +38,7 @@ class Decoding:
 
     def __init__(
         self,
-        child: Child,
+        child: FfmpegProcess,
         head: bytes,
         decoders: Decoders,
         max_seconds: float,
@@ -79,7 +79,7 @@ class Decoding:
                 code, complaints = await self._child.finish()
         except TimeoutError:
             raise DecodeTimeout(log="the child did not end") from None
-        if code == CPU_SPENT:
+        if code == CPU_LIMIT_EXIT:
             raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
         if not self.seconds or (code != 0 and self.seconds < LEAST_SECONDS):
             raise refusal(self._head, complaints)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.audio.ffmpeg import CPU_SPENT, Child, Decoders
+from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders, FfmpegProcess
 from app.audio.formats import MAX_CHANNELS, friendly_format
 from app.audio.sniff import HEAD_BYTES, picture_in, seems_to_be
 from app.errors import (
@@ -133,12 +133,12 @@ async def _describe(
                 code, banner = await child.finish()
         except TimeoutError:
             raise DecodeTimeout("Looking at the file's header took too long.") from None
-    if code == CPU_SPENT:
+    if code == CPU_LIMIT_EXIT:
         raise DecodeTimeout("Looking at the file's header took too long.")
     return code, sheet, banner
 
 
-async def _first_bytes(child: Child) -> str:
+async def _first_bytes(child: FfmpegProcess) -> str:
     """Return the beginning of stdout, and let the rest run dry so that the child can end."""
     kept = bytearray()
     while chunk := await child.stdout.read(SHEET_BYTES):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.audio.cuts import MIN_SPEECH_MS, Heard, Rules, Span, inner_pause, next_cut
+from app.audio.cuts import MIN_SPEECH_MS, Rules, Span, SpeechFrames, inner_pause, next_cut
 from app.audio.normalise import BYTES_PER_MS
 from app.audio.vad import FRAME_MS, SpeechDetector
 
@@ -59,7 +59,7 @@ async def middle(pcm: bytes) -> int | None:
     """Return after how many milliseconds a piece may be cut in two in a pause; None: nowhere."""
     detector = SpeechDetector()
     likelihoods = np.concatenate((await detector.hear(pcm), await detector.end()))
-    return inner_pause(Heard(0, likelihoods), Span(0, len(pcm) // BYTES_PER_MS))
+    return inner_pause(SpeechFrames(0, likelihoods), Span(0, len(pcm) // BYTES_PER_MS))
 
 
 class _Window:
@@ -77,12 +77,12 @@ class _Window:
         self._index = 0
         self._start_ms = 0
         self._pcm = bytearray()
-        self._heard = Heard(0, np.empty(0, np.float32))
+        self._heard = SpeechFrames(0, np.empty(0, np.float32))
 
     def add(self, pcm: bytes, likelihoods: "np.typing.NDArray[np.float32]") -> None:
         self._pcm += pcm
         together = np.concatenate((self._heard.likelihoods, likelihoods))
-        self._heard = Heard(self._heard.first, together)
+        self._heard = SpeechFrames(self._heard.first, together)
 
     def cut(self, *, is_all: bool = False) -> Iterator[Piece]:
         while (end_ms := self._next_end(is_all=is_all)) is not None:
@@ -124,4 +124,6 @@ class _Window:
     def _forget(self, end_ms: int) -> None:
         """Drop the frames that end before the next piece starts."""
         frames = min(max(0, end_ms // FRAME_MS - self._heard.first), len(self._heard.likelihoods))
-        self._heard = Heard(self._heard.first + frames, self._heard.likelihoods[frames:].copy())
+        self._heard = SpeechFrames(
+            self._heard.first + frames, self._heard.likelihoods[frames:].copy()
+        )

@@ -58,7 +58,7 @@ class BlobStore(Protocol):
         """Return what tells this store from others, made up at its first use."""
 
 
-async def erase_copy(store: BlobStore, key: str, *, kept: str) -> None:
+async def delete_duplicate(store: BlobStore, key: str, *, kept: str) -> None:
     """Remove bytes just stored, where the same ones are kept already under another key.
 
     What cannot be removed becomes an orphan, which upkeep removes.

@@ -41,13 +41,14 @@ _STANDINGS = Prepared(
 
 _REMAINING = Prepared(
     sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
-        _line.transcription_id == sa.bindparam("job"), _line.life == sa.bindparam("its_life")
+        _line.transcription_id == sa.bindparam("job"),
+        _line.retry_epoch == sa.bindparam("its_retry_epoch"),
     )
 )
 
 _BEGAN = sa.select(_line.created_at).where(
     _line.transcription_id == sa.bindparam("job"),
-    _line.life == sa.bindparam("its_life"),
+    _line.retry_epoch == sa.bindparam("its_retry_epoch"),
     _line.kind == "hold",
     _line.call_id.is_(None),
 )
@@ -62,7 +63,7 @@ class Account:
     transcription_id: str
     model: str
     currency: str
-    life: int = 0
+    retry_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobTotals:
     """Sums over a job's lines, in nano-units, milliseconds and tokens; how many are estimated."""
 
     held: int = 0
@@ -123,26 +124,26 @@ def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
 
 def remaining(tx: sa.Connection, account: Account) -> int:
     """Return what is held in the account's life and neither used nor given back."""
-    terms = {"job": account.transcription_id, "its_life": account.life}
+    terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
     return max(0, _REMAINING.scalar(tx, terms) or 0)
 
 
 def began_at(tx: sa.Connection, account: Account) -> datetime:
     """Return when the account's life began: what it may cost was held then."""
-    terms = {"job": account.transcription_id, "its_life": account.life}
+    terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
     began: datetime = tx.scalars(_BEGAN, terms).one()
     return began
 
 
-def standing(tx: sa.Connection, transcription_id: str) -> Standing:
+def totals(tx: sa.Connection, transcription_id: str) -> JobTotals:
     """Return the sums over a job's lines."""
-    return standings(tx, [transcription_id]).get(transcription_id, Standing())
+    return totals_by_job(tx, [transcription_id]).get(transcription_id, JobTotals())
 
 
-def standings(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[str, Standing]:
+def totals_by_job(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[str, JobTotals]:
     """Return the sums of several jobs in one query."""
     rows = _STANDINGS.all(tx, {"jobs": transcription_ids})
-    return {row[0]: Standing(*map(int, row[1:])) for row in rows}
+    return {row[0]: JobTotals(*map(int, row[1:])) for row in rows}
 
 
 def _write(
@@ -154,7 +155,7 @@ def _write(
         "transcription_id": account.transcription_id,
         "model": account.model,
         "currency": account.currency,
-        "life": account.life,
+        "retry_epoch": account.retry_epoch,
         "id": new_id("ldg"),
         "kind": kind,
         "nano": nano,

@@ -25,7 +25,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class RecordedCall:
     """A call as we know it: `nano` and `used_ms` are what its ledger lines come to so far."""
 
     call_id: str
@@ -47,7 +47,7 @@ class Difference:
     kind: Kind
     nano: int
     millis: int
-    call: Ours | None = None
+    call: RecordedCall | None = None
     line: BillLine | None = None
 
 
@@ -60,7 +60,7 @@ class Report:
     ours_nano: int
     billed_nano: int
     currency: str
-    matched: Sequence[tuple[Ours, BillLine]]
+    matched: Sequence[tuple[RecordedCall, BillLine]]
     differences: Sequence[Difference]
 
     @property
@@ -80,7 +80,7 @@ class _Pairs:
     unknown: list[BillLine] = field(default_factory=list)
     found: dict[str, BillLine] = field(default_factory=dict)
 
-    def by_id(self, calls: Iterable[Ours]) -> None:
+    def by_id(self, calls: Iterable[RecordedCall]) -> None:
         """Pair what carries a request id of ours; a line that repeats one is nobody's."""
         ids = {call.request_id: call.call_id for call in calls if call.request_id}
         lines, self.left = self.left, []
@@ -93,7 +93,7 @@ class _Pairs:
             else:
                 self.found[call_id] = line
 
-    def by_length(self, calls: Iterable[Ours]) -> None:
+    def by_length(self, calls: Iterable[RecordedCall]) -> None:
         """Give calls without an id the leftovers that fit, so that most of them get one."""
         for call in sorted(calls, key=lambda call: (_longest(call), _least(call), call.call_id)):
             line = next((line for line in self.left if _fits(call, line)), None)
@@ -102,7 +102,7 @@ class _Pairs:
                 self.found[call.call_id] = line
 
 
-def compare(calls: Sequence[Ours], bill: Sequence[BillLine]) -> Report:
+def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
     """Compare the calls of one upstream, and of the bill's period, with its bill.
 
     Raises ValueError where the calls are not all of one currency.
@@ -128,7 +128,7 @@ def compare(calls: Sequence[Ours], bill: Sequence[BillLine]) -> Report:
     )
 
 
-def _paired(calls: Sequence[Ours], bill: Sequence[BillLine]) -> _Pairs:
+def _paired(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> _Pairs:
     pairs = _Pairs(sorted(bill, key=lambda line: (line.millis, line.request_id)))
     pairs.by_id(calls)
     nameless = [call for call in calls if not call.request_id]
@@ -137,14 +137,14 @@ def _paired(calls: Sequence[Ours], bill: Sequence[BillLine]) -> _Pairs:
     return pairs
 
 
-def _rank(call: Ours) -> int:
+def _rank(call: RecordedCall) -> int:
     """Who is served first: what cost for certain, then what may have, then what should not."""
     if call.state == "in_doubt":
         return 1
     return 0 if call.state == "answered" or call.nano > 0 else 2
 
 
-def _on_the_bill(call: Ours, line: BillLine) -> Difference | None:
+def _on_the_bill(call: RecordedCall, line: BillLine) -> Difference | None:
     nano, millis = _billed(call, line) - call.nano, line.millis - call.used_ms
     if nano == 0:
         return None
@@ -152,7 +152,7 @@ def _on_the_bill(call: Ours, line: BillLine) -> Difference | None:
     return Difference(kinds.get(call.state, "rounding"), nano, millis, call, line)
 
 
-def _absent(call: Ours) -> Difference | None:
+def _absent(call: RecordedCall) -> Difference | None:
     if call.state == "in_doubt":
         return Difference("in_doubt_not_billed", -call.nano, -call.used_ms, call)
     if call.nano == 0:
@@ -160,19 +160,19 @@ def _absent(call: Ours) -> Difference | None:
     return Difference("not_on_the_bill", -call.nano, -call.used_ms, call)
 
 
-def _billed(call: Ours, line: BillLine) -> int:
+def _billed(call: RecordedCall, line: BillLine) -> int:
     tokens = line.input_tokens, line.output_tokens, line.text_input_tokens
     return call.tariff.cost(line.millis, *tokens)
 
 
-def _fits(call: Ours, line: BillLine) -> bool:
+def _fits(call: RecordedCall, line: BillLine) -> bool:
     is_same = line.model == call.upstream_model and line.region in {"", call.tariff.region}
     return is_same and _least(call) <= line.millis <= _longest(call)
 
 
-def _least(call: Ours) -> int:
+def _least(call: RecordedCall) -> int:
     return max(1, call.audio_ms // MILLIS) * MILLIS
 
 
-def _longest(call: Ours) -> int:
+def _longest(call: RecordedCall) -> int:
     return max(1, -(-call.audio_ms // MILLIS)) * MILLIS

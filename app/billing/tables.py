@@ -33,7 +33,7 @@ ledger_line = sa.Table(
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
     sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), nullable=False),
     # A job that is tried anew once it has ended begins another life, with a hold of its own.
-    sa.Column("life", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("retry_epoch", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("call_id", Id(), sa.ForeignKey("upstream_call.id")),
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("kind", sa.String(10), nullable=False),
@@ -60,7 +60,7 @@ ledger_line = sa.Table(
     sa.Index(
         "uq_ledger_line_release",
         "transcription_id",
-        "life",
+        "retry_epoch",
         unique=True,
         sqlite_where=sa.text("kind = 'release'"),
         postgresql_where=sa.text("kind = 'release'"),
@@ -68,7 +68,7 @@ ledger_line = sa.Table(
     sa.Index(
         "uq_ledger_line_hold",
         "transcription_id",
-        "life",
+        "retry_epoch",
         unique=True,
         sqlite_where=sa.text("kind = 'hold' AND call_id IS NULL"),
         postgresql_where=sa.text("kind = 'hold' AND call_id IS NULL"),

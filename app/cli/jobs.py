@@ -118,7 +118,7 @@ def _row(body: Body) -> tuple[object, ...]:
 
 def _tell(body: Body) -> None:
     rows: dict[str, object] = dict(zip(COLUMNS, _row(body), strict=True))
-    rows |= {"language": body["language"], "plan": body["plan"]["why"]}
+    rows |= {"language": body["language"], "plan": body["plan"]["reason"]}
     if body["error"]:
         rows["error"] = f"{body['error']['code']}: {body['error']['detail']}"
     for warning in body["warnings"]:

@@ -15,8 +15,8 @@ from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.cli.errors import CommandFailed, WronglyUsed
 from app.cli.table import show
-from app.db.migrate import opened
-from app.kit.clock import iso, utc_now
+from app.db.migrate import open_database
+from app.kit.clock import to_rfc3339, utc_now
 from app.settings import Settings
 
 app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
@@ -53,7 +53,7 @@ def list_all(as_json: Json = False) -> None:
     show(
         ("id", "key", "project", "name", "scopes", "state"),
         [
-            (key.id, f"{key.shown}…", key.project, key.name, " ".join(key.scopes), _state(key))
+            (key.id, f"{key.prefix}…", key.project, key.name, " ".join(key.scopes), _state(key))
             for key in found
         ],
     )
@@ -74,12 +74,12 @@ def revoke(
 def _state(key: KeyInfo) -> str:
     if key.revoked_at:
         return "revoked"
-    return f"last used {iso(key.last_used_at)}" if key.last_used_at else "never used"
+    return f"last used {to_rfc3339(key.last_used_at)}" if key.last_used_at else "never used"
 
 
 def _plain(key: KeyInfo) -> dict[str, object]:
     return {
-        name: iso(value) if isinstance(value, datetime) else value
+        name: to_rfc3339(value) if isinstance(value, datetime) else value
         for name, value in asdict(key).items()
     }
 
@@ -88,7 +88,7 @@ async def _create(name: str, project: str, scopes: frozenset[Scope], days: int |
     settings = Settings()
     pepper = load_peppers(settings.access.peppers, settings.data_dir)[0]
     now = utc_now()
-    async with opened(settings.database_url) as db:
+    async with open_database(settings.database_url) as db:
         return await db.write(
             create_key,
             project_id=await db.write(ensure_project, project, now=now),
@@ -101,10 +101,10 @@ async def _create(name: str, project: str, scopes: frozenset[Scope], days: int |
 
 
 async def _list() -> list[KeyInfo]:
-    async with opened(Settings().database_url) as db:
+    async with open_database(Settings().database_url) as db:
         return await db.read(list_keys)
 
 
 async def _revoke(key_id: str) -> bool:
-    async with opened(Settings().database_url) as db:
+    async with open_database(Settings().database_url) as db:
         return await Principals(db, [], utc_now).revoke(key_id)

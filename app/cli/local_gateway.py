@@ -36,7 +36,7 @@ async def own_gateway(say: Say | None = None) -> AsyncIterator[str]:
             "GATEWAY_SERVER__PORT": "0",
             "GATEWAY_SERVER__PUBLIC_URL": "",  # whatever it names does not lead to this port
             "GATEWAY_LOG__LEVEL": "INFO",
-            "GATEWAY_LOG__FORM": "json",
+            "GATEWAY_LOG__FORMAT": "json",
         },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -84,7 +84,7 @@ async def until_ready(client: Client, server: Process, say: Say) -> None:
     """
     told, since = "", asyncio.get_running_loop().time()
     while (status := await _status(client, server)) is not None and not status["ready"]:
-        missing = "; ".join(c["missing"] for c in status["checks"] if not c["ready"])
+        missing = "; ".join(c["unmet"] for c in status["checks"] if not c["ready"])
         now = asyncio.get_running_loop().time()
         if missing != told:
             say(f"Not ready yet: {missing}")
@@ -140,8 +140,8 @@ async def _read_log(server: Process, listening: asyncio.Future[int]) -> None:
         elif event.get("event") == "server.listening" and not listening.done():
             listening.set_result(event["port"])
     if not listening.done():
-        why = " ".join(filter(None, said)) or "The gateway of this command did not start."
-        listening.set_exception(CommandFailed(why))
+        reason = " ".join(filter(None, said)) or "The gateway of this command did not start."
+        listening.set_exception(CommandFailed(reason))
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

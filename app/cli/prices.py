@@ -13,8 +13,8 @@ import typer
 from app.billing.prices import PriceRow, list_prices, set_price
 from app.billing.tables import UNITS
 from app.cli.table import show
-from app.db.migrate import opened
-from app.kit.clock import iso, utc_now
+from app.db.migrate import open_database
+from app.kit.clock import to_rfc3339, utc_now
 from app.kit.money import format_nano, parse_nano
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
@@ -40,8 +40,8 @@ def list_all(as_json: Json = False) -> None:
             (
                 *(row.model, row.region, f"{format_nano(row.nano)} {row.currency}", row.unit),
                 *(
-                    iso(row.valid_from),
-                    iso(row.valid_until) if row.valid_until else "further notice",
+                    to_rfc3339(row.valid_from),
+                    to_rfc3339(row.valid_until) if row.valid_until else "further notice",
                 ),
             )
             for row in rows
@@ -68,7 +68,8 @@ def change(
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
-    told = f"{model} costs {amount} {currency} a {unit} in {region} from {iso(row.valid_from)} on."
+    start_time = to_rfc3339(row.valid_from)
+    told = f"{model} costs {amount} {currency} a {unit} in {region} from {start_time} on."
     print(json.dumps(_plain(row), indent=2) if as_json else told)
 
 
@@ -110,17 +111,17 @@ def _moment(start: str | None) -> datetime:
 
 def _plain(row: PriceRow) -> dict[str, object]:
     told = {
-        name: iso(value) if isinstance(value, datetime) else value
+        name: to_rfc3339(value) if isinstance(value, datetime) else value
         for name, value in asdict(row).items()
     }
     return {**told, "amount": format_nano(row.nano)}
 
 
 async def _list() -> list[PriceRow]:
-    async with opened(Settings().database_url) as db:
+    async with open_database(Settings().database_url) as db:
         return await db.read(list_prices)
 
 
 async def _set(row: PriceRow) -> None:
-    async with opened(Settings().database_url) as db:
+    async with open_database(Settings().database_url) as db:
         await db.write(set_price, row)

@@ -12,7 +12,7 @@ import typer
 
 from app.billing.bill import BillLine, read_bill
 from app.billing.reconcile import KINDS, Difference, Report
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.jobs.reconcile import Scope, apply, days_of, look
 from app.kit.clock import utc_now
 from app.kit.money import format_nano
@@ -108,7 +108,7 @@ def _difference(found: Difference) -> dict[str, Any]:
 
 
 async def _run(lines: Sequence[BillLine], scope: Scope, *, write: bool) -> Report:
-    async with opened(Settings().database_url) as db:
+    async with open_database(Settings().database_url) as db:
         if write:
             return await db.write(apply, lines, scope, now=utc_now())
         return await db.read(look, lines, scope)

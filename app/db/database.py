@@ -12,9 +12,9 @@ import sqlalchemy as sa
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Work = Callable[Concatenate[sa.Connection, P], T]
+Transaction = Callable[Concatenate[sa.Connection, P], T]
 
-Follow = Callable[[T, Any], Awaitable[None]]
+AfterWrite = Callable[[T, Any], Awaitable[None]]
 """What has to become true together with a write: gets the work's result, and where the database
 is shared the driver's own connection, on which it acts in the same transaction; else None."""
 
@@ -33,14 +33,14 @@ class Database(Protocol):
     async def close(self) -> None:
         """Finish what was begun, then disconnect."""
 
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the work in a transaction and return its result once that is committed.
 
         Raises errors.DatabaseAway where it is not known whether that happened.
         """
 
-    async def write_followed(
-        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    async def write_then(
+        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Write, and let `follow` act before COMMIT where the database is shared, else after it.
 
@@ -54,7 +54,7 @@ class Database(Protocol):
         None where the database is not shared: nobody else could be told anything through it.
         """
 
-    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the work on a consistent snapshot; whatever it would write is refused or undone."""
 
 

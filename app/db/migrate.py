@@ -33,7 +33,7 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 
 @asynccontextmanager
-async def opened(
+async def open_database(
     url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False, as_it_is: bool = False
 ) -> AsyncIterator[Database]:
     """Lend the database behind `url`, migrated unless wanted `as_it_is`.

@@ -8,8 +8,8 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.db.database import Follow, Work
-from app.errors import DatabaseAway
+from app.db.database import AfterWrite, Transaction
+from app.errors import DatabaseUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,11 +53,11 @@ class PostgresDatabase:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.write_followed(_nothing, work, *args, **kwargs)
+    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.write_then(_nothing, work, *args, **kwargs)
 
-    async def write_followed(
-        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    async def write_then(
+        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         for left in reversed(range(TRIES)):
             try:
@@ -82,7 +82,7 @@ class PostgresDatabase:
                 server_settings=_SESSION,
             )
 
-    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with _judged(), self._engine.connect() as connection:
             await connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -101,7 +101,7 @@ async def _judged() -> AsyncIterator[None]:
         yield
     except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_AWAY) as error:
         if _is_away(error):
-            raise DatabaseAway(log=type(error).__name__) from error
+            raise DatabaseUnavailable(log=type(error).__name__) from error
         raise
 
 

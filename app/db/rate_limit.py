@@ -9,14 +9,14 @@ from sqlalchemy.dialects.postgresql import insert
 from app.db.database import Database
 from app.db.schema import Utc, database_now, metadata
 
-pace = sa.Table(
-    "pace",
+rate_limit = sa.Table(
+    "rate_limit",
     metadata,
     sa.Column("key", sa.String(200), primary_key=True),
-    sa.Column("free_at", Utc(), nullable=False),
-    sa.Column("held_until", Utc()),
-    sa.Column("holds", sa.Integer(), nullable=False, server_default="0"),
-    sa.CheckConstraint("holds >= 0", name="holds"),
+    sa.Column("next_slot_at", Utc(), nullable=False),
+    sa.Column("blocked_until", Utc()),
+    sa.Column("block_count", sa.Integer(), nullable=False, server_default="0"),
+    sa.CheckConstraint("block_count >= 0", name="block_count"),
 )
 
 _KEY = sa.bindparam("its_key", type_=sa.String())
@@ -25,25 +25,33 @@ _PATIENCE = sa.bindparam("patience", type_=sa.Float())
 _HELD = sa.bindparam("held", type_=sa.Float())
 
 _GAP_LATER = sa.func.make_interval(0, 0, 0, 0, 0, 0, _GAP, type_=sa.Interval())
-_SECONDS_LEFT = sa.cast(sa.extract("epoch", pace.c.free_at - database_now()), sa.Float())
+_SECONDS_LEFT = sa.cast(sa.extract("epoch", rate_limit.c.next_slot_at - database_now()), sa.Float())
 
 # Who waits here for another's step reads the clock when it has the row, not when it asked.
 _TAKE = (
-    sa.update(pace)
-    .where(pace.c.key == _KEY, pace.c.free_at <= database_now(_PATIENCE))
-    .values(free_at=sa.func.greatest(pace.c.free_at, database_now()) + _GAP_LATER)
-    .returning(_SECONDS_LEFT - _GAP, pace.c.holds)
+    sa.update(rate_limit)
+    .where(rate_limit.c.key == _KEY, rate_limit.c.next_slot_at <= database_now(_PATIENCE))
+    .values(next_slot_at=sa.func.greatest(rate_limit.c.next_slot_at, database_now()) + _GAP_LATER)
+    .returning(_SECONDS_LEFT - _GAP, rate_limit.c.block_count)
 )
-_LEFT = sa.select(_SECONDS_LEFT).where(pace.c.key == _KEY)
+_LEFT = sa.select(_SECONDS_LEFT).where(rate_limit.c.key == _KEY)
 # The first process of all begins with an empty bucket; those after it find the row.
-_BEGIN = insert(pace).values(key=_KEY, free_at=database_now(_GAP)).on_conflict_do_nothing()
-_END_OF_HOLD = sa.func.greatest(pace.c.held_until, database_now(_HELD), type_=Utc())
+_BEGIN = (
+    insert(rate_limit).values(key=_KEY, next_slot_at=database_now(_GAP)).on_conflict_do_nothing()
+)
+_END_OF_HOLD = sa.func.greatest(rate_limit.c.blocked_until, database_now(_HELD), type_=Utc())
 _HOLD = (
-    insert(pace)
-    .values(key=_KEY, free_at=database_now(_HELD), held_until=database_now(_HELD), holds=1)
+    insert(rate_limit)
+    .values(
+        key=_KEY, next_slot_at=database_now(_HELD), blocked_until=database_now(_HELD), block_count=1
+    )
     .on_conflict_do_update(
-        index_elements=[pace.c.key],
-        set_={"free_at": _END_OF_HOLD, "held_until": _END_OF_HOLD, "holds": pace.c.holds + 1},
+        index_elements=[rate_limit.c.key],
+        set_={
+            "next_slot_at": _END_OF_HOLD,
+            "blocked_until": _END_OF_HOLD,
+            "block_count": rate_limit.c.block_count + 1,
+        },
     )
 )
 
@@ -100,4 +108,4 @@ def hold_steps(tx: sa.Connection, /, key: str, seconds: float) -> None:
 
 def count_holds(tx: sa.Connection, /, key: str) -> int:
     """Return how many holds there have been."""
-    return tx.scalar(sa.select(pace.c.holds).where(pace.c.key == key)) or 0
+    return tx.scalar(sa.select(rate_limit.c.block_count).where(rate_limit.c.key == key)) or 0

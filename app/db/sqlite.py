@@ -21,9 +21,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from app.db.database import Follow, Work
+from app.db.database import AfterWrite, Transaction
 from app.db.locks import FileLock
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def _judged(error: BaseException) -> BaseException:
     cause = getattr(error, "orig", error)
     if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _AWAY:
         return error
-    away = DatabaseAway(log=str(cause))
+    away = DatabaseUnavailable(log=str(cause))
     away.__cause__ = error
     return away
 
@@ -127,7 +127,7 @@ class SqliteDatabase:
         await asyncio.to_thread(self._tidy)
         self._lock.release()
 
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._writer.is_alive():
             raise RuntimeError("the database is not open")
         loop = asyncio.get_running_loop()
@@ -135,8 +135,8 @@ class SqliteDatabase:
         self._works.put(_Asked(lambda tx: work(tx, *args, **kwargs), loop, future))
         return await future
 
-    async def write_followed(
-        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    async def write_then(
+        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         result = await self.write(work, *args, **kwargs)
         await follow(result, None)
@@ -145,7 +145,7 @@ class SqliteDatabase:
     async def driver_pool(self, size: int) -> None:  # noqa: ARG002 - nobody shares this file
         return None
 
-    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         run = partial(self._read, lambda tx: work(tx, *args, **kwargs))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
@@ -238,7 +238,7 @@ def _run_in_savepoint(connection: sa.Connection, raw: sqlite3.Connection, asked:
     except Exception as error:
         if not raw.in_transaction:
             # On a full disk or an I/O error SQLite rolls the whole transaction back by itself.
-            raise DatabaseAway(log=str(getattr(error, "orig", error))) from error
+            raise DatabaseUnavailable(log=str(getattr(error, "orig", error))) from error
         raw.execute("ROLLBACK TO work")
         raw.execute("RELEASE work")
         asked.error = error

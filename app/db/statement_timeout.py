@@ -10,12 +10,12 @@ import sqlalchemy as sa
 STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 
 
-class TookTooLongError(Exception):
+class StatementTimeoutError(Exception):
     """The database was told to give up, and did."""
 
 
 @contextmanager
-def bounded(tx: sa.Connection, seconds: float) -> Iterator[None]:
+def statement_timeout(tx: sa.Connection, seconds: float) -> Iterator[None]:
     """Bound what is done in the block (PostgreSQL: each statement). Raises TookTooLongError."""
     until = time.monotonic() + seconds
     try:
@@ -24,7 +24,7 @@ def bounded(tx: sa.Connection, seconds: float) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         if time.monotonic() < until:
             raise
-        raise TookTooLongError(f"not finished after {seconds:g} s") from error
+        raise StatementTimeoutError(f"not finished after {seconds:g} s") from error
 
 
 @contextmanager

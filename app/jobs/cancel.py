@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.errors import AlreadyEnded, Erased
-from app.jobs.store.calls import close_unseen
+from app.jobs.store.calls import close_orphaned
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import account_of
 from app.jobs.tables import OPEN, transcription, upstream_call
@@ -17,13 +17,13 @@ from app.kit.money import Money
 
 _row = transcription.c
 _call = upstream_call.c
-_DOUBT = sa.select(sa.func.sum(_call.bound_nano)).where(
+_DOUBT = sa.select(sa.func.sum(_call.max_cost_nano)).where(
     _call.transcription_id == sa.bindparam("job"), _call.state == "in_doubt"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Charged:
+class CancellationCost:
     """What a job has cost for certain, and what calls whose end nobody saw may have cost.
 
     `epoch` is of the last run there was: what comes after it is another life of the job.
@@ -50,7 +50,7 @@ def cancel(
     *,
     local_engines: Collection[str],
     now: datetime,
-) -> Charged | None:
+) -> CancellationCost | None:
     """Cancel an open job and say what it has cost; None if there is no such job.
 
     Cancelling it again changes nothing. Calls of `local_engines` cost nothing when nobody hears
@@ -62,7 +62,7 @@ def cancel(
     if row.erased_at is not None:
         raise Erased
     if row.status == "cancelled":
-        return charged(tx, row)
+        return cancellation_cost(tx, row)
     if row.status not in OPEN:
         raise AlreadyEnded(
             f"The transcription has ended already: it is `{row.status}`, so there is nothing left "
@@ -72,7 +72,7 @@ def cancel(
     return end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
 
 
-def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -> Charged:
+def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -> CancellationCost:
     """End the open job of a locked row without a result."""
     count = row.event_count + 1
     tx.execute(
@@ -87,20 +87,20 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
         )
     )
     # Somebody may be waiting for these right now, and no longer has the right to say what came.
-    close_unseen(tx, row.id, remote=remote, now=now)
+    close_orphaned(tx, row.id, remote=remote, now=now)
     ledger.release(tx, account_of(row), now=now)
-    cost = charged(tx, row)
+    cost = cancellation_cost(tx, row)
     said = {"charged": _told(cost.charged), "in_doubt": _told(cost.in_doubt)}
     add_events(tx, row.id, [Event("cancelled", said)], first=count, now=now)
     return cost
 
 
-def charged(tx: sa.Connection, row: Any) -> Charged:
+def cancellation_cost(tx: sa.Connection, row: Any) -> CancellationCost:
     """Return what a job has cost up to now."""
     currency = row.tariff["currency"]
     doubt = int(tx.scalar(_DOUBT, {"job": row.id}) or 0)
-    settled = ledger.standing(tx, row.id).settled
-    return Charged(Money(settled, currency), Money(doubt, currency), row.run_epoch)
+    settled = ledger.totals(tx, row.id).settled
+    return CancellationCost(Money(settled, currency), Money(doubt, currency), row.run_epoch)
 
 
 def _told(money: Money) -> dict[str, Any]:

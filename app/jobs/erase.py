@@ -23,7 +23,7 @@ UNPURGED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class PendingPurge:
     """An erased audio whose bytes may still be stored."""
 
     audio_id: str
@@ -37,7 +37,7 @@ def erase(
     *,
     local_engines: Collection[str],
     now: datetime,
-) -> list[Leftover] | None:
+) -> list[PendingPurge] | None:
     """Erase a job's content and return what is to be purged; None if there is no such job.
 
     One still open is cancelled first; calls of `local_engines` cost nothing then.
@@ -53,14 +53,14 @@ def erase(
     return [] if row.audio_id is None else _forget_audio(tx, row.audio_id, now)
 
 
-def unpurged(tx: sa.Connection) -> list[Leftover]:
+def pending_purges(tx: sa.Connection) -> list[PendingPurge]:
     """Return the erased audio whose bytes may still be stored."""
     rows = tx.execute(
         sa.select(_audio.c.id, _audio.c.blob_key)
         .where(_audio.c.erased_at.is_not(None), _audio.c.purged_at.is_(None))
         .limit(UNPURGED_AT_ONCE)
     )
-    return [Leftover(*row) for row in rows]
+    return [PendingPurge(*row) for row in rows]
 
 
 def orphans(tx: sa.Connection, blob_keys: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
         .where(part.c.transcription_id == job_id)
         .values(
             pcm_sha256=None,
-            draft=sa.null(),
+            partial_result=sa.null(),
             result=sa.case((part.c.state == "done", sa.literal({}, part.c.result.type))),
         )
     )
@@ -103,7 +103,7 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     )
 
 
-def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> list[Leftover]:
+def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> list[PendingPurge]:
     """Mark the audio erased unless another transcription still has it."""
     kept = sa.select(_audio.c.blob_key).where(_audio.c.id == audio_id).with_for_update()
     blob_key = tx.scalar(kept)
@@ -113,4 +113,4 @@ def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> list[Lefto
     if blob_key is None or tx.scalar(users.limit(1)) is not None:
         return []
     tx.execute(sa.update(_audio).where(_audio.c.id == audio_id).values(erased_at=now))
-    return [Leftover(audio_id, blob_key)]
+    return [PendingPurge(audio_id, blob_key)]

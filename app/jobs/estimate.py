@@ -26,14 +26,14 @@ from app.errors import (
     SecondsAboveLimit,
     SeveralFiles,
 )
-from app.jobs.planning import Looked, Planner
-from app.jobs.store.backlog import Earlier, jobs_ahead
-from app.jobs.store.create import Wish
+from app.jobs.planning import Planner, ProbedAudio
+from app.jobs.store.backlog import JobAhead, jobs_ahead
+from app.jobs.store.create import JobSpec
 from app.jobs.store.routes import fallbacks
-from app.jobs.store.spending_limit import Ceiling
+from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.engine import Engine, Pace, Paced
+from app.speech.engine import Engine, ReportsThroughput, Throughput
 from app.speech.options import Options
 from app.speech.planning.queue_simulation import Ahead, Lane, seconds_until_text
 
@@ -48,7 +48,7 @@ class Wait:
     """`seconds` from now to the text, None where the length is unknown; `basis` says from what."""
 
     seconds: float | None
-    pace: Pace
+    pace: Throughput
     jobs_ahead: int
     jobs_running: int
     basis: str
@@ -61,11 +61,11 @@ class Estimate:
     `refusal`: why it would be refused for its own limits; then they do not bound `most_nano`.
     """
 
-    wish: Wish
+    wish: JobSpec
     seconds: float | None
     tariff: Tariff
     prices: Sequence[PriceRow]
-    most_nano: int
+    max_nano: int
     refusal: Refusal | None
     wait: Wait
 
@@ -118,7 +118,9 @@ class Estimator:
             elif received.upload is not None:
                 blob = await received.upload.finish(principal.project_id)
                 undo.push_async_callback(self._store.erase, blob.key)
-                looked = Looked(await self._inspector.inspect(blob.key, judged.raw), blob.bytes)
+                looked = ProbedAudio(
+                    await self._inspector.inspect(blob.key, judged.raw), blob.bytes
+                )
             elif received.url is not None:
                 self._fetcher.check(received.url)
             else:
@@ -126,7 +128,7 @@ class Estimator:
             wish = self._planner.wish(judged, looked)
         seconds = None if looked is None else looked.found.seconds
         tariff, prices, most, earlier = await self._db.read(_read, wish, now=self._now())
-        ceiling = wish.ceiling or Ceiling()
+        ceiling = wish.ceiling or SpendingLimit()
         refusal = _refusal(ceiling, tariff, wish)
         if refusal is None:
             most = ceiling.held(most)
@@ -156,7 +158,9 @@ class Estimator:
             )
         return seconds
 
-    async def _wait(self, wish: Wish, seconds: float | None, earlier: Sequence[Earlier]) -> Wait:
+    async def _wait(
+        self, wish: JobSpec, seconds: float | None, earlier: Sequence[JobAhead]
+    ) -> Wait:
         parts = 1 if wish.expected is None else wish.expected.parts
         sound = (seconds or 0.0) / parts
         mine = (wish.engine, str(wish.plan["upstream_model"]))
@@ -167,7 +171,9 @@ class Estimator:
                 paces[where] = await self._pace(*where, sound)
         running = sum(one.is_running for one in earlier)
         pace, ahead = paces[mine], len(earlier) - running
-        basis = _basis(pace, len(earlier) - running, running, self._settings.jobs.at_once)
+        basis = _basis(
+            pace, len(earlier) - running, running, self._settings.jobs.max_concurrent_jobs
+        )
         if seconds is None:
             return Wait(None, pace, ahead, running, "the recording's length is not known")
         if wish.plan["kind"] == "filetrans":
@@ -182,30 +188,34 @@ class Estimator:
                 for one in earlier
             ],
             Ahead(_name(*mine), parts, is_running=False),
-            jobs_at_once=self._settings.jobs.at_once,
+            jobs_at_once=self._settings.jobs.max_concurrent_jobs,
             calls_together=self._calls_together,
         )
         return Wait(found, pace, ahead, running, basis)
 
-    async def _pace(self, engine: str, model: str, sound_seconds: float) -> Pace:
+    async def _pace(self, engine: str, model: str, sound_seconds: float) -> Throughput:
         found = self._engines.get(engine)
-        return await found.pace(model, sound_seconds) if isinstance(found, Paced) else Pace()
+        return (
+            await found.pace(model, sound_seconds)
+            if isinstance(found, ReportsThroughput)
+            else Throughput()
+        )
 
 
 def _read(
-    tx: sa.Connection, wish: Wish, *, now: datetime
-) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Earlier]]:
+    tx: sa.Connection, wish: JobSpec, *, now: datetime
+) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[JobAhead]]:
     """Return the price and its rows, what the calls can cost at most, and who comes before."""
-    bounded = any(wish.bound_tokens)
+    bounded = any(wish.max_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
     others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
-    bound = (wish.bound_ms, *wish.bound_tokens)
+    bound = (wish.max_ms, *wish.max_tokens)
     most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
     earlier = jobs_ahead(tx, now=now, priority=wish.priority)
     return tariff, rows_of(tx, tariff), most, earlier
 
 
-def _refusal(ceiling: Ceiling, tariff: Tariff, wish: Wish) -> Refusal | None:
+def _refusal(ceiling: SpendingLimit, tariff: Tariff, wish: JobSpec) -> Refusal | None:
     """Return why the limits would refuse it. Raises InvalidParameter for another currency."""
     try:
         ceiling.check(tariff, wish.expected)
@@ -214,21 +224,21 @@ def _refusal(ceiling: Ceiling, tariff: Tariff, wish: Wish) -> Refusal | None:
     return None
 
 
-def _as_said(seconds: float, options: Options) -> Looked:
+def _as_said(seconds: float, options: Options) -> ProbedAudio:
     """Return what would be found of a recording of this length, of which nothing else is known."""
     rate = options.sample_rate or 16_000
-    return Looked(Probe("", "", 1, rate, seconds), 0)
+    return ProbedAudio(Probe("", "", 1, rate, seconds), 0)
 
 
 def _name(engine: str, model: str) -> str:
     return f"{engine} {model}"
 
 
-def _lane(pace: Pace) -> Lane:
-    return Lane(pace.next_seconds, pace.gap_seconds, pace.call_seconds, pace.calls_at_once)
+def _lane(pace: Throughput) -> Lane:
+    return Lane(pace.next_seconds, pace.gap_seconds, pace.call_seconds, pace.max_concurrent_calls)
 
 
-def _basis(pace: Pace, waiting: int, running: int, at_once: int) -> str:
+def _basis(pace: Throughput, waiting: int, running: int, at_once: int) -> str:
     """Say what the wait rests on."""
     lately = f"the moving average of {pace.measured} calls"
     took = lately if pace.measured else "a default, as none was measured yet"
@@ -239,6 +249,6 @@ def _basis(pace: Pace, waiting: int, running: int, at_once: int) -> str:
     if pace.gap_seconds:
         gap, first = pace.gap_seconds, pace.next_seconds
         words.append(f"calls leave every {gap:.2f} s, the next free one in {first:.1f} s")
-    if pace.why:
-        words.append(pace.why)
+    if pace.reason:
+        words.append(pace.reason)
     return "; ".join(words)

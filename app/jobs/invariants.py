@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.db.statement_timeout import bounded
+from app.db.statement_timeout import statement_timeout
 from app.jobs.tables import (
     ENDED,
     audio_tables,
@@ -30,7 +30,7 @@ _has_ended = _job.status.in_(ENDED)
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class Violation:
     """A law that does not hold: of how many, and the ids of the first few."""
 
     law: str
@@ -38,10 +38,10 @@ class Breach:
     examples: tuple[str, ...]
 
 
-def breaches(tx: sa.Connection, seconds: float) -> list[Breach]:
+def find_violations(tx: sa.Connection, seconds: float) -> list[Violation]:
     """Return the laws that do not hold. Raises TookTooLongError."""
-    with bounded(tx, seconds):
-        return [found for law, query in LAWS.items() if (found := _breach(tx, law, query))]
+    with statement_timeout(tx, seconds):
+        return [found for law, query in INVARIANTS.items() if (found := _breach(tx, law, query))]
 
 
 def kept_recordings(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
@@ -55,13 +55,13 @@ def kept_recordings(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
     return [(row.id, row.blob_key) for row in tx.execute(query)]
 
 
-def _breach(tx: sa.Connection, law: str, query: sa.Select[tuple[str]]) -> Breach | None:
+def _breach(tx: sa.Connection, law: str, query: sa.Select[tuple[str]]) -> Violation | None:
     found = query.subquery()
     count = tx.scalar(sa.select(sa.func.count()).select_from(found)) or 0
     if not count:
         return None
     first = tx.scalars(sa.select(found.c.id).order_by(found.c.id).limit(EXAMPLES))
-    return Breach(law, count, tuple(first))
+    return Violation(law, count, tuple(first))
 
 
 def _sum_of(kind: str) -> sa.ColumnElement[int]:
@@ -77,8 +77,8 @@ def _lives(*broken: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
     return (
         sa.select(_line.transcription_id.label("id"))
         .join(transcription, _job.id == _line.transcription_id)
-        .where(sa.or_(_has_ended, _line.life < _job.life), _line.kind != "adjust")
-        .group_by(_line.transcription_id, _line.life)
+        .where(sa.or_(_has_ended, _line.retry_epoch < _job.retry_epoch), _line.kind != "adjust")
+        .group_by(_line.transcription_id, _line.retry_epoch)
         .having(sa.and_(*broken))
     )
 
@@ -145,4 +145,4 @@ def _laws() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
     )
 
 
-LAWS: Mapping[str, sa.Select[tuple[str]]] = dict(_laws())
+INVARIANTS: Mapping[str, sa.Select[tuple[str]]] = dict(_laws())

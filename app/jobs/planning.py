@@ -12,10 +12,10 @@ from app.audio.intake import Received
 from app.audio.normalise import SAMPLE_RATE
 from app.audio.probe import Probe
 from app.audio.raw import raw_rate
-from app.errors import EngineOff
-from app.jobs.store.create import Wish
-from app.jobs.store.routes import Place
-from app.jobs.store.spending_limit import Ceiling
+from app.errors import EngineDisabled
+from app.jobs.store.create import JobSpec
+from app.jobs.store.routes import EnginePlace
+from app.jobs.store.spending_limit import SpendingLimit
 from app.net.urls import is_public
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
@@ -24,16 +24,16 @@ from app.speech.model_availability import how_to_switch_on, is_switched_on
 from app.speech.options import Options, parse_options
 from app.speech.planning.expected_usage import expect
 from app.speech.planning.failover import candidates
-from app.speech.planning.fit_options import Fitted, fit, known_of, rate_warning
-from app.speech.planning.plan import File, Link, PlanInput, Upload, bound, plan
-from app.speech.planning.task_variant import chosen, replaced, sisters_of
+from app.speech.planning.fit_options import ModelRequest, fit_options, known_of, rate_warning
+from app.speech.planning.plan import AudioSource, File, PlanInput, Upload, max_usage, plan
+from app.speech.planning.task_variant import replacement_warning, select_model, task_variants_of
 from app.speech.task_engine import HasTasks, TaskEngine
-from app.speech.usage_bounds import context_bound
+from app.speech.usage_bounds import max_context_tokens
 from app.speech.warning_codes import DAMAGED
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ResolvedRequest:
     """A request as far as it can be judged without its recording.
 
     `because`: why another model than the one asked for; `links`: how a model of tasks could be
@@ -41,15 +41,15 @@ class Judged:
     """
 
     options: Options
-    fitted: Fitted
+    fitted: ModelRequest
     model: Model
-    because: str
-    links: tuple[Link, ...]
+    model_reason: str
+    audio_sources: tuple[AudioSource, ...]
     raw: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class ProbedAudio:
     """A recording of so many bytes that was looked at.
 
     Without a format nothing is known but its length.
@@ -98,7 +98,9 @@ class Planner:
         self._engines = engines
         self._settings = settings
 
-    def judge(self, received: Received, preferred: Mapping[str, Any] | None = None) -> Judged:
+    def judge(
+        self, received: Received, preferred: Mapping[str, Any] | None = None
+    ) -> ResolvedRequest:
         """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such.
 
         `preferred` are options that count where the request itself says nothing.
@@ -106,20 +108,20 @@ class Planner:
         options, unknown = parse_options(received.options, preferred or {})
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
-            raise EngineOff(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
-        sister = self._sister(asked, options, received.url)
-        model, because = chosen(asked, sister, options, mode=options.mode)
+            raise EngineDisabled(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
+        task_variant = self._sister(asked, options, received.url)
+        model, model_reason = select_model(asked, task_variant, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
-            raise EngineOff(
+            raise EngineDisabled(
                 f"{model.name} cannot be asked here: {how_to_switch_on(model)}. "
                 "GET /v1/models says which models are ready."
             )
-        return Judged(
+        return ResolvedRequest(
             options,
-            fit(options, model, unknown, partial(self._others, model, received.url)),
+            fit_options(options, model, unknown, partial(self._others, model, received.url)),
             model,
-            because,
-            links=self._links_for(model, received.url),
+            model_reason,
+            audio_sources=self._links_for(model, received.url),
             raw=raw_rate(
                 received.media_type,
                 is_pcm=options.format == "pcm",
@@ -129,7 +131,7 @@ class Planner:
 
     def _sister(self, asked: Model, options: Options, url: str | None) -> Model | None:
         """Return the model that would do by tasks what the one asked for cannot."""
-        known = map(self._catalogue.models.get, sisters_of(asked, options))
+        known = map(self._catalogue.models.get, task_variants_of(asked, options))
         return next((one for one in known if one and self._can_be_asked(one, url)), None)
 
     def _others(self, model: Model, url: str | None) -> Iterator[Model]:
@@ -154,7 +156,7 @@ class Planner:
         is_known = tasks and engine and tasks.knows(model.upstream_in(engine.region))
         return tasks if is_known else None
 
-    def _links_for(self, model: Model, url: str | None) -> tuple[Link, ...]:
+    def _links_for(self, model: Model, url: str | None) -> tuple[AudioSource, ...]:
         """Return the ways in which a model of tasks could be given the recording, the best first.
 
         A presigned address of an object store would come second; there is none yet.
@@ -162,12 +164,14 @@ class Planner:
         tasks = self._tasks_of(model) if model.is_task else None
         if tasks is None:
             return ()
-        given: tuple[Link, ...] = ("given",) if url is not None and is_public(url) else ()
-        ours: tuple[Link, ...] = ("blob",) if self._settings.server.public_url else ()
-        theirs: tuple[Link, ...] = ("upload",) if tasks.may_upload else ()
+        given: tuple[AudioSource, ...] = (
+            ("client_url",) if url is not None and is_public(url) else ()
+        )
+        ours: tuple[AudioSource, ...] = ("gateway_url",) if self._settings.server.public_url else ()
+        theirs: tuple[AudioSource, ...] = ("provider_upload",) if tasks.may_upload else ()
         return (*given, *ours, *theirs)
 
-    def wish(self, judged: Judged, looked: Looked | None) -> Wish:
+    def wish(self, judged: ResolvedRequest, looked: ProbedAudio | None) -> JobSpec:
         """Put together what is asked for, how it will be done, and what that uses at most.
 
         `looked` is None where the recording is yet to be fetched.
@@ -180,17 +184,17 @@ class Planner:
             fitted.context,
             may_split=options.split == "auto",
             upload=None if looked is None else looked.upload,
-            links=judged.links,
+            audio_sources=judged.audio_sources,
             file=None if looked is None else looked.file,
             channels=tuple(fitted.options.get("channel_id", ())),
             diarized=bool(fitted.options.get("diarization_enabled")),
-            because=judged.because,
+            model_reason=judged.model_reason,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
-        way, units, ceiling = plan(asked), bound(asked), Ceiling.of(options)
-        tokens = model.token_facts(context_bound(fitted.context))
+        way, units, ceiling = plan(asked), max_usage(asked), SpendingLimit.of(options)
+        tokens = model.token_facts(max_context_tokens(fitted.context))
         first, *others = self._places(model)
-        return Wish(
+        return JobSpec(
             model=model.name,
             engine=first.engine,
             region=first.region,
@@ -213,15 +217,15 @@ class Planner:
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
                 "least_speech_ms": model.least_speech_ms,
-                **(task_facts(model, judged.links) if model.is_task else {}),
+                **(task_facts(model, judged.audio_sources) if model.is_task else {}),
             },
-            bound_ms=units.millis,
-            bound_tokens=(units.input_tokens, units.output_tokens),
+            max_ms=units.millis,
+            max_tokens=(units.input_tokens, units.output_tokens),
             others=others,
             ceiling=ceiling,
             expected=expect(asked, way),
             warnings=[
-                *map(dict, replaced(options, judged.because)),
+                *map(dict, replacement_warning(options, judged.model_reason)),
                 *map(dict, fitted.warnings),
                 *known_of(model),
                 *found,
@@ -230,23 +234,23 @@ class Planner:
             metadata=options.metadata,
         )
 
-    def _places(self, model: Model) -> list[Place]:
+    def _places(self, model: Model) -> list[EnginePlace]:
         # What one account has been given, another one cannot read; nor does it know its tasks.
         failover = () if model.is_task else self._settings.dashscope.failover
         return [
-            Place(engine.name, engine.region, model.upstream_in(engine.region))
+            EnginePlace(engine.name, engine.region, model.upstream_in(engine.region))
             for engine in candidates(model, self._engines, failover)
         ]
 
 
-def task_facts(model: Model, links: Sequence[Link]) -> dict[str, Any]:
+def task_facts(model: Model, audio_sources: Sequence[AudioSource]) -> dict[str, Any]:
     """Return what a job's plan keeps for its task: the ways to the recording, and what a copy is.
 
     Models change with the catalogue; a job that was accepted does not.
     """
     least, most = model.sample_rates
     return {
-        "links": list(links),
+        "audio_sources": list(audio_sources),
         "rate": min(max(SAMPLE_RATE, least), most),
         "file_bytes": model.file_bytes,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.billing.ledger import Standing, standings
+from app.billing.ledger import JobTotals, totals_by_job
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.transcript import Segment, Transcript
@@ -72,7 +72,7 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class JobView:
     """A job with all that is shown of it; `transcript` only where it has completed once.
 
     While it is tried anew neither its words nor its gaps are shown: both may change.
@@ -97,7 +97,7 @@ class Found:
     completed_at: datetime | None
     erased_at: datetime | None
     audio: Audio | None
-    standing: Standing
+    standing: JobTotals
     transcript: Transcript | None
     raw: Sequence[Any] | None = None
     task_id: str | None = None
@@ -125,7 +125,7 @@ def project_of(tx: sa.Connection, job_id: str) -> str | None:
     return tx.scalar(_PROJECT, {"job": job_id})
 
 
-def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
+def find_job(tx: sa.Connection, project_id: str, job_id: str) -> JobView | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
     found = _load(tx, _ONE, {"project": project_id, "job": job_id})
     if found and found[0].plan["kind"] == "filetrans":
@@ -142,7 +142,7 @@ def find_job(tx: sa.Connection, project_id: str, job_id: str) -> Found | None:
 
 def list_jobs(
     tx: sa.Connection, project_id: str, filters: Filters, *, after: str | None, limit: int
-) -> Page[Found]:
+) -> Page[JobView]:
     """Return a page of the project's jobs, newest first, without deleted ones and segments."""
     wanted = [_row.project_id == project_id, _row.erased_at.is_(None)]
     wanted += [
@@ -172,17 +172,17 @@ def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
 
 def _load(
     tx: sa.Connection, query: sa.Select[Any], terms: Mapping[str, str] | None = None
-) -> list[Found]:
+) -> list[JobView]:
     rows = tx.execute(query, terms).all()
-    money = standings(tx, [row.id for row in rows])
-    return [_found(row, money.get(row.id, Standing())) for row in rows]
+    money = totals_by_job(tx, [row.id for row in rows])
+    return [_found(row, money.get(row.id, JobTotals())) for row in rows]
 
 
-def _found(row: Any, standing: Standing) -> Found:
+def _found(row: Any, standing: JobTotals) -> JobView:
     same = ("id", "status", "mode", "model", "engine", "plan", "options", "error")
     is_open = row.status in OPEN
     times = ("created_at", "started_at", "completed_at", "erased_at")
-    return Found(
+    return JobView(
         **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
         currency=row.tariff["currency"],
         metadata=row.client_metadata,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.bill import BillLine, regions_of
 from app.billing.ledger import Account
-from app.billing.reconcile import Ours, Report, compare
+from app.billing.reconcile import RecordedCall, Report, compare
 from app.jobs.store.routes import routes_of
 from app.jobs.tables import billing_tables, transcription, upstream_call
 
@@ -95,7 +95,7 @@ def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: dat
     return report
 
 
-def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[Ours]:
+def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[RecordedCall]:
     """Return the calls in scope, in the bill's regions, and those near it that the bill names."""
     wanted = _CALLS.where(_call.engine.in_((scope.engine, *scope.also)))
     if scope.since is not None:
@@ -117,11 +117,11 @@ def _is_within(moment: datetime, scope: Scope) -> bool:
     return is_after and (scope.until is None or moment < scope.until)
 
 
-def _ours(row: Any) -> Ours:
+def _ours(row: Any) -> RecordedCall:
     route = next(route for route in routes_of(row) if route.engine == row.call_engine)
     tariff = route.tariff
     job = (row.project_id, row.key_id, row.transcription_id)
-    return Ours(
+    return RecordedCall(
         call_id=row.id,
         state=row.state,
         request_id=row.request_id,

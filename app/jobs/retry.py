@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.tables import ledger_line
-from app.errors import Erased, NothingToRetry, RecordingGone, StillRunning
+from app.errors import AudioDeleted, Erased, NothingToRetry, StillRunning
 from app.jobs.cancel import own_row
 from app.jobs.filetrans import store
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import account_of
-from app.jobs.store.runs import Forsaken
+from app.jobs.store.runs import StalledJob
 from app.jobs.tables import OPEN, audio_tables, part, transcription, upstream_call
 from app.speech.options import STREAM
 
@@ -31,7 +31,7 @@ _line = ledger_line.c
 _audio = audio_tables.audio.c
 
 
-def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> Forsaken | None:
+def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> StalledJob | None:
     """Queue a failed, cancelled or incomplete job again; None if there is no such job.
 
     The caller puts what it returns into the queue. Raises Erased, StillRunning, NothingToRetry
@@ -43,7 +43,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     _check(tx, row)
     # Another epoch, so that no entry or run of the life before counts any more.
     epoch = row.run_epoch + 1
-    known = store.take_back(tx, row.id, life=epoch, epoch=epoch + 1)
+    known = store.resume_in_doubt(tx, row.id, retry_epoch=epoch, epoch=epoch + 1)
     bound = max(_bound(tx, row), known)
     progress = Event("progress", _progress(tx, row))
     events = [*_reset(tx, row), progress]
@@ -56,16 +56,16 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
             error=None,
             completed_at=None,
             run_epoch=epoch,
-            life=epoch,
-            idle_runs=0,
-            waiting_since=None,
+            retry_epoch=epoch,
+            runs_without_progress=0,
+            deferred_since=None,
             event_count=row.event_count + len(events),
         )
     )
-    ledger.hold(tx, replace(account_of(row), life=epoch), bound, now=now)
+    ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), bound, now=now)
     # Behind all that the life before told, also of what it never saved.
     add_events(tx, row.id, events, first=row.event_count + 1, now=now, place=(epoch, 0))
-    return Forsaken(row.id, epoch, row.priority, row.plan["kind"])
+    return StalledJob(row.id, epoch, row.priority, row.plan["kind"])
 
 
 def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:
@@ -94,7 +94,7 @@ def _check(tx: sa.Connection, row: Any) -> None:
     if row.status == "completed" and _first_gap(tx, row.id) is None:
         raise NothingToRetry
     if recording_of(tx, row.project_id, row.id) is None:
-        raise RecordingGone
+        raise AudioDeleted
 
 
 def _gaps_of(job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -128,9 +128,9 @@ def _bound(tx: sa.Connection, row: Any) -> int:
         _line.transcription_id == row.id,
         _line.kind == "hold",
         _line.call_id.is_(None),
-        _line.life == 0,
+        _line.retry_epoch == 0,
     )
-    done = sa.select(sa.func.sum(_call.bound_nano)).where(
+    done = sa.select(sa.func.sum(_call.max_cost_nano)).where(
         _call.transcription_id == row.id, _call.state == "answered"
     )
     return max(0, int(tx.scalar(first) or 0) - int(tx.scalar(done) or 0))

@@ -11,34 +11,34 @@ from app.access.principal import Principal
 from app.audio.fetch import Fetcher
 from app.audio.inspect import Inspector
 from app.audio.intake import Received
-from app.audio.store import BlobStore, erase_copy
+from app.audio.store import BlobStore, delete_duplicate
 from app.db.database import Database
-from app.errors import DatabaseAway, MissingAudio
-from app.jobs.planning import Looked, Planner
-from app.jobs.store.create import Source, Submitted, Wish, submit
-from app.jobs.store.recordings import Recording, recording_of
-from app.jobs.worker.worker import Runner
+from app.errors import DatabaseUnavailable, MissingAudio
+from app.jobs.planning import Planner, ProbedAudio
+from app.jobs.store.create import CreatedJob, JobSpec, Source, create_job
+from app.jobs.store.recordings import NewAudio, new_audio_of
+from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.options import STREAM, Options
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class SubmittedJob:
     """A job that will end, and how long the caller wants to wait for that."""
 
     job_id: str
     options: Options
 
 
-class Acceptance:
+class Submission:
     """Turns requests into jobs with the parts it is given."""
 
     def __init__(
         self,
         db: Database,
         store: BlobStore,
-        runner: Runner,
+        runner: Worker,
         *,
         planner: Planner,
         inspector: Inspector,
@@ -54,14 +54,14 @@ class Acceptance:
         self._fetcher = fetcher
         self._settings = settings
         self._now = clock
-        self._admitting: set[asyncio.Task[Accepted]] = set()
+        self._admitting: set[asyncio.Task[SubmittedJob]] = set()
 
     async def accept(
         self,
         principal: Principal,
         received: Received,
         preferred: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Accepted:
+    ) -> SubmittedJob:
         """Judge, store, probe, commit, begin; whatever fails on the way is undone.
 
         Options that are `preferred` count where the request says nothing of the kind.
@@ -75,7 +75,7 @@ class Acceptance:
 
     async def _admit(
         self, principal: Principal, received: Received, preferred: Mapping[str, Any]
-    ) -> Accepted:
+    ) -> SubmittedJob:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
@@ -84,41 +84,41 @@ class Acceptance:
                 self._fetcher.check(received.url)
                 wish = self._planner.wish(judged, None)
                 submitted = await self._submit(principal, Source(received.url), wish)
-                return Accepted(submitted.job_id, judged.options)
+                return SubmittedJob(submitted.job_id, judged.options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._inspector.inspect(blob.key, judged.raw)
-            wish = self._planner.wish(judged, Looked(found, blob.bytes))
+            wish = self._planner.wish(judged, ProbedAudio(found, blob.bytes))
             try:
-                submitted = await self._submit(principal, recording_of(blob, found), wish)
-            except DatabaseAway:
+                submitted = await self._submit(principal, new_audio_of(blob, found), wish)
+            except DatabaseUnavailable:
                 undo.pop_all()  # the job may be committed all the same: it needs its recording
                 raise
             undo.pop_all()
-        await erase_copy(self._store, blob.key, kept=submitted.blob_key)
-        return Accepted(submitted.job_id, judged.options)
+        await delete_duplicate(self._store, blob.key, kept=submitted.blob_key)
+        return SubmittedJob(submitted.job_id, judged.options)
 
     async def _submit(
-        self, principal: Principal, recording: Recording | Source, wish: Wish
-    ) -> Submitted:
+        self, principal: Principal, recording: NewAudio | Source, wish: JobSpec
+    ) -> CreatedJob:
         """Commit the job and begin it, at once where a caller waits and this process has a slot.
 
         Else it is in the queue with the same commit.
         """
         waits = wish.mode != "async"
         kind = wish.plan["kind"]
-        has_slot = self._runner.reserve(kind, waits=waits)
+        has_slot = self._runner.reserve_slot(kind, waits=waits)
 
-        async def follow(made: Submitted, connection: Any) -> None:
+        async def follow(made: CreatedJob, connection: Any) -> None:
             if made.claimed is None:
                 await self._runner.put(made.job_id, kind, wish.priority, connection=connection)
 
         try:
-            submitted = await self._db.write_followed(
+            submitted = await self._db.write_then(
                 follow,
-                submit,
+                create_job,
                 principal,
                 recording,
                 wish,
@@ -127,7 +127,7 @@ class Acceptance:
             )
         except BaseException:
             if has_slot:
-                self._runner.unreserve()
+                self._runner.free_slot()
             raise
         # One who listens takes room for as long as their stream is open (see Runner.listening).
         takes_room = waits and wish.mode != STREAM

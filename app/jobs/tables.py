@@ -49,10 +49,10 @@ transcription = sa.Table(
     sa.Column("client_metadata", Json()),
     sa.Column("run_epoch", sa.Integer(), nullable=False, server_default="0"),
     # The epoch at which its present life began: 0, or that of the last retry by its owner.
-    sa.Column("life", sa.Integer(), nullable=False, server_default="0"),
-    sa.Column("idle_runs", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("retry_epoch", sa.Integer(), nullable=False, server_default="0"),
+    sa.Column("runs_without_progress", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("lease_until", Utc()),
-    sa.Column("waiting_since", Utc()),
+    sa.Column("deferred_since", Utc()),
     sa.Column("event_count", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("done_ms", sa.BigInteger(), nullable=False, server_default="0"),
     sa.Column("created_at", Utc(), nullable=False),
@@ -91,7 +91,7 @@ part = sa.Table(
     sa.Column("pcm_sha256", sa.String(64)),
     sa.Column("result", Json()),
     # Answers that are paid and not the part's last: it is asked for anew (see rehear.py).
-    sa.Column("draft", Json()),
+    sa.Column("partial_result", Json()),
     sa.Column("error_code", sa.String(40)),
     one_of("state", *PART_STATES, name="state"),
     sa.CheckConstraint("0 <= start_ms AND start_ms <= end_ms", name="span"),
@@ -111,7 +111,7 @@ upstream_call = sa.Table(
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("audio_ms", sa.BigInteger(), nullable=False),
-    sa.Column("bound_nano", sa.BigInteger(), nullable=False),
+    sa.Column("max_cost_nano", sa.BigInteger(), nullable=False),
     sa.Column("request_id", sa.String(200)),
     sa.Column("task_id", sa.String(200)),
     sa.Column("usage", Json()),
@@ -128,7 +128,7 @@ upstream_call = sa.Table(
     sa.UniqueConstraint("transcription_id", "part_idx", "attempt", name="uq_upstream_call_attempt"),
     one_of("state", *CALL_STATES, name="state"),
     sa.CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed_has_a_time"),
-    sa.CheckConstraint("bound_nano >= 0", name="bound"),
+    sa.CheckConstraint("max_cost_nano >= 0", name="bound"),
 )
 
 transcript = sa.Table(

@@ -12,12 +12,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def iso(moment: datetime) -> str:
+def to_rfc3339(moment: datetime) -> str:
     """Render a moment as RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T05:28:00.000Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
-def http_moment(text: str) -> datetime | None:
+def parse_http_date(text: str) -> datetime | None:
     """Read a moment as HTTP headers have it, UTC where it names no zone; None for what is none."""
     try:
         moment = parsedate_to_datetime(text)

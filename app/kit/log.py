@@ -61,7 +61,7 @@ def _redacted(value: Any) -> Any:
     return value
 
 
-def story_of(problem: BaseException) -> list[str]:
+def safe_traceback(problem: BaseException) -> list[str]:
     """Tell an exception by types and frames; its message may quote what was sent to us.
 
     Of an OSError the system's own words are safe, and told; a library may have put in others.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[FileIO]:
+async def open_file(path: Path) -> AsyncIterator[FileIO]:
     """Lend an open file, to be read. It is closed even where its caller is cancelled meanwhile.
 
     Raises OSError.

@@ -5,7 +5,7 @@ import heapq
 import itertools
 
 
-class Slots:
+class PrioritySemaphore:
     """Like a semaphore whose waiters have priorities: larger is sooner, equals in their order."""
 
     def __init__(self, count: int) -> None:

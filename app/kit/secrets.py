@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 KEY_PREFIX = "gw_live_"
-SHOWN_CHARACTERS = 12
+PREFIX_CHARACTERS = 12
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_BYTES = 32
 _BODY_LENGTH = 43  # base62 digits that hold 32 bytes
@@ -41,7 +41,7 @@ def hash_key(pepper: bytes, key: str) -> str:
     return hmac.digest(pepper, key.encode(), hashlib.sha256).hex()
 
 
-def own_words(path: Path) -> str:
+def load_or_create_secret(path: Path) -> str:
     """Return the secret in a file, made up at its first use; of two makers the first one wins.
 
     Blocks. The file is private and is written whole or not at all.

@@ -16,21 +16,21 @@ from app.net.exchange import Answer
 MOST_BYTES = 64 << 10
 
 
-class Obstacle(StrEnum):
+class ConnectivityProblem(StrEnum):
     """What is in the way, in words that follow a host's name."""
 
     NAME = "has a name that does not resolve"
     PROXY = "cannot be reached through the proxy"
     TLS = "shows no certificate that can be trusted"
     SILENT = "does not answer in time"
-    REFUSED = "takes no connection"
+    REJECTED = "takes no connection"
     BROKEN = "answers with something that is not HTTP"
 
 
 class ObstructedError(Exception):
     """No answer came, because of `obstacle`."""
 
-    def __init__(self, obstacle: Obstacle) -> None:
+    def __init__(self, obstacle: ConnectivityProblem) -> None:
         super().__init__(obstacle)
         self.obstacle = obstacle
 
@@ -50,7 +50,7 @@ async def look(
         ):
             return Answer(response.status_code, dict(response.headers), await _start_of(response))
     except TimeoutError:
-        raise ObstructedError(Obstacle.SILENT) from None
+        raise ObstructedError(ConnectivityProblem.SILENT) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ObstructedError(_obstacle(error, base_url)) from error
 
@@ -73,14 +73,18 @@ async def _start_of(response: httpx.Response) -> bytes:
     return bytes(body[:MOST_BYTES])
 
 
-def _obstacle(error: Exception, url: str) -> Obstacle:
+def _obstacle(error: Exception, url: str) -> ConnectivityProblem:
     causes = list(causes_of(error))
     if isinstance(error, httpx.TimeoutException):
-        return Obstacle.SILENT
+        return ConnectivityProblem.SILENT
     if isinstance(error, httpx.ProxyError) or is_proxied(url):
-        return Obstacle.PROXY
+        return ConnectivityProblem.PROXY
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
-        return Obstacle.TLS
+        return ConnectivityProblem.TLS
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return Obstacle.NAME
-    return Obstacle.REFUSED if isinstance(error, httpx.ConnectError) else Obstacle.BROKEN
+        return ConnectivityProblem.NAME
+    return (
+        ConnectivityProblem.REJECTED
+        if isinstance(error, httpx.ConnectError)
+        else ConnectivityProblem.BROKEN
+    )

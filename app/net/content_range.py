@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import httpx
 
-from app.kit.clock import http_moment
+from app.kit.clock import parse_http_date
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 _SETTLED = timedelta(seconds=60)  # a file changed later than that before could change again unseen
@@ -45,8 +45,8 @@ def _validator(headers: httpx.Headers) -> str:
     if etag.startswith('"'):
         return str(etag)
     changed, answered = (
-        http_moment(headers.get("last-modified", "")),
-        http_moment(headers.get("date", "")),
+        parse_http_date(headers.get("last-modified", "")),
+        parse_http_date(headers.get("date", "")),
     )
     if changed is None or answered is None or answered - changed < _SETTLED:
         return ""

@@ -57,7 +57,7 @@ class StepStore(Protocol):
 @dataclass(slots=True)
 class _Steps:
     free_at: float
-    held_until: float = 0.0
+    blocked_until: float = 0.0
     holds: int = 0
 
 
@@ -87,8 +87,8 @@ class MemorySteps:
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
         steps = self._steps.setdefault(key, _Steps(self._began))
-        steps.free_at = max(steps.held_until, self._ticks() + seconds)
-        steps.held_until = steps.free_at
+        steps.free_at = max(steps.blocked_until, self._ticks() + seconds)
+        steps.blocked_until = steps.free_at
         steps.holds += 1
 
     async def holds(self, key: str) -> int:

@@ -27,7 +27,7 @@ _SCHEMES = frozenset({"http", "https"})
 _KEPT = 4  # clients: there is one store, or a few of them
 
 
-class VendorStore:
+class ProviderStorage:
     """`domains` are the vendor's, without a leading dot; `own_host` the one of the operator's."""
 
     def __init__(

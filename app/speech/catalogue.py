@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
-from app.speech.usage_bounds import TokenFacts, context_bound
+from app.speech.usage_bounds import TokenFacts, max_context_tokens
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -67,7 +67,7 @@ class Model(BaseModel):
     accepts: frozenset[str] = frozenset()
     languages: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
-    unproved: frozenset[str] = frozenset()
+    unverified: frozenset[str] = frozenset()
     itn_languages: tuple[str, ...] = ()
     word_times: bool = False
     context_tokens: int = 0
@@ -109,7 +109,7 @@ class Model(BaseModel):
         """Return the bounds of its tokens, beside those of a context; None if they are unknown."""
         if self.tokens_per_second is None or self.most_output_tokens is None:
             return None
-        around = self.tokens_per_call + context_bound(self.prompt)
+        around = self.tokens_per_call + max_context_tokens(self.prompt)
         return TokenFacts(
             self.tokens_per_second,
             around,

@@ -21,7 +21,7 @@ DeltaSink = Callable[[str], None]
 """Receives text as it becomes final within the part; called on the event loop, never awaits."""
 
 
-Sound = Literal["pcm", "file"]
+AudioFormat = Literal["pcm", "file"]
 """What an engine wants to be given: bare PCM, or a file of it that it can send away."""
 
 
@@ -49,10 +49,10 @@ class Encoded:
 
     @property
     def media_type(self) -> str:
-        return FORMS[self.form]
+        return FORMATS[self.form]
 
 
-FORMS = {
+FORMATS = {
     "flac": "audio/flac",
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
@@ -112,8 +112,8 @@ class ErrorKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     NETWORK = "network"
-    REFUSED = "refused"  # this audio or these options will never be taken
-    GARBLED = "garbled"  # an answer that could not be understood
+    REJECTED = "refused"  # this audio or these options will never be taken
+    MALFORMED = "malformed"  # an answer that could not be understood
     ACCOUNT = "account"  # key, arrears, quota: an operator has to act
     INTERNAL = "internal"
 
@@ -156,11 +156,11 @@ class Readiness:
     """Whether calls can be made now; `missing` says what is not there: `model downloading 43 %`."""
 
     ready: bool
-    missing: str = ""
+    unmet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """How fast calls of a model go now: what an estimate of waiting rests on.
 
     `next_seconds` until the next may leave, `gap_seconds` between two; `call_seconds` is what one
@@ -171,16 +171,16 @@ class Pace:
     next_seconds: float = 0.0
     gap_seconds: float = 0.0
     call_seconds: float = DEFAULT_CALL_SECONDS
-    calls_at_once: int = 1
+    max_concurrent_calls: int = 1
     measured: int = 0
-    why: str = ""
+    reason: str = ""
 
 
 @runtime_checkable
-class Paced(Protocol):
+class ReportsThroughput(Protocol):
     """An engine that knows how fast its calls go."""
 
-    async def pace(self, model: str, sound_seconds: float) -> Pace:
+    async def pace(self, model: str, sound_seconds: float) -> Throughput:
         """Return the pace of calls of `model` with so much sound. Raises DatabaseAway."""
 
 
@@ -209,8 +209,8 @@ class Engine(Protocol):
     name: str
     region: str
     remote: bool
-    takes: Sound
-    calls_at_once: int
+    accepts: AudioFormat
+    max_concurrent_calls: int
 
     async def open(self) -> None:
         """Begin getting ready; returns at once, the work goes on behind `readiness`."""

@@ -23,7 +23,7 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class Repetition:
     """`period` tokens that are there `times` in a row; `share` of all tokens repeat others."""
 
     period: int
@@ -31,7 +31,7 @@ class Loop:
     share: float
 
 
-def find_loop(text: str) -> Loop | None:
+def find_loop(text: str) -> Repetition | None:
     """Return the loop that most of a text is, or None where it has none. Pure, some ms a part."""
     tokens = _numbered(text)
     found = [loop for period, times in _periods() if (loop := _loop(tokens, period, times))]
@@ -49,7 +49,7 @@ def _periods() -> list[tuple[int, int]]:
     return [(p, times) for below, (most, times) in spans for p in range(below + 1, most + 1)]
 
 
-def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Loop | None:
+def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Repetition | None:
     if len(tokens) < period * times:
         return None
     repeats = tokens[period:] == tokens[:-period]
@@ -58,7 +58,7 @@ def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Loop | No
     runs = runs[runs >= period * (times - 1)]
     if not len(runs):
         return None
-    return Loop(period, int(runs.max()) // period + 1, int(runs.sum()) / len(tokens))
+    return Repetition(period, int(runs.max()) // period + 1, int(runs.sum()) / len(tokens))
 
 
 def _numbered(text: str) -> "npt.NDArray[np.int64]":

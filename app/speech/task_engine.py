@@ -16,7 +16,7 @@ from app.speech.merge import PartText
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOrder:
+class TaskRequest:
     """One task. `model` is the engine's own name for it; options are those it can honour."""
 
     model: str
@@ -28,7 +28,7 @@ class TaskOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class SubmittedTask:
     """A task that the upstream works on from now on."""
 
     task_id: str
@@ -44,7 +44,7 @@ class TaskStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FileFate:
+class FileResult:
     """What became of one file: where its result is, or why there is none; neither: no speech.
 
     `code` is the upstream's own; `unread`: it could not get at the file.
@@ -61,12 +61,12 @@ class TaskReport:
     """How a task is. Its files are those of one that ended; `raw` is verbatim."""
 
     status: TaskStatus
-    files: tuple[FileFate, ...] = ()
+    files: tuple[FileResult, ...] = ()
     usage: EngineUsage = field(default_factory=EngineUsage)
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def failure(self) -> FileFate | None:
+    def failure(self) -> FileResult | None:
         """The first of its files that failed."""
         return next((file for file in self.files if file.error is not None), None)
 
@@ -80,7 +80,7 @@ class FileText:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class FileUpload:
     """A file on its way to the upstream; `chunks` begins it anew each time."""
 
     name: str
@@ -104,13 +104,13 @@ class TaskEngine(Protocol):
     ) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a submit; see Engine.admit."""
 
-    async def upload(self, model: str, file: Sending) -> str:
+    async def upload(self, model: str, file: FileUpload) -> str:
         """Bring a file to where the upstream reads it, for two days, and return its address.
 
         Raises EngineError, of kind REFUSED where it is larger than the upstream keeps.
         """
 
-    async def submit(self, order: TaskOrder) -> Taken:
+    async def submit(self, order: TaskRequest) -> SubmittedTask:
         """Submit a task. It is billed even if its answer is lost, see `EngineError.billed`."""
 
     async def report(self, task_id: str) -> TaskReport:

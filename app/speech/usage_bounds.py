@@ -53,7 +53,7 @@ class TokenFacts:
         return calls * self.most_output + ceil(self.output_per_second * ceil(millis / MILLIS))
 
 
-def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
+def max_usage_of_call(millis: int, tokens: TokenFacts | None) -> Units:
     """Return the most that one call of so much sound can use; an upstream may round it up."""
     whole = ceil(millis / MILLIS) * MILLIS
     if tokens is None:
@@ -62,7 +62,7 @@ def call_bound(millis: int, tokens: TokenFacts | None) -> Units:
     return Units(whole, tokens.of_sound(whole) + around, tokens.of_text(whole))
 
 
-def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
+def max_usage_of_calls(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
     """Return the most that so many calls can use; `millis` are their whole seconds in all."""
     if tokens is None:
         return Units(millis)
@@ -70,6 +70,6 @@ def calls_bound(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
     return Units(millis, tokens.of_sound(millis) + calls * around, tokens.of_text(millis, calls))
 
 
-def context_bound(context: str | None) -> int:
+def max_context_tokens(context: str | None) -> int:
     """Return the most tokens that a context can be: none is shorter than a byte."""
     return len((context or "").encode("utf-8", "replace"))

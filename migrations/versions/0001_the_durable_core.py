@@ -43,19 +43,19 @@ def freeze() -> None:
 
 def upgrade() -> None:
     op.create_table(
-        "setting",
+        "instance_fact",
         sa.Column("name", sa.String(length=40), nullable=False),
         sa.Column("value", sa.String(length=200), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_setting"),
+        sa.PrimaryKeyConstraint("name", name="pk_instance_fact"),
     )
     op.create_table(
-        "pace",
+        "rate_limit",
         sa.Column("key", sa.String(length=200), nullable=False),
-        sa.Column("free_at", MOMENT, nullable=False),
-        sa.Column("held_until", MOMENT, nullable=True),
-        sa.Column("holds", sa.Integer(), server_default="0", nullable=False),
-        sa.CheckConstraint("holds >= 0", name=op.f("ck_pace_holds")),
-        sa.PrimaryKeyConstraint("key", name="pk_pace"),
+        sa.Column("next_slot_at", MOMENT, nullable=False),
+        sa.Column("blocked_until", MOMENT, nullable=True),
+        sa.Column("block_count", sa.Integer(), server_default="0", nullable=False),
+        sa.CheckConstraint("block_count >= 0", name=op.f("ck_rate_limit_block_count")),
+        sa.PrimaryKeyConstraint("key", name="pk_rate_limit"),
     )
     op.create_table(
         "price",
@@ -92,7 +92,7 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("project_id", ID, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
-        sa.Column("shown", sa.String(length=16), nullable=False),
+        sa.Column("prefix", sa.String(length=16), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("scopes", JSON, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
@@ -160,10 +160,10 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(length=200), nullable=True),
         sa.Column("client_metadata", JSON, nullable=True),
         sa.Column("run_epoch", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("life", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("idle_runs", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("retry_epoch", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("runs_without_progress", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until", MOMENT, nullable=True),
-        sa.Column("waiting_since", MOMENT, nullable=True),
+        sa.Column("deferred_since", MOMENT, nullable=True),
         sa.Column("event_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("done_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
@@ -251,7 +251,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("pcm_sha256", sa.String(length=64), nullable=True),
         sa.Column("result", JSON, nullable=True),
-        sa.Column("draft", JSON, nullable=True),
+        sa.Column("partial_result", JSON, nullable=True),
         sa.Column("error_code", sa.String(length=40), nullable=True),
         sa.CheckConstraint(
             "(state = 'done') = (result IS NOT NULL)", name=op.f("ck_part_done_has_a_result")
@@ -298,7 +298,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=100), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("audio_ms", sa.BigInteger(), nullable=False),
-        sa.Column("bound_nano", sa.BigInteger(), nullable=False),
+        sa.Column("max_cost_nano", sa.BigInteger(), nullable=False),
         sa.Column("request_id", sa.String(length=200), nullable=True),
         sa.Column("task_id", sa.String(length=200), nullable=True),
         sa.Column("usage", JSON, nullable=True),
@@ -315,7 +315,7 @@ def upgrade() -> None:
             "state IN ('open', 'answered', 'failed', 'in_doubt')",
             name=op.f("ck_upstream_call_state"),
         ),
-        sa.CheckConstraint("bound_nano >= 0", name=op.f("ck_upstream_call_bound")),
+        sa.CheckConstraint("max_cost_nano >= 0", name=op.f("ck_upstream_call_bound")),
         sa.ForeignKeyConstraint(
             ["transcription_id", "part_idx"],
             ["part.transcription_id", "part.idx"],
@@ -332,7 +332,7 @@ def upgrade() -> None:
         sa.Column("project_id", ID, nullable=False),
         sa.Column("key_id", ID, nullable=True),
         sa.Column("transcription_id", ID, nullable=False),
-        sa.Column("life", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("retry_epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("call_id", ID, nullable=True),
         sa.Column("model", sa.String(length=100), nullable=False),
         sa.Column("kind", sa.String(length=10), nullable=False),
@@ -382,7 +382,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_ledger_line_hold",
         "ledger_line",
-        ["transcription_id", "life"],
+        ["transcription_id", "retry_epoch"],
         unique=True,
         sqlite_where=sa.text("kind = 'hold' AND call_id IS NULL"),
         postgresql_where=sa.text("kind = 'hold' AND call_id IS NULL"),
@@ -390,7 +390,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_ledger_line_release",
         "ledger_line",
-        ["transcription_id", "life"],
+        ["transcription_id", "retry_epoch"],
         unique=True,
         sqlite_where=sa.text("kind = 'release'"),
         postgresql_where=sa.text("kind = 'release'"),
@@ -425,5 +425,5 @@ def downgrade() -> None:
     op.drop_table("api_key")
     op.drop_table("project")
     op.drop_table("price")
-    op.drop_table("pace")
-    op.drop_table("setting")
+    op.drop_table("rate_limit")
+    op.drop_table("instance_fact")

@@ -15,14 +15,14 @@ pytestmark = pytest.mark.anyio
 async def test_models_with_their_limits_and_prices(gateway: Gateway) -> None:
     items = {item["id"]: item for item in (await gateway.get("/v1/models")).json()["items"]}
     echo = items["scripted/echo"]
-    assert (echo["is_default"], echo["ready"], echo["missing"]) == (True, True, "")
+    assert (echo["is_default"], echo["ready"], echo["unmet"]) == (True, True, "")
     assert echo["prices"] == [
         {"unit": "second", "amount": "0.00022", "currency": "CNY", "region": "test"}
     ]
     assert echo["options"] == sorted(echo["options"])
     assert items["scripted/unpriced"]["prices"] == []
     assert items["local/base"]["ready"] is False
-    assert "switched off" in items["local/base"]["missing"]
+    assert "switched off" in items["local/base"]["unmet"]
     assert sum(item["is_default"] for item in items.values()) == 1
 
 
@@ -41,7 +41,7 @@ async def test_a_gateway_that_is_not_says_in_words_what_is_missing(gateway: Gate
     gateway.app.state.begin_shutdown()
     response = await gateway.get("/readyz")
     assert response.status_code == 503
-    missing = {check["name"]: check["missing"] for check in response.json()["checks"]}
+    missing = {check["name"]: check["unmet"] for check in response.json()["checks"]}
     assert missing["scripted/echo"] == "model downloading 43 %"
     assert missing["accepting"] == "shutting down"
     assert (await gateway.get("/healthz")).status_code == 200

@@ -55,7 +55,7 @@ async def test_without_keys_a_strange_page_cannot_use_the_browsers_place(
     gateway: Gateway, recording: bytes, headers: dict[str, str]
 ) -> None:
     response = await gateway.client.post(PATH, files={"file": ("a", recording)}, headers=headers)
-    assert code_of(response) == (403, "foreign_origin")
+    assert code_of(response) == (403, "origin_not_allowed")
     assert code_of(await gateway.client.get("/v1/models", headers=headers))[0] == 403
     assert gateway.blobs() == []
 
@@ -79,7 +79,7 @@ async def test_without_keys_a_page_is_let_in_by_its_name_alone(gateway: Gateway)
     assert (await gateway.client.get("/v1/models", headers=page)).status_code == 200
     for headers in (star, {"Origin": "null"}, {"Origin": "*"}, page | {"Host": "app.example"}):
         response = await gateway.client.get("/v1/models", headers=headers)
-        assert code_of(response) == (403, "foreign_origin")
+        assert code_of(response) == (403, "origin_not_allowed")
     key = await gateway.key()
     response = await gateway.client.get("/v1/models", headers=page)
     assert code_of(response) == (401, "key_missing")

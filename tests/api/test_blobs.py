@@ -99,7 +99,7 @@ async def test_with_a_public_address_the_service_reads_it_here(
         fetched = await here.gateway.client.get(path)
         assert fetched.content == THREE_SECONDS
         body = await here.gateway.ended(job_id)
-        assert body["plan"]["link"] == "blob"
+        assert body["plan"]["audio_source"] == "gateway_url"
         # The twin's internet does not reach us, and that is said.
         assert body["error"]["code"] == "audio_unreachable"
         assert "public address can be reached" in body["error"]["detail"]

@@ -51,7 +51,7 @@ async def test_an_mp3_becomes_text(site: Site, capsys: pytest.CaptureFixture[str
     assert (response.status_code, body["status"], body["text"]) == (200, "completed", "heard")
     assert (body["audio"]["format"], body["audio"]["bytes"]) == ("mp3", len(mp3()))
     assert body["plan"]["kind"] == "direct"
-    assert "not known" not in body["plan"]["why"]
+    assert "not known" not in body["plan"]["reason"]
     assert body["usage"]["seconds"] == 11
     await site.assert_one_recording(mp3())
     row = await site.job()
@@ -207,7 +207,7 @@ async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
     assert "canary" not in response.text
 
 
-@pytest.mark.settings(fetch={"at_once": 1}, jobs={"at_once": 2})
+@pytest.mark.settings(fetch={"max_concurrent_fetches": 1}, jobs={"max_concurrent_jobs": 2})
 async def test_slow_servers_take_no_slot_from_other_jobs(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

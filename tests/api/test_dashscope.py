@@ -135,7 +135,7 @@ async def test_bytes_that_are_refused_as_they_are_go_decoded_and_it_is_said(
         lines = await gateway.rows(ledger_line)
         (row,) = await gateway.rows(part)
     assert (body["status"], body["text"], body["coverage"]) == ("completed", "你好。", 1.0)
-    assert [warning["code"] for warning in body["warnings"]] == ["sent_decoded"]
+    assert [warning["code"] for warning in body["warnings"]] == ["audio_decoded"]
     assert [asked.sound[:4] for asked in there.asked] == [b"RIFF", b"fLaC"]
     assert [(call["state"], call["billed"]) for call in calls] == [
         ("failed", "no"),
@@ -206,7 +206,7 @@ async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
     async with proxying(database, tmp_path, reply) as (gateway, there):
         body = await gateway.ended(job["id"])
     assert (body["text"], body["plan"]["as_is"]) == ("你好。", True)
-    assert [warning["code"] for warning in body["warnings"]] == ["sent_decoded"]
+    assert [warning["code"] for warning in body["warnings"]] == ["audio_decoded"]
     assert [asked.sound[:4] for asked in there.asked] == [b"fLaC"]
 
 

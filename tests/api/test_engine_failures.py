@@ -14,8 +14,8 @@ TOLD = {
     ErrorKind.ACCOUNT: (503, "engine_account"),
     ErrorKind.TIMEOUT: (504, "engine_timeout"),
     ErrorKind.NETWORK: (502, "engine_failed"),
-    ErrorKind.REFUSED: (422, "engine_refused"),
-    ErrorKind.GARBLED: (502, "engine_failed"),
+    ErrorKind.REJECTED: (422, "engine_refused"),
+    ErrorKind.MALFORMED: (502, "engine_failed"),
     ErrorKind.INTERNAL: (502, "engine_failed"),
 }
 
@@ -91,7 +91,9 @@ async def test_or_not_at_all_where_the_operator_wants_that(
 async def test_a_failure_that_was_billed_is_settled_as_estimated_and_not_repeated(
     gateway: Gateway, recording: bytes
 ) -> None:
-    gateway.engine.errors = [EngineError(ErrorKind.GARBLED, "x", retryable=True, billed=Billed.YES)]
+    gateway.engine.errors = [
+        EngineError(ErrorKind.MALFORMED, "x", retryable=True, billed=Billed.YES)
+    ]
     assert code_of(await gateway.send(recording)) == (502, "engine_failed")
     assert len(gateway.engine.calls) == 1
     assert [kind for kind, _ in await money(gateway)] == ["hold", "settle", "release"]
@@ -107,7 +109,7 @@ async def test_what_a_long_recording_had_cost_before_it_failed_stays_paid(
 
     async def fails_later(request, on_delta=None):  # noqa: ANN001, ANN202
         if len(gateway.engine.calls) == 1:
-            gateway.engine.errors = [EngineError(ErrorKind.REFUSED, "no more")]
+            gateway.engine.errors = [EngineError(ErrorKind.REJECTED, "no more")]
         return await calls(request, on_delta)
 
     gateway.engine.transcribe = fails_later  # type: ignore[method-assign]

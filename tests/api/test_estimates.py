@@ -37,9 +37,9 @@ async def test_an_upload_is_measured_and_gone(gateway: Gateway) -> None:
     assert (body["seconds"], body["parts"], body["requests"]) == (2.5, 1, 1)
     assert body["billed_seconds"] == 3
     assert body["cost"]["nano"] == 3 * NANO_PER_SECOND
-    assert body["most_cost"]["nano"] >= body["cost"]["nano"]
+    assert body["max_cost"]["nano"] >= body["cost"]["nano"]
     assert body["plan"]["kind"] == "direct"
-    assert "120 s" in body["plan"]["why"]
+    assert "120 s" in body["plan"]["reason"]
     (price,) = body["prices"]
     assert (price["unit"], price["amount"], price["source"]) == ("second", "0.00022", "made up")
     assert price["valid_from"].startswith("2026-01-01")
@@ -51,7 +51,7 @@ async def test_it_is_what_the_transcription_then_costs(gateway: Gateway) -> None
     body = (await gateway.send(speech(3))).json()
     (held,) = await gateway.rows(ledger_line, kind="hold")
     assert body["cost"] == estimate["cost"]
-    assert held["nano"] == estimate["most_cost"]["nano"]
+    assert held["nano"] == estimate["max_cost"]["nano"]
     assert body["plan"] == estimate["plan"]
 
 
@@ -76,7 +76,7 @@ async def test_what_is_behind_a_link_is_not_fetched(gateway: Gateway) -> None:
     unknown = [body[name] for name in ("seconds", "parts", "requests", "billed_seconds", "cost")]
     assert unknown == [None] * 5
     longest = gateway.settings.audio.max_seconds
-    assert body["most_cost"]["nano"] >= longest * NANO_PER_SECOND
+    assert body["max_cost"]["nano"] >= longest * NANO_PER_SECOND
     assert body["wait"]["seconds"] is None
     assert body["wait"]["basis"]
     await assert_nothing_is_left(gateway)
@@ -85,7 +85,7 @@ async def test_what_is_behind_a_link_is_not_fetched(gateway: Gateway) -> None:
 async def test_it_says_what_the_wait_rests_on(gateway: Gateway) -> None:
     before = (await ask(gateway, seconds=10)).json()["wait"]
     assert before["measured_calls"] == 0
-    assert before["seconds"] == before["seconds_a_call"] == 5.0
+    assert before["seconds"] == before["seconds_per_call"] == 5.0
     assert "a default, as none was measured yet" in before["basis"]
 
 
@@ -102,13 +102,13 @@ async def test_a_limit_bounds_what_is_held_unless_it_refuses(gateway: Gateway) -
     asked = {"seconds": 500, "model": "scripted/echo"}
     free = (await ask(gateway, **asked)).json()
     cost = free["cost"]["nano"]
-    assert cost < free["most_cost"]["nano"]
+    assert cost < free["max_cost"]["nano"]
     kept = (await ask(gateway, **asked, max_cost=free["cost"]["amount"])).json()
-    assert (kept["cost"], kept["most_cost"]["nano"]) == (free["cost"], cost)
+    assert (kept["cost"], kept["max_cost"]["nano"]) == (free["cost"], cost)
     for limit in ({"max_cost": "0.0001"}, {"max_cost": "0.0001", "max_billable_seconds": 1}):
         refused = (await ask(gateway, **asked, **limit)).json()
         assert [one["code"] for one in refused["warnings"]] == ["cost_above_limit"]
-        assert (refused["cost"], refused["most_cost"]) == (free["cost"], free["most_cost"])
+        assert (refused["cost"], refused["max_cost"]) == (free["cost"], free["max_cost"])
 
 
 async def test_the_document_names_the_longest_length_that_is_taken(gateway: Gateway) -> None:

@@ -170,7 +170,7 @@ async def test_a_client_that_drops_while_it_is_told_misses_nothing(
 async def test_text_of_a_try_that_failed_is_void(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
-    engine.late_error = EngineError(ErrorKind.REFUSED, "never")
+    engine.late_error = EngineError(ErrorKind.REJECTED, "never")
     async with sent(gateway, recording, mode="stream") as heard:
         events = await heard.end()
     assert types_of(events) == ["created", "delta", "reset", "failed"]
@@ -266,7 +266,7 @@ async def test_a_run_that_lost_its_text_begins_anew(
         database_url,
         tmp_path / "data",
         server={"shutdown_seconds": 0},
-        jobs={"rescue_seconds": 0.1},
+        jobs={"maintenance_interval_seconds": 0.1},
     )
     engine.gate = asyncio.Event()
     async with (
@@ -328,7 +328,7 @@ async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
 async def test_an_end_that_a_retry_took_back_is_not_told_to_who_reads_later(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
-    engine.late_error = EngineError(ErrorKind.GARBLED, "x", billed=Billed.NO)
+    engine.late_error = EngineError(ErrorKind.MALFORMED, "x", billed=Billed.NO)
     async with sent(gateway, recording, mode="stream") as heard:
         failed = await heard.end()
     job = failed[0].data["id"]
@@ -394,7 +394,7 @@ async def test_ids_that_are_none_of_this_job_are_refused(
         assert code_of(asked) == (422, "event_id_invalid"), wrong
     assert code_of(await gateway.get(path, last_event_id=f"1-{other[-6:]}")) == (
         422,
-        "event_id_foreign",
+        "event_id_mismatch",
     )
     assert code_of(await gateway.get(path, last_event_id="1" * 101)) == (422, "invalid_parameter")
     assert (await gateway.get(path, last_event_id="")).status_code == 200

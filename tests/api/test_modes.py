@@ -104,7 +104,7 @@ async def test_so_is_a_wait_in_the_header_before_the_body_is_read(gateway: Gatew
     assert response.json()["detail"] == words
 
 
-@pytest.mark.settings(jobs={"max_waiting": 1})
+@pytest.mark.settings(jobs={"max_sync_callers": 1})
 async def test_async_ones_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     sent = [await gateway.send(recording, mode="async") for _ in range(3)]
@@ -154,7 +154,9 @@ async def test_a_stream_takes_room_for_as_long_as_it_is_open(
 ) -> None:
     """Also where another process does the work."""
     worker = ScriptedEngine(gate=asyncio.Event())
-    here = settings_for(shared_url, tmp_path / "data", jobs={"worker": False, "max_waiting": 1})
+    here = settings_for(
+        shared_url, tmp_path / "data", jobs={"worker": False, "max_sync_callers": 1}
+    )
     there = settings_for(shared_url, tmp_path / "data")
     assert worker.gate is not None
     async with running(here, ScriptedEngine()) as gateway, running(there, worker):
@@ -168,7 +170,7 @@ async def test_a_stream_takes_room_for_as_long_as_it_is_open(
                 assert (await heard.end())[-1].type == "completed"
 
 
-@pytest.mark.settings(jobs={"max_waiting": 1})
+@pytest.mark.settings(jobs={"max_sync_callers": 1})
 async def test_so_does_one_of_this_process(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     async with sent(gateway, recording, mode="stream") as heard:
@@ -179,7 +181,7 @@ async def test_so_does_one_of_this_process(gateway: Gateway, recording: bytes) -
     assert (await gateway.send(recording)).status_code == 200
 
 
-@pytest.mark.settings(jobs={"at_once": 1})
+@pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
 async def test_a_high_priority_overtakes_500_waiting(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     first = (await gateway.send(recording, mode="async")).json()["id"]
@@ -240,7 +242,7 @@ async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
         sent = await here.gateway.send(THREE_SECONDS, mode="async")
         job = await here.gateway.ended(sent.json()["id"])
     assert (job["model"], job["warnings"]) == (FILETRANS, [])
-    assert f"`mode=async` is what {FILETRANS} does for {FLASH}" in job["plan"]["why"]
+    assert f"`mode=async` is what {FILETRANS} does for {FLASH}" in job["plan"]["reason"]
 
 
 async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ async def test_a_proxy_on_this_machine_lends_nobody_its_place(
 ) -> None:
     for path in ("/v1/models", "/v1/transcriptions", "/v1/usage", "/v1/costs"):
         response = await gateway.client.get(path, headers=headers)
-        assert code_of(response) == (403, "foreign_origin")
+        assert code_of(response) == (403, "origin_not_allowed")
     files = {"file": ("a.wav", recording)}
     response = await gateway.client.post("/v1/transcriptions", files=files, headers=headers)
-    assert code_of(response) == (403, "foreign_origin")
+    assert code_of(response) == (403, "origin_not_allowed")
     assert gateway.blobs() == []
 
 

@@ -106,7 +106,7 @@ async def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, recordi
 
 async def test_a_model_whose_engine_is_switched_off(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording, model="local/base")
-    assert await refused(gateway, response) == (503, "engine_off")
+    assert await refused(gateway, response) == (503, "engine_disabled")
     assert not response.json()["retryable"]
     assert "GATEWAY_LOCAL__ENABLED" in response.json()["detail"]
 
@@ -203,7 +203,7 @@ async def test_a_disk_that_is_nearly_full(gateway: Gateway, recording: bytes) ->
     ]
 
 
-@pytest.mark.settings(jobs={"max_waiting": 2})
+@pytest.mark.settings(jobs={"max_sync_callers": 2})
 async def test_more_jobs_than_may_wait(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     accepted = [await gateway.send(recording, wait="0") for _ in range(2)]

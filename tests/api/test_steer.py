@@ -47,7 +47,7 @@ async def assert_lawful(gateway: Gateway) -> Books:
 
 
 def garbled() -> EngineError:
-    return EngineError(ErrorKind.GARBLED, "x", billed=Billed.NO)
+    return EngineError(ErrorKind.MALFORMED, "x", billed=Billed.NO)
 
 
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +105,7 @@ async def test_what_was_paid_before_stays_paid_and_is_told(gateway: Gateway) -> 
     await assert_lawful(gateway)
 
 
-@pytest.mark.settings(jobs={"at_once": 1})
+@pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
 async def test_a_queued_job_is_cancelled_for_nothing(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     running = await gateway.send(recording, wait="0")
@@ -177,9 +177,13 @@ async def test_a_failed_job_is_tried_anew_under_its_id(gateway: Gateway, recordi
     kinds = [row["type"] for row in await gateway.rows(event)]
     assert kinds == ["created", "failed", "progress", "segment", "progress", "completed"]
     (row,) = await gateway.rows(transcription)
-    assert row["life"] == 2
+    assert row["retry_epoch"] == 2
     lines = (await assert_lawful(gateway)).rows["ledger_line"]
-    assert [line["kind"] for line in lines if line["life"] == 2] == ["hold", "settle", "release"]
+    assert [line["kind"] for line in lines if line["retry_epoch"] == 2] == [
+        "hold",
+        "settle",
+        "release",
+    ]
 
 
 async def test_parts_that_are_done_are_never_paid_again(gateway: Gateway) -> None:
@@ -344,8 +348,10 @@ async def test_a_retry_waits_for_the_run_before_to_wind_down(
 ) -> None:
     """Its last write takes a while; the entry of the new life must not be lost over that."""
     engine.gate = asyncio.Event()
-    settling = Fault("keep", "never", gate=asyncio.Event())
-    settings = settings_for(database_url, tmp_path / "data", jobs={"rescue_seconds": 3600})
+    settling = Fault("commit_part", "never", gate=asyncio.Event())
+    settings = settings_for(
+        database_url, tmp_path / "data", jobs={"maintenance_interval_seconds": 3600}
+    )
     with fickle() as faults:
         async with running(settings, engine) as gateway:
             job_id = (await gateway.send(recording, wait="0")).json()["id"]
@@ -388,10 +394,10 @@ async def test_without_its_recording_a_job_cannot_be_retried(
     for blob in gateway.blobs():
         blob.unlink()
     response = await steer(gateway, job_id, "retry")
-    assert code_of(response) == (503, "recording_missing")
+    assert code_of(response) == (503, "audio_storage_error")
     await gateway.parts.db.write(
         lambda tx: tx.execute(sa.update(transcription).values(audio_id=None))
     )
     response = await steer(gateway, job_id, "retry")
-    assert code_of(response) == (409, "recording_gone")
+    assert code_of(response) == (409, "audio_deleted")
     assert "Send it again" in response.json()["detail"]

@@ -18,7 +18,7 @@ async def test_bare_samples_become_flac_and_the_copy_is_gone(
         bare = THREE_SECONDS[44:]
         body = (await here.send(bare, format="pcm", sample_rate=str(RATE))).json()
         assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
-        assert "does not read pcm" in body["plan"]["why"]
+        assert "does not read pcm" in body["plan"]["reason"]
         assert here.submits[0]["input"]["file_url"].endswith(".flac")
         assert len(here.gateway.blobs()) == 1
         await here.assert_settled()
@@ -27,7 +27,7 @@ async def test_bare_samples_become_flac_and_the_copy_is_gone(
 async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         body = (await here.send(SPEECH.read_bytes(), model="paraformer-8k-v2")).json()
-        assert "16000 Hz" in body["plan"]["why"]
+        assert "16000 Hz" in body["plan"]["reason"]
         (task,) = here.twin.tasks
         uploads = list(here.twin.store._uploads.values())
         rate = int.from_bytes(uploads[0].data[18:21], "big") >> 4

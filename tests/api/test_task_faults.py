@@ -34,7 +34,7 @@ STREAMED = {"error-in-stream", "duplicate-frames"}
 )
 async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "UNKNOWN_SECONDS", 0.2)
-    jobs = {"task_seconds": 0.5} if fault == "task-stuck" else {}
+    jobs = {"task_timeout_seconds": 0.5} if fault == "task-stuck" else {}
     async with bench(
         tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs
     ) as here:

@@ -107,7 +107,10 @@ async def test_a_link_into_our_own_network_is_fetched_here_and_uploaded(
         async with bench(tmp_path, database=database_url, fetch=fetch) as here:
             body = (await here.link(source.url("/a.wav"))).json()
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
-            assert (body["plan"]["link"], body["audio"]["format"]) == ("upload", "wav")
+            assert (body["plan"]["audio_source"], body["audio"]["format"]) == (
+                "provider_upload",
+                "wav",
+            )
             assert here.submits[0]["input"]["file_url"].startswith("oss://")
             refused = await here.link("http://10.0.0.7/a.wav")
             assert code_of(refused) == (422, "url_not_allowed")

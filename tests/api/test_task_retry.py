@@ -66,7 +66,7 @@ async def test_a_task_that_was_begun_with_is_waited_for_again(
 async def test_one_that_was_given_up_has_all_of_its_time_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    jobs = {"task_seconds": 2.0}
+    jobs = {"task_timeout_seconds": 2.0}
     async with bench(tmp_path, database=database_url, delays=Delays(0, 3), jobs=jobs) as here:
         response = await here.send()
         assert code_of(response) == (504, "engine_timeout")

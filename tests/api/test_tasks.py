@@ -23,8 +23,8 @@ async def test_an_upload_goes_by_the_services_temporary_store(
         assert (response.status_code, body["status"]) == (200, "completed"), body
         assert body["text"] == "1 2 3"
         assert body["plan"]["kind"] == "filetrans"
-        assert (body["plan"]["link"], body["plan"]["as_is"]) == ("upload", True)
-        assert "temporary upload" in body["plan"]["why"]
+        assert (body["plan"]["audio_source"], body["plan"]["as_is"]) == ("provider_upload", True)
+        assert "temporary upload" in body["plan"]["reason"]
         assert body["task_id"] == here.twin.tasks[0].id
         (submit,) = here.submits
         assert submit["input"]["file_url"].startswith("oss://dashscope-instant/")
@@ -52,8 +52,12 @@ async def test_a_public_link_is_passed_on_and_never_fetched(
     async with bench(tmp_path, database=database_url, remote=remote) as here:
         body = (await here.link(f"{FAR}?sig=canary")).json()
         assert (body["status"], body["text"]) == ("completed", "1 2 3")
-        assert (body["plan"]["link"], body["audio"], body["progress"]) == ("given", None, 1.0)
-        assert "the address that was given" in body["plan"]["why"]
+        assert (body["plan"]["audio_source"], body["audio"], body["progress"]) == (
+            "client_url",
+            None,
+            1.0,
+        )
+        assert "the address that was given" in body["plan"]["reason"]
         assert here.submits[0]["input"]["file_url"] == f"{FAR}?sig=canary"
         assert (await here.job())["source_url"] is None
         await here.assert_settled()
@@ -112,7 +116,7 @@ async def test_channels_are_merged_by_their_times(tmp_path: Path, stereo: bytes)
         await here.assert_settled()
         mixed = (await here.send(stereo)).json()
         assert (mixed["plan"]["as_is"], mixed["status"]) == (False, "completed")
-        assert "mixed into one" in mixed["plan"]["why"]
+        assert "mixed into one" in mixed["plan"]["reason"]
         assert here.submits[1]["input"]["file_url"].endswith(".flac")
         assert here.twin.tasks[1].subtasks[0].seconds == pytest.approx(2.0, abs=0.1)
         refused = await here.send(stereo, channel_id="2")
@@ -124,7 +128,7 @@ async def test_word_times_of_a_model_without_them_are_its_sisters(tmp_path: Path
     async with bench(tmp_path) as here:
         body = (await here.send(model="qwen3-asr-flash", timestamp_granularities="word")).json()
         assert (body["model"], body["plan"]["kind"]) == (FILETRANS, "filetrans")
-        assert "times of words is what qwen3-asr-flash-filetrans does" in body["plan"]["why"]
+        assert "times of words is what qwen3-asr-flash-filetrans does" in body["plan"]["reason"]
         assert here.submits[0]["parameters"] == {"enable_words": True}
         assert body["segments"][0]["words"][0]["text"].strip() == "1"
         plain = (await here.send(model="qwen3-asr-flash")).json()

@@ -24,7 +24,7 @@ from app.access.pepper import load_peppers
 from app.access.principal import Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.access.tables import api_key
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.kit.clock import utc_now
 from app.kit.ids import new_id
 from app.kit.secrets import hash_key, mint_key
@@ -58,14 +58,14 @@ async def let_in(key: str, limits: Settings) -> None:
             "id": new_id("key"),
             "project_id": ensure_project(tx, DEFAULT_PROJECT, now=utc_now()),
             "name": "schemathesis",
-            "shown": "",
+            "prefix": "",
             "hash": hash_key(pepper, key),
             "scopes": list(Scope),
             "created_at": utc_now(),
         }
         tx.execute(sa.insert(api_key).values(row))
 
-    async with opened(limits.database_url) as db:
+    async with open_database(limits.database_url) as db:
         await db.write(keep)
 
 

@@ -63,7 +63,7 @@ def without_format() -> dict[str, Any]:
     return body
 
 
-REFUSED = {
+REJECTED = {
     "an async model": (qwen3(AUDIO, model="paraformer-v2"), 400, "InvalidParameter", WRONG_URL),
     "no such model": (qwen3(AUDIO, model="qwen9"), 400, "InvalidParameter", WRONG_URL),
     "a retired model": (
@@ -128,7 +128,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "status", "code", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("body", "status", "code", "message"), REJECTED.values(), ids=REJECTED)
 async def test_bad_requests_are_refused(
     ask: Asker, body: dict[str, Any], status: int, code: str, message: str | None
 ) -> None:

@@ -225,7 +225,7 @@ async def test_tasks_are_listed(ask: Asker, host: Elsewhere) -> None:
     assert (await ask.get("/api/v1/tasks/")).json()["total"] == 3
 
 
-REFUSED = {
+REJECTED = {
     "a sync model": (filetrans(FAR, model="qwen3-asr-flash"), "InvalidParameter", WRONG_URL),
     "no such model": (transcription(FAR, model="qwen9"), "InvalidParameter", WRONG_URL),
     "no model": ({"input": {}}, "BadRequest.EmptyModel", None),
@@ -264,7 +264,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("body", "code", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("body", "code", "message"), REJECTED.values(), ids=REJECTED)
 async def test_bad_submits_are_refused(
     ask: Asker, body: dict[str, Any], code: str, message: str | None
 ) -> None:

@@ -97,7 +97,7 @@ async def test_an_upload_lives_two_days(ask: Asker) -> None:
     assert ended["output"]["code"] == "FILE_404_NOT_FOUND"
 
 
-REFUSED: dict[str, tuple[dict[str, str | None], int, str]] = {
+REJECTED: dict[str, tuple[dict[str, str | None], int, str]] = {
     "somebody else's store": ({"OSSAccessKeyId": "LTAIother"}, 403, "InvalidAccessKeyId"),
     "no signature": ({"Signature": None}, 403, "SignatureDoesNotMatch"),
     "a policy of one's own": ({"policy": "e30="}, 403, "SignatureDoesNotMatch"),
@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], int, str]] = {
 }
 
 
-@pytest.mark.parametrize(("changed", "status", "code"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("changed", "status", "code"), REJECTED.values(), ids=REJECTED)
 async def test_a_form_is_as_its_policy_says(
     ask: Asker, changed: dict[str, str | None], status: int, code: str
 ) -> None:

@@ -94,4 +94,4 @@ def test_a_page_that_is_not_listed_does_nothing_and_reads_nothing(other: Page) -
     assert other.fetch("POST", PATH, "authorization") is None
     assert other.fetch("GET", "/v1/models") is None
     answer = other.client.post(PATH, files={"file": ("speech.wav", speech(2))})
-    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+    assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-REFUSED = {
+REJECTED = {
     "no such file": (2, ["transcribe", "absent.wav"], {}, "no file or folder absent.wav"),
     "a folder without audio": (2, ["transcribe", "letters"], {}, "letters holds no audio"),
     "nothing at all": (2, ["transcribe"], {}, "Name at least one recording"),
@@ -79,7 +79,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("case", REJECTED.values(), ids=REJECTED.keys())
 def test_bad_input_is_one_sentence(
     gateway: dict[str, str],
     folder: Path,

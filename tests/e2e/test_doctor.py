@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.jobs.invariants import kept_recordings
 from app.speech.engine import Billed
 from tests.support.command import call
@@ -255,7 +255,7 @@ async def test_what_is_planted_is_named_with_its_remedy(patient: Patient, what: 
 
 
 async def test_books_that_do_not_add_up(patient: Patient) -> None:
-    async with opened(f"sqlite:///{patient.database}") as db:
+    async with open_database(f"sqlite:///{patient.database}") as db:
         story = await Story.begun(db)
         job = await story.take_up()
         await story.answered(job, await story.call(job))
@@ -272,7 +272,7 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
 
 
 async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> None:
-    async with opened(f"sqlite:///{patient.database}") as db:
+    async with open_database(f"sqlite:///{patient.database}") as db:
         for is_task in (False, True):
             story = await Story.begun(db)
             job = await story.take_up()
@@ -310,7 +310,7 @@ async def test_on_a_real_postgresql(patient: Patient, postgres: Databases) -> No
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (0, {"database"})
     assert findings["database"]["found"].startswith("PostgreSQL 1")
-    async with opened(url) as db:
+    async with open_database(url) as db:
         await Story.begun(db)
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"recordings"})

@@ -78,7 +78,7 @@ def test_settings_that_are_named_exist(document: str) -> None:
     unknown = {
         name
         for name in settings(document) - known
-        if not name.startswith("GATEWAY_DASHSCOPE__OTHERS__INTL__")
+        if not name.startswith("GATEWAY_DASHSCOPE__ACCOUNTS__INTL__")
     }
     assert unknown == set()
 

@@ -56,7 +56,7 @@ async def measured(gateway: Gateway, count: int) -> None:
 async def test_the_wait_is_what_then_happens(
     database_url: str, tmp_path: Path, latency: float, calls_a_minute: int, jobs_at_once: int
 ) -> None:
-    jobs = {"at_once": jobs_at_once}
+    jobs = {"max_concurrent_jobs": jobs_at_once}
     async with (
         Twin(latency_seconds=latency) as twin,
         before(
@@ -115,7 +115,7 @@ async def test_the_cost_is_close_to_the_bill_and_below_what_is_held(
         found = await estimate(there, seconds=30, model=model)
         body = (await there.send(recording, model=model)).json()
         (held,) = await there.rows(ledger_line, kind="hold")
-    cost, most = found["cost"]["nano"], found["most_cost"]["nano"]
+    cost, most = found["cost"]["nano"], found["max_cost"]["nano"]
     assert body["cost"]["nano"] <= cost <= most == held["nano"]
     assert cost <= 2 * body["cost"]["nano"] + 500_000
     if model == "qwen3-asr-flash":
@@ -177,8 +177,8 @@ async def test_of_a_length_alone_a_task_is_told_without_what_is_not_known(tmp_pa
     async with Twin() as twin, before(twin, tmp_path, server=public) as there:
         plain = await estimate(there, **task)
         channels = await estimate(there, **task, channel_id=[0, 1])
-    assert plain["plan"]["why"].endswith("from this gateway's public address")
-    assert (plain["plan"]["link"], plain["plan"]["as_is"]) == ("blob", True)
+    assert plain["plan"]["reason"].endswith("from this gateway's public address")
+    assert (plain["plan"]["audio_source"], plain["plan"]["as_is"]) == ("gateway_url", True)
     assert channels["billed_seconds"] == 2 * plain["billed_seconds"] == 7200
 
 

@@ -34,7 +34,7 @@ ENDED = {"completed", "failed"}
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again without a rest; how long a breaker stays open is not changed."""
-    monkeypatch.setattr(retry_policy, "pause_after", lambda error, _: error.retry_after or 0.01)
+    monkeypatch.setattr(retry_policy, "backoff_seconds", lambda error, _: error.retry_after or 0.01)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
             twin,
             tmp_path,
             database=database_url,
-            jobs={"at_once": AT_ONCE},
+            jobs={"max_concurrent_jobs": AT_ONCE},
             **bundles(twin, intl=SECOND),
         ) as gateway,
     ):
@@ -115,7 +115,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
     assert [job["warnings"] for job in alive] == [[]] * 6
     for job in after:
         (warning,) = job["warnings"]
-        assert warning["code"] == "failed_over"
+        assert warning["code"] == "failover_used"
         assert "dashscope/intl (ap-southeast-1)" in warning["detail"]
         assert job["cost"]["nano"] == 2 * NANO[SECOND]
     # The breaker opens after so many failures; those under way then are made too; then one probe
@@ -147,7 +147,9 @@ async def test_an_account_that_fails_is_asked_once_by_each_job(
             twin,
             tmp_path,
             database=database_url,
-            jobs={"parts_at_once": 1},  # parts that are asked at once cannot know it of each other
+            jobs={
+                "max_concurrent_parts": 1
+            },  # parts that are asked at once cannot know it of each other
             **bundles(twin, intl=SECOND),
         ) as gateway,
     ):

@@ -76,7 +76,7 @@ async def test_the_words_and_the_tokens_are_the_twins(
     assert not body["usage"]["estimated"]
     assert len(calls) == len(charges) == (1 if length == 12 else 2)
     (held,) = [line["nano"] for line in lines if line["kind"] == "hold"]
-    assert held >= sum(call["bound_nano"] for call in calls) >= cost
+    assert held >= sum(call["max_cost_nano"] for call in calls) >= cost
     assert report.differences == []
     assert all(call.path == "/compatible-mode/v1/chat/completions" for call in twin.calls)
     assert all(call.body["stream"] and call.body["modalities"] == ["text"] for call in twin.calls)
@@ -128,18 +128,18 @@ async def test_another_bundle_has_it_too(database_url: str, tmp_path: Path) -> N
     (charge,) = [line.charge for line in twin.bill]
     assert charge.region == "ap-southeast-1"
     assert body["cost"]["nano"] == charge.input_tokens * 27_962 + charge.output_tokens * 22_458
-    assert {"may_paraphrase", "failed_over"} <= {one["code"] for one in body["warnings"]}
+    assert {"may_paraphrase", "failover_used"} <= {one["code"] for one in body["warnings"]}
 
 
 async def test_it_is_off_unless_it_is_wanted(database_url: str, tmp_path: Path) -> None:
     async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
         refused = await there.send(encode([1]), model=FLASH)
         models = {one["id"]: one for one in (await there.get("/v1/models")).json()["items"]}
-    assert code_of(refused) == (503, "engine_off")
+    assert code_of(refused) == (503, "engine_disabled")
     assert "GATEWAY_DASHSCOPE__OMNI=true" in refused.json()["detail"]
     assert not twin.calls
     assert [models[name]["ready"] for name in MODELS] == [False] * len(MODELS)
-    assert "GATEWAY_DASHSCOPE__OMNI=true" in models[FLASH]["missing"]
+    assert "GATEWAY_DASHSCOPE__OMNI=true" in models[FLASH]["unmet"]
     assert models["qwen3-asr-flash"]["ready"]
 
 

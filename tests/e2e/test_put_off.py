@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs.store.attempts import MOST_TRIES
+from app.jobs.store.attempts import MAX_ATTEMPTS
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import caller, retry_policy
 from app.net import breaker
@@ -55,7 +55,9 @@ async def test_an_upstream_that_comes_back_finds_every_job_waiting(
 ) -> None:
     async with (
         Twin(words=Script("heard")) as twin,
-        before(twin, tmp_path, database=database_url, jobs={"at_once": AT_ONCE}) as gateway,
+        before(
+            twin, tmp_path, database=database_url, jobs={"max_concurrent_jobs": AT_ONCE}
+        ) as gateway,
     ):
         twin.faults.down(REGION)
         ids = await sent(gateway, JOBS)
@@ -69,7 +71,9 @@ async def test_an_upstream_that_comes_back_finds_every_job_waiting(
     assert [body["status"] for body in bodies] == ["completed"] * JOBS
     assert probes <= 3
     assert max(row["run_epoch"] for row in rows) > 1
-    assert max(row["idle_runs"] for row in rows) <= 1  # a wait is not counted against a job
+    assert (
+        max(row["runs_without_progress"] for row in rows) <= 1
+    )  # a wait is not counted against a job
     assert sum(body["usage"]["seconds"] for body in bodies) == twin.bill.seconds()
 
 
@@ -82,7 +86,10 @@ async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path:
     async with (
         Twin() as twin,
         before(
-            twin, tmp_path, database=database_url, jobs={"at_once": AT_ONCE, "patience_seconds": 2}
+            twin,
+            tmp_path,
+            database=database_url,
+            jobs={"max_concurrent_jobs": AT_ONCE, "retry_timeout_seconds": 2},
         ) as gateway,
     ):
         twin.faults.down(REGION)
@@ -92,7 +99,7 @@ async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path:
         calls = await gateway.rows(upstream_call)
     assert code_of(answer) == (503, "engine_unavailable")
     assert 2 <= seconds < 6
-    assert len(calls) > MOST_TRIES  # each found nobody there: that is no try
+    assert len(calls) > MAX_ATTEMPTS  # each found nobody there: that is no try
     assert {call["state"] for call in calls} == {"failed"}
 
 
@@ -115,7 +122,7 @@ async def test_closing_does_not_wait_for_jobs_that_wait(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "REST_SECONDS", 60.0)
-    jobs = {"at_once": AT_ONCE}
+    jobs = {"max_concurrent_jobs": AT_ONCE}
     async with Twin(words=Script("heard")) as twin:
         async with before(twin, tmp_path, database=database_url, jobs=jobs) as gateway:
             twin.faults.down(REGION)

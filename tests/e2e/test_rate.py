@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.db.rate_limit import RowSteps
 from app.net.limiter import Limiter, MemorySteps, StepStore
 from app.speech.engine import Encoded, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.stalls import stalls
@@ -35,7 +35,7 @@ async def gateway(twin: Twin, steps: StepStore, scale: float) -> AsyncIterator[R
     """Lend what a process of the gateway calls the twin with."""
     rates = {MODEL: CALLS_A_MINUTE * scale}
     engine = dashscope_sync(
-        Bundle("cn-beijing", twin.url, twin.key),
+        ProviderAccount("cn-beijing", twin.url, twin.key),
         {MODEL: "qwen3"},
         CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
         answer_seconds=9,
@@ -72,7 +72,7 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
         for _ in range(processes):
             steps: StepStore = MemorySteps()
             if processes > 1:
-                steps = RowSteps(await stack.enter_async_context(opened(shared_url)))
+                steps = RowSteps(await stack.enter_async_context(open_database(shared_url)))
             engines.append(await stack.enter_async_context(gateway(twin, steps, scale)))
         late = await stack.enter_async_context(stalls())
         callers = (call(engines[at % processes]) for at in range(REQUESTS))

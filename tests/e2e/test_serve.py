@@ -55,7 +55,11 @@ class Served:
 
     def __init__(self, app: FastAPI | None = None, **limits: Any) -> None:
         settings = ServerSettings(
-            port=0, head_seconds=HEAD_SECONDS, head_bytes=HEAD_BYTES, shutdown_seconds=3, **limits
+            port=0,
+            header_timeout_seconds=HEAD_SECONDS,
+            max_header_bytes=HEAD_BYTES,
+            shutdown_seconds=3,
+            **limits,
         )
         self._bound = bind(settings)
         self.address: tuple[str, int] = self._bound.getsockname()

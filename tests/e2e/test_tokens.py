@@ -74,10 +74,10 @@ async def test_tokens_are_held_settled_and_billed_alike(
     assert not body["usage"]["estimated"]
     held = [line["nano"] for line in lines if line["kind"] == "hold"]
     assert len(held) == 1  # the job's own bound covers each of its calls
-    assert held[0] >= sum(call["bound_nano"] for call in calls) >= cost
+    assert held[0] >= sum(call["max_cost_nano"] for call in calls) >= cost
     for call, charge in zip(calls, charges, strict=True):
         used = charge.input_tokens * tokens_in + charge.output_tokens * tokens_out
-        assert used <= call["bound_nano"]
+        assert used <= call["max_cost_nano"]
     assert report.differences == []
     assert report.billed_nano == cost
 
@@ -125,7 +125,7 @@ async def test_a_fallback_is_held_and_settled_at_its_own_dearer_tokens(
     tokens_in, tokens_out = PRICES["ap-southeast-1"]
     used = charge.input_tokens * tokens_in + charge.output_tokens * tokens_out
     assert body["cost"]["nano"] == used
-    assert refused["bound_nano"] < answered["bound_nano"] <= holds[0]
+    assert refused["max_cost_nano"] < answered["max_cost_nano"] <= holds[0]
     assert len(holds) == 1
 
 

@@ -22,7 +22,7 @@ FAMILIES = {
     "qwen-audio-3.0-asr-flash": "cn-beijing",
     "vllm/qwen3-asr-1.7b": "vllm",
 }
-REFUSED = (422, "engine_refused")  # what a 400 means where nobody is in arrears to anybody
+REJECTED = (422, "engine_refused")  # what a 400 means where nobody is in arrears to anybody
 LENGTHS = (1, 2, 7, 31, 61, 239, 241, 301, 400)
 PART_SECONDS = 240
 HEADER_BYTES, BYTES_PER_MS = 44, 32
@@ -64,7 +64,7 @@ async def test_what_the_answer_says_was_used_is_what_the_twin_bills(
     [
         ("arrearage", (503, "engine_account"), 1),
         ("bad-key", (503, "engine_account"), 1),
-        ("data-inspection", REFUSED, 1),
+        ("data-inspection", REJECTED, 1),
         ("500", (502, "engine_failed"), 3),
         ("hang", (502, "upstream_in_doubt"), 2),
         ("reset-before-first-byte", (502, "upstream_in_doubt"), 2),
@@ -80,8 +80,8 @@ async def test_a_fault_that_stays_is_told_by_its_code(
         twin.faults.down(region, fault)
         response = await there.send(encode([1, 2]), model=model)
     is_arrears = (region, fault) == ("vllm", "arrearage")
-    expected = REFUSED if is_arrears else problem
-    if region == "vllm" and expected == REFUSED:
+    expected = REJECTED if is_arrears else problem
+    if region == "vllm" and expected == REJECTED:
         calls += 1  # its 400 does not say why, so the recording is tried in our own form as well
     assert code_of(response) == expected
     assert [call.region for call in twin.calls] == [region] * calls
@@ -96,7 +96,7 @@ async def test_a_fault_that_stays_is_told_by_its_code(
 async def test_a_fault_that_asks_for_patience_is_told_when_that_is_over(
     folder: Path, at_once: None, model: str, fault: str, problem: tuple[int, str]
 ) -> None:
-    jobs = {"patience_seconds": 1}
+    jobs = {"retry_timeout_seconds": 1}
     async with Twin(regions=REGIONS) as twin, before(twin, folder, jobs=jobs) as there:
         twin.faults.down(FAMILIES[model], fault)
         response = await there.send(encode([1, 2]), model=model)

@@ -52,7 +52,7 @@ async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
             "GATEWAY_SERVER__PORT": "0",
-            "GATEWAY_LOG__FORM": "json",
+            "GATEWAY_LOG__FORMAT": "json",
             "DASHSCOPE_API_KEY": twin.key,
             "GATEWAY_DASHSCOPE__BASE_URL": twin.url,
         }

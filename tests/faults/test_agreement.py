@@ -12,7 +12,7 @@ import pytest
 
 from app.access.keys import create_key
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.kit.clock import utc_now
 from app.lifespan import StartRefusedError, preflight
 from app.serve import serve
@@ -55,7 +55,7 @@ def preflighted(settings: Settings) -> None:
 
 def key_made(url: str, pepper: str) -> str:
     async def make() -> str:
-        async with opened(url) as db:
+        async with open_database(url) as db:
             now = utc_now()
             project = await db.write(ensure_project, DEFAULT_PROJECT, now=now)
             made = await db.write(
@@ -197,7 +197,7 @@ def test_a_second_process_on_the_same_file(
     settings = settings_with(url, tmp_path / "data")
 
     async def beside() -> str:
-        async with opened(url, exclusive=True):
+        async with open_database(url, exclusive=True):
             return await asyncio.to_thread(refusal, settings)
 
     assert "already serves one.db" in asyncio.run(beside())

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from app.audio.tables import audio
 from app.billing.tables import ledger_line
 from app.db.connect import make_database
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.jobs.tables import transcription, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.away import Fault, When, fickle
@@ -91,7 +91,7 @@ def silence(seconds: int = 3) -> bytes:
 
 @BOTH
 async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, when: When) -> None:
-    async with start(Fault("keep", when)) as gateway:
+    async with start(Fault("commit_part", when)) as gateway:
         response = await gateway.send(recording)
         assert (response.status_code, response.json()["text"]) == (200, "heard")
         await assert_kept_and_paid_once(gateway)
@@ -99,7 +99,7 @@ async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, 
 
 @BOTH
 async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When) -> None:
-    async with start(Fault("keep", when, times=3)) as gateway:
+    async with start(Fault("commit_part", when, times=3)) as gateway:
         response = await gateway.send(speech(9), model="scripted/short")
         assert response.status_code == 200, response.text
         await assert_kept_and_paid_once(gateway, calls=response.json()["text"].count("heard"))
@@ -108,7 +108,7 @@ async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When
 
 @BOTH
 async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
-    async with start(Fault("tell_and_end", when)) as gateway:
+    async with start(Fault("commit_completion", when)) as gateway:
         response = await gateway.send(silence())
         assert (response.status_code, response.json()["text"]) == (200, "")
         await assert_kept_and_paid_once(gateway, calls=0)
@@ -120,7 +120,7 @@ async def test_a_failure_is_told_as_what_it_was(
     start: Start, recording: bytes, when: When, work: str
 ) -> None:
     async with start(Fault(work, when)) as gateway:
-        gateway.engine.errors = [EngineError(ErrorKind.GARBLED, "x", billed=Billed.YES)]
+        gateway.engine.errors = [EngineError(ErrorKind.MALFORMED, "x", billed=Billed.YES)]
         assert code_of(await gateway.send(recording)) == (502, "engine_failed")
         lines = [line["kind"] for line in await gateway.rows(ledger_line)]
         assert lines == ["hold", "settle", "release"]
@@ -133,8 +133,10 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
     start: Start, when: When, seconds: int
 ) -> None:
     gate = asyncio.Event()
-    fault = Fault("keep", when, gate=gate)
-    async with start(fault, server={"shutdown_seconds": 0}, jobs={"parts_at_once": 1}) as gateway:
+    fault = Fault("commit_part", when, gate=gate)
+    async with start(
+        fault, server={"shutdown_seconds": 0}, jobs={"max_concurrent_parts": 1}
+    ) as gateway:
         sent = await gateway.send(speech(seconds), model="scripted/short", wait="0")
         await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
         asyncio.get_running_loop().call_later(0.2, gate.set)  # by then the run is cancelled
@@ -150,7 +152,7 @@ async def test_answers_that_wait_for_another_part_to_be_kept_are_kept_when_the_r
 ) -> None:
     """All parts are answered, and the first to be kept keeps the others waiting."""
     gate = asyncio.Event()
-    fault = Fault("keep", when, gate=gate)
+    fault = Fault("commit_part", when, gate=gate)
     async with start(fault, server={"shutdown_seconds": 0}) as gateway:
         sent = await gateway.send(speech(9), model="scripted/short", wait="0")
         await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
@@ -172,7 +174,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     start: Start, recording: bytes
 ) -> None:
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
-    faults = [Fault("keep", times=1_000_000), Fault("hand_back", times=1_000_000)]
+    faults = [Fault("commit_part", times=1_000_000), Fault("release", times=1_000_000)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.store.durable_write.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
@@ -210,7 +212,7 @@ async def test_a_lease_that_could_not_be_renewed_ends_nothing(
     start: Start, recording: bytes
 ) -> None:
     fault = Fault("renew", times=9)
-    async with start(fault, jobs={**QUICK, "rescue_seconds": 60}) as gateway:
+    async with start(fault, jobs={**QUICK, "maintenance_interval_seconds": 60}) as gateway:
         gateway.engine.delay_seconds = 1.5
         assert (await gateway.send(recording)).status_code == 200
         assert fault.met.is_set()
@@ -261,7 +263,9 @@ async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
 async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
     start: Start, recording: bytes, when: When
 ) -> None:
-    async with start(Fault("submit", when), jobs={**QUICK, "at_once": 1}) as gateway:
+    async with start(
+        Fault("create_job", when), jobs={**QUICK, "max_concurrent_jobs": 1}
+    ) as gateway:
         response = await gateway.send(recording)
         assert code_of(response) == (503, "database_away")
         assert len(gateway.blobs()) == 1
@@ -282,7 +286,7 @@ async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
 
 
 async def test_a_key_is_good_although_its_use_could_not_be_noted(start: Start) -> None:
-    fault = Fault("touch", error=DatabaseAway())
+    fault = Fault("touch", error=DatabaseUnavailable())
     async with start(fault) as gateway:
         assert (await gateway.get(PATH, key=await gateway.key())).status_code == 200
         assert fault.met.is_set()

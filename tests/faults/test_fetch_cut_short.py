@@ -21,7 +21,7 @@ from tests.support.scripted import ScriptedEngine
 from tests.support.sources import Asked, Page, answer, dripping, serving
 
 pytestmark = pytest.mark.anyio
-SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__RESCUE_SECONDS": "0.5"}
+SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.5"}
 PATIENCE_SECONDS = 60.0
 
 

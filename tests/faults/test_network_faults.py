@@ -144,7 +144,7 @@ class Case:
     is_long: bool = False
 
 
-NETWORK, GARBLED, TIMEOUT = ErrorKind.NETWORK, ErrorKind.GARBLED, ErrorKind.TIMEOUT
+NETWORK, MALFORMED, TIMEOUT = ErrorKind.NETWORK, ErrorKind.MALFORMED, ErrorKind.TIMEOUT
 NO, MAYBE = Billed.NO, Billed.MAYBE
 HALF = b'{"output": {"choices": [{"mess'
 CASES = {
@@ -159,9 +159,9 @@ CASES = {
     "early end": Case(after_the_request(early_end), NETWORK, MAYBE),
     "body cut short": Case(after_the_request(cut_body), NETWORK, MAYBE),
     "not HTTP": Case(after_the_request(garbage), NETWORK, MAYBE),
-    "truncated JSON": Case(after_the_request(answers(HALF)), GARBLED, MAYBE),
+    "truncated JSON": Case(after_the_request(answers(HALF)), MALFORMED, MAYBE),
     "a page": Case(
-        after_the_request(answers(PAGE, content_type="text/html")), GARBLED, MAYBE
+        after_the_request(answers(PAGE, content_type="text/html")), MALFORMED, MAYBE
     ),
     "a proxy's 502": Case(
         after_the_request(answers(PAGE, "502 Bad Gateway", content_type="text/html")),
@@ -174,7 +174,7 @@ CASES = {
 @asynccontextmanager
 async def gateway_before(url: str, folder: Path) -> AsyncIterator[Gateway]:
     """Run a gateway all of whose engines have this far side; at its end it waits for nobody."""
-    far = {"base_url": url, "api_key": "sk-test", "answer_seconds": DEADLINE_SECONDS}
+    far = {"base_url": url, "api_key": "sk-test", "timeout_seconds": DEADLINE_SECONDS}
     settings = settings_for(
         f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.rate_limit import pace
+from app.db.rate_limit import rate_limit
 from app.jobs.tables import upstream_call
 from tests.support.away import Fault, fickle
 from tests.support.gateway import running, settings_for, speech
@@ -27,7 +27,7 @@ async def ended(url: str, folder: Path, twin: Twin, *faults: Fault):  # noqa: AN
         async with running(settings, None) as gateway:
             sent = await gateway.send(speech(1), wait=0)
             job = await gateway.ended(sent.json()["id"])
-            return job, await gateway.rows(upstream_call), await gateway.rows(pace)
+            return job, await gateway.rows(upstream_call), await gateway.rows(rate_limit)
 
 
 async def test_a_job_that_got_no_step_is_handed_back_and_done_later(

@@ -8,15 +8,15 @@ from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
-from app.db.migrate import opened
-from app.jobs.store.create import Submitted, Wish, submit
-from app.jobs.store.recordings import Recording
+from app.db.migrate import open_database
+from app.jobs.store.create import CreatedJob, JobSpec, create_job
+from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
 
 AT_ONCE = 8
 NOW = utc_now()
 PRICE = PriceRow("m", "test", "second", 220_000, "CNY", NOW, None, "made up")
-WISH = Wish("m", "scripted", "test", "auto", {}, {}, 1_000)
+WISH = JobSpec("m", "scripted", "test", "auto", {}, {}, 1_000)
 
 
 async def start(db: Database) -> str:
@@ -26,17 +26,17 @@ async def start(db: Database) -> str:
     return project
 
 
-async def send(db: Database, project: str, number: int) -> Submitted:
+async def send(db: Database, project: str, number: int) -> CreatedJob:
     """The same bytes in another blob: each upload is stored before it is known to be known."""
-    recording = Recording("0" * 64, 44, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, 1_000)
+    recording = NewAudio("0" * 64, 44, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, 1_000)
     return await db.write(
-        submit, Principal(project, None, ALL_SCOPES), recording, WISH, now=utc_now()
+        create_job, Principal(project, None, ALL_SCOPES), recording, WISH, now=utc_now()
     )
 
 
 @pytest.mark.anyio
 async def test_the_same_start_and_the_same_bytes(database_url: str) -> None:
-    async with opened(database_url, pool=AT_ONCE) as db:
+    async with open_database(database_url, pool=AT_ONCE) as db:
         projects = await asyncio.gather(*(start(db) for _ in range(AT_ONCE)))
         sent = await asyncio.gather(*(send(db, projects[0], n) for n in range(AT_ONCE)))
     assert len(set(projects)) == 1

@@ -20,12 +20,12 @@ from app.audio.links import SignedLinks
 from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
-from app.db.migrate import opened
-from app.jobs.execution.fetch_source import Collector
+from app.db.migrate import open_database
+from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.execution.transcribe import Transcriber
-from app.jobs.store.create import Wish, submit
-from app.jobs.store.recordings import Recording
-from app.jobs.streaming.hub import Board
+from app.jobs.store.create import JobSpec, create_job
+from app.jobs.store.recordings import NewAudio
+from app.jobs.streaming.hub import StreamHub
 from app.jobs.tables import transcription
 from app.kit.clock import utc_now
 from app.settings import AudioSettings, FetchSettings, JobSettings
@@ -38,7 +38,7 @@ from tests.support.scripted import CATALOGUE, ScriptedEngine, billed_seconds
 from tests.support.stopped import Workers
 
 STOPPED_SECONDS = 3.0
-SHORT_LEASE = {"JOBS__LEASE_SECONDS": "1", "JOBS__RESCUE_SECONDS": "0.2"}
+SHORT_LEASE = {"JOBS__LEASE_SECONDS": "1", "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.2"}
 NEVER_RENEWED_SECONDS = 3600.0
 MAX_SECONDS = 3600
 NANO_PER_SECOND = 220_000
@@ -74,7 +74,7 @@ class Bench:
             self.db,
             self.store,
             {engine.name: engine},
-            Collector(
+            SourceFetcher(
                 self.db,
                 self.store,
                 Fetcher(FetchSettings()),
@@ -85,7 +85,7 @@ class Bench:
                 clock=utc_now,
             ),
             decoders=Decoders(AudioSettings()),
-            board=Board(self.db, utc_now),
+            board=StreamHub(self.db, utc_now),
             max_seconds=MAX_SECONDS,
             settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),
             clock=utc_now,
@@ -95,7 +95,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
-    async with opened(url) as db:
+    async with open_database(url) as db:
         store = LocalStore(folder, AudioSettings())
         upload = await store.begin(SPEECH.stat().st_size)
         await upload.write(SPEECH.read_bytes())
@@ -105,10 +105,10 @@ async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
         await db.write(load_prices, [price])
         blob = await upload.finish(project)
         submitted = await db.write(
-            submit,
+            create_job,
             Principal(project, None, ALL_SCOPES),
-            Recording(blob.sha256, blob.bytes, blob.key, "wav", "pcm_s16le", 1, 16_000, 10_390),
-            Wish("m", "scripted", "test", "auto", OPTIONS, PLAN, 13_000),
+            NewAudio(blob.sha256, blob.bytes, blob.key, "wav", "pcm_s16le", 1, 16_000, 10_390),
+            JobSpec("m", "scripted", "test", "auto", OPTIONS, PLAN, 13_000),
             now=now,
         )
         yield Bench(db, store, submitted.job_id)
@@ -118,7 +118,7 @@ OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "inc
 PLAN = {
     "kind": "split",
     "part_seconds": 4,
-    "why": "short parts",
+    "reason": "short parts",
     "upstream_model": "short",
     "least_speech_ms": 250,
 }
@@ -149,7 +149,9 @@ async def test_a_run_that_slept_writes_nothing(
     async with bench(database_url, tmp_path / "audio") as given:
         slow = ScriptedEngine(bill=bill, gate=asyncio.Event(), text="too late")
         fast = ScriptedEngine(bill=bill, gate=asyncio.Event())
-        slow.calls_at_once = fast.calls_at_once = 1  # so that all stands still until woken
+        slow.max_concurrent_calls = fast.max_concurrent_calls = (
+            1  # so that all stands still until woken
+        )
         sleeping = asyncio.create_task(given.worker(slow).advance(given.job_id))
         await until_called(slow)
         await given.db.write(expire_lease)

@@ -19,8 +19,8 @@ SERVE = ("-m", "app.cli.main", "serve")
 END_SECONDS = 40.0
 JOBS = {
     "JOBS__LEASE_SECONDS": "2",
-    "JOBS__RESCUE_SECONDS": "0.3",
-    "JOBS__POLL_SECONDS": "0.2",
+    "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.3",
+    "JOBS__POLL_INTERVAL_SECONDS": "0.2",
     "LOCAL__ENABLED": "false",
     "SERVER__SHUTDOWN_SECONDS": "3",
 }

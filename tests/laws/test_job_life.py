@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from app.billing import ledger
 from app.db.database import Database
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.errors import AlreadyEnded, Erased, NothingToRetry, StillRunning, UpstreamInDoubt
 from app.jobs.store import runs
 from app.jobs.store.job import Job
@@ -88,7 +88,7 @@ class JobLife(RuleBasedStateMachine):
     @initialize(bound_seconds=st.integers(0, 9), claimed=st.booleans())
     def submit(self, bound_seconds: int, claimed: bool) -> None:
         async def begin() -> tuple[Any, Database, Story]:
-            context = opened(self.url)
+            context = open_database(self.url)
             db = await context.__aenter__()
             story = await Story.begun(
                 db,
@@ -203,7 +203,7 @@ class JobLife(RuleBasedStateMachine):
     def hand_back(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(self.workers))
         before, holds = self.do(self.story.row()), self.holds(worker)
-        self.do(self.db.write(runs.hand_back, worker.job.run))
+        self.do(self.db.write(runs.release, worker.job.run))
         assert holds or self.do(self.story.row()) == before
 
     @precondition(lambda self: any(worker.call is None for worker in self.workers))
@@ -211,7 +211,7 @@ class JobLife(RuleBasedStateMachine):
     def put_off(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
         before, holds = self.do(self.story.row()), self.holds(worker)
-        self.do(self.db.write(runs.put_off, worker.job.run, 600.0, now=utc_now()))
+        self.do(self.db.write(runs.defer, worker.job.run, 600.0, now=utc_now()))
         after = self.do(self.story.row())
         assert after["lease_until"] > datetime.now(UTC) if holds else after == before
 
@@ -263,10 +263,12 @@ class JobLife(RuleBasedStateMachine):
             return
         row, lines = self.do(self.story.row()), self.do(self.story.lines())
         calls = self.do(self.story.calls())
-        money = self.do(self.db.read(ledger.standing, self.story.id))
-        for life in {line["life"] for line in lines}:
-            mine = [line for line in lines if line["life"] == life]
-            self.money_adds_up(mine, has_ended=life < row["life"] or row["status"] in ENDED)
+        money = self.do(self.db.read(ledger.totals, self.story.id))
+        for retry_epoch in {line["retry_epoch"] for line in lines}:
+            mine = [line for line in lines if line["retry_epoch"] == retry_epoch]
+            self.money_adds_up(
+                mine, has_ended=retry_epoch < row["retry_epoch"] or row["status"] in ENDED
+            )
         self.calls_are_paid_once(lines, calls)
         self.the_bill_is_known(row, calls, money)
         self.life_goes_forward(row)
@@ -295,19 +297,19 @@ class JobLife(RuleBasedStateMachine):
         assert len(attempts) == len(set(attempts))
 
     def the_bill_is_known(
-        self, row: dict[str, Any], calls: list[dict[str, Any]], money: ledger.Standing
+        self, row: dict[str, Any], calls: list[dict[str, Any]], money: ledger.JobTotals
     ) -> None:
         bill = self.bill_seconds * NANO_PER_SECOND
         # What a lost answer has cost at most: this upstream bills up to four seconds for two.
         doubtful = sum(
-            2 * call["bound_nano"]
+            2 * call["max_cost_nano"]
             for call in calls
             if call["state"] in {"in_doubt", "open"}
             or (call["state"] == "failed" and call["billed"] == "maybe")
         )
         assert money.settled <= bill <= money.settled + doubtful
         if row["status"] not in ENDED:
-            open_bounds = sum(call["bound_nano"] for call in calls if call["state"] == "open")
+            open_bounds = sum(call["max_cost_nano"] for call in calls if call["state"] == "open")
             assert money.held >= open_bounds
 
     def life_goes_forward(self, row: dict[str, Any]) -> None:

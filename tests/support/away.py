@@ -9,8 +9,8 @@ from typing import Any, Literal
 from unittest import mock
 
 from app import lifespan
-from app.db.database import Database, Follow, P, T, Work
-from app.errors import DatabaseAway
+from app.db.database import AfterWrite, Database, P, T, Transaction
+from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
 When = Literal["before", "after"]
@@ -23,7 +23,7 @@ class Fault:
     work: str
     when: When | Literal["never"] = "before"
     times: int = 1
-    error: Exception = field(default_factory=lambda: DatabaseAway(log="made up"))
+    error: Exception = field(default_factory=lambda: DatabaseUnavailable(log="made up"))
     gate: asyncio.Event | None = None
     met: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -42,16 +42,16 @@ class Fickle:
     async def close(self) -> None:
         await self._inner.close()
 
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._through(self._inner.write, work, *args, **kwargs)
 
-    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._through(self._inner.read, work, *args, **kwargs)
 
-    async def write_followed(
-        self, follow: Follow[T], work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    async def write_then(
+        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        verb = partial(self._inner.write_followed, follow)
+        verb = partial(self._inner.write_then, follow)
         return await self._through(verb, work, *args, **kwargs)
 
     async def driver_pool(self, size: int) -> Any:

@@ -129,7 +129,7 @@ class Books:
             return
         mine = {name: self.by_job[name][job["id"]] for name in TABLES}
         yield from _money(mine["ledger_line"], mine["upstream_call"])
-        lives = {line["life"] for line in mine["ledger_line"]}
+        lives = {line["retry_epoch"] for line in mine["ledger_line"]}
         yield from _calls(mine["upstream_call"], lives)
         if job["erased_at"] is None:
             yield from _events(job, mine["event"])
@@ -174,8 +174,8 @@ class Books:
 
 
 def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator[str]:
-    for life in {line["life"] for line in lines if line["kind"] != "adjust"}:
-        yield from _life([line for line in lines if line["life"] == life])
+    for retry_epoch in {line["retry_epoch"] for line in lines if line["kind"] != "adjust"}:
+        yield from _life([line for line in lines if line["retry_epoch"] == retry_epoch])
     known = {call["id"] for call in calls}
     if any(line["kind"] == "adjust" and line["call_id"] not in known for line in lines):
         yield "has an adjustment of no call of its own"
@@ -206,7 +206,10 @@ def _calls(calls: list[dict[str, Any]], lives: set[int]) -> Iterator[str]:
         yield "has ended with an open call"
     answered = Counter(call["part_idx"] for call in calls if call["state"] == "answered")
     doubted = Counter(
-        (call["part_idx"], max(life for life in lives if life < call["run_epoch"]))
+        (
+            call["part_idx"],
+            max(retry_epoch for retry_epoch in lives if retry_epoch < call["run_epoch"]),
+        )
         for call in calls
         if call["state"] == "in_doubt"
     )
@@ -232,7 +235,7 @@ def _words(
     word: str | None,
 ) -> Iterator[str]:
     # One that was tried anew in vain keeps the words of the time before.
-    allowed = {1} if job["status"] == "completed" else {0, 1} if job["life"] else {0}
+    allowed = {1} if job["status"] == "completed" else {0, 1} if job["retry_epoch"] else {0}
     if len(transcripts) not in allowed:
         yield f"has {len(transcripts)} transcripts"
         return

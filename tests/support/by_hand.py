@@ -113,8 +113,8 @@ def _settings(twin: Twin, folder: Path, files: str) -> dict[str, str]:
         "FETCH__ALLOW_HTTP": "true",
         "FETCH__PORTS": files.rpartition(":")[2],
         "FETCH__ALLOW_ADDRESSES": "127.0.0.0/8",
-        "JOBS__POLL_SECONDS": "0.1",
-        "JOBS__POLL_MOST_SECONDS": "0.2",
+        "JOBS__POLL_INTERVAL_SECONDS": "0.1",
+        "JOBS__MAX_POLL_INTERVAL_SECONDS": "0.2",
     }
 
 

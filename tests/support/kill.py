@@ -39,8 +39,8 @@ IN_DOUBT = "upstream_in_doubt"
 # minute; as many jobs at once as clients, so that uploads get their share of a small machine.
 SETTINGS = {
     "JOBS__LEASE_SECONDS": "2",
-    "JOBS__RESCUE_SECONDS": "0.5",
-    "JOBS__AT_ONCE": str(CLIENTS),
+    "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.5",
+    "JOBS__MAX_CONCURRENT_JOBS": str(CLIENTS),
 }
 
 

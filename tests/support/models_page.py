@@ -127,13 +127,13 @@ def _options(models: Sequence[Model]) -> str:
         (", ".join(f"`{one.name}`" for one in same), ", ".join(f"`{name}`" for name in options))
         for options, same in _grouped(models, lambda model: tuple(sorted(model.options)))
     ]
-    unproved = [
+    unverified = [
         f"The vendor's documents do not say that `{model.name}` takes "
-        f"{', '.join(sorted(model.unproved))}.\n"
+        f"{', '.join(sorted(model.unverified))}.\n"
         for model in models
-        if model.unproved
+        if model.unverified
     ]
-    return _table(("models", "options they honour"), rows) + "\n" + "".join(unproved)
+    return _table(("models", "options they honour"), rows) + "\n" + "".join(unverified)
 
 
 def _prices(models: Sequence[Model]) -> str:

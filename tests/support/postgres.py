@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import sqlalchemy as sa
 
-from app.db.migrate import opened
+from app.db.migrate import open_database
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class Databases:
 
 async def migrated(url: str) -> None:
     """Bring a database to the newest schema."""
-    async with opened(url):
+    async with open_database(url):
         pass
 
 

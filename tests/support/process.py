@@ -137,7 +137,7 @@ class GatewayProcess:
             "SERVER__PORT": "0",
             "SPEECH__CATALOGUE": str(CATALOGUE),
             "SPEECH__DEFAULT_MODEL": "scripted/echo",
-            "LOG__FORM": "json",
+            "LOG__FORMAT": "json",
             **self.settings,
         }
         shells = ("GATEWAY_", "DASHSCOPE_")

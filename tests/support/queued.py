@@ -1,7 +1,7 @@
 """A job that is stored and waits for anybody to take it up."""
 
-from app.jobs.store.recordings import Recording
-from app.jobs.store.runs import Forsaken
+from app.jobs.store.recordings import NewAudio
+from app.jobs.store.runs import StalledJob
 from tests.support.gateway import Gateway
 from tests.support.story import Story, wish
 
@@ -18,11 +18,11 @@ async def queued(
     plan = {
         "kind": kind,
         "part_seconds": part_seconds,
-        "why": "",
+        "reason": "",
         "upstream_model": "echo",
         "least_speech_ms": 250,
     }
-    found = Recording(
+    found = NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,
         blob_key=blob.key.removeprefix(f"{parts.default_project}/"),
@@ -40,5 +40,5 @@ async def queued(
 async def hand_out(gateway: Gateway, story: Story) -> bool:
     """Put a job into the queue as upkeep does; tell whether it was not in it, nor runs here."""
     row = await story.row()
-    forsaken = Forsaken(story.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
-    return await gateway.parts.runner.put_back([forsaken]) == 1
+    forsaken = StalledJob(story.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
+    return await gateway.parts.runner.requeue([forsaken]) == 1

@@ -51,8 +51,8 @@ class ScriptedEngine:
     name = "scripted"
     region = "test"
     remote = True
-    takes = "pcm"
-    calls_at_once = 16
+    accepts = "pcm"
+    max_concurrent_calls = 16
 
     async def open(self) -> None: ...
 

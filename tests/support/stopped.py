@@ -17,7 +17,7 @@ JOBS = 6
 SLOW_SECONDS = 1.5  # of a call of the worker that is stopped
 PATIENCE_SECONDS = 60.0
 # What a run logs when it finds that its job is another's, or its transaction was ended meanwhile.
-NOTICED = ("run.stale", "run.database_away")
+NOTICED = ("run.stale", "run.database_unavailable")
 
 
 @dataclass

@@ -16,19 +16,19 @@ from app.billing.ledger import Used
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
 from app.errors import GatewayError, InternalError
-from app.jobs.cancel import Charged, cancel
+from app.jobs.cancel import CancellationCost, cancel
 from app.jobs.erase import erase
 from app.jobs.filetrans import store
 from app.jobs.retry import reopen
 from app.jobs.store import calls, outcome, runs
-from app.jobs.store.attempts import Tried
+from app.jobs.store.attempts import AttemptCounts
 from app.jobs.store.calls import Answered
-from app.jobs.store.create import Submitted, Wish, submit
+from app.jobs.store.create import CreatedJob, JobSpec, create_job
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch
-from app.jobs.store.recordings import Recording
-from app.jobs.store.runs import Forsaken
+from app.jobs.store.parts import PartSpan
+from app.jobs.store.recordings import NewAudio
+from app.jobs.store.runs import StalledJob
 from app.jobs.tables import billing_tables, event, part, transcription, upstream_call
 from app.speech.engine import Billed, EngineAnswer, EngineError, EngineUsage, ErrorKind
 from app.speech.transcript import Transcript
@@ -56,9 +56,9 @@ OPTIONS: Mapping[str, Any] = {
 }
 
 
-def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> Recording:
+def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> NewAudio:
     """Return a recording as intake would bring it; `name` tells stored copies apart."""
-    return Recording(
+    return NewAudio(
         sha256=sha256,
         bytes=100,
         blob_key=name,
@@ -70,8 +70,8 @@ def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None 
     )
 
 
-def wish(bound_ms: int = 3_000, **fields: Any) -> Wish:
-    return Wish(
+def wish(max_ms: int = 3_000, **fields: Any) -> JobSpec:
+    return JobSpec(
         **{
             "model": MODEL,
             "engine": "scripted",
@@ -81,20 +81,20 @@ def wish(bound_ms: int = 3_000, **fields: Any) -> Wish:
             "plan": {
                 "kind": "direct",
                 "part_seconds": 120,
-                "why": "",
+                "reason": "",
                 "upstream_model": "echo",
                 "least_speech_ms": 250,
             },
-            "bound_ms": bound_ms,
+            "max_ms": max_ms,
             **fields,
         }
     )
 
 
-def stretch(index: int = 0, *, seconds: float = 2.0) -> Stretch:
+def stretch(index: int = 0, *, seconds: float = 2.0) -> PartSpan:
     """Return the part of this index, where all parts are so long."""
     length = round(seconds * 1000)
-    return Stretch(index, index * length, (index + 1) * length, length, f"{index:064x}")
+    return PartSpan(index, index * length, (index + 1) * length, length, f"{index:064x}")
 
 
 def answer(seconds: float | None = 2.0, text: str = "heard") -> EngineAnswer:
@@ -122,7 +122,7 @@ class Story:
 
     db: Database
     principal: Principal
-    submitted: Submitted
+    submitted: CreatedJob
     now: datetime = NOW
     claimed: list[Job] = field(default_factory=list)
 
@@ -132,14 +132,14 @@ class Story:
         db: Database,
         *,
         project: str = DEFAULT_PROJECT,
-        audio: Recording | None = None,
-        wanted: Wish | None = None,
+        audio: NewAudio | None = None,
+        wanted: JobSpec | None = None,
         lease_seconds: float | None = None,
     ) -> "Story":
         principal = await principal_of(db, project)
         audio = audio or recording()
         submitted = await db.write(
-            submit,
+            create_job,
             principal,
             replace(audio, blob_key=f"{principal.project_id}/{audio.blob_key}"),
             wanted or wish(),
@@ -164,9 +164,9 @@ class Story:
 
     async def try_to_take_up(self, *, remote: bool = True, lease_seconds: float = 60) -> Job | None:
         def claim(tx: sa.Connection) -> Job | None:
-            job = runs.take_up(tx, self.id, lease_seconds=lease_seconds, now=self.later())
+            job = runs.claim(tx, self.id, lease_seconds=lease_seconds, now=self.later())
             if job is not None:
-                calls.close_unseen(tx, job.id, remote=remote, now=self.now)
+                calls.close_orphaned(tx, job.id, remote=remote, now=self.now)
             return job
 
         return await self.db.write(claim)
@@ -181,9 +181,9 @@ class Story:
     async def call(
         self,
         job: Job,
-        part: Stretch | None = None,
+        part: PartSpan | None = None,
         *,
-        silent: Sequence[Stretch] = (),
+        silent: Sequence[PartSpan] = (),
         retry_in_doubt: bool = True,
         route: int = 0,
     ) -> str:
@@ -201,7 +201,7 @@ class Story:
         self,
         job: Job,
         call_id: str,
-        part: Stretch | None = None,
+        part: PartSpan | None = None,
         *,
         heard: EngineAnswer | None = None,
         keep_raw: bool = False,
@@ -212,8 +212,12 @@ class Story:
 
         def keep(tx: sa.Connection) -> None:
             said = {"done_seconds": got.stretch.end_ms / 1000}
-            runs.write_as(
-                tx, job.run, now=self.later(), events=[Event("progress", said)], idle_runs=0
+            runs.fenced_update(
+                tx,
+                job.run,
+                now=self.later(),
+                events=[Event("progress", said)],
+                runs_without_progress=0,
             )
             calls.close_answered(tx, job, got, keep_raw=keep_raw, now=self.now)
 
@@ -221,7 +225,7 @@ class Story:
 
     async def call_failed(
         self, job: Job, call_id: str, error: EngineError, *, route: int = 0
-    ) -> Tried:
+    ) -> AttemptCounts:
         part = next((row["part_idx"] for row in await self.calls() if row["id"] == call_id), 0)
         return await self.db.write(
             calls.close_failed,
@@ -236,7 +240,9 @@ class Story:
     async def charged(self, job: Job, call_id: str) -> None:
         """Settle a task that the provider bills although it returned no text."""
         used = Used(millis=2_000, tokens=0, nano=2 * NANO_PER_SECOND, estimated=False)
-        await self.db.write(store.charge, job, call_id, used, {"seconds": 2}, now=self.later())
+        await self.db.write(
+            store.settle_without_result, job, call_id, used, {"seconds": 2}, now=self.later()
+        )
 
     async def complete(self, job: Job, text: str = "heard") -> None:
         words = {**Transcript(text=text, language="en").model_dump(), "segments": []}
@@ -249,12 +255,12 @@ class Story:
             outcome.fail, job, error or InternalError(), remote=True, now=self.later()
         )
 
-    async def cancel(self) -> Charged | None:
+    async def cancel(self) -> CancellationCost | None:
         return await self.db.write(
             cancel, self.principal.project_id, self.id, local_engines=(), now=self.later()
         )
 
-    async def retry(self) -> Forsaken | None:
+    async def retry(self) -> StalledJob | None:
         return await self.db.write(reopen, self.principal.project_id, self.id, now=self.later())
 
     async def erase(self) -> bool:

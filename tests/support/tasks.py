@@ -17,7 +17,7 @@ from tests.twin.counting import encode
 from tests.twin.words import Words
 
 FILETRANS = "qwen3-asr-flash-filetrans"
-QUICK = {"poll_seconds": 0.02, "poll_most_seconds": 0.1}
+QUICK = {"poll_interval_seconds": 0.02, "max_poll_interval_seconds": 0.1}
 SOON = Delays(pending=0.05, running=0.05)
 THREE_SECONDS = encode([1, 2, 3])
 SUBMIT = "/api/v1/services/audio/asr/transcription"

@@ -32,7 +32,7 @@ async def before(
     Where the twin plays a vLLM as well, the gateway has that one, too. `models` are more of
     them, in the catalogue's own form.
     """
-    patience = {} if answer_seconds is None else {"answer_seconds": answer_seconds}
+    patience = {} if answer_seconds is None else {"timeout_seconds": answer_seconds}
     settings = settings_for(
         database or f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
@@ -53,7 +53,7 @@ def bundles(twin: Twin, **named: str) -> dict[str, Any]:
         name: {"api_key": twin.key_of(region), "region": region, "base_url": twin.urls[region]}
         for name, region in named.items()
     }
-    return {"others": others, "failover": tuple(named)}
+    return {"accounts": others, "failover": tuple(named)}
 
 
 def hastened(folder: Path, calls_a_minute: int = CALLS_A_MINUTE, models: str = "") -> Path:

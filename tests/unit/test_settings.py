@@ -163,27 +163,27 @@ def test_further_bundles_have_names_keys_and_hosts_of_their_own(
     found = settings(
         monkeypatch,
         DASHSCOPE__API_KEY="sk-first",
-        DASHSCOPE__OTHERS__INTL__API_KEY="sk-canary",
-        DASHSCOPE__OTHERS__INTL__REGION="ap-southeast-1",
-        DASHSCOPE__OTHERS__Us_Two__API_KEY="sk-us",
-        DASHSCOPE__OTHERS__Us_Two__REGION="us-east-1",
+        DASHSCOPE__ACCOUNTS__INTL__API_KEY="sk-canary",
+        DASHSCOPE__ACCOUNTS__INTL__REGION="ap-southeast-1",
+        DASHSCOPE__ACCOUNTS__Us_Two__API_KEY="sk-us",
+        DASHSCOPE__ACCOUNTS__Us_Two__REGION="us-east-1",
         DASHSCOPE__FAILOVER="us_two, intl",
     ).dashscope
     assert found.failover == ("us_two", "intl")
-    assert (found.region, found.others["intl"].region) == ("cn-beijing", "ap-southeast-1")
-    assert found.others["us_two"].api_key.get_secret_value() == "sk-us"
+    assert (found.region, found.accounts["intl"].region) == ("cn-beijing", "ap-southeast-1")
+    assert found.accounts["us_two"].api_key.get_secret_value() == "sk-us"
     assert "canary" not in repr(found)
 
 
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"OTHERS__INTL__REGION": "us-east-1"}, "OTHERS__INTL has no API_KEY"),
-        ({"FAILOVER": "intl"}, "'intl', which OTHERS does not have"),
-        ({"OTHERS__INTL__API_KEY": "k", "FAILOVER": "intl"}, "API_KEY is empty"),
-        ({"OTHERS__INTL__API_KEY": "k", "API_KEY": "k", "FAILOVER": "intl,intl"}, "twice"),
-        ({"OTHERS__INTL__API_KEY": "k", "OTHERS__INTL__HOST": "x"}, "Extra inputs"),
-        ({"OTHERS__a.b__API_KEY": "k"}, "should match pattern"),
+        ({"ACCOUNTS__INTL__REGION": "us-east-1"}, "ACCOUNTS__INTL has no API_KEY"),
+        ({"FAILOVER": "intl"}, "'intl', which ACCOUNTS does not have"),
+        ({"ACCOUNTS__INTL__API_KEY": "k", "FAILOVER": "intl"}, "API_KEY is empty"),
+        ({"ACCOUNTS__INTL__API_KEY": "k", "API_KEY": "k", "FAILOVER": "intl,intl"}, "twice"),
+        ({"ACCOUNTS__INTL__API_KEY": "k", "ACCOUNTS__INTL__HOST": "x"}, "Extra inputs"),
+        ({"ACCOUNTS__a.b__API_KEY": "k"}, "should match pattern"),
     ],
 )
 def test_half_a_bundle_is_refused(

@@ -29,7 +29,7 @@ from app.errors import (
     RangeNotSatisfiable,
     UnsupportedMediaType,
 )
-from app.kit.log import story_of
+from app.kit.log import safe_traceback
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_LEFT = 499  # nobody reads it; the log does
@@ -117,7 +117,7 @@ def answer(
     """Log what has to be, and make the answer to any exception."""
     error = error_from(problem)
     if isinstance(error, InternalError) and problem is not error:
-        _log.error("http.crashed", exception="\n".join(story_of(problem)))
+        _log.error("http.crashed", exception="\n".join(safe_traceback(problem)))
     elif error.status >= _SERVER_ERROR:
         _log.error("http.error", code=error.code, reason=error.log)
     elif error.log is not None:

@@ -12,7 +12,7 @@ from app.api.v1.schemas import CancelledOut, TranscriptionOut, cancelled_out, tr
 from app.api.v1.wait import ask_again_at
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
-from app.jobs.store.runs import Forsaken
+from app.jobs.store.runs import StalledJob
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
@@ -53,8 +53,8 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
             *_STEERING,
             errors.StillRunning,
             errors.NothingToRetry,
-            errors.RecordingGone,
-            errors.RecordingMissing,
+            errors.AudioDeleted,
+            errors.AudioStorageError,
             errors.ShuttingDown,
             errors.TooManyJobs,
         ),
@@ -68,16 +68,16 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     has gaps are there again should it fail or be cancelled this time.
     """
     parts = parts_of(request)
-    parts.runner.check_room()
+    parts.runner.check_capacity()
     blob_key = await parts.db.read(recording_of, principal.project_id, id)
     if blob_key is not None:
         await anext(parts.store.read(blob_key, 0, 1), b"")  # RecordingMissing, before it is queued
 
-    async def follow(reopened: Forsaken | None, connection: object) -> None:
+    async def follow(reopened: StalledJob | None, connection: object) -> None:
         if reopened is not None:
-            await parts.runner.put_anew(reopened, connection)
+            await parts.runner.enqueue_retry(reopened, connection)
 
-    reopened = await parts.db.write_followed(
+    reopened = await parts.db.write_then(
         follow, reopen, principal.project_id, id, now=parts.clock()
     )
     if reopened is None:

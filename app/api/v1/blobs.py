@@ -33,8 +33,8 @@ router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
             errors.NotFound,
             errors.InvalidParameter,
             errors.RangeNotSatisfiable,
-            errors.RecordingMissing,
-            errors.DatabaseAway,
+            errors.AudioStorageError,
+            errors.DatabaseUnavailable,
         ),
     },
 )

@@ -28,7 +28,7 @@ _EXAMPLE: dict[str, Any] = {
     "plan": {
         "kind": "split",
         "part_seconds": 240,
-        "why": "qwen3-asr-flash takes 240 s in one call, less than the recording's 3600.0 s",
+        "reason": "qwen3-asr-flash takes 240 s in one call, less than the recording's 3600.0 s",
         "as_is": False,
     },
     "parts": 17,
@@ -45,12 +45,12 @@ _EXAMPLE: dict[str, Any] = {
         }
     ],
     "cost": {"amount": "0.79552", "currency": "CNY", "nano": 795520000},
-    "most_cost": {"amount": "0.7986", "currency": "CNY", "nano": 798600000},
+    "max_cost": {"amount": "0.7986", "currency": "CNY", "nano": 798600000},
     "wait": {
         "seconds": 85.4,
         "jobs_waiting": 3,
         "jobs_running": 32,
-        "seconds_a_call": 4.1,
+        "seconds_per_call": 4.1,
         "measured_calls": 214,
         "basis": "32 jobs run and 3 wait before it, 32 at once; a call takes 4.10 s (the moving "
         "average of 214 calls); calls leave every 0.61 s, the next free one in 3.1 s",
@@ -82,13 +82,13 @@ class WaitOut(Shape):
     seconds: float | None = Field(description="None where the recording's length is not known.")
     jobs_waiting: int
     jobs_running: int
-    seconds_a_call: float
-    measured_calls: int = Field(description="0: `seconds_a_call` is a default.")
+    seconds_per_call: float
+    measured_calls: int = Field(description="0: `seconds_per_call` is a default.")
     basis: str
 
 
 class EstimateOut(Shape):
-    """What would become of such a request. `cost` is expected, `most_cost` would be held."""
+    """What would become of such a request. `cost` is expected, `max_cost` would be held."""
 
     model: str
     engine: str
@@ -103,7 +103,7 @@ class EstimateOut(Shape):
     tokens: TokensOut | None = None
     prices: Sequence[EstimatePriceOut]
     cost: Cost | None
-    most_cost: Cost
+    max_cost: Cost
     wait: WaitOut
     warnings: Sequence[WarningOut] = ()
 
@@ -167,7 +167,7 @@ def _out(found: Estimate) -> EstimateOut:
             for row in found.prices
         ],
         cost=cost,
-        most_cost=_cost(found.most_nano, tariff.currency),
+        max_cost=_cost(found.max_nano, tariff.currency),
         wait=_wait(found.wait),
         warnings=[*(WarningOut(**one) for one in wish.warnings), *_refused(found)],
     )
@@ -182,7 +182,7 @@ def _wait(wait: Wait) -> WaitOut:
         seconds=None if wait.seconds is None else round(wait.seconds, 2),
         jobs_waiting=wait.jobs_ahead,
         jobs_running=wait.jobs_running,
-        seconds_a_call=round(wait.pace.call_seconds, 3),
+        seconds_per_call=round(wait.pace.call_seconds, 3),
         measured_calls=wait.pace.measured,
         basis=wait.basis,
     )

@@ -12,7 +12,7 @@ from app.api.services import Parts
 from app.api.v1.schemas import transcription_out
 from app.jobs.queries import find_job
 from app.jobs.streaming.cursor import START, Position, row_id, text_id
-from app.jobs.streaming.reader import Follower, Item, Row
+from app.jobs.streaming.reader import EventReader, Item, StoredEvent
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -44,7 +44,7 @@ async def _frames(parts: Parts, job_id: str, project_id: str, at: Position) -> A
     retry = round(settings.retry_seconds * 1000)
     yield format_sse_event(retry=retry)
     with parts.board.watched(job_id) as news:
-        follower = Follower(
+        follower = EventReader(
             parts.db, parts.board, job_id, at, news=news, poll_seconds=settings.poll_seconds
         )
         while not follower.has_ended and not follower.is_closing:
@@ -60,7 +60,7 @@ async def _frames(parts: Parts, job_id: str, project_id: str, at: Position) -> A
 
 
 async def _frame(parts: Parts, job_id: str, project_id: str, item: Item) -> bytes:
-    if not isinstance(item, Row):
+    if not isinstance(item, StoredEvent):
         return _event("delta", {"text": item.text}, id=text_id(job_id, item.place))
     data = item.data
     if item.type == "created":

@@ -18,7 +18,7 @@ from app.api.v1.openapi_examples import EVENTS, STREAM_TOKEN
 from app.api.v1.schemas import Moment, Shape
 from app.jobs.queries import project_of
 from app.jobs.streaming.cursor import START, Position, position_of
-from app.jobs.streaming.reader import look
+from app.jobs.streaming.reader import read_events
 
 GIVEN_ID_MAX_LENGTH = 100
 RETRY_AFTER_SECONDS = 1
@@ -47,7 +47,7 @@ class StreamTokenOut(Shape):
             errors.NotFound,
             errors.Erased,
             errors.EventIdInvalid,
-            errors.EventIdForeign,
+            errors.EventIdMismatch,
             errors.InvalidParameter,
             errors.ShuttingDown,
         ),
@@ -138,5 +138,5 @@ async def _listener(request: Request, parts: Parts, job_id: str, token: str | No
 
 
 async def _is_at_end(parts: Parts, job_id: str, at: Position) -> bool:
-    found = await parts.db.read(look, job_id, at)
+    found = await parts.db.read(read_events, job_id, at)
     return found.has_ended and not found.items

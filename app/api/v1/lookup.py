@@ -6,7 +6,7 @@ from fastapi import Path
 
 from app import errors
 from app.api.services import Parts
-from app.jobs.queries import Found, find_job
+from app.jobs.queries import JobView, find_job
 from app.kit.ids import id_pattern
 
 Id = Annotated[
@@ -19,7 +19,7 @@ Id = Annotated[
 ]
 
 
-async def find(parts: Parts, project_id: str, job_id: str) -> Found:
+async def find(parts: Parts, project_id: str, job_id: str) -> JobView:
     """Return a transcription of this project, erased ones included. Raises NotFound."""
     found = await parts.db.read(find_job, project_id, job_id)
     if found is None:
@@ -27,7 +27,7 @@ async def find(parts: Parts, project_id: str, job_id: str) -> Found:
     return found
 
 
-async def kept(parts: Parts, project_id: str, job_id: str) -> Found:
+async def kept(parts: Parts, project_id: str, job_id: str) -> JobView:
     """Return a transcription that was not erased. Raises NotFound and Erased."""
     found = await find(parts, project_id, job_id)
     if found.erased_at is not None:

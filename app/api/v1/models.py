@@ -23,7 +23,7 @@ _EXAMPLE = {
             "engine": "local",
             "is_default": True,
             "ready": False,
-            "missing": "model downloading 43 %",
+            "unmet": "model downloading 43 %",
             "languages": ["en", "zh"],
             "options": ["context", "language", "language_hints"],
             "word_times": True,
@@ -61,7 +61,7 @@ class ModelOut(Shape):
     engine: str
     is_default: bool
     ready: bool
-    missing: str
+    unmet: str
     languages: Sequence[str]
     options: Sequence[str]
     word_times: bool
@@ -101,7 +101,7 @@ def _model_out(parts: Parts, model: Model) -> ModelOut:
         engine=model.engine,
         is_default=model.name == parts.settings.default_model,
         ready=readiness.ready if readiness else False,
-        missing=readiness.missing if readiness else how_to_switch_on(model),
+        unmet=readiness.unmet if readiness else how_to_switch_on(model),
         languages=model.languages,
         options=sorted(model.options),
         word_times=model.word_times,

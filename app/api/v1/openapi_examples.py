@@ -35,7 +35,7 @@ _DONE: dict[str, Any] = {
     "plan": {
         "kind": "direct",
         "part_seconds": 120,
-        "why": "local/base takes 120 s in one call and the recording has 3.4 s",
+        "reason": "local/base takes 120 s in one call and the recording has 3.4 s",
         "as_is": False,
     },
     "task_id": None,

@@ -17,9 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.http.problems import EXPECTED_MOMENT
-from app.jobs.cancel import Charged
-from app.jobs.queries import Audio, Found
-from app.kit.clock import iso
+from app.jobs.cancel import CancellationCost
+from app.jobs.queries import Audio, JobView
+from app.kit.clock import to_rfc3339
 from app.kit.ids import id_pattern
 from app.kit.money import Money
 from app.speech.transcript import Segment
@@ -27,7 +27,7 @@ from app.speech.transcript import Segment
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 _BEGINS_WITH_A_DAY = re.compile(r"\d{4}-\d\d-\d\d[Tt ]", re.ASCII)
 _YEARS = range(1970, 9999)
-Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+Moment = Annotated[datetime, PlainSerializer(to_rfc3339, return_type=str, when_used="json")]
 
 
 def _only_rfc_3339(value: Any) -> Any:
@@ -84,9 +84,11 @@ class PlanOut(Shape):
 
     kind: Literal["direct", "split", "filetrans"]
     part_seconds: int
-    why: str
+    reason: str
     as_is: bool = Field(False, description="Whether the bytes are sent as they were received.")  # noqa: FBT003
-    link: Literal["given", "presigned", "blob", "upload"] | None = Field(
+    audio_source: (
+        Literal["client_url", "presigned_url", "gateway_url", "provider_upload"] | None
+    ) = Field(
         None,
         description="Of `filetrans`: the address at which the speech service reads the recording. "
         "It is the one that was `given`, one of this gateway (`blob`), or that of a temporary "
@@ -163,7 +165,7 @@ class TranscriptionPage(Shape):
     next_cursor: str | None = None
 
 
-def cancelled_out(found: Found, cost: Charged) -> CancelledOut:
+def cancelled_out(found: JobView, cost: CancellationCost) -> CancelledOut:
     """Render a job that was cancelled, with what it has cost."""
     return CancelledOut(
         **dict(transcription_out(found)),
@@ -176,7 +178,7 @@ def _cost(money: Money) -> Cost:
     return Cost(amount=money.amount, currency=money.currency, nano=money.nano)
 
 
-def transcription_out(found: Found) -> TranscriptionOut:
+def transcription_out(found: JobView) -> TranscriptionOut:
     """Render a job as the native API shows it."""
     words = found.transcript
     plan = {name: found.plan[name] for name in PlanOut.model_fields if name in found.plan}
@@ -209,7 +211,7 @@ _SAME = (
 )
 
 
-def _status(found: Found) -> Status:
+def _status(found: JobView) -> Status:
     status: Status = found.status  # type: ignore[assignment]  # the database's CHECK says so
     return status
 
@@ -225,7 +227,7 @@ def _audio(audio: Audio) -> AudioOut:
     )
 
 
-def _progress(found: Found) -> float:
+def _progress(found: JobView) -> float:
     if found.status == "completed":
         return 1.0
     if found.audio is None or not found.audio.duration_ms:

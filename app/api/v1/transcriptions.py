@@ -93,7 +93,7 @@ async def create(
     as they happen, the text as it is heard among them; see `getEvents`.
     """
     parts = parts_of(request)
-    parts.runner.check_room()
+    parts.runner.check_capacity()
     preference = preference_of(prefer or ())
     received = await receive(
         request.headers.get("content-type"),
@@ -234,7 +234,7 @@ async def get_transcript(
             "content": {"application/octet-stream": {}},
         },
         **responses(
-            *_ONE, errors.AudioNotFetched, errors.RangeNotSatisfiable, errors.RecordingMissing
+            *_ONE, errors.AudioNotFetched, errors.RangeNotSatisfiable, errors.AudioStorageError
         ),
     },
 )

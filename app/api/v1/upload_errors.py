@@ -23,7 +23,7 @@ SENDING = (
     errors.DecodeTimeout,
     errors.StorageFull,
     errors.PriceUnknown,
-    errors.EngineOff,
+    errors.EngineDisabled,
     errors.EngineUnavailable,
     errors.InternalError,
 )

@@ -13,14 +13,14 @@ from app.api.v1.lookup import find
 from app.api.v1.schemas import transcription_out
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
-from app.jobs.queries import Found
-from app.jobs.submission import Accepted
+from app.jobs.queries import JobView
+from app.jobs.submission import SubmittedJob
 
 POLL_AFTER_SECONDS = 2
 
 
 async def answer_when_ended(
-    request: Request, parts: Parts, principal: Principal, accepted: Accepted
+    request: Request, parts: Parts, principal: Principal, accepted: SubmittedJob
 ) -> Response:
     """Answer an accepted request, as soon as its transcription ends or its wait is over.
 
@@ -35,15 +35,15 @@ async def answer_when_ended(
         ):
             await _left(parts, principal, accepted)
         return answer(await find(parts, principal.project_id, accepted.job_id))
-    except errors.DatabaseAway as away:
-        raise errors.DatabaseAway(
+    except errors.DatabaseUnavailable as away:
+        raise errors.DatabaseUnavailable(
             "The recording was accepted and will be transcribed, but the database does not answer "
             "now. Do not send it again: fetch this transcription shortly.",
             transcription_id=accepted.job_id,
         ) from away
 
 
-def answer_as_it_happens(parts: Parts, principal: Principal, accepted: Accepted) -> Response:
+def answer_as_it_happens(parts: Parts, principal: Principal, accepted: SubmittedJob) -> Response:
     """Answer an accepted request with its events; who hangs up is treated as one who waits."""
 
     async def left() -> None:
@@ -59,7 +59,7 @@ def answer_as_it_happens(parts: Parts, principal: Principal, accepted: Accepted)
     )
 
 
-def answer(found: Found) -> Response:
+def answer(found: JobView) -> Response:
     """Answer with what became of a transcription up to now."""
     if found.erased_at is not None:
         raise errors.Erased(transcription_id=found.id)
@@ -101,7 +101,7 @@ async def _stays(request: Request, waiting: Coroutine[None, None, bool]) -> bool
         await asyncio.gather(wait, leaving, return_exceptions=True)
 
 
-async def _left(parts: Parts, principal: Principal, accepted: Accepted) -> None:
+async def _left(parts: Parts, principal: Principal, accepted: SubmittedJob) -> None:
     """Cancel what nobody waits for any more, where that was the wish."""
     if accepted.options.on_disconnect != "cancel":
         return

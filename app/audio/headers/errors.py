@@ -10,15 +10,15 @@ Bytes = bytes | mmap
 """A whole file; reading a part of it gives `bytes`."""
 
 
-class DoubtfulError(Exception):
+class UnverifiedHeaderError(Exception):
     """The file is damaged, cut short, or of a kind that is not read here."""
 
 
-class CutShortError(DoubtfulError):
+class CutShortError(UnverifiedHeaderError):
     """The file's own figures say that its end is missing."""
 
 
 def require(claim: bool) -> None:
     """Raise DoubtfulError unless the claim holds."""
     if not claim:
-        raise DoubtfulError
+        raise UnverifiedHeaderError

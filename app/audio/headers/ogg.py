@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
 from app.audio.probe import Probe
 
 OPUS_RATE = 48_000
@@ -42,12 +42,12 @@ def read_ogg(file: Bytes) -> Probe:
     pages = _pages(file)
     first = next(pages, None)
     if first is None or len(first.packets) != 1 or first.ended != 1:
-        raise DoubtfulError
+        raise UnverifiedHeaderError
     head = first.packets[0]
     if not head.startswith(b"OpusHead"):
         for _ in pages:
             pass  # for CutShortError
-        raise DoubtfulError
+        raise UnverifiedHeaderError
     return _opus(head, pages)
 
 

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
 from app.audio.headers.mp3 import read_mp3
 from app.audio.headers.ogg import read_ogg
 from app.audio.headers.wav import read_wav
@@ -37,7 +37,7 @@ def verified_bytes(file: Bytes) -> Probe | None:
         require(0 < found.channels <= MOST_CHANNELS and found.sample_rate in RATES)
     except CutShortError:
         raise
-    except (DoubtfulError, struct.error):
+    except (UnverifiedHeaderError, struct.error):
         return None
     return found
 

@@ -8,7 +8,7 @@ decodes PCM that begins like an MP3 as MP3: such files are left to it.
 import struct
 from collections.abc import Iterator, Mapping
 
-from app.audio.headers.errors import Bytes, CutShortError, DoubtfulError, require
+from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
 from app.audio.probe import Probe
 
 PCM, EXTENSIBLE = 1, 0xFFFE
@@ -58,7 +58,7 @@ def read_wav(file: Bytes) -> Probe:
         else:
             require(name in MIN_CHUNK_BYTES and size >= MIN_CHUNK_BYTES[name])
     if form is None or sound is None:
-        raise DoubtfulError
+        raise UnverifiedHeaderError
     channels, rate = form
     require(channels > 0 and rate > 0)
     frames, rest = divmod(sound.stop - sound.start, channels * SAMPLE_BYTES)
@@ -110,7 +110,7 @@ def _chunks(file: Bytes) -> Iterator[tuple[bytes, int, int]]:
         at = min(at + size % 2, len(file))
         if at == len(file):
             return
-    raise DoubtfulError
+    raise UnverifiedHeaderError
 
 
 def _form(file: Bytes, at: int, size: int) -> tuple[int, int]:

@@ -39,7 +39,7 @@ async def _examined(settings: Settings) -> list[Finding]:
         "model": models.examine(settings),
         "dashscope": dashscope.examine(settings),
     }
-    seconds = {"dashscope": CHECK_SECONDS + ACCOUNT_SECONDS * len(settings.dashscope.others)}
+    seconds = {"dashscope": CHECK_SECONDS + ACCOUNT_SECONDS * len(settings.dashscope.accounts)}
     found = await asyncio.gather(
         *(in_time(name, check, seconds.get(name, CHECK_SECONDS)) for name, check in checks.items())
     )

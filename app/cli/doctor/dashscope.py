@@ -11,7 +11,7 @@ from app.cli.doctor.check import Finding, odd, well, wrong
 from app.cli.doctor.database import lent
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
-from app.net.connectivity import Obstacle, ObstructedError, is_proxied
+from app.net.connectivity import ConnectivityProblem, ObstructedError, is_proxied
 from app.provider_key import where_key_is
 from app.settings import Settings
 from app.speech.catalogue import Model, load_catalogue
@@ -24,13 +24,15 @@ _ODD_KEYS = {
     "sk-sp-": "is a token plan's, which other hosts take",
 }
 _REMEDIES = {
-    Obstacle.NAME: "Check the DNS of this machine, and GATEWAY_DASHSCOPE__WORKSPACE.",
-    Obstacle.PROXY: "Check HTTPS_PROXY and NO_PROXY; the gateway uses them too.",
-    Obstacle.TLS: "Something between here and the host shows its own certificate: trust that "
-    "with SSL_CERT_FILE, or go around it.",
-    Obstacle.SILENT: "Allow outgoing connections to it in the firewall, or set HTTPS_PROXY.",
-    Obstacle.REFUSED: "Allow outgoing connections to it, or check GATEWAY_DASHSCOPE__BASE_URL.",
-    Obstacle.BROKEN: "Check GATEWAY_DASHSCOPE__BASE_URL.",
+    ConnectivityProblem.NAME: "Check the DNS of this machine, and GATEWAY_DASHSCOPE__WORKSPACE.",
+    ConnectivityProblem.PROXY: "Check HTTPS_PROXY and NO_PROXY; the gateway uses them too.",
+    ConnectivityProblem.TLS: "Something between here and the host shows its own certificate: "
+    "trust that with SSL_CERT_FILE, or go around it.",
+    ConnectivityProblem.SILENT: "Allow outgoing connections to it in the firewall, or set "
+    "HTTPS_PROXY.",
+    ConnectivityProblem.REJECTED: "Allow outgoing connections to it, or check "
+    "GATEWAY_DASHSCOPE__BASE_URL.",
+    ConnectivityProblem.BROKEN: "Check GATEWAY_DASHSCOPE__BASE_URL.",
 }
 
 
@@ -90,7 +92,7 @@ def _verdict(account: Account, look: Look) -> Finding:
     match look.verdict:
         case KeyVerdict.TAKEN:
             return well(name, "the key is taken")
-        case KeyVerdict.REFUSED:
+        case KeyVerdict.REJECTED:
             return wrong(
                 name,
                 f"the key is refused ({said})",

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from app.audio.local_store import IDENTITY_FILE
 from app.cli.doctor.check import Finding, odd, well, wrong
 from app.db.database import Database
-from app.db.migrate import Schema, opened, schema_of
-from app.db.shared_settings import remembered
-from app.db.statement_timeout import TookTooLongError, bounded
+from app.db.migrate import Schema, open_database, schema_of
+from app.db.shared_settings import stored_value
+from app.db.statement_timeout import StatementTimeoutError, statement_timeout
 from app.kit.secrets import hash_key
 from app.settings import Settings
 
@@ -40,7 +40,7 @@ async def lent(settings: Settings) -> AsyncIterator[Database | None]:
 
 async def _opened(settings: Settings, stack: AsyncExitStack) -> Database | None:
     try:
-        db = await stack.enter_async_context(opened(settings.database_url, as_it_is=True))
+        db = await stack.enter_async_context(open_database(settings.database_url, as_it_is=True))
         return db if await schema_of(db) is Schema.CURRENT else None
     except Exception:  # noqa: BLE001 - drivers raise what they like while connecting
         return None
@@ -64,7 +64,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield well("database", "not made yet: `asr-gateway serve` does it")
         return
     try:
-        async with opened(settings.database_url, as_it_is=True) as db:
+        async with open_database(settings.database_url, as_it_is=True) as db:
             async for finding in _looked(settings, db):
                 yield finding
     except Exception as error:  # noqa: BLE001 - drivers raise what they like while connecting
@@ -126,9 +126,9 @@ def _integrity(tx: sa.Connection) -> Finding:
         return well(name, "kept by the server")
     began = time.monotonic()
     try:
-        with bounded(tx, INTEGRITY_SECONDS):
+        with statement_timeout(tx, INTEGRITY_SECONDS):
             said = tx.scalars(sa.text("PRAGMA quick_check(1)")).all()
-    except TookTooLongError as error:
+    except StatementTimeoutError as error:
         remedy = "With the gateway stopped, run: sqlite3 FILE 'PRAGMA quick_check'."
         return odd(name, f"nothing wrong so far, but {error}", remedy)
     if said != ["ok"]:
@@ -142,7 +142,7 @@ def _agreements(tx: sa.Connection, settings: Settings) -> list[Finding]:
 
 def _store(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir / "audio"
-    kept, file = remembered(tx, "store"), folder / IDENTITY_FILE
+    kept, file = stored_value(tx, "store"), folder / IDENTITY_FILE
     if kept is None:
         return
     if file.is_file() and file.read_text() == kept:
@@ -157,7 +157,7 @@ def _store(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
 
 
 def _pepper(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
-    kept = remembered(tx, "pepper")
+    kept = stored_value(tx, "pepper")
     file = settings.data_dir / "pepper"
     given = [one.get_secret_value().encode() for one in settings.access.peppers]
     if not given and file.is_file():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from app.cli.doctor.check import Finding, odd, well, wrong
 from app.cli.doctor.database import lent
-from app.db.statement_timeout import TookTooLongError
-from app.jobs.invariants import EXAMPLES, LAWS, Breach, breaches, kept_recordings
+from app.db.statement_timeout import StatementTimeoutError
+from app.jobs.invariants import EXAMPLES, INVARIANTS, Violation, find_violations, kept_recordings
 from app.settings import Settings
 
 BOOKS_SECONDS = 8.0
@@ -28,8 +28,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         if db is None:
             return
         try:
-            broken = await db.read(breaches, BOOKS_SECONDS)
-        except TookTooLongError as error:
+            broken = await db.read(find_violations, BOOKS_SECONDS)
+        except StatementTimeoutError as error:
             remedy = "Ask again when the gateway has less to do."
             yield odd("books", f"the look at them was {error}", remedy)
         else:
@@ -41,9 +41,9 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield _files(recordings, blobs)
 
 
-def _told(broken: Sequence[Breach]) -> Sequence[Finding]:
+def _told(broken: Sequence[Violation]) -> Sequence[Finding]:
     if not broken:
-        return [well("books", f"all {len(LAWS)} laws hold")]
+        return [well("books", f"all {len(INVARIANTS)} laws hold")]
     return [
         wrong("books", f"not so: {one.law}; {_examples(one.examples, one.count)}", _REMEDY)
         for one in broken

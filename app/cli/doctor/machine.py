@@ -33,7 +33,7 @@ async def decoder(settings: Settings) -> AsyncIterator[Finding]:
             SAMPLE,
             decoders=Decoders(settings.audio),
             max_seconds=settings.audio.max_seconds,
-            deadline_seconds=min(settings.audio.probe_seconds, 10.0),
+            deadline_seconds=min(settings.audio.probe_timeout_seconds, 10.0),
         )
     except FileNotFoundError:
         yield wrong("decoder", f"{program} is not there", remedy)

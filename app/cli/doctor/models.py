@@ -73,19 +73,19 @@ async def _no_way(settings: Settings) -> str:
         return f"{cache} is no folder"
     if not local.sources:
         return "no source is set"
-    why = []
+    reason = []
     if "wheels" in local.sources:
         if find_spec("pip") is not None:
             return ""  # the index is pip's own affair; asking it would be the download
-        why.append("pip, for the wheels, is not installed")
+        reason.append("pip, for the wheels, is not installed")
     if "hub" in local.sources:
         try:
             await look(local.hub_url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
         except ObstructedError as error:
-            why.append(f"the hub {error.obstacle}")
+            reason.append(f"the hub {error.obstacle}")
         else:
             return ""
-    return " and ".join(why)
+    return " and ".join(reason)
 
 
 async def _server(settings: Settings, model: Model) -> Finding:

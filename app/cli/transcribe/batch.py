@@ -14,7 +14,7 @@ BUSY_SECONDS = 600.0  # for which a gateway that takes no more for now is asked 
 BUSY_PAUSE_SECONDS = 2.0
 AWAY_SECONDS = 60.0  # for which a gateway that restarts is waited for
 # Not a broken connection: what it carried may have been accepted, and would be paid for twice.
-BUSY_CODES = frozenset({"too_many_jobs", "shutting_down", "database_away"})
+BUSY_CODES = frozenset({"too_many_jobs", "shutting_down", "database_unavailable"})
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 Body = dict[str, Any]

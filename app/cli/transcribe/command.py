@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import look
+from app.audio.inspect import inspect
 from app.cli.connect import check_address, connected, is_own
 from app.cli.errors import FAILED, WronglyUsed
 from app.cli.signals import Interrupts, carried_out
@@ -226,7 +226,7 @@ async def _measure(recordings: Sequence[Recording], screen: Screen) -> None:
     for index, recording in enumerate(recordings):
         if isinstance(recording.source, Path):
             try:
-                found = await look(recording.source, decoders=decoders, settings=settings)
+                found = await inspect(recording.source, decoders=decoders, settings=settings)
             except (GatewayError, OSError):
                 continue  # the gateway says what is wrong with it
             if found.seconds is not None:

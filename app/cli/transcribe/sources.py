@@ -67,8 +67,8 @@ def _expanded(argument: str) -> Iterator[Recording]:
     except (FileNotFoundError, NotADirectoryError):
         raise WronglyUsed(f"There is no file or folder {path}.") from None
     except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us
-        why = getattr(error, "strerror", None) or error
-        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be read: {why}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be read: {reason}.") from None
     if stat.S_ISDIR(mode):
         yield from _folder(path)
     elif stat.S_ISREG(mode):

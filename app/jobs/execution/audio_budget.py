@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 
 @dataclass(eq=False, slots=True)
-class Held:
+class Allocation:
     """Sound of one part. It may become smaller, and is given back once."""
 
-    share: "Share"
+    share: "RunShare"
     bytes: int
 
     def shrink(self, size: int) -> None:
@@ -24,22 +24,22 @@ class Held:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    share: "Share"
+    share: "RunShare"
     bytes: int
     granted: asyncio.Future[None]
 
 
 @dataclass(eq=False, slots=True)
-class Share:
+class RunShare:
     """What one run holds of the bound."""
 
-    budget: "SoundBudget"
+    budget: "AudioBudget"
     bytes: int = 0
 
-    async def take(self, size: int) -> Held:
+    async def take(self, size: int) -> Allocation:
         """Wait until there is room for so many bytes; whoever holds nothing never waits."""
         await self.budget.room(self, size)
-        return Held(self, size)
+        return Allocation(self, size)
 
     def change(self, by: int) -> None:
         self.bytes += by
@@ -47,7 +47,7 @@ class Share:
 
 
 @dataclass(eq=False, slots=True)
-class SoundBudget:
+class AudioBudget:
     """Room for `most` bytes, in the order in which it is asked for.
 
     A run that holds nothing gets one part whatever the others hold: nobody waits for ever.
@@ -57,7 +57,7 @@ class SoundBudget:
     used: int = 0
     _queue: deque[_Waiting] = field(default_factory=deque)
 
-    async def room(self, share: Share, size: int) -> None:
+    async def room(self, share: RunShare, size: int) -> None:
         """Take so many bytes for a share; see Share.take."""
         if not share.bytes or (not self._queue and self.used + size <= self.most):
             self._grant(share, size)
@@ -91,6 +91,6 @@ class SoundBudget:
             else:
                 is_first = False
 
-    def _grant(self, share: Share, size: int) -> None:
+    def _grant(self, share: RunShare, size: int) -> None:
         share.bytes += size
         self.used += size

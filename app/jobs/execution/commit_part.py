@@ -13,27 +13,27 @@ from app.jobs.store.calls import Answered
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
 from app.jobs.store.parts import (
-    Stretch,
+    PartSpan,
     finish_part,
     give_up_part,
     is_finished,
-    note_draft,
+    store_partial,
     store_parts,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Became:
+class PartOutcome:
     """What a part has become: heard, or given up for a reason; or it has a draft, and goes on."""
 
     index: int
     result: Mapping[str, Any] | None = None
     error_code: str | None = None
-    draft: Mapping[str, Any] | None = None
+    partial_result: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProgressUpdate:
     """What a commit tells: `passed` are stretches whose turn has come and which may be unknown.
 
     `texts` are what its segments say, each with the index of its part.
@@ -42,12 +42,12 @@ class Told:
     segments: Sequence[Event]
     progress: Event
     done_ms: int
-    passed: Sequence[Stretch]
+    passed: Sequence[PartSpan]
     texts: Sequence[tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Completion:
     """All words of a job, with what is to be said of them."""
 
     words: Mapping[str, Any]
@@ -56,7 +56,7 @@ class Ending:
 
 
 @asynccontextmanager
-async def telling(job: Job, told: Told) -> AsyncIterator[Told]:
+async def publishing(job: Job, told: ProgressUpdate) -> AsyncIterator[ProgressUpdate]:
     """Tell what is missing of the parts whose turn has come; in the block it is written.
 
     Returned is what to write: each segment stands behind its own text.
@@ -66,14 +66,14 @@ async def telling(job: Job, told: Told) -> AsyncIterator[Told]:
         yield replace(told, segments=segments)
 
 
-def keep(
+def commit_part(
     tx: sa.Connection,
     /,
     job: Job,
-    became: Became,
+    became: PartOutcome,
     answered: Answered | None,
-    told: Told,
-    ending: Ending | None,
+    told: ProgressUpdate,
+    ending: Completion | None,
     *,
     now: datetime,
 ) -> None:
@@ -85,40 +85,42 @@ def keep(
         return
     if answered is None and is_finished(tx, job, became.index):
         return
-    _tell(tx, job, told, now=now, idle_runs=0, waiting_since=None)
+    _append_events(tx, job, told, now=now, runs_without_progress=0, deferred_since=None)
     if answered is not None:
         keep_raw = "raw" in job.options["include"]
         calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    _note(tx, job, became)
+    _store_outcome(tx, job, became)
     if ending is not None:
-        end(tx, job, ending, now=now)
+        complete_job(tx, job, ending, now=now)
 
 
-def end(tx: sa.Connection, /, job: Job, ending: Ending, *, now: datetime) -> None:
+def complete_job(tx: sa.Connection, /, job: Job, ending: Completion, *, now: datetime) -> None:
     """Complete a job."""
     outcome.complete(
         tx, job, ending.words, warnings=ending.warnings, done_ms=ending.done_ms, now=now
     )
 
 
-def tell_and_end(
-    tx: sa.Connection, /, job: Job, told: Told, ending: Ending, *, now: datetime
+def commit_completion(
+    tx: sa.Connection, /, job: Job, told: ProgressUpdate, ending: Completion, *, now: datetime
 ) -> None:
     """Complete a job whose end was not known when its last part was kept."""
-    _tell(tx, job, told, now=now)
-    end(tx, job, ending, now=now)
+    _append_events(tx, job, told, now=now)
+    complete_job(tx, job, ending, now=now)
 
 
-def _tell(tx: sa.Connection, job: Job, told: Told, *, now: datetime, **changes: Any) -> None:
+def _append_events(
+    tx: sa.Connection, job: Job, told: ProgressUpdate, *, now: datetime, **changes: Any
+) -> None:
     events = [*told.segments, told.progress]
-    runs.write_as(tx, job.run, now=now, events=events, done_ms=told.done_ms, **changes)
+    runs.fenced_update(tx, job.run, now=now, events=events, done_ms=told.done_ms, **changes)
     store_parts(tx, job, told.passed)
 
 
-def _note(tx: sa.Connection, job: Job, became: Became) -> None:
+def _store_outcome(tx: sa.Connection, job: Job, became: PartOutcome) -> None:
     if became.result is not None:
         finish_part(tx, job, became.index, became.result)
     elif became.error_code is not None:
         give_up_part(tx, job, became.index, became.error_code)
-    elif became.draft is not None:
-        note_draft(tx, job, became.index, became.draft)
+    elif became.partial_result is not None:
+        store_partial(tx, job, became.index, became.partial_result)

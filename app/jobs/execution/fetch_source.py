@@ -14,16 +14,16 @@ import structlog
 
 from app.audio.fetch import Fetcher, refused
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import look
+from app.audio.inspect import inspect
 from app.audio.probe import Probe, read_head
-from app.audio.store import BlobStore, StoredBlob, erase_copy
+from app.audio.store import BlobStore, StoredBlob, delete_duplicate
 from app.db.database import Database
 from app.errors import AudioError
-from app.jobs.planning import Looked
+from app.jobs.planning import ProbedAudio
 from app.jobs.store.job import Job
-from app.jobs.store.recordings import Recording, keep_audio, recording_of
-from app.jobs.store.runs import Queued, StaleRun, write_as
-from app.jobs.store.spending_limit import Ceiling
+from app.jobs.store.recordings import NewAudio, find_or_add_audio, new_audio_of
+from app.jobs.store.runs import Queued, StaleRun, fenced_update
+from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
 from app.settings import AudioSettings
@@ -48,7 +48,7 @@ _BRING = (
 )
 
 
-class Collector:
+class SourceFetcher:
     """Fetches recordings with the parts it is given."""
 
     def __init__(
@@ -90,8 +90,8 @@ class Collector:
             blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._look(job, blob)
-            recording = recording_of(blob, found)
-            known = self._known(job, Looked(found, blob.bytes))
+            recording = new_audio_of(blob, found)
+            known = self._known(job, ProbedAudio(found, blob.bytes))
             try:
                 blob_key = await self._db.write(_keep, known, recording, now=self._now())
             except StaleRun:
@@ -100,7 +100,7 @@ class Collector:
                 undo.pop_all()  # it may be committed all the same: the job needs its recording
                 raise
             undo.pop_all()
-        await erase_copy(self._store, blob.key, kept=blob_key)
+        await delete_duplicate(self._store, blob.key, kept=blob_key)
         log.info("job.fetched", bytes=blob.bytes)
         return replace(
             known,
@@ -113,7 +113,7 @@ class Collector:
     async def _look(self, job: Job, blob: StoredBlob) -> Probe:
         async with self._store.local_copy(blob.key) as path:
             try:
-                return await look(
+                return await inspect(
                     path,
                     decoders=self._decoders,
                     settings=self._settings,
@@ -122,7 +122,7 @@ class Collector:
             except AudioError as error:
                 raise refused(error, read_head(path)) from None
 
-    def _known(self, job: Job, looked: Looked) -> Job:
+    def _known(self, job: Job, looked: ProbedAudio) -> Job:
         """Return the job with the plan and the warnings that follow from its recording."""
         asked = PlanInput(
             looked.found.seconds,
@@ -131,14 +131,16 @@ class Collector:
             job.options["context"],
             may_split=job.plan["may_split"],
             upload=looked.upload,
-            links=tuple(way for way in job.plan.get("links", ()) if way != "given"),
+            audio_sources=tuple(
+                way for way in job.plan.get("audio_sources", ()) if way != "client_url"
+            ),
             file=looked.file,
             channels=tuple(job.options["engine"].get("channel_id", ())),
             diarized=bool(job.options["engine"].get("diarization_enabled")),
-            because=job.plan.get("because", ""),
+            model_reason=job.plan.get("model_reason", ""),
         )
         options, chosen = job.options, plan(asked)
-        if ceiling := Ceiling.from_json(options.get("ceiling")):
+        if ceiling := SpendingLimit.from_json(options.get("ceiling")):
             ceiling.check(job.routes[0].tariff, expect(asked, chosen))
         warnings = looked.warnings(options["sample_rate"], strict=options["strict"])
         return replace(
@@ -148,11 +150,11 @@ class Collector:
         )
 
 
-def _keep(tx: sa.Connection, job: Job, recording: Recording, *, now: datetime) -> str:
+def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:
     """Give the job its recording; return the key under which its bytes are kept."""
     # The job's row is locked before the audio's, as an erasure does it.
-    write_as(tx, job.run, now=now)
-    audio_id, blob_key = keep_audio(tx, job.account.project_id, recording, now)
+    fenced_update(tx, job.run, now=now)
+    audio_id, blob_key = find_or_add_audio(tx, job.account.project_id, recording, now)
     known = {"known_plan": dict(job.plan), "known_warnings": list(job.warnings)}
     tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
     return blob_key

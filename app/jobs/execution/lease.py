@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 
 from app.db.database import Database
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Run
 from app.jobs.store.runs import StaleRun, renew
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def kept(db: Database, run: Run) -> AsyncIterator[None]:
+async def renewing_lease(db: Database, run: Run) -> AsyncIterator[None]:
     """Renew the run's lease until the block ends; raise StaleRun inside it when that fails."""
     lost = asyncio.Event()
     renewing = asyncio.create_task(_renew(db, run, lost, asyncio.current_task()))
@@ -47,6 +47,6 @@ async def _renew(
             if worker is not None:
                 worker.cancel()
             return
-        except DatabaseAway:
+        except DatabaseUnavailable:
             # For a moment, perhaps; if it stays away, the run's own next write ends the run.
             log.warning("lease.not_renewed", job=run.job_id)

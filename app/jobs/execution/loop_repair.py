@@ -13,11 +13,11 @@ import structlog
 from app.audio.normalise import BYTES_PER_MS
 from app.audio.split import middle
 from app.errors import GatewayError
-from app.jobs.execution.commit_part import Became
+from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.decode import sha256
 from app.jobs.store.calls import Answered
 from app.jobs.store.durable_write import to_the_end
-from app.jobs.store.parts import Stretch, heard
+from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.upstream.engine_errors import is_of_part
 from app.speech.engine import PartAudio, Pcm
 from app.speech.merge import PartText, merge
@@ -32,43 +32,43 @@ Result = Mapping[str, Any]
 class Part(Protocol):
     """One part of a job, and what can be done with it."""
 
-    stretch: Stretch
-    draft: Result | None
+    stretch: PartSpan
+    partial_result: Result | None
 
-    async def ask(self, stretch: Stretch, audio: PartAudio) -> Answered:
+    async def ask(self, stretch: PartSpan, audio: PartAudio) -> Answered:
         """Make a call for all of the part or for a half of it."""
 
-    async def keep(self, became: Became, answered: Answered | None) -> None:
+    async def commit(self, became: PartOutcome, answered: Answered | None) -> None:
         """Store what has become of it; a cancelled run has it done to the end."""
 
     async def pcm(self) -> bytes:
         """Return its sound."""
 
 
-async def hear(part: Part, audio: PartAudio) -> None:
+async def transcribe_part(part: Part, audio: PartAudio) -> None:
     """Ask for a part, again where it came back as a loop, and keep what was heard."""
-    draft = part.draft
-    if draft is None:
+    partial_result = part.partial_result
+    if partial_result is None:
         answered = await part.ask(part.stretch, audio)
-        draft = await to_the_end(_take_in(part, answered))
-    if draft is not None:
-        await _hear_halves(part, draft)
+        partial_result = await to_the_end(_take_in(part, answered))
+    if partial_result is not None:
+        await _retry_in_halves(part, partial_result)
 
 
 async def _take_in(part: Part, answered: Answered) -> Result | None:
     """Keep what was heard of all of a part; return a draft where it is to be asked for again."""
-    index, whole = part.stretch.index, heard(answered.answer, answered.route.engine)
+    index, whole = part.stretch.index, stored_result(answered.answer, answered.route.engine)
     if await asyncio.to_thread(find_loop, answered.answer.text) is None:
-        await part.keep(Became(index, whole), answered)
+        await part.commit(PartOutcome(index, whole), answered)
         return None
     log.info("part.loops", part=index)
     cut_ms = await _cut(part)
     if cut_ms is None:
-        await part.keep(_alone(index, whole), answered)
+        await part.commit(_keep_original(index, whole), answered)
         return None
-    draft = {"whole": whole, "cut_ms": cut_ms, "halves": []}
-    await part.keep(Became(index, draft=draft), answered)
-    return draft
+    partial_result = {"whole": whole, "cut_ms": cut_ms, "halves": []}
+    await part.commit(PartOutcome(index, partial_result=partial_result), answered)
+    return partial_result
 
 
 async def _cut(part: Part) -> int | None:
@@ -82,61 +82,65 @@ async def _pcm(part: Part) -> bytes | None:
     try:
         return await part.pcm()
     except GatewayError as error:
-        log.warning("part.no_halves", part=part.stretch.index, code=error.code, why=error.log)
+        log.warning("part.no_halves", part=part.stretch.index, code=error.code, reason=error.log)
         return None
 
 
-async def _hear_halves(part: Part, draft: Result) -> None:
-    pcm, cuts = await _pcm(part), _halves(part.stretch, draft["cut_ms"])
+async def _retry_in_halves(part: Part, partial_result: Result) -> None:
+    pcm, cuts = await _pcm(part), _halves(part.stretch, partial_result["cut_ms"])
     if pcm is None:
-        await to_the_end(part.keep(_alone(part.stretch.index, draft["whole"]), None))
+        await to_the_end(
+            part.commit(_keep_original(part.stretch.index, partial_result["whole"]), None)
+        )
         return
-    while len(draft["halves"]) < len(cuts):
-        half = cuts[len(draft["halves"])]
+    while len(partial_result["halves"]) < len(cuts):
+        half = cuts[len(partial_result["halves"])]
         sound = pcm[half.start_ms * BYTES_PER_MS : half.end_ms * BYTES_PER_MS]
         try:
             answered = await part.ask(await _in_recording(part.stretch, half, sound), Pcm(sound))
         except GatewayError as error:
             if not is_of_part(error):
                 raise
-            await to_the_end(part.keep(_alone(part.stretch.index, draft["whole"]), None))
+            await to_the_end(
+                part.commit(_keep_original(part.stretch.index, partial_result["whole"]), None)
+            )
             return
-        draft = await to_the_end(_take_in_half(part, draft, cuts, answered))
+        partial_result = await to_the_end(_take_in_half(part, partial_result, cuts, answered))
 
 
 async def _take_in_half(
-    part: Part, draft: Result, cuts: Sequence[Stretch], answered: Answered
+    part: Part, partial_result: Result, cuts: Sequence[PartSpan], answered: Answered
 ) -> Result:
     """Keep what was heard of a half, with the last one as the part's result."""
-    halves = [*draft["halves"], heard(answered.answer, answered.route.engine)]
-    draft = {**draft, "halves": halves}
+    halves = [*partial_result["halves"], stored_result(answered.answer, answered.route.engine)]
+    partial_result = {**partial_result, "halves": halves}
     if len(halves) < len(cuts):
-        became = Became(part.stretch.index, draft=draft)
+        became = PartOutcome(part.stretch.index, partial_result=partial_result)
     else:
-        result = await asyncio.to_thread(_better, draft["whole"], cuts, halves)
-        became = Became(part.stretch.index, result)
-    await part.keep(became, answered)
-    return draft
+        result = await asyncio.to_thread(_choose, partial_result["whole"], cuts, halves)
+        became = PartOutcome(part.stretch.index, result)
+    await part.commit(became, answered)
+    return partial_result
 
 
-def _alone(index: int, whole: Result) -> Became:
-    return Became(index, {**whole, "repetition": "alone"})
+def _keep_original(index: int, whole: Result) -> PartOutcome:
+    return PartOutcome(index, {**whole, "repetition": "alone"})
 
 
-def _halves(stretch: Stretch, cut_ms: int) -> tuple[Stretch, Stretch]:
+def _halves(stretch: PartSpan, cut_ms: int) -> tuple[PartSpan, PartSpan]:
     """Return the halves, counted from the part's start."""
     index, length = stretch.index, stretch.length_ms
-    return Stretch(index, 0, cut_ms, cut_ms, ""), Stretch(
+    return PartSpan(index, 0, cut_ms, cut_ms, ""), PartSpan(
         index, cut_ms, length, length - cut_ms, ""
     )
 
 
-async def _in_recording(stretch: Stretch, half: Stretch, sound: bytes) -> Stretch:
+async def _in_recording(stretch: PartSpan, half: PartSpan, sound: bytes) -> PartSpan:
     start, end = stretch.start_ms + half.start_ms, stretch.start_ms + half.end_ms
-    return Stretch(stretch.index, start, end, half.speech_ms, await sha256(sound))
+    return PartSpan(stretch.index, start, end, half.speech_ms, await sha256(sound))
 
 
-def _better(whole: Result, cuts: Sequence[Stretch], halves: Sequence[Result]) -> Result:
+def _choose(whole: Result, cuts: Sequence[PartSpan], halves: Sequence[Result]) -> Result:
     """Return the halves put together, or the whole where that repeats itself less."""
     together = _together(cuts, halves)
     share = max(share_of_loops(half["text"]) for half in halves)
@@ -148,7 +152,7 @@ def _better(whole: Result, cuts: Sequence[Stretch], halves: Sequence[Result]) ->
     return {**whole, "raw_text": together["text"], "repetition": "kept"}
 
 
-def _together(cuts: Sequence[Stretch], halves: Sequence[Result]) -> dict[str, Any]:
+def _together(cuts: Sequence[PartSpan], halves: Sequence[Result]) -> dict[str, Any]:
     merged = merge(
         [
             PartText(

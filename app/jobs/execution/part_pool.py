@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from app.errors import DatabaseAway, GatewayError
+from app.errors import DatabaseUnavailable, GatewayError
 from app.jobs.store.runs import PutOff, StaleRun
-from app.jobs.upstream.call_permit import CalledOff, Sending
+from app.jobs.upstream.call_permit import CallPermit, CallsStopped
 
 
-class Crew:
+class PartPool:
     """At most `members` parts of a job are worked on at once.
 
     When one raises, nothing new is sent; what is under way is paid, so it is let finish, but for
@@ -18,7 +18,7 @@ class Crew:
 
     def __init__(self, members: int) -> None:
         self._places = asyncio.Semaphore(members)
-        self._tasks: dict[asyncio.Task[None], Sending | None] = {}
+        self._tasks: dict[asyncio.Task[None], CallPermit | None] = {}
         self._errors: list[BaseException] = []
         self._ended = asyncio.Event()
 
@@ -36,7 +36,7 @@ class Crew:
             raise min(self._errors, key=_rank)
 
     async def begin(
-        self, work: Callable[[Sending], Coroutine[Any, Any, None]], after: Callable[[], None]
+        self, work: Callable[[CallPermit], Coroutine[Any, Any, None]], after: Callable[[], None]
     ) -> None:
         """Begin to work on a part once a place is free; `after` is called however that ends."""
         try:
@@ -49,11 +49,11 @@ class Crew:
             after()
             self._places.release()
 
-        sending = Sending()
+        sending = CallPermit()
         self._start(work(sending), sending).add_done_callback(leave)
 
     def _start(
-        self, work: Coroutine[Any, Any, None], sending: Sending | None
+        self, work: Coroutine[Any, Any, None], sending: CallPermit | None
     ) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks[task] = sending
@@ -63,7 +63,7 @@ class Crew:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, CalledOff):
+        if error is not None and not isinstance(error, CallsStopped):
             self._errors.append(error)
             self._call_off(at_once=isinstance(error, StaleRun))
         if not self._tasks:
@@ -72,8 +72,8 @@ class Crew:
     def _call_off(self, *, at_once: bool) -> None:
         for task, sending in self._tasks.items():
             if sending is not None:
-                sending.call_off()
-            if at_once or sending is None or not sending.is_under_way:
+                sending.revoke()
+            if at_once or sending is None or not sending.in_flight:
                 task.cancel()
 
 
@@ -82,7 +82,7 @@ def _rank(error: BaseException) -> tuple[int, float]:
     seconds = error.seconds if isinstance(error, PutOff) else 0.0
     if isinstance(error, StaleRun):
         return 0, seconds
-    if isinstance(error, DatabaseAway):
+    if isinstance(error, DatabaseUnavailable):
         return 3, seconds
     if isinstance(error, GatewayError):
         return 2, seconds

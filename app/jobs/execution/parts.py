@@ -14,18 +14,25 @@ from app.audio.split import pieces
 from app.db.database import Database
 from app.errors import GatewayError
 from app.jobs.execution import loop_repair
-from app.jobs.execution.audio_budget import Held, Share, SoundBudget
-from app.jobs.execution.commit_part import Became, Ending, Told, keep, tell_and_end, telling
+from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
+from app.jobs.execution.commit_part import (
+    Completion,
+    PartOutcome,
+    ProgressUpdate,
+    commit_completion,
+    commit_part,
+    publishing,
+)
 from app.jobs.execution.decode import JobDecoder, sha256
-from app.jobs.execution.part_pool import Crew
+from app.jobs.execution.part_pool import PartPool
 from app.jobs.execution.progress import Progress, stretch_of
 from app.jobs.store import outcome
 from app.jobs.store.calls import Answered
 from app.jobs.store.durable_write import retried, to_the_end
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch
-from app.jobs.upstream.call_permit import Sending
-from app.jobs.upstream.caller import Asker
+from app.jobs.store.parts import PartSpan
+from app.jobs.upstream.call_permit import CallPermit
+from app.jobs.upstream.caller import UpstreamCaller
 from app.jobs.upstream.engine_errors import is_of_part
 from app.kit.clock import Clock
 from app.settings import JobSettings
@@ -39,7 +46,7 @@ class PartsWork:
     def __init__(
         self,
         db: Database,
-        asker: Asker,
+        asker: UpstreamCaller,
         decoder: JobDecoder,
         decoders: Decoders,
         *,
@@ -53,22 +60,22 @@ class PartsWork:
         self.now = clock
         self._decoder = decoder
         self._max_seconds = max_seconds
-        self._at_once = settings.parts_at_once
-        self._sound = SoundBudget(settings.sound_bytes)
+        self._at_once = settings.max_concurrent_parts
+        self._sound = AudioBudget(settings.audio_buffer_bytes)
 
     async def do(self, job: Job, path: Path) -> Progress:
         """Transcribe what is decoded, in parts as the plan says, and end the job."""
         engine = self.asker.first_engine(job)
-        crew = Crew(min(self._at_once, engine.calls_at_once))
+        crew = PartPool(min(self._at_once, engine.max_concurrent_calls))
         run = PartsRun(self, job)
         await crew.work(self._cut(run, path, crew))
         if not run.progress.ended:
             await run.end()
         return run.progress
 
-    async def _cut(self, run: "PartsRun", path: Path, crew: Crew) -> None:
+    async def _cut(self, run: "PartsRun", path: Path, crew: PartPool) -> None:
         """Cut what is decoded, and have each part that holds speech sent as soon as it is there."""
-        job, progress, share = run.job, run.progress, Share(self._sound)
+        job, progress, share = run.job, run.progress, RunShare(self._sound)
         async with self._decode(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
@@ -109,29 +116,37 @@ class PartsRun:
         self._keeps_gaps = job.options.get("on_gap") == "keep"
         self._one_by_one = asyncio.Lock()
 
-    async def hear(self, stretch: Stretch, pcm: bytes, held: Held, sending: Sending) -> None:
+    async def hear(
+        self, stretch: PartSpan, pcm: bytes, held: Allocation, sending: CallPermit
+    ) -> None:
         """Have one part transcribed and stored, or store that it stays a gap."""
         sound: PartAudio = Pcm(pcm)
         del pcm
         sound = await self._work.asker.as_taken(self.job, sound)
         held.shrink(len(sound.data))
         try:
-            await loop_repair.hear(_Part(self, self._work, stretch, sound, sending), sound)
+            await loop_repair.transcribe_part(
+                _Part(self, self._work, stretch, sound, sending), sound
+            )
         except GatewayError as error:
             if not (self._keeps_gaps and is_of_part(error)):
                 raise
-            await to_the_end(self.keep(stretch, Became(stretch.index, error_code=error.code), None))
+            await to_the_end(
+                self.commit(stretch, PartOutcome(stretch.index, error_code=error.code), None)
+            )
 
-    async def keep(self, stretch: Stretch, became: Became, answered: Answered | None) -> None:
+    async def commit(
+        self, stretch: PartSpan, became: PartOutcome, answered: Answered | None
+    ) -> None:
         """Store what a part has become; with the last one the job ends."""
         progress, work = self.progress, self._work
         async with self._one_by_one:  # what may be told in turn depends on what is stored
             progress.note(stretch, became)
             told = progress.told()
             ending = progress.ending(await self._words()) if progress.is_complete else None
-            async with telling(self.job, told) as placed:
+            async with publishing(self.job, told) as placed:
                 await retried(
-                    work.db, keep, self.job, became, answered, placed, ending, now=work.now()
+                    work.db, commit_part, self.job, became, answered, placed, ending, now=work.now()
                 )
             progress.note_stored(stretch)
             progress.ended = ending is not None
@@ -144,12 +159,12 @@ class PartsRun:
         ending = self.progress.ending(await self._words())
         await to_the_end(self._tell_and_end(told, ending))
 
-    async def _tell_and_end(self, told: Told, ending: Ending) -> None:
+    async def _tell_and_end(self, told: ProgressUpdate, ending: Completion) -> None:
         work = self._work
-        async with telling(self.job, told) as placed:
-            await retried(work.db, tell_and_end, self.job, placed, ending, now=work.now())
+        async with publishing(self.job, told) as placed:
+            await retried(work.db, commit_completion, self.job, placed, ending, now=work.now())
 
-    def listen(self, stretch: Stretch, *, is_sent: bool) -> None:
+    def listen(self, stretch: PartSpan, *, is_sent: bool) -> None:
         """Give a stretch its place in what is told as it comes: call it in their order."""
         before = self.progress.text_told_before(stretch)
         if before is not None:
@@ -168,18 +183,18 @@ class _Part:
         self,
         run: PartsRun,
         work: PartsWork,
-        stretch: Stretch,
+        stretch: PartSpan,
         sound: PartAudio,
-        sending: Sending,
+        sending: CallPermit,
     ) -> None:
         self.stretch = stretch
-        self.draft = run.progress.draft_of(stretch)
+        self.partial_result = run.progress.partial_result_of(stretch)
         self._run = run
         self._work = work
         self._sound = sound
         self._sending = sending
 
-    async def ask(self, stretch: Stretch, audio: PartAudio) -> Answered:
+    async def ask(self, stretch: PartSpan, audio: PartAudio) -> Answered:
         unstored = self._run.progress.unstored(self.stretch)
         job = self._run.job
         # What was heard of a half is told with the whole part: another call's text came before.
@@ -188,8 +203,8 @@ class _Part:
             job, stretch, audio, unstored, sending=self._sending, on_delta=sink
         )
 
-    async def keep(self, became: Became, answered: Answered | None) -> None:
-        await self._run.keep(self.stretch, became, answered)
+    async def commit(self, became: PartOutcome, answered: Answered | None) -> None:
+        await self._run.commit(self.stretch, became, answered)
         self._sending.ended()
 
     async def pcm(self) -> bytes:

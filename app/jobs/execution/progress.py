@@ -13,10 +13,10 @@ from app.audio.normalise import Decoding
 from app.audio.split import Piece
 from app.error_codes import error_of
 from app.errors import GatewayError
-from app.jobs.execution.commit_part import Became, Ending, Told
+from app.jobs.execution.commit_part import Completion, PartOutcome, ProgressUpdate
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job, KnownPart
-from app.jobs.store.parts import Stretch
+from app.jobs.store.parts import PartSpan
 from app.speech.merge import PartText
 from app.speech.transcript import Segment
 from app.speech.warning_codes import DAMAGED, REPETITION
@@ -29,7 +29,7 @@ class Progress:
         self.is_cut = False  # whether the chain is whole
         self.ended = False
         self._job = job
-        self._chain: list[Stretch] = []
+        self._chain: list[PartSpan] = []
         self._silent: set[int] = set()
         self._texts: dict[int, PartText] = {}
         self._gaps: dict[int, str] = {}
@@ -48,7 +48,7 @@ class Progress:
             if row.index < self._told or row.state in {"done", "gap"}
         }
 
-    def cut(self, stretch: Stretch) -> bool:
+    def cut(self, stretch: PartSpan) -> bool:
         """Take in the next stretch of the chain; tell whether it is to be sent.
 
         What is stored of it counts, whatever a detector says today.
@@ -66,25 +66,25 @@ class Progress:
         return False
 
     @property
-    def only(self) -> Stretch:
+    def only(self) -> PartSpan:
         """The stretch of a recording that is one part."""
         (stretch,) = self._chain
         return stretch
 
-    def draft_of(self, stretch: Stretch) -> Mapping[str, Any] | None:
+    def partial_result_of(self, stretch: PartSpan) -> Mapping[str, Any] | None:
         """Return what an earlier run has left of a part that it asked for anew."""
         row = self._rows.get(stretch.index)
-        return None if row is None else row.draft
+        return None if row is None else row.partial_result
 
-    def unstored(self, stretch: Stretch) -> Sequence[Stretch]:
+    def unstored(self, stretch: PartSpan) -> Sequence[PartSpan]:
         """Return the stretches before this one that may not be stored: with them it is a chain."""
         return self._chain[self._stored : stretch.index]
 
-    def note_stored(self, stretch: Stretch) -> None:
+    def note_stored(self, stretch: PartSpan) -> None:
         """Take in that all stretches up to this one are stored."""
         self._stored = max(self._stored, stretch.index + 1)
 
-    def note(self, stretch: Stretch, became: Became) -> None:
+    def note(self, stretch: PartSpan, became: PartOutcome) -> None:
         """Take in what a part has become."""
         if became.result is not None:
             self._heard(stretch, became.result)
@@ -105,7 +105,7 @@ class Progress:
         """Say something of the whole recording."""
         self._warnings.append({"code": code, "detail": detail})
 
-    def told(self) -> Told:
+    def told(self) -> ProgressUpdate:
         """Return what can be told now; what is returned counts as told."""
         begun = self._turn
         in_turn = self._in_turn()
@@ -114,7 +114,7 @@ class Progress:
         said = {"done_seconds": done / 1000, "total_seconds": whole / 1000}
         passed = self._chain[max(begun, self._stored) : self._turn]
         texts = [(index, text.text) for _, index, text in in_turn]
-        return Told(segments, Event("progress", said), done, passed, texts)
+        return ProgressUpdate(segments, Event("progress", said), done, passed, texts)
 
     def _measured(self) -> tuple[int, int]:
         """Return how much is done, and of what: at the end that is what there was to hear."""
@@ -146,20 +146,20 @@ class Progress:
     def done_ms(self) -> int:
         return max(sum(self._done.values()), self._decoded_ms)
 
-    def ending(self, words: Mapping[str, Any]) -> Ending:
+    def ending(self, words: Mapping[str, Any]) -> Completion:
         """Return all that the end of the job stores; call it once all is told."""
-        return Ending(words, self._said(), self.done_ms)
+        return Completion(words, self._said(), self.done_ms)
 
-    def _heard(self, stretch: Stretch, result: Mapping[str, Any]) -> None:
+    def _heard(self, stretch: PartSpan, result: Mapping[str, Any]) -> None:
         self._texts[stretch.index] = _part_text(stretch, result)
-        notes = [{"code": "engine", "detail": words} for words in result["warnings"]]
+        notes = [{"code": "engine_warning", "detail": words} for words in result["warnings"]]
         if looped := result.get("repetition"):
             notes.append(_note("repetition", stretch, REPETITION[looped]))
         self._notes[stretch.index] = notes
         self._engines[result.get("engine", "")] += 1
         self._done[stretch.index] = stretch.length_ms
 
-    def _given_up(self, stretch: Stretch, code: str) -> None:
+    def _given_up(self, stretch: PartSpan, code: str) -> None:
         self._gaps[stretch.index] = code
         self._texts[stretch.index] = PartText(
             stretch.start_ms, stretch.end_ms, speech_ms=stretch.speech_ms, done=False
@@ -171,12 +171,12 @@ class Progress:
     def _is_finished(self, index: int) -> bool:
         return index in self._texts or index in self._silent
 
-    def text_told_before(self, stretch: Stretch) -> str | None:
+    def text_told_before(self, stretch: PartSpan) -> str | None:
         """Return the text of a part whose segment an earlier run has told."""
         text = self._texts.get(stretch.index) if stretch.index < self._told else None
         return None if text is None else text.text
 
-    def has_text(self, stretch: Stretch) -> bool:
+    def has_text(self, stretch: PartSpan) -> bool:
         """Tell whether it is known what became of a stretch that holds speech."""
         return stretch.index in self._texts
 
@@ -207,13 +207,13 @@ class Progress:
         ]
         notes = [note for index in sorted(self._notes) for note in self._notes[index]]
         detail = f"{self._job.engine} could not be asked: {', '.join(moved)}."
-        failed_over = [{"code": "failed_over", "detail": detail}] if moved else []
-        return [*self._warnings, *notes, *failed_over]
+        failover_used = [{"code": "failover_used", "detail": detail}] if moved else []
+        return [*self._warnings, *notes, *failover_used]
 
 
-def stretch_of(piece: Piece, sha256: str | None) -> Stretch:
+def stretch_of(piece: Piece, sha256: str | None) -> PartSpan:
     """Return what is stored of a piece: all but its sound."""
-    return Stretch(piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, sha256)
+    return PartSpan(piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, sha256)
 
 
 def _leading(rows: Sequence[KnownPart]) -> int:
@@ -221,7 +221,7 @@ def _leading(rows: Sequence[KnownPart]) -> int:
     return next((n for n, row in enumerate(rows) if not row.is_finished), len(rows))
 
 
-def _note(code: str, stretch: Stretch, detail: str) -> dict[str, Any]:
+def _note(code: str, stretch: PartSpan, detail: str) -> dict[str, Any]:
     start, end = stretch.start_ms / 1000, stretch.end_ms / 1000
     return {"code": code, "detail": detail, "start": start, "end": end}
 
@@ -239,7 +239,7 @@ def _said_of(number: int, text: PartText) -> dict[str, Any]:
     return said if text.done else {**said, "gap": True}
 
 
-def _part_text(stretch: Stretch, result: Mapping[str, Any]) -> PartText:
+def _part_text(stretch: PartSpan, result: Mapping[str, Any]) -> PartText:
     return PartText(
         start_ms=stretch.start_ms,
         end_ms=stretch.end_ms,

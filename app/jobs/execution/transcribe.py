@@ -16,24 +16,30 @@ from app.audio.ffmpeg import Decoders
 from app.audio.links import SignedLinks
 from app.audio.store import BlobStore
 from app.db.database import Database
-from app.errors import DatabaseAway, GatewayError, InternalError, RecordingMissing, RunCrashed
+from app.errors import (
+    AudioStorageError,
+    DatabaseUnavailable,
+    GatewayError,
+    InternalError,
+    RunCrashed,
+)
 from app.jobs.execution.decode import JobDecoder
-from app.jobs.execution.fetch_source import Collector
-from app.jobs.execution.lease import kept
+from app.jobs.execution.fetch_source import SourceFetcher
+from app.jobs.execution.lease import renewing_lease
 from app.jobs.execution.parts import PartsWork
 from app.jobs.execution.whole import WholeWork
 from app.jobs.filetrans import store as task_calls
-from app.jobs.filetrans.address import TaskLinks
-from app.jobs.filetrans.run import TaskWork
+from app.jobs.filetrans.address import AudioAddresses
+from app.jobs.filetrans.run import TaskRunner
 from app.jobs.store import calls, delta_text, outcome, runs
 from app.jobs.store.durable_write import surely
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
 from app.jobs.store.runs import PutOff, StaleRun, Waiting
-from app.jobs.streaming.hub import Board
-from app.jobs.upstream.caller import Asker
+from app.jobs.streaming.hub import StreamHub
+from app.jobs.upstream.caller import UpstreamCaller
 from app.kit.clock import Clock
-from app.kit.log import story_of
+from app.kit.log import safe_traceback
 from app.settings import JobSettings
 from app.speech.engine import Engine
 from app.speech.options import STREAM
@@ -50,10 +56,10 @@ class Transcriber:
         db: Database,
         store: BlobStore,
         engines: Mapping[str, Engine],
-        collector: Collector,
+        collector: SourceFetcher,
         *,
         decoders: Decoders,
-        board: Board,
+        board: StreamHub,
         max_seconds: float,
         settings: JobSettings,
         clock: Clock,
@@ -67,7 +73,7 @@ class Transcriber:
         self._settings = settings
         self._now = clock
         self._epochs: dict[str, int] = {}
-        asker = Asker(db, engines, decoders, settings=settings, clock=clock)
+        asker = UpstreamCaller(db, engines, decoders, settings=settings, clock=clock)
         decoder = JobDecoder(decoders)
         self._whole = WholeWork(db, asker, decoder, clock=clock)
         tasks = {
@@ -75,15 +81,15 @@ class Transcriber:
             for name, engine in engines.items()
             if isinstance(engine, HasTasks) and engine.tasks is not None
         }
-        self._tasks = TaskWork(
+        self._tasks = TaskRunner(
             db,
             tasks,
-            TaskLinks(
+            AudioAddresses(
                 db,
                 store,
                 links,
                 decoders=decoders,
-                task_seconds=settings.task_seconds,
+                task_seconds=settings.task_timeout_seconds,
                 max_seconds=max_seconds,
                 clock=clock,
             ),
@@ -110,7 +116,7 @@ class Transcriber:
         """
         try:
             job = claimed or await self._take_up(job_id)
-        except DatabaseAway:
+        except DatabaseUnavailable:
             return self._pause
         if not isinstance(job, Job):
             return job
@@ -142,24 +148,26 @@ class Transcriber:
     def _claim(
         self, tx: sa.Connection, /, job_id: str, *, lease_seconds: float, now: datetime
     ) -> Job | timedelta | None:
-        job = runs.take_up(tx, job_id, lease_seconds=lease_seconds, now=now)
+        job = runs.claim(tx, job_id, lease_seconds=lease_seconds, now=now)
         if job is None:
             return runs.lease_left(tx, job_id)
         remote = self._is_remote(job)
-        unseen = calls.close_unseen(tx, job.id, remote=remote, now=now, but_tasks=True)
-        if job.account.life and job.plan["kind"] == "filetrans":
-            task_calls.take_back(tx, job.id, life=job.account.life, epoch=job.run.epoch)
+        unseen = calls.close_orphaned(tx, job.id, remote=remote, now=now, but_tasks=True)
+        if job.account.retry_epoch and job.plan["kind"] == "filetrans":
+            task_calls.resume_in_doubt(
+                tx, job.id, retry_epoch=job.account.retry_epoch, epoch=job.run.epoch
+            )
         # A process that died may have told more than it saved.
-        if job.mode == STREAM and (unseen or delta_text.is_void(tx, job.id)):
-            runs.write_as(tx, job.run, now=now, events=[Event("reset", {})])
+        if job.mode == STREAM and (unseen or delta_text.has_unconfirmed_text(tx, job.id)):
+            runs.fenced_update(tx, job.run, now=now, events=[Event("reset", {})])
         return job
 
     async def _run(self, job: Job) -> timedelta | None:
         try:
-            if job.idle_runs > runs.MOST_IDLE_RUNS:
+            if job.runs_without_progress > runs.MAX_RUNS_WITHOUT_PROGRESS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
-            async with kept(self._db, job.run):
-                if job.source_url is not None and job.plan.get("link") != "given":
+            async with renewing_lease(self._db, job.run):
+                if job.source_url is not None and job.plan.get("audio_source") != "client_url":
                     job = await self._collector.collect(job, job.source_url)
                 await self._transcribe(job)
         except StaleRun:
@@ -167,18 +175,18 @@ class Transcriber:
         except asyncio.CancelledError:
             await self._hand_back(job)
             raise
-        except DatabaseAway:
-            log.warning("run.database_away")
+        except DatabaseUnavailable:
+            log.warning("run.database_unavailable")
             return self._pause
         except PutOff as wait:
             return await self._put_off(job, wait)
-        except RecordingMissing:
-            log.error("run.recording_missing")  # noqa: TRY400 - there is nothing to trace
+        except AudioStorageError:
+            log.error("run.audio_storage_error")  # noqa: TRY400 - there is nothing to trace
             await self._hand_back(job, was_idle=True)
         except GatewayError as error:
             await self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
-            log.error("run.broke", frames=story_of(error))  # noqa: TRY400 - no message in a log
+            log.error("run.broke", frames=safe_traceback(error))  # noqa: TRY400 - no message in a log
             await self._fail(job, InternalError())
         return None
 
@@ -190,7 +198,7 @@ class Transcriber:
         except StaleRun:
             log.info("run.stale")
         else:
-            log.info("job.failed", code=error.code, why=error.log)
+            log.info("job.failed", code=error.code, reason=error.log)
 
     async def _put_off(self, job: Job, wait: PutOff) -> timedelta:
         seconds = wait.seconds
@@ -198,15 +206,15 @@ class Transcriber:
         tell("job.put_off", seconds=round(seconds, 1))
         try:
             await self._db.write(
-                runs.put_off, job.run, seconds, now=self._now(), patience=wait.patience
+                runs.defer, job.run, seconds, now=self._now(), patience=wait.patience
             )
-        except DatabaseAway:
+        except DatabaseUnavailable:
             return self._pause
         return timedelta(seconds=seconds)
 
     async def _hand_back(self, job: Job, *, was_idle: bool = False) -> None:
-        with suppress(DatabaseAway):  # then the lease ends by itself
-            await self._db.write(runs.hand_back, job.run, was_idle=was_idle)
+        with suppress(DatabaseUnavailable):  # then the lease ends by itself
+            await self._db.write(runs.release, job.run, was_idle=was_idle)
 
     async def _transcribe(self, job: Job) -> None:
         if job.plan["kind"] == "filetrans":

@@ -13,12 +13,12 @@ from app.audio.store import BlobStore
 from app.db.database import Database
 from app.errors import AudioTooLarge, AudioUnreachable
 from app.jobs.filetrans import store as task_calls
-from app.jobs.filetrans.store import Kept
+from app.jobs.filetrans.store import StoredAudio
 from app.jobs.store.job import Job
 from app.kit.clock import Clock
 from app.kit.ids import new_id
 from app.speech.engine import EngineError, ErrorKind
-from app.speech.task_engine import Sending, TaskEngine
+from app.speech.task_engine import FileUpload, TaskEngine
 
 LINK_MARGIN_SECONDS = 3600.0  # that a link of ours is good beyond the task's deadline
 UPLOAD_LIFE_SECONDS = 40 * 3600.0  # of the 48 hours that an upload is kept
@@ -33,7 +33,7 @@ class Address:
     source: str
 
 
-class TaskLinks:
+class AudioAddresses:
     """Makes addresses with the parts it is given."""
 
     def __init__(
@@ -62,7 +62,7 @@ class TaskLinks:
         if job.source_url is not None:
             return Address(job.source_url, job.source_url)
         kept = await self._db.read(task_calls.recording, job.id)
-        if job.plan["link"] == "blob":
+        if job.plan["audio_source"] == "gateway_url":
             lives = timedelta(seconds=self._task_seconds + LINK_MARGIN_SECONDS)
             return Address(
                 self._links.url(kept.audio_id, kept.format, self._now() + lives), kept.sha256
@@ -73,7 +73,7 @@ class TaskLinks:
         """Let go of an upload: it was submitted, or the service could not read it."""
         self._uploaded.pop(job_id, None)
 
-    async def _upload(self, job: Job, kept: Kept, engine: TaskEngine, model: str) -> str:
+    async def _upload(self, job: Job, kept: StoredAudio, engine: TaskEngine, model: str) -> str:
         now = asyncio.get_running_loop().time()
         until, url = self._uploaded.get(job.id, (0.0, ""))
         if now < until:
@@ -82,7 +82,7 @@ class TaskLinks:
             try:
                 url = await engine.upload(model, file)
             except EngineError as error:
-                if error.kind is ErrorKind.REFUSED:
+                if error.kind is ErrorKind.REJECTED:
                     raise _too_large(file.length) from error
                 raise
         while len(self._uploaded) >= MOST_REMEMBERED:
@@ -91,7 +91,7 @@ class TaskLinks:
         return url
 
     @asynccontextmanager
-    async def _file(self, job: Job, kept: Kept) -> AsyncIterator[Sending]:
+    async def _file(self, job: Job, kept: StoredAudio) -> AsyncIterator[FileUpload]:
         """Lend the file to send: as it was received, or a copy that is gone afterwards."""
         if job.plan["as_is"]:
             yield self._sending(kept.blob_key, kept.bytes, kept.format)
@@ -116,9 +116,9 @@ class TaskLinks:
         finally:
             await self._store.erase(copy.key)
 
-    def _sending(self, key: str, size: int, form: str) -> Sending:
+    def _sending(self, key: str, size: int, form: str) -> FileUpload:
         # The name is ours: a client's could say what is private, to whoever sees the store.
-        return Sending(f"{new_id('file')}.{form}", size, lambda: self._store.read(key))
+        return FileUpload(f"{new_id('file')}.{form}", size, lambda: self._store.read(key))
 
 
 def _too_large(size: int) -> AudioUnreachable:

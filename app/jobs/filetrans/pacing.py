@@ -13,7 +13,7 @@ SHARE = 0.9  # of what is allowed: pauses are no timetable
 LEARNT = 0.1  # what one begin says of how long they take
 
 
-class Pauses:
+class PollPacing:
     """Counts who waits in this process; `rng` spreads them."""
 
     def __init__(self, settings: JobSettings, rng: Random) -> None:
@@ -33,7 +33,7 @@ class Pauses:
         `a_second` is how many of all of them may be asked for.
         """
         self._begins.pop(job_id, None)
-        least, most = self._settings.poll_seconds, self._settings.poll_most_seconds
+        least, most = self._settings.poll_interval_seconds, self._settings.max_poll_interval_seconds
         usual = min(max(least, age / GROWTH), max(least, most))
         fair = len(self._polls) / (a_second * SHARE)
         return self._noted(self._polls, job_id, self.jittered(max(usual, fair)))

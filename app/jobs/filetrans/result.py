@@ -10,11 +10,11 @@ from app.jobs.store.job import Job
 from app.jobs.upstream.engine_errors import public_error
 from app.speech.engine import EngineAnswer, EngineError, ErrorKind
 from app.speech.merge import PartText
-from app.speech.task_engine import FileFate, FileText, TaskReport
+from app.speech.task_engine import FileResult, FileText, TaskReport
 
 _ADVICE = {
-    "given": "Check that everybody can read the link, or upload the file.",
-    "blob": "An operator has to look whether this gateway's public address can be reached.",
+    "client_url": "Check that everybody can read the link, or upload the file.",
+    "gateway_url": "An operator has to look whether this gateway's public address can be reached.",
 }
 
 
@@ -79,14 +79,14 @@ def gaps(report: TaskReport) -> list[dict[str, Any]]:
     ]
 
 
-def told(job: Job, fate: FileFate, error: EngineError) -> GatewayError:
+def public_error_of(job: Job, fate: FileResult, error: EngineError) -> GatewayError:
     """Return what the caller is told of a task that failed."""
     said = f" It says {fate.code}." if fate.code else ""
     if fate.unread:
-        advice = _ADVICE.get(job.plan["link"], "Send it again.")
+        advice = _ADVICE.get(job.plan["audio_source"], "Send it again.")
         words = f"The speech service could not read the recording from its address.{said} {advice}"
         return AudioUnreachable(words, log=error.log)
-    if error.kind is ErrorKind.REFUSED:
+    if error.kind is ErrorKind.REJECTED:
         words = f"The speech service does not take this recording.{said}"
         return EngineRefused(words, log=error.log)
     return public_error(error)

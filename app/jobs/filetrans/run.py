@@ -12,7 +12,7 @@ import structlog
 
 from app.db.database import Database
 from app.errors import (
-    DatabaseAway,
+    DatabaseUnavailable,
     EngineFailed,
     EngineTimeout,
     EngineUnavailable,
@@ -20,23 +20,23 @@ from app.errors import (
     UpstreamInDoubt,
 )
 from app.jobs.filetrans import result, store
-from app.jobs.filetrans.address import TaskLinks
-from app.jobs.filetrans.pacing import Pauses
+from app.jobs.filetrans.address import AudioAddresses
+from app.jobs.filetrans.pacing import PollPacing
 from app.jobs.filetrans.store import KnownTask
-from app.jobs.filetrans.submit import TaskBeginning
+from app.jobs.filetrans.submit import TaskSubmitter
 from app.jobs.store import calls
-from app.jobs.store.attempts import Tried
+from app.jobs.store.attempts import AttemptCounts
 from app.jobs.store.calls import Answered
 from app.jobs.store.durable_write import surely
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch
+from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
 from app.jobs.store.runs import PutOff, Waiting
 from app.jobs.upstream import retry_policy
 from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
-from app.speech.task_engine import FileFate, FileText, TaskEngine, TaskReport, TaskStatus
+from app.speech.task_engine import FileResult, FileText, TaskEngine, TaskReport, TaskStatus
 
 RESULTS_AT_ONCE = 4  # fetched and read; they may have many megabytes
 UNKNOWN_SECONDS = 10.0  # in which a task just submitted may not be known everywhere
@@ -45,14 +45,14 @@ RESULT_SECONDS = 23 * 3600.0  # for as long a paid result is worth asking for
 log = structlog.get_logger()
 
 
-class TaskWork:
+class TaskRunner:
     """What a run does of a job whose plan is one task."""
 
     def __init__(
         self,
         db: Database,
         engines: Mapping[str, TaskEngine],
-        links: TaskLinks,
+        links: AudioAddresses,
         *,
         settings: JobSettings,
         max_seconds: float,
@@ -66,8 +66,8 @@ class TaskWork:
         self._longest_ms = round(max_seconds * 1000)
         self._now = clock
         self._results = asyncio.Semaphore(RESULTS_AT_ONCE)
-        self._pauses = Pauses(settings, rng or random.Random())  # noqa: S311 - it only spreads
-        self._beginning = TaskBeginning(
+        self._pauses = PollPacing(settings, rng or random.Random())  # noqa: S311 - it only spreads
+        self._beginning = TaskSubmitter(
             db,
             engines,
             links,
@@ -82,7 +82,7 @@ class TaskWork:
 
         Raises Waiting and PutOff, which say when to come back, and GatewayError.
         """
-        task = await self._db.read(store.known, job)
+        task = await self._db.read(store.find_open_task, job)
         if task is None:
             engine = await self._beginning.begin(job)
             raise Waiting(self._pauses.before_poll(job.id, 0.0, engine.polls_a_second))
@@ -100,14 +100,14 @@ class TaskWork:
         """
         self._pauses.forget(job_id)
         try:
-            for task in await self._db.read(store.under_way, job_id, upto):
+            for task in await self._db.read(store.find_active, job_id, upto):
                 engine = self._engines.get(task.engine)
                 if engine is not None and await engine.cancel(task.task_id):
                     now = self._now()
                     await self._db.write(store.note_cancelled, task.call_id, now=now)
                     log.info("task.cancelled", job=job_id)
-        except (EngineError, DatabaseAway) as error:
-            log.warning("task.not_cancelled", job=job_id, why=type(error).__name__)
+        except (EngineError, DatabaseUnavailable) as error:
+            log.warning("task.not_cancelled", job=job_id, reason=type(error).__name__)
 
     # ── how it is ───────────────────────────────────────────────────────────────────────────
 
@@ -134,8 +134,8 @@ class TaskWork:
         """Return when to ask again. A task that is late is given up; it may be billed yet."""
         age = self._waited(task)
         if error is not None:
-            log.info("task.not_asked", kind=error.kind, why=error.log)
-        if age < self._settings.task_seconds:
+            log.info("task.not_asked", kind=error.kind, reason=error.log)
+        if age < self._settings.task_timeout_seconds:
             pause = self._pauses.before_poll(job.id, age, engine.polls_a_second)
             return Waiting(max(pause, (error and error.retry_after) or 0.0))
         words = await self._give_up(job, task, age)
@@ -155,8 +155,8 @@ class TaskWork:
     async def _called_off(self, job: Job, task: KnownTask) -> PutOff | GatewayError:
         """Return what follows from a task that was called off: it is free."""
         words = "the task was cancelled upstream"
-        await self._close(job, task, EngineError(ErrorKind.REFUSED, words))
-        if task.is_of_an_earlier_life:  # which was cancelled here; its owner wants it anew
+        await self._close(job, task, EngineError(ErrorKind.REJECTED, words))
+        if task.is_before_retry:  # which was cancelled here; its owner wants it anew
             return PutOff(0.0)
         return EngineFailed("The task was called off at the speech service.", log=words)
 
@@ -164,7 +164,7 @@ class TaskWork:
         if self._age(task) < UNKNOWN_SECONDS:
             return await self._wait(job, engine, task)
         words = "the upstream does not know the task"
-        await self._close(job, task, EngineError(ErrorKind.GARBLED, words, billed=Billed.MAYBE))
+        await self._close(job, task, EngineError(ErrorKind.MALFORMED, words, billed=Billed.MAYBE))
         return UpstreamInDoubt(
             "The speech service knows nothing any more of a task that it had taken, and may have "
             "billed it. A new request transcribes the recording again.",
@@ -173,23 +173,23 @@ class TaskWork:
 
     async def _failed(self, job: Job, task: KnownTask, report: TaskReport) -> Exception:
         """Return what follows from a task that failed: it is free, so it may be tried again."""
-        fate = report.failure or FileFate()
+        fate = report.failure or FileResult()
         error = fate.error or EngineError(ErrorKind.INTERNAL, "the task failed")
         if report.usage.seconds:
             await self._charge(job, task, report)
-            return result.told(job, fate, error)
+            return result.public_error_of(job, fate, error)
         before = await self._close(job, task, error)
         self._links.forget(job.id)
         # One that the upstream itself gave up after hours is not begun anew.
         may_repeat = error.kind is not ErrorKind.TIMEOUT and not fate.unread
-        verdict = retry_policy.after_failure(error, before, remote=True)
+        verdict = retry_policy.on_failure(error, before, remote=True)
         if may_repeat and verdict.wait is not None:
             return PutOff(self._pauses.jittered(verdict.wait))
-        return result.told(job, fate, error)
+        return result.public_error_of(job, fate, error)
 
-    async def _close(self, job: Job, task: KnownTask, error: EngineError) -> Tried:
+    async def _close(self, job: Job, task: KnownTask, error: EngineError) -> AttemptCounts:
         self._pauses.forget(job.id)
-        log.warning("call.failed", engine=task.engine, kind=error.kind, why=error.log)
+        log.warning("call.failed", engine=task.engine, kind=error.kind, reason=error.log)
         stretch = store.stretch_of(job, "", self._longest_ms)
         return await surely(
             self._db,
@@ -215,12 +215,12 @@ class TaskWork:
                     for file in report.files
                 ]
             except EngineError as error:
-                log.warning("task.no_result", kind=error.kind, why=error.log)
+                log.warning("task.no_result", kind=error.kind, reason=error.log)
                 age, failure = self._age(task), error
         # It is paid for. A file that cannot be read will hardly be another one tomorrow.
-        is_garbled = failure.kind is ErrorKind.GARBLED
+        is_garbled = failure.kind is ErrorKind.MALFORMED
         waited = self._waited(task) if is_garbled else age
-        if waited < (self._settings.task_seconds if is_garbled else RESULT_SECONDS):
+        if waited < (self._settings.task_timeout_seconds if is_garbled else RESULT_SECONDS):
             raise Waiting(self._pauses.before_poll(job.id, waited, engine.polls_a_second))
         await self._charge(job, task, report)
         raise EngineFailed("The speech service's result could not be fetched.", log=failure.log)
@@ -234,7 +234,7 @@ class TaskWork:
         with_words = job.options["words"]
         words = await asyncio.to_thread(result.whole, parts, length_ms, with_words=with_words)
         answer = result.answer(words, report, texts, task.request_id)
-        heard = Stretch(0, 0, length_ms, length_ms, None)
+        heard = PartSpan(0, 0, length_ms, length_ms, None)
         answered = Answered(self._route(job, task), task.call_id, heard, answer)
         gaps = result.gaps(report)
         await surely(self._db, store.finish, job, answered, words, gaps, now=self._now())
@@ -244,21 +244,23 @@ class TaskWork:
         """Settle a task that is paid for and brought nothing."""
         self._pauses.forget(job.id)
         length_ms = job.duration_ms or 0
-        stretch = Stretch(0, 0, length_ms, length_ms, None)
+        stretch = PartSpan(0, 0, length_ms, length_ms, None)
         answer = EngineAnswer("", usage=report.usage)
-        used = calls.used_by(job, Answered(self._route(job, task), task.call_id, stretch, answer))
+        used = calls.usage_of(job, Answered(self._route(job, task), task.call_id, stretch, answer))
         raw = report.usage.raw
-        await surely(self._db, store.charge, job, task.call_id, used, raw, now=self._now())
+        await surely(
+            self._db, store.settle_without_result, job, task.call_id, used, raw, now=self._now()
+        )
 
     async def _engine(self, job: Job, task: KnownTask) -> TaskEngine:
         """Return who works on it. One that was switched off may be switched on again in time."""
         engine = self._engines.get(task.engine)
         if engine is not None:
             return engine
-        log.warning("task.engine_off", engine=task.engine)
+        log.warning("task.engine_disabled", engine=task.engine)
         waited = self._waited(task)
-        if waited < self._settings.task_seconds:
-            raise Waiting(self._settings.poll_most_seconds)
+        if waited < self._settings.task_timeout_seconds:
+            raise Waiting(self._settings.max_poll_interval_seconds)
         raise EngineUnavailable(
             f"The recording was given to the engine {task.engine}, which is no longer switched on "
             "here. It may still bill it, so it was not sent to another.",

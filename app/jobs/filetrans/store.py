@@ -15,16 +15,16 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Used
 from app.billing.tables import ledger_line
-from app.errors import RecordingMissing, UpstreamInDoubt
+from app.errors import AudioStorageError, UpstreamInDoubt
 from app.jobs.store import calls, outcome
 from app.jobs.store.calls import Answered
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch
-from app.jobs.store.runs import write_as
+from app.jobs.store.parts import PartSpan
+from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, part, transcription, upstream_call
 from app.speech.engine import Billed, ErrorKind
-from app.speech.task_engine import Taken
+from app.speech.task_engine import SubmittedTask
 
 UNDER_WAY = ("open", "in_doubt")
 _call = upstream_call.c
@@ -66,13 +66,13 @@ _HAS_ANOTHER = (
 )
 # One that the upstream does not know, or whose bill has come, will bring no words any more.
 _LEFT = (
-    sa.select(_call.id, _call.bound_nano)
+    sa.select(_call.id, _call.max_cost_nano)
     .where(
         _call.transcription_id == _JOB,
         _call.state == "in_doubt",
         _call.task_id.is_not(None),
-        _call.run_epoch <= sa.bindparam("life", type_=sa.Integer),
-        sa.func.coalesce(_call.error_kind, "") != ErrorKind.GARBLED,
+        _call.run_epoch <= sa.bindparam("retry_epoch", type_=sa.Integer),
+        sa.func.coalesce(_call.error_kind, "") != ErrorKind.MALFORMED,
         ~_IS_ADJUSTED,
         ~_HAS_ANOTHER,
     )
@@ -113,13 +113,13 @@ class KnownTask:
     run_epoch: int
 
     @property
-    def is_of_an_earlier_life(self) -> bool:
+    def is_before_retry(self) -> bool:
         """Whether the job has been tried anew since it was submitted."""
         return self.awaited_since > self.opened_at
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredAudio:
     """The recording of a job as it is stored."""
 
     audio_id: str
@@ -129,7 +129,7 @@ class Kept:
     format: str
 
 
-def known(tx: sa.Connection, job: Job) -> KnownTask | None:
+def find_open_task(tx: sa.Connection, job: Job) -> KnownTask | None:
     """Return the job's task, if it has one under way.
 
     Raises UpstreamInDoubt where one may have been submitted of which nobody knows the id. Who
@@ -139,16 +139,16 @@ def known(tx: sa.Connection, job: Job) -> KnownTask | None:
     for row in rows:
         if row.state == "open" and row.task_id is not None:
             task = _task(row)
-            if job.account.life == 0:
+            if job.account.retry_epoch == 0:
                 return task
             began = ledger.began_at(tx, job.account)
             return replace(task, awaited_since=max(began, task.opened_at))
-    if any(row.state == "in_doubt" and row.run_epoch > job.account.life for row in rows):
+    if any(row.state == "in_doubt" and row.run_epoch > job.account.retry_epoch for row in rows):
         raise UpstreamInDoubt
     return None
 
 
-def take_back(tx: sa.Connection, job_id: str, *, life: int, epoch: int) -> int:
+def resume_in_doubt(tx: sa.Connection, job_id: str, *, retry_epoch: int, epoch: int) -> int:
     """Put the newest task that was left in doubt before this life back under way.
 
     It counts as begun by the run `epoch`, so that its bound is reserved in this life and no longer
@@ -156,14 +156,14 @@ def take_back(tx: sa.Connection, job_id: str, *, life: int, epoch: int) -> int:
     (`reconcile`), or another call is under way. An id that comes later than the retry of its job
     is found by the next run.
     """
-    row = tx.execute(_LEFT, {"job": job_id, "life": life}).one_or_none()
+    row = tx.execute(_LEFT, {"job": job_id, "retry_epoch": retry_epoch}).one_or_none()
     if row is None:
         return 0
     tx.execute(_TAKE_BACK, {"call": row.id, "epoch": epoch})
-    return int(row.bound_nano)
+    return int(row.max_cost_nano)
 
 
-def under_way(tx: sa.Connection, job_id: str, upto: int | None = None) -> Sequence[KnownTask]:
+def find_active(tx: sa.Connection, job_id: str, upto: int | None = None) -> Sequence[KnownTask]:
     """Return the tasks of a job that may still be worked on, whatever has become of the job.
 
     `upto` leaves out those of later runs than that epoch.
@@ -172,7 +172,7 @@ def under_way(tx: sa.Connection, job_id: str, upto: int | None = None) -> Sequen
     return [task for task in tasks if upto is None or task.run_epoch <= upto]
 
 
-def name(tx: sa.Connection, call_id: str, taken: Taken) -> None:
+def store_task_id(tx: sa.Connection, call_id: str, taken: SubmittedTask) -> None:
     """Store what a submit answered. It is a fact, whoever holds the job by now."""
     tx.execute(_NAME, {"call": call_id, "task": taken.task_id, "request": taken.request_id})
 
@@ -183,7 +183,7 @@ def note_submitted(tx: sa.Connection, job: Job, *, now: datetime) -> None:
     if job.duration_ms is not None:
         said = {"done_seconds": 0.0, "total_seconds": job.duration_ms / 1000}
         events.append(Event("progress", said))
-    write_as(tx, job.run, now=now, events=events, idle_runs=0)
+    fenced_update(tx, job.run, now=now, events=events, runs_without_progress=0)
 
 
 def note_cancelled(tx: sa.Connection, call_id: str, *, now: datetime) -> None:
@@ -192,22 +192,22 @@ def note_cancelled(tx: sa.Connection, call_id: str, *, now: datetime) -> None:
     tx.execute(_FREE.values(closed_at=closed), {"call": call_id})
 
 
-def recording(tx: sa.Connection, job_id: str) -> Kept:
+def recording(tx: sa.Connection, job_id: str) -> StoredAudio:
     """Return the job's recording. Raises RecordingMissing."""
     row = tx.execute(_RECORDING, {"job": job_id}).one_or_none()
     if row is None:
-        raise RecordingMissing
-    return Kept(row.id, row.sha256, row.blob_key, row.bytes, row.format)
+        raise AudioStorageError
+    return StoredAudio(row.id, row.sha256, row.blob_key, row.bytes, row.format)
 
 
-def stretch_of(job: Job, source: str, longest_ms: int) -> Stretch:
+def stretch_of(job: Job, source: str, longest_ms: int) -> PartSpan:
     """Return the one part that a task is; of an unknown length it is the longest there may be.
 
     `source` is the hash of the bytes that were received, else the address that is passed on.
     """
     known_hash = source if job.source_url is None else hashlib.sha256(source.encode()).hexdigest()
     length_ms = longest_ms if job.duration_ms is None else job.duration_ms
-    return Stretch(0, 0, length_ms, length_ms, known_hash)
+    return PartSpan(0, 0, length_ms, length_ms, known_hash)
 
 
 def finish(
@@ -227,7 +227,7 @@ def finish(
     segment = {"index": 0, "start": 0.0, "end": done_ms / 1000}
     segment |= {name: words[name] for name in ("text", "language", "emotion")}
     spoken = [Event("segment", segment)] if words["text"] else []
-    write_as(tx, job.run, now=now, events=[Event("progress", said), *spoken], done_ms=done_ms)
+    fenced_update(tx, job.run, now=now, events=[Event("progress", said), *spoken], done_ms=done_ms)
     keep_raw = "raw" in job.options["include"]
     calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
     tx.execute(
@@ -238,11 +238,11 @@ def finish(
     outcome.complete(tx, job, words, warnings=warnings, done_ms=done_ms, now=now, decoded=False)
 
 
-def charge(
+def settle_without_result(
     tx: sa.Connection, job: Job, call_id: str, used: Used, raw: Any, *, now: datetime
 ) -> None:
     """Close a call without words that the upstream charges all the same. Raises StaleRun."""
-    write_as(tx, job.run, now=now)
+    fenced_update(tx, job.run, now=now)
     closed = tx.execute(
         sa.update(upstream_call)
         .where(_call.id == call_id, _call.state == "open")

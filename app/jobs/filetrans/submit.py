@@ -14,36 +14,36 @@ import structlog
 from app.db.database import Database
 from app.errors import EngineUnavailable, GatewayError, UpstreamInDoubt
 from app.jobs.filetrans import store
-from app.jobs.filetrans.address import Address, TaskLinks
-from app.jobs.filetrans.pacing import Pauses
+from app.jobs.filetrans.address import Address, AudioAddresses
+from app.jobs.filetrans.pacing import PollPacing
 from app.jobs.store import calls
 from app.jobs.store.durable_write import LAST_WRITE_SECONDS, patiently, surely
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch
+from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
 from app.jobs.store.runs import PutOff, Queued
 from app.jobs.upstream import retry_policy
 from app.jobs.upstream.engine_errors import public_error
 from app.kit.clock import Clock
-from app.kit.priority_semaphore import Slots
+from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineError
-from app.speech.task_engine import TaskEngine, TaskOrder
+from app.speech.task_engine import TaskEngine, TaskRequest
 
 TURN_SECONDS = 15.0  # that a submit waits here for its turn
 
 log = structlog.get_logger()
 
 
-class TaskBeginning:
+class TaskSubmitter:
     """Submits with the parts it is given; `at_once` bounds what is heavy about that."""
 
     def __init__(
         self,
         db: Database,
         engines: Mapping[str, TaskEngine],
-        links: TaskLinks,
-        pauses: Pauses,
+        links: AudioAddresses,
+        pauses: PollPacing,
         *,
         settings: JobSettings,
         longest_ms: int,
@@ -56,7 +56,7 @@ class TaskBeginning:
         self._settings = settings
         self._longest_ms = longest_ms
         self._now = clock
-        self._places = Slots(settings.task_begins_at_once)
+        self._places = PrioritySemaphore(settings.max_concurrent_submits)
 
     async def begin(self, job: Job) -> TaskEngine:
         """Submit the job's task and return who works on it.
@@ -77,7 +77,7 @@ class TaskBeginning:
         if self._places.take_free():
             return
         if job.priority <= 0:
-            raise Queued(self._pauses.before_begin(job.id, self._settings.task_begins_at_once))
+            raise Queued(self._pauses.before_begin(job.id, self._settings.max_concurrent_submits))
         await self._places.take(job.priority)
 
     async def _begin(self, job: Job) -> TaskEngine:
@@ -120,7 +120,7 @@ class TaskBeginning:
         job: Job,
         route: Route,
         engine: TaskEngine,
-        stretch: Stretch,
+        stretch: PartSpan,
         call_id: str,
         address: Address,
     ) -> None:
@@ -128,13 +128,13 @@ class TaskBeginning:
             taken = await engine.submit(_order(job, route, address))
         except EngineError as error:
             raise await self._not_submitted(job, route, stretch, call_id, error) from error
-        await patiently(self._db, store.name, call_id, taken)
+        await patiently(self._db, store.store_task_id, call_id, taken)
         self._links.forget(job.id)
-        log.info("task.submitted", engine=route.engine, link=job.plan["link"])
+        log.info("task.submitted", engine=route.engine, link=job.plan["audio_source"])
         await surely(self._db, store.note_submitted, job, now=self._now())
 
     async def _not_submitted(
-        self, job: Job, route: Route, stretch: Stretch, call_id: str, error: EngineError
+        self, job: Job, route: Route, stretch: PartSpan, call_id: str, error: EngineError
     ) -> Exception:
         """Close the call of a submit without an answer; return what follows from that."""
         log.warning("call.failed", engine=route.engine, kind=error.kind, billed=error.billed)
@@ -144,7 +144,7 @@ class TaskBeginning:
         )
         if error.billed is Billed.MAYBE:
             return UpstreamInDoubt(log=error.log)
-        verdict = retry_policy.after_failure(error, before, remote=True)
+        verdict = retry_policy.on_failure(error, before, remote=True)
         return (
             public_error(error) if verdict.wait is None else self._later(job, error, verdict.wait)
         )
@@ -155,18 +155,20 @@ class TaskBeginning:
         """Return when to try again what nobody has taken up, or that the patience is over."""
         if not error.retryable:
             return public_error(error)
-        since = job.waiting_since or self._now()
+        since = job.deferred_since or self._now()
         left = (
-            since + timedelta(seconds=self._settings.patience_seconds) - self._now()
+            since + timedelta(seconds=self._settings.retry_timeout_seconds) - self._now()
         ).total_seconds()
         if left <= 0:
             return public_error(error)
-        return PutOff(min(left, self._pauses.jittered(pause or retry_policy.pause_after(error, 1))))
+        return PutOff(
+            min(left, self._pauses.jittered(pause or retry_policy.backoff_seconds(error, 1)))
+        )
 
 
-def _order(job: Job, route: Route, address: Address) -> TaskOrder:
+def _order(job: Job, route: Route, address: Address) -> TaskRequest:
     options = job.options
-    return TaskOrder(
+    return TaskRequest(
         model=route.upstream_model,
         url=address.url,
         language=options["language"],

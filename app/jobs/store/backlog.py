@@ -35,7 +35,7 @@ _UNDER_WAY = sa.select(upstream_call.c.transcription_id, upstream_call.c.opened_
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class JobAhead:
     """An open job: where its calls go, how many are left, and whether somebody works on it.
 
     `ages` are the seconds since each of its calls under way was begun.
@@ -48,7 +48,7 @@ class Earlier:
     ages: tuple[float, ...] = ()
 
 
-def jobs_ahead(tx: sa.Connection, *, now: datetime, priority: int = 0) -> list[Earlier]:
+def jobs_ahead(tx: sa.Connection, *, now: datetime, priority: int = 0) -> list[JobAhead]:
     """Return the open jobs that come before a new one, those that run first.
 
     One that runs does so whatever its priority. Tasks that are done elsewhere take nobody's turn
@@ -63,10 +63,10 @@ def jobs_ahead(tx: sa.Connection, *, now: datetime, priority: int = 0) -> list[E
     return [_earlier(row, tuple(ages.get(row.id, ()))) for row in rows]
 
 
-def _earlier(row: Any, ages: tuple[float, ...]) -> Earlier:
+def _earlier(row: Any, ages: tuple[float, ...]) -> JobAhead:
     left_ms = max(0, (row.duration_ms or 0) - row.done_ms)
     is_split = row.plan["kind"] == "split"
     calls = ceil(left_ms / (row.plan["part_seconds"] * 1000 * USUAL_FILL)) if is_split else 1
     is_running = row.status == "processing"
     model = row.plan["upstream_model"]
-    return Earlier(row.engine, model, max(1, calls, len(ages)), is_running, ages)
+    return JobAhead(row.engine, model, max(1, calls, len(ages)), is_running, ages)

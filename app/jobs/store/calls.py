@@ -10,18 +10,18 @@ import sqlalchemy as sa
 from app.billing import ledger
 from app.billing.ledger import Used
 from app.errors import UpstreamInDoubt
-from app.jobs.store.attempts import Tried, tried
+from app.jobs.store.attempts import AttemptCounts, count_attempts
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.parts import Stretch, finish_part, heard, store_parts
+from app.jobs.store.parts import PartSpan, finish_part, store_parts, stored_result
 from app.jobs.store.routes import Route
-from app.jobs.store.runs import write_as
-from app.jobs.store.spending_limit import Ceiling
+from app.jobs.store.runs import fenced_update
+from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import upstream_call
 from app.kit.ids import new_id
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
 from app.speech.planning.fit_options import estimate_tokens
-from app.speech.usage_bounds import MILLIS, TokenFacts, Units, call_bound
+from app.speech.usage_bounds import MILLIS, TokenFacts, Units, max_usage_of_call
 
 RETRIES_IN_DOUBT = 1
 RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
@@ -36,17 +36,17 @@ _CALLS_OF_PART = sa.select(_call.state, _call.run_epoch).where(
 _REFUSED = sa.select(_call.id).where(
     _call.transcription_id == _JOB,
     _call.part_idx == 0,
-    _call.error_kind == ErrorKind.REFUSED,
+    _call.error_kind == ErrorKind.REJECTED,
     _call.billed == Billed.NO,
 )
 _SECONDS = sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
     _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
 )
 # What calls of this life may still turn out to have cost: their bounds stay reserved.
-_BOUNDS = sa.select(sa.func.sum(_call.bound_nano)).where(
+_BOUNDS = sa.select(sa.func.sum(_call.max_cost_nano)).where(
     _call.transcription_id == _JOB,
     _call.state.in_(("open", "in_doubt")),
-    _call.run_epoch > sa.bindparam("life"),
+    _call.run_epoch > sa.bindparam("retry_epoch"),
 )
 
 
@@ -56,7 +56,7 @@ class Answered:
 
     route: Route
     call_id: str
-    stretch: Stretch
+    stretch: PartSpan
     answer: EngineAnswer
 
 
@@ -64,8 +64,8 @@ def open_call(
     tx: sa.Connection,
     job: Job,
     route: Route,
-    stretch: Stretch,
-    silent: Sequence[Stretch],
+    stretch: PartSpan,
+    silent: Sequence[PartSpan],
     *,
     retry_in_doubt: bool,
     now: datetime,
@@ -76,11 +76,11 @@ def open_call(
     where an earlier call for this part may have been billed and must not be repeated, and what
     `Ceiling.check_call` raises where the caller's ceiling does not allow it.
     """
-    write_as(tx, job.run, now=now)
+    fenced_update(tx, job.run, now=now)
     store_parts(tx, job, [*silent, stretch])
     attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
     bound = route.tariff.cost(*_bound(job, stretch))
-    shortfall = bound - _unreserved(tx, job) if bound else 0
+    shortfall = bound - _uncommitted_hold(tx, job) if bound else 0
     _check_ceiling(tx, job, stretch, max(0, shortfall))
     call_id = new_id("call")
     row = {
@@ -93,7 +93,7 @@ def open_call(
         "model": job.account.model,
         "state": "open",
         "audio_ms": stretch.length_ms,
-        "bound_nano": bound,
+        "max_cost_nano": bound,
         "opened_at": now,
     }
     tx.execute(_ADD_CALL, row)
@@ -107,7 +107,9 @@ def close_answered(
 ) -> None:
     """Settle an answered call and keep what was heard; the caller has written as this run."""
     settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    finish_part(tx, job, answered.stretch.index, heard(answered.answer, answered.route.engine))
+    finish_part(
+        tx, job, answered.stretch.index, stored_result(answered.answer, answered.route.engine)
+    )
 
 
 def settle_answered(
@@ -115,7 +117,7 @@ def settle_answered(
 ) -> None:
     """Close and settle an answered call; its part is another matter."""
     call_id, answer = answered.call_id, answered.answer
-    used = used_by(job, answered)
+    used = usage_of(job, answered)
     _close(
         tx,
         call_id,
@@ -133,19 +135,19 @@ def close_failed(
     tx: sa.Connection,
     job: Job,
     route: Route,
-    stretch: Stretch,
+    stretch: PartSpan,
     call_id: str,
     error: EngineError,
     *,
     voids: bool = False,
     now: datetime,
-) -> Tried:
+) -> AttemptCounts:
     """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun.
 
     `voids`: it had told some, which is said to be void. Returns how often this part was tried on
     this route, this time included.
     """
-    write_as(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
+    fenced_update(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
     is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
@@ -154,10 +156,10 @@ def close_failed(
         tokens = most.input_tokens + most.output_tokens
         used = Used(stretch.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
-    return tried(tx, job.id, stretch.index, route.engine)
+    return count_attempts(tx, job.id, stretch.index, route.engine)
 
 
-def close_unseen(
+def close_orphaned(
     tx: sa.Connection, job_id: str, *, remote: bool, now: datetime, but_tasks: bool = False
 ) -> bool:
     """Close the calls of a job that are still open: nobody will see them answered.
@@ -178,7 +180,7 @@ def close_unseen(
     return tx.execute(unseen_calls).rowcount > 0
 
 
-def was_refused(tx: sa.Connection, job_id: str) -> bool:
+def was_rejected(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether an engine refused the job's first part, without a charge."""
     return tx.scalar(_REFUSED, {"job": job_id}) is not None
 
@@ -188,7 +190,7 @@ def is_answered(tx: sa.Connection, call_id: str) -> bool:
     return tx.scalar(_STATE, {"call": call_id}) == "answered"
 
 
-def used_by(job: Job, answered: Answered) -> Used:
+def usage_of(job: Job, answered: Answered) -> Used:
     """What a call used: as the upstream reports it, else the milliseconds we sent.
 
     Where it is paid by the token, what it does not report is reckoned from sound and text.
@@ -200,43 +202,45 @@ def used_by(job: Job, answered: Answered) -> Used:
     is_guess = usage.seconds is None
     if tariff.counts_tokens:
         is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
-        tokens = _reckoned(job, answered) if is_guess else tokens
+        tokens = _estimated_tokens(job, answered) if is_guess else tokens
     cost = tariff.cost(used_ms, *tokens, text_tokens)
     return Used(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
-def _next_attempt(tx: sa.Connection, job: Job, stretch: Stretch, *, retry_in_doubt: bool) -> int:
+def _next_attempt(tx: sa.Connection, job: Job, stretch: PartSpan, *, retry_in_doubt: bool) -> int:
     made = tx.execute(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}).all()
     # Who tries a job anew knows that calls of its earlier lives may have been billed.
-    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.life)
+    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
     affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
     if in_doubt and not (retry_in_doubt and affordable):
         raise UpstreamInDoubt
     return len(made) + 1
 
 
-def _unreserved(tx: sa.Connection, job: Job) -> int:
+def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
     """What is held and not spoken for by calls that may still cost something."""
-    bounds = tx.scalar(_BOUNDS, {"job": job.id, "life": job.account.life})
+    bounds = tx.scalar(_BOUNDS, {"job": job.id, "retry_epoch": job.account.retry_epoch})
     return ledger.remaining(tx, job.account) - int(bounds or 0)
 
 
-def _check_ceiling(tx: sa.Connection, job: Job, stretch: Stretch, more_nano: int) -> None:
+def _check_ceiling(tx: sa.Connection, job: Job, stretch: PartSpan, more_nano: int) -> None:
     """Refuse a call with which the job could cost more than its caller wants it to."""
-    ceiling = Ceiling.from_json(job.options.get("ceiling"))
+    ceiling = SpendingLimit.from_json(job.options.get("ceiling"))
     if ceiling is None:
         return
-    standing = ledger.standing(tx, job.id)
+    standing = ledger.totals(tx, job.id)
     unsettled = tx.scalar(_SECONDS, {"job": job.id}) or 0
     ceiling.check_call(
         held=max(standing.held - standing.released, standing.settled) + more_nano,
-        millis=standing.used_ms + int(unsettled) * MILLIS + call_bound(stretch.length_ms, None)[0],
+        millis=standing.used_ms
+        + int(unsettled) * MILLIS
+        + max_usage_of_call(stretch.length_ms, None)[0],
         currency=job.account.currency,
     )
 
 
-def _bound(job: Job, stretch: Stretch) -> Units:
-    one = call_bound(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+def _bound(job: Job, stretch: PartSpan) -> Units:
+    one = max_usage_of_call(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
     return one.times(_channels(job))
 
 
@@ -245,7 +249,7 @@ def _channels(job: Job) -> int:
     return int(job.plan.get("billed_channels", 1))
 
 
-def _reckoned(job: Job, answered: Answered) -> tuple[int, int]:
+def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
     """Return the tokens in and out that a call is taken to have used."""
     facts = TokenFacts.from_json(job.plan.get("tokens"))
     length_ms = answered.stretch.length_ms * _channels(job)

@@ -14,9 +14,9 @@ from app.billing.prices import tariff_of
 from app.db.schema import database_now
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import Job, Run
-from app.jobs.store.recordings import Recording, keep_audio
-from app.jobs.store.routes import Place, Route, fallbacks
-from app.jobs.store.spending_limit import Ceiling
+from app.jobs.store.recordings import NewAudio, find_or_add_audio
+from app.jobs.store.routes import EnginePlace, Route, fallbacks
+from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.ids import new_id
 from app.speech.planning.expected_usage import Expected
@@ -25,7 +25,7 @@ _ADD_QUEUED = sa.insert(transcription).values(status="queued")
 _ADD_CLAIMED = sa.insert(transcription).values(
     status="processing",
     run_epoch=1,
-    idle_runs=1,
+    runs_without_progress=1,
     lease_until=database_now(sa.bindparam("lease", type_=sa.Float)),
 )
 
@@ -38,7 +38,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class JobSpec:
     """What the caller asked for, already judged: all of it can be honoured or is warned of.
 
     The bounds are what its calls can use at most; tokens in and out, zero where nothing bounds
@@ -52,10 +52,10 @@ class Wish:
     mode: str
     options: Mapping[str, Any]
     plan: Mapping[str, Any]
-    bound_ms: int
-    bound_tokens: tuple[int, int] = (0, 0)
-    others: Sequence[Place] = ()
-    ceiling: Ceiling | None = None
+    max_ms: int
+    max_tokens: tuple[int, int] = (0, 0)
+    others: Sequence[EnginePlace] = ()
+    ceiling: SpendingLimit | None = None
     expected: Expected | None = None
     warnings: Sequence[Mapping[str, Any]] = ()
     priority: int = 0
@@ -64,7 +64,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class CreatedJob:
     """The job, and the blob that holds its audio: another one if these bytes were known already.
 
     `blob_key` is empty where the recording is yet to be fetched.
@@ -75,30 +75,30 @@ class Submitted:
     claimed: Job | None
 
 
-def submit(
+def create_job(
     tx: sa.Connection,
     principal: Principal,
-    recording: Recording | Source,
-    wish: Wish,
+    recording: NewAudio | Source,
+    wish: JobSpec,
     *,
     now: datetime,
     lease_seconds: float | None = None,
-) -> Submitted:
+) -> CreatedJob:
     """Make the job durable, its upper bound held.
 
     Raises KeyInvalid and PriceUnknown, and with a ceiling what `Ceiling.check` raises.
     With `lease_seconds` the caller takes the job up in the same commit.
     """
     check_key(tx, principal, now=now)
-    bounded = any(wish.bound_tokens)
+    bounded = any(wish.max_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
-    ceiling = wish.ceiling or Ceiling()
+    ceiling = wish.ceiling or SpendingLimit()
     ceiling.check(tariff, wish.expected)
     others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
-    here = recording if isinstance(recording, Recording) else None
+    here = recording if isinstance(recording, NewAudio) else None
     source_url = recording.url if isinstance(recording, Source) else None
     audio_id, blob_key = (
-        keep_audio(tx, principal.project_id, here, now) if here is not None else (None, "")
+        find_or_add_audio(tx, principal.project_id, here, now) if here is not None else (None, "")
     )
     job_id = new_id("tr")
     row = {
@@ -126,17 +126,17 @@ def submit(
     else:
         tx.execute(_ADD_CLAIMED, {**row, "started_at": now, "lease": lease_seconds})
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
-    bound = (wish.bound_ms, *wish.bound_tokens)
+    bound = (wish.max_ms, *wish.max_tokens)
     dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
     hold(tx, account, ceiling.held(dearest), now=now)
     add_events(tx, job_id, [Event("created", {"model": wish.model})], first=1, now=now)
     if lease_seconds is None:
-        return Submitted(job_id, blob_key, None)
+        return CreatedJob(job_id, blob_key, None)
     claimed = Job(
         run=Run(job_id, 1, lease_seconds),
         account=account,
         routes=(Route(wish.engine, wish.plan["upstream_model"], tariff), *others),
-        waiting_since=None,
+        deferred_since=None,
         blob_key=blob_key,
         source_url=source_url,
         audio_format="" if here is None else here.format,
@@ -145,8 +145,8 @@ def submit(
         plan=wish.plan,
         warnings=wish.warnings,
         parts=(),
-        idle_runs=1,
+        runs_without_progress=1,
         priority=wish.priority,
         mode=wish.mode,
     )
-    return Submitted(job_id, blob_key, claimed)
+    return CreatedJob(job_id, blob_key, claimed)

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from app.jobs.tables import delta_text, event
 
-Place = tuple[int, int]
+TextPosition = tuple[int, int]
 """An epoch, and so many characters of what its run told."""
 
-BEGINNING: Place = (0, 0)
-FIRM = ("segment", "reset")  # what was told before these is either sure or void already
+BEGINNING: TextPosition = (0, 0)
+BARRIERS = ("segment", "reset")  # what was told before these is either sure or void already
 
 _text = delta_text.c
 _event = event.c
@@ -33,11 +33,11 @@ _LAST_EVENT = (
     .order_by(_event.seq.desc())
     .limit(1)
 )
-_LAST_FIRM = _LAST_EVENT.where(_event.type.in_(FIRM))
+_LAST_FIRM = _LAST_EVENT.where(_event.type.in_(BARRIERS))
 
 
 @dataclass(frozen=True, slots=True)
-class Pledge:
+class UnsavedText:
     """Text that begins at `start` and that has to be saved before anything stands behind it."""
 
     start: int = 0
@@ -48,7 +48,7 @@ class Pledge:
         return self.start + len(self.text)
 
 
-def save(tx: sa.Connection, job_id: str, epoch: int, pledge: Pledge) -> None:
+def save(tx: sa.Connection, job_id: str, epoch: int, pledge: UnsavedText) -> None:
     """Save what of the text is not saved yet, by a commit of which we may not have heard."""
     if not pledge.text:
         return
@@ -61,19 +61,19 @@ def save(tx: sa.Connection, job_id: str, epoch: int, pledge: Pledge) -> None:
         tx.execute(_ADD, row)
 
 
-def saved(tx: sa.Connection, job_id: str) -> Place:
+def saved(tx: sa.Connection, job_id: str) -> TextPosition:
     """Return up to where text is saved."""
     last = tx.execute(_LAST_PIECE, {"job": job_id}).one_or_none()
     return BEGINNING if last is None else (last.epoch, last.start + len(last.text))
 
 
-def place_after(tx: sa.Connection, job_id: str) -> Place:
+def place_after(tx: sa.Connection, job_id: str) -> TextPosition:
     """Return a place behind all that is known to have been told."""
     last = tx.execute(_LAST_EVENT, {"job": job_id}).one_or_none()
     return max(BEGINNING if last is None else tuple(last), saved(tx, job_id))
 
 
-def is_void(tx: sa.Connection, job_id: str) -> bool:
+def has_unconfirmed_text(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether an earlier run told text that no segment stands for."""
     firm = tx.execute(_LAST_FIRM, {"job": job_id}).one_or_none()
     firmly = BEGINNING if firm is None else (firm.epoch, firm.delta_chars)

@@ -8,8 +8,8 @@ from typing import Any, Concatenate
 import sqlalchemy as sa
 import structlog
 
-from app.db.database import Database, P, T, Work
-from app.errors import DatabaseAway
+from app.db.database import Database, P, T, Transaction
+from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Job
 
 DATABASE_PAUSE_SECONDS = 2.0
@@ -34,7 +34,7 @@ async def surely(
         return await patiently(db, work, job, *args, **kwargs)
 
 
-async def patiently(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def patiently(db: Database, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Write what is no step of a run, as `surely` does."""
     return await to_the_end(retried(db, work, *args, **kwargs))
 
@@ -50,11 +50,11 @@ async def to_the_end(keeping: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def retried(db: Database, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def retried(db: Database, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Write, again and again while the database is away; for what runs `to_the_end`."""
     while True:
         try:
             return await db.write(work, *args, **kwargs)
-        except DatabaseAway:
-            log.warning("run.database_away")
+        except DatabaseUnavailable:
+            log.warning("run.database_unavailable")
             await asyncio.sleep(DATABASE_PAUSE_SECONDS)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from app.jobs.store import delta_text
-from app.jobs.store.delta_text import Place
+from app.jobs.store.delta_text import TextPosition
 from app.jobs.tables import event
 
 
@@ -32,7 +32,7 @@ def add_events(
     *,
     first: int,
     now: datetime,
-    place: Place | None = None,
+    place: TextPosition | None = None,
 ) -> None:
     """Append events, numbered from `first`, to what a client can read of the job.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from app.billing.ledger import Account
-from app.jobs.store.live_text import UNTOLD, Untold
+from app.jobs.store.live_text import NO_LIVE_TEXT, NoLiveText
 from app.jobs.store.routes import Route, routes_of
 from app.jobs.tables import audio_tables, part, transcription
 
@@ -20,7 +20,7 @@ class Run:
     job_id: str
     epoch: int
     lease_seconds: float
-    told: Untold = field(default=UNTOLD, compare=False, repr=False)
+    told: NoLiveText = field(default=NO_LIVE_TEXT, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class KnownPart:
 
     COLUMNS: ClassVar = (
         *("idx", "start_ms", "end_ms", "speech_ms", "state", "result"),
-        *("draft", "error_code"),
+        *("partial_result", "error_code"),
     )
 
     index: int
@@ -38,7 +38,7 @@ class KnownPart:
     speech_ms: int
     state: str
     result: Mapping[str, Any] | None
-    draft: Mapping[str, Any] | None
+    partial_result: Mapping[str, Any] | None
     error_code: str | None
 
     @property
@@ -57,7 +57,7 @@ class Job:
     run: Run
     account: Account
     routes: Sequence[Route]
-    waiting_since: datetime | None
+    deferred_since: datetime | None
     blob_key: str
     source_url: str | None = field(repr=False)
     audio_format: str
@@ -66,7 +66,7 @@ class Job:
     plan: Mapping[str, Any]
     warnings: Sequence[Mapping[str, Any]]
     parts: Sequence[KnownPart]
-    idle_runs: int
+    runs_without_progress: int
     priority: int = 0
     mode: str = "auto"
 
@@ -97,7 +97,7 @@ _LOAD_PARTS = (
 def account_of(row: Any) -> Account:
     """Return whom a job's ledger lines are for, from its row."""
     currency = row.tariff["currency"]
-    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.life)
+    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.retry_epoch)
 
 
 def load_job(tx: sa.Connection, run: Run) -> Job:
@@ -108,7 +108,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         run=run,
         account=account_of(row),
         routes=routes,
-        waiting_since=row.waiting_since,
+        deferred_since=row.deferred_since,
         blob_key=row.blob_key or "",
         source_url=row.source_url,
         audio_format=row.format or "",
@@ -117,7 +117,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         plan=row.plan,
         warnings=row.warnings,
         parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
-        idle_runs=row.idle_runs,
+        runs_without_progress=row.runs_without_progress,
         priority=row.priority,
         mode=row.mode,
     )

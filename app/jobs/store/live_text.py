@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from app.jobs.store.delta_text import Pledge
+from app.jobs.store.delta_text import UnsavedText
 
 
 class TextSink(Protocol):
@@ -20,13 +20,13 @@ class TextSink(Protocol):
         """Discard the text of the part: the call that brought it has failed."""
 
 
-class Untold:
+class NoLiveText:
     """A run of a job to which nobody listens: it asks no engine for a stream."""
 
     @property
-    def pledge(self) -> Pledge:
+    def pledge(self) -> UnsavedText:
         """What the next event stands behind."""
-        return Pledge()
+        return UnsavedText()
 
     @asynccontextmanager
     async def fence(self) -> AsyncIterator[None]:
@@ -50,4 +50,4 @@ class Untold:
         yield [0 for _ in texts]
 
 
-UNTOLD = Untold()
+NO_LIVE_TEXT = NoLiveText()

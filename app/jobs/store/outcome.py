@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.errors import GatewayError
-from app.jobs.store.calls import close_unseen
+from app.jobs.store.calls import close_orphaned
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.runs import write_as
+from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
 from app.speech.warning_codes import GAP
@@ -36,7 +36,7 @@ def complete(
     `decoded`: `done_ms` is what a decoder made of all of the recording.
     """
     before = [one for one in job.warnings if one["code"] != GAP]
-    write_as(
+    fenced_update(
         tx,
         job.run,
         now=now,
@@ -48,7 +48,7 @@ def complete(
         source_url=None,  # one that is signed opens the recording for whoever reads it
         warnings=[*before, *(one for one in warnings if one not in before)],
     )
-    if job.account.life:
+    if job.account.retry_epoch:
         tx.execute(_DROP_WORDS, {"job": job.id})
     tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
     if decoded:
@@ -61,7 +61,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
 
     Where it was tried anew, those of the time before are left.
     """
-    write_as(
+    fenced_update(
         tx,
         job.run,
         now=now,
@@ -72,7 +72,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         source_url=None,  # one that is signed opens the recording for whoever reads it
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
-    close_unseen(tx, job.id, remote=remote, now=now)
+    close_orphaned(tx, job.id, remote=remote, now=now)
     ledger.release(tx, job.account, now=now)
 
 

@@ -19,16 +19,16 @@ _ADD_PARTS = sa.insert(part)
 _OF_PART = sa.update(part).where(
     _part.transcription_id == _JOB, _part.idx == sa.bindparam("index"), _part.state == "pending"
 )
-_FINISH_PART = _OF_PART.values(state="done", draft=sa.null())
-_GIVE_UP_PART = _OF_PART.values(state="gap", draft=sa.null())
-_NOTE_DRAFT = _OF_PART.values(state="pending")
+_FINISH_PART = _OF_PART.values(state="done", partial_result=sa.null())
+_GIVE_UP_PART = _OF_PART.values(state="gap", partial_result=sa.null())
+_STORE_PARTIAL = _OF_PART.values(state="pending")
 _PART_STATE = sa.select(_part.state).where(
     _part.transcription_id == _JOB, _part.idx == sa.bindparam("index")
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PartSpan:
     """One part as it was cut; `sha256` of its PCM, or None where it holds no speech."""
 
     index: int
@@ -42,7 +42,7 @@ class Stretch:
         return self.end_ms - self.start_ms
 
 
-def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[Stretch]) -> None:
+def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[PartSpan]) -> None:
     """Store the stretches that are not stored yet: the first cut of a recording counts."""
     if not stretches:
         return
@@ -77,9 +77,11 @@ def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bo
     return tx.execute(_GIVE_UP_PART, terms).rowcount == 1
 
 
-def note_draft(tx: sa.Connection, job: Job, index: int, draft: Mapping[str, Any]) -> None:
+def store_partial(
+    tx: sa.Connection, job: Job, index: int, partial_result: Mapping[str, Any]
+) -> None:
     """Store answers that are paid and not a part's last."""
-    tx.execute(_NOTE_DRAFT, {"job": job.id, "index": index, "draft": draft})
+    tx.execute(_STORE_PARTIAL, {"job": job.id, "index": index, "partial_result": partial_result})
 
 
 def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
@@ -87,7 +89,7 @@ def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
     return tx.scalar(_PART_STATE, {"job": job.id, "index": index}) != "pending"
 
 
-def heard(answer: EngineAnswer, engine: str) -> dict[str, Any]:
+def stored_result(answer: EngineAnswer, engine: str) -> dict[str, Any]:
     """Return what is stored of an answer with its part; times count from the part's start."""
     return {
         "engine": engine,

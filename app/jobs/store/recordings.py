@@ -27,7 +27,7 @@ _ADD_AUDIO = sa.insert(audio_tables.audio)
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class NewAudio:
     """What intake brought: a stored blob and what the probe found. `duration_ms` None: unknown."""
 
     sha256: str
@@ -40,9 +40,9 @@ class Recording:
     duration_ms: int | None
 
 
-def recording_of(blob: StoredBlob, found: Probe) -> Recording:
+def new_audio_of(blob: StoredBlob, found: Probe) -> NewAudio:
     """Put together what is stored and what was found in it."""
-    return Recording(
+    return NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,
         blob_key=blob.key,
@@ -59,8 +59,8 @@ def _whole_millis(seconds: float) -> int:
     return ceil(round(seconds * 1000, 6))
 
 
-def keep_audio(
-    tx: sa.Connection, project_id: str, recording: Recording, now: datetime
+def find_or_add_audio(
+    tx: sa.Connection, project_id: str, recording: NewAudio, now: datetime
 ) -> tuple[str, str]:
     """Return the project's audio of these bytes, stored anew only if it has none.
 

@@ -16,7 +16,7 @@ from app.errors import PriceUnknown
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EnginePlace:
     """An engine that has the wished model, and what the model is called there."""
 
     engine: str
@@ -53,7 +53,7 @@ def routes_of(row: Any) -> tuple[Route, ...]:
 def fallbacks(
     tx: sa.Connection,
     model: str,
-    places: Sequence[Place],
+    places: Sequence[EnginePlace],
     first: Tariff,
     *,
     now: datetime,

@@ -18,7 +18,7 @@ from app.jobs.store.job import Job, Run, load_job
 from app.jobs.tables import OPEN, audio_tables, transcription
 
 BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
-MOST_IDLE_RUNS = 20  # runs in a row that finished no part before a job is given up
+MAX_RUNS_WITHOUT_PROGRESS = 20  # runs in a row that finished no part before a job is given up
 
 
 Patience = Literal["runs", "stands still", "anew"]
@@ -53,7 +53,7 @@ class Queued(PutOff):
     patience = "stands still"
 
 
-class Forsaken(NamedTuple):
+class StalledJob(NamedTuple):
     """An open job that nobody works on; `epoch` is of the run that has ended, or 0."""
 
     job_id: str
@@ -70,52 +70,58 @@ _IS_FREE = sa.and_(
     sa.or_(_row.lease_until.is_(None), _row.lease_until < database_now()),
 )
 # Statements are built once: building them anew took three quarters of a job's time.
-_TAKE_UP = (
+_CLAIM = (
     sa.update(transcription)
     .where(_row.id == sa.bindparam("job"), _IS_FREE)
     .values(
         status="processing",
         run_epoch=_row.run_epoch + 1,
-        idle_runs=_row.idle_runs + 1,
+        runs_without_progress=_row.runs_without_progress + 1,
         lease_until=database_now(_LEASE),
         started_at=sa.func.coalesce(_row.started_at, sa.bindparam("now", type_=Utc())),
     )
     .returning(_row.run_epoch)
 )
-_OF_RUN = sa.update(transcription).where(
+_OWN_RUN = sa.update(transcription).where(
     _row.id == sa.bindparam("job"),
     _row.run_epoch == sa.bindparam("epoch"),
     _row.status == "processing",
 )
 _MORE_EVENTS = _row.event_count + sa.bindparam("more", type_=sa.Integer)
-_GO_ON = _OF_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVENTS).returning(
+_UPDATE_RUNNING = _OWN_RUN.values(
+    lease_until=database_now(_LEASE), event_count=_MORE_EVENTS
+).returning(_row.event_count)
+_UPDATE_ENDED = _OWN_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(
     _row.event_count
 )
-_END = _OF_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
-_RENEW = _OF_RUN.values(lease_until=database_now(_LEASE))
-_HAND_BACK = _OF_RUN.values(lease_until=None, idle_runs=_row.idle_runs - sa.bindparam("less"))
-_STOPPED = _OF_RUN.values(lease_until=database_now(_LEASE), idle_runs=_row.idle_runs - 1)
-_SINCE = sa.func.coalesce(_row.waiting_since, sa.bindparam("now", type_=Utc()))
-_PUT_OFF: Mapping[Patience, sa.Update] = {
-    "runs": _STOPPED.values(waiting_since=_SINCE),
-    "stands still": _STOPPED,
+_RENEW = _OWN_RUN.values(lease_until=database_now(_LEASE))
+_RELEASE = _OWN_RUN.values(
+    lease_until=None, runs_without_progress=_row.runs_without_progress - sa.bindparam("less")
+)
+_RELEASE_UNTIL = _OWN_RUN.values(
+    lease_until=database_now(_LEASE), runs_without_progress=_row.runs_without_progress - 1
+)
+_DEFERRED_SINCE = sa.func.coalesce(_row.deferred_since, sa.bindparam("now", type_=Utc()))
+_DEFER: Mapping[Patience, sa.Update] = {
+    "runs": _RELEASE_UNTIL.values(deferred_since=_DEFERRED_SINCE),
+    "stands still": _RELEASE_UNTIL,
     # Such a run came to its end, whatever became of those before: nothing here stops the gateway.
-    "anew": _STOPPED.values(waiting_since=None, idle_runs=0),
+    "anew": _RELEASE_UNTIL.values(deferred_since=None, runs_without_progress=0),
 }
 _LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
     _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
 )
 
 
-def take_up(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime) -> Job | None:
+def claim(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime) -> Job | None:
     """Begin a run of this job; None where it has ended or another worker holds it."""
-    epoch = tx.scalar(_TAKE_UP, {"job": job_id, "lease": lease_seconds, "now": now})
+    epoch = tx.scalar(_CLAIM, {"job": job_id, "lease": lease_seconds, "now": now})
     if epoch is None:
         return None
     return load_job(tx, Run(job_id, epoch, lease_seconds))
 
 
-def write_as(
+def fenced_update(
     tx: sa.Connection,
     run: Run,
     *,
@@ -134,7 +140,7 @@ def write_as(
     terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
     if not ends:
         terms["lease"] = run.lease_seconds
-    count = tx.scalar(_END if ends else _GO_ON, terms)
+    count = tx.scalar(_UPDATE_ENDED if ends else _UPDATE_RUNNING, terms)
     if count is None:
         raise StaleRun(run.job_id)
     if events:
@@ -152,21 +158,21 @@ def renew(tx: sa.Connection, run: Run) -> None:
         raise StaleRun(run.job_id)
 
 
-def hand_back(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
+def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     """End a run without a result, so that anybody may take the job up at once.
 
     `was_idle` counts it among the runs that brought the job no further.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "less": 0 if was_idle else 1}
-    tx.execute(_HAND_BACK, terms)
+    tx.execute(_RELEASE, terms)
 
 
-def put_off(
+def defer(
     tx: sa.Connection, run: Run, seconds: float, *, now: datetime, patience: Patience = "runs"
 ) -> None:
     """End a run that can go no further for now: nobody takes the job up before these seconds."""
     terms: dict[str, Any] = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
-    tx.execute(_PUT_OFF[patience], terms | ({"now": now} if patience == "runs" else {}))
+    tx.execute(_DEFER[patience], terms | ({"now": now} if patience == "runs" else {}))
 
 
 def clear_leases(tx: sa.Connection) -> int:
@@ -175,7 +181,7 @@ def clear_leases(tx: sa.Connection) -> int:
     return tx.execute(sa.update(transcription).where(held).values(lease_until=None)).rowcount
 
 
-def forsaken(tx: sa.Connection, *, after: str, limit: int) -> list[Forsaken]:
+def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJob]:
     """Return open jobs that nobody works on, from the oldest one after this id."""
     query = (
         sa.select(_row.id, _row.run_epoch, _row.priority, _row.plan)
@@ -183,7 +189,7 @@ def forsaken(tx: sa.Connection, *, after: str, limit: int) -> list[Forsaken]:
         .order_by(_row.id)
         .limit(limit)
     )
-    return [Forsaken(*row[:3], row.plan["kind"]) for row in tx.execute(query)]
+    return [StalledJob(*row[:3], row.plan["kind"]) for row in tx.execute(query)]
 
 
 def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:

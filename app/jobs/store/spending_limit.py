@@ -13,7 +13,7 @@ from app.speech.usage_bounds import MILLIS
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class SpendingLimit:
     """`nano` of the model's `currency` (None: whichever it is), and `millis` of billed sound."""
 
     nano: int | None = None
@@ -21,7 +21,7 @@ class Ceiling:
     millis: int | None = None
 
     @classmethod
-    def of(cls, options: Options) -> "Ceiling | None":
+    def of(cls, options: Options) -> "SpendingLimit | None":
         """Return the ceiling that was asked for; None where none was."""
         seconds = options.max_billable_seconds
         millis = None if seconds is None else seconds * MILLIS
@@ -34,7 +34,7 @@ class Ceiling:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None) -> "Ceiling | None":
+    def from_json(cls, stored: Mapping[str, Any] | None) -> "SpendingLimit | None":
         return None if stored is None else cls(**stored)
 
     def held(self, nano: int) -> int:

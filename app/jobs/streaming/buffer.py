@@ -13,14 +13,14 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from app.jobs.store.delta_text import Pledge
-from app.jobs.store.live_text import Untold
+from app.jobs.store.delta_text import UnsavedText
+from app.jobs.store.live_text import NoLiveText
 from app.speech.merge import glue
 
 SAVED_CHARACTERS = 2048  # at most so much is told and not saved, but for one piece
 
 
-class Telling(Untold):
+class LiveTextBuffer(NoLiveText):
     """What one run tells. `notify` wakes its readers, `reset` writes that text is void."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Telling(Untold):
         self._store: tuple[list[int], list[str]] = ([], [])  # where pieces start, and the pieces
         self._length = self._saved = self._joined = 0
         self._limits: list[int] = []  # of the rows that are being written, in their order
-        self._pledge: Pledge | None = None
+        self._pledge: UnsavedText | None = None
         self._lock = asyncio.Lock()
         self._tail = ""
         self._open: dict[int, PartSink] = {}
@@ -49,7 +49,7 @@ class Telling(Untold):
         return self._limits[0] if self._limits else self._length
 
     @property
-    def pledge(self) -> Pledge:
+    def pledge(self) -> UnsavedText:
         """What the next row stands behind; inside a fence it does not change."""
         return self._pledge or self._unsaved(self.visible)
 
@@ -95,7 +95,7 @@ class Telling(Untold):
             self._limits.remove(limit)
             self._notify()
 
-    async def save(self, write: Callable[[Pledge], Awaitable[None]]) -> bool:
+    async def save(self, write: Callable[[UnsavedText], Awaitable[None]]) -> bool:
         """Save what may be read; False where there is nothing of that."""
         async with self._lock:
             pledge = self._unsaved(self.visible)
@@ -105,9 +105,9 @@ class Telling(Untold):
             self._note_saved(pledge.end)
             return True
 
-    def _unsaved(self, end: int) -> Pledge:
+    def _unsaved(self, end: int) -> UnsavedText:
         start = min(self._saved, end)
-        return Pledge(start, self.text(start, end))
+        return UnsavedText(start, self.text(start, end))
 
     def _note_saved(self, end: int) -> None:
         self._saved = max(self._saved, end)
@@ -182,7 +182,7 @@ class PartSink:
     White space around a part is no text; it is told once more text follows it.
     """
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: LiveTextBuffer) -> None:
         self._telling = telling
         self._kept: list[str] = []
         self._said: list[str] = []

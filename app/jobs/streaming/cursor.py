@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.errors import EventIdForeign, EventIdInvalid
-from app.jobs.store.delta_text import Place, saved
+from app.errors import EventIdInvalid, EventIdMismatch
+from app.jobs.store.delta_text import TextPosition, saved
 from app.jobs.tables import event, transcription
 
 MARK_CHARACTERS = 6
@@ -41,7 +41,7 @@ class Position:
     """Behind the row `seq`, and behind the text up to `place`."""
 
     seq: int = 0
-    place: Place = (0, 0)
+    place: TextPosition = (0, 0)
 
 
 START = Position()
@@ -52,7 +52,7 @@ def row_id(job_id: str, seq: int) -> str:
     return f"{seq}-{_mark(job_id)}"
 
 
-def text_id(job_id: str, place: Place) -> str:
+def text_id(job_id: str, place: TextPosition) -> str:
     """Return the id of an event that tells the text up to this place."""
     return f"{place[0]}.{place[1]}-{_mark(job_id)}"
 
@@ -67,7 +67,7 @@ def position_of(tx: sa.Connection, job_id: str, event_id: str) -> Position:
         raise EventIdInvalid
     seq, epoch, chars, mark = found.groups()
     if mark != _mark(job_id):
-        raise EventIdForeign
+        raise EventIdMismatch
     if seq is not None:
         return _behind_row(tx, job_id, int(seq))
     return _behind_text(tx, job_id, (int(epoch), int(chars)))
@@ -80,7 +80,7 @@ def _behind_row(tx: sa.Connection, job_id: str, seq: int) -> Position:
     return Position(seq, (row.epoch, row.delta_chars))
 
 
-def _behind_text(tx: sa.Connection, job_id: str, place: Place) -> Position:
+def _behind_text(tx: sa.Connection, job_id: str, place: TextPosition) -> Position:
     epoch, chars = place
     last = tx.execute(_LAST_RUN, {"job": job_id}).one_or_none()
     if last is None or not (1 <= epoch <= last.run_epoch and chars):

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 import structlog
 
 from app.db.database import Database
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.jobs.store import delta_text
-from app.jobs.store.delta_text import Pledge
+from app.jobs.store.delta_text import UnsavedText
 from app.jobs.store.durable_write import surely
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job, Run
-from app.jobs.store.runs import StaleRun, write_as
-from app.jobs.streaming.buffer import Telling
+from app.jobs.store.runs import StaleRun, fenced_update
+from app.jobs.streaming.buffer import LiveTextBuffer
 from app.kit.clock import Clock
 from app.speech.options import STREAM
 
@@ -27,16 +27,16 @@ SAVE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-class Board:
+class StreamHub:
     """Knows which runs tell, and wakes who reads of them."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self.is_closing = False
         self._db, self._now = db, clock
-        self._running: dict[str, Telling] = {}
+        self._running: dict[str, LiveTextBuffer] = {}
         self._readers: dict[str, set[asyncio.Event]] = {}
 
-    def running(self, job_id: str) -> Telling | None:
+    def running(self, job_id: str) -> LiveTextBuffer | None:
         """Return what tells of the job in this process, if anything does."""
         return self._running.get(job_id)
 
@@ -70,7 +70,9 @@ class Board:
         if job.mode != STREAM:
             yield job
             return
-        told = Telling(job.run.epoch, partial(self.notify, job.id), lambda: self._reset(listened))
+        told = LiveTextBuffer(
+            job.run.epoch, partial(self.notify, job.id), lambda: self._reset(listened)
+        )
         listened = replace(job, run=replace(job.run, told=told))
         self._running[job.id] = told
         self.notify(job.id)
@@ -85,10 +87,10 @@ class Board:
                 del self._running[job.id]
             self.notify(job.id)
 
-    async def _save(self, told: Telling, run: Run) -> None:
+    async def _save(self, told: LiveTextBuffer, run: Run) -> None:
         """Save the told text each second or two kilobytes, whatever comes first."""
 
-        async def write(pledge: Pledge) -> None:
+        async def write(pledge: UnsavedText) -> None:
             await self._db.write(_save_as, run, pledge, now=self._now())
 
         while True:
@@ -101,7 +103,7 @@ class Board:
                     await asyncio.sleep(SAVE_SECONDS / 20)  # a row is being written
             except StaleRun:
                 return  # the run learns it by its own next write
-            except DatabaseAway:
+            except DatabaseUnavailable:
                 log.warning("deltas.not_saved", job=run.job_id)
                 await asyncio.sleep(SAVE_SECONDS)
 
@@ -109,10 +111,10 @@ class Board:
         await surely(self._db, _say_void, job, now=self._now())
 
 
-def _save_as(tx: sa.Connection, run: Run, pledge: Pledge, *, now: datetime) -> None:
-    write_as(tx, run, now=now)
+def _save_as(tx: sa.Connection, run: Run, pledge: UnsavedText, *, now: datetime) -> None:
+    fenced_update(tx, run, now=now)
     delta_text.save(tx, run.job_id, run.epoch, pledge)
 
 
 def _say_void(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
-    write_as(tx, job.run, now=now, events=[Event("reset", {})])
+    fenced_update(tx, job.run, now=now, events=[Event("reset", {})])

@@ -15,17 +15,17 @@ import sqlalchemy as sa
 import structlog
 
 from app.db.database import Database
-from app.errors import DatabaseAway
-from app.jobs.store.delta_text import Place
-from app.jobs.streaming.buffer import Telling
+from app.errors import DatabaseUnavailable
+from app.jobs.store.delta_text import TextPosition
+from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
-from app.jobs.streaming.hub import Board
+from app.jobs.streaming.hub import StreamHub
 from app.jobs.tables import ENDED, delta_text, event, transcription
 
 MOST_ROWS = 100  # in one look at the database
 MOST_PIECES = 200
 MOST_CHARACTERS = 64 << 10  # of text in one event
-LOOK_SECONDS = 2.0  # between two looks for rows that no run of this process writes
+READ_INTERVAL_SECONDS = 2.0  # between two looks for rows that no run of this process writes
 
 _event, _text, _row = event.c, delta_text.c, transcription.c
 _JOB = sa.bindparam("job", type_=sa.String)
@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoredEvent:
     """A numbered event."""
 
     seq: int
@@ -63,18 +63,18 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TextDelta:
     """Text that was told, up to a place."""
 
-    place: Place
+    place: TextPosition
     text: str
 
 
-Item = Row | Told
+Item = StoredEvent | TextDelta
 
 
 @dataclass(slots=True)
-class Look:
+class EventBatch:
     """What one look at the database found behind a position, in order."""
 
     at: Position
@@ -84,11 +84,11 @@ class Look:
     is_erased: bool = False
 
 
-def look(tx: sa.Connection, job_id: str, at: Position) -> Look:
+def read_events(tx: sa.Connection, job_id: str, at: Position) -> EventBatch:
     """Return what stands behind a position, on one snapshot; not all of it, where it is much."""
     state = tx.execute(_STATE, {"job": job_id}).one_or_none()
     if state is None or state.erased_at is not None:
-        return Look(at, has_ended=True, is_erased=True)
+        return EventBatch(at, has_ended=True, is_erased=True)
     rows = tx.execute(_ROWS, {"job": job_id, "seq": at.seq}).all()
     where = {"job": job_id, "epoch": at.place[0], "chars": at.place[1]}
     pieces = tx.execute(_PIECES, where).all()
@@ -105,7 +105,7 @@ def merged(
     last: int = 0,
     most_rows: int = MOST_ROWS,
     most_pieces: int = MOST_PIECES,
-) -> Look:
+) -> EventBatch:
     """Put rows where they stand in the text. Pure.
 
     Where there may be more of either, what stands behind the last of them is left for later. An
@@ -121,25 +121,25 @@ def merged(
             break
         items += text.upto(place)
         if row.type not in ENDED or row.seq >= last:
-            items.append(Row(row.seq, row.type, row.data))
+            items.append(StoredEvent(row.seq, row.type, row.data))
         seq = row.seq
     else:
         if rows_are_all:
             items += text.upto(text.end)
-    return Look(Position(seq, text.place), items, is_all=rows_are_all and text_is_all)
+    return EventBatch(Position(seq, text.place), items, is_all=rows_are_all and text_is_all)
 
 
 class _Text:
     """Saved text, handed out in order."""
 
-    def __init__(self, pieces: Sequence[Any], place: Place) -> None:
+    def __init__(self, pieces: Sequence[Any], place: TextPosition) -> None:
         self.place = place
         last = pieces[-1] if pieces else None
-        self.end: Place = (last.epoch, last.start + len(last.text)) if last else place
+        self.end: TextPosition = (last.epoch, last.start + len(last.text)) if last else place
         self._pieces = pieces
         self._next = 0
 
-    def upto(self, place: Place) -> Iterator[Told]:
+    def upto(self, place: TextPosition) -> Iterator[TextDelta]:
         """Yield the text up to a place, joined as far as it is of one run."""
         parts: list[str] = []
         while self._next < len(self._pieces):
@@ -147,7 +147,7 @@ class _Text:
             if (piece.epoch, piece.start) >= place:
                 break
             if parts and piece.epoch != self.place[0]:
-                yield Told(self.place, "".join(parts))
+                yield TextDelta(self.place, "".join(parts))
                 parts = []
             end = piece.start + len(piece.text)
             stop = min(end, place[1]) if piece.epoch == place[0] else end
@@ -161,17 +161,17 @@ class _Text:
                 break
             self._next += 1
         if parts:
-            yield Told(self.place, "".join(parts))
+            yield TextDelta(self.place, "".join(parts))
         self.place = max(self.place, place)
 
 
-class Follower:
+class EventReader:
     """One reader of one job. `has_ended`: there is nothing more to come."""
 
     def __init__(
         self,
         db: Database,
-        board: Board,
+        board: StreamHub,
         job_id: str,
         at: Position,
         *,
@@ -201,7 +201,7 @@ class Follower:
             if items or self.has_ended or left <= 0:
                 return items
             is_live = self._board.running(self._job_id) is not None
-            pause = min(left, LOOK_SECONDS if is_live else self._poll_seconds)
+            pause = min(left, READ_INTERVAL_SECONDS if is_live else self._poll_seconds)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -213,7 +213,11 @@ class Follower:
         version = None if told is None else (told.epoch, told.version)
         end = 0 if told is None else told.visible
         items: list[Item] = []
-        if version is None or version != self._version or now - self._looked_at >= LOOK_SECONDS:
+        if (
+            version is None
+            or version != self._version
+            or now - self._looked_at >= READ_INTERVAL_SECONDS
+        ):
             if not await self._look(items):
                 return items
             self._version, self._looked_at = version, now
@@ -224,16 +228,16 @@ class Follower:
     async def _look(self, items: list[Item]) -> bool:
         """Read the database; tell whether all that it holds is read."""
         try:
-            found = await self._db.read(look, self._job_id, self._at)
-        except DatabaseAway:
-            log.warning("events.database_away", job=self._job_id)
+            found = await self._db.read(read_events, self._job_id, self._at)
+        except DatabaseUnavailable:
+            log.warning("events.database_unavailable", job=self._job_id)
             return False
         self._at = found.at
         items += found.items
         self.has_ended, self.is_erased = found.has_ended, found.is_erased
         return found.is_all
 
-    def _hear(self, told: Telling, end: int, items: list[Item]) -> None:
+    def _hear(self, told: LiveTextBuffer, end: int, items: list[Item]) -> None:
         """Take what is told in this process and not saved yet."""
         epoch, chars = self._at.place
         if epoch > told.epoch:
@@ -241,5 +245,5 @@ class Follower:
         start = chars if epoch == told.epoch else 0
         end = min(end, start + MOST_CHARACTERS)
         if start < end:
-            items.append(Told((told.epoch, end), told.text(start, end)))
+            items.append(TextDelta((told.epoch, end), told.text(start, end)))
             self._at = Position(self._at.seq, (told.epoch, end))

@@ -5,31 +5,31 @@ waits for its turn is given up at once.
 """
 
 
-class CalledOff(Exception):
+class CallsStopped(Exception):
     """No more calls are made for this part: the job goes no further for now."""
 
 
-class Sending:
+class CallPermit:
     """`is_under_way` from before the row of a call until what came of it is stored."""
 
     def __init__(self) -> None:
-        self.is_under_way = False
+        self.in_flight = False
         self._is_called_off = False
 
     def begin(self) -> None:
         """Note that a call is about to be written down. Raises CalledOff."""
         self.check()
-        self.is_under_way = True
+        self.in_flight = True
 
     def ended(self) -> None:
         """Note that what came of the call is stored."""
-        self.is_under_way = False
+        self.in_flight = False
 
-    def call_off(self) -> None:
+    def revoke(self) -> None:
         """Let no call begin from now on."""
         self._is_called_off = True
 
     def check(self) -> None:
         """Raise CalledOff where no more calls may be made."""
         if self._is_called_off:
-            raise CalledOff
+            raise CallsStopped

@@ -15,18 +15,18 @@ from app.audio.ffmpeg import Decoders
 from app.db.database import Database
 from app.errors import EngineUnavailable
 from app.jobs.store import calls
-from app.jobs.store.attempts import Tried, given_up
+from app.jobs.store.attempts import AttemptCounts, exhausted_engines
 from app.jobs.store.calls import Answered
 from app.jobs.store.durable_write import surely
 from app.jobs.store.job import Job
 from app.jobs.store.live_text import TextSink
-from app.jobs.store.parts import Stretch
+from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
 from app.jobs.store.runs import PutOff
 from app.jobs.upstream import retry_policy
-from app.jobs.upstream.call_permit import Sending
+from app.jobs.upstream.call_permit import CallPermit
 from app.jobs.upstream.engine_errors import public_error
-from app.jobs.upstream.retry_policy import LONG_SECONDS, Verdict
+from app.jobs.upstream.retry_policy import LONG_SECONDS, RetryDecision
 from app.kit.clock import Clock
 from app.settings import JobSettings
 from app.speech.engine import Billed, Encoded, Engine, EngineError, EngineRequest, PartAudio, Pcm
@@ -37,13 +37,13 @@ log = structlog.get_logger()
 class _FailedError(Exception):
     """An engine brought nothing, and what follows from that."""
 
-    def __init__(self, error: EngineError, verdict: Verdict) -> None:
+    def __init__(self, error: EngineError, verdict: RetryDecision) -> None:
         super().__init__(str(error))
         self.error = error
         self.verdict = verdict
 
 
-class Asker:
+class UpstreamCaller:
     """Asks engines with the parts it is given."""
 
     def __init__(
@@ -64,12 +64,12 @@ class Asker:
     async def ask(
         self,
         job: Job,
-        stretch: Stretch,
+        stretch: PartSpan,
         audio: PartAudio,
-        silent: Sequence[Stretch],
+        silent: Sequence[PartSpan],
         *,
         instead: Callable[[], Awaitable[Pcm]] | None = None,
-        sending: Sending | None = None,
+        sending: CallPermit | None = None,
         on_delta: TextSink | None = None,
     ) -> Answered:
         """Return the answered call. `silent` are stored with the first call, as are other parts.
@@ -80,7 +80,7 @@ class Asker:
         whether a call is under way, and can keep it from making more: it raises CalledOff then.
         Raises PutOff, GatewayError, StaleRun and DatabaseAway.
         """
-        sending = sending or Sending()
+        sending = sending or CallPermit()
         try:
             return await self._insist(job, stretch, audio, silent, sending, on_delta)
         except _FailedError as failed:
@@ -99,17 +99,17 @@ class Asker:
 
     async def as_taken(self, job: Job, audio: PartAudio) -> PartAudio:
         """Return sound in the form in which the job's engine takes it."""
-        if self.first_engine(job).takes == "pcm" or isinstance(audio, Encoded):
+        if self.first_engine(job).accepts == "pcm" or isinstance(audio, Encoded):
             return audio
         return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _insist(
         self,
         job: Job,
-        stretch: Stretch,
+        stretch: PartSpan,
         audio: PartAudio,
-        silent: Sequence[Stretch],
-        sending: Sending,
+        silent: Sequence[PartSpan],
+        sending: CallPermit,
         on_delta: TextSink | None,
     ) -> Answered:
         """Ask the first route that may be asked now, or soonest, for as long as that may help.
@@ -118,7 +118,7 @@ class Asker:
         """
         routes = {route.engine: route for route in await self._routes(job, stretch)}
         sound = await self.as_taken(job, audio)
-        since, now = job.waiting_since or self._now(), asyncio.get_running_loop().time
+        since, now = job.deferred_since or self._now(), asyncio.get_running_loop().time
         free_at = dict.fromkeys(routes, 0.0)  # in the order of preference
         engine = next(iter(routes))
         while True:
@@ -129,32 +129,32 @@ class Asker:
                 )
             except _FailedError as failed:
                 sending.check()
-                wait, elsewhere = failed.verdict.wait, failed.verdict.elsewhere
+                wait, try_next_route = failed.verdict.wait, failed.verdict.try_next_route
                 if wait is None:
                     del free_at[engine]
                 else:
                     free_at[engine] = now() + wait
-                if not free_at or (wait is None and not elsewhere):
+                if not free_at or (wait is None and not try_next_route):
                     raise
-                if elsewhere:
+                if try_next_route:
                     engine = min(free_at, key=lambda one: max(free_at[one], now()))
-                    log.info("call.next", engine=engine, why=failed.error.kind)
+                    log.info("call.next", engine=engine, reason=failed.error.kind)
                 await self._wait(since, free_at[engine] - now(), failed.error)
 
-    async def _routes(self, job: Job, stretch: Stretch) -> Sequence[Route]:
+    async def _routes(self, job: Job, stretch: PartSpan) -> Sequence[Route]:
         """Return whom to ask, in order. Raises EngineUnavailable where nobody is left."""
         self.first_engine(job)
         routes = [route for route in job.routes if route.engine in self._engines]
         if len(routes) == 1:
             return routes
-        spent = await self._db.read(given_up, job.id, stretch.index)
+        spent = await self._db.read(exhausted_engines, job.id, stretch.index)
         return [route for route in routes if route.engine not in spent] or routes[-1:]
 
     async def _wait(self, since: datetime, seconds: float, error: EngineError) -> None:
         """Wait here, or put the job off. Raises the error where the patience `since` is over."""
         if seconds <= 0:
             return
-        patience = timedelta(seconds=self._settings.patience_seconds)
+        patience = timedelta(seconds=self._settings.retry_timeout_seconds)
         left = (since + patience - self._now()).total_seconds()
         if left <= 0:
             raise public_error(error) from error
@@ -167,10 +167,10 @@ class Asker:
         self,
         job: Job,
         route: Route,
-        stretch: Stretch,
+        stretch: PartSpan,
         audio: PartAudio,
-        silent: Sequence[Stretch],
-        sending: Sending,
+        silent: Sequence[PartSpan],
+        sending: CallPermit,
         on_delta: TextSink | None,
     ) -> Answered:
         engine, request = self._engines[route.engine], self._request(job, route, audio)
@@ -178,16 +178,16 @@ class Asker:
             async with engine.admit(request.model, request.deadline_seconds, job.priority):
                 return await self._called(job, route, stretch, request, silent, sending, on_delta)
         except EngineError as error:  # of its turn: what becomes of the call is a _FailedError
-            raise _FailedError(error, retry_policy.after_refusal(error)) from error
+            raise _FailedError(error, retry_policy.on_not_admitted(error)) from error
 
     async def _called(
         self,
         job: Job,
         route: Route,
-        stretch: Stretch,
+        stretch: PartSpan,
         request: EngineRequest,
-        silent: Sequence[Stretch],
-        sending: Sending,
+        silent: Sequence[PartSpan],
+        sending: CallPermit,
         on_delta: TextSink | None,
     ) -> Answered:
         engine = self._engines[route.engine]
@@ -210,22 +210,22 @@ class Asker:
                 engine=route.engine,
                 kind=error.kind,
                 billed=error.billed,
-                why=error.log,
+                reason=error.log,
             )
             before = await self._close_failed(job, route, stretch, call_id, error, on_delta)
             sending.ended()
-            verdict = retry_policy.after_failure(error, before, remote=engine.remote)
+            verdict = retry_policy.on_failure(error, before, remote=engine.remote)
             raise _FailedError(error, verdict) from error
 
     async def _close_failed(
         self,
         job: Job,
         route: Route,
-        stretch: Stretch,
+        stretch: PartSpan,
         call_id: str,
         error: EngineError,
         on_delta: TextSink | None,
-    ) -> Tried:
+    ) -> AttemptCounts:
         voids = on_delta is not None and on_delta.was_told
         before = await surely(
             self._db,
@@ -247,7 +247,7 @@ class Asker:
         return EngineRequest(
             audio=audio,
             model=route.upstream_model,
-            deadline_seconds=self._settings.call_seconds,
+            deadline_seconds=self._settings.call_timeout_seconds,
             language=options["language"],
             context=options["context"],
             words=options["words"],

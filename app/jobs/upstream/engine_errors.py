@@ -9,8 +9,8 @@ _PUBLIC: dict[ErrorKind, type[errors.GatewayError]] = {
     ErrorKind.ACCOUNT: errors.EngineAccount,
     ErrorKind.TIMEOUT: errors.EngineTimeout,
     ErrorKind.NETWORK: errors.EngineFailed,
-    ErrorKind.REFUSED: errors.EngineRefused,
-    ErrorKind.GARBLED: errors.EngineFailed,
+    ErrorKind.REJECTED: errors.EngineRefused,
+    ErrorKind.MALFORMED: errors.EngineFailed,
     ErrorKind.INTERNAL: errors.EngineFailed,
 }
 

@@ -6,7 +6,7 @@ wait nor a crash begins the count anew.
 
 from dataclasses import dataclass
 
-from app.jobs.store.attempts import MOST_TRIES, Tried
+from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts
 from app.speech.engine import Billed, EngineError, ErrorKind
 
 LONGEST_PAUSE_SECONDS = 30.0
@@ -15,37 +15,41 @@ LONG_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """What follows: `wait` are seconds until the same engine may be asked again, None for never.
 
     `elsewhere`: another engine may be asked at once, if there is one.
     """
 
     wait: float | None
-    elsewhere: bool = False
+    try_next_route: bool = False
 
 
-def after_refusal(error: EngineError) -> Verdict:
+def on_not_admitted(error: EngineError) -> RetryDecision:
     """Judge that an engine did not let a call be made: it is down, or its queue is too long."""
-    return Verdict(pause_after(error, 1), elsewhere=error.kind is not ErrorKind.RATE_LIMITED)
+    return RetryDecision(
+        backoff_seconds(error, 1), try_next_route=error.kind is not ErrorKind.RATE_LIMITED
+    )
 
 
-def after_failure(error: EngineError, before: Tried, *, remote: bool) -> Verdict:
+def on_failure(error: EngineError, before: AttemptCounts, *, remote: bool) -> RetryDecision:
     """Judge a call that failed; `before` counts it, too."""
     if error.kind is ErrorKind.ACCOUNT and error.billed is Billed.NO:
-        return Verdict(None, elsewhere=True)
+        return RetryDecision(None, try_next_route=True)
     if not error.retryable or error.billed is Billed.YES:
-        return Verdict(None)
+        return RetryDecision(None)
     # Our own engine is not mended by waiting: what it lacks is up to this machine.
-    tries = before.tries if remote else before.tries + before.misses
-    if tries >= MOST_TRIES:
-        return Verdict(None, elsewhere=error.billed is Billed.NO)
-    pause = pause_after(error, before.calls)
+    tries = before.tries if remote else before.tries + before.unreachable
+    if tries >= MAX_ATTEMPTS:
+        return RetryDecision(None, try_next_route=error.billed is Billed.NO)
+    pause = backoff_seconds(error, before.calls)
     if error.billed is Billed.MAYBE or error.kind is ErrorKind.RATE_LIMITED:
-        return Verdict(pause)
-    return Verdict(pause, pause > LONG_SECONDS or before.tries + before.misses >= MOST_TRIES)
+        return RetryDecision(pause)
+    return RetryDecision(
+        pause, pause > LONG_SECONDS or before.tries + before.unreachable >= MAX_ATTEMPTS
+    )
 
 
-def pause_after(error: EngineError, calls: int) -> float:
+def backoff_seconds(error: EngineError, calls: int) -> float:
     """Seconds before the next call: what the upstream or its breaker says, else doubling."""
     return error.retry_after or min(2.0 ** min(calls, 10), LONGEST_PAUSE_SECONDS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from app.kit.priority_semaphore import Slots
+from app.kit.priority_semaphore import PrioritySemaphore
 
 ARRIVES_SECONDS = 5.0  # between taking an entry and beginning it, far more than it takes
 
@@ -40,9 +40,9 @@ class Lane:
 
     name: str
     tick: Tick
-    slots: Slots
+    slots: PrioritySemaphore
     most: int
-    is_pressed: bool = False
+    is_backlogged: bool = False
     here: set[int] = field(default_factory=set)
     arriving: dict[int, float] = field(default_factory=dict)
 

@@ -12,13 +12,13 @@ import structlog
 from app.audio.store import BlobStore
 from app.db.database import Database
 from app.db.stalled_sessions import end_stalled
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.jobs import erase
-from app.jobs.erase import Leftover
+from app.jobs.erase import PendingPurge
 from app.jobs.store import runs
-from app.jobs.worker.worker import Runner
+from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
-from app.kit.log import story_of
+from app.kit.log import safe_traceback
 
 FORSAKEN_AT_ONCE = 500
 ORPHAN_AGE_SECONDS = 24 * 3600.0  # by then the commit that a blob waits for has long been made
@@ -27,11 +27,11 @@ ORPHANS_EVERY_SECONDS = 24 * 3600.0
 log = structlog.get_logger()
 
 
-class Upkeep:
+class Maintenance:
     """Keeps the jobs moving and the store clean."""
 
     def __init__(
-        self, db: Database, store: BlobStore, runner: Runner, *, every_seconds: float, clock: Clock
+        self, db: Database, store: BlobStore, runner: Worker, *, every_seconds: float, clock: Clock
     ) -> None:
         self._db = db
         self._store = store
@@ -54,14 +54,16 @@ class Upkeep:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def purge(self, leftovers: Iterable[Leftover]) -> None:
+    async def purge(self, leftovers: Iterable[PendingPurge]) -> None:
         """Remove erased audio from the store; what cannot be removed now is tried again later."""
         for leftover in leftovers:
             try:
                 await self._store.erase(leftover.blob_key)
                 await self._db.write(erase.mark_purged, leftover.audio_id, now=self._now())
-            except (DatabaseAway, OSError) as error:
-                log.warning("purge.postponed", audio=leftover.audio_id, frames=story_of(error))
+            except (DatabaseUnavailable, OSError) as error:
+                log.warning(
+                    "purge.postponed", audio=leftover.audio_id, frames=safe_traceback(error)
+                )
 
     async def _loop(self) -> None:
         while True:
@@ -69,10 +71,10 @@ class Upkeep:
                 await self._end_stalled()
                 await self._put_back_forsaken()
                 await self._runner.tidy()
-                await self.purge(await self._db.read(erase.unpurged))
+                await self.purge(await self._db.read(erase.pending_purges))
                 await self._remove_orphans()
             except Exception as error:  # noqa: BLE001 - the next round must come
-                log.error("upkeep.failed", frames=story_of(error))  # noqa: TRY400 - no messages
+                log.error("upkeep.failed", frames=safe_traceback(error))  # noqa: TRY400 - no messages
             await asyncio.sleep(self._every_seconds)
 
     async def _end_stalled(self) -> None:
@@ -83,8 +85,8 @@ class Upkeep:
     async def _put_back_forsaken(self) -> None:
         """See to it that every open job is in the queue, or somebody's."""
         last = ""
-        while found := await self._db.read(runs.forsaken, after=last, limit=FORSAKEN_AT_ONCE):
-            if added := await self._runner.put_back(found):
+        while found := await self._db.read(runs.find_stalled, after=last, limit=FORSAKEN_AT_ONCE):
+            if added := await self._runner.requeue(found):
                 log.info("jobs.put_back", count=added)
             last = found[-1].job_id
 
@@ -99,5 +101,5 @@ class Upkeep:
                     await self._store.erase(key)
                     log.info("store.orphan_removed")
                 except OSError as error:
-                    log.warning("store.orphan_kept", frames=story_of(error))
+                    log.warning("store.orphan_kept", frames=safe_traceback(error))
         self._orphans_due = loop.time() + ORPHANS_EVERY_SECONDS

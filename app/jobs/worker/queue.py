@@ -27,7 +27,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from app.db.database import Database
 from app.jobs.worker.lane import Entry, Lane, NoSlot
-from app.kit.log import story_of
+from app.kit.log import safe_traceback
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
 HOLD_SECONDS = 10.0  # waits shorter than this are held here as one coroutine
@@ -67,13 +67,13 @@ _PRUNE = sa.text(
     f"DELETE FROM {_NAMES.qualified.queue_table_log} "  # noqa: S608 - names of ours
     f"WHERE created < now() - interval '{KEPT_LOG}'"
 )
-_ROOM = (
+_CAPACITY_EVENT = (
     f'{{"channel":"{_NAMES.channel}","operation":"update","sent_at":"2026-01-01T00:00:00Z",'
     f'"table":"{_NAMES.queue_table}","type":"table_changed_event"}}'
 )
 
 
-class _Gate:
+class _BackpressureQueries:
     """A lane's view of the queries: nothing is taken that could not begin now."""
 
     def __init__(self, queries: Any, lane: Lane, fail: Callable[[], None]) -> None:
@@ -88,16 +88,16 @@ class _Gate:
         lane = self._lane
         asked = min(batch_size, lane.room)
         if asked <= 0:
-            lane.is_pressed = True
+            lane.is_backlogged = True
             return []
         try:
             kwargs["batch_size"] = asked
             picked: list[Picked] = await self._queries.dequeue(*args, **kwargs)
         except BaseException:
-            lane.is_pressed = False
+            lane.is_backlogged = False
             self._fail()  # PgQueuer now waits for all that runs; that may take hours
             raise
-        lane.is_pressed = len(picked) == asked
+        lane.is_backlogged = len(picked) == asked
         lane.arrive([one.id for one in picked])
         return picked
 
@@ -109,7 +109,7 @@ class _Gate:
         return await self._queries.queued_work(entrypoints) if self._lane.room > 0 else 0
 
 
-class _Told:
+class _LocalNotify:
     """Mixin of a driver that can wake its own listeners, and no other process's."""
 
     def __init__(self, *args: Any) -> None:
@@ -121,10 +121,10 @@ class _Told:
         await super().add_listener(channel, callback)  # type: ignore[misc]
 
 
-class _HereDriver(_Told, InMemoryDriver): ...
+class _MemoryDriver(_LocalNotify, InMemoryDriver): ...
 
 
-class _SharedDriver(_Told, AsyncpgPoolDriver): ...
+class _PostgresDriver(_LocalNotify, AsyncpgPoolDriver): ...
 
 
 class Queue:
@@ -133,7 +133,7 @@ class Queue:
     def __init__(self, db: Database, lanes: Sequence[Lane]) -> None:
         self._db = db
         self._lanes = lanes
-        self._here = None if db.is_shared else InMemoryQueries(_HereDriver(), **_BUILDERS)
+        self._here = None if db.is_shared else InMemoryQueries(_MemoryDriver(), **_BUILDERS)
         self._callbacks: list[Callable[[str], None]] = []
         self._managers: list[QueueManager] = []
         self._closing = asyncio.Event()
@@ -146,7 +146,7 @@ class Queue:
         Raises DatabaseAway.
         """
         if self._db.is_shared:
-            await _install(self._db)
+            await _migrate_queue(self._db)
         if works:
             self._serving = asyncio.create_task(self._serve(), name="queue")
 
@@ -168,14 +168,14 @@ class Queue:
             nonlocal added
             added = await self.put(entries, fresh)
 
-        await self._db.write_followed(follow, _nothing)
+        await self._db.write_then(follow, _nothing)
         return added
 
     def wake(self) -> None:
         """Look at the queue again: there may be room now."""
-        if any(lane.is_pressed for lane in self._lanes):
+        if any(lane.is_backlogged for lane in self._lanes):
             for callback in self._callbacks:
-                callback(_ROOM)
+                callback(_CAPACITY_EVENT)
 
     async def tidy(self) -> None:
         """Forget the queue's own log, which nobody reads. Raises DatabaseAway."""
@@ -211,7 +211,7 @@ class Queue:
                 async with self._queries() as queries:
                     await self._work(queries)
             except Exception as error:  # noqa: BLE001 - whatever ended it, jobs must go on
-                log.warning("queue.left", frames=story_of(error))
+                log.warning("queue.left", frames=safe_traceback(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
@@ -219,13 +219,13 @@ class Queue:
     async def _queries(self) -> Any:
         """Lend queries with a driver that nobody has listened on yet."""
         if self._here is not None:
-            self._here.driver = driver = _HereDriver()
+            self._here.driver = driver = _MemoryDriver()
             self._callbacks = driver.callbacks
             yield self._here
             return
         pool = await self._db.driver_pool(CONNECTIONS)
         try:
-            shared = _SharedDriver(pool)
+            shared = _PostgresDriver(pool)
             self._callbacks = shared.callbacks
             yield Queries(shared, **_BUILDERS)
         finally:
@@ -285,7 +285,7 @@ class Queue:
     def _manager(
         self, queries: Any, lane: Lane, fail: Callable[[], None], broken: "asyncio.Future[None]"
     ) -> QueueManager:
-        gate: Any = _Gate(queries, lane, fail)
+        gate: Any = _BackpressureQueries(queries, lane, fail)
         manager = QueueManager(gate, _NAMES.channel)
 
         @manager.entrypoint(lane.name)
@@ -324,7 +324,7 @@ async def _advanced(lane: Lane, job_id: str, broken: "asyncio.Future[None]") -> 
     try:
         return await lane.tick(job_id, broken)
     except NoSlot as error:
-        lane.is_pressed = True
+        lane.is_backlogged = True
         raise RetryRequested(delay=timedelta(0), reason="no slot") from error
 
 
@@ -340,7 +340,7 @@ async def _put(queries: Any, entries: Sequence[Entry]) -> int:
     return sum(id_ is not None for id_ in ids)
 
 
-async def _install(db: Database) -> None:
+async def _migrate_queue(db: Database) -> None:
     """Bring PgQueuer's own tables to what this version of it wants; replicas take turns."""
     pool = await db.driver_pool(1)
     try:

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.5  # between looks at a job that another process may have
 GLANCE_SECONDS = 5.0  # the same where there is no other process: a net, should a waking be missed
 
 
-class Callers:
+class Waiters:
     """`is_here` tells whether a job runs in this process: then its end wakes who waits for it."""
 
     def __init__(self, db: Database, is_here: Callable[[str], bool]) -> None:
@@ -60,7 +60,7 @@ class Callers:
         for woken in self._waiting.get(job_id, ()):
             woken.set()
 
-    def let_go_at(self, end: float) -> None:
+    def set_deadline(self, end: float) -> None:
         """Let nobody wait beyond this time of the event loop."""
         self._end = end
         for limit in self._limits:

@@ -12,15 +12,15 @@ from typing import Any
 import structlog
 
 from app.db.database import Database
-from app.errors import DatabaseAway, ShuttingDown, TooManyJobs
+from app.errors import DatabaseUnavailable, ShuttingDown, TooManyJobs
 from app.jobs.execution.transcribe import Transcriber
 from app.jobs.store.job import Job
-from app.jobs.store.runs import Forsaken
+from app.jobs.store.runs import StalledJob
 from app.jobs.worker.lane import Entry, Lane, NoSlot
 from app.jobs.worker.queue import Queue
-from app.jobs.worker.waiters import Callers
-from app.kit.log import story_of
-from app.kit.priority_semaphore import Slots
+from app.jobs.worker.waiters import Waiters
+from app.kit.log import safe_traceback
+from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 
 RETRY_AFTER_SECONDS = 5
@@ -36,22 +36,27 @@ def lane_of(plan_kind: str) -> str:
     return TASKS if plan_kind == "filetrans" else JOBS
 
 
-class Runner:
+class Worker:
     """At most `at_once` jobs run here; the others wait in the queue, tasks in a lane of theirs."""
 
     def __init__(self, db: Database, transcriber: Transcriber, settings: JobSettings) -> None:
         self._transcriber = transcriber
         self._settings = settings
         self._works = settings.worker or not db.is_shared
-        self._slots = {JOBS: Slots(settings.at_once), TASKS: Slots(settings.tasks_at_once)}
-        self._jobs = Lane(JOBS, self._tick, self._slots[JOBS], settings.at_once + MOST_HELD)
-        tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.tasks_at_once)
+        self._slots = {
+            JOBS: PrioritySemaphore(settings.max_concurrent_jobs),
+            TASKS: PrioritySemaphore(settings.max_concurrent_tasks),
+        }
+        self._jobs = Lane(
+            JOBS, self._tick, self._slots[JOBS], settings.max_concurrent_jobs + MOST_HELD
+        )
+        tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.max_concurrent_tasks)
         self._queue = Queue(db, [self._jobs, tasks])
         self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
         self._stopped: set[asyncio.Task[timedelta | None]] = set()
         self._following: set[asyncio.Task[None]] = set()
         self._accepted: set[str] = set()
-        self._callers = Callers(db, self._tasks.__contains__)
+        self._callers = Waiters(db, self._tasks.__contains__)
         self._end_of_grace: float | None = None
 
     async def open(self) -> None:
@@ -63,26 +68,26 @@ class Runner:
         """Whether no more jobs are accepted."""
         return self._end_of_grace is not None
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raise TooManyJobs or ShuttingDown where no job may be accepted now."""
         if self.is_closing:
             raise ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
-        if len(self._accepted) >= self._settings.max_waiting:
+        if len(self._accepted) >= self._settings.max_sync_callers:
             raise TooManyJobs(retry_after=RETRY_AFTER_SECONDS)
 
-    def reserve(self, plan_kind: str, *, waits: bool = True) -> bool:
+    def reserve_slot(self, plan_kind: str, *, waits: bool = True) -> bool:
         """Take a slot if one is free, for a job about to be submitted as already claimed.
 
         Only one whose caller `waits` is begun at once, and none while others wait in the queue:
         it is their turn. Raises as `check_room` does.
         """
-        self.check_room()
-        is_free = self._works and not self._jobs.is_pressed
+        self.check_capacity()
+        is_free = self._works and not self._jobs.is_backlogged
         if not (waits and is_free and lane_of(plan_kind) == JOBS):
             return False
         return self._jobs.slots.take_free()
 
-    def unreserve(self) -> None:
+    def free_slot(self) -> None:
         """Give a reserved slot back: nothing was submitted."""
         self._jobs.slots.give()
         self._queue.wake()
@@ -114,13 +119,13 @@ class Runner:
         self._stop(job_id, epoch)
         await self._transcriber.cancel_upstream(job_id, epoch)
 
-    async def put_back(self, forsaken: Iterable[Forsaken]) -> int:
+    async def requeue(self, forsaken: Iterable[StalledJob]) -> int:
         """Put jobs that nobody works on into the queue; return how many were not in it."""
         return await self._queue.put(
             [_entry(one) for one in forsaken if one.job_id not in self._tasks]
         )
 
-    async def put_anew(self, reopened: Forsaken, connection: Any = None) -> None:
+    async def enqueue_retry(self, reopened: StalledJob, connection: Any = None) -> None:
         """Put a job that is tried anew into the queue; with a `connection`, see Queue.put.
 
         A run of its life before may still be winding down here.
@@ -152,7 +157,7 @@ class Runner:
         """Accept nothing more, and let nobody wait longer than these seconds."""
         self._end_of_grace = asyncio.get_running_loop().time() + seconds
         self._queue.stop_taking()
-        self._callers.let_go_at(self._end_of_grace)
+        self._callers.set_deadline(self._end_of_grace)
 
     async def drain(self, seconds: float) -> None:
         """Let jobs run for what is left of the grace, then hand them back to the queue."""
@@ -194,11 +199,11 @@ class Runner:
         entry = Entry(JOBS, claimed.id, claimed.run.epoch, claimed.priority, again)
         try:
             await self._queue.put([entry])
-        except DatabaseAway:
+        except DatabaseUnavailable:
             log.warning("queue.away", job=claimed.id)  # upkeep puts it back
 
     def _advance(
-        self, job_id: str, claimed: Job | None, slots: Slots
+        self, job_id: str, claimed: Job | None, slots: PrioritySemaphore
     ) -> "asyncio.Task[timedelta | None]":
         task = asyncio.create_task(self._transcriber.advance(job_id, claimed), name=f"job {job_id}")
         self._tasks[job_id] = task
@@ -223,11 +228,11 @@ class Runner:
         if task.cancelled():
             return timedelta(0) if self.is_closing else None
         if (error := task.exception()) is not None:
-            log.error("run.lost", frames=story_of(error))
+            log.error("run.lost", frames=safe_traceback(error))
             return timedelta(seconds=self._settings.lease_seconds)
         return task.result()
 
-    def _ended(self, job_id: str, slots: Slots) -> None:
+    def _ended(self, job_id: str, slots: PrioritySemaphore) -> None:
         self._stopped.discard(self._tasks.pop(job_id))
         self._give(slots)
         self._callers.wake(job_id)
@@ -238,12 +243,12 @@ class Runner:
         if job_id not in self._tasks and not self._callers.has(job_id):
             self._accepted.discard(job_id)
 
-    def _give(self, slots: Slots) -> None:
+    def _give(self, slots: PrioritySemaphore) -> None:
         slots.give()
         self._queue.wake()
 
 
-def _entry(one: Forsaken) -> Entry:
+def _entry(one: StalledJob) -> Entry:
     return Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
 
 

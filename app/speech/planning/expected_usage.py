@@ -8,7 +8,7 @@ from math import ceil
 
 from app.speech.planning.fit_options import estimate_tokens
 from app.speech.planning.plan import Plan, PlanInput
-from app.speech.usage_bounds import MILLIS, Units, call_bound, context_bound
+from app.speech.usage_bounds import MILLIS, Units, max_context_tokens, max_usage_of_call
 
 # Parts end in the latest good pause of the last 40 % of what fits into one call (audio/cuts).
 USUAL_FILL = 0.9
@@ -43,8 +43,8 @@ def expect(wish: PlanInput, chosen: Plan) -> Expected | None:
     parts = parts_of(chosen, wish.seconds)
     channels = chosen.billed_channels
     millis = (ceil(wish.seconds) + parts - 1) * MILLIS  # how a cut falls, nobody knows beforehand
-    facts = wish.model.token_facts(context_bound(wish.context))
-    each = call_bound(_longest(wish.seconds, parts), facts)
+    facts = wish.model.token_facts(max_context_tokens(wish.context))
+    each = max_usage_of_call(_longest(wish.seconds, parts), facts)
     if facts is None:
         return Expected(parts, millis * channels, each)
     text = estimate_tokens(wish.model.prompt) + estimate_tokens(wish.context or "") + AROUND_TOKENS

@@ -54,7 +54,7 @@ class OptionWarning(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class ModelRequest:
     """What an engine will be asked for, and what the client must be told about the rest."""
 
     language: str | None = None
@@ -64,19 +64,19 @@ class Fitted:
     warnings: tuple[OptionWarning, ...] = ()
 
 
-def fit(
+def fit_options(
     options: Options,
     model: Model,
     unknown: Sequence[str] = (),
     others: Callable[[], Iterable[Model]] = tuple,
-) -> Fitted:
+) -> ModelRequest:
     """Decide what the model is asked for, and say in warnings what it is not.
 
     `others` are models that could be asked instead: a warning names the first that can do it.
     Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
     """
     warnings = [*_unknown(unknown), *_unsupported(options, model, others)]
-    warnings += _idle(options, model)
+    warnings += _ineffective(options, model)
     dropped = {warning["option"] for warning in warnings}
     kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
             not in (None, [])}  # fmt: skip
@@ -91,13 +91,13 @@ def fit(
     context = kept.pop("context", None)
     _check_context(context, model)
     warnings += [
-        _unproved(name, model) for name in sorted(model.unproved) if getattr(options, name)
+        _unverified(name, model) for name in sorted(model.unverified) if getattr(options, name)
     ]
     words = "word" in kept.pop("timestamp_granularities", ())
     rest = {n: v for n, v in kept.items() if n not in ("language", "language_hints")}
     if hints:
         rest["language_hints"] = hints
-    return Fitted(language, context, words, MappingProxyType(rest), tuple(warnings))
+    return ModelRequest(language, context, words, MappingProxyType(rest), tuple(warnings))
 
 
 def known_of(model: Model) -> list[dict[str, str]]:
@@ -144,16 +144,16 @@ def _unsupported(
         yield _ignored(name, f"{model.name} {cannot}{can}.")
 
 
-def _idle(options: Options, model: Model) -> Iterator[OptionWarning]:
+def _ineffective(options: Options, model: Model) -> Iterator[OptionWarning]:
     """Warn of what says more about another option that is off."""
     is_on = options.diarization_enabled and "diarization_enabled" in model.options
     if options.speaker_count and not is_on and "speaker_count" in model.options:
         yield _ignored("speaker_count", "`speaker_count` counts with `diarization_enabled` only.")
 
 
-def _unproved(name: str, model: Model) -> OptionWarning:
+def _unverified(name: str, model: Model) -> OptionWarning:
     detail = f"The documents of {model.name} do not say that it takes `{name}`; it was sent along."
-    return _warning("option_unproved", name, detail)
+    return _warning("option_unverified", name, detail)
 
 
 def _takes_option(model: Model, name: str) -> bool:
@@ -224,8 +224,8 @@ def estimate_tokens(text: str) -> int:
     return characters + sum(-(-len(w.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for w in words)
 
 
-def _ignored(option: str, why: str) -> OptionWarning:
-    return _warning("option_ignored", option, why)
+def _ignored(option: str, reason: str) -> OptionWarning:
+    return _warning("option_ignored", option, reason)
 
 
 def _warning(code: str, option: str, detail: str) -> OptionWarning:

@@ -6,18 +6,18 @@ from typing import Literal
 
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.catalogue import Model
-from app.speech.usage_bounds import Units, calls_bound, context_bound
+from app.speech.usage_bounds import Units, max_context_tokens, max_usage_of_calls
 
 ROUNDING_MS = 1000  # an upstream may round each call up to a whole second
 # Cuts fall in pauses before the limit; one that falls before its half would be a poor splitter.
 SHORTEST_PART = 0.5
 LEAST_SECONDS = 1.0  # of a recording that is sent as it is; the service may refuse shorter ones
 URI_HEAD_BYTES = 64  # `data:audio/mpeg;base64,` and the like
-LINK_WORDS = {
-    "given": "reads the recording from the address that was given",
-    "presigned": "reads the recording from the object store",
-    "blob": "reads the recording from this gateway's public address",
-    "upload": "is given the recording by the service's temporary upload",
+SOURCE_TEXTS = {
+    "client_url": "reads the recording from the address that was given",
+    "presigned_url": "reads the recording from the object store",
+    "gateway_url": "reads the recording from this gateway's public address",
+    "provider_upload": "is given the recording by the service's temporary upload",
 }
 DOUBT_SECONDS = 0.5  # of a length that a header says and nobody has verified
 
@@ -31,7 +31,7 @@ class Upload:
     bytes: int
 
 
-Link = Literal["given", "presigned", "blob", "upload"]
+AudioSource = Literal["client_url", "presigned_url", "gateway_url", "provider_upload"]
 """Whose address the upstream reads: the caller's own, the object store's, ours, its own."""
 
 
@@ -61,11 +61,11 @@ class PlanInput:
     context: str | None = None
     may_split: bool = True
     upload: Upload | None = None
-    links: tuple[Link, ...] = ()
+    audio_sources: tuple[AudioSource, ...] = ()
     file: File | None = None
     channels: tuple[int, ...] = ()
     diarized: bool = False
-    because: str = ""
+    model_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class Plan:
 
     kind: Literal["direct", "split", "filetrans"]
     part_seconds: int
-    why: str
+    reason: str
     may_split: bool = True
     as_is: bool = False
     form: str = ""
-    link: Link | None = None
+    audio_source: AudioSource | None = None
     billed_channels: int = 1
-    because: str = ""
+    model_reason: str = ""
 
 
 def plan(wish: PlanInput) -> Plan:
@@ -100,8 +100,8 @@ def plan(wish: PlanInput) -> Plan:
         limit = most
         _check_length(wish)
     if wish.seconds is not None and (form := _sent_as_is(wish, wish.seconds)):
-        why = f"{wish.model.name} takes {form} of up to {most} s: it is sent as it was received"
-        return Plan("direct", limit, why, wish.may_split, as_is=True, form=form)
+        reason = f"{wish.model.name} takes {form} of up to {most} s: it is sent as it was received"
+        return Plan("direct", limit, reason, wish.may_split, as_is=True, form=form)
     takes = f"{wish.model.name} takes {limit} s in one call"
     if not wish.may_split:
         return Plan("direct", limit, f"{takes} and `split` is off", may_split=False)
@@ -112,7 +112,7 @@ def plan(wish: PlanInput) -> Plan:
     return Plan("split", limit, f"{takes}, less than the recording's {wish.seconds:.1f} s")
 
 
-def bound(wish: PlanInput) -> Units:
+def max_usage(wish: PlanInput) -> Units:
     """Return the most that the calls of this recording can use, for the hold.
 
     Each call may be rounded up to a whole second, so there is a second of slack for every part
@@ -125,8 +125,8 @@ def bound(wish: PlanInput) -> Units:
     parts = 1
     if wish.may_split and (wish.seconds is None or wish.seconds > wish.model.part_seconds):
         parts = ceil(seconds / (wish.model.part_seconds * SHORTEST_PART))
-    tokens = wish.model.token_facts(context_bound(wish.context))
-    return calls_bound(seconds * 1000 + parts * ROUNDING_MS, parts, tokens)
+    tokens = wish.model.token_facts(max_context_tokens(wish.context))
+    return max_usage_of_calls(seconds * 1000 + parts * ROUNDING_MS, parts, tokens)
 
 
 def too_long_for_one_call(
@@ -159,10 +159,10 @@ def filetrans(wish: PlanInput) -> Plan:
         )
     _check_channels(wish)
     change = "" if wish.file is None else _change(wish, wish.file)
-    link = _link(wish, changed=bool(change))
-    whole = f"{wish.because}; " if wish.because else ""
-    whole += f"{model.name} takes up to {most} s in one task, and {LINK_WORDS[link]}"
-    if link == "given" and not wish.channels:
+    audio_source = _link(wish, changed=bool(change))
+    whole = f"{wish.model_reason}; " if wish.model_reason else ""
+    whole += f"{model.name} takes up to {most} s in one task, and {SOURCE_TEXTS[audio_source]}"
+    if audio_source == "client_url" and not wish.channels:
         whole += "; of several channels it hears the first"
     return Plan(
         "filetrans",
@@ -171,9 +171,9 @@ def filetrans(wish: PlanInput) -> Plan:
         may_split=wish.may_split,
         as_is=not change,
         form="flac" if change else "",
-        link=link,
+        audio_source=audio_source,
         billed_channels=len(wish.channels) or 1,
-        because=wish.because,
+        model_reason=wish.model_reason,
     )
 
 
@@ -192,16 +192,16 @@ def _longest_task(wish: PlanInput) -> int:
     return (wish.diarized and model.diarized_seconds) or model.call_seconds
 
 
-def _link(wish: PlanInput, *, changed: bool) -> Link:
+def _link(wish: PlanInput, *, changed: bool) -> AudioSource:
     """Return the best way of those there are; a copy that was changed can be uploaded only."""
-    ways = [way for way in wish.links if not changed or way == "upload"]
+    ways = [way for way in wish.audio_sources if not changed or way == "provider_upload"]
     if not ways:
         raise AudioUnreachable(
             f"{wish.model.name} reads a recording from an address, and none can be given to it: "
             + (
                 "this recording would have to be changed before, and uploads to the service are "
                 "off here. Send it as FLAC, MP3 or WAV with one channel."
-                if changed and wish.links
+                if changed and wish.audio_sources
                 else "this gateway has no public address, and uploads to the service are off here. "
                 "Give the recording as a public https:// `url`, or choose another model."
             )
@@ -231,8 +231,10 @@ def _task_bound(wish: PlanInput) -> Units:
     """Return the most that one task can use: every channel is billed."""
     longest = min(wish.max_seconds, _longest_task(wish))
     seconds = longest if wish.seconds is None else ceil(wish.seconds)
-    tokens = wish.model.token_facts(context_bound(wish.context))
-    return calls_bound(seconds * 1000 + ROUNDING_MS, 1, tokens).times(len(wish.channels) or 1)
+    tokens = wish.model.token_facts(max_context_tokens(wish.context))
+    return max_usage_of_calls(seconds * 1000 + ROUNDING_MS, 1, tokens).times(
+        len(wish.channels) or 1
+    )
 
 
 def _check_length(wish: PlanInput) -> None:

@@ -16,7 +16,7 @@ class Lane:
     next_seconds: float
     gap_seconds: float
     call_seconds: float
-    calls_at_once: int
+    max_concurrent_calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Road:
     def leave(self, now: float) -> float:
         """Let a call leave that asks now; return when it has ended."""
         at = max(now, self.step)
-        if len(self.free) >= self.lane.calls_at_once:
+        if len(self.free) >= self.lane.max_concurrent_calls:
             at = max(at, heapq.heappop(self.free))
         self.step = at + self.lane.gap_seconds
         return self.keep(at + self.lane.call_seconds)

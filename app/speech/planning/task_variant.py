@@ -14,38 +14,40 @@ _BY_NAME = {
 }
 
 
-def sisters_of(asked: Model, options: Options) -> tuple[str, ...]:
+def task_variants_of(asked: Model, options: Options) -> tuple[str, ...]:
     """Return the names of the models that work by tasks for this one, the best first."""
     names = (asked.speakers if options.diarization_enabled else "", asked.filetrans)
     return tuple(name for name in names if name)
 
 
-def chosen(asked: Model, sister: Model | None, options: Options, *, mode: str) -> tuple[Model, str]:
+def select_model(
+    asked: Model, task_variant: Model | None, options: Options, *, mode: str
+) -> tuple[Model, str]:
     """Return the model to use and why, in words; no words where it is the one asked for.
 
     `sister` is the model of tasks that stands beside it, None where there is none or its engine is
     not switched on here. `mode` is how the caller wants to be answered.
     """
-    if sister is None or mode == "stream":
+    if task_variant is None or mode == "stream":
         return asked, ""
-    reason = _reason(asked, sister, options, mode)
+    reason = _reason(asked, task_variant, options, mode)
     if not reason:
         return asked, ""
-    return sister, f"{reason} is what {sister.name} does for {asked.name}"
+    return task_variant, f"{reason} is what {task_variant.name} does for {asked.name}"
 
 
-def replaced(options: Options, because: str) -> list[OptionWarning]:
+def replacement_warning(options: Options, model_reason: str) -> list[OptionWarning]:
     """Return what a caller has to be told who named another model than the one used."""
-    if not options.model or not because:
+    if not options.model or not model_reason:
         return []
-    return [{"code": MODEL_REPLACED, "option": "model", "detail": f"{because}; it was used."}]
+    return [{"code": MODEL_REPLACED, "option": "model", "detail": f"{model_reason}; it was used."}]
 
 
-def _reason(asked: Model, sister: Model, options: Options, mode: str) -> str:
+def _reason(asked: Model, task_variant: Model, options: Options, mode: str) -> str:
     for name, words in _BY_NAME.items():
-        if getattr(options, name) and name in sister.options and name not in asked.options:
+        if getattr(options, name) and name in task_variant.options and name not in asked.options:
             return words
     is_word = "word" in options.timestamp_granularities
-    if is_word and sister.word_times and not asked.word_times:
+    if is_word and task_variant.word_times and not asked.word_times:
         return "giving the times of words"
     return "`mode=async`" if mode == "async" else ""

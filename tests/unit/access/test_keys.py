@@ -116,8 +116,8 @@ async def test_a_list_shows_nothing_that_could_be_used(db: Database) -> None:
     listed = await db.read(list_keys)
     assert [key.name for key in listed] == ["k0", "k1", "k2"]
     assert all(key.secret not in str(listed) for key in keys)
-    assert listed[0].shown == keys[0].secret[: len(listed[0].shown)]
-    assert len(listed[0].shown) < 16
+    assert listed[0].prefix == keys[0].secret[: len(listed[0].prefix)]
+    assert len(listed[0].prefix) < 16
     assert await db.read(any_key)
 
 

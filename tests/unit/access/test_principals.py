@@ -9,7 +9,7 @@ import pytest
 from app.access.keys import TOUCH_INTERVAL, check_key, list_keys, revoke_key
 from app.access.principals import REMEMBERED_FOR, Principals
 from app.db.database import Database
-from app.errors import DatabaseAway, KeyInvalid
+from app.errors import DatabaseUnavailable, KeyInvalid
 from app.kit.secrets import mint_key
 from tests.support.away import Fault, Fickle
 from tests.support.story import NOW
@@ -143,7 +143,9 @@ async def test_use_that_could_not_be_stored_is_stored_by_the_next_request(
     db: Database, clock: Clock
 ) -> None:
     key = await key_of(db)
-    principals = Principals(Fickle(db, [Fault("touch", error=DatabaseAway())]), [PEPPER], clock)
+    principals = Principals(
+        Fickle(db, [Fault("touch", error=DatabaseUnavailable())]), [PEPPER], clock
+    )
     for stored in (None, NOW):
         assert (await principals.find(key.secret)).key_id == key.id
         assert [one.last_used_at for one in await db.read(list_keys)] == [stored]

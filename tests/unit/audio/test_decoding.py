@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.ffmpeg import Child, Decoders
+from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.normalise import BLOCK_BYTES, damage_in, decode
 from app.audio.probe import Probe, parse_banner, probe
 from app.errors import (
@@ -141,7 +141,7 @@ async def test_a_decoder_left_early_is_dead(make: Make, decoders: Decoders) -> N
 
 async def test_a_cancelled_decoding_leaves_no_process(make: Make, decoders: Decoders) -> None:
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
-    begun: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+    begun: asyncio.Future[FfmpegProcess] = asyncio.get_running_loop().create_future()
 
     async def consume() -> None:
         async with decode(path, decoders=decoders, max_seconds=HOUR) as decoding:
@@ -159,7 +159,7 @@ async def test_a_cancelled_decoding_leaves_no_process(make: Make, decoders: Deco
 
 
 async def test_slow_consumers_do_not_keep_others_out(make: Make) -> None:
-    decoders = Decoders(AudioSettings(children=1))
+    decoders = Decoders(AudioSettings(decoder_processes=1))
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
     async with (
         decode(path, decoders=decoders, max_seconds=HOUR) as decoding,

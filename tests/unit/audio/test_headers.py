@@ -19,7 +19,7 @@ from app.audio.ffmpeg import Decoders
 from app.audio.headers.errors import CutShortError
 from app.audio.headers.ogg import _sum_of
 from app.audio.headers.verify import MOST_WALKED_BYTES, verified, verified_bytes
-from app.audio.inspect import look
+from app.audio.inspect import inspect
 from app.audio.probe import Probe, probe
 from app.errors import AudioTooLong, EmptyAudio
 from app.settings import AudioSettings
@@ -368,22 +368,22 @@ async def test_a_look_needs_no_child_where_the_header_is_beyond_doubt(
         raise AssertionError("a child was started")
 
     monkeypatch.setattr(decoders, "open", no_child)
-    found = await look(make("vbr.mp3", "-q:a", "3"), decoders=decoders, settings=settings)
+    found = await inspect(make("vbr.mp3", "-q:a", "3"), decoders=decoders, settings=settings)
     assert (found.format, found.exact) == ("mp3", True)
 
 
 async def test_a_look_falls_back_to_the_probe_and_keeps_its_limits(
     make: Make, tmp_path: Path, settings: AudioSettings, decoders: Decoders
 ) -> None:
-    found = await look(make("a.flac"), decoders=decoders, settings=settings)
+    found = await inspect(make("a.flac"), decoders=decoders, settings=settings)
     assert (found.format, found.exact) == ("flac", False)
     short = settings.model_copy(update={"max_seconds": 5})
     for path in (SPEECH, make("a.flac")):
         with pytest.raises(AudioTooLong):
-            await look(path, decoders=decoders, settings=short)
+            await inspect(path, decoders=decoders, settings=short)
     (tmp_path / "empty").touch()
     with pytest.raises(EmptyAudio):
-        await look(tmp_path / "empty", decoders=decoders, settings=settings)
+        await inspect(tmp_path / "empty", decoders=decoders, settings=settings)
 
 
 def test_the_checksum_differs_from_zlibs() -> None:

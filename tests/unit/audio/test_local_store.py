@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.audio.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
-from app.errors import AudioTooLarge, RecordingMissing, StorageFull
+from app.errors import AudioStorageError, AudioTooLarge, StorageFull
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import files_in
 
@@ -166,9 +166,9 @@ async def test_what_is_not_there_says_so(store: LocalStore) -> None:
     key = await put(store)
     await store.erase(key)
     await store.erase(key)
-    with pytest.raises(RecordingMissing):
+    with pytest.raises(AudioStorageError):
         await read(store, key)
-    with pytest.raises(RecordingMissing):
+    with pytest.raises(AudioStorageError):
         async with store.local_copy(key):
             pass
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import look
+from app.audio.inspect import inspect
 from app.audio.normalise import decode
 from app.audio.raw import raw_found, raw_rate
 from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable
@@ -66,7 +66,7 @@ async def test_the_same_bytes_are_decoded_at_the_rate_that_is_said(
 ) -> None:
     path = tmp_path / "samples"
     path.write_bytes(PCM)
-    found = await look(path, decoders=decoders, settings=settings, raw_rate=rate)
+    found = await inspect(path, decoders=decoders, settings=settings, raw_rate=rate)
     async with decode(path, decoders=decoders, max_seconds=60, raw_rate=rate) as decoding:
         sound = b"".join([block async for block in decoding.blocks()])
     assert found.seconds == len(PCM) / 2 / rate
@@ -75,7 +75,7 @@ async def test_the_same_bytes_are_decoded_at_the_rate_that_is_said(
     assert (sound == PCM) is (rate == 16_000)
     short = settings.model_copy(update={"max_seconds": 2})
     with pytest.raises(AudioTooLong):
-        await look(path, decoders=decoders, settings=short, raw_rate=rate)
+        await inspect(path, decoders=decoders, settings=short, raw_rate=rate)
 
 
 async def test_samples_that_look_like_a_playlist_are_samples(
@@ -83,7 +83,7 @@ async def test_samples_that_look_like_a_playlist_are_samples(
 ) -> None:
     path = tmp_path / "samples"
     path.write_bytes(b"#EXTM3U\nfile:///etc/passwd\n" * 2_000)
-    await look(path, decoders=decoders, settings=settings, raw_rate=16_000)
+    await inspect(path, decoders=decoders, settings=settings, raw_rate=16_000)
     async with decode(path, decoders=decoders, max_seconds=60, raw_rate=16_000) as decoding:
         sound = b"".join([block async for block in decoding.blocks()])
     assert sound == path.read_bytes()

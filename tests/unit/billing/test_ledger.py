@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import Account, Standing, Used
+from app.billing.ledger import Account, JobTotals, Used
 from app.billing.tables import ledger_line
 from app.db.database import Database
 from tests.support.story import MODEL, NOW, Story
@@ -17,8 +17,8 @@ def account_of(story: Story) -> Account:
     return Account(story.principal.project_id, None, story.id, MODEL, "CNY")
 
 
-async def standing(story: Story) -> Standing:
-    return await story.db.read(ledger.standing, story.id)
+async def standing(story: Story) -> JobTotals:
+    return await story.db.read(ledger.totals, story.id)
 
 
 async def remaining(story: Story) -> int:
@@ -33,7 +33,7 @@ async def test_what_is_held_is_used_or_given_back(db: Database) -> None:
     await db.write(ledger.settle, account_of(story), call, USED, now=NOW)
     assert await remaining(story) == held - 300
     await db.write(ledger.release, account_of(story), now=NOW)
-    assert await standing(story) == Standing(held, 300, held - 300, 1_500, 4)
+    assert await standing(story) == JobTotals(held, 300, held - 300, 1_500, 4)
     assert await remaining(story) == 0
 
 
@@ -111,7 +111,7 @@ async def test_jobs_do_not_share_their_sums(db: Database) -> None:
     one, other = await Story.begun(db), await Story.begun(db)
     job = await one.take_up()
     await one.answered(job, await one.call(job))
-    sums = await db.read(ledger.standings, [one.id, other.id, "tr_none"])
+    sums = await db.read(ledger.totals_by_job, [one.id, other.id, "tr_none"])
     assert sums[one.id].settled > 0
     assert sums[other.id].settled == 0
     assert "tr_none" not in sums

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from app.billing.bill import BillLine
 from app.billing.ledger import Account
 from app.billing.prices import Tariff
-from app.billing.reconcile import Ours, compare
+from app.billing.reconcile import RecordedCall, compare
 from tests.twin.bill import ROUNDINGS
 
 TARIFF = Tariff("r", "CNY", {"second": 100}, ("prc_1",))
 ACCOUNT = Account("prj_1", None, "tr_1", "qwen", "CNY")
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
-ANSWERED = Ours(
+ANSWERED = RecordedCall(
     "call_1", "answered", "r1", "m", 2_000, JANUARY, ACCOUNT, TARIFF, 200, 2_000
 )  # fmt: skip
 IN_DOUBT = replace(ANSWERED, call_id="call_2", state="in_doubt", request_id=None, nano=0, used_ms=0)
@@ -25,7 +25,7 @@ OTHER = replace(LINE, request_id="r9")
 NEITHER = [("in_doubt_not_billed", 0), ("unknown_to_us", 0)]
 
 
-def told(calls: list[Ours], bill: list[BillLine]) -> list[tuple[str, int]]:
+def told(calls: list[RecordedCall], bill: list[BillLine]) -> list[tuple[str, int]]:
     return [(found.kind, found.nano) for found in compare(calls, bill).differences]
 
 
@@ -54,7 +54,7 @@ def test_books_that_agree_have_no_differences() -> None:
     ],
 )  # fmt: skip
 def test_each_difference_has_a_name(
-    calls: list[Ours], bill: list[BillLine], said: list[tuple[str, int]]
+    calls: list[RecordedCall], bill: list[BillLine], said: list[tuple[str, int]]
 ) -> None:
     assert told(calls, bill) == said
     assert compare(calls, bill).is_explained == ("unknown_to_us" not in dict(said))

@@ -15,7 +15,7 @@ import pytest
 from app.billing.prices import PriceRow, set_price
 from app.cli.doctor.check import Finding
 from app.cli.doctor.dashscope import examine
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.settings import Settings
 from tests.support.dashscope import Asked, Reply, answers, refuses, upstream
 
@@ -164,7 +164,7 @@ async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
     assert price.found == f"no price of {model} is in force in {region}"
     since = datetime.now(UTC) - timedelta(days=1)
     row = PriceRow(model, region, "second", 35_000, "USD", since, None, "test")
-    async with opened(settings.database_url) as db:
+    async with open_database(settings.database_url) as db:
         await db.write(set_price, row)
     assert "0.000035 USD a second" in (await found(settings))["price"].found
 
@@ -200,7 +200,7 @@ async def test_the_command_prints_json_and_ends_accordingly(
 async def test_every_bundle_that_jobs_may_end_on_is_examined(tmp_path: Path) -> None:
     async with upstream(taken) as first, upstream(refuses("InvalidApiKey", "401 No")) as second:
         intl = {"api_key": "sk-other", "region": "ap-southeast-1", "base_url": second.url}
-        findings = await found(settings_of(tmp_path, first.url, others={"intl": intl}))
+        findings = await found(settings_of(tmp_path, first.url, accounts={"intl": intl}))
         assert [len(first.asked), len(second.asked)] == [1, 1]
     assert findings["account"].is_well
     assert findings["dashscope/intl account"].mark == "WRONG"

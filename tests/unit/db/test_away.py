@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from app.access.tables import project
 from app.db.database import Database
-from app.db.shared_settings import agree
-from app.errors import DatabaseAway
+from app.db.shared_settings import match_or_store
+from app.errors import DatabaseUnavailable
 from tests.unit.db.test_verbs import add, names
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ def mend(tx: sa.Connection) -> None:
 
 async def test_a_failure_of_the_database_is_told_as_one(db: Database) -> None:
     await db.write(add, "before")
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await db.write(hurt)
     await db.write(mend)
     await db.write(add, "after")
@@ -43,10 +43,10 @@ async def test_a_failure_of_the_database_is_told_as_one(db: Database) -> None:
 async def test_what_was_written_beside_it_is_there_or_its_caller_was_told(db: Database) -> None:
     works = [db.write(add, f"p{n}") for n in range(6)]
     results = await asyncio.gather(*works[:3], db.write(hurt), *works[3:], return_exceptions=True)
-    assert isinstance(results.pop(3), DatabaseAway)
+    assert isinstance(results.pop(3), DatabaseUnavailable)
     await db.write(mend)
     told = [isinstance(result, BaseException) for result in results]
-    assert all(isinstance(r, str | DatabaseAway) for r in results), results
+    assert all(isinstance(r, str | DatabaseUnavailable) for r in results), results
     kept = await db.read(names)
     assert [f"p{n}" not in kept for n in range(6)] == told
 
@@ -59,14 +59,14 @@ async def test_an_error_in_the_work_is_no_failure_of_the_database(db: Database) 
 
 
 async def test_the_first_says_what_all_have_to_agree_to(db: Database) -> None:
-    assert await db.write(agree, "store", ["one"])
-    assert not await db.write(agree, "store", ["two"])
-    assert await db.write(agree, "other", ["two"])
-    assert await db.write(agree, "store", ["new", "one"])
-    assert not await db.write(agree, "store", ["one"])
-    assert await db.write(agree, "store", ["new"])
+    assert await db.write(match_or_store, "store", ["one"])
+    assert not await db.write(match_or_store, "store", ["two"])
+    assert await db.write(match_or_store, "other", ["two"])
+    assert await db.write(match_or_store, "store", ["new", "one"])
+    assert not await db.write(match_or_store, "store", ["one"])
+    assert await db.write(match_or_store, "store", ["new"])
 
 
 async def test_of_several_at_once_the_first_wins_and_the_others_are_told(db: Database) -> None:
-    said = await asyncio.gather(*(db.write(agree, "store", [str(n)]) for n in range(8)))
+    said = await asyncio.gather(*(db.write(match_or_store, "store", [str(n)]) for n in range(8)))
     assert said.count(True) == 1

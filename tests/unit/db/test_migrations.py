@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 
 from app.billing.tables import ledger_line
 from app.db.database import Database
-from app.db.migrate import alembic_config, is_current, migrate, opened
+from app.db.migrate import alembic_config, is_current, migrate, open_database
 from app.jobs.tables import event, metadata
 from tests.support.story import Story
 
@@ -44,7 +44,7 @@ def leftovers(tx: sa.Connection) -> list[str]:
 
 
 async def test_from_nothing_to_the_newest_and_back_and_again(empty_database_url: str) -> None:
-    async with opened(empty_database_url) as db:
+    async with open_database(empty_database_url) as db:
         assert await db.read(tables) == set(metadata.tables)
         assert await db.read(leftovers)
         await db.write(to_base)
@@ -63,7 +63,7 @@ async def test_the_models_and_the_migrations_agree(db: Database) -> None:
 
 async def test_migrating_twice_changes_nothing(database_url: str) -> None:
     for _ in range(2):
-        async with opened(database_url) as db:
+        async with open_database(database_url) as db:
             assert await is_current(db)
 
 

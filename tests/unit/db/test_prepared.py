@@ -13,7 +13,7 @@ from app.access.tables import project
 from app.db.database import Database
 from app.db.prepared import Prepared
 from app.db.schema import Json, Utc, database_now
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.jobs.tables import metadata
 
 pytestmark = pytest.mark.anyio
@@ -321,7 +321,7 @@ async def test_a_failure_of_the_database_is_one_for_prepared_statements_too(db: 
             name = f"lost {n} " + "x" * 80
             add.run(tx, {"id": f"p{n}", "name": name, "created_at": MOMENT})
 
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await db.write(hurt)
     if not db.is_shared:
         await db.write(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count=1000000") and None)

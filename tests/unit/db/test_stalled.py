@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.util import await_only
 
 from app.db.database import Database
-from app.db.migrate import opened
+from app.db.migrate import open_database
 from app.db.stalled_sessions import end_stalled
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20
@@ -67,7 +67,7 @@ async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
     await until_seen(shared, "active", "ClientRead")
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await shared.write(lock)
 
     assert await shared.write(end_stalled) == 1
@@ -89,8 +89,8 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
         assert await_only(shared.write(end_stalled)) == 1
         tx.execute(sa.text("SELECT 1"))
 
-    async with opened(shared_url) as other:
-        with pytest.raises(DatabaseAway):
+    async with open_database(shared_url) as other:
+        with pytest.raises(DatabaseUnavailable):
             await other.write(work)
         await other.write(lock_once_free)
 
@@ -111,9 +111,9 @@ async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_awa
             time.sleep(0.5)  # noqa: ASYNC251 - on purpose
             await connection.execute("SELECT 1")
 
-    async with opened(shared_url) as other:
-        with pytest.raises(DatabaseAway):
-            await other.write_followed(follow, work)
+    async with open_database(shared_url) as other:
+        with pytest.raises(DatabaseUnavailable):
+            await other.write_then(follow, work)
         await other.write(lock_once_free)
 
 

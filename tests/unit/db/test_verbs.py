@@ -15,7 +15,7 @@ from app.access.projects import ensure_project
 from app.access.tables import project
 from app.db.connect import make_database
 from app.db.database import Database, DatabaseLockedError
-from app.db.migrate import opened
+from app.db.migrate import open_database
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -41,7 +41,7 @@ def names(tx: sa.Connection) -> list[str]:
 @pytest.fixture
 async def onlooker(database_url: str, db: Database) -> AsyncIterator[Database]:
     """Another connection to the same database, for what is committed and nothing else."""
-    async with opened(database_url) as other:
+    async with open_database(database_url) as other:
         yield other
 
 
@@ -189,23 +189,23 @@ async def test_a_second_process_on_the_same_sqlite_file_is_refused_in_words(
         second = make_database(url, exclusive=True)
         with pytest.raises(DatabaseLockedError, match=r"already serves gateway\.db .* PostgreSQL"):
             await second.open()
-        async with opened(url) as beside:  # a short command, which claims nothing
+        async with open_database(url) as beside:  # a short command, which claims nothing
             await beside.write(add, "by the command line")
         first.communicate("")
-    async with opened(url, exclusive=True) as third:
+    async with open_database(url, exclusive=True) as third:
         assert await third.read(names) == ["by the command line"]
 
 
 async def test_a_refused_database_can_be_closed(tmp_path: object) -> None:
     url = f"sqlite:///{tmp_path}/gateway.db"
-    async with opened(url, exclusive=True):
+    async with open_database(url, exclusive=True):
         with pytest.raises(DatabaseLockedError):
-            async with opened(url, exclusive=True):
+            async with open_database(url, exclusive=True):
                 raise AssertionError("nobody gets here")
 
 
 async def test_the_file_and_its_folder_are_private(tmp_path: object) -> None:
-    async with opened(f"sqlite:///{tmp_path}/new/gateway.db") as db:
+    async with open_database(f"sqlite:///{tmp_path}/new/gateway.db") as db:
         await db.write(add, "p")
     with sqlite3.connect(f"{tmp_path}/new/gateway.db") as plain:
         assert plain.execute("SELECT count(*) FROM project").fetchone() == (1,)

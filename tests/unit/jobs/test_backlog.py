@@ -6,13 +6,13 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.store import backlog
-from app.jobs.store.backlog import Earlier, jobs_ahead
+from app.jobs.store.backlog import JobAhead, jobs_ahead
 from tests.support.story import NOW, Story, wish
 
 pytestmark = pytest.mark.anyio
 
 
-async def ahead(db: Database, **asked: Any) -> list[Earlier]:
+async def ahead(db: Database, **asked: Any) -> list[JobAhead]:
     return await db.read(jobs_ahead, now=NOW, **asked)
 
 

@@ -11,17 +11,17 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.filetrans.address import Address
-from app.jobs.filetrans.pacing import Pauses
-from app.jobs.filetrans.submit import TaskBeginning
+from app.jobs.filetrans.pacing import PollPacing
+from app.jobs.filetrans.submit import TaskSubmitter
 from app.jobs.store.job import Job
 from app.jobs.store.runs import Queued
 from app.settings import JobSettings
-from app.speech.task_engine import Taken, TaskOrder
+from app.speech.task_engine import SubmittedTask, TaskRequest
 from tests.support.story import Story, recording, wish
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 10
-PLAN = {**wish().plan, "kind": "filetrans", "link": "upload", "as_is": True}
+PLAN = {**wish().plan, "kind": "filetrans", "audio_source": "provider_upload", "as_is": True}
 
 
 class Links:
@@ -48,9 +48,9 @@ class Desk:
         self.admitted.append(priority)
         yield
 
-    async def submit(self, _order: TaskOrder) -> Taken:
+    async def submit(self, _order: TaskRequest) -> SubmittedTask:
         await self.gate.wait()
-        return Taken(f"task-{len(self.admitted)}", None)
+        return SubmittedTask(f"task-{len(self.admitted)}", None)
 
 
 async def a_job(db: Database, priority: int) -> Job:
@@ -71,12 +71,12 @@ async def until(condition: Any) -> None:
 
 
 async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database) -> None:
-    desk, settings = Desk(), JobSettings(task_begins_at_once=1)
-    beginning = TaskBeginning(
+    desk, settings = Desk(), JobSettings(max_concurrent_submits=1)
+    beginning = TaskSubmitter(
         db,
         {"scripted": desk},  # type: ignore[dict-item]
         Links(),  # type: ignore[arg-type]
-        Pauses(settings, Random(1)),
+        PollPacing(settings, Random(1)),
         settings=settings,
         longest_ms=60_000,
         clock=lambda: Story.now,

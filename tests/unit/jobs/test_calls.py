@@ -6,11 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import Standing
+from app.billing.ledger import JobTotals
 from app.billing.prices import load_prices
 from app.db.database import Database
 from app.errors import UpstreamInDoubt
-from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, was_refused
+from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, was_rejected
 from app.speech.engine import Billed, EngineError, EngineUsage, ErrorKind
 from app.speech.usage_bounds import TokenFacts
 from tests.support.story import (
@@ -28,8 +28,8 @@ from tests.support.story import (
 pytestmark = pytest.mark.anyio
 
 
-async def standing(story: Story) -> Standing:
-    return await story.db.read(ledger.standing, story.id)
+async def standing(story: Story) -> JobTotals:
+    return await story.db.read(ledger.totals, story.id)
 
 
 async def test_an_answered_call_is_settled_at_what_the_upstream_reported(db: Database) -> None:
@@ -64,7 +64,7 @@ async def by_the_token(db: Database) -> Story:
     plan = {**wish().plan, "tokens": facts.as_json()}
     wanted = wish(
         3_000,
-        bound_tokens=(100, 100),
+        max_tokens=(100, 100),
         region="tokens",
         plan=plan,
         options={**OPTIONS, "context": "Ada"},
@@ -95,8 +95,8 @@ async def test_tokens_are_settled_as_reported_or_reckoned_and_marked(
         round(1000 * (2.0 if usage.seconds is None else usage.seconds)),
         is_guess,
     )
-    assert (await story.calls())[0]["bound_nano"] == (50 + 10 + 3) * 800 + 100 * 2_700
-    assert settle["nano"] <= (await story.calls())[0]["bound_nano"]
+    assert (await story.calls())[0]["max_cost_nano"] == (50 + 10 + 3) * 800 + 100 * 2_700
+    assert settle["nano"] <= (await story.calls())[0]["max_cost_nano"]
 
 
 async def test_the_upstreams_own_answer_is_kept_only_where_asked_for(db: Database) -> None:
@@ -252,9 +252,9 @@ async def test_a_part_is_kept_as_it_was_first_cut(db: Database) -> None:
 @pytest.mark.parametrize(
     ("kind", "billed", "index", "holds"),
     [
-        (ErrorKind.REFUSED, Billed.NO, 0, True),
-        (ErrorKind.REFUSED, Billed.YES, 0, False),
-        (ErrorKind.REFUSED, Billed.NO, 1, False),
+        (ErrorKind.REJECTED, Billed.NO, 0, True),
+        (ErrorKind.REJECTED, Billed.YES, 0, False),
+        (ErrorKind.REJECTED, Billed.NO, 1, False),
         (ErrorKind.UNAVAILABLE, Billed.NO, 0, False),
     ],
 )
@@ -264,6 +264,6 @@ async def test_a_first_part_that_was_refused_for_nothing_is_known(
     story = await Story.begun(db)
     job = await story.take_up()
     call = await story.call(job, stretch(index))
-    assert not await db.read(was_refused, story.id)
+    assert not await db.read(was_rejected, story.id)
     await story.call_failed(job, call, EngineError(kind, "no", billed=billed))
-    assert await db.read(was_refused, story.id) is holds
+    assert await db.read(was_rejected, story.id) is holds

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs.execution.fetch_source import Collector
+from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.store.runs import Queued
 from app.kit.clock import utc_now
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_waiting_for_a_place_costs_no_patience() -> None:
     nothing: Any = SimpleNamespace()
-    collector = Collector(
+    collector = SourceFetcher(
         nothing,
         nothing,
         nothing,

@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from app.errors import DatabaseAway, EngineRefused
-from app.jobs.execution.part_pool import Crew
+from app.errors import DatabaseUnavailable, EngineRefused
+from app.jobs.execution.part_pool import PartPool
 from app.jobs.store.runs import PutOff, StaleRun
-from app.jobs.upstream.call_permit import CalledOff, Sending
+from app.jobs.upstream.call_permit import CallPermit, CallsStopped
 
 pytestmark = pytest.mark.anyio
 
-Work = Callable[[Sending], Coroutine[Any, Any, None]]
+Work = Callable[[CallPermit], Coroutine[Any, Any, None]]
 
 
 def raising(error: Exception) -> Work:
-    async def work(sending: Sending) -> None:
+    async def work(sending: CallPermit) -> None:
         sending.begin()
         raise error
 
     return work
 
 
-async def begun(crew: Crew, *works: Work) -> list[int]:
+async def begun(crew: PartPool, *works: Work) -> list[int]:
     """Have a crew do these works; return the order in which they were over."""
     over: list[int] = []
 
@@ -44,7 +44,7 @@ class Call:
         self.began = asyncio.Event()
         self.ended = ""
 
-    async def __call__(self, sending: Sending) -> None:
+    async def __call__(self, sending: CallPermit) -> None:
         sending.begin()
         self.began.set()
         try:
@@ -60,43 +60,43 @@ class Call:
 async def test_only_so_many_are_worked_on_at_once() -> None:
     now, most = 0, 0
 
-    async def work(_sending: Sending) -> None:
+    async def work(_sending: CallPermit) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
         await asyncio.sleep(0)
         now -= 1
 
-    assert sorted(await begun(Crew(3), *[work] * 10)) == list(range(10))
+    assert sorted(await begun(PartPool(3), *[work] * 10)) == list(range(10))
     assert most == 3
 
 
 async def test_what_is_under_way_is_finished_and_nothing_new_is_sent() -> None:
     call, waits = Call(), asyncio.Event()
 
-    async def fails(_sending: Sending) -> None:
+    async def fails(_sending: CallPermit) -> None:
         await call.began.wait()
         asyncio.get_running_loop().call_later(0.05, call.answer.set)
         raise EngineRefused
 
-    async def has_not_sent(_sending: Sending) -> None:
+    async def has_not_sent(_sending: CallPermit) -> None:
         await waits.wait()
 
     with pytest.raises(EngineRefused):
-        await begun(Crew(3), call, has_not_sent, fails, raising(AssertionError()))
+        await begun(PartPool(3), call, has_not_sent, fails, raising(AssertionError()))
     assert call.ended == "kept"
 
 
 async def test_a_run_that_lost_its_job_stops_at_once() -> None:
     call = Call()
     with pytest.raises(StaleRun):
-        await begun(Crew(2), call, raising(StaleRun("tr")))
+        await begun(PartPool(2), call, raising(StaleRun("tr")))
     assert call.ended == "cancelled"
 
 
 async def test_cancelling_ends_all() -> None:
     call = Call()
-    running = asyncio.create_task(begun(Crew(2), call))
+    running = asyncio.create_task(begun(PartPool(2), call))
     await call.began.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -109,8 +109,8 @@ async def test_cancelling_ends_all() -> None:
     [
         ([PutOff(9), EngineRefused()], EngineRefused),
         ([EngineRefused(), StaleRun("tr")], StaleRun),
-        ([DatabaseAway(), EngineRefused()], EngineRefused),
-        ([PutOff(9), DatabaseAway()], DatabaseAway),
+        ([DatabaseUnavailable(), EngineRefused()], EngineRefused),
+        ([PutOff(9), DatabaseUnavailable()], DatabaseUnavailable),
         ([EngineRefused(), ZeroDivisionError()], ZeroDivisionError),
     ],
 )
@@ -120,7 +120,7 @@ async def test_of_several_errors_the_most_telling_is_raised(
     together = asyncio.Barrier(len(errors))
 
     def late(error: Exception) -> Work:
-        async def work(sending: Sending) -> None:
+        async def work(sending: CallPermit) -> None:
             sending.begin()
             await together.wait()
             raise error
@@ -128,14 +128,14 @@ async def test_of_several_errors_the_most_telling_is_raised(
         return work
 
     with pytest.raises(told):
-        await begun(Crew(len(errors)), *map(late, errors))
+        await begun(PartPool(len(errors)), *map(late, errors))
 
 
 async def test_of_several_waits_the_shortest_counts() -> None:
     together = asyncio.Barrier(2)
 
     def late(seconds: float) -> Work:
-        async def work(sending: Sending) -> None:
+        async def work(sending: CallPermit) -> None:
             sending.begin()
             await together.wait()
             raise PutOff(seconds)
@@ -143,13 +143,13 @@ async def test_of_several_waits_the_shortest_counts() -> None:
         return work
 
     with pytest.raises(PutOff) as put_off:
-        await begun(Crew(2), late(30), late(6))
+        await begun(PartPool(2), late(30), late(6))
     assert put_off.value.seconds == 6
 
 
 def test_what_was_called_off_makes_no_call() -> None:
-    sending = Sending()
-    sending.call_off()
-    with pytest.raises(CalledOff):
+    sending = CallPermit()
+    sending.revoke()
+    with pytest.raises(CallsStopped):
         sending.begin()
-    assert not sending.is_under_way
+    assert not sending.in_flight

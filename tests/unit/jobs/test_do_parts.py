@@ -26,9 +26,9 @@ SHORT = "scripted/short"  # parts of at most four seconds
 LOOP = "thank you so much " * 30
 PATIENCE_SECONDS = 30
 RATE = 16_000
-REFUSED = EngineError(ErrorKind.REFUSED, "not this one")
+REJECTED = EngineError(ErrorKind.REJECTED, "not this one")
 ACCOUNT = EngineError(ErrorKind.ACCOUNT, "in arrears")
-IN_VAIN = EngineError(ErrorKind.GARBLED, "no JSON", retryable=True)
+IN_VAIN = EngineError(ErrorKind.MALFORMED, "no JSON", retryable=True)
 
 Says = Callable[[EngineRequest], "str | EngineError"]
 
@@ -156,7 +156,7 @@ async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
     assert (job["status"], job["coverage"]) == ("completed", 1.0)
 
 
-@pytest.mark.settings(jobs={"parts_at_once": 2})
+@pytest.mark.settings(jobs={"max_concurrent_parts": 2})
 async def test_no_more_parts_than_asked_for_are_under_way(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
@@ -168,12 +168,12 @@ async def test_no_more_parts_than_asked_for_are_under_way(
 async def test_no_more_parts_than_the_engine_works_on_are_under_way(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
-    engine.calls_at_once, engine.delay_seconds = 1, 0.05
+    engine.max_concurrent_calls, engine.delay_seconds = 1, 0.05
     await sent(gateway, sound)
     assert engine.most == 1
 
 
-@pytest.mark.settings(jobs={"sound_bytes": 1})
+@pytest.mark.settings(jobs={"audio_buffer_bytes": 1})
 async def test_jobs_go_on_however_little_sound_may_be_held(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
@@ -199,7 +199,7 @@ async def test_a_job_of_one_part_is_three_commits(
 
     monkeypatch.setattr(db, verb, noted)
     assert (await gateway.send(recording)).status_code == 200
-    assert works == ["submit", "open_call", "keep"]
+    assert works == ["create_job", "open_call", "commit_part"]
 
 
 # ── a part that cannot be heard ─────────────────────────────────────────────────────────────
@@ -209,7 +209,7 @@ async def test_a_gap_is_kept_where_that_is_asked_for(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
     bad = (await shas(gateway, sound))[1]
-    engine.says = lambda request: REFUSED if sha_of(request) == bad else "heard"
+    engine.says = lambda request: REJECTED if sha_of(request) == bad else "heard"
     job = await sent(gateway, sound, on_gap="keep")
     rows = await gateway.rows(part, transcription_id=job["id"])
     (gap,) = [row for row in rows if row["state"] == "gap"]
@@ -233,7 +233,7 @@ async def test_a_retry_fills_a_gap_and_tells_the_segments_from_there_on_anew(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
     known = await shas(gateway, sound)
-    engine.says = lambda request: REFUSED if sha_of(request) == known[1] else "heard"
+    engine.says = lambda request: REJECTED if sha_of(request) == known[1] else "heard"
     job = await sent(gateway, sound, on_gap="keep")
     engine.says = lambda request: "mended" if sha_of(request) == known[1] else "heard"
     calls = len(engine.calls)
@@ -250,12 +250,12 @@ async def test_a_retry_fills_a_gap_and_tells_the_segments_from_there_on_anew(
     assert retold == list(range(1, len(known)))
 
 
-@pytest.mark.settings(jobs={"patience_seconds": 0})
+@pytest.mark.settings(jobs={"retry_timeout_seconds": 0})
 async def test_without_that_the_job_fails_and_keeps_what_was_heard(
     gateway: Gateway, engine: Telling, sound: bytes
 ) -> None:
     bad = (await shas(gateway, sound))[0]
-    engine.says = lambda request: REFUSED if sha_of(request) == bad else "heard"
+    engine.says = lambda request: REJECTED if sha_of(request) == bad else "heard"
     engine.delay_seconds = 0.1
     before = billed_seconds(engine.bill or Path())
     job = await sent(gateway, sound)
@@ -270,7 +270,7 @@ async def test_without_that_the_job_fails_and_keeps_what_was_heard(
 async def test_where_nothing_is_heard_the_job_fails(
     gateway: Gateway, engine: Telling, sound: bytes, options: dict[str, str]
 ) -> None:
-    engine.says = lambda _request: REFUSED
+    engine.says = lambda _request: REJECTED
     job = await sent(gateway, sound, **options)
     assert (job["status"], job["error"]["code"]) == ("failed", "engine_refused")
 
@@ -313,7 +313,7 @@ async def test_a_loop_is_asked_for_again_in_halves_and_said(
     assert job["text"].split().count("half") == 2
     assert "thank" not in job["text"]
     assert (warning["code"], warning["start"] * 1000) == ("repetition", looped["start_ms"])
-    assert (looped["result"]["raw_text"], looped["draft"]) == (LOOP, None)
+    assert (looped["result"]["raw_text"], looped["partial_result"]) == (LOOP, None)
     calls = await gateway.rows(upstream_call, transcription_id=job["id"])
     halves = [call["audio_ms"] for call in calls if call["part_idx"] == looped["idx"]][1:]
     assert sum(halves) == looped["end_ms"] - looped["start_ms"]
@@ -345,7 +345,7 @@ async def test_a_half_that_cannot_be_heard_leaves_the_first_text(
 ) -> None:
     known = await shas(gateway, sound)
     engine.says = lambda one: (
-        LOOP if sha_of(one) == known[1] else "heard" if sha_of(one) in known else REFUSED
+        LOOP if sha_of(one) == known[1] else "heard" if sha_of(one) in known else REJECTED
     )
     job = await sent(gateway, sound)
     assert job["text"].startswith("heard thank you")
@@ -399,11 +399,13 @@ async def test_a_restarted_run_pays_for_no_answer_again(
     answer = await gateway.send(sound, model=SHORT, wait="0")
     job_id = answer.json()["id"]
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (await gateway.rows(transcription, id=job_id))[0]["waiting_since"]:
+        while not (await gateway.rows(transcription, id=job_id))[0]["deferred_since"]:
             await asyncio.sleep(0.01)
     paid = dict(engine.times)
-    (row,) = [one for one in await gateway.rows(part, transcription_id=job_id) if one["draft"]]
-    assert len(row["draft"]["halves"]) == 1
+    (row,) = [
+        one for one in await gateway.rows(part, transcription_id=job_id) if one["partial_result"]
+    ]
+    assert len(row["partial_result"]["halves"]) == 1
     transcriber = gateway.parts.runner._transcriber
     await gateway.parts.db.write(
         lambda tx: tx.execute(transcription.update().values(lease_until=None))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from app.audio.tables import audio
 from app.db.database import Database
-from app.jobs.erase import erase, mark_purged, unpurged
+from app.jobs.erase import erase, mark_purged, pending_purges
 from app.jobs.queries import Filters, find_job, list_jobs
 from app.jobs.store.runs import StaleRun
 from app.jobs.tables import metadata
@@ -118,12 +118,12 @@ async def test_audio_that_another_transcription_has_is_kept_until_that_goes_too(
     one = await spoken(db, audio=recording("kept"))
     two = await spoken(db, audio=recording("never stored"))
     await one.erase()
-    assert await db.read(unpurged) == []
+    assert await db.read(pending_purges) == []
     await two.erase()
-    (left,) = await db.read(unpurged)
+    (left,) = await db.read(pending_purges)
     assert left.blob_key == one.submitted.blob_key
     await db.write(mark_purged, left.audio_id, now=NOW)
-    assert await db.read(unpurged) == []
+    assert await db.read(pending_purges) == []
 
 
 async def test_another_projects_copy_of_the_same_bytes_stays(db: Database) -> None:

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from app.db.database import Database
-from app.jobs.queries import Filters, Found, find_job, has_ended, list_jobs
+from app.jobs.queries import Filters, JobView, find_job, has_ended, list_jobs
 from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ async def listed(db: Database, story: Story, **filters: object) -> list[str]:
     return [found.id for found in page.items]
 
 
-async def found_by(story: Story) -> Found:
+async def found_by(story: Story) -> JobView:
     found = await story.db.read(find_job, story.principal.project_id, story.id)
     assert found is not None
     return found

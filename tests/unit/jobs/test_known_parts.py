@@ -6,7 +6,7 @@ import wave
 import pytest
 import sqlalchemy as sa
 
-from app.jobs.store.parts import heard
+from app.jobs.store.parts import stored_result
 from app.jobs.tables import part
 from tests.support.gateway import Gateway
 from tests.support.queued import hand_out, queued
@@ -39,7 +39,9 @@ async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
             "speech_ms": 1_500 if n == index else 0,
             "state": "done" if n == index else "silent",
             "pcm_sha256": "0" * 64 if n == index else None,
-            "result": heard(answer(text="said before"), "scripted") if n == index else sa.null(),
+            "result": stored_result(answer(text="said before"), "scripted")
+            if n == index
+            else sa.null(),
         }
         for n in range(index + 1)
     ]

@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.db.database import Database
-from app.db.statement_timeout import TookTooLongError, bounded
+from app.db.statement_timeout import StatementTimeoutError, statement_timeout
 from app.jobs.filetrans import store
-from app.jobs.invariants import LAWS, breaches, kept_recordings
+from app.jobs.invariants import INVARIANTS, find_violations, kept_recordings
 from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call
 from app.kit.ids import new_id
 from app.speech.engine import Billed
-from app.speech.task_engine import Taken
+from app.speech.task_engine import SubmittedTask
 from tests.support.books import Books, snapshot
 from tests.support.story import NOW, Story, failure, recording
 
@@ -23,7 +23,7 @@ _job, _call = transcription.c, upstream_call.c
 
 
 async def broken(db: Database) -> dict[str, tuple[str, ...]]:
-    return {breach.law: breach.examples for breach in await db.read(breaches, 30.0)}
+    return {breach.law: breach.examples for breach in await db.read(find_violations, 30.0)}
 
 
 async def heard(db: Database, name: str = "a") -> Story:
@@ -59,7 +59,7 @@ async def billed_failure(db: Database, *, is_task: bool) -> Story:
     job = await story.take_up()
     call = await story.call(job)
     if is_task:
-        await db.write(store.name, call, Taken("task-1", "req-1"))
+        await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
         await story.charged(job, call)
     else:
         await story.call_failed(job, call, failure(Billed.YES))
@@ -110,7 +110,11 @@ async def test_a_billed_call_without_a_settle_is_a_violation(db: Database) -> No
 def _ledger(job: dict[str, Any], **fields: Any) -> sa.Insert:
     """A line of this job: lines can be added by hand, never changed."""
     plain = {"id": new_id("ldg"), "model": job["model"], "currency": "CNY", "created_at": NOW}
-    whose = {"project_id": job["project_id"], "transcription_id": job["id"], "life": job["life"]}
+    whose = {
+        "project_id": job["project_id"],
+        "transcription_id": job["id"],
+        "retry_epoch": job["retry_epoch"],
+    }
     return sa.insert(billing_tables.ledger_line).values(**plain, **whose, **fields)
 
 
@@ -170,7 +174,7 @@ def test_every_law_is_broken_by_some_test() -> None:
         "what was held and not used is released once",
         "a line is of a call of its own transcription",
     }
-    assert PLANTED.keys() | others == LAWS.keys()
+    assert PLANTED.keys() | others == INVARIANTS.keys()
 
 
 async def test_what_takes_too_long_is_given_up(db: Database) -> None:
@@ -180,9 +184,9 @@ async def test_what_takes_too_long_is_given_up(db: Database) -> None:
     )
 
     def slow(tx: sa.Connection) -> Any:
-        with bounded(tx, 0.2):
+        with statement_timeout(tx, 0.2):
             return tx.scalar(sa.text(query))
 
-    with pytest.raises(TookTooLongError, match=r"not finished after 0\.2 s"):
+    with pytest.raises(StatementTimeoutError, match=r"not finished after 0\.2 s"):
         await db.read(slow)
     assert await db.read(lambda tx: tx.scalar(sa.text("SELECT 1"))) == 1

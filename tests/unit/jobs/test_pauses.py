@@ -4,15 +4,15 @@ from random import Random
 
 import pytest
 
-from app.jobs.filetrans.pacing import Pauses
+from app.jobs.filetrans.pacing import PollPacing
 from app.settings import JobSettings
 
 pytestmark = pytest.mark.anyio
 RATE = 17.0
 
 
-def pauses() -> Pauses:
-    return Pauses(JobSettings(), Random(7))
+def pauses() -> PollPacing:
+    return PollPacing(JobSettings(), Random(7))
 
 
 @pytest.mark.parametrize(

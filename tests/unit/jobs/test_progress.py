@@ -8,19 +8,19 @@ import pytest
 
 from app.billing.ledger import Account
 from app.billing.prices import Tariff
-from app.jobs.execution.commit_part import Became
+from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.progress import Progress
 from app.jobs.store.job import Job, KnownPart, Run
-from app.jobs.store.parts import Stretch, heard
+from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.store.routes import Route
 from tests.support.story import answer
 
 LENGTH_MS = 1_000
 
 
-def stretch(index: int, *, speaks: bool = True) -> Stretch:
+def stretch(index: int, *, speaks: bool = True) -> PartSpan:
     start = index * LENGTH_MS
-    return Stretch(index, start, start + LENGTH_MS, 900 * speaks, "0" * 64 if speaks else None)
+    return PartSpan(index, start, start + LENGTH_MS, 900 * speaks, "0" * 64 if speaks else None)
 
 
 def row(index: int, state: str) -> KnownPart:
@@ -31,7 +31,7 @@ def row(index: int, state: str) -> KnownPart:
 
 
 def result_of(index: int) -> dict[str, Any]:
-    return heard(answer(text=f"text {index}"), "scripted")
+    return stored_result(answer(text=f"text {index}"), "scripted")
 
 
 def job(rows: Iterable[KnownPart] = (), seconds: float | None = None) -> Job:
@@ -40,7 +40,7 @@ def job(rows: Iterable[KnownPart] = (), seconds: float | None = None) -> Job:
         run=Run("tr_1", 1, 30.0),
         account=Account("p", None, "tr_1", "m", "CNY"),
         routes=(Route("scripted", "echo", tariff),),
-        waiting_since=None,
+        deferred_since=None,
         blob_key="b",
         source_url=None,
         audio_format="wav",
@@ -49,12 +49,12 @@ def job(rows: Iterable[KnownPart] = (), seconds: float | None = None) -> Job:
         plan={},
         warnings=[],
         parts=list(rows),
-        idle_runs=1,
+        runs_without_progress=1,
     )
 
 
-def became(index: int) -> Became:
-    return Became(index, result_of(index))
+def became(index: int) -> PartOutcome:
+    return PartOutcome(index, result_of(index))
 
 
 def told(progress: Progress) -> tuple[list[int], float]:
@@ -152,8 +152,8 @@ def test_it_is_complete_once_all_is_cut_and_heard_and_something_was() -> None:
     progress = Progress(job())
     for index in range(3):
         progress.cut(stretch(index))
-    progress.note(stretch(1), Became(1, error_code="engine_timeout"))
-    progress.note(stretch(0), Became(0, error_code="engine_refused"))
+    progress.note(stretch(1), PartOutcome(1, error_code="engine_timeout"))
+    progress.note(stretch(0), PartOutcome(0, error_code="engine_refused"))
     assert progress.why_nothing is not None
     assert progress.why_nothing.code == "engine_refused"
     progress.note(stretch(2), became(2))
@@ -167,7 +167,7 @@ def test_where_all_is_given_up_nothing_is_complete() -> None:
     progress = Progress(job())
     progress.cut(stretch(0))
     progress.is_cut = True
-    progress.note(stretch(0), Became(0, error_code="engine_refused"))
+    progress.note(stretch(0), PartOutcome(0, error_code="engine_refused"))
     assert not progress.is_complete
 
 
@@ -175,8 +175,8 @@ def test_a_gap_and_a_repetition_say_where_and_why() -> None:
     progress = Progress(job())
     progress.cut(stretch(0))
     progress.cut(stretch(1))
-    progress.note(stretch(1), Became(1, {**result_of(1), "repetition": "kept"}))
-    progress.note(stretch(0), Became(0, error_code="engine_refused"))
+    progress.note(stretch(1), PartOutcome(1, {**result_of(1), "repetition": "kept"}))
+    progress.note(stretch(0), PartOutcome(0, error_code="engine_refused"))
     gap, loop = progress.ending({}).warnings
     assert (gap["code"], gap["start"], gap["end"]) == ("gap", 0.0, 1.0)
     assert "engine_refused" in gap["detail"]

@@ -27,11 +27,11 @@ async def test_since_when_a_job_waits(
     for pause in pauses:
         job = await story.take_up()
         patience: Patience = pause.patience
-        await db.write(runs.put_off, job.run, 0.0, now=NOW, patience=patience)
+        await db.write(runs.defer, job.run, 0.0, now=NOW, patience=patience)
         await db.write(runs.clear_leases)
     row = await story.row()
-    assert (row["waiting_since"] is not None) is waits
-    assert (row["idle_runs"], row["status"]) == (0, "processing")
+    assert (row["deferred_since"] is not None) is waits
+    assert (row["runs_without_progress"], row["status"]) == (0, "processing")
 
 
 @pytest.mark.parametrize(("pause", "left"), [(Waiting, 0), (PutOff, 3), (Queued, 3)])
@@ -44,6 +44,6 @@ async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
         await story.take_up()
         await db.write(runs.clear_leases)
     job = await story.take_up()
-    assert job.idle_runs == 4
-    await db.write(runs.put_off, job.run, 0.0, now=NOW, patience=pause.patience)
-    assert (await story.row())["idle_runs"] == left
+    assert job.runs_without_progress == 4
+    await db.write(runs.defer, job.run, 0.0, now=NOW, patience=pause.patience)
+    assert (await story.row())["runs_without_progress"] == left

@@ -12,11 +12,11 @@ from alembic import command
 
 from app.db.connect import make_database
 from app.db.database import Database
-from app.db.migrate import alembic_config, opened
+from app.db.migrate import alembic_config, open_database
 from app.jobs.worker import queue as queue_file
 from app.jobs.worker.lane import Entry, Lane
 from app.jobs.worker.queue import Queue
-from app.kit.priority_semaphore import Slots
+from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 60
@@ -32,7 +32,7 @@ class Works:
         self.gate = asyncio.Event()
         self.gate.set()
         self.again: dict[str, list[timedelta]] = {}
-        self.slots = Slots(1)
+        self.slots = PrioritySemaphore(1)
 
     async def tick(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
         await self.slots.take()
@@ -174,10 +174,10 @@ async def test_a_row_and_its_entry_are_committed_together_or_not_at_all(
             raise ValueError("made up")
 
         with pytest.raises(ValueError, match="made up"):
-            await shared.write_followed(break_off, add)
+            await shared.write_then(break_off, add)
         assert await entries(shared) == []
         assert await shared.read(lambda tx: tx.scalar(count)) == 0
-        assert await shared.write_followed(follow, add) == 1
+        assert await shared.write_then(follow, add) == 1
         assert await entries(shared) == ["together"]
         assert await shared.read(lambda tx: tx.scalar(count)) == 1
 
@@ -191,13 +191,13 @@ async def test_migrations_see_nothing_of_it(shared: Database, works: Works) -> N
 
 async def test_replicas_that_start_together_make_its_tables_once(shared_url: str) -> None:
     async def start() -> None:
-        async with opened(shared_url) as db:
+        async with open_database(shared_url) as db:
             works = Works()
             async with serving(db, works, does=False) as queue:
                 await queue.put([Entry("jobs", "a", 0)])
 
     await asyncio.gather(*(start() for _ in range(4)))
-    async with opened(shared_url) as db:
+    async with open_database(shared_url) as db:
         assert await entries(db) == ["a"]
 
 
@@ -219,7 +219,7 @@ async def drop_connections(url: str) -> None:
 async def test_a_server_that_drops_all_connections_is_joined_anew(
     shared: Database, shared_url: str, works: Works
 ) -> None:
-    works.slots = Slots(2)
+    works.slots = PrioritySemaphore(2)
     works.gate.clear()
     async with serving(shared, works) as queue:
         await queue.put([Entry("jobs", "long", 0)])

@@ -96,8 +96,8 @@ async def test_open_calls_and_other_regions_are_not_compared(db: Database) -> No
     await story.answered(job, await story.call(job), heard=answer())
     await story.call(job, stretch(1))
     assert (await db.read(look, [ANSWERED], SCOPE)).calls == 1
-    elsewhere = BillLine("req-2", "echo", 1_000, "elsewhere")
-    assert (await db.read(look, [elsewhere], SCOPE)).calls == 0
+    try_next_route = BillLine("req-2", "echo", 1_000, "elsewhere")
+    assert (await db.read(look, [try_next_route], SCOPE)).calls == 0
 
 
 def test_a_bill_spans_whole_days_or_does_not_say() -> None:

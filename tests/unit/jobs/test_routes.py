@@ -9,7 +9,7 @@ from app.billing.bill import BillLine
 from app.billing.prices import load_prices
 from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, look
-from app.jobs.store.routes import Place
+from app.jobs.store.routes import EnginePlace
 from app.speech.engine import Billed
 from tests.support.story import (
     NANO_PER_SECOND,
@@ -26,10 +26,10 @@ from tests.support.story import (
 pytestmark = pytest.mark.anyio
 DEAR = 3 * NANO_PER_SECOND
 OTHERS = [
-    Place("scripted/dear", "dear", "echo-dear"),
-    Place("scripted/dollars", "dollars", "echo"),
-    Place("scripted/unpriced", "unpriced", "echo"),
-    Place("scripted/cheap", "cheap", "echo"),
+    EnginePlace("scripted/dear", "dear", "echo-dear"),
+    EnginePlace("scripted/dollars", "dollars", "echo"),
+    EnginePlace("scripted/unpriced", "unpriced", "echo"),
+    EnginePlace("scripted/cheap", "cheap", "echo"),
 ]
 
 
@@ -75,11 +75,11 @@ async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Datab
     await story.answered(job, call, route=1, heard=answer(seconds=2))
     await story.complete(job)
     doubted, made = await story.calls()
-    assert [(one["engine"], one["bound_nano"]) for one in (doubted, made)] == [
+    assert [(one["engine"], one["max_cost_nano"]) for one in (doubted, made)] == [
         ("scripted", 2 * NANO_PER_SECOND),
         ("scripted/dear", 2 * DEAR),
     ]
-    money = await db.read(ledger.standing, story.id)
+    money = await db.read(ledger.totals, story.id)
     assert (money.settled, money.held) == (2 * DEAR, 2 * DEAR + 2 * NANO_PER_SECOND)
 
     dear = [BillLine("req-1", "echo-dear", 3_000, "dear", NOW)]
@@ -92,7 +92,7 @@ async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Datab
     await db.write(apply, first, Scope("scripted"), now=NOW)
     both = Scope("scripted", also=("scripted/dear",))
     assert (await db.read(look, [*first, *dear], both)).differences == []
-    settled = (await db.read(ledger.standing, story.id)).settled
+    settled = (await db.read(ledger.totals, story.id)).settled
     assert settled == 3 * DEAR + 2 * NANO_PER_SECOND
 
 

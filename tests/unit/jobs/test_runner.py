@@ -14,7 +14,7 @@ import pytest
 from app.db.database import Database
 from app.jobs.execution.transcribe import Transcriber
 from app.jobs.tables import transcription
-from app.jobs.worker.worker import Runner
+from app.jobs.worker.worker import Worker
 from app.settings import JobSettings
 from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for
@@ -49,7 +49,7 @@ async def until_called(gateway: Gateway) -> None:
 # ── slots ───────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.settings(jobs={"at_once": 1})
+@pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
 async def test_a_job_that_another_worker_holds_keeps_no_slot(
     gateway: Gateway, recording: bytes
 ) -> None:
@@ -60,7 +60,7 @@ async def test_a_job_that_another_worker_holds_keeps_no_slot(
     assert (await held.row())["run_epoch"] == 1
 
 
-@pytest.mark.settings(jobs={"at_once": 1})
+@pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
 async def test_jobs_beyond_the_slots_wait_for_their_turn(
     gateway: Gateway, recording: bytes
 ) -> None:
@@ -105,7 +105,7 @@ class Resting:
 async def test_who_was_put_off_for_a_moment_keeps_no_urgent_one_waiting(db: Database) -> None:
     """Held jobs that wake without a slot go back: the queue knows who is next, and who can."""
     there: Any = Resting()
-    runner = Runner(db, cast("Transcriber", there), JobSettings(at_once=1))
+    runner = Worker(db, cast("Transcriber", there), JobSettings(max_concurrent_jobs=1))
     await runner.open()
     others = [f"job{n}" for n in range(30)]
     async with asyncio.timeout(PATIENCE_SECONDS * 4):
@@ -113,7 +113,7 @@ async def test_who_was_put_off_for_a_moment_keeps_no_urgent_one_waiting(db: Data
             await runner.put(one, "split", 0)
         while there.put_off != set(others) or not there.begun or len(runner._jobs.here) > 1:
             await asyncio.sleep(0.01)
-        assert not runner.reserve("split")  # others wait: nobody who comes now is before them
+        assert not runner.reserve_slot("split")  # others wait: nobody who comes now is before them
         await runner.put("urgent", "split", 100)
         there.gate.set()
         while len(there.begun) < len(others) + 1:
@@ -142,7 +142,7 @@ async def assert_refused_unread(gateway: Gateway, told: tuple[int, str]) -> None
     assert gateway.blobs() == before
 
 
-@pytest.mark.settings(jobs={"max_waiting": 1})
+@pytest.mark.settings(jobs={"max_sync_callers": 1})
 async def test_too_many_jobs_are_told_before_the_body_is_read(
     gateway: Gateway, recording: bytes
 ) -> None:
@@ -158,7 +158,7 @@ async def test_so_is_the_end_of_the_gateway(gateway: Gateway) -> None:
     assert gateway.blobs() == []
 
 
-@pytest.mark.settings(jobs={"max_waiting": 1})
+@pytest.mark.settings(jobs={"max_sync_callers": 1})
 async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
         story = await queued(gateway, recording)
@@ -186,7 +186,7 @@ async def test_so_is_one_whose_upload_was_under_way(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     """Its wait begins after the closing did."""
-    submitting = Fault("submit", "never", gate=asyncio.Event())
+    submitting = Fault("create_job", "never", gate=asyncio.Event())
     with fickle(submitting):
         settings = settings_for(database_url, tmp_path / "data")
         async with running(settings, engine) as gateway, closing_well(gateway):
@@ -245,7 +245,11 @@ async def test_a_drained_runner_hands_its_jobs_back(
         await until_called(gateway)
         await gateway.parts.runner.drain(0)
         (row,) = await gateway.rows(transcription)
-        assert (row["status"], row["lease_until"], row["idle_runs"]) == ("processing", None, 0)
+        assert (row["status"], row["lease_until"], row["runs_without_progress"]) == (
+            "processing",
+            None,
+            0,
+        )
     engine.gate.set()
     async with running(settings_for(database_url, tmp_path / "data"), engine) as heir:
         job = await heir.ended(sent.json()["id"])
@@ -256,7 +260,9 @@ async def test_a_job_of_the_queue_goes_back_to_it_at_the_end_of_the_grace(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
-    seldom = {"rescue_seconds": 3600}  # so that nothing but the queue can bring the job back
+    seldom = {
+        "maintenance_interval_seconds": 3600
+    }  # so that nothing but the queue can bring the job back
     settings = settings_for(
         database_url, tmp_path / "data", server={"shutdown_seconds": 0}, jobs=seldom
     )
@@ -277,7 +283,7 @@ async def test_a_job_begun_for_its_caller_comes_into_the_queue_then(
 ) -> None:
     """Another replica goes on with it at once, not when it happens to look for forsaken jobs."""
     engine.gate = asyncio.Event()
-    seldom = {"rescue_seconds": 3600}
+    seldom = {"maintenance_interval_seconds": 3600}
     settings = settings_for(
         shared_url, tmp_path / "data", server={"shutdown_seconds": 0}, jobs=seldom
     )

@@ -57,7 +57,7 @@ async def test_an_ended_lease_may_be_taken_over_and_the_old_run_writes_nothing(
     ):
         with pytest.raises(StaleRun):
             await deed
-    await db.write(runs.hand_back, old.run)
+    await db.write(runs.release, old.run)
     after = await story.row(), await story.lines(), await story.events(), await story.calls()
     assert after == before
     await story.complete(new)
@@ -90,10 +90,10 @@ async def test_every_write_of_a_run_renews_its_lease(db: Database) -> None:
 async def test_a_job_handed_back_may_be_taken_up_at_once(db: Database) -> None:
     story = await Story.begun(db)
     job = await story.take_up()
-    await db.write(runs.hand_back, job.run)
+    await db.write(runs.release, job.run)
     again = await story.take_up()
     assert again.run.epoch == 2
-    assert again.idle_runs == 1  # being asked to stop is not a job's fault
+    assert again.runs_without_progress == 1  # being asked to stop is not a job's fault
     with pytest.raises(StaleRun):
         await story.complete(job)
 
@@ -102,33 +102,33 @@ async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database)
     story = await Story.begun(db)
     job = await story.take_up()
     began = utc_now()
-    await db.write(runs.put_off, job.run, 60.0, now=began)
+    await db.write(runs.defer, job.run, 60.0, now=began)
     assert await story.try_to_take_up() is None
-    assert await db.read(runs.forsaken, after="", limit=9) == []
+    assert await db.read(runs.find_stalled, after="", limit=9) == []
     await story.crash()
     again = await story.take_up()
-    assert (again.run.epoch, again.idle_runs) == (2, 1)  # to wait is not a job's fault
+    assert (again.run.epoch, again.runs_without_progress) == (2, 1)  # to wait is not a job's fault
     # The run before holds nothing any more.
-    await db.write(runs.put_off, job.run, 0.0, now=utc_now())
+    await db.write(runs.defer, job.run, 0.0, now=utc_now())
     assert await story.try_to_take_up() is None
-    await db.write(runs.put_off, again.run, 0.01, now=utc_now())
+    await db.write(runs.defer, again.run, 0.01, now=utc_now())
     async with asyncio.timeout(5):
         while (third := await story.try_to_take_up()) is None:
             await asyncio.sleep(0.01)
     assert third.run.epoch == 3
-    assert third.waiting_since == began  # the patience of a job does not begin anew
+    assert third.deferred_since == began  # the patience of a job does not begin anew
 
 
 async def test_runs_without_a_finished_part_are_counted(db: Database) -> None:
     story = await Story.begun(db)
     for count in (1, 2, 3):
         job = await story.take_up()
-        assert job.idle_runs == count
+        assert job.runs_without_progress == count
         await story.crash()
     job = await story.take_up()
     await story.answered(job, await story.call(job))
     await story.crash()
-    assert (await story.take_up()).idle_runs == 1
+    assert (await story.take_up()).runs_without_progress == 1
 
 
 @pytest.mark.parametrize("ending", ["complete", "fail", "erase"])
@@ -137,7 +137,7 @@ async def test_an_ended_job_is_not_taken_up_again(db: Database, ending: str) -> 
     job = await story.take_up()
     await (story.erase() if ending == "erase" else getattr(story, ending)(job))
     assert await story.try_to_take_up() is None
-    assert await db.read(runs.forsaken, after="", limit=9) == []
+    assert await db.read(runs.find_stalled, after="", limit=9) == []
 
 
 async def test_a_job_ends_once(db: Database) -> None:
@@ -193,10 +193,10 @@ async def test_the_forsaken_are_those_nobody_works_on_oldest_first(db: Database)
     await crashed.take_up()
     await crashed.crash()
     expected = [(stories[0].id, 0), (crashed.id, 1), (stories[3].id, 0)]
-    found = await db.read(runs.forsaken, after="", limit=9)
+    found = await db.read(runs.find_stalled, after="", limit=9)
     assert [(one.job_id, one.epoch) for one in found] == expected
-    assert await db.read(runs.forsaken, after="", limit=2) == found[:2]
-    assert await db.read(runs.forsaken, after=crashed.id, limit=2) == found[2:]
+    assert await db.read(runs.find_stalled, after="", limit=2) == found[:2]
+    assert await db.read(runs.find_stalled, after=crashed.id, limit=2) == found[2:]
 
 
 async def test_leases_can_be_cleared_where_no_other_process_lives(db: Database) -> None:

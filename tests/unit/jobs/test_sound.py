@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from app.jobs.execution.audio_budget import Held, Share, SoundBudget
+from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
 
 pytestmark = pytest.mark.anyio
 
 
-async def waiting(share: Share, size: int) -> "asyncio.Task[Held]":
+async def waiting(share: RunShare, size: int) -> "asyncio.Task[Allocation]":
     task = asyncio.create_task(share.take(size))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -17,8 +17,8 @@ async def waiting(share: Share, size: int) -> "asyncio.Task[Held]":
 
 
 async def test_no_more_than_the_bound_is_held_and_what_shrinks_makes_room() -> None:
-    budget = SoundBudget(100)
-    share = Share(budget)
+    budget = AudioBudget(100)
+    share = RunShare(budget)
     first = await share.take(60)
     second = await waiting(share, 60)
     assert not second.done()
@@ -28,10 +28,10 @@ async def test_no_more_than_the_bound_is_held_and_what_shrinks_makes_room() -> N
 
 
 async def test_who_holds_nothing_gets_one_part_whatever_the_others_hold() -> None:
-    budget = SoundBudget(100)
-    others = Share(budget)
+    budget = AudioBudget(100)
+    others = RunShare(budget)
     await others.take(100)
-    mine = Share(budget)
+    mine = RunShare(budget)
     held = await mine.take(500)
     again = await waiting(mine, 1)
     assert not again.done()
@@ -41,8 +41,8 @@ async def test_who_holds_nothing_gets_one_part_whatever_the_others_hold() -> Non
 
 
 async def test_room_is_given_in_order() -> None:
-    budget = SoundBudget(100)
-    shares = [Share(budget) for _ in range(3)]
+    budget = AudioBudget(100)
+    shares = [RunShare(budget) for _ in range(3)]
     helds = [await share.take(30) for share in shares]
     large = await waiting(shares[0], 40)
     small = await waiting(shares[1], 5)
@@ -56,8 +56,8 @@ async def test_room_is_given_in_order() -> None:
 
 
 async def test_who_stops_waiting_takes_no_room() -> None:
-    budget = SoundBudget(100)
-    share = Share(budget)
+    budget = AudioBudget(100)
+    share = RunShare(budget)
     held = await share.take(90)
     given_up = await waiting(share, 50)
     next_one = await waiting(share, 10)
@@ -69,8 +69,8 @@ async def test_who_stops_waiting_takes_no_room() -> None:
 
 
 async def test_room_granted_to_who_is_cancelled_at_that_moment_is_given_back() -> None:
-    budget = SoundBudget(100)
-    share = Share(budget)
+    budget = AudioBudget(100)
+    share = RunShare(budget)
     held = await share.take(100)
     late = await waiting(share, 100)
     held.give_back()

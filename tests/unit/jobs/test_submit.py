@@ -9,10 +9,10 @@ from app.audio.tables import audio
 from app.billing.tables import ledger_line
 from app.db.database import Database
 from app.errors import PriceUnknown
-from app.jobs.store.create import submit
-from app.jobs.store.recordings import recording_of
+from app.jobs.store.create import create_job
+from app.jobs.store.recordings import new_audio_of
 from app.jobs.tables import event, transcription
-from app.speech.usage_bounds import call_bound
+from app.speech.usage_bounds import max_usage_of_call
 from tests.support.story import NANO_PER_SECOND, NOW, Story, principal_of, recording, wish
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
     caller = await principal_of(db)
     unpriced = wish(model="scripted/unpriced")
     with pytest.raises(PriceUnknown):
-        await db.write(submit, caller, recording(), unpriced, now=NOW)
+        await db.write(create_job, caller, recording(), unpriced, now=NOW)
     for table in (audio, transcription, ledger_line, event):
         assert await count(db, table) == 0
 
@@ -73,7 +73,7 @@ async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "millis", "bound_ms"),
+    ("seconds", "millis", "max_ms"),
     [
         (12.0, 12_000, 12_000),
         ((12 * 16_000 + 6) / 16_000, 12_001, 13_000),
@@ -83,9 +83,9 @@ async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) 
     ],
 )
 def test_a_length_is_rounded_up_as_whoever_bills_it_does(
-    seconds: float | None, millis: int | None, bound_ms: int | None
+    seconds: float | None, millis: int | None, max_ms: int | None
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, seconds, exact=True)
-    kept = recording_of(StoredBlob("key", BYTES, 100), found)
+    kept = new_audio_of(StoredBlob("key", BYTES, 100), found)
     assert kept.duration_ms == millis
-    assert millis is None or call_bound(millis, None).millis == bound_ms
+    assert millis is None or max_usage_of_call(millis, None).millis == max_ms

@@ -9,27 +9,27 @@ from app.billing import ledger
 from app.db.database import Database
 from app.errors import EngineUnavailable
 from app.jobs.filetrans import store
-from app.jobs.filetrans.run import TaskWork
+from app.jobs.filetrans.run import TaskRunner
 from app.jobs.store import calls, runs
 from app.jobs.store.job import Job
 from app.jobs.store.runs import Waiting
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineError, ErrorKind
-from app.speech.task_engine import Taken
+from app.speech.task_engine import SubmittedTask
 from tests.support.books import Books, snapshot
 from tests.support.story import NANO_PER_SECOND, Story, stretch
 
 pytestmark = pytest.mark.anyio
 BOUND = 2 * NANO_PER_SECOND
 LATE = EngineError(ErrorKind.TIMEOUT, "late", billed=Billed.MAYBE)
-FORGOTTEN = EngineError(ErrorKind.GARBLED, "unknown", billed=Billed.MAYBE)
+FORGOTTEN = EngineError(ErrorKind.MALFORMED, "unknown", billed=Billed.MAYBE)
 
 
 async def submitted(db: Database) -> tuple[Story, Job, str]:
     story = await Story.begun(db)
     job = await story.take_up()
     call = await story.call(job)
-    await db.write(store.name, call, Taken("task-1", "req-1"))
+    await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
     return story, job, call
 
 
@@ -37,9 +37,9 @@ async def taken_up(story: Story) -> Job:
     """Take the job up as a worker does: a task whose id is known stays open."""
 
     def claim(tx: sa.Connection) -> Job:
-        job = runs.take_up(tx, story.id, lease_seconds=60, now=story.later())
+        job = runs.claim(tx, story.id, lease_seconds=60, now=story.later())
         assert job is not None
-        calls.close_unseen(tx, job.id, remote=True, now=story.now, but_tasks=True)
+        calls.close_orphaned(tx, job.id, remote=True, now=story.now, but_tasks=True)
         return job
 
     return await story.db.write(claim)
@@ -57,17 +57,19 @@ async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, en
     assert [row["state"] for row in await story.calls()] == ["in_doubt"]
     assert await story.retry()
     again = await taken_up(story)
-    task = await db.read(store.known, again)
+    task = await db.read(store.find_open_task, again)
     assert task is not None
     assert (task.call_id, task.task_id) == (call, "task-1")
-    assert task.is_of_an_earlier_life
-    (held,) = [line for line in await story.lines() if line["life"] and line["kind"] == "hold"]
+    assert task.is_before_retry
+    (held,) = [
+        line for line in await story.lines() if line["retry_epoch"] and line["kind"] == "hold"
+    ]
     assert (task.opened_at, task.awaited_since) == (
         (await story.calls())[0]["opened_at"],
         held["created_at"],
     )
     # It is what the hold of this life is for, and nobody else's.
-    left = await db.read(calls._unreserved, again)
+    left = await db.read(calls._uncommitted_hold, again)
     assert left == held["nano"] - BOUND
     await story.answered(again, call)
     await story.complete(again)
@@ -81,10 +83,10 @@ async def test_the_hold_of_a_life_covers_its_task(db: Database) -> None:
     job = await story.take_up()
     long = stretch(seconds=30)
     call = await story.call(job, long)
-    await db.write(store.name, call, Taken("task-1", "req-1"))
+    await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
     await story.cancel()
     await story.retry()
-    holds = [line["nano"] for line in await story.lines() if line["life"]]
+    holds = [line["nano"] for line in await story.lines() if line["retry_epoch"]]
     assert holds == [30 * NANO_PER_SECOND]
 
 
@@ -93,7 +95,7 @@ async def test_one_that_the_upstream_forgot_is_left_in_doubt(db: Database) -> No
     await story.call_failed(job, call, FORGOTTEN)
     await story.fail(job)
     await story.retry()
-    assert await db.read(store.known, await taken_up(story)) is None
+    assert await db.read(store.find_open_task, await taken_up(story)) is None
     assert [row["state"] for row in await story.calls()] == ["in_doubt"]
 
 
@@ -106,7 +108,7 @@ async def test_one_that_the_bill_has_settled_is_left(db: Database) -> None:
 
     await db.write(adjust)
     await story.retry()
-    assert await db.read(store.known, await taken_up(story)) is None
+    assert await db.read(store.find_open_task, await taken_up(story)) is None
 
 
 async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> None:
@@ -125,11 +127,11 @@ async def test_calling_off_leaves_a_later_life_alone(db: Database) -> None:
     story, _, call = await submitted(db)
     cost = await story.cancel()
     assert cost is not None
-    (task,) = await db.read(store.under_way, story.id, cost.epoch)
+    (task,) = await db.read(store.find_active, story.id, cost.epoch)
     assert task.call_id == call
     await story.retry()
-    assert await db.read(store.under_way, story.id, cost.epoch) == []
-    assert len(await db.read(store.under_way, story.id)) == 1
+    assert await db.read(store.find_active, story.id, cost.epoch) == []
+    assert len(await db.read(store.find_active, story.id)) == 1
 
 
 async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
@@ -137,10 +139,10 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
 ) -> None:
     story, _, _ = await submitted(db)
     await story.crash()
-    settings = JobSettings(task_seconds=100)
+    settings = JobSettings(task_timeout_seconds=100)
 
-    def work() -> TaskWork:
-        return TaskWork(
+    def work() -> TaskRunner:
+        return TaskRunner(
             db,
             {},
             None,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.store.delta_text import Pledge
-from app.jobs.streaming.buffer import Telling
+from app.jobs.store.delta_text import UnsavedText
+from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import START, Position
-from app.jobs.streaming.reader import Row, Told, merged
+from app.jobs.streaming.reader import StoredEvent, TextDelta, merged
 from app.speech.merge import join
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self) -> None:
         self.void_until = 0
         self.resets = 0
-        self.told = Telling(1, lambda: None, self._reset)
+        self.told = LiveTextBuffer(1, lambda: None, self._reset)
 
     async def _reset(self) -> None:
         async with self.told.fence():
@@ -124,17 +124,17 @@ async def test_nobody_reads_past_a_row_that_is_being_written() -> None:
     async with reader.told.fence():
         sink("def")
         assert reader.told.visible == 3
-        assert reader.told.pledge == Pledge(0, "abc")
+        assert reader.told.pledge == UnsavedText(0, "abc")
         second = asyncio.create_task(_write(reader))
         await asyncio.sleep(0)
         sink("ghi")
         assert reader.told.visible == 3
-    assert await second == Pledge(3, "def")
+    assert await second == UnsavedText(3, "def")
     assert reader.told.visible == 9
     assert reader.told.version == 2
 
 
-async def _write(reader: Reader) -> Pledge:
+async def _write(reader: Reader) -> UnsavedText:
     async with reader.told.fence():
         return reader.told.pledge
 
@@ -142,7 +142,7 @@ async def _write(reader: Reader) -> Pledge:
 async def test_what_is_saved_is_told_once_and_stays_readable() -> None:
     reader, saved = Reader(), []
 
-    async def write(pledge: Pledge) -> None:
+    async def write(pledge: UnsavedText) -> None:
         saved.append(pledge)
 
     sink = reader.told.part(0)
@@ -169,12 +169,12 @@ def test_a_story_reads_alike_from_everywhere(data: st.DataObject) -> None:
         "most_pieces": data.draw(st.integers(1, 4)),
     }
     whole = list(_read(rows, pieces, START, limits))
-    assert [one.seq for one in whole if isinstance(one, Row)] == [row.seq for row in rows]
+    assert [one.seq for one in whole if isinstance(one, StoredEvent)] == [row.seq for row in rows]
     assert _flat(whole) == story
     at = data.draw(st.integers(0, len(whole)))
     position = START
     for item in whole[:at]:
-        is_row = isinstance(item, Row)
+        is_row = isinstance(item, StoredEvent)
         place = (rows[item.seq - 1].epoch, rows[item.seq - 1].delta_chars) if is_row else item.place
         position = Position(item.seq if is_row else position.seq, place)
     rest = list(_read(rows, pieces, position, limits))
@@ -216,9 +216,9 @@ def _read(rows: list[Any], pieces: list[Any], at: Position, limits: dict[str, in
         at = found.at
 
 
-def _flat(items: list[Row | Told]) -> list[str]:
+def _flat(items: list[StoredEvent | TextDelta]) -> list[str]:
     return [
         letter
         for one in items
-        for letter in ([f"<{one.seq}>"] if isinstance(one, Row) else one.text)
+        for letter in ([f"<{one.seq}>"] if isinstance(one, StoredEvent) else one.text)
     ]

@@ -3,16 +3,16 @@
 import pytest
 
 from app.db.database import Database
-from app.jobs.store.attempts import MOST_TRIES, Tried, given_up
-from app.jobs.upstream.retry_policy import LONG_SECONDS, after_failure
+from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts, exhausted_engines
+from app.jobs.upstream.retry_policy import LONG_SECONDS, on_failure
 from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.story import Story, stretch
 
 pytestmark = pytest.mark.anyio
-ILL = [ErrorKind.TIMEOUT, ErrorKind.GARBLED, ErrorKind.INTERNAL]
+ILL = [ErrorKind.TIMEOUT, ErrorKind.MALFORMED, ErrorKind.INTERNAL]
 AWAY = [ErrorKind.UNAVAILABLE, ErrorKind.NETWORK]
-SPENT = Tried(MOST_TRIES, 0, MOST_TRIES)
-ONCE = Tried(1, 0, 1)
+SPENT = AttemptCounts(MAX_ATTEMPTS, 0, MAX_ATTEMPTS)
+ONCE = AttemptCounts(1, 0, 1)
 
 
 def failed(kind: ErrorKind, billed: Billed = Billed.NO, **fields: object) -> EngineError:
@@ -23,67 +23,67 @@ def failed(kind: ErrorKind, billed: Billed = Billed.NO, **fields: object) -> Eng
 @pytest.mark.parametrize("billed", [Billed.YES, Billed.MAYBE])
 def test_what_may_be_billed_goes_nowhere_else(kind: ErrorKind, billed: Billed) -> None:
     for before in (ONCE, SPENT):
-        assert not after_failure(failed(kind, billed), before, remote=True).elsewhere
+        assert not on_failure(failed(kind, billed), before, remote=True).try_next_route
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ErrorKind if kind is not ErrorKind.ACCOUNT])
 def test_what_cannot_be_retried_ends_here(kind: ErrorKind) -> None:
-    verdict = after_failure(failed(kind, retryable=False), ONCE, remote=True)
-    assert (verdict.wait, verdict.elsewhere) == (None, False)
+    verdict = on_failure(failed(kind, retryable=False), ONCE, remote=True)
+    assert (verdict.wait, verdict.try_next_route) == (None, False)
 
 
 def test_an_account_that_fails_is_never_asked_again_but_another_may_be() -> None:
     for retryable in (True, False):
         error = failed(ErrorKind.ACCOUNT, retryable=retryable)
-        verdict = after_failure(error, ONCE, remote=True)
-        assert (verdict.wait, verdict.elsewhere) == (None, True)
+        verdict = on_failure(error, ONCE, remote=True)
+        assert (verdict.wait, verdict.try_next_route) == (None, True)
 
 
 @pytest.mark.parametrize("kind", ILL)
 def test_tries_are_counted(kind: ErrorKind) -> None:
-    assert after_failure(failed(kind), ONCE, remote=True).wait == 2
-    assert after_failure(failed(kind), SPENT, remote=True).wait is None
+    assert on_failure(failed(kind), ONCE, remote=True).wait == 2
+    assert on_failure(failed(kind), SPENT, remote=True).wait is None
 
 
 @pytest.mark.parametrize("kind", [*AWAY, ErrorKind.RATE_LIMITED])
 def test_nobody_there_is_no_try(kind: ErrorKind) -> None:
-    many = Tried(0, 50 if kind in AWAY else 0, 50)
-    verdict = after_failure(failed(kind), many, remote=True)
+    many = AttemptCounts(0, 50 if kind in AWAY else 0, 50)
+    verdict = on_failure(failed(kind), many, remote=True)
     assert verdict.wait == 30
-    assert verdict.elsewhere is (kind in AWAY)
+    assert verdict.try_next_route is (kind in AWAY)
 
 
 def test_an_engine_of_ours_is_not_mended_by_waiting() -> None:
-    many = Tried(0, MOST_TRIES, MOST_TRIES)
-    assert after_failure(failed(ErrorKind.UNAVAILABLE), many, remote=False).wait is None
+    many = AttemptCounts(0, MAX_ATTEMPTS, MAX_ATTEMPTS)
+    assert on_failure(failed(ErrorKind.UNAVAILABLE), many, remote=False).wait is None
 
 
 def test_a_long_rest_is_a_reason_to_go_elsewhere_and_a_short_one_is_not() -> None:
     for seconds, goes in ((LONG_SECONDS, False), (LONG_SECONDS + 1, True)):
         error = failed(ErrorKind.INTERNAL, retry_after=seconds)
-        assert after_failure(error, ONCE, remote=True).elsewhere is goes
+        assert on_failure(error, ONCE, remote=True).try_next_route is goes
 
 
 async def test_counts_are_of_one_part_and_survive_a_crash(db: Database) -> None:
     story = await Story.begun(db)
     job = await story.take_up()
 
-    async def fail(kind: ErrorKind, part: int = 0, billed: Billed = Billed.NO) -> Tried:
+    async def fail(kind: ErrorKind, part: int = 0, billed: Billed = Billed.NO) -> AttemptCounts:
         call = await story.call(job, stretch(part))
         return await story.call_failed(job, call, failed(kind, billed))
 
-    assert await fail(ErrorKind.INTERNAL) == Tried(1, 0, 1)
-    assert await fail(ErrorKind.UNAVAILABLE) == Tried(1, 1, 2)
-    assert await fail(ErrorKind.RATE_LIMITED) == Tried(1, 1, 3)
-    assert await fail(ErrorKind.INTERNAL, part=1) == Tried(1, 0, 1)
+    assert await fail(ErrorKind.INTERNAL) == AttemptCounts(1, 0, 1)
+    assert await fail(ErrorKind.UNAVAILABLE) == AttemptCounts(1, 1, 2)
+    assert await fail(ErrorKind.RATE_LIMITED) == AttemptCounts(1, 1, 3)
+    assert await fail(ErrorKind.INTERNAL, part=1) == AttemptCounts(1, 0, 1)
     await story.call(job, stretch(0))
     await story.crash()
     job = await story.take_up()
-    assert await fail(ErrorKind.NETWORK, billed=Billed.MAYBE) == Tried(2, 1, 4)
-    assert await db.read(given_up, story.id, 0) == frozenset()
-    assert await fail(ErrorKind.TIMEOUT, part=1) == Tried(2, 0, 2)
-    assert await fail(ErrorKind.TIMEOUT, part=1) == Tried(3, 0, 3)
-    assert await db.read(given_up, story.id, 0) == frozenset()
-    assert await db.read(given_up, story.id, 1) == {job.engine}
+    assert await fail(ErrorKind.NETWORK, billed=Billed.MAYBE) == AttemptCounts(2, 1, 4)
+    assert await db.read(exhausted_engines, story.id, 0) == frozenset()
+    assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(2, 0, 2)
+    assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(3, 0, 3)
+    assert await db.read(exhausted_engines, story.id, 0) == frozenset()
+    assert await db.read(exhausted_engines, story.id, 1) == {job.engine}
     await fail(ErrorKind.ACCOUNT, part=2)
-    assert await db.read(given_up, story.id, 0) == {job.engine}
+    assert await db.read(exhausted_engines, story.id, 0) == {job.engine}

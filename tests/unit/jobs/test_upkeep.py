@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.audio.tables import audio
-from app.errors import DatabaseAway
-from app.jobs.store.runs import MOST_IDLE_RUNS
+from app.errors import DatabaseUnavailable
+from app.jobs.store.runs import MAX_RUNS_WITHOUT_PROGRESS
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.worker.maintenance import ORPHAN_AGE_SECONDS
 from tests.support.away import Fault, fickle
@@ -20,7 +20,7 @@ from tests.support.queued import hand_out, queued
 from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
-OFTEN = {"rescue_seconds": 0.1}
+OFTEN = {"maintenance_interval_seconds": 0.1}
 PATIENCE_SECONDS = 20
 HEX = "ab" + "0" * 62
 
@@ -53,8 +53,10 @@ def path_of(gateway: Gateway, blob_key: str) -> Path:
 # ── rounds ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("work", ["forsaken", "unpurged"])
-@pytest.mark.parametrize("error", [DatabaseAway(), ValueError("canary"), OSError(5, "canary")])
+@pytest.mark.parametrize("work", ["find_stalled", "pending_purges"])
+@pytest.mark.parametrize(
+    "error", [DatabaseUnavailable(), ValueError("canary"), OSError(5, "canary")]
+)
 async def test_whatever_goes_wrong_in_a_round_the_next_one_comes(
     database_url: str,
     engine: ScriptedEngine,
@@ -106,12 +108,12 @@ async def test_a_job_waits_for_a_recording_that_comes_back(
     away = path_of(gateway, stored["blob_key"]).rename(tmp_path / "away")
 
     async def was_tried() -> bool:
-        return bool((await row_of(gateway, story.id))["idle_runs"] >= 3)
+        return bool((await row_of(gateway, story.id))["runs_without_progress"] >= 3)
 
     await until(was_tried)
     assert await status_of(gateway, story.id) == "processing"
     response = await gateway.get(f"/v1/transcriptions/{story.id}/audio")
-    assert code_of(response) == (503, "recording_missing")
+    assert code_of(response) == (503, "audio_storage_error")
 
     away.rename(path_of(gateway, stored["blob_key"]))
     gateway.engine.gate.set()
@@ -127,13 +129,13 @@ async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
     story = await queued(gateway, recording)
     (stored,) = await gateway.rows(audio)
     path_of(gateway, stored["blob_key"]).unlink()
-    for round_ in range(1, MOST_IDLE_RUNS + 1):
+    for round_ in range(1, MAX_RUNS_WITHOUT_PROGRESS + 1):
         assert await hand_out(gateway, story)
         now_idle = ("processing", round_, None)
 
         async def was_idle(expected: tuple[Any, ...] = now_idle) -> bool:
             row = await row_of(gateway, story.id)
-            return (row["status"], row["idle_runs"], row["lease_until"]) == expected
+            return (row["status"], row["runs_without_progress"], row["lease_until"]) == expected
 
         await until(was_idle)
     assert await hand_out(gateway, story)

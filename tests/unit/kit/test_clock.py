@@ -1,6 +1,6 @@
 from datetime import UTC, datetime, timedelta, timezone
 
-from app.kit.clock import iso, utc_now
+from app.kit.clock import to_rfc3339, utc_now
 
 
 def test_now_is_aware() -> None:
@@ -9,5 +9,5 @@ def test_now_is_aware() -> None:
 
 def test_a_moment_is_written_in_utc_with_milliseconds() -> None:
     berlin = timezone(timedelta(hours=1))
-    assert iso(datetime(2026, 11, 21, 6, 28, 0, 999, berlin)) == "2026-11-21T05:28:00.000Z"
-    assert iso(datetime(2026, 11, 21, tzinfo=UTC)) == "2026-11-21T00:00:00.000Z"
+    assert to_rfc3339(datetime(2026, 11, 21, 6, 28, 0, 999, berlin)) == "2026-11-21T05:28:00.000Z"
+    assert to_rfc3339(datetime(2026, 11, 21, tzinfo=UTC)) == "2026-11-21T00:00:00.000Z"

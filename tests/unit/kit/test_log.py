@@ -143,14 +143,14 @@ def test_the_story_of_an_exception_never_holds_its_words(
             raise make(words) from inner
     except Exception as error:  # noqa: BLE001
         error.add_note(words)
-        story = log.story_of(error)
+        story = log.safe_traceback(error)
     assert "canary" not in str(story)
     assert len([line for line in story if not line.startswith(" ")]) >= 2
 
 
 def test_the_systems_own_words_are_told() -> None:
     problem = caught(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/private/path"))
-    (first, frame) = log.story_of(problem)
+    (first, frame) = log.safe_traceback(problem)
     assert first == f"builtins.OSError: {os.strerror(errno.ENOSPC)}"
     assert frame.startswith("  ")
     assert frame.endswith(" caught")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.kit.open_file import opened
+from app.kit.open_file import open_file
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20
@@ -16,14 +16,14 @@ PATIENCE_SECONDS = 20
 async def test_it_is_lent_and_closed(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"sound")
-    async with opened(path) as file:
+    async with open_file(path) as file:
         assert file.read() == b"sound"
     assert file.closed
 
 
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        async with opened(tmp_path / "a"):
+        async with open_file(tmp_path / "a"):
             pass
 
 
@@ -39,7 +39,7 @@ async def test_it_is_closed_for_a_caller_who_left(
         return files[0]
 
     async def wants() -> None:
-        async with opened(tmp_path / "a"):
+        async with open_file(tmp_path / "a"):
             pass
 
     (tmp_path / "a").touch()

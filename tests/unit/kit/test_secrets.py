@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.secrets import KEY_PREFIX, hash_key, is_well_formed, mint_key, own_words
+from app.kit.secrets import KEY_PREFIX, hash_key, is_well_formed, load_or_create_secret, mint_key
 
 LENGTH = len(KEY_PREFIX) + 43 + 6
 
@@ -69,23 +69,23 @@ def test_a_hash_depends_on_key_and_pepper_and_shows_neither() -> None:
 MAKE = """
 import sys
 from pathlib import Path
-from app.kit.secrets import own_words
+from app.kit.secrets import load_or_create_secret
 sys.stdin.readline()
-print(own_words(Path(sys.argv[1])))
+print(load_or_create_secret(Path(sys.argv[1])))
 """
 
 
-def test_own_words_are_made_once_kept_and_private(tmp_path: Path) -> None:
+def test_load_or_create_secret_are_made_once_kept_and_private(tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    words = own_words(file)
+    words = load_or_create_secret(file)
     assert len(words) == 64
-    assert own_words(file) == words == file.read_text()
+    assert load_or_create_secret(file) == words == file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert own_words(tmp_path / "other") != words
+    assert load_or_create_secret(tmp_path / "other") != words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "secret"]
 
 
-def test_processes_that_make_own_words_at_once_agree(tmp_path: Path) -> None:
+def test_processes_that_make_load_or_create_secret_at_once_agree(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MAKE, str(tmp_path / "secret")]
     with ExitStack() as stack:
         makers = [
@@ -100,13 +100,13 @@ def test_processes_that_make_own_words_at_once_agree(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def test_threads_that_make_own_words_at_once_agree(tmp_path: Path) -> None:
+def test_threads_that_make_load_or_create_secret_at_once_agree(tmp_path: Path) -> None:
     for n in range(20):
         barrier = threading.Barrier(8)
 
         def make(file: Path, start: threading.Barrier) -> str:
             start.wait()
-            return own_words(file)
+            return load_or_create_secret(file)
 
         with ThreadPoolExecutor(8) as pool:
             said = list(pool.map(make, [tmp_path / str(n)] * 8, [barrier] * 8))

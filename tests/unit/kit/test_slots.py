@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from app.kit.priority_semaphore import Slots
+from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_highest_priority_is_next_and_equals_keep_their_order() -> None:
-    slots, order = Slots(1), list[str]()
+    slots, order = PrioritySemaphore(1), list[str]()
     await slots.take()
 
     async def want(name: str, priority: int) -> None:
@@ -30,7 +30,7 @@ async def test_the_highest_priority_is_next_and_equals_keep_their_order() -> Non
 
 
 async def test_who_gives_up_leaves_no_slot_behind() -> None:
-    slots = Slots(1)
+    slots = PrioritySemaphore(1)
     assert slots.take_free()
     assert not slots.take_free()
     early, late = (asyncio.create_task(slots.take()) for _ in range(2))
@@ -43,7 +43,7 @@ async def test_who_gives_up_leaves_no_slot_behind() -> None:
 
 
 async def test_a_slot_handed_over_at_the_moment_of_a_cancellation_is_not_lost() -> None:
-    slots = Slots(1)
+    slots = PrioritySemaphore(1)
     assert slots.take_free()
     unlucky = asyncio.create_task(slots.take())
     await asyncio.sleep(0)

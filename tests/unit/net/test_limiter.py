@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.db.database import Database
-from app.db.migrate import opened
-from app.db.rate_limit import RowSteps, pace
+from app.db.migrate import open_database
+from app.db.rate_limit import RowSteps, rate_limit
 from app.db.schema import database_now
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.net.limiter import LATE_SHARE, SHARE, Limiter, MemorySteps, QueueTooLongError, StepStore
 
 pytestmark = pytest.mark.anyio
@@ -51,8 +51,8 @@ def stage(request: pytest.FixtureRequest) -> tuple[StepStore, Pass]:
 
     async def age(seconds: float) -> None:
         past = sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-        values = {name: pace.c[name] - past for name in ("free_at", "held_until")}
-        await db.write(lambda tx: tx.execute(sa.update(pace).values(values)))
+        values = {name: rate_limit.c[name] - past for name in ("next_slot_at", "blocked_until")}
+        await db.write(lambda tx: tx.execute(sa.update(rate_limit).values(values)))
 
     return RowSteps(db), age
 
@@ -125,7 +125,10 @@ async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
     gap, takers, steps_each = 0.5, 4, 12
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        dbs = [await stack.enter_async_context(opened(shared_url, pool=3)) for _ in range(takers)]
+        dbs = [
+            await stack.enter_async_context(open_database(shared_url, pool=3))
+            for _ in range(takers)
+        ]
         stores = [RowSteps(db) for db in dbs]
         began = loop.time()
 
@@ -149,9 +152,9 @@ async def test_without_its_database_nobody_gets_a_step() -> None:
         is_shared = True
 
         async def write(self, *_: object) -> None:
-            raise DatabaseAway
+            raise DatabaseUnavailable
 
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await Limiter(RowSteps(Away())).wait("k", 60, 9)  # type: ignore[arg-type]
 
 
@@ -266,7 +269,9 @@ async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits()
 async def test_a_step_in_rows_is_taken_at_once_where_it_is_free(shared: Database) -> None:
     limiter = Limiter(RowSteps(shared))
     assert not await limiter.try_take("k", 60)
-    await shared.write(lambda tx: tx.execute(sa.update(pace).values(free_at=database_now(-1))))
+    await shared.write(
+        lambda tx: tx.execute(sa.update(rate_limit).values(next_slot_at=database_now(-1)))
+    )
     assert await limiter.try_take("k", 60)
     assert not await limiter.try_take("k", 60)
 
@@ -300,12 +305,12 @@ async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:
 async def test_a_database_that_goes_away_lets_every_waiting_call_fail() -> None:
     class Failing(MemorySteps):
         async def holds(self, key: str) -> int:
-            raise DatabaseAway(key)
+            raise DatabaseUnavailable(key)
 
     limiter = Limiter(Failing())
     calls = (limiter.wait("k", 60 / 0.1, FOR_EVER) for _ in range(3))
     found = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(error) for error in found] == [DatabaseAway] * 3
+    assert [type(error) for error in found] == [DatabaseUnavailable] * 3
 
 
 async def test_who_was_overtaken_beyond_their_patience_is_told_so() -> None:

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from app.net.connectivity import MOST_BYTES, Obstacle, ObstructedError, is_proxied, look
+from app.net.connectivity import MOST_BYTES, ConnectivityProblem, ObstructedError, is_proxied, look
 from tests.support.dashscope import answers, listening, upstream
 
 pytestmark = pytest.mark.anyio
 
 
-async def obstacle(url: str, deadline_seconds: float = 9) -> Obstacle:
+async def obstacle(url: str, deadline_seconds: float = 9) -> ConnectivityProblem:
     with pytest.raises(ObstructedError) as caught:
         await look(url, "/x", headers={}, deadline_seconds=deadline_seconds)
     return caught.value.obstacle
@@ -33,13 +33,16 @@ async def test_obstacles_are_told_apart() -> None:
         await writer.drain()
 
     async with listening(silent) as url:
-        assert await obstacle(url, 0.1) is Obstacle.SILENT
-    assert await obstacle(url) is Obstacle.REFUSED
+        assert await obstacle(url, 0.1) is ConnectivityProblem.SILENT
+    assert await obstacle(url) is ConnectivityProblem.REJECTED
     async with listening(rude) as url:
-        assert await obstacle(url) is Obstacle.BROKEN
-        assert await obstacle(url.replace("http:", "https:")) is Obstacle.TLS
+        assert await obstacle(url) is ConnectivityProblem.BROKEN
+        assert await obstacle(url.replace("http:", "https:")) is ConnectivityProblem.TLS
     # Longer than any label may be: no resolver has to be asked for it.
-    assert await obstacle(f"http://{'x' * 70}.invalid") in {Obstacle.NAME, Obstacle.BROKEN}
+    assert await obstacle(f"http://{'x' * 70}.invalid") in {
+        ConnectivityProblem.NAME,
+        ConnectivityProblem.BROKEN,
+    }
 
 
 async def test_a_proxy_that_is_not_there_is_what_is_in_the_way(
@@ -47,6 +50,6 @@ async def test_a_proxy_that_is_not_there_is_what_is_in_the_way(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "near.example")
-    assert await obstacle("http://far.example") is Obstacle.PROXY
+    assert await obstacle("http://far.example") is ConnectivityProblem.PROXY
     assert is_proxied("http://far.example")
     assert not is_proxied("http://near.example")

@@ -8,7 +8,7 @@ from app.net import provider_storage
 from app.net.exchange import Body, ExchangeError, Fault
 from app.net.fetch import Fault as FetchFault
 from app.net.fetch import FetchError
-from app.net.provider_storage import VendorStore
+from app.net.provider_storage import ProviderStorage
 from tests.support.sources import answer, redirect, serving
 
 pytestmark = pytest.mark.anyio
@@ -16,17 +16,17 @@ FORM = Body(4, "text/plain", lambda: (b"form",))
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[VendorStore]:
-    made = VendorStore(("aliyuncs.com",), "127.0.0.1", silence_seconds=2)
+async def store() -> AsyncIterator[ProviderStorage]:
+    made = ProviderStorage(("aliyuncs.com",), "127.0.0.1", silence_seconds=2)
     yield made
     await made.close()
 
 
-async def _download(store: VendorStore, url: str) -> bytes:
+async def _download(store: ProviderStorage, url: str) -> bytes:
     return await store.download(url, max_bytes=100, deadline_seconds=5)
 
 
-async def test_a_result_is_fetched_over_plain_http_and_bounded(store: VendorStore) -> None:
+async def test_a_result_is_fetched_over_plain_http_and_bounded(store: ProviderStorage) -> None:
     async with serving() as source:
         source.pages["/a.json"] = answer("200 OK", b"{}")
         source.pages["/big.json"] = answer("200 OK", b"x" * 101)
@@ -52,7 +52,7 @@ async def test_a_result_is_fetched_over_plain_http_and_bounded(store: VendorStor
         "http://[broken",
     ],
 )
-async def test_other_addresses_are_refused(store: VendorStore, url: str) -> None:
+async def test_other_addresses_are_refused(store: ProviderStorage, url: str) -> None:
     with pytest.raises(FetchError) as caught:
         await _download(store, url)
     assert caught.value.fault is FetchFault.NOT_ALLOWED
@@ -62,7 +62,7 @@ async def test_other_addresses_are_refused(store: VendorStore, url: str) -> None
 
 
 async def test_a_vendors_name_that_leads_inside_is_not_followed(
-    store: VendorStore, monkeypatch: pytest.MonkeyPatch
+    store: ProviderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def inside(_self: object, _host: str, _port: int) -> list[str]:
         return ["10.0.0.7"]

@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.speech.planning.fit_options import estimate_tokens
-from app.speech.usage_bounds import TokenFacts, call_bound, calls_bound, context_bound
+from app.speech.usage_bounds import (
+    TokenFacts,
+    max_context_tokens,
+    max_usage_of_call,
+    max_usage_of_calls,
+)
 
 MILLIS = st.integers(1, 240_000)
 FACTS = st.builds(
@@ -20,8 +25,8 @@ FACTS = st.builds(
 def test_the_jobs_bound_covers_its_calls_however_it_is_cut(
     lengths: list[int], facts: TokenFacts
 ) -> None:
-    each = [call_bound(millis, facts) for millis in lengths]
-    whole = calls_bound(sum(lengths) + 1_000 * len(lengths), len(lengths), facts)
+    each = [max_usage_of_call(millis, facts) for millis in lengths]
+    whole = max_usage_of_calls(sum(lengths) + 1_000 * len(lengths), len(lengths), facts)
     for of_calls, of_job in zip(map(sum, zip(*each, strict=True)), whole, strict=True):
         assert of_calls <= of_job
 
@@ -30,19 +35,19 @@ def test_the_jobs_bound_covers_its_calls_however_it_is_cut(
 def test_a_call_is_bounded_as_if_its_last_second_had_been_whole(
     millis: int, facts: TokenFacts
 ) -> None:
-    bound = call_bound(millis, facts)
+    bound = max_usage_of_call(millis, facts)
     assert bound.millis >= millis
     assert bound.input_tokens >= facts.per_second * millis / 1000 + facts.per_call + facts.context
     assert bound.output_tokens == facts.most_output
 
 
 def test_seconds_alone_count_where_no_tokens_are_known() -> None:
-    assert call_bound(1_200, None) == (2_000, 0, 0)
+    assert max_usage_of_call(1_200, None) == (2_000, 0, 0)
 
 
 @given(st.text(max_size=200))
 def test_no_context_is_more_tokens_than_bytes(context: str) -> None:
-    assert context_bound(context) >= estimate_tokens(context)
+    assert max_context_tokens(context) >= estimate_tokens(context)
 
 
 def test_facts_survive_being_stored() -> None:

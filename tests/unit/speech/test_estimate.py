@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.speech.catalogue import load_catalogue
 from app.speech.planning.expected_usage import Expected, expect
-from app.speech.planning.plan import PlanInput, bound, plan
+from app.speech.planning.plan import PlanInput, max_usage, plan
 
 CATALOGUE = load_catalogue()
 FLASH = CATALOGUE.find("qwen3-asr-flash")
@@ -41,7 +41,7 @@ def test_of_a_length_that_is_not_known_nothing_is_expected() -> None:
 @given(st.floats(0.05, 43_200), st.sampled_from(["qwen3-asr-flash", TOKENS.name, OMNI.name]))
 def test_less_is_expected_than_is_held(seconds: float, name: str) -> None:
     wish = PlanInput(seconds, CATALOGUE.find(name), 43_200, "Ada Lovelace")
-    found, most = expect(wish, plan(wish)), bound(wish)
+    found, most = expect(wish, plan(wish)), max_usage(wish)
     assert found is not None
     assert found.millis <= most.millis
     assert found.input_tokens <= most.input_tokens

@@ -12,16 +12,16 @@ from app.speech.catalogue import Model, load_catalogue
 from app.speech.engine import Encoded, EngineRequest
 from app.speech.engines.dashscope.sync_requests import input_audio_ask, qwen3_ask
 from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask
-from app.speech.engines.http.json_body import Hole
+from app.speech.engines.http.json_body import AudioPlaceholder
 from app.speech.options import Options, parse_options
 from app.speech.planning.fit_options import (
     MODEL_OPTIONS,
-    Fitted,
+    ModelRequest,
     estimate_tokens,
-    fit,
+    fit_options,
     rate_warning,
 )
-from app.speech.task_engine import TaskOrder
+from app.speech.task_engine import TaskRequest
 
 CATALOGUE = load_catalogue()
 BASE = CATALOGUE.find("local/base")
@@ -38,7 +38,7 @@ def read(**raw: Any) -> Options:
 
 def test_what_the_model_honours_reaches_it() -> None:
     asked = read(language="zh-CN", context="Ada", timestamp_granularities=["word"], enable_lid=True)
-    fitted = fit(asked, BASE)
+    fitted = fit_options(asked, BASE)
     assert (fitted.language, fitted.context, fitted.words) == ("zh", "Ada", True)
     assert dict(fitted.options) == {"enable_lid": True}
     assert fitted.warnings == ()
@@ -46,15 +46,15 @@ def test_what_the_model_honours_reaches_it() -> None:
 
 def test_what_it_cannot_honour_is_a_warning_each() -> None:
     asked = read(enable_itn=False, language="xx", timestamp_granularities="word")
-    warnings = fit(asked, PLAIN, ["temprature"]).warnings
+    warnings = fit_options(asked, PLAIN, ["temprature"]).warnings
     assert [(w["code"], w["option"]) for w in warnings] == [
         ("unknown_option", "temprature"),
         ("option_ignored", "enable_itn"),
         ("option_ignored", "timestamp_granularities"),
         ("option_ignored", "language"),
     ]
-    assert fit(asked, PLAIN).language is None
-    assert not fit(asked, PLAIN).words
+    assert fit_options(asked, PLAIN).language is None
+    assert not fit_options(asked, PLAIN).words
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_it_cannot_honour_is_a_warning_each() -> None:
 )
 def test_a_warning_names_the_first_other_model_that_can(raw: dict[str, Any], words: str) -> None:
     others = [BASE, CATALOGUE.find("fun-asr"), CATALOGUE.find("fun-asr-mtl")]
-    (warning,) = fit(read(**raw), PLAIN, others=lambda: others).warnings
+    (warning,) = fit_options(read(**raw), PLAIN, others=lambda: others).warnings
     assert warning["detail"].endswith(words)
 
 
@@ -84,12 +84,12 @@ def test_strict_makes_a_warning_an_error(
     raw: dict[str, Any], unknown: list[str], parameter: str
 ) -> None:
     with pytest.raises(OptionNotSupported) as caught:
-        fit(read(strict=True, **raw), BASE, unknown)
+        fit_options(read(strict=True, **raw), BASE, unknown)
     assert caught.value.members["parameter"] == parameter
 
 
 def test_segment_times_are_always_given_so_asking_for_them_is_no_warning() -> None:
-    assert fit(read(timestamp_granularities=["segment"], strict=True), PLAIN).warnings == ()
+    assert fit_options(read(timestamp_granularities=["segment"], strict=True), PLAIN).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_segment_times_are_always_given_so_asking_for_them_is_no_warning() -> No
 def test_hints_become_the_language_or_the_choice(
     model: Model, raw: dict[str, Any], language: str | None, hints: Any, warned: list[str]
 ) -> None:
-    fitted = fit(read(**raw), model)
+    fitted = fit_options(read(**raw), model)
     assert fitted.language == language
     assert fitted.options.get("language_hints") == hints
     assert [w["option"] for w in fitted.warnings] == warned
@@ -115,7 +115,7 @@ def test_hints_become_the_language_or_the_choice(
 
 def test_a_context_that_is_too_long_is_told_both_figures() -> None:
     with pytest.raises(ContextTooLong) as caught:
-        fit(read(context="词" * 224), BASE)
+        fit_options(read(context="词" * 224), BASE)
     assert caught.value.members == {"parameter": "context", "tokens": 224, "max_tokens": 223}
     assert "224" in caught.value.detail
     assert "223" in caught.value.detail
@@ -157,10 +157,10 @@ FAMILIES = (
 )
 
 
-def asked_for(model: Model, fitted: Fitted) -> str:
+def asked_for(model: Model, fitted: ModelRequest) -> str:
     """Return the body that the service would get."""
     if model.is_task:
-        order = TaskOrder(
+        order = TaskRequest(
             model.upstream_model,
             "https://x/a.mp3",
             fitted.language,
@@ -169,7 +169,7 @@ def asked_for(model: Model, fitted: Fitted) -> str:
             options=fitted.options,
         )
         return json.dumps((file_url_ask if model.shape == "file-url" else file_urls_ask)(order))
-    hole = Hole()
+    hole = AudioPlaceholder()
     request = EngineRequest(
         audio=Encoded(b"", "flac", 0),
         model=model.upstream_model,
@@ -193,17 +193,17 @@ def test_each_option_goes_to_the_service_or_is_said_to_be_ignored(option: str, f
     value, *fates = MATRIX[option]
     fate = fates[FAMILIES.index(family)]
     model = CATALOGUE.find(family)
-    fitted = fit(read(**{option: value}), model)
+    fitted = fit_options(read(**{option: value}), model)
     assert [w["option"] for w in fitted.warnings] == ([option] if fate in {S, G} else [])
-    is_asked = asked_for(model, fitted) != asked_for(model, fit(Options(), model))
+    is_asked = asked_for(model, fitted) != asked_for(model, fit_options(Options(), model))
     assert is_asked is (fate in {W, G})
     if fate == S:
         with pytest.raises(OptionNotSupported):
-            fit(read(strict=True, **{option: value}), model)
+            fit_options(read(strict=True, **{option: value}), model)
 
 
 def test_speakers_are_counted_where_they_are_told_apart() -> None:
-    fitted = fit(read(diarization_enabled=True, speaker_count=2), CATALOGUE.find("fun-asr"))
+    fitted = fit_options(read(diarization_enabled=True, speaker_count=2), CATALOGUE.find("fun-asr"))
     assert dict(fitted.options) == {"diarization_enabled": True, "speaker_count": 2}
     assert fitted.warnings == ()
 
@@ -224,7 +224,7 @@ def test_snapshots_honour_what_their_model_does() -> None:
     ],
 )
 def test_figures_are_written_in_two_languages_only(raw: dict[str, Any], warned: list[str]) -> None:
-    fitted = fit(read(**raw), FLASH)
+    fitted = fit_options(read(**raw), FLASH)
     assert [w["option"] for w in fitted.warnings] == warned
     assert ("enable_itn" in fitted.options) is not bool(warned)
 

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import AudioTooLong
 from app.speech.catalogue import load_catalogue
-from app.speech.planning.plan import PlanInput, Upload, bound, plan
+from app.speech.planning.plan import PlanInput, Upload, max_usage, plan
 
 MB = 1 << 20
 FLASH = load_catalogue().find("qwen3-asr-flash")
@@ -18,7 +18,7 @@ def wish(seconds: float | None) -> PlanInput:
 def test_what_fits_is_one_call() -> None:
     chosen = plan(wish(BASE.part_seconds))
     assert chosen.kind == "direct"
-    assert "120 s" in chosen.why
+    assert "120 s" in chosen.reason
 
 
 def test_what_is_longer_or_of_unknown_length_is_split() -> None:
@@ -28,12 +28,12 @@ def test_what_is_longer_or_of_unknown_length_is_split() -> None:
 
 
 def test_the_bound_has_a_second_of_slack_for_every_part() -> None:
-    assert bound(wish(10.2)) == (12_000, 0, 0)
-    assert bound(wish(600)) == (610_000, 0, 0)
+    assert max_usage(wish(10.2)) == (12_000, 0, 0)
+    assert max_usage(wish(600)) == (610_000, 0, 0)
 
 
 def test_an_unknown_length_is_bounded_by_the_longest_allowed() -> None:
-    assert bound(wish(None)) == (43_200_000 + 720_000, 0, 0)
+    assert max_usage(wish(None)) == (43_200_000 + 720_000, 0, 0)
 
 
 def whole(seconds: float | None, form: str = "mp3", **fields: int) -> PlanInput:
@@ -46,7 +46,7 @@ def test_what_suits_the_model_goes_as_it_is(form: str) -> None:
     for wish in (whole(1.0, form), whole(300.0, form), whole(10.0, form, bytes=15 * MB // 2 - 100)):
         chosen = plan(wish)
         assert (chosen.kind, chosen.as_is, chosen.form) == ("direct", True, form)
-        assert form in chosen.why
+        assert form in chosen.reason
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_undivided_is_one_call_of_the_models_longest_or_an_error() -> None:
     for seconds in (1.0, 241.0, 300.0, None):
         chosen = plan(undivided(seconds))
         assert (chosen.kind, chosen.part_seconds, chosen.may_split) == ("direct", 300, False)
-        assert bound(undivided(seconds)).millis == round(seconds or 300) * 1_000 + 1_000
+        assert max_usage(undivided(seconds)).millis == round(seconds or 300) * 1_000 + 1_000
     with pytest.raises(AudioTooLong, match="qwen3-asr-flash takes 300 s"):
         plan(undivided(301.0))
 

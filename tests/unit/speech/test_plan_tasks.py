@@ -7,8 +7,8 @@ import pytest
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.catalogue import load_catalogue
 from app.speech.options import Options
-from app.speech.planning.plan import File, PlanInput, bound, plan
-from app.speech.planning.task_variant import chosen, sisters_of
+from app.speech.planning.plan import File, PlanInput, max_usage, plan
+from app.speech.planning.task_variant import select_model, task_variants_of
 
 CATALOGUE = load_catalogue()
 QWEN3 = CATALOGUE.find("qwen3-asr-flash-filetrans")
@@ -21,29 +21,35 @@ MP3 = File("mp3", 1, 44_100, 1_000)
 
 
 def wish(seconds: float | None = 10.0, model: Any = QWEN3, **fields: Any) -> PlanInput:
-    return PlanInput(seconds, model, 43_200, **{"links": ("upload",), "file": MP3} | fields)
+    return PlanInput(
+        seconds, model, 43_200, **{"audio_sources": ("provider_upload",), "file": MP3} | fields
+    )
 
 
 @pytest.mark.parametrize(
-    ("links", "link", "words"),
+    ("audio_sources", "audio_source", "words"),
     [
-        (("given", "blob", "upload"), "given", "from the address that was given"),
-        (("blob", "upload"), "blob", "this gateway's public address"),
-        (("upload",), "upload", "temporary upload"),
+        (
+            ("client_url", "gateway_url", "provider_upload"),
+            "client_url",
+            "from the address that was given",
+        ),
+        (("gateway_url", "provider_upload"), "gateway_url", "this gateway's public address"),
+        (("provider_upload",), "provider_upload", "temporary upload"),
     ],
 )
-def test_the_best_way_is_taken_and_told(links: Any, link: str, words: str) -> None:
-    made = plan(wish(links=links, because="it is so"))
-    assert (made.kind, made.link, made.as_is) == ("filetrans", link, True)
-    assert made.why.startswith("it is so; ")
-    assert words in made.why
+def test_the_best_way_is_taken_and_told(audio_sources: Any, audio_source: str, words: str) -> None:
+    made = plan(wish(audio_sources=audio_sources, model_reason="it is so"))
+    assert (made.kind, made.audio_source, made.as_is) == ("filetrans", audio_source, True)
+    assert made.reason.startswith("it is so; ")
+    assert words in made.reason
 
 
 def test_without_any_way_it_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(AudioUnreachable, match="public https:// `url`"):
-        plan(wish(links=()))
+        plan(wish(audio_sources=()))
     with pytest.raises(AudioUnreachable, match="changed before"):
-        plan(wish(links=("blob",), file=File("aiff", 1, 16_000, 9)))
+        plan(wish(audio_sources=("gateway_url",), file=File("aiff", 1, 16_000, 9)))
 
 
 @pytest.mark.parametrize(
@@ -58,25 +64,25 @@ def test_without_any_way_it_is_an_error_that_says_what_to_do() -> None:
 def test_what_the_model_does_not_take_is_changed_and_uploaded(
     model: Any, file: File, words: str
 ) -> None:
-    made = plan(wish(model=model, file=file, links=("blob", "upload")))
-    assert (made.as_is, made.form, made.link) == (False, "flac", "upload")
-    assert words in made.why
+    made = plan(wish(model=model, file=file, audio_sources=("gateway_url", "provider_upload")))
+    assert (made.as_is, made.form, made.audio_source) == (False, "flac", "provider_upload")
+    assert words in made.reason
 
 
 def test_channels_that_were_asked_for_are_each_paid() -> None:
     both = wish(10.2, file=File("wav", 2, 16_000, 9), channels=(0, 1))
     assert (plan(both).as_is, plan(both).billed_channels) == (True, 2)
-    assert bound(both).millis == 2 * 12_000
+    assert max_usage(both).millis == 2 * 12_000
     with pytest.raises(InvalidParameter, match="channel 1"):
         plan(wish(channels=(0, 1)))
 
 
 def test_the_hold_of_an_unknown_length_is_the_longest_there_may_be() -> None:
-    assert bound(wish(None, file=None)).millis == 43_201_000
-    hours = bound(wish(None, TOKENS, file=None))
+    assert max_usage(wish(None, file=None)).millis == 43_201_000
+    hours = max_usage(wish(None, TOKENS, file=None))
     assert hours.input_tokens >= 25 * 43_200
     assert hours.output_tokens >= 8192 * 144
-    assert bound(wish(10.0, TOKENS)).output_tokens < 600
+    assert max_usage(wish(10.0, TOKENS)).output_tokens < 600
 
 
 def test_too_long() -> None:
@@ -96,14 +102,14 @@ def test_too_long() -> None:
         (AUDIO_30, {"diarization_enabled": True}, "auto", "speakers apart"),
     ],
 )
-def test_the_sister_does_what_the_first_cannot(
+def test_the_task_variant_does_what_the_first_cannot(
     asked: Any, options: dict[str, Any], mode: str, reason: str
 ) -> None:
-    sister = CATALOGUE.find(asked.filetrans)
-    model, why = chosen(asked, sister, Options(**options), mode=mode)
-    assert model is sister
-    assert reason in why
-    assert chosen(asked, None, Options(**options), mode=mode) == (asked, "")
+    variant = CATALOGUE.find(asked.filetrans)
+    model, model_reason = select_model(asked, variant, Options(**options), mode=mode)
+    assert model is variant
+    assert reason in model_reason
+    assert select_model(asked, None, Options(**options), mode=mode) == (asked, "")
 
 
 @pytest.mark.parametrize(
@@ -124,10 +130,10 @@ def test_speakers_may_be_another_sisters(
     asked: Any, options: dict[str, Any], names: list[str], reason: str
 ) -> None:
     wished = Options(**options)
-    assert list(sisters_of(asked, wished)) == names
+    assert list(task_variants_of(asked, wished)) == names
     if reason:
-        model, why = chosen(asked, CATALOGUE.find(names[0]), wished, mode="auto")
-        assert (model.name, why.startswith(reason)) == (names[0], True)
+        model, reason = select_model(asked, CATALOGUE.find(names[0]), wished, mode="auto")
+        assert (model.name, reason.startswith(reason)) == (names[0], True)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +150,4 @@ def test_else_the_model_that_was_asked_for_does_it(
     asked: Any, options: dict[str, Any], mode: str
 ) -> None:
     sister = CATALOGUE.find(asked.filetrans)
-    assert chosen(asked, sister, Options(**options), mode=mode) == (asked, "")
+    assert select_model(asked, sister, Options(**options), mode=mode) == (asked, "")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.engines.http.latency import Speed
+from app.speech.engines.http.latency import LatencyAverage
 from app.speech.planning.queue_simulation import Ahead, Lane, seconds_until_text
 
-PACED = Lane(next_seconds=0.5, gap_seconds=0.5, call_seconds=2.0, calls_at_once=100)
+PACED = Lane(next_seconds=0.5, gap_seconds=0.5, call_seconds=2.0, max_concurrent_calls=100)
 FREE = Lane(0.0, 0.0, 2.0, 100)
 NARROW = Lane(0.0, 0.0, 2.0, 2)
 
@@ -85,7 +85,7 @@ def test_several_calls_of_one_job_go_on_together() -> None:
 
 
 def test_steps_that_are_taken_already_are_not_taken_twice() -> None:
-    promised = Lane(next_seconds=5.0, gap_seconds=0.5, call_seconds=2.0, calls_at_once=100)
+    promised = Lane(next_seconds=5.0, gap_seconds=0.5, call_seconds=2.0, max_concurrent_calls=100)
     assert until(promised, running(10)) == pytest.approx(7.0)
 
 
@@ -126,7 +126,7 @@ def test_nobody_waits_less_than_the_pace_allows_nor_for_ever(
 
 
 def test_an_average_follows_its_last_calls() -> None:
-    speed = Speed()
+    speed = LatencyAverage()
     assert speed.of("m", 5.0) == (5.0, 0)
     for _ in range(3):
         speed.note("m", 1.0)
@@ -139,7 +139,11 @@ def test_an_average_follows_its_last_calls() -> None:
 
 async def _play(lane: Lane, jobs: list[int], at_once: int) -> float:
     """Do what is played through, on a scaled clock: a plain queue of plain tasks."""
-    scale, slots, calls = 0.02, asyncio.Semaphore(at_once), asyncio.Semaphore(lane.calls_at_once)
+    scale, slots, calls = (
+        0.02,
+        asyncio.Semaphore(at_once),
+        asyncio.Semaphore(lane.max_concurrent_calls),
+    )
     loop = asyncio.get_running_loop()
     began, free = loop.time(), [lane.next_seconds]
 

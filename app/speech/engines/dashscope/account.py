@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from app.kit.clock import http_moment
+from app.kit.clock import parse_http_date
 from app.net.connectivity import look
 from app.net.exchange import Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
 from app.speech.engines.dashscope.errors import code_in, parse_error
-from app.speech.engines.http.account import Bundle, dashscope_bundle
+from app.speech.engines.http.account import ProviderAccount, dashscope_bundle
 from app.speech.engines.http.json_body import member, read_object, text_of
 from app.speech.planning.failover import bundle_name
 
@@ -28,7 +28,7 @@ UNAUTHORIZED, SERVER_ERRORS = 401, 500
 
 class KeyVerdict(StrEnum):
     TAKEN = "taken"
-    REFUSED = "refused"  # mistyped, revoked, or another region's
+    REJECTED = "refused"  # mistyped, revoked, or another region's
     DENIED = "denied"  # known, but the account or the workspace may not: `code` says why
     UNKNOWN = "unknown"  # the service is ill, or this is not DashScope
 
@@ -48,7 +48,7 @@ class Account:
     """A bundle of key and host, under the name it has in the settings."""
 
     name: str
-    bundle: Bundle
+    bundle: ProviderAccount
 
     @property
     def host(self) -> str:
@@ -69,7 +69,7 @@ def accounts(settings: DashScopeSettings) -> Iterator[Account]:
     """Yield every account that has a key."""
     if settings.api_key.get_secret_value():
         yield Account(ENGINE, dashscope_bundle(settings))
-    for name, other in settings.others.items():
+    for name, other in settings.accounts.items():
         yield Account(bundle_name(ENGINE, name), dashscope_bundle(other))
 
 
@@ -81,7 +81,7 @@ def read_look(answer: Answer, now: datetime) -> Look:
 
 def _verdict(answer: Answer, code: str) -> KeyVerdict:
     if answer.status == UNAUTHORIZED:
-        return KeyVerdict.REFUSED
+        return KeyVerdict.REJECTED
     if answer.status >= SERVER_ERRORS or not _is_theirs(answer, code):
         return KeyVerdict.UNKNOWN
     if code and _is_denial(answer):
@@ -100,5 +100,5 @@ def _is_theirs(answer: Answer, code: str) -> bool:
 
 
 def _skew(answer: Answer, now: datetime) -> float | None:
-    theirs = http_moment(answer.headers.get("date", ""))
+    theirs = parse_http_date(answer.headers.get("date", ""))
     return None if theirs is None else (now - theirs).total_seconds()

@@ -12,8 +12,15 @@ from app.net.exchange import Answer, Body
 from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.dashscope.errors import parse_chat_error, parse_error
 from app.speech.engines.http.chat_stream import ChatStream
-from app.speech.engines.http.engine import Dialect, Streaming
-from app.speech.engines.http.json_body import Hole, file_of, garbled, json_around, member, number
+from app.speech.engines.http.engine import StreamFormat, WireFormat
+from app.speech.engines.http.json_body import (
+    AudioPlaceholder,
+    file_of,
+    json_with_audio,
+    malformed_response,
+    member,
+    number,
+)
 
 ROUTE = "/compatible-mode/v1/chat/completions"
 ID_PREFIX = "chatcmpl-"
@@ -28,17 +35,19 @@ class Omni:
     extras: Mapping[str, str] = field(default_factory=dict)
 
 
-def omni_dialect(omni: Omni) -> Dialect:
+def omni_dialect(omni: Omni) -> WireFormat:
     """Return how one of these models is asked."""
 
     def write(request: EngineRequest) -> Body:
-        hole = Hole()
-        return json_around(omni_ask(omni, request, hole), hole, file_of(request))
+        hole = AudioPlaceholder()
+        return json_with_audio(omni_ask(omni, request, hole), hole, file_of(request))
 
-    return Dialect(ROUTE, write, read_omni, Streaming(write, OmniStream, {}, is_only_way=True))
+    return WireFormat(
+        ROUTE, write, read_omni, StreamFormat(write, OmniStream, {}, stream_only=True)
+    )
 
 
-def omni_ask(omni: Omni, request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+def omni_ask(omni: Omni, request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
     """Return the body; the answer is bounded, as what was held for the call rests on it."""
     sound = {"data": hole.mark, "format": file_of(request).form}
     content = [
@@ -90,6 +99,6 @@ def parse_omni_usage(usage: Mapping[str, Any]) -> EngineUsage:
     counts = [number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
     given, made = (None if count is None else int(count) for count in counts)
     if given is None or made is None:
-        raise garbled("a usage without its tokens")
+        raise malformed_response("a usage without its tokens")
     text = int(number(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
     return EngineUsage(None, given, made, min(text, given), usage)

@@ -28,16 +28,21 @@ from app.speech.engines.dashscope.sync_requests import (
 )
 from app.speech.engines.dashscope.sync_responses import parse_input_audio, parse_qwen3
 from app.speech.engines.dashscope.sync_stream import HEADERS, InputAudioStream, Qwen3Stream
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import (
-    Dialect,
-    Gathering,
     RemoteEngine,
-    Streaming,
+    StreamFormat,
+    StreamParser,
     TasksOfBundle,
+    WireFormat,
 )
-from app.speech.engines.http.json_body import Hole, base64_size, file_of, json_around
+from app.speech.engines.http.json_body import (
+    AudioPlaceholder,
+    base64_size,
+    file_of,
+    json_with_audio,
+)
 
 NAME = "dashscope"
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -47,9 +52,9 @@ OK = 200
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    ask: Callable[[EngineRequest, Hole], Mapping[str, Any]]
+    ask: Callable[[EngineRequest, AudioPlaceholder], Mapping[str, Any]]
     parse: Callable[[bytes], EngineAnswer]
-    gather: Callable[[DeltaSink], Gathering]
+    gather: Callable[[DeltaSink], StreamParser]
 
 
 _SHAPES = {
@@ -59,7 +64,7 @@ _SHAPES = {
 
 
 def dashscope_sync(
-    bundle: Bundle,
+    bundle: ProviderAccount,
     shapes: Mapping[str, str],
     admission: CallAdmission,
     *,
@@ -81,9 +86,9 @@ def dashscope_sync(
     )
 
 
-def _dialect(shape: _Shape) -> Dialect:
-    streaming = Streaming(partial(_write_streamed, shape), partial(_gather, shape), HEADERS)
-    return Dialect(ROUTE, partial(_write, shape), partial(_read, shape), streaming)
+def _dialect(shape: _Shape) -> WireFormat:
+    streaming = StreamFormat(partial(_write_streamed, shape), partial(_gather, shape), HEADERS)
+    return WireFormat(ROUTE, partial(_write, shape), partial(_read, shape), streaming)
 
 
 class _Warned:
@@ -102,7 +107,7 @@ class _Warned:
         return _warned(self._gathering.answer(head), self._request, self._shape)
 
 
-def _gather(shape: _Shape, request: EngineRequest, tell: DeltaSink) -> Gathering:
+def _gather(shape: _Shape, request: EngineRequest, tell: DeltaSink) -> StreamParser:
     return _Warned(shape, request, tell)
 
 
@@ -115,9 +120,9 @@ def _write_streamed(shape: _Shape, request: EngineRequest) -> Body:
 def _write(shape: _Shape, request: EngineRequest) -> Body:
     file = file_of(request)
     if base64_size(len(file.data)) > MOST_ENCODED_BYTES:
-        raise EngineError(ErrorKind.REFUSED, f"the part has {len(file.data)} bytes as {file.form}")
-    hole = Hole()
-    return json_around(shape.ask(request, hole), hole, file)
+        raise EngineError(ErrorKind.REJECTED, f"the part has {len(file.data)} bytes as {file.form}")
+    hole = AudioPlaceholder()
+    return json_with_audio(shape.ask(request, hole), hole, file)
 
 
 def _read(shape: _Shape, request: EngineRequest, answer: Answer) -> EngineAnswer:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.speech.engine import SAMPLE_RATE, EngineRequest
-from app.speech.engines.http.json_body import Hole, file_of
+from app.speech.engines.http.json_body import AudioPlaceholder, file_of
 
 ROUNDS = 5  # of earlier messages that the input-audio shape takes
 ROUND_CHARACTERS = 400
@@ -12,7 +12,7 @@ HINTS = 4
 CONTEXT_CUT = "`context` is longer than the model takes; its end was left out."
 
 
-def qwen3_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+def qwen3_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
     """Return the body of the qwen3 shape: context is a system message, one language at most."""
     messages: list[dict[str, Any]] = []
     if request.context:
@@ -30,13 +30,13 @@ def qwen3_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
     }
 
 
-def qwen3_streamed_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+def qwen3_streamed_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
     """Return the same for a stream: each frame is to hold what is new, not all text so far."""
     asked = qwen3_ask(request, hole)
     return {**asked, "parameters": {**asked["parameters"], "incremental_output": True}}
 
 
-def input_audio_ask(request: EngineRequest, hole: Hole) -> Mapping[str, Any]:
+def input_audio_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
     """Return the body of the input-audio shape: context is what was said before, sound is last."""
     # The official client says 16000 whatever the file's own rate is: it counts for bare PCM only.
     form = file_of(request).form

@@ -9,7 +9,7 @@ from typing import Any
 from app.speech.engine import EngineAnswer, EngineUsage
 from app.speech.engines.http.json_body import (
     CUT_AT_LENGTH,
-    garbled,
+    malformed_response,
     member,
     number,
     read_object,
@@ -41,7 +41,7 @@ def parse_qwen3(body: bytes) -> EngineAnswer:
     choice = member(answer, "output", "choices", 0)
     content = member(choice, "message", "content")
     if not isinstance(content, list | str):
-        raise garbled("an answer without output.choices[0].message.content")
+        raise malformed_response("an answer without output.choices[0].message.content")
     noted = _annotation(choice)
     return EngineAnswer(
         text=content if isinstance(content, str) else joined(content),
@@ -58,7 +58,7 @@ def parse_input_audio(body: bytes) -> EngineAnswer:
     """Read the input-audio shape. Raises EngineError (garbled)."""
     answer = _object(body)
     if text_in(answer) is None and not isinstance(answer.get("output"), dict):
-        raise garbled("an answer without output")
+        raise malformed_response("an answer without output")
     return read_input_audio(answer)
 
 
@@ -96,7 +96,7 @@ def parse_usage(usage: Any) -> EngineUsage:
 def _object(body: bytes) -> dict[str, Any]:
     answer = read_object(body)
     if answer is None:
-        raise garbled(f"an answer of {len(body)} bytes that is not a JSON object")
+        raise malformed_response(f"an answer of {len(body)} bytes that is not a JSON object")
     return answer
 
 

@@ -19,8 +19,14 @@ from app.speech.engines.dashscope.sync_responses import (
     squeezed,
     text_in,
 )
-from app.speech.engines.http.incremental_text import Growing, Pieces
-from app.speech.engines.http.json_body import CUT_AT_LENGTH, garbled, member, read_object, text_of
+from app.speech.engines.http.incremental_text import FrameMerger, IncrementalText
+from app.speech.engines.http.json_body import (
+    CUT_AT_LENGTH,
+    malformed_response,
+    member,
+    read_object,
+    text_of,
+)
 from app.speech.merge import join
 
 HEADERS = {"X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
@@ -47,7 +53,9 @@ class _Frames:
             self._refused(event)
             return None
         if body is None:
-            raise garbled(f"a frame of {len(event.data)} characters that is not a JSON object")
+            raise malformed_response(
+                f"a frame of {len(event.data)} characters that is not a JSON object"
+            )
         return body
 
     def _is_repeated(self, event: StreamEvent) -> bool:
@@ -57,7 +65,7 @@ class _Frames:
         same, self._last = self._last == (event.id, event.data), (event.id, event.data)
         number = int(event.id[:9])
         if not same and self._number and number != self._number + 1:
-            raise garbled(f"frame {number} after frame {self._number}")
+            raise malformed_response(f"frame {number} after frame {self._number}")
         self._number = number
         return same
 
@@ -76,8 +84,8 @@ class Qwen3Stream:
 
     def __init__(self, tell: DeltaSink) -> None:
         self._frames = _Frames()
-        self._growing = Growing(tell)
-        self._pieces = Pieces(self._growing)
+        self._growing = IncrementalText(tell)
+        self._pieces = FrameMerger(self._growing)
         self._noted: Mapping[str, Any] = {}
         self._last: Mapping[str, Any] = {}
 
@@ -94,9 +102,9 @@ class Qwen3Stream:
         content = member(choice, "message", "content")
         reason = member(choice, "finish_reason")
         if not isinstance(content, list | str):
-            raise garbled("a frame without output.choices[0].message.content")
+            raise malformed_response("a frame without output.choices[0].message.content")
         if reason not in (*_NOT_YET, "stop", "length"):
-            raise garbled("a frame with an unknown reason to finish")
+            raise malformed_response("a frame with an unknown reason to finish")
         self._last = body
         self._noted = {**self._noted, **_annotation(choice)}
         is_last = reason not in _NOT_YET
@@ -109,10 +117,10 @@ class Qwen3Stream:
         if self._frames.was_silent and not self._growing.text:
             return EngineAnswer("", usage=EngineUsage(0.0))
         if not self.is_whole or self._frames.was_silent:
-            raise garbled("a stream that ended without its last frame")
+            raise malformed_response("a stream that ended without its last frame")
         usage = self._last.get("usage")
         if not isinstance(usage, dict) or not usage:
-            raise garbled("a last frame without usage")
+            raise malformed_response("a last frame without usage")
         choice = member(self._last, "output", "choices", 0)
         return EngineAnswer(
             text=self._growing.text,
@@ -134,7 +142,7 @@ class InputAudioStream:
 
     def __init__(self, tell: DeltaSink) -> None:
         self._frames = _Frames()
-        self._growing = Growing(tell)
+        self._growing = IncrementalText(tell)
         self._sentences: dict[Any, Mapping[str, Any]] = {}
         self._last: Mapping[str, Any] = {}
         self._is_at_end = False
@@ -151,7 +159,7 @@ class InputAudioStream:
         sentence = sentence_in(body)
         text = text_in(body)
         if sentence is None and text is None:
-            raise garbled("a frame without a sentence or text")
+            raise malformed_response("a frame without a sentence or text")
         self._last = body
         if sentence is not None:
             self._sentences[sentence.get("sentence_id")] = sentence
@@ -163,10 +171,10 @@ class InputAudioStream:
         if self._frames.was_silent and not self._growing.text:
             return EngineAnswer("", usage=EngineUsage(0.0))
         if not self._last or not self._is_at_end or self._frames.was_silent or not head.has_an_end:
-            raise garbled("a stream that ended before its last sentence did")
+            raise malformed_response("a stream that ended before its last sentence did")
         usage = self._last.get("usage") or member(self._last, "output", "usage")
         if not isinstance(usage, dict) or not usage:
-            raise garbled("a last sentence without usage")
+            raise malformed_response("a last sentence without usage")
         sentences = list(self._sentences.values())
         whole = {**self._last, "output": {"text": self._growing.text, "sentences": sentences}}
         return replace(read_input_audio(whole), usage=parse_usage(usage))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.speech.engines.dashscope.sync_requests import HINTS, rounds
-from app.speech.task_engine import TaskOrder
+from app.speech.task_engine import TaskRequest
 
 RESOLVED = "oss://"  # an address that the service finds only where it is asked to
 _SHARED = (
@@ -19,7 +19,7 @@ _SHARED = (
 )
 
 
-def file_url_ask(order: TaskOrder) -> Mapping[str, Any]:
+def file_url_ask(order: TaskRequest) -> Mapping[str, Any]:
     """Return the body of qwen3's own shape: one address, one language, words where asked for."""
     parameters: dict[str, Any] = {
         name: order.options[name] for name in ("channel_id", "enable_itn") if name in order.options
@@ -33,7 +33,7 @@ def file_url_ask(order: TaskOrder) -> Mapping[str, Any]:
     return {"model": order.model, "input": {"file_url": order.url}, "parameters": parameters}
 
 
-def file_urls_ask(order: TaskOrder) -> Mapping[str, Any]:
+def file_urls_ask(order: TaskRequest) -> Mapping[str, Any]:
     """Return the body of everybody else's: a list of one address, and hints of languages."""
     parameters = {name: order.options[name] for name in _SHARED if name in order.options}
     hints = [order.language] if order.language else order.options.get("language_hints")
@@ -48,7 +48,7 @@ def file_urls_ask(order: TaskOrder) -> Mapping[str, Any]:
     return {"model": order.model, "input": given, "parameters": parameters}
 
 
-def submit_headers(order: TaskOrder) -> Mapping[str, str]:
+def submit_headers(order: TaskRequest) -> Mapping[str, str]:
     """Return what a submit says beside its body."""
     headers = {"X-DashScope-Async": "enable"}
     if order.url.startswith(RESOLVED):

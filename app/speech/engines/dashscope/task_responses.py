@@ -11,14 +11,14 @@ from app.speech.engines.dashscope.errors import NO_SPEECH, file_error
 from app.speech.engines.dashscope.sync_responses import parse_usage, read_words
 from app.speech.engines.http.json_body import (
     SHOWN_CHARACTERS,
-    garbled,
+    malformed_response,
     member,
     number,
     read_object,
     text_of,
 )
 from app.speech.merge import PartText, join, majority
-from app.speech.task_engine import FileFate, FileText, Taken, TaskReport, TaskStatus
+from app.speech.task_engine import FileResult, FileText, SubmittedTask, TaskReport, TaskStatus
 from app.speech.transcript import Segment
 
 MILLIS = 1000
@@ -33,7 +33,7 @@ _STATUS = {
 }
 
 
-def parse_taken(body: bytes) -> Taken:
+def parse_taken(body: bytes) -> SubmittedTask:
     """Read the answer to a submit. Raises EngineError (garbled): there may be a task all the same.
 
     A task that has failed already is taken as well: its first report says so.
@@ -41,8 +41,8 @@ def parse_taken(body: bytes) -> Taken:
     answer = read_object(body)
     task_id = text_of(member(answer, "output", "task_id"))
     if not task_id:
-        raise garbled("the answer to a submit without output.task_id")
-    return Taken(task_id, text_of(member(answer, "request_id")) or None)
+        raise malformed_response("the answer to a submit without output.task_id")
+    return SubmittedTask(task_id, text_of(member(answer, "request_id")) or None)
 
 
 def parse_report(body: bytes) -> TaskReport:
@@ -50,7 +50,7 @@ def parse_report(body: bytes) -> TaskReport:
     answer = read_object(body)
     status = _STATUS.get(text_of(member(answer, "output", "task_status")))
     if answer is None or status is None:
-        raise garbled("an answer without a known output.task_status")
+        raise malformed_response("an answer without a known output.task_status")
     usage = parse_usage(answer.get("usage"))
     if status not in {TaskStatus.DONE, TaskStatus.FAILED}:
         return TaskReport(status, usage=usage, raw=answer)
@@ -69,7 +69,7 @@ def parse_result(body: bytes) -> FileText:
     """Read a result file in any of its shapes. Raises EngineError (garbled)."""
     answer = read_object(body)
     if answer is None or not isinstance(answer.get("transcripts"), list):
-        raise garbled(f"a result of {len(body)} bytes without transcripts")
+        raise malformed_response(f"a result of {len(body)} bytes without transcripts")
     channels = [one for one in answer["transcripts"] if isinstance(one, dict)]
     segments = sorted(
         (segment for one in channels for segment in _segments(one, named=len(channels) > 1)),
@@ -92,7 +92,7 @@ def parse_result(body: bytes) -> FileText:
     )
 
 
-def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileFate]:
+def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileResult]:
     """Yield what became of each file; a task that says nothing of its files is one of one."""
     listed = output.get("results")
     files: list[Mapping[str, Any]] = []
@@ -105,12 +105,12 @@ def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileFate]:
         url = text_of(file.get("transcription_url"))
         code = text_of(file.get("code")) or text_of(output.get("code"))
         if url and file.get("subtask_status") != "FAILED":
-            yield FileFate(url)
+            yield FileResult(url)
         elif code in NO_SPEECH:
-            yield FileFate()
+            yield FileResult()
         else:
             error, unread = file_error(code)
-            yield FileFate(error=error, code=code[:SHOWN_CHARACTERS], unread=unread)
+            yield FileResult(error=error, code=code[:SHOWN_CHARACTERS], unread=unread)
 
 
 def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:

@@ -15,16 +15,16 @@ from app.net.client import Client, open_client
 from app.net.exchange import Answer, Body, ExchangeError, get, post
 from app.net.fetch import Fault, FetchError
 from app.net.limiter import Limiter, QueueTooLongError
-from app.net.provider_storage import VendorStore
+from app.net.provider_storage import ProviderStorage
 from app.speech.engine import Billed, EngineError, ErrorKind
 from app.speech.engines.dashscope.errors import parse_error
 from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask, submit_headers
 from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
 from app.speech.engines.dashscope.uploads import STORED, check_size, form_of, key_of, parse_policy
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import HELD_SECONDS, CallAdmission
-from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, garbled, no_answer
-from app.speech.task_engine import FileText, Sending, Taken, TaskOrder, TaskReport
+from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, malformed_response, no_answer
+from app.speech.task_engine import FileText, FileUpload, SubmittedTask, TaskReport, TaskRequest
 
 SUBMIT_ROUTE = "/api/v1/services/audio/asr/transcription"
 TASKS_ROUTE = "/api/v1/tasks"
@@ -71,7 +71,7 @@ class DashScopeTasks:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: ProviderAccount,
         shapes: Mapping[str, str],
         admission: CallAdmission,
         limiter: Limiter,
@@ -93,7 +93,7 @@ class DashScopeTasks:
         self._client: Client | None = None
         own_host = urlsplit(bundle.base_url).hostname or ""
         silence = self._patience.silence
-        self._store = VendorStore(DOMAINS, own_host, silence_seconds=silence)
+        self._store = ProviderStorage(DOMAINS, own_host, silence_seconds=silence)
 
     async def open(self) -> None:
         """Open the pool; a connection comes with the first call."""
@@ -116,7 +116,7 @@ class DashScopeTasks:
         """Wait for the turn of a submit; see TaskEngine."""
         return self._admission.admit(model, patience, priority)
 
-    async def submit(self, order: TaskOrder) -> Taken:
+    async def submit(self, order: TaskRequest) -> SubmittedTask:
         """Submit a task; see TaskEngine."""
         began = await self._admission.begin(order.model)
         try:
@@ -126,7 +126,7 @@ class DashScopeTasks:
         self._admission.note_answer(began)
         return taken
 
-    async def _submit(self, order: TaskOrder) -> Taken:
+    async def _submit(self, order: TaskRequest) -> SubmittedTask:
         shape = self._shapes.get(order.model)
         if shape is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "a model of another engine")
@@ -150,7 +150,7 @@ class DashScopeTasks:
                 f"{_path(task_id)}/cancel", Body(0, "application/json", tuple)
             )
         except EngineError as error:
-            if error.kind is ErrorKind.REFUSED:
+            if error.kind is ErrorKind.REJECTED:
                 return False
             raise
         return True
@@ -167,7 +167,7 @@ class DashScopeTasks:
             return parse_result(body)
         return await asyncio.to_thread(parse_result, body)
 
-    async def upload(self, model: str, file: Sending) -> str:
+    async def upload(self, model: str, file: FileUpload) -> str:
         """Bring a file into the temporary store; see TaskEngine."""
         await self._turn(f"{self._account}/{model}/uploads", POLICIES_A_MINUTE)
         query = urlencode({"action": "getPolicy", "model": model})
@@ -270,7 +270,7 @@ def _free(error: EngineError) -> EngineError:
 
 def _not_fetched(error: FetchError) -> EngineError:
     if error.fault is Fault.TOO_LARGE:
-        return _free(garbled(f"a result of more than {MOST_RESULT_BYTES} bytes"))
+        return _free(malformed_response(f"a result of more than {MOST_RESULT_BYTES} bytes"))
     words = f"the result could not be fetched: {error.host} {error.fault} {error.status or ''}"
     kind = ErrorKind.TIMEOUT if error.fault is Fault.TIMEOUT else ErrorKind.NETWORK
     return EngineError(kind, words.rstrip(), retryable=True)

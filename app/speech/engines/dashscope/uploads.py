@@ -6,8 +6,14 @@ from typing import Any
 
 from app.net.exchange import Body
 from app.speech.engine import EngineError, ErrorKind
-from app.speech.engines.http.json_body import garbled, member, number, read_object, text_of
-from app.speech.task_engine import Sending
+from app.speech.engines.http.json_body import (
+    malformed_response,
+    member,
+    number,
+    read_object,
+    text_of,
+)
+from app.speech.task_engine import FileUpload
 
 MIB = 1 << 20
 STORED = frozenset({200, 201, 204})
@@ -18,7 +24,7 @@ def parse_policy(body: bytes) -> Mapping[str, Any]:
     """Read who may put a file where. Raises EngineError (garbled)."""
     policy = member(read_object(body), "data")
     if not isinstance(policy, dict) or not all(text_of(policy.get(name)) for name in _NEEDED):
-        raise garbled("an upload policy that says too little")
+        raise malformed_response("an upload policy that says too little")
     return policy
 
 
@@ -27,14 +33,14 @@ def check_size(policy: Mapping[str, Any], size: int) -> None:
     most = number(policy.get("max_file_size_mb"))
     if most is not None and size > most * MIB:
         words = f"the temporary store takes {most:g} MB, and the file has {size} bytes"
-        raise EngineError(ErrorKind.REFUSED, words)
+        raise EngineError(ErrorKind.REJECTED, words)
 
 
-def key_of(policy: Mapping[str, Any], file: Sending) -> str:
+def key_of(policy: Mapping[str, Any], file: FileUpload) -> str:
     return f"{policy['upload_dir']}/{file.name}"
 
 
-def form_of(policy: Mapping[str, Any], file: Sending) -> Body:
+def form_of(policy: Mapping[str, Any], file: FileUpload) -> Body:
     """Return the form; the store reads nothing that comes after the file."""
     fields = {
         "OSSAccessKeyId": policy["oss_access_key_id"],

@@ -14,7 +14,7 @@ _API = "/api/v1"  # the SDKs' base address ends with it, ours does not
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class ProviderAccount:
     """One account at one place; `region` decides its prices."""
 
     region: str
@@ -25,15 +25,17 @@ class Bundle:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
 
-def dashscope_bundle(settings: BundleSettings) -> Bundle:
+def dashscope_bundle(settings: BundleSettings) -> ProviderAccount:
     """Return the bundle that the settings describe, with nothing of another's."""
-    return Bundle(settings.region, _base_url(settings), settings.api_key.get_secret_value())
+    return ProviderAccount(
+        settings.region, _base_url(settings), settings.api_key.get_secret_value()
+    )
 
 
-def openai_bundle(settings: OpenAISettings) -> Bundle:
+def openai_bundle(settings: OpenAISettings) -> ProviderAccount:
     """Return the bundle of a server that speaks OpenAI's wire, with or without its `/v1`."""
     base_url = settings.base_url.rstrip("/").removesuffix("/v1")
-    return Bundle("self-hosted", base_url, settings.api_key.get_secret_value())
+    return ProviderAccount("self-hosted", base_url, settings.api_key.get_secret_value())
 
 
 def _base_url(settings: BundleSettings) -> str:

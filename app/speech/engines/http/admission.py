@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from app.errors import DatabaseAway
-from app.kit.priority_semaphore import Slots
+from app.errors import DatabaseUnavailable
+from app.kit.priority_semaphore import PrioritySemaphore
 from app.net.breaker import Breaker, State
 from app.net.limiter import Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
-from app.speech.engine import DEFAULT_CALL_SECONDS, CallSlot, EngineError, ErrorKind, Pace
-from app.speech.engines.http.latency import Speed
+from app.speech.engine import DEFAULT_CALL_SECONDS, CallSlot, EngineError, ErrorKind, Throughput
+from app.speech.engines.http.latency import LatencyAverage
 
 HELD_SECONDS = 2.0  # after a 429 that does not say how long
 
@@ -26,7 +26,7 @@ _ILL = {
     ErrorKind.UNAVAILABLE,
     ErrorKind.TIMEOUT,
     ErrorKind.NETWORK,
-    ErrorKind.GARBLED,
+    ErrorKind.MALFORMED,
     ErrorKind.INTERNAL,
 }
 
@@ -46,17 +46,17 @@ class CallAdmission:
         rates: Mapping[str, float],
         ticks: Ticks = time.monotonic,
         *,
-        calls_at_once: int = 100,
+        max_concurrent_calls: int = 100,
     ) -> None:
-        self.calls_at_once = calls_at_once
-        self._slots = Slots(calls_at_once)
+        self.max_concurrent_calls = max_concurrent_calls
+        self._slots = PrioritySemaphore(max_concurrent_calls)
         self._account = account
         self._limiter = limiter
         self._rates = rates
         self._ticks = ticks
         self._breaker = Breaker()
         self._budget = RetryBudget()
-        self._speed = Speed()
+        self._speed = LatencyAverage()
 
     @property
     def state(self) -> str:
@@ -96,7 +96,7 @@ class CallAdmission:
                 self._key(model), self._rates[model]
             )
             is_admitted = has_step and self._breaker.state is State.CLOSED
-        except DatabaseAway:
+        except DatabaseUnavailable:
             log.debug("pace.not_asked", account=self._account, model=model)
         finally:
             if not is_admitted:
@@ -122,18 +122,18 @@ class CallAdmission:
         if began is not None and model:
             self._speed.note(model, now - began)
 
-    async def pace(self, model: str) -> Pace:
+    async def pace(self, model: str) -> Throughput:
         """Return how fast calls of a model go now. Raises DatabaseAway."""
         next_seconds, gap = 0.0, 0.0
         if model in self._rates:
             next_seconds, gap = await self._limiter.next_free(self._key(model), self._rates[model])
         rest = self.rest_seconds
         call_seconds, measured = self._speed.of(model, DEFAULT_CALL_SECONDS)
-        return Pace(
+        return Throughput(
             max(next_seconds, rest),
             gap,
             call_seconds,
-            self.calls_at_once,
+            self.max_concurrent_calls,
             measured,
             f"it is left alone for {rest:.0f} s after too many failures" if rest else "",
         )
@@ -156,7 +156,7 @@ class CallAdmission:
             async with asyncio.timeout(patience):
                 await self._slots.take(priority)
         except TimeoutError as error:
-            words = f"{self.calls_at_once} calls are under way already"
+            words = f"{self.max_concurrent_calls} calls are under way already"
             raise EngineError(ErrorKind.RATE_LIMITED, words, retryable=True) from error
 
     async def _wait_for_step(self, model: str, patience: float, priority: int) -> None:
@@ -177,7 +177,7 @@ class CallAdmission:
             return
         try:
             await self._limiter.hold(self._key(model), seconds)
-        except DatabaseAway:
+        except DatabaseUnavailable:
             # What is known of the call must not be lost over it; no step is given meanwhile.
             log.warning("pace.hold_lost", account=self._account, model=model)
 

@@ -9,10 +9,10 @@ from typing import Any
 from app.net.event_stream import StreamEvent
 from app.net.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
-from app.speech.engines.http.incremental_text import Growing
+from app.speech.engines.http.incremental_text import IncrementalText
 from app.speech.engines.http.json_body import (
     CUT_AT_LENGTH,
-    garbled,
+    malformed_response,
     member,
     number,
     read_object,
@@ -32,7 +32,7 @@ class ChatStream:
         self.is_whole = False
         self._parse_error = parse_error
         self._request = request
-        self._growing = Growing(tell)
+        self._growing = IncrementalText(tell)
         self._raw = ""
         self._noted: Mapping[str, Any] = {}
         self._reason: str | None = None
@@ -46,10 +46,12 @@ class ChatStream:
             return
         chunk = read_object(event.data.encode("utf-8", "replace"))
         if chunk is None:
-            raise garbled(f"a chunk of {len(event.data)} characters that is not a JSON object")
+            raise malformed_response(
+                f"a chunk of {len(event.data)} characters that is not a JSON object"
+            )
         if event.type == "error" or "choices" not in chunk:
             if event.type != "error" and not {"error", "code"} & chunk.keys():
-                raise garbled("a chunk without choices")
+                raise malformed_response("a chunk without choices")
             raise self._parse_error(event.data.encode("utf-8", "replace"))
         self._id = text_of(chunk.get("id")) or self._id
         if isinstance(usage := chunk.get("usage"), dict):
@@ -59,9 +61,9 @@ class ChatStream:
     def answer(self, _head: Answer) -> EngineAnswer:
         """Return what was heard; see Gathering."""
         if not self.is_whole or self._reason is None:
-            raise garbled("a stream that ended without its last chunk")
+            raise malformed_response("a stream that ended without its last chunk")
         if not self._usage:
-            raise garbled("a stream without the usage that was asked for")
+            raise malformed_response("a stream without the usage that was asked for")
         text, language = read_raw(self._raw)
         return EngineAnswer(
             text=text,
@@ -78,12 +80,14 @@ class ChatStream:
             return
         piece = member(choice, "delta", "content")
         if piece is not None and not isinstance(piece, str):
-            raise garbled("a chunk whose delta.content is no text")
+            raise malformed_response("a chunk whose delta.content is no text")
         reason = member(choice, "finish_reason")
         if self._reason is not None and (piece or reason):
-            raise garbled("a chunk behind the last one")  # frames that came twice, for one
+            raise malformed_response(
+                "a chunk behind the last one"
+            )  # frames that came twice, for one
         if reason not in (None, "", "stop", "length"):
-            raise garbled("a chunk with an unknown reason to finish")
+            raise malformed_response("a chunk with an unknown reason to finish")
         noted = member(choice, "delta", "annotations", 0)
         self._noted = noted if isinstance(noted, dict) else self._noted
         self._raw += piece or ""

@@ -12,25 +12,25 @@ from app.net.client import Client, open_client
 from app.net.event_stream import EventReader, StreamEvent, StreamTooLargeError
 from app.net.exchange import Answer, Body, ExchangeError, post, post_streamed
 from app.speech.engine import (
+    AudioFormat,
     CallSlot,
     DeltaSink,
     EngineAnswer,
     EngineError,
     EngineRequest,
     ErrorKind,
-    Pace,
     Readiness,
-    Sound,
+    Throughput,
 )
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
-from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, garbled, no_answer
+from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, malformed_response, no_answer
 from app.speech.task_engine import TaskEngine
 
 SILENCE_SECONDS = 60.0  # between two chunks of a stream, once it has begun
 
 
-class Gathering(Protocol):
+class StreamParser(Protocol):
     """Makes an answer of the events of one stream; tells text on the way. Pure."""
 
     @property
@@ -45,20 +45,20 @@ class Gathering(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
+class StreamFormat:
     """How a dialect asks for a stream and reads it; `gather` begins with one anew.
 
     `is_only_way`: it answers in no other way, even where nobody listens.
     """
 
     write: Callable[[EngineRequest], Body]
-    gather: Callable[[EngineRequest, DeltaSink], Gathering]
+    gather: Callable[[EngineRequest, DeltaSink], StreamParser]
     headers: Mapping[str, str]
-    is_only_way: bool = False
+    stream_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class WireFormat:
     """One way of asking. `write` and `read` are pure, and raise nothing but EngineError.
 
     Without `streaming` an answer comes whole, whoever listens.
@@ -67,7 +67,7 @@ class Dialect:
     route: str
     write: Callable[[EngineRequest], Body]
     read: Callable[[EngineRequest, Answer], EngineAnswer]
-    streaming: Streaming | None = None
+    streaming: StreamFormat | None = None
 
 
 class TasksOfBundle(TaskEngine, Protocol):
@@ -81,13 +81,13 @@ class RemoteEngine:
     """An Engine, for each of whose models there is a dialect."""
 
     remote = True
-    takes: Sound = "file"
+    accepts: AudioFormat = "file"
 
     def __init__(
         self,
         name: str,
-        bundle: Bundle,
-        dialects: Mapping[str, Dialect],
+        bundle: ProviderAccount,
+        dialects: Mapping[str, WireFormat],
         admission: CallAdmission,
         *,
         answer_seconds: float,
@@ -96,7 +96,7 @@ class RemoteEngine:
         """Take what differs; `tasks` are for those models that are asked by tasks."""
         self.name = name
         self.region = bundle.region
-        self.calls_at_once = admission.calls_at_once
+        self.max_concurrent_calls = admission.max_concurrent_calls
         self._bundle = bundle
         self._dialects = dialects
         self._admission = admission
@@ -110,7 +110,7 @@ class RemoteEngine:
         self._client = open_client(
             base_url=self._bundle.base_url,
             silence_seconds=self._answer_seconds,
-            max_connections=self._admission.calls_at_once,
+            max_connections=self._admission.max_concurrent_calls,
         )
         if self.tasks is not None:
             await self.tasks.open()
@@ -126,14 +126,14 @@ class RemoteEngine:
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now, as far as its last calls show."""
         if model not in self._dialects and not (self.tasks and self.tasks.knows(model)):
-            return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
+            return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         # Only while it rests: whoever sends no calls to what is not ready would never send a probe.
         if seconds := self._admission.rest_seconds:
             words = f"resting after too many failures, for {seconds:.0f} s more"
-            return Readiness(ready=False, missing=words)
+            return Readiness(ready=False, unmet=words)
         return Readiness(ready=True)
 
-    async def pace(self, model: str, _sound_seconds: float) -> Pace:
+    async def pace(self, model: str, _sound_seconds: float) -> Throughput:
         """Tell how fast calls go now; see Paced."""
         return await self._admission.pace(model)
 
@@ -165,7 +165,7 @@ class RemoteEngine:
             raise EngineError(ErrorKind.UNAVAILABLE, "closed, or a model of another engine")
         try:
             streaming = dialect.streaming
-            if streaming is None or (on_delta is None and not streaming.is_only_way):
+            if streaming is None or (on_delta is None and not streaming.stream_only):
                 return await self._whole(self._client, dialect, request)
             gathering = streaming.gather(request, on_delta or _unheard)
             reader = EventReader()
@@ -184,11 +184,11 @@ class RemoteEngine:
         if not answer.was_streamed:
             return dialect.read(request, answer)
         if not gathering.is_whole and not reader.is_between_events:
-            raise garbled("a stream that ended inside an event")
+            raise malformed_response("a stream that ended inside an event")
         return gathering.answer(answer)
 
     async def _whole(
-        self, client: Client, dialect: Dialect, request: EngineRequest
+        self, client: Client, dialect: WireFormat, request: EngineRequest
     ) -> EngineAnswer:
         answer = await post(
             client,
@@ -208,14 +208,14 @@ def _unheard(_text: str) -> None:
     """Nobody listens."""
 
 
-def _taker(reader: EventReader, gathering: Gathering) -> Callable[[bytes], bool]:
+def _taker(reader: EventReader, gathering: StreamParser) -> Callable[[bytes], bool]:
     def take(chunk: bytes) -> bool:
         try:
             for event in reader.feed(chunk):
                 if not gathering.is_whole:
                     gathering.take(event)
         except StreamTooLargeError as error:
-            raise garbled(str(error)) from error
+            raise malformed_response(str(error)) from error
         return gathering.is_whole
 
     return take

@@ -7,13 +7,13 @@ whoever listens learns the whole at the end.
 import re
 
 from app.speech.engine import DeltaSink
-from app.speech.engines.http.json_body import garbled
+from app.speech.engines.http.json_body import malformed_response
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 PIECES_THAT_SHOW = 3  # of which each holds the one before it: then every one is all the text so far
 
 
-class Growing:
+class IncrementalText:
     """The text of one call."""
 
     def __init__(self, tell: DeltaSink) -> None:
@@ -42,14 +42,14 @@ class Growing:
             self._tell(piece)
 
 
-class Pieces:
+class FrameMerger:
     """Text in frames that each hold what is new, as was asked for, or all so far nevertheless.
 
     A piece that begins with the one before it may be either: it is not told before the next one
     shows which. Where none does, it is what was asked for, so that nothing can be lost.
     """
 
-    def __init__(self, growing: Growing) -> None:
+    def __init__(self, growing: IncrementalText) -> None:
         self._growing = growing
         self._unsure: list[str] = []
         self._are_whole: bool | None = None
@@ -60,7 +60,9 @@ class Pieces:
             self._judge(piece, is_last=is_last)
         elif self._are_whole and piece:
             if len(piece) < len(self._growing.text) and self._growing.text.startswith(piece):
-                raise garbled("a frame that holds less of the text than the one before it")
+                raise malformed_response(
+                    "a frame that holds less of the text than the one before it"
+                )
             self._growing.become(piece)
         elif piece:
             self._growing.add(piece)
@@ -93,4 +95,4 @@ class Pieces:
 def _check(text: str) -> None:
     """Refuse what no database or UTF-8 can hold."""
     if _UNSTORABLE.search(text):
-        raise garbled("text with a NUL character or half a surrogate pair")
+        raise malformed_response("text with a NUL character or half a surrogate pair")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from app.kit.clock import http_moment
+from app.kit.clock import parse_http_date
 from app.net.exchange import Body, ExchangeError, Fault
 from app.speech.engine import Billed, Encoded, EngineError, EngineRequest, ErrorKind
 
@@ -21,18 +21,18 @@ _KINDS = {
     Fault.UNREACHABLE: ErrorKind.NETWORK,
     Fault.BROKEN: ErrorKind.NETWORK,
     Fault.TIMEOUT: ErrorKind.TIMEOUT,
-    Fault.TOO_LARGE: ErrorKind.GARBLED,
+    Fault.TOO_LARGE: ErrorKind.MALFORMED,
 }
 
 
-class Hole:
+class AudioPlaceholder:
     """A place in a JSON value where sound will be: it prints as a mark that nothing else has."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(16)
 
 
-def json_around(value: Mapping[str, Any], hole: Hole, sound: Encoded) -> Body:
+def json_with_audio(value: Mapping[str, Any], hole: AudioPlaceholder, sound: Encoded) -> Body:
     """Return a JSON body with the sound as a data: URI in its hole, made while it is sent."""
     before, after = json.dumps(value, ensure_ascii=False).encode().split(hole.mark.encode())
     before += f"data:{sound.media_type};base64,".encode()
@@ -78,9 +78,9 @@ def no_answer(error: ExchangeError) -> EngineError:
     )
 
 
-def garbled(why: str) -> EngineError:
+def malformed_response(reason: str) -> EngineError:
     """Say that an answer came which nobody can read: it may be billed all the same."""
-    return EngineError(ErrorKind.GARBLED, why, retryable=True, billed=Billed.MAYBE)
+    return EngineError(ErrorKind.MALFORMED, reason, retryable=True, billed=Billed.MAYBE)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -90,7 +90,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return number(float(value))
     except ValueError:
         pass
-    at = http_moment(value)
+    at = parse_http_date(value)
     return None if at is None else max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 

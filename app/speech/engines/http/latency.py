@@ -3,7 +3,7 @@
 WEIGHT = 0.2  # of the newest call: about ten calls later little is left of an old one
 
 
-class Speed:
+class LatencyAverage:
     """Averages by name, each with how many calls it is of."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ class Verdict:
 
 
 ACCOUNT = Verdict(ErrorKind.ACCOUNT, retryable=False)
-REJECTED = Verdict(ErrorKind.REFUSED, retryable=False)
+REJECTED = Verdict(ErrorKind.REJECTED, retryable=False)
 RATE_LIMITED = Verdict(ErrorKind.RATE_LIMITED, retryable=True)
 INTERNAL = Verdict(ErrorKind.INTERNAL, retryable=True)
 UNAVAILABLE = Verdict(ErrorKind.UNAVAILABLE, retryable=True)

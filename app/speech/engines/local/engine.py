@@ -14,19 +14,19 @@ from pathlib import Path
 
 from app.settings import LocalEngineSettings
 from app.speech.engine import (
+    AudioFormat,
     CallSlot,
     DeltaSink,
     EngineAnswer,
     EngineError,
     EngineRequest,
     ErrorKind,
-    Pace,
     Pcm,
     Readiness,
-    Sound,
+    Throughput,
 )
-from app.speech.engines.http.latency import Speed
-from app.speech.engines.local.model import RETRY_SECONDS, ComingModel
+from app.speech.engines.http.latency import LatencyAverage
+from app.speech.engines.local.model import RETRY_SECONDS, LoadingModel
 from app.speech.engines.local.weights.files import pull
 from app.speech.engines.local.weights.pinned import pinned_models
 from app.speech.engines.local.whisper import Heard, Question, Whisper
@@ -46,7 +46,7 @@ class LocalEngine:
     name = "local"
     region = "local"
     remote = False
-    takes: Sound = "pcm"
+    accepts: AudioFormat = "pcm"
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class LocalEngine:
         self._settings = settings
         self._warm = tuple(warm)
         self._retry_seconds = retry_seconds
-        self.calls_at_once = settings.workers
+        self.max_concurrent_calls = settings.workers
         self._installed = importlib.util.find_spec("faster_whisper") is not None
-        self._models: dict[str, ComingModel[Whisper]] = {}
+        self._models: dict[str, LoadingModel[Whisper]] = {}
         self._running: set[threading.Event] = set()
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="whisper")
         self._closed = False
-        self._speed = Speed()
+        self._speed = LatencyAverage()
 
     async def open(self) -> None:
         """Begin to fetch and load the warm models; returns at once."""
@@ -84,16 +84,18 @@ class LocalEngine:
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now."""
         if not self._installed:
-            return Readiness(ready=False, missing=NOT_INSTALLED)
+            return Readiness(ready=False, unmet=NOT_INSTALLED)
         if model not in pinned_models():
-            return Readiness(ready=False, missing=f"no model {model!r} is known to this engine")
+            return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
 
-    async def pace(self, model: str, sound_seconds: float) -> Pace:
+    async def pace(self, model: str, sound_seconds: float) -> Throughput:
         """Tell how long so much sound takes: on a CPU that grows with it; see Paced."""
         share, measured = self._speed.of(model, DEFAULT_SHARE)
         seconds = share * sound_seconds
-        return Pace(call_seconds=seconds, calls_at_once=self._settings.workers, measured=measured)
+        return Throughput(
+            call_seconds=seconds, max_concurrent_calls=self._settings.workers, measured=measured
+        )
 
     def admit(
         self, _model: str, _patience: float, _priority: int = 0
@@ -135,7 +137,7 @@ class LocalEngine:
         if self._closed:
             raise _failure(ErrorKind.UNAVAILABLE, "the engine is closed")
         if not self._installed or model not in pinned_models():
-            raise EngineError(ErrorKind.UNAVAILABLE, self.readiness(model).missing)
+            raise EngineError(ErrorKind.UNAVAILABLE, self.readiness(model).unmet)
         return await self._coming(model).ready(deadline)
 
     async def _hear(
@@ -162,9 +164,9 @@ class LocalEngine:
             self._pool, partial(whisper.hear, _question(request), check, sink)
         )
 
-    def _coming(self, name: str) -> ComingModel[Whisper]:
+    def _coming(self, name: str) -> LoadingModel[Whisper]:
         if name not in self._models:
-            self._models[name] = ComingModel(
+            self._models[name] = LoadingModel(
                 name,
                 fetch=partial(pull, name, self._settings),
                 load=self._load,

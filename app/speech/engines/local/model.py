@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 Model = TypeVar("Model")
 
 
-class ComingModel(Generic[Model]):
+class LoadingModel(Generic[Model]):
     """A model that is there, on its way, or missing, with words for each."""
 
     def __init__(
@@ -41,9 +41,7 @@ class ComingModel(Generic[Model]):
 
     @property
     def readiness(self) -> Readiness:
-        return Readiness(
-            ready=self._model is not None, missing="" if self._model else self._missing
-        )
+        return Readiness(ready=self._model is not None, unmet="" if self._model else self._missing)
 
     def start(self) -> None:
         """Begin, unless begun; returns at once."""
@@ -98,8 +96,8 @@ class ComingModel(Generic[Model]):
     def _progressed(self, done: int, total: int) -> None:
         self._say(f"model downloading {100 * done // total if total else 0} %")
 
-    def _say(self, missing: str, *, failed: bool = False) -> None:
-        self._missing = missing
+    def _say(self, unmet: str, *, failed: bool = False) -> None:
+        self._missing = unmet
         self._failed = failed
         if failed or self._model is not None:
             self._changed.set()

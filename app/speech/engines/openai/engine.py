@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from app.net.exchange import Answer, Body
 from app.speech.engine import DeltaSink, Encoded, EngineAnswer, EngineRequest
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
-from app.speech.engines.http.engine import Dialect, RemoteEngine, Streaming
+from app.speech.engines.http.engine import RemoteEngine, StreamFormat, WireFormat
 from app.speech.engines.http.json_body import (
     CUT_AT_LENGTH,
-    Hole,
+    AudioPlaceholder,
     file_of,
-    garbled,
-    json_around,
+    json_with_audio,
+    malformed_response,
     member,
     read_object,
     text_of,
@@ -35,7 +35,7 @@ Form = Literal["chat", "transcriptions"]
 
 
 def openai_compatible(
-    bundle: Bundle,
+    bundle: ProviderAccount,
     models: Iterable[str],
     form: Form,
     admission: CallAdmission,
@@ -50,7 +50,7 @@ def openai_compatible(
 
 def write_chat(request: EngineRequest, **more: Any) -> Body:
     """Ask as a chat; a language is forced by beginning the answer in it."""
-    hole = Hole()
+    hole = AudioPlaceholder()
     sound = {"type": "audio_url", "audio_url": {"url": hole.mark}}
     messages: list[dict[str, Any]] = [{"role": "user", "content": [sound]}]
     if request.context:
@@ -60,7 +60,7 @@ def write_chat(request: EngineRequest, **more: Any) -> Body:
     if request.language and (begun := begun_in(request.language)):
         messages.append({"role": "assistant", "content": begun})
         ask |= {"continue_final_message": True, "add_generation_prompt": False}
-    return json_around(ask, hole, file_of(request))
+    return json_with_audio(ask, hole, file_of(request))
 
 
 def write_streamed_chat(request: EngineRequest) -> Body:
@@ -74,7 +74,7 @@ def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
     choice = member(body, "choices", 0)
     content = member(choice, "message", "content")
     if not isinstance(content, str):
-        raise garbled("an answer without choices[0].message.content")
+        raise malformed_response("an answer without choices[0].message.content")
     text, language = read_raw(content)
     return EngineAnswer(
         text=text,
@@ -100,7 +100,7 @@ def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
     """Read a transcription's answer. Raises EngineError."""
     body = _object(answer)
     if not isinstance(body.get("text"), str):
-        raise garbled("an answer without text")
+        raise malformed_response("an answer without text")
     return EngineAnswer(
         text=body["text"].strip(),
         language=request.language,
@@ -114,10 +114,12 @@ def _gather(request: EngineRequest, tell: DeltaSink) -> ChatStream:
     return ChatStream(request, tell, parse_stream_error)
 
 
-_STREAMED_CHAT = Streaming(write_streamed_chat, _gather, {"Accept": "text/event-stream"})
-_DIALECTS: Mapping[Form, Dialect] = {
-    "chat": Dialect("/v1/chat/completions", write_chat, read_chat, _STREAMED_CHAT),
-    "transcriptions": Dialect("/v1/audio/transcriptions", write_transcription, read_transcription),
+_STREAMED_CHAT = StreamFormat(write_streamed_chat, _gather, {"Accept": "text/event-stream"})
+_DIALECTS: Mapping[Form, WireFormat] = {
+    "chat": WireFormat("/v1/chat/completions", write_chat, read_chat, _STREAMED_CHAT),
+    "transcriptions": WireFormat(
+        "/v1/audio/transcriptions", write_transcription, read_transcription
+    ),
 }
 
 
@@ -126,7 +128,7 @@ def _object(answer: Answer) -> dict[str, Any]:
         raise parse_error(answer.status, answer.headers, answer.body)
     body = read_object(answer.body)
     if body is None:
-        raise garbled(f"an answer of {len(answer.body)} bytes that is not a JSON object")
+        raise malformed_response(f"an answer of {len(answer.body)} bytes that is not a JSON object")
     return body
 
 

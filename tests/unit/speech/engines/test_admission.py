@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.errors import DatabaseAway
+from app.errors import DatabaseUnavailable
 from app.net.breaker import PROBE_SECONDS
 from app.net.limiter import Limiter, MemorySteps
 from app.speech.engine import EngineError, ErrorKind
@@ -17,11 +17,11 @@ ILL = (
     ErrorKind.UNAVAILABLE,
     ErrorKind.TIMEOUT,
     ErrorKind.NETWORK,
-    ErrorKind.GARBLED,
+    ErrorKind.MALFORMED,
     ErrorKind.INTERNAL,
 )
 FOR_EVER = 1e6
-WELL = (ErrorKind.RATE_LIMITED, ErrorKind.REFUSED, ErrorKind.ACCOUNT)
+WELL = (ErrorKind.RATE_LIMITED, ErrorKind.REJECTED, ErrorKind.ACCOUNT)
 
 
 class Hand:
@@ -133,7 +133,7 @@ class Calls:
 
 @pytest.fixture
 async def calls() -> AsyncIterator[Calls]:
-    calls = Calls(CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=2))
+    calls = Calls(CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=2))
     await calls.begin(7)
     yield calls
     for task in calls.tasks:
@@ -173,7 +173,7 @@ async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> 
 
 
 async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, max_concurrent_calls=1)
     for _ in range(3):
         with pytest.raises(EngineError) as caught:
             await entered(here, 0.01)
@@ -181,7 +181,7 @@ async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
 
 
 async def test_a_call_is_admitted_at_once_only_where_a_slot_is_free() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=1)
     slot = await here.try_admit("m")
     assert slot is not None
     assert await here.try_admit("m") is None
@@ -209,7 +209,7 @@ async def test_a_call_is_admitted_at_once_only_where_a_step_is_free() -> None:
 
 
 async def test_a_refused_call_keeps_no_slot() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
 
@@ -228,7 +228,7 @@ async def test_an_upstream_that_is_down_or_probed_admits_no_call_at_once() -> No
 
 
 async def test_without_the_database_of_the_pace_no_call_is_admitted_at_once() -> None:
-    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
 
@@ -237,16 +237,16 @@ class AwaySteps(MemorySteps):
     """A store whose database is away."""
 
     async def take(self, *_: object) -> tuple[float, int | None]:
-        raise DatabaseAway
+        raise DatabaseUnavailable
 
     async def hold(self, *_: object) -> None:
-        raise DatabaseAway
+        raise DatabaseUnavailable
 
 
 async def test_nobody_calls_while_the_database_that_keeps_the_pace_is_away() -> None:
-    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, calls_at_once=1)
+    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     for _ in range(2):
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await entered(here)
 
 
@@ -262,7 +262,7 @@ async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> Non
     here = admission(clock)
 
     async def failed() -> EngineError:
-        return await here.note_error("m", EngineError(ErrorKind.REFUSED, "x", retryable=True))
+        return await here.note_error("m", EngineError(ErrorKind.REJECTED, "x", retryable=True))
 
     for _ in range(10):
         assert (await failed()).retry_after is None
@@ -302,4 +302,4 @@ async def test_while_it_rests_nothing_goes_before_the_rest_is_over() -> None:
     for _ in range(20):
         await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
     found = await here.pace("m")
-    assert (found.next_seconds, found.why[:11]) == (15, "it is left ")
+    assert (found.next_seconds, found.reason[:11]) == (15, "it is left ")

@@ -11,7 +11,7 @@ from app.net.event_stream import EventReader
 from app.net.exchange import Answer
 from app.speech.engine import Billed, EngineAnswer, EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines.dashscope.omni import OmniStream
-from app.speech.engines.http.json_body import garbled
+from app.speech.engines.http.json_body import malformed_response
 
 USAGE = {
     "prompt_tokens": 90,
@@ -50,7 +50,7 @@ def read_stream(
         if not gathering.is_whole:
             gathering.take(event)
     if not gathering.is_whole and not reader.is_between_events:
-        raise garbled("inside an event")
+        raise malformed_response("inside an event")
     answer = gathering.answer(Answer(200, headers, b"", was_streamed=True))
     assert "".join(told).strip() == answer.text
     return answer
@@ -90,17 +90,19 @@ def test_an_answer_that_reached_its_length_says_so() -> None:
 @given(st.integers(0, len(stream(WHOLE)) - 3))
 def test_a_stream_cut_anywhere_is_a_failure_that_may_be_billed(length: int) -> None:
     error = failure(stream(WHOLE)[:length])
-    assert (error.kind, error.billed, error.retryable) == (ErrorKind.GARBLED, Billed.MAYBE, True)
+    assert (error.kind, error.billed, error.retryable) == (ErrorKind.MALFORMED, Billed.MAYBE, True)
 
 
 @pytest.mark.parametrize("missing", [3, 4])
 def test_without_its_end_or_its_usage_it_is_a_failure(missing: int) -> None:
-    assert failure(stream(WHOLE[:missing] + WHOLE[missing + 1 :])).kind is ErrorKind.GARBLED
+    assert failure(stream(WHOLE[:missing] + WHOLE[missing + 1 :])).kind is ErrorKind.MALFORMED
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 3}, {"prompt_tokens": "3"}])
 def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
-    assert failure(stream([*WHOLE[:-1], chunk(choices=[], usage=usage)])).kind is ErrorKind.GARBLED
+    assert (
+        failure(stream([*WHOLE[:-1], chunk(choices=[], usage=usage)])).kind is ErrorKind.MALFORMED
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
         ('event: error\ndata: {"code":"data_inspection_failed","message":"canary"}', "refused"),
         ('data: {"error":{"code":"internal_error","message":"canary"}}', "internal"),
         ('data: {"error":{"code":"limit_requests","message":"canary"}}', "rate_limited"),
-        ("data: <html>", "garbled"),
+        ("data: <html>", "malformed"),
     ],
 )
 def test_an_error_inside_is_what_its_code_says_whatever_came_before(frame: str, kind: str) -> None:

@@ -119,7 +119,7 @@ def test_any_json_is_an_answer_or_garbled(value: Any) -> None:
         try:
             parse(encoded(value))
         except EngineError as error:
-            assert (error.kind, error.billed) == (ErrorKind.GARBLED, Billed.MAYBE)  # noqa: PT017
+            assert (error.kind, error.billed) == (ErrorKind.MALFORMED, Billed.MAYBE)  # noqa: PT017
 
 
 @given(st.binary())
@@ -129,7 +129,7 @@ def test_any_bytes_are_garbled(body: bytes) -> None:
             parse(body)
 
 
-A, B, R, L = ErrorKind.ACCOUNT, ErrorKind.RATE_LIMITED, ErrorKind.REFUSED, ErrorKind.TIMEOUT
+A, B, R, L = ErrorKind.ACCOUNT, ErrorKind.RATE_LIMITED, ErrorKind.REJECTED, ErrorKind.TIMEOUT
 I, U, N = ErrorKind.INTERNAL, ErrorKind.UNAVAILABLE, ErrorKind.NETWORK  # noqa: E741
 
 

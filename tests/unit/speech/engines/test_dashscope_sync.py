@@ -13,7 +13,7 @@ import pytest
 from app.net.limiter import Limiter, MemorySteps
 from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
 from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from tests.support.dashscope import (
@@ -35,7 +35,7 @@ DEADLINE = 1.0
 @asynccontextmanager
 async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
     engine = dashscope_sync(
-        Bundle("cn-beijing", url, "sk-canary"),
+        ProviderAccount("cn-beijing", url, "sk-canary"),
         {"qwen3-asr-flash": "qwen3", "qwen-audio-3.0-asr-flash": "input-audio"},
         CallAdmission("dashscope/test", Limiter(MemorySteps()), {}),
         answer_seconds=60,
@@ -149,7 +149,7 @@ async def test_a_part_that_is_too_large_encoded_is_never_sent() -> None:
     async with upstream(answers({})) as there, engine_at(there.url) as engine:
         with pytest.raises(EngineError) as caught:
             await engine.transcribe(request(audio=Encoded(bytes(8 << 20), "flac", 100)))
-    assert (caught.value.kind, there.asked) == (ErrorKind.REFUSED, [])
+    assert (caught.value.kind, there.asked) == (ErrorKind.REJECTED, [])
 
 
 async def reset_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -224,18 +224,18 @@ FAULTS = {
     "reset after it": (reset_after, ErrorKind.NETWORK, Billed.MAYBE),
     "closed without a word": (close_before, ErrorKind.NETWORK, Billed.MAYBE),
     "body cut short": (cut_body, ErrorKind.NETWORK, Billed.MAYBE),
-    "JSON cut short": (cut_without_length, ErrorKind.GARBLED, Billed.MAYBE),
+    "JSON cut short": (cut_without_length, ErrorKind.MALFORMED, Billed.MAYBE),
     "not HTTP": (garbage, ErrorKind.NETWORK, Billed.MAYBE),
     "silence": (silence, ErrorKind.TIMEOUT, Billed.MAYBE),
     "body drips": (drip, ErrorKind.TIMEOUT, Billed.MAYBE),
     "head drips": (drip_head, ErrorKind.TIMEOUT, Billed.MAYBE),
-    "a flood": (flood, ErrorKind.GARBLED, Billed.MAYBE),
+    "a flood": (flood, ErrorKind.MALFORMED, Billed.MAYBE),
     "a page": (
         answers(b"<html>", content_type="text/html"),
-        ErrorKind.GARBLED,
+        ErrorKind.MALFORMED,
         Billed.MAYBE,
     ),
-    "another JSON": (answers([]), ErrorKind.GARBLED, Billed.MAYBE),
+    "another JSON": (answers([]), ErrorKind.MALFORMED, Billed.MAYBE),
     "429 cut short": (cut_error, ErrorKind.RATE_LIMITED, Billed.NO),
     "500 of DashScope": (
         refuses("InternalError.Algo", "500 Oops"),
@@ -286,7 +286,7 @@ async def test_after_a_429_everybody_waits() -> None:
     async def once(there: Upstream) -> float:
         limiter = Limiter(MemorySteps())
         admission = CallAdmission("a", limiter, {"qwen3-asr-flash": 60_000.0})
-        bundle = Bundle("cn-beijing", there.url, "k")
+        bundle = ProviderAccount("cn-beijing", there.url, "k")
         engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, admission, answer_seconds=9)
         await engine.open()
         with pytest.raises(EngineError):
@@ -303,7 +303,7 @@ async def test_after_a_429_everybody_waits() -> None:
 
 
 async def test_an_engine_that_is_not_open_says_so() -> None:
-    bundle = Bundle("cn-beijing", "http://127.0.0.1:9", "k")
+    bundle = ProviderAccount("cn-beijing", "http://127.0.0.1:9", "k")
     engine = dashscope_sync(
         bundle, {}, CallAdmission("a", Limiter(MemorySteps()), {}), answer_seconds=9
     )
@@ -314,14 +314,14 @@ async def test_an_engine_that_is_not_open_says_so() -> None:
 
 
 def test_a_key_is_not_shown() -> None:
-    assert "canary" not in repr(Bundle("cn-beijing", "http://x", "canary"))
+    assert "canary" not in repr(ProviderAccount("cn-beijing", "http://x", "canary"))
 
 
 def test_bodies_are_json_whatever_the_context_says() -> None:
-    from app.speech.engines.http.json_body import Hole, json_around  # noqa: PLC0415
+    from app.speech.engines.http.json_body import AudioPlaceholder, json_with_audio  # noqa: PLC0415
 
-    hole = Hole()
-    body = json_around(
+    hole = AudioPlaceholder()
+    body = json_with_audio(
         {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, Encoded(b"1234", "mp3", 1)
     )
     whole = b"".join(body.chunks())

@@ -14,9 +14,9 @@ from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_a
 from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
 from app.speech.engines.dashscope.tasks import DashScopeTasks
 from app.speech.engines.dashscope.uploads import check_size, form_of, parse_policy
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
-from app.speech.task_engine import Sending, TaskOrder, TaskStatus
+from app.speech.task_engine import FileUpload, TaskRequest, TaskStatus
 from tests.contract.recordings import ALL
 
 QWEN3, FUN = "qwen3-asr-flash-filetrans", "fun-asr"
@@ -33,7 +33,7 @@ def body(value: Any) -> bytes:
 
 def test_the_qwen3_shape_is_what_the_sdk_sends() -> None:
     (sent,) = [one for one in ALL if one.name == "ds1278-filetrans-async-01"]
-    order = TaskOrder(
+    order = TaskRequest(
         QWEN3,
         WELCOME,
         language="zh",
@@ -58,11 +58,11 @@ def test_the_other_shape_is_what_the_sdk_sends() -> None:
         "special_word_filter": {"system_reserved_filter": True},
         "vocabulary_id": "vocab-1",
     }
-    assert file_urls_ask(TaskOrder("paraformer-v2", WELCOME, options=options)) == expected
+    assert file_urls_ask(TaskRequest("paraformer-v2", WELCOME, options=options)) == expected
 
 
 def test_hints_context_and_an_upload() -> None:
-    order = TaskOrder(
+    order = TaskRequest(
         "qwen-audio-3.1-asr-flash-filetrans",
         "oss://a/b.wav",
         context="x" * 500,
@@ -73,17 +73,17 @@ def test_hints_context_and_an_upload() -> None:
     texts = [one["content"][0]["text"] for one in asked["input"]["context"]]
     assert [len(text) for text in texts] == [400, 100]
     assert submit_headers(order)["X-DashScope-OssResourceResolve"] == "enable"
-    assert file_urls_ask(TaskOrder(FUN, WELCOME))["parameters"] == {}
-    assert file_url_ask(TaskOrder(QWEN3, WELCOME, context="Ada"))["parameters"] == {
+    assert file_urls_ask(TaskRequest(FUN, WELCOME))["parameters"] == {}
+    assert file_url_ask(TaskRequest(QWEN3, WELCOME, context="Ada"))["parameters"] == {
         "corpus": {"text": "Ada"}
     }
 
 
 @pytest.mark.anyio
 async def test_the_most_urgent_submit_is_next() -> None:
-    admission = CallAdmission("account", Limiter(MemorySteps()), {}, calls_at_once=1)
+    admission = CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=1)
     tasks = DashScopeTasks(
-        Bundle("cn-beijing", "http://127.0.0.1:9", "sk-x"),
+        ProviderAccount("cn-beijing", "http://127.0.0.1:9", "sk-x"),
         {},
         admission,
         Limiter(MemorySteps()),
@@ -138,7 +138,7 @@ def test_states_without_files(said: str, status: TaskStatus) -> None:
 def test_a_state_that_nobody_knows_is_garbled() -> None:
     with pytest.raises(EngineError) as caught:
         parse_report(body({"output": {"task_status": "DONE"}}))
-    assert caught.value.kind is ErrorKind.GARBLED
+    assert caught.value.kind is ErrorKind.MALFORMED
 
 
 def test_a_qwen3_task_that_succeeded() -> None:
@@ -187,10 +187,10 @@ def test_silence_is_no_failure_and_free(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "kind", "unread"),
     [
-        ("FILE_403_FORBIDDEN", ErrorKind.REFUSED, True),
-        ("FILE_DOWNLOAD_FAILED", ErrorKind.REFUSED, True),
-        ("DECODE_ERROR", ErrorKind.REFUSED, False),
-        ("AUDIO_DURATION_TOO_LONG", ErrorKind.REFUSED, False),
+        ("FILE_403_FORBIDDEN", ErrorKind.REJECTED, True),
+        ("FILE_DOWNLOAD_FAILED", ErrorKind.REJECTED, True),
+        ("DECODE_ERROR", ErrorKind.REJECTED, False),
+        ("AUDIO_DURATION_TOO_LONG", ErrorKind.REJECTED, False),
         ("InternalError.Algo", ErrorKind.INTERNAL, False),
         ("InternalError.Timeout", ErrorKind.TIMEOUT, False),
         ("FILE_TRANS_TASK_EXPIRED", ErrorKind.INTERNAL, False),
@@ -304,7 +304,7 @@ def test_words_without_sentences_keep_no_times_of_their_own() -> None:
 def test_a_result_that_is_none_is_garbled(broken: bytes) -> None:
     with pytest.raises(EngineError) as caught:
         parse_result(broken)
-    assert caught.value.kind is ErrorKind.GARBLED
+    assert caught.value.kind is ErrorKind.MALFORMED
 
 
 NAMES = st.sampled_from(
@@ -338,7 +338,7 @@ def test_nothing_but_an_engine_error_comes_of_any_bytes(given_bytes: bytes) -> N
         try:
             parse(given_bytes)
         except EngineError as error:
-            assert error.kind is ErrorKind.GARBLED  # noqa: PT017 - anything else is a failure
+            assert error.kind is ErrorKind.MALFORMED  # noqa: PT017 - anything else is a failure
 
 
 # ── the upload ──────────────────────────────────────────────────────────────────────────────
@@ -364,7 +364,7 @@ async def test_the_form_has_the_file_last_and_its_length_is_known() -> None:
         yield b"RI"
         yield b"FF"
 
-    form = form_of(parsed, Sending("f.wav", 4, chunks))
+    form = form_of(parsed, FileUpload("f.wav", 4, chunks))
     sent = await _bytes(form)
     assert len(sent) == form.length
     assert sent.rindex(b'name="file"; filename="f.wav"') > sent.index(b'name="key"')

@@ -128,14 +128,14 @@ async def test_the_loop_stays_free_while_whisper_works(engine: LocalEngine) -> N
 async def test_without_the_extra_it_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local.importlib.util, "find_spec", lambda _name: None)
     async with opened(LocalEngine(SETTINGS)) as engine:
-        assert engine.readiness("base").missing == NOT_INSTALLED
+        assert engine.readiness("base").unmet == NOT_INSTALLED
         with pytest.raises(EngineError, match="not installed"):
             await engine.transcribe(ask(made(np.zeros(1))))
 
 
 async def test_a_model_that_is_not_known_is_said_to_be(tmp_path: Path) -> None:
     async with opened(LocalEngine(SETTINGS, warm=())) as engine:
-        assert engine.readiness("huge").missing == "no model 'huge' is known to this engine"
+        assert engine.readiness("huge").unmet == "no model 'huge' is known to this engine"
         with pytest.raises(EngineError, match="huge"):
             await engine.transcribe(ask(made(np.zeros(1)), model="huge"))
 
@@ -226,5 +226,5 @@ async def test_its_pace_grows_with_the_sound() -> None:
     engine = LocalEngine(LocalEngineSettings(workers=3), warm=())
     (short, long) = [await engine.pace("base", seconds) for seconds in (10, 100)]
     assert (short.call_seconds, long.call_seconds, short.measured) == (1.0, 10.0, 0)
-    assert (short.calls_at_once, short.gap_seconds) == (3, 0)
+    assert (short.max_concurrent_calls, short.gap_seconds) == (3, 0)
     await engine.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.speech.engine import EngineError, ErrorKind
-from app.speech.engines.local.model import ComingModel
+from app.speech.engines.local.model import LoadingModel
 from app.speech.engines.local.weights.files import ModelMissingError
 from app.speech.engines.local.weights.sources import Progress
 
@@ -30,8 +30,8 @@ class Fetching:
         return Path()
 
 
-def coming(fetch: Fetching, *, retry: float = 60.0) -> ComingModel[str]:
-    return ComingModel("base", fetch=fetch, load=lambda _folder: "loaded", retry_seconds=retry)
+def coming(fetch: Fetching, *, retry: float = 60.0) -> LoadingModel[str]:
+    return LoadingModel("base", fetch=fetch, load=lambda _folder: "loaded", retry_seconds=retry)
 
 
 def soon(seconds: float) -> float:
@@ -41,14 +41,14 @@ def soon(seconds: float) -> float:
 async def test_the_way_is_told_in_words() -> None:
     fetch = Fetching()
     model = coming(fetch)
-    assert model.readiness.missing.startswith("model not loaded yet")
+    assert model.readiness.unmet.startswith("model not loaded yet")
     model.start()
-    assert model.readiness.missing == "model loading"
+    assert model.readiness.unmet == "model loading"
     await asyncio.sleep(0)
-    assert model.readiness.missing == "model downloading 43 %"
+    assert model.readiness.unmet == "model downloading 43 %"
     fetch.gate.set()
     assert await model.ready(soon(5)) == "loaded"
-    assert (model.readiness.ready, model.readiness.missing) == (True, "")
+    assert (model.readiness.ready, model.readiness.unmet) == (True, "")
     await model.close()
 
 
@@ -69,7 +69,7 @@ async def test_a_failed_fetch_fails_those_who_wait_and_is_tried_again() -> None:
     with pytest.raises(EngineError, match="pip is not installed") as caught:
         await model.ready(soon(5))
     assert caught.value.retry_after == 0.05
-    assert model.readiness.missing == "hub: no connection; wheels: pip is not installed"
+    assert model.readiness.unmet == "hub: no connection; wheels: pip is not installed"
     async with asyncio.timeout(5):
         while not model.readiness.ready:
             await asyncio.sleep(0.01)

@@ -20,7 +20,7 @@ from app.speech.engine import (
     EngineRequest,
     ErrorKind,
 )
-from app.speech.engines.http.account import Bundle, openai_bundle
+from app.speech.engines.http.account import ProviderAccount, openai_bundle
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.json_body import CUT_AT_LENGTH
 from app.speech.engines.http.qwen_output import read_raw
@@ -52,7 +52,7 @@ async def ask(
 ) -> tuple[EngineAnswer, Asked]:
     async with upstream(reply) as there:
         engine = openai_compatible(
-            Bundle("self-hosted", there.url, ""),
+            ProviderAccount("self-hosted", there.url, ""),
             [MODEL],
             form,
             CallAdmission("openai", Limiter(MemorySteps()), {}),
@@ -131,13 +131,13 @@ async def test_a_recording_sent_as_it_is_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "billed", "retryable"),
     [
-        ("400 Bad", ErrorKind.REFUSED, Billed.NO, False),
+        ("400 Bad", ErrorKind.REJECTED, Billed.NO, False),
         ("401 No", ErrorKind.ACCOUNT, Billed.NO, False),
         ("404 Not", ErrorKind.ACCOUNT, Billed.NO, False),
         ("429 Slow", ErrorKind.RATE_LIMITED, Billed.NO, True),
         ("500 Oops", ErrorKind.INTERNAL, Billed.NO, True),
         ("503 Away", ErrorKind.UNAVAILABLE, Billed.NO, True),
-        ("200 OK", ErrorKind.GARBLED, Billed.MAYBE, True),
+        ("200 OK", ErrorKind.MALFORMED, Billed.MAYBE, True),
     ],
 )
 async def test_errors_are_told_apart(
@@ -197,13 +197,13 @@ def refusal(status: int, **members: Any) -> Reply:
         (429, {"code": "rate_limit_exceeded", "type": "requests"}, ErrorKind.RATE_LIMITED, True),
         (400, {"code": "model_not_found"}, ErrorKind.ACCOUNT, False),
         (409, {"type": "conflict_error"}, ErrorKind.UNAVAILABLE, True),
-        (413, {"type": "invalid_request_error"}, ErrorKind.REFUSED, False),
-        (422, {"type": "UnprocessableEntityError", "code": 422}, ErrorKind.REFUSED, False),
+        (413, {"type": "invalid_request_error"}, ErrorKind.REJECTED, False),
+        (422, {"type": "UnprocessableEntityError", "code": 422}, ErrorKind.REJECTED, False),
         (502, {"type": "BadGateway"}, ErrorKind.UNAVAILABLE, True),
         (503, {"type": "overloaded_error"}, ErrorKind.UNAVAILABLE, True),
         # Codes of DashScope have no meaning here: the status decides.
-        (400, {"code": "Throttling"}, ErrorKind.REFUSED, False),
-        (400, {"code": "ModelUnavailable"}, ErrorKind.REFUSED, False),
+        (400, {"code": "Throttling"}, ErrorKind.REJECTED, False),
+        (400, {"code": "ModelUnavailable"}, ErrorKind.REJECTED, False),
         (500, {"code": "Arrearage"}, ErrorKind.INTERNAL, True),
         (500, {"code": "ASR_RESPONSE_HAVE_NO_WORDS"}, ErrorKind.INTERNAL, True),
     ],
@@ -230,7 +230,7 @@ async def test_a_timeout_may_have_been_billed(status: int) -> None:
 async def test_rejected_content_is_not_a_matter_of_the_audio_format(code: str) -> None:
     with pytest.raises(EngineError) as caught:
         await ask("chat", refusal(400, code=code))
-    assert (caught.value.kind, caught.value.about_form) == (ErrorKind.REFUSED, False)
+    assert (caught.value.kind, caught.value.about_form) == (ErrorKind.REJECTED, False)
     with pytest.raises(EngineError) as caught:
         await ask("chat", refusal(400, code="unsupported_format"))
     assert caught.value.about_form
@@ -259,8 +259,8 @@ async def test_a_5xx_without_an_error_envelope_may_have_been_billed(
         ({"type": "InternalServerError", "code": 500}, ErrorKind.INTERNAL, True, Billed.MAYBE),
         ({"type": "server_error", "code": None}, ErrorKind.INTERNAL, True, Billed.MAYBE),
         ({"type": "something_new"}, ErrorKind.INTERNAL, True, Billed.MAYBE),
-        ({"type": "BadRequestError", "code": 400}, ErrorKind.REFUSED, False, Billed.NO),
-        ({"type": "invalid_request_error"}, ErrorKind.REFUSED, False, Billed.NO),
+        ({"type": "BadRequestError", "code": 400}, ErrorKind.REJECTED, False, Billed.NO),
+        ({"type": "invalid_request_error"}, ErrorKind.REJECTED, False, Billed.NO),
         ({"type": "rate_limit_error"}, ErrorKind.RATE_LIMITED, True, Billed.NO),
         ({"code": "insufficient_quota"}, ErrorKind.ACCOUNT, False, Billed.NO),
     ],

@@ -16,7 +16,7 @@ from app.net.limiter import Limiter, MemorySteps
 from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
 from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http import engine as remote
-from app.speech.engines.http.account import Bundle
+from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.openai.engine import openai_compatible
@@ -36,7 +36,7 @@ TEXT = "".join(PIECES)
 @asynccontextmanager
 async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteEngine]:
     admission = CallAdmission("test", Limiter(MemorySteps()), {})
-    bundle = Bundle("cn-beijing", url, "sk-canary")
+    bundle = ProviderAccount("cn-beijing", url, "sk-canary")
     if is_chat:
         engine = openai_compatible(bundle, ["asr"], "chat", admission, answer_seconds=60)
     else:
@@ -151,7 +151,7 @@ async def test_a_chat_with_and_without_its_raw_beginning() -> None:
 
 async def test_a_chat_that_comes_twice_is_none() -> None:
     twice = [frame for frame in frames.chat(PIECES) for _ in range(2)]
-    assert (await failure(streams(twice), "asr")).kind is ErrorKind.GARBLED
+    assert (await failure(streams(twice), "asr")).kind is ErrorKind.MALFORMED
 
 
 async def test_a_server_that_does_not_stream_is_heard_all_the_same() -> None:
@@ -197,7 +197,7 @@ async def test_an_answer_that_is_whole_needs_no_good_end() -> None:
 async def test_a_stream_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 1 << 16)
     error = await failure(streams([b": " + b"x" * 1000 + b"\n"] * 100))
-    assert (error.kind, error.billed) == (ErrorKind.GARBLED, Billed.MAYBE)
+    assert (error.kind, error.billed) == (ErrorKind.MALFORMED, Billed.MAYBE)
 
 
 async def test_no_stream_that_was_harmed_is_taken_for_a_whole_one() -> None:

@@ -287,4 +287,4 @@ def test_a_place_that_cannot_be_taken_is_said(
     for name, body in FILES.items():
         (files / name).write_bytes(body)
     with pytest.raises(SourceError, match="cannot be replaced"):
-        model_files._publish(MODEL, files, tmp_path / "missing" / "final")
+        model_files._publish(MODEL, files, tmp_path / "unmet" / "final")
