@@ -26,7 +26,7 @@ from tests.support.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
-QUICK = {"lease_seconds": 1, "rescue_seconds": 0.1}
+QUICK = {"lease_seconds": 1, "maintenance_interval_seconds": 0.1}
 PATIENCE_SECONDS = 20
 BOTH = pytest.mark.parametrize("when", ["before", "after"])
 
