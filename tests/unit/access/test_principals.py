@@ -119,7 +119,7 @@ async def test_a_lookup_that_began_before_the_revocation_is_not_remembered(
         await principals.recall(key.secret)
 
 
-@pytest.mark.parametrize("secret", ["", "noise", mint_key()])
+@pytest.mark.parametrize("secret", ["", "noise", mint_key()], ids=["empty", "noise", "minted"])
 async def test_no_other_text_is_a_key(principals: Principals, secret: str) -> None:
     for look in (principals.find, principals.recall):
         with pytest.raises(KeyInvalid):
