@@ -15,7 +15,7 @@ from app.access.loopback import is_loopback
 from app.access.pepper import load_peppers
 from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.api.services import Parts
+from app.api.services import Services
 from app.audio.fetch import Fetcher
 from app.audio.ffmpeg import Decoders
 from app.audio.inspect import Inspector
@@ -220,19 +220,19 @@ def lifespan(
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            parts = await _open(stack, settings, make, clock)
-            app.state.parts = parts
-            app.state.begin_shutdown = partial(_begin_shutdown, parts)
+            services = await _open(stack, settings, make, clock)
+            app.state.services = services
+            app.state.begin_shutdown = partial(_begin_shutdown, services)
             yield
 
     return running
 
 
-def _begin_shutdown(parts: Parts) -> None:
+def _begin_shutdown(services: Services) -> None:
     """Tell whoever waits or listens that this process ends."""
-    seconds = parts.settings.server.shutdown_seconds
-    parts.runner.begin_closing(max(0.0, seconds - CLOSING_MARGIN_SECONDS))
-    parts.board.begin_closing()
+    seconds = services.settings.server.shutdown_seconds
+    services.worker.begin_closing(max(0.0, seconds - CLOSING_MARGIN_SECONDS))
+    services.hub.begin_closing()
 
 
 async def _open(
@@ -240,7 +240,7 @@ async def _open(
     settings: Settings,
     make: MakeEngines,
     clock: Clock,
-) -> Parts:
+) -> Services:
     catalogue = load_catalogue(settings.speech.catalogue)
     db = await stack.enter_async_context(database_of(settings, exclusive=True))
     default_project = await db.write(ensure_project, DEFAULT_PROJECT, now=clock())
@@ -267,32 +267,32 @@ async def _open(
         at_once=settings.fetch.max_concurrent_fetches,
         clock=clock,
     )
-    board = StreamHub(db, clock)
+    hub = StreamHub(db, clock)
     transcriber = Transcriber(
         db,
         store,
         engines,
         collector,
         decoders=decoders,
-        board=board,
+        board=hub,
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
         clock=clock,
         links=links,
     )
-    runner = Worker(db, transcriber, settings.jobs)
-    await runner.open()
-    stack.push_async_callback(runner.drain, settings.server.shutdown_seconds)
+    worker = Worker(db, transcriber, settings.jobs)
+    await worker.open()
+    stack.push_async_callback(worker.drain, settings.server.shutdown_seconds)
     every = settings.jobs.maintenance_interval_seconds
-    upkeep = Maintenance(db, store, runner, every_seconds=every, clock=clock)
-    await upkeep.start(alone=not db.is_shared)
-    stack.push_async_callback(upkeep.stop)
+    maintenance = Maintenance(db, store, worker, every_seconds=every, clock=clock)
+    await maintenance.start(alone=not db.is_shared)
+    stack.push_async_callback(maintenance.stop)
     planner = Planner(catalogue, engines, settings)
     inspector = Inspector(store, decoders, settings.audio)
-    acceptance = Submission(
+    submission = Submission(
         db,
         store,
-        runner,
+        worker,
         planner=planner,
         inspector=inspector,
         fetcher=fetcher,
@@ -312,16 +312,16 @@ async def _open(
     )
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", reason="no key exists; whoever can reach loopback may call")
-    return Parts(
+    return Services(
         settings=settings,
         db=db,
         store=store,
         catalogue=catalogue,
         engines=engines,
-        runner=runner,
-        board=board,
-        upkeep=upkeep,
-        acceptance=acceptance,
+        worker=worker,
+        hub=hub,
+        maintenance=maintenance,
+        submission=submission,
         estimator=estimator,
         clock=clock,
         principals=Principals(db, peppers, clock),

@@ -44,9 +44,9 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     app.include_router(models.router)
     app.include_router(usage.router)
     app.include_router(health.router)
-    docs_page.install(app)
+    docs_page.install_docs(app)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
-    problems.install(app)
+    problems.install_error_handlers(app)
     server = settings.server
     app.add_middleware(
         BodyRate,
@@ -55,7 +55,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
         least_rate=server.min_body_bytes_per_second,
     )
     app.add_middleware(LastResort)
-    cors.install(app, server.cors_origins)
+    cors.install_cors(app, server.cors_origins)
     app.add_middleware(RequestContext)
     return app
 

@@ -146,7 +146,7 @@ async def tried(jobs: int, seed: int, folder: Path) -> Run:
                 await until(gateway, random, bodies, partial(is_past, began + DOWN_SECONDS))
                 down_seconds = time.monotonic() - began
             stages[stage] = Counter(call.region for call in twin.calls[seen:])
-        books = Books(await gateway.parts.db.read(snapshot))
+        books = Books(await gateway.services.db.read(snapshot))
     moved = sum("failover_used" in [one["code"] for one in body["warnings"]] for body in bodies)
     return Run(twin, books, moved, down_seconds, stages)
 
@@ -173,7 +173,7 @@ async def sent(gateway: Gateway, random: Random, count: int) -> list[dict[str, A
 
     async def one(sound: bytes) -> dict[str, Any]:
         job_id = (await gateway.send(sound, wait="0")).json()["id"]
-        await gateway.parts.runner.wait(job_id, JOB_SECONDS)
+        await gateway.services.worker.wait(job_id, JOB_SECONDS)
         body: dict[str, Any] = (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
         return body
 

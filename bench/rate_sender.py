@@ -117,7 +117,7 @@ async def _in_turn(gateway: Gateway, left: Iterator[int], recording: bytes) -> i
     failed = 0
     for _ in left:
         sent = await gateway.send(recording, wait=0)
-        await gateway.parts.runner.wait(sent.json()["id"], JOB_SECONDS)
+        await gateway.services.worker.wait(sent.json()["id"], JOB_SECONDS)
         job = await gateway.get(f"/v1/transcriptions/{sent.json()['id']}")
         failed += job.json()["status"] != "completed"
     return failed

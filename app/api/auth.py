@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from app.access.keys import any_key
 from app.access.loopback import is_loopback
 from app.access.principal import ALL_SCOPES, Principal, Scope
-from app.api.services import Parts, parts_of
+from app.api.services import Services, services_of
 from app.errors import DatabaseUnavailable, KeyInvalid, KeyMissing, OriginNotAllowed, ScopeMissing
 from app.kit.origins import ANY_ORIGIN
 
@@ -24,26 +24,26 @@ bearer = HTTPBearer(
 )
 
 
-async def caller(request: Request, _documented: Annotated[object, Security(bearer)]) -> Principal:
+async def caller(request: Request, _scheme: Annotated[object, Security(bearer)]) -> Principal:
     """Return the caller, by a key that is valid now.
 
     Raises KeyMissing, KeyInvalid or ForeignOrigin.
     """
-    parts = parts_of(request)
+    services = services_of(request)
     secret = _secret_of(request)
-    return await (parts.principals.find(secret) if secret else _without_key(request, parts))
+    return await (services.principals.find(secret) if secret else _without_key(request, services))
 
 
 async def recalled_caller(
-    request: Request, _documented: Annotated[object, Security(bearer)]
+    request: Request, _scheme: Annotated[object, Security(bearer)]
 ) -> Principal:
     """Return the caller, by a key that was valid less than a second ago; see `Principals.recall`.
 
     Raises KeyMissing, KeyInvalid or ForeignOrigin.
     """
-    parts = parts_of(request)
+    services = services_of(request)
     secret = _secret_of(request)
-    return await (parts.principals.recall(secret) if secret else _without_key(request, parts))
+    return await (services.principals.recall(secret) if secret else _without_key(request, services))
 
 
 def may(
@@ -69,9 +69,9 @@ def _secret_of(request: Request) -> str | None:
     return secret.strip()
 
 
-async def _without_key(request: Request, parts: Parts) -> Principal:
+async def _without_key(request: Request, services: Services) -> Principal:
     """Allow a caller without a key only on loopback, and only until the first key exists."""
-    if not is_loopback(parts.settings.server.host) or await parts.db.read(any_key):
+    if not is_loopback(services.settings.server.host) or await services.db.read(any_key):
         raise KeyMissing
     if any(name in request.headers for name in PROXY_HEADERS):
         raise OriginNotAllowed
@@ -80,9 +80,9 @@ async def _without_key(request: Request, parts: Parts) -> Principal:
     if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):
         raise OriginNotAllowed
     origin = request.headers.get("origin")
-    if origin is not None and not _is_known(origin, parts.settings.server.cors_origins):
+    if origin is not None and not _is_known(origin, services.settings.server.cors_origins):
         raise OriginNotAllowed
-    return Principal(parts.default_project, None, ALL_SCOPES)
+    return Principal(services.default_project, None, ALL_SCOPES)
 
 
 def _is_known(origin: str, listed: Collection[str]) -> bool:
@@ -103,5 +103,5 @@ Submitter = Annotated[Principal, Depends(may(Scope.TRANSCRIBE, recalled_caller))
 Reader = Annotated[Principal, Depends(may(Scope.READ, recalled_caller))]
 Accountant = Annotated[Principal, Depends(may(Scope.USAGE, recalled_caller))]
 
-CALLING = (KeyMissing, KeyInvalid, OriginNotAllowed, ScopeMissing, DatabaseUnavailable)
+AUTH_ERRORS = (KeyMissing, KeyInvalid, OriginNotAllowed, ScopeMissing, DatabaseUnavailable)
 """What every call that asks for a caller may be told."""

@@ -94,7 +94,7 @@ def serve_asset(request: Request, digest: str, name: str) -> Response:
     return Response(body, headers=headers, media_type=asset.media_type)
 
 
-def install(app: FastAPI) -> None:
+def install_docs(app: FastAPI) -> None:
     """Add /docs and its files to `app`."""
     page = _PAGE.format(
         title=escape(app.title),

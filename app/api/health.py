@@ -7,19 +7,19 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app import __version__
-from app.api.services import Parts, parts_of
-from app.api.v1.schemas import Shape
+from app.api.services import Services, services_of
+from app.api.v1.schemas import Schema
 from app.db.migrate import is_current
 from app.errors import DatabaseUnavailable, GatewayError
 
 router = APIRouter(tags=["health"])
 
 
-class Health(Shape):
+class Health(Schema):
     status: str = Field(examples=["ok"])
 
 
-class Check(Shape):
+class Check(Schema):
     """One thing the gateway needs; `missing` says in words what is not there."""
 
     name: str
@@ -27,12 +27,12 @@ class Check(Shape):
     unmet: str = ""
 
 
-class Readiness(Shape):
+class Readiness(Schema):
     ready: bool
     checks: Sequence[Check]
 
 
-class Version(Shape):
+class Version(Schema):
     version: str
     python: str
 
@@ -77,8 +77,13 @@ async def healthz() -> Health:
     },
 )
 async def readyz(request: Request) -> Response:
-    parts = parts_of(request)
-    checks = [await _database(parts), await _store(parts), _engine(parts), _accepting(parts)]
+    services = services_of(request)
+    checks = [
+        await _database(services),
+        await _store(services),
+        _engine(services),
+        _accepting(services),
+    ]
     readiness = Readiness(ready=all(check.ready for check in checks), checks=checks)
     return Response(
         readiness.model_dump_json(),
@@ -102,18 +107,18 @@ async def version() -> Version:
     return Version(version=__version__, python=platform.python_version())
 
 
-async def _database(parts: Parts) -> Check:
+async def _database(services: Services) -> Check:
     try:
-        is_new_enough = await is_current(parts.db)
+        is_new_enough = await is_current(services.db)
     except DatabaseUnavailable:
         return Check(name="database", ready=False, unmet="the database does not answer")
     unmet = "" if is_new_enough else "the database has another schema: restart to migrate"
     return Check(name="database", ready=is_new_enough, unmet=unmet)
 
 
-async def _store(parts: Parts) -> Check:
+async def _store(services: Services) -> Check:
     try:
-        await parts.store.check()
+        await services.store.check()
     except GatewayError as error:
         return Check(name="store", ready=False, unmet=error.detail)
     except OSError:
@@ -121,15 +126,15 @@ async def _store(parts: Parts) -> Check:
     return Check(name="store", ready=True)
 
 
-def _engine(parts: Parts) -> Check:
-    name = parts.settings.default_model
-    model = parts.catalogue.models.get(name)
-    readiness = parts.readiness(model) if model else None
+def _engine(services: Services) -> Check:
+    name = services.settings.default_model
+    model = services.catalogue.models.get(name)
+    readiness = services.readiness(model) if model else None
     if readiness is None:
         return Check(name=name, ready=False, unmet="no engine offers the default model")
     return Check(name=name, ready=readiness.ready, unmet=readiness.unmet)
 
 
-def _accepting(parts: Parts) -> Check:
-    closing = parts.runner.is_closing
+def _accepting(services: Services) -> Check:
+    closing = services.worker.is_closing
     return Check(name="accepting", ready=not closing, unmet="shutting down" if closing else "")

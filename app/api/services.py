@@ -23,7 +23,7 @@ from app.speech.planning.failover import candidates
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """`default_project` is who an unauthenticated caller is, where such callers are allowed."""
 
     settings: Settings
@@ -31,10 +31,10 @@ class Parts:
     store: BlobStore
     catalogue: Catalogue
     engines: Mapping[str, Engine]
-    runner: Worker
-    board: StreamHub
-    upkeep: Maintenance
-    acceptance: Submission
+    worker: Worker
+    hub: StreamHub
+    maintenance: Maintenance
+    submission: Submission
     estimator: Estimator
     clock: Clock
     principals: Principals
@@ -59,7 +59,7 @@ class Parts:
         return next((one for one in found if one.ready), found[0] if found else None)
 
 
-def parts_of(request: Request) -> Parts:
+def services_of(request: Request) -> Services:
     """Return the gateway's parts."""
-    parts: Parts = request.app.state.parts
-    return parts
+    services: Services = request.app.state.services
+    return services

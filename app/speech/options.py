@@ -16,7 +16,7 @@ MAX_SAMPLE_RATE = 384_000
 MAX_WAIT_SECONDS = 3600
 MOST_PRIORITY = 100
 STREAM = "stream"  # the mode of a job whose client listens
-MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS = 16, 64, 500  # of `metadata`
+MAX_METADATA_ENTRIES, METADATA_NAME_CHARS, METADATA_VALUE_CHARS = 16, 64, 500
 MAX_FILTER_CHARS = 20_000
 MOST_CHANNELS = 8  # that are transcribed one by one
 MOST_HOT_WORDS = 2_000
@@ -73,8 +73,8 @@ def _no_bool(value: Any) -> Any:
 
 _Text = Annotated[str, AfterValidator(_plain)]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
-_Key = Annotated[_Text, Field(min_length=1, max_length=NOTE_NAME_CHARS)]
-_Value = Annotated[_Text, Field(max_length=NOTE_VALUE_CHARS)]
+_Key = Annotated[_Text, Field(min_length=1, max_length=METADATA_NAME_CHARS)]
+_Value = Annotated[_Text, Field(max_length=METADATA_VALUE_CHARS)]
 _Filter = Annotated[dict[_Key, Any], Field(max_length=20), AfterValidator(_short)]
 _Weight = Annotated[int, Field(ge=1, le=50), BeforeValidator(_no_bool)]
 _YES_OR_NO = _Takes("true or false")
@@ -305,7 +305,7 @@ class Options(BaseModel):
         _Takes("an object of at most 16 strings: names up to 64 characters, values up to 500"),
     ] = Field(
         None,
-        max_length=MAX_NOTES,
+        max_length=MAX_METADATA_ENTRIES,
         description="Your own notes, given back as they are. In a form: a JSON object.",
         examples=[{"team": "support"}],
     )

@@ -128,7 +128,7 @@ async def test_a_key_revoked_elsewhere_makes_no_job_although_it_was_just_found(
     jobs, lines = await gateway.rows(transcription), await gateway.rows(ledger_line)
     assert (await gateway.get(PATH, key=key)).status_code == 200
     (row,) = await gateway.rows(api_key)
-    await gateway.parts.db.write(revoke_key, row["id"], now=utc_now())
+    await gateway.services.db.write(revoke_key, row["id"], now=utc_now())
     assert code_of(await gateway.send(recording, key=key)) == (401, "key_invalid")
     assert await gateway.rows(transcription) == jobs
     assert await gateway.rows(ledger_line) == lines
@@ -142,7 +142,7 @@ async def test_a_key_revoked_elsewhere_reads_for_a_second_at_most(gateway: Gatew
     key = await gateway.key()
     assert (await gateway.get(PATH, key=key)).status_code == 200
     (row,) = await gateway.rows(api_key)
-    await gateway.parts.db.write(revoke_key, row["id"], now=utc_now())
+    await gateway.services.db.write(revoke_key, row["id"], now=utc_now())
     await asyncio.sleep(REMEMBERED_FOR.total_seconds())
     assert code_of(await gateway.get(PATH, key=key)) == (401, "key_invalid")
 

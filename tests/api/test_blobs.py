@@ -20,7 +20,7 @@ PUBLIC = {"public_url": "https://gateway.example/"}
 async def link_to(gateway: Gateway, recording: bytes, seconds: float = 60) -> str:
     assert (await gateway.send(recording)).status_code == 200
     (row,) = await gateway.rows(audio)
-    links = SignedLinks("", gateway.parts.peppers)
+    links = SignedLinks("", gateway.services.peppers)
     return links.url(row["id"], row["format"], utc_now() + timedelta(seconds=seconds))
 
 
@@ -65,7 +65,7 @@ async def test_a_link_ends_with_its_time_and_with_its_recording(
 ) -> None:
     path = await link_to(gateway, recording, seconds=-1)
     assert code_of(await gateway.client.get(path)) == (404, "not_found")
-    alive = SignedLinks("", gateway.parts.peppers)
+    alive = SignedLinks("", gateway.services.peppers)
     (row,) = await gateway.rows(audio)
     path = alive.url(row["id"], "wav", utc_now() + timedelta(seconds=60))
     assert (await gateway.client.get(path)).status_code == 200

@@ -103,7 +103,7 @@ async def test_deleting_one_that_is_being_fetched(site: Site) -> None:
     path = response.headers["location"]
     assert (await site.gateway.client.delete(path)).status_code == 204
     gate.set()
-    await site.gateway.parts.runner.wait(response.json()["id"], 30)
+    await site.gateway.services.worker.wait(response.json()["id"], 30)
     row = await site.job()
     assert (row["status"], row["source_url"], row["audio_id"]) == ("cancelled", None, None)
     assert site.blobs() == []

@@ -336,7 +336,7 @@ async def test_an_end_that_a_retry_took_back_is_not_told_to_who_reads_later(
     await tried_anew(gateway, job)
     async with followed(gateway, job, last_id=failed[-1].id) as again:
         rest = await again.end()
-    await gateway.parts.db.write(_make_gap)
+    await gateway.services.db.write(_make_gap)
     await tried_anew(gateway, job)
     async with followed(gateway, job, last_id=rest[-1].id) as again:
         last = await again.end()
@@ -474,12 +474,12 @@ async def test_a_token_dies_by_the_gateways_own_clock(
     gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await gateway.send(recording)).json()["id"]
-    path, parts = f"/v1/transcriptions/{job}", gateway.parts
+    path, services = f"/v1/transcriptions/{job}", gateway.services
     body = (await gateway.client.post(f"{path}/stream-token")).json()
-    now = parts.clock()
-    object.__setattr__(parts, "clock", lambda: now + timedelta(seconds=298))
+    now = services.clock()
+    object.__setattr__(services, "clock", lambda: now + timedelta(seconds=298))
     assert (await gateway.get(f"{path}/events", token=body["token"])).status_code == 200
-    object.__setattr__(parts, "clock", lambda: now + timedelta(seconds=301))
+    object.__setattr__(services, "clock", lambda: now + timedelta(seconds=301))
     assert code_of(await gateway.get(f"{path}/events", token=body["token"])) == (
         401,
         "stream_token_invalid",

@@ -10,7 +10,7 @@ PATH = "/v1/transcriptions"
 
 async def jobs(gateway: Gateway, count: int, **fields: object) -> list[str]:
     """Put so many transcriptions there, oldest first, as if they had been accepted elsewhere."""
-    db = gateway.parts.db
+    db = gateway.services.db
     return [
         (await Story.begun(db, wanted=wish(**fields), lease_seconds=600)).id for _ in range(count)
     ]

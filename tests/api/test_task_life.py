@@ -131,8 +131,8 @@ async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: b
         assert here.twin.tasks[0].status == ("RUNNING" if begun else "CANCELED")
         assert await here.calls() == [("in_doubt", "maybe") if begun else ("failed", "no")]
         # Again, and of a job that has no task, it does nothing.
-        await here.gateway.parts.runner._transcriber.cancel_upstream(job_id)
-        await here.gateway.parts.runner._transcriber.cancel_upstream("tr_" + "0" * 32)
+        await here.gateway.services.worker._transcriber.cancel_upstream(job_id)
+        await here.gateway.services.worker._transcriber.cancel_upstream("tr_" + "0" * 32)
 
 
 async def test_every_question_about_tasks_keeps_to_one_pace(tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ async def test_so_is_one_of_which_nobody_could_note_it(database_url: str, tmp_pa
     async with bench(tmp_path, database=database_url, delays=Delays(600, 0)) as here:
         job_id = await sent(here, "PENDING")
         (row,) = await here.gateway.rows(transcription)
-        parts = here.gateway.parts
-        await parts.db.write(cancel, row["project_id"], job_id, local_engines=(), now=parts.clock())
+        services = here.gateway.services
+        await services.db.write(
+            cancel, row["project_id"], job_id, local_engines=(), now=services.clock()
+        )
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {here.twin.key}"}) as far:
             gone = await far.post(f"{here.twin.url}/api/v1/tasks/{here.twin.tasks[0].id}/cancel")
         assert gone.is_success, gone.text

@@ -52,7 +52,7 @@ async def send_all(gateway: Gateway, count: int) -> list[dict[str, Any]]:
 
     async def one() -> dict[str, Any]:
         job_id = (await gateway.send(SOUND, wait="0")).json()["id"]
-        await gateway.parts.runner.wait(job_id, 120)
+        await gateway.services.worker.wait(job_id, 120)
         return (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
 
     return list(await asyncio.gather(*(one() for _ in range(count))))
@@ -107,7 +107,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
         after = await send_all(gateway, 30)
         seconds = time.monotonic() - began
         money, bill = await settled(gateway), billed(list(twin.bill))
-        report = await gateway.parts.db.read(
+        report = await gateway.services.db.read(
             look, read_bill(bill_of(twin, SECOND)), Scope("dashscope/intl")
         )
         ready = (await gateway.get("/readyz")).json()

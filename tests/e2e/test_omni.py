@@ -63,7 +63,7 @@ async def test_the_words_and_the_tokens_are_the_twins(
         body = (await there.send(encode(numbers, pause_every=7), **asked)).json()
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
-        report = await there.parts.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
+        report = await there.services.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
     assert body["status"] == "completed", body
     assert heard_in(body) == list(map(Second, numbers))
     assert (body["model"], body["language"]) == (model, "en")

@@ -78,7 +78,7 @@ async def test_an_upstream_that_comes_back_finds_every_job_waiting(
 
 
 async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
-    await gateway.parts.runner.wait(job_id, 60)
+    await gateway.services.worker.wait(job_id, 60)
     return (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
 
 

@@ -31,7 +31,7 @@ SHORT = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
 
 def tiny_app() -> FastAPI:
     app = FastAPI()
-    problems.install(app)
+    problems.install_error_handlers(app)
     app.add_middleware(BodyRate, idle_seconds=0.3, grace_seconds=0.5, least_rate=8192)
     app.add_middleware(RequestContext)
 

@@ -64,7 +64,7 @@ async def test_tokens_are_held_settled_and_billed_alike(
         body = (await there.send(encode(range(250), pause_every=7), model=model, **asked)).json()
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
-        report = await there.parts.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
+        report = await there.services.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
     charges = [line.charge for line in twin.bill]
     tokens_in, tokens_out = PRICES["cn-beijing"]
     cost = sum(one.input_tokens * tokens_in + one.output_tokens * tokens_out for one in charges)

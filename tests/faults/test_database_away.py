@@ -54,7 +54,7 @@ def start(database_url: str, engine: ScriptedEngine, tmp_path: Path) -> Start:
 
 
 async def books_of(gateway: Gateway) -> Books:
-    return Books(await gateway.parts.db.read(snapshot))
+    return Books(await gateway.services.db.read(snapshot))
 
 
 async def assert_kept_and_paid_once(gateway: Gateway, calls: int = 1) -> None:
@@ -183,7 +183,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
             closing = time.monotonic()
     assert time.monotonic() - closing < 3
     async with start(jobs=QUICK) as heir:
-        await heir.parts.db.write(
+        await heir.services.db.write(
             lambda tx: tx.execute(sa.update(transcription).values(lease_until=None))
         )
         assert (await until_ended(heir, sent.json()["id"]))["status"] == "completed"

@@ -58,12 +58,12 @@ async def test_a_stale_fetch_leaves_nothing(
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not site.source.asked:
                 await asyncio.sleep(0.01)
-        await site.gateway.parts.db.write(expire_lease)
-        assert await site.gateway.parts.runner._transcriber.advance(job) is None
+        await site.gateway.services.db.write(expire_lease)
+        assert await site.gateway.services.worker._transcriber.advance(job) is None
         before = await site.job()
         assert (before["status"], before["run_epoch"]) == ("completed", 2)
         gate.set()
-        await site.gateway.parts.runner.wait(job, PATIENCE_SECONDS)
+        await site.gateway.services.worker.wait(job, PATIENCE_SECONDS)
         assert await site.job() == before
         assert len(site.source.asked) == 2
         assert len(engine.calls) == 1

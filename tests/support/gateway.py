@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from app.access.keys import create_key, revoke_key
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.api.services import Parts
+from app.api.services import Services
 from app.kit.clock import utc_now
 from app.main import create_app
 from app.settings import Settings
@@ -50,9 +50,9 @@ class Gateway:
     settings: Settings
 
     @property
-    def parts(self) -> Parts:
-        parts: Parts = self.app.state.parts
-        return parts
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
 
     async def send(
         self, recording: bytes, *, name: str = "speech.wav", key: str | None = None, **options: Any
@@ -70,13 +70,13 @@ class Gateway:
 
     async def ended(self, job_id: str) -> dict[str, Any]:
         """Wait for a transcription's end and return it as its own address shows it."""
-        await self.parts.runner.wait(job_id, 30)
+        await self.services.worker.wait(job_id, 30)
         return (await self.client.get(f"/v1/transcriptions/{job_id}")).json()
 
     async def rows(self, table: sa.Table, **where: Any) -> list[dict[str, Any]]:
         """Return a table's rows in the order of their keys."""
         query = sa.select(table).filter_by(**where).order_by(*table.primary_key)
-        return await self.parts.db.read(
+        return await self.services.db.read(
             lambda tx: [dict(row._mapping) for row in tx.execute(query)]
         )
 
@@ -96,7 +96,7 @@ class Gateway:
                 project_id=ensure_project(tx, project, now=now),
                 name="a test's",
                 scopes=scopes or ALL_SCOPES,
-                pepper=self.parts.peppers[0],
+                pepper=self.services.peppers[0],
                 now=now,
                 expires_at=None if lives is None else now + lives,
             )
@@ -104,7 +104,7 @@ class Gateway:
                 revoke_key(tx, made.id, now=now)
             return made.secret
 
-        return await self.parts.db.write(make)
+        return await self.services.db.write(make)
 
     def blobs(self) -> list[Path]:
         """Return all files of the store, whole ones and those still arriving."""

@@ -203,4 +203,4 @@ async def _send(
         said = response.json()  # on a slow machine a job may have ended before its POST is answered
         job_id = said.get("id") or said.get("transcription_id")
         assert job_id, response.text
-        await gateway.parts.runner.wait(job_id, JOB_SECONDS)
+        await gateway.services.worker.wait(job_id, JOB_SECONDS)

@@ -10,10 +10,10 @@ async def queued(
     gateway: Gateway, sound: bytes, *, part_seconds: int = 120, lease_seconds: float | None = None
 ) -> Story:
     """Store a recording and submit a job for it, which this gateway does not begin by itself."""
-    parts = gateway.parts
-    upload = await parts.store.begin(len(sound))
+    services = gateway.services
+    upload = await services.store.begin(len(sound))
     await upload.write(sound)
-    blob = await upload.finish(parts.default_project)
+    blob = await upload.finish(services.default_project)
     kind = "direct" if part_seconds == 120 else "split"
     plan = {
         "kind": kind,
@@ -25,7 +25,7 @@ async def queued(
     found = NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,
-        blob_key=blob.key.removeprefix(f"{parts.default_project}/"),
+        blob_key=blob.key.removeprefix(f"{services.default_project}/"),
         format="wav",
         codec="pcm_s16le",
         channels=1,
@@ -33,7 +33,7 @@ async def queued(
         duration_ms=None,
     )
     return await Story.begun(
-        parts.db, audio=found, wanted=wish(20_000, plan=plan), lease_seconds=lease_seconds
+        services.db, audio=found, wanted=wish(20_000, plan=plan), lease_seconds=lease_seconds
     )
 
 
@@ -41,4 +41,4 @@ async def hand_out(gateway: Gateway, story: Story) -> bool:
     """Put a job into the queue as upkeep does; tell whether it was not in it, nor runs here."""
     row = await story.row()
     forsaken = StalledJob(story.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
-    return await gateway.parts.runner.requeue([forsaken]) == 1
+    return await gateway.services.worker.requeue([forsaken]) == 1

@@ -11,7 +11,7 @@ from app.audio.store import BlobStore
 MEDIA_TYPE = "application/octet-stream"
 
 
-async def stored(
+async def blob_response(
     store: BlobStore, key: str, size: int, *, name: str, asked: str | None, only_head: bool = False
 ) -> Response:
     """Answer with the recording, under this file's name. Raises RangeNotSatisfiable.

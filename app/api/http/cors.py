@@ -11,8 +11,15 @@ from starlette.middleware.cors import CORSMiddleware
 from app.kit.origins import ANY_ORIGIN
 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
-ASKED = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "Range", "X-Request-Id")
-TOLD = (
+ALLOWED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Last-Event-ID",
+    "Prefer",
+    "Range",
+    "X-Request-Id",
+)
+EXPOSED_HEADERS = (
     "Accept-Ranges",
     "Content-Disposition",
     "Content-Range",
@@ -24,7 +31,7 @@ TOLD = (
 )
 
 
-def install(app: FastAPI, origins: Collection[str]) -> None:
+def install_cors(app: FastAPI, origins: Collection[str]) -> None:
     """Let pages of these origins read the answers; without any, nothing is added."""
     if not origins:
         return
@@ -32,8 +39,8 @@ def install(app: FastAPI, origins: Collection[str]) -> None:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=METHODS,
-        allow_headers=ASKED,
-        expose_headers=TOLD,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
         # A page of the internet asks whether it may reach into this network: one by name may.
         allow_private_network=ANY_ORIGIN not in origins,
     )

@@ -11,7 +11,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.problems import answer
+from app.api.http.problems import problem_response
 from app.errors import BodyTooSlow
 from app.kit.ids import new_id
 
@@ -100,7 +100,7 @@ class LastResort:
         try:
             await self.app(scope, receive, send_noted)
         except Exception as problem:  # noqa: BLE001  # the last one who could answer
-            response = answer(problem, scope["state"]["request_id"])
+            response = problem_response(problem, scope["state"]["request_id"])
             if not has_started:
                 await response(scope, receive, send)
 
@@ -137,8 +137,8 @@ class BodyRate:
 
 
 class _Body:
-    def __init__(self, law: BodyRate, receive: Receive, *, is_declared: bool) -> None:
-        self._law, self._receive = law, receive
+    def __init__(self, limits: BodyRate, receive: Receive, *, is_declared: bool) -> None:
+        self._limits, self._receive = limits, receive
         self._got_bytes = 0
         self._waited_seconds = 0.0
         self.is_complete = not is_declared
@@ -148,7 +148,7 @@ class _Body:
             return await self._receive()
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(self._law.idle_seconds):
+            async with asyncio.timeout(self._limits.idle_seconds):
                 message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow from None
@@ -161,8 +161,8 @@ class _Body:
 
     def _is_too_slow(self) -> bool:
         return (
-            self._waited_seconds > self._law.grace_seconds
-            and self._got_bytes < self._law.least_rate * self._waited_seconds
+            self._waited_seconds > self._limits.grace_seconds
+            and self._got_bytes < self._limits.least_rate * self._waited_seconds
         )
 
 

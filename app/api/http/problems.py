@@ -111,7 +111,7 @@ def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
     }
 
 
-def answer(
+def problem_response(
     problem: Exception, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Log what has to be, and make the answer to any exception."""
@@ -144,7 +144,7 @@ def error_from(problem: BaseException) -> GatewayError:
     return InternalError()
 
 
-def install(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Answer every error of `app` as a problem, and describe them so in its OpenAPI document."""
     for kind in (GatewayError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _handle)
@@ -185,7 +185,7 @@ async def _handle(request: Request, problem: Exception) -> Response:
     headers = dict(getattr(problem, "headers", None) or {})
     if "Allow" in headers:
         headers["Allow"] = _methods_of(request) or headers["Allow"]
-    return answer(problem, getattr(request.state, "request_id", "-"), headers)
+    return problem_response(problem, getattr(request.state, "request_id", "-"), headers)
 
 
 def _methods_of(request: Request) -> str:

@@ -18,18 +18,18 @@ class EventStream(StreamingResponse):
         frames: AsyncIterator[bytes],
         *,
         headers: Mapping[str, str],
-        attended: AbstractContextManager[None],
-        left: Callable[[], Awaitable[None]],
+        listener_scope: AbstractContextManager[None],
+        on_disconnect: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(frames, media_type=MEDIA_TYPE, headers=headers)
-        self._attended, self._left = attended, left
+        self._listener_scope, self._on_disconnect = listener_scope, on_disconnect
         self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._attended, suppress(ClientDisconnect):
+        with self._listener_scope, suppress(ClientDisconnect):
             await super().__call__(scope, receive, send)
         if not self._is_over:
-            await self._left()
+            await self._on_disconnect()
 
     async def stream_response(self, send: Send) -> None:
         await super().stream_response(send)

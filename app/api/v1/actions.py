@@ -3,27 +3,27 @@
 from fastapi import APIRouter, Request, Response
 
 from app import errors
-from app.api.auth import CALLING, Transcriber
+from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
-from app.api.services import parts_of
-from app.api.v1.lookup import Id, kept
+from app.api.services import services_of
+from app.api.v1.lookup import Id, get_live
 from app.api.v1.openapi_examples import CANCELLED, RETRIED
 from app.api.v1.schemas import CancelledOut, TranscriptionOut, cancelled_out, transcription_out
-from app.api.v1.wait import ask_again_at
+from app.api.v1.wait import poll_headers
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
 from app.jobs.store.runs import StalledJob
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
-_STEERING = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
+_ACTION_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidParameter)
 
 
 @router.post(
     "/{id}/cancel",
     operation_id="cancelTranscription",
     summary="Cancel a transcription that has not ended",
-    responses={200: CANCELLED, **responses(*_STEERING, errors.AlreadyEnded)},
+    responses={200: CANCELLED, **responses(*_ACTION_ERRORS, errors.AlreadyEnded)},
 )
 async def cancel_one(request: Request, principal: Transcriber, id: Id) -> CancelledOut:  # noqa: A002
     """End a transcription without its words; the answer says what it has cost already.
@@ -31,14 +31,14 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
     What is under way at the engine may be billed though nobody hears it: that much is in doubt.
     Cancelling it again does nothing.
     """
-    parts = parts_of(request)
-    cost = await parts.db.write(
-        cancel, principal.project_id, id, local_engines=parts.local_engines, now=parts.clock()
+    services = services_of(request)
+    cost = await services.db.write(
+        cancel, principal.project_id, id, local_engines=services.local_engines, now=services.clock()
     )
     if cost is None:
         raise errors.NotFound
-    await parts.runner.cancelled(id, cost.epoch)
-    return cancelled_out(await kept(parts, principal.project_id, id), cost)
+    await services.worker.cancelled(id, cost.epoch)
+    return cancelled_out(await get_live(services, principal.project_id, id), cost)
 
 
 @router.post(
@@ -50,7 +50,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
     responses={
         202: RETRIED,
         **responses(
-            *_STEERING,
+            *_ACTION_ERRORS,
             errors.StillRunning,
             errors.NothingToRetry,
             errors.AudioDeleted,
@@ -67,20 +67,22 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     been billed although its answer was lost is repeated, because you say so. The words of one that
     has gaps are there again should it fail or be cancelled this time.
     """
-    parts = parts_of(request)
-    parts.runner.check_capacity()
-    blob_key = await parts.db.read(recording_of, principal.project_id, id)
+    services = services_of(request)
+    services.worker.check_capacity()
+    blob_key = await services.db.read(recording_of, principal.project_id, id)
     if blob_key is not None:
-        await anext(parts.store.read(blob_key, 0, 1), b"")  # RecordingMissing, before it is queued
+        await anext(
+            services.store.read(blob_key, 0, 1), b""
+        )  # AudioStorageError before it is queued
 
     async def follow(reopened: StalledJob | None, connection: object) -> None:
         if reopened is not None:
-            await parts.runner.enqueue_retry(reopened, connection)
+            await services.worker.enqueue_retry(reopened, connection)
 
-    reopened = await parts.db.write_then(
-        follow, reopen, principal.project_id, id, now=parts.clock()
+    reopened = await services.db.write_then(
+        follow, reopen, principal.project_id, id, now=services.clock()
     )
     if reopened is None:
         raise errors.NotFound
-    body = transcription_out(await kept(parts, principal.project_id, id)).model_dump_json()
-    return Response(body, status_code=202, media_type="application/json", headers=ask_again_at(id))
+    body = transcription_out(await get_live(services, principal.project_id, id)).model_dump_json()
+    return Response(body, status_code=202, media_type="application/json", headers=poll_headers(id))

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import errors
-from app.api.http.blob_response import stored
+from app.api.http.blob_response import blob_response
 from app.api.http.problems import responses
-from app.api.services import parts_of
+from app.api.services import services_of
 from app.audio.tables import audio
 
 _FIND = sa.select(audio.c.blob_key, audio.c.bytes, audio.c.format).where(
@@ -50,13 +50,13 @@ async def get_blob(
 
     The gateway makes such addresses for speech services that read recordings by themselves.
     """
-    parts = parts_of(request)
-    audio_id = parts.links.read(token, parts.clock())
-    row = None if audio_id is None else await parts.db.read(_find, audio_id)
+    services = services_of(request)
+    audio_id = services.links.read(token, services.clock())
+    row = None if audio_id is None else await services.db.read(_find, audio_id)
     if row is None:
         raise errors.NotFound
-    return await stored(
-        parts.store,
+    return await blob_response(
+        services.store,
         row.blob_key,
         row.bytes,
         name=f"recording.{row.format}",

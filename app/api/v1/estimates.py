@@ -6,20 +6,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.api.auth import CALLING, Transcriber
+from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
-from app.api.services import parts_of
+from app.api.services import services_of
 from app.api.v1.openapi_examples import ESTIMATE_BODY
-from app.api.v1.prefer import Prefer, preference_of, streaming
-from app.api.v1.schemas import Cost, Moment, PlanOut, Shape, WarningOut
-from app.api.v1.upload_errors import SENDING
-from app.audio.intake import receive
+from app.api.v1.prefer import Prefer
+from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
+from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.jobs.estimate import Estimate, Wait
 from app.kit.money import Money, format_nano
 
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
 
-_REFUSALS = (*CALLING, *SENDING)
+_REFUSALS = (*AUTH_ERRORS, *UPLOAD_ERRORS)
 _EXAMPLE: dict[str, Any] = {
     "model": "qwen3-asr-flash",
     "engine": "dashscope",
@@ -59,14 +58,14 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class TokensOut(Shape):
+class TokensOut(Schema):
     """Tokens that are expected; what an answer has, nobody knows beforehand."""
 
     input: int
     output: int
 
 
-class EstimatePriceOut(Shape):
+class EstimatePriceOut(Schema):
     """`amount` of `currency` for one `unit`, and where that is from."""
 
     unit: str
@@ -76,7 +75,7 @@ class EstimatePriceOut(Shape):
     valid_from: Moment
 
 
-class WaitOut(Shape):
+class WaitOut(Schema):
     """How long until the text if it were sent now; `basis` says what that rests on."""
 
     seconds: float | None = Field(description="None where the recording's length is not known.")
@@ -87,7 +86,7 @@ class WaitOut(Shape):
     basis: str
 
 
-class EstimateOut(Shape):
+class EstimateOut(Schema):
     """What would become of such a request. `cost` is expected, `max_cost` would be held."""
 
     model: str
@@ -121,23 +120,18 @@ class EstimateOut(Shape):
     },
     openapi_extra={"requestBody": ESTIMATE_BODY},
 )
-async def create(request: Request, principal: Transcriber, prefer: Prefer = None) -> EstimateOut:
+async def create_estimate(
+    request: Request, principal: Transcriber, prefer: Prefer = None
+) -> EstimateOut:
     """Say what POST /v1/transcriptions would do with this request. Nothing of it is kept.
 
     The headers `Prefer` and `Accept` count as they do there. Instead of a recording its length
     will do: `seconds`. What is behind a link is not fetched, so its length stays unknown and only
     the upper bound can be told.
     """
-    parts = parts_of(request)
-    preference = preference_of(prefer or ())
-    received = await receive(
-        request.headers.get("content-type"),
-        request.stream(),
-        store=parts.store,
-        settings=parts.settings.audio,
-    )
-    received = streaming(request.headers.getlist("accept"), received)
-    return _out(await parts.estimator.estimate(principal, received, preference.options))
+    services = services_of(request)
+    received, preference = await receive_request(request, prefer)
+    return _out(await services.estimator.estimate(principal, received, preference.options))
 
 
 def _out(found: Estimate) -> EstimateOut:

@@ -9,13 +9,13 @@ from pydantic import Field
 from app import errors
 from app.access.principal import Scope
 from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
-from app.api.auth import CALLING, Reader, bearer, caller
+from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
-from app.api.services import Parts, parts_of
+from app.api.services import Services, services_of
 from app.api.v1.event_stream import stream
-from app.api.v1.lookup import Id, kept
+from app.api.v1.lookup import Id, get_live
 from app.api.v1.openapi_examples import EVENTS, STREAM_TOKEN
-from app.api.v1.schemas import Moment, Shape
+from app.api.v1.schemas import Moment, Schema
 from app.jobs.queries import project_of
 from app.jobs.streaming.cursor import START, Position, position_of
 from app.jobs.streaming.reader import read_events
@@ -26,7 +26,7 @@ RETRY_AFTER_SECONDS = 1
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
 
-class StreamTokenOut(Shape):
+class StreamTokenOut(Schema):
     """Opens this transcription's events, and nothing else, until it expires."""
 
     token: str = Field(examples=["st_1795238880_" + "a" * 43])
@@ -42,7 +42,7 @@ class StreamTokenOut(Shape):
     responses={
         **EVENTS,
         **responses(
-            *CALLING,
+            *AUTH_ERRORS,
             errors.StreamTokenInvalid,
             errors.NotFound,
             errors.Erased,
@@ -86,15 +86,15 @@ async def get_events(
     Once everything was received and the transcription has ended the answer is 204, which tells an
     EventSource not to come back.
     """
-    parts = parts_of(request)
-    project_id = await _listener(request, parts, id, token)
-    if parts.board.is_closing:
+    services = services_of(request)
+    project_id = await _listener(request, services, id, token)
+    if services.hub.is_closing:
         raise errors.ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
     event_id = last_event_id or given_id
-    at = START if not event_id else await parts.db.read(position_of, id, event_id)
-    if at != START and await _is_at_end(parts, id, at):
+    at = START if not event_id else await services.db.read(position_of, id, event_id)
+    if at != START and await _is_at_end(services, id, at):
         return Response(status_code=204)
-    return stream(parts, id, project_id=project_id, at=at)
+    return stream(services, id, project_id=project_id, at=at)
 
 
 @router.post(
@@ -103,15 +103,18 @@ async def get_events(
     summary="Make a short-lived token for a transcription's events",
     responses={
         **STREAM_TOKEN,
-        **responses(*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter),
+        **responses(*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidParameter),
     },
 )
 async def create_stream_token(request: Request, principal: Reader, id: Id) -> StreamTokenOut:  # noqa: A002
     """Make a token that a page can hold: a browser's EventSource cannot send a key."""
-    parts = parts_of(request)
-    await kept(parts, principal.project_id, id)
+    services = services_of(request)
+    await get_live(services, principal.project_id, id)
     token, expires_at = make_token(
-        parts.peppers[0], id, now=parts.clock(), seconds=parts.settings.stream.token_seconds
+        services.peppers[0],
+        id,
+        now=services.clock(),
+        seconds=services.settings.stream.token_seconds,
     )
     return StreamTokenOut(
         token=token,
@@ -120,23 +123,23 @@ async def create_stream_token(request: Request, principal: Reader, id: Id) -> St
     )
 
 
-async def _listener(request: Request, parts: Parts, job_id: str, token: str | None) -> str:
+async def _listener(request: Request, services: Services, job_id: str, token: str | None) -> str:
     """Return the project of a job whose events may be read here: by a key, or by a token."""
     if token is None:
         principal = await caller(request, None)
         principal.require(Scope.READ)
         project_id = principal.project_id
     else:
-        if not opens(token, job_id, peppers=parts.peppers, now=parts.clock()):
+        if not opens(token, job_id, peppers=services.peppers, now=services.clock()):
             raise errors.StreamTokenInvalid
-        found = await parts.db.read(project_of, job_id)
+        found = await services.db.read(project_of, job_id)
         if found is None:
             raise errors.NotFound
         project_id = found
-    await kept(parts, project_id, job_id)
+    await get_live(services, project_id, job_id)
     return project_id
 
 
-async def _is_at_end(parts: Parts, job_id: str, at: Position) -> bool:
-    found = await parts.db.read(read_events, job_id, at)
+async def _is_at_end(services: Services, job_id: str, at: Position) -> bool:
+    found = await services.db.read(read_events, job_id, at)
     return found.has_ended and not found.items

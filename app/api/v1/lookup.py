@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path
 
 from app import errors
-from app.api.services import Parts
+from app.api.services import Services
 from app.jobs.queries import JobView, find_job
 from app.kit.ids import id_pattern
 
@@ -19,17 +19,17 @@ Id = Annotated[
 ]
 
 
-async def find(parts: Parts, project_id: str, job_id: str) -> JobView:
+async def get_any(services: Services, project_id: str, job_id: str) -> JobView:
     """Return a transcription of this project, erased ones included. Raises NotFound."""
-    found = await parts.db.read(find_job, project_id, job_id)
+    found = await services.db.read(find_job, project_id, job_id)
     if found is None:
         raise errors.NotFound
     return found
 
 
-async def kept(parts: Parts, project_id: str, job_id: str) -> JobView:
+async def get_live(services: Services, project_id: str, job_id: str) -> JobView:
     """Return a transcription that was not erased. Raises NotFound and Erased."""
-    found = await find(parts, project_id, job_id)
+    found = await get_any(services, project_id, job_id)
     if found.erased_at is not None:
         raise errors.Erased
     return found

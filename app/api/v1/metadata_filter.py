@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.errors import InvalidParameter
-from app.speech.options import MAX_NOTES, NOTE_NAME_CHARS, NOTE_VALUE_CHARS
+from app.speech.options import MAX_METADATA_ENTRIES, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 NAME = "metadata"
 
@@ -17,29 +17,29 @@ METADATA_FILTER: dict[str, Any] = {
     "description": "Only with all of these notes, e.g. `metadata[team]=support`.",
     "schema": {
         "type": "object",
-        "maxProperties": MAX_NOTES,
-        "propertyNames": {"type": "string", "minLength": 1, "maxLength": NOTE_NAME_CHARS},
-        "additionalProperties": {"type": "string", "maxLength": NOTE_VALUE_CHARS},
+        "maxProperties": MAX_METADATA_ENTRIES,
+        "propertyNames": {"type": "string", "minLength": 1, "maxLength": METADATA_NAME_CHARS},
+        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_CHARS},
         "examples": [{"team": "support"}],
     },
 }
 
 
-def notes_in(query: Iterable[tuple[str, str]]) -> dict[str, str]:
+def metadata_in(query: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the notes to filter by. Raises InvalidParameter, which repeats nothing."""
-    notes: dict[str, str] = {}
+    wanted: dict[str, str] = {}
     for parameter, value in query:
         if not parameter.startswith(NAME):
             continue
         name = _name_in(parameter)
-        if name in notes:
+        if name in wanted:
             raise _wrong("Each name may be filtered by once.")
-        if len(value) > NOTE_VALUE_CHARS or "\x00" in value:
-            raise _wrong(f"A value has at most {NOTE_VALUE_CHARS} characters, and no NUL.")
-        notes[name] = value
-    if len(notes) > MAX_NOTES:
-        raise _wrong(f"At most {MAX_NOTES} names can be filtered by.")
-    return notes
+        if len(value) > METADATA_VALUE_CHARS or "\x00" in value:
+            raise _wrong(f"A value has at most {METADATA_VALUE_CHARS} characters, and no NUL.")
+        wanted[name] = value
+    if len(wanted) > MAX_METADATA_ENTRIES:
+        raise _wrong(f"At most {MAX_METADATA_ENTRIES} names can be filtered by.")
+    return wanted
 
 
 def _name_in(parameter: str) -> str:
@@ -47,8 +47,8 @@ def _name_in(parameter: str) -> str:
     name = bracketed[1:-1]
     if not (bracketed.startswith("[") and bracketed.endswith("]") and name):
         raise _wrong("It is written `metadata[name]=value`.")
-    if len(name) > NOTE_NAME_CHARS or "\x00" in name:
-        raise _wrong(f"A name has 1 to {NOTE_NAME_CHARS} characters, and no NUL.")
+    if len(name) > METADATA_NAME_CHARS or "\x00" in name:
+        raise _wrong(f"A name has 1 to {METADATA_NAME_CHARS} characters, and no NUL.")
     return name
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.api.auth import CALLING, Reader
+from app.api.auth import AUTH_ERRORS, Reader
 from app.api.http.problems import responses
-from app.api.services import Parts, parts_of
-from app.api.v1.schemas import Shape
+from app.api.services import Services, services_of
+from app.api.v1.schemas import Schema
 from app.speech.catalogue import Model
 from app.speech.model_availability import how_to_switch_on
 
@@ -37,7 +37,7 @@ _EXAMPLE = {
 }
 
 
-class PriceOut(Shape):
+class PriceOut(Schema):
     """`amount` of `currency` for one `unit`, as the catalogue lists it.
 
     A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY a million tokens is
@@ -50,7 +50,7 @@ class PriceOut(Shape):
     region: str
 
 
-class ModelOut(Shape):
+class ModelOut(Schema):
     """A model. `missing` says in words what keeps it from being `ready`.
 
     `call_seconds` is the most that one call takes, `accepts` what is sent as it was received.
@@ -72,7 +72,7 @@ class ModelOut(Shape):
     prices: Sequence[PriceOut]
 
 
-class ModelList(Shape):
+class ModelList(Schema):
     items: Sequence[ModelOut]
 
 
@@ -85,21 +85,23 @@ class ModelList(Shape):
             "description": "All models of this gateway.",
             "content": {"application/json": {"example": _EXAMPLE}},
         },
-        **responses(*CALLING),
+        **responses(*AUTH_ERRORS),
     },
 )
-async def list_all(request: Request, _principal: Reader) -> ModelList:
-    parts = parts_of(request)
-    return ModelList(items=[_model_out(parts, model) for model in parts.catalogue.models.values()])
+async def list_models(request: Request, _principal: Reader) -> ModelList:
+    services = services_of(request)
+    return ModelList(
+        items=[_model_out(services, model) for model in services.catalogue.models.values()]
+    )
 
 
-def _model_out(parts: Parts, model: Model) -> ModelOut:
-    readiness = parts.readiness(model)
+def _model_out(services: Services, model: Model) -> ModelOut:
+    readiness = services.readiness(model)
     return ModelOut(
         id=model.name,
         title=model.title,
         engine=model.engine,
-        is_default=model.name == parts.settings.default_model,
+        is_default=model.name == services.settings.default_model,
         ready=readiness.ready if readiness else False,
         unmet=readiness.unmet if readiness else how_to_switch_on(model),
         languages=model.languages,

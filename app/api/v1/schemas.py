@@ -47,11 +47,11 @@ AskedMoment = Annotated[AwareDatetime, BeforeValidator(_only_rfc_3339), AfterVal
 TR_ID = Annotated[str, Field(pattern=id_pattern("tr"), examples=["tr_" + "0" * 32])]
 
 
-class Shape(BaseModel):
+class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Cost(Shape):
+class Cost(Schema):
     """`amount` is exact; `nano` is the same in billionths of the currency."""
 
     amount: str = Field(examples=["0.00264"])
@@ -59,7 +59,7 @@ class Cost(Shape):
     nano: int = Field(examples=[2640000])
 
 
-class Usage(Shape):
+class Usage(Schema):
     """Used seconds and tokens, as the engine reports them, else as measured by us."""
 
     seconds: float = Field(examples=[12.0])
@@ -70,7 +70,7 @@ class Usage(Shape):
     )
 
 
-class AudioOut(Shape):
+class AudioOut(Schema):
     id: str
     seconds: float | None = Field(description="None where only decoding can tell.")
     format: str = Field(examples=["mp3"])
@@ -79,7 +79,7 @@ class AudioOut(Shape):
     bytes: int
 
 
-class PlanOut(Shape):
+class PlanOut(Schema):
     """How the recording is transcribed, and why."""
 
     kind: Literal["direct", "split", "filetrans"]
@@ -96,7 +96,7 @@ class PlanOut(Shape):
     )
 
 
-class WarningOut(Shape):
+class WarningOut(Schema):
     """Something the caller should know: an ignored option, a damaged file, a gap."""
 
     code: str
@@ -106,13 +106,13 @@ class WarningOut(Shape):
     end: float | None = None
 
 
-class ErrorOut(Shape):
+class ErrorOut(Schema):
     code: str
     detail: str
     retryable: bool = False
 
 
-class TranscriptionOut(Shape):
+class TranscriptionOut(Schema):
     """A transcription, whatever became of it. `text` is there once it is completed.
 
     One that is tried anew shows none until it has ended; if that fails, what there was before.
@@ -158,7 +158,7 @@ class CancelledOut(TranscriptionOut):
     )
 
 
-class TranscriptionPage(Shape):
+class TranscriptionPage(Schema):
     """Newest first, without `segments` and `raw`; `next_cursor` is null on the last page."""
 
     items: Sequence[TranscriptionOut]

@@ -7,12 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app import errors
-from app.api.auth import CALLING, Reader, Submitter, Transcriber
-from app.api.http.blob_response import stored
+from app.api.auth import AUTH_ERRORS, Reader, Submitter, Transcriber
+from app.api.http.blob_response import blob_response
 from app.api.http.problems import responses
-from app.api.services import parts_of
-from app.api.v1.lookup import Id, kept
-from app.api.v1.metadata_filter import METADATA_FILTER, notes_in
+from app.api.services import services_of
+from app.api.v1.lookup import Id, get_live
+from app.api.v1.metadata_filter import METADATA_FILTER, metadata_in
 from app.api.v1.openapi_examples import (
     ACCEPTED,
     COMPLETED,
@@ -22,7 +22,7 @@ from app.api.v1.openapi_examples import (
     REQUEST_BODY,
     TRANSCRIPT_ANSWERS,
 )
-from app.api.v1.prefer import Prefer, preference_of, streaming
+from app.api.v1.prefer import Prefer
 from app.api.v1.schemas import (
     AskedMoment,
     Status,
@@ -30,9 +30,8 @@ from app.api.v1.schemas import (
     TranscriptionPage,
     transcription_out,
 )
-from app.api.v1.upload_errors import SENDING
-from app.api.v1.wait import answer_as_it_happens, answer_when_ended
-from app.audio.intake import receive
+from app.api.v1.upload import UPLOAD_ERRORS, receive_request
+from app.api.v1.wait import respond_when_ended, respond_with_stream
 from app.jobs.erase import erase
 from app.jobs.queries import Filters, list_jobs
 from app.kit.ids import is_id
@@ -40,12 +39,12 @@ from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.options import STREAM
 from app.speech.subtitles.formats import Form, render
 
-MOST_A_PAGE = 100
+MAX_PAGE_SIZE = 100
 
-_ONE = (*CALLING, errors.NotFound, errors.Erased, errors.InvalidParameter)
-_CREATING = (
-    *CALLING,
-    *SENDING,
+_ONE_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidParameter)
+_CREATE_ERRORS = (
+    *AUTH_ERRORS,
+    *UPLOAD_ERRORS,
     errors.CostAboveLimit,
     errors.SecondsAboveLimit,
     errors.UrlUnreachable,
@@ -71,10 +70,10 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
     operation_id="createTranscription",
     summary="Transcribe a recording",
     response_model=TranscriptionOut,
-    responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATING)},
+    responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATE_ERRORS)},
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def create(
+async def create_transcription(
     request: Request,
     principal: Submitter,
     prefer: Prefer = None,
@@ -92,20 +91,13 @@ async def create(
     With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
     as they happen, the text as it is heard among them; see `getEvents`.
     """
-    parts = parts_of(request)
-    parts.runner.check_capacity()
-    preference = preference_of(prefer or ())
-    received = await receive(
-        request.headers.get("content-type"),
-        request.stream(),
-        store=parts.store,
-        settings=parts.settings.audio,
-    )
-    received = streaming(request.headers.getlist("accept"), received)
-    accepted = await parts.acceptance.accept(principal, received, preference.options)
+    services = services_of(request)
+    services.worker.check_capacity()
+    received, preference = await receive_request(request, prefer)
+    accepted = await services.submission.accept(principal, received, preference.options)
     if accepted.options.mode == STREAM:
-        return answer_as_it_happens(parts, principal, accepted)
-    answer = await answer_when_ended(request, parts, principal, accepted)
+        return respond_with_stream(services, principal, accepted)
+    answer = await respond_when_ended(request, services, principal, accepted)
     answer.headers.update(preference.applied(accepted.options))
     return answer
 
@@ -114,10 +106,10 @@ async def create(
     "",
     operation_id="listTranscriptions",
     summary="List transcriptions, newest first",
-    responses={**PAGE, **responses(*CALLING, errors.InvalidParameter)},
+    responses={**PAGE, **responses(*AUTH_ERRORS, errors.InvalidParameter)},
     openapi_extra={"parameters": [METADATA_FILTER]},
 )
-async def list_all(
+async def list_transcriptions(
     request: Request,
     principal: Reader,
     status: Annotated[Status | None, Query(description="Only those in this state.")] = None,
@@ -131,7 +123,7 @@ async def list_all(
     created_before: Annotated[
         AskedMoment | None, Query(description="Created before this moment (RFC 3339).")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE, description="Rows a page.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Rows a page.")] = 20,
     cursor: Annotated[
         str | None,
         Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."),
@@ -143,9 +135,9 @@ async def list_all(
         _storable(reference),
         created_after,
         created_before,
-        notes_in(request.query_params.multi_items()),
+        metadata_in(request.query_params.multi_items()),
     )
-    page = await parts_of(request).db.read(
+    page = await services_of(request).db.read(
         list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
     )
     return TranscriptionPage(
@@ -157,10 +149,10 @@ async def list_all(
     "/{id}",
     operation_id="getTranscription",
     summary="Fetch a transcription in any state",
-    responses={**ONE, **responses(*_ONE)},
+    responses={**ONE, **responses(*_ONE_ERRORS)},
 )
 async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
-    return transcription_out(await kept(parts_of(request), principal.project_id, id))
+    return transcription_out(await get_live(services_of(request), principal.project_id, id))
 
 
 @router.delete(
@@ -168,21 +160,21 @@ async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionO
     operation_id="deleteTranscription",
     summary="Erase a transcription's words and audio",
     status_code=204,
-    responses=responses(*CALLING, errors.NotFound, errors.InvalidParameter),
+    responses=responses(*AUTH_ERRORS, errors.NotFound, errors.InvalidParameter),
 )
 async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
     """Erase words and audio; a transcription still running is cancelled first.
 
     Its id, times and costs remain. Deleting it again does nothing.
     """
-    parts = parts_of(request)
-    leftovers = await parts.db.write(
-        erase, principal.project_id, id, local_engines=parts.local_engines, now=parts.clock()
+    services = services_of(request)
+    leftovers = await services.db.write(
+        erase, principal.project_id, id, local_engines=services.local_engines, now=services.clock()
     )
     if leftovers is None:
         raise errors.NotFound
-    await parts.runner.cancelled(id)
-    await parts.upkeep.purge(leftovers)
+    await services.worker.cancelled(id)
+    await services.maintenance.purge(leftovers)
 
 
 @router.get(
@@ -192,7 +184,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     response_class=Response,
     responses={
         200: TRANSCRIPT_ANSWERS,
-        **responses(*_ONE, errors.TranscriptionNotFinished, errors.TranscriptionWithoutText),
+        **responses(*_ONE_ERRORS, errors.TranscriptionNotFinished, errors.TranscriptionWithoutText),
     },
 )
 async def get_transcript(
@@ -212,7 +204,7 @@ async def get_transcript(
     A cue ends where a sentence or a clause does, and stands for as long as it takes to read, if
     there is a pause behind it. `srt` has a dash where another speaker begins, `vtt` a voice tag.
     """
-    found = await kept(parts_of(request), principal.project_id, id)
+    found = await get_live(services_of(request), principal.project_id, id)
     if found.transcript is None:
         is_open = found.status in {"queued", "processing"}
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
@@ -234,7 +226,10 @@ async def get_transcript(
             "content": {"application/octet-stream": {}},
         },
         **responses(
-            *_ONE, errors.AudioNotFetched, errors.RangeNotSatisfiable, errors.AudioStorageError
+            *_ONE_ERRORS,
+            errors.AudioNotFetched,
+            errors.RangeNotSatisfiable,
+            errors.AudioStorageError,
         ),
     },
 )
@@ -246,13 +241,13 @@ async def get_audio(
         str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
     ] = None,
 ) -> Response:
-    parts = parts_of(request)
-    found = await kept(parts, principal.project_id, id)
+    services = services_of(request)
+    found = await get_live(services, principal.project_id, id)
     if found.audio is None:
         raise errors.AudioNotFetched
     name = f"{found.id}.{found.audio.format}"
-    return await stored(
-        parts.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
+    return await blob_response(
+        services.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
     )
 
 

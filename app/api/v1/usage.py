@@ -11,10 +11,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from app import errors
-from app.api.auth import CALLING, Accountant
+from app.api.auth import AUTH_ERRORS, Accountant
 from app.api.http.problems import responses
-from app.api.services import parts_of
-from app.api.v1.schemas import AskedMoment, Moment, Shape
+from app.api.services import services_of
+from app.api.v1.schemas import AskedMoment, Moment, Schema
 from app.billing.usage import By, Period, Sum, sums
 from app.kit.money import format_nano
 
@@ -23,7 +23,7 @@ DEFAULT_DAYS = 30
 router = APIRouter(prefix="/v1", tags=["accounting"])
 
 
-class _Group(Shape):
+class _Group(Schema):
     """The values of what was asked to group by; the others are null."""
 
     day: str | None = None
@@ -45,13 +45,13 @@ class CostRow(_Group):
     nano: int
 
 
-class UsageReport(Shape):
+class UsageReport(Schema):
     since: Moment
     until: Moment
     items: Sequence[UsageRow]
 
 
-class CostReport(Shape):
+class CostReport(Schema):
     since: Moment
     until: Moment
     items: Sequence[CostRow]
@@ -72,7 +72,7 @@ _PERIOD = {"since": "2026-11-01T00:00:00.000Z", "until": "2026-11-21T00:00:00.00
 _KEYS = {"day": "2026-11-20", "model": None, "project": None, "key": None}
 
 
-def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+def _report_responses(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     row = {**_KEYS, "transcriptions": 12, **row}
     table = f"{','.join(row)}\n{','.join(str(value or '') for value in row.values())}\n"
     return {
@@ -83,7 +83,7 @@ def _documented(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
                 "text/csv": {"schema": {"type": "string"}, "example": table},
             },
         },
-        **responses(*CALLING, errors.InvalidParameter),
+        **responses(*AUTH_ERRORS, errors.InvalidParameter),
     }
 
 
@@ -103,7 +103,7 @@ async def _asked(
     groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
     form: Form = "json",
 ) -> Question:
-    end = until or parts_of(request).clock()
+    end = until or services_of(request).clock()
     period = Period(since or end - timedelta(days=DEFAULT_DAYS), end)
     return Question(period, list(dict.fromkeys(groups)), form)
 
@@ -116,7 +116,7 @@ Asked = Annotated[Question, Depends(_asked)]
     operation_id="getUsage",
     summary="Sum used seconds",
     response_model=UsageReport,
-    responses=_documented({"seconds": 3600.0, "tokens": 0}),
+    responses=_report_responses({"seconds": 3600.0, "tokens": 0}),
 )
 async def usage(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the used seconds and tokens of this key's project. Days are UTC days."""
@@ -138,7 +138,7 @@ async def usage(request: Request, principal: Accountant, asked: Asked) -> Respon
     operation_id="getCosts",
     summary="Sum costs",
     response_model=CostReport,
-    responses=_documented({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
+    responses=_report_responses({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
 )
 async def costs(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
@@ -157,7 +157,7 @@ async def costs(request: Request, principal: Accountant, asked: Asked) -> Respon
 
 
 async def _sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
-    return await parts_of(request).db.read(
+    return await services_of(request).db.read(
         sums, project_id=project_id, period=asked.period, by=asked.groups
     )
 

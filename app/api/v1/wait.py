@@ -7,9 +7,9 @@ from fastapi import Request, Response
 
 from app import errors
 from app.access.principal import Principal
-from app.api.services import Parts
+from app.api.services import Services
 from app.api.v1.event_stream import stream
-from app.api.v1.lookup import find
+from app.api.v1.lookup import get_any
 from app.api.v1.schemas import transcription_out
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
@@ -19,8 +19,8 @@ from app.jobs.submission import SubmittedJob
 POLL_AFTER_SECONDS = 2
 
 
-async def answer_when_ended(
-    request: Request, parts: Parts, principal: Principal, accepted: SubmittedJob
+async def respond_when_ended(
+    request: Request, services: Services, principal: Principal, accepted: SubmittedJob
 ) -> Response:
     """Answer an accepted request, as soon as its transcription ends or its wait is over.
 
@@ -28,13 +28,13 @@ async def answer_when_ended(
     chose.
     """
     options = accepted.options
-    wait = parts.settings.jobs.wait_seconds if options.wait is None else options.wait
+    wait = services.settings.jobs.wait_seconds if options.wait is None else options.wait
     try:
-        if options.mode != "async" and not await _stays(
-            request, parts.runner.wait(accepted.job_id, wait)
+        if options.mode != "async" and not await _wait_unless_disconnected(
+            request, services.worker.wait(accepted.job_id, wait)
         ):
-            await _left(parts, principal, accepted)
-        return answer(await find(parts, principal.project_id, accepted.job_id))
+            await _on_disconnect(services, principal, accepted)
+        return job_response(await get_any(services, principal.project_id, accepted.job_id))
     except errors.DatabaseUnavailable as away:
         raise errors.DatabaseUnavailable(
             "The recording was accepted and will be transcribed, but the database does not answer "
@@ -43,23 +43,25 @@ async def answer_when_ended(
         ) from away
 
 
-def answer_as_it_happens(parts: Parts, principal: Principal, accepted: SubmittedJob) -> Response:
+def respond_with_stream(
+    services: Services, principal: Principal, accepted: SubmittedJob
+) -> Response:
     """Answer an accepted request with its events; who hangs up is treated as one who waits."""
 
-    async def left() -> None:
-        if not parts.board.is_closing:
-            await _left(parts, principal, accepted)
+    async def on_disconnect() -> None:
+        if not services.hub.is_closing:
+            await _on_disconnect(services, principal, accepted)
 
     return stream(
-        parts,
+        services,
         accepted.job_id,
         project_id=principal.project_id,
-        attended=parts.runner.listening(accepted.job_id),
-        left=left,
+        listener_scope=services.worker.listening(accepted.job_id),
+        on_disconnect=on_disconnect,
     )
 
 
-def answer(found: JobView) -> Response:
+def job_response(found: JobView) -> Response:
     """Answer with what became of a transcription up to now."""
     if found.erased_at is not None:
         raise errors.Erased(transcription_id=found.id)
@@ -70,25 +72,25 @@ def answer(found: JobView) -> Response:
     if found.status == "completed":
         return Response(body, media_type="application/json")
     return Response(
-        body, status_code=202, media_type="application/json", headers=ask_again_at(found.id)
+        body, status_code=202, media_type="application/json", headers=poll_headers(found.id)
     )
 
 
-def ask_again_at(job_id: str) -> dict[str, str]:
+def poll_headers(job_id: str) -> dict[str, str]:
     """Return the headers of a 202."""
     return {"Location": f"/v1/transcriptions/{job_id}", "Retry-After": str(POLL_AFTER_SECONDS)}
 
 
-async def hangs_up(request: Request) -> None:
+async def wait_for_disconnect(request: Request) -> None:
     """Return once the caller has closed the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _stays(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
+async def _wait_unless_disconnected(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
     """Wait; False as soon as the caller has hung up."""
     wait = asyncio.ensure_future(waiting)
-    leaving = asyncio.ensure_future(hangs_up(request))
+    leaving = asyncio.ensure_future(wait_for_disconnect(request))
     try:
         await asyncio.wait({wait, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not wait.done() and leaving.exception() is None:
@@ -101,19 +103,19 @@ async def _stays(request: Request, waiting: Coroutine[None, None, bool]) -> bool
         await asyncio.gather(wait, leaving, return_exceptions=True)
 
 
-async def _left(parts: Parts, principal: Principal, accepted: SubmittedJob) -> None:
+async def _on_disconnect(services: Services, principal: Principal, accepted: SubmittedJob) -> None:
     """Cancel what nobody waits for any more, where that was the wish."""
     if accepted.options.on_disconnect != "cancel":
         return
     try:
-        cost = await parts.db.write(
+        cost = await services.db.write(
             cancel,
             principal.project_id,
             accepted.job_id,
-            local_engines=parts.local_engines,
-            now=parts.clock(),
+            local_engines=services.local_engines,
+            now=services.clock(),
         )
     except (errors.AlreadyEnded, errors.Erased):
         return
     if cost is not None:
-        await parts.runner.cancelled(accepted.job_id, cost.epoch)
+        await services.worker.cancelled(accepted.job_id, cost.epoch)

@@ -24,10 +24,10 @@ ALLOWED, EXPOSED = "access-control-allow-origin", "access-control-expose-headers
 def tiny_app(*origins: str) -> FastAPI:
     """Return an app with the gateway's own stack and routes that fail in every way."""
     app = FastAPI()
-    problems.install(app)
+    problems.install_error_handlers(app)
     app.add_middleware(BodyRate, idle_seconds=0.05, grace_seconds=1, least_rate=1)
     app.add_middleware(LastResort)
-    cors.install(app, origins)
+    cors.install_cors(app, origins)
     app.add_middleware(RequestContext)
 
     @app.get("/crash")

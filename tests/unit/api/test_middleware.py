@@ -22,7 +22,7 @@ IDLE_SECONDS = 0.05
 
 def tiny_app() -> FastAPI:
     app = FastAPI()
-    problems.install(app)
+    problems.install_error_handlers(app)
     app.add_middleware(BodyRate, idle_seconds=IDLE_SECONDS, grace_seconds=0.1, least_rate=1 << 20)
     app.add_middleware(LastResort)
     app.add_middleware(RequestContext)

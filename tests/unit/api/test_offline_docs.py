@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI(title="A & B", docs_url=None, redoc_url=None)
-    problems.install(app)
-    docs_page.install(app)
+    problems.install_error_handlers(app)
+    docs_page.install_docs(app)
     app.add_middleware(RequestContext)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

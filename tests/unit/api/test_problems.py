@@ -53,7 +53,7 @@ class Wish(BaseModel):
 
 def tiny_app() -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
-    problems.install(app)
+    problems.install_error_handlers(app)
     app.add_middleware(LastResort)
     app.add_middleware(RequestContext)
     router = APIRouter()

@@ -187,7 +187,7 @@ async def test_a_job_of_one_part_is_three_commits(
     gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works: list[str] = []
-    db = gateway.parts.db
+    db = gateway.services.db
     verb = "write_followed" if db.is_shared else "write"
     write = getattr(db, verb)
 
@@ -406,8 +406,8 @@ async def test_a_restarted_run_pays_for_no_answer_again(
         one for one in await gateway.rows(part, transcription_id=job_id) if one["partial_result"]
     ]
     assert len(row["partial_result"]["halves"]) == 1
-    transcriber = gateway.parts.runner._transcriber
-    await gateway.parts.db.write(
+    transcriber = gateway.services.worker._transcriber
+    await gateway.services.db.write(
         lambda tx: tx.execute(transcription.update().values(lease_until=None))
     )
     assert await transcriber.advance(job_id) is None

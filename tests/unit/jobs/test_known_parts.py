@@ -50,7 +50,7 @@ async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
         for row in rows:
             tx.execute(sa.insert(part).values(**row))
 
-    await gateway.parts.db.write(store)
+    await gateway.services.db.write(store)
     assert await hand_out(gateway, story)
     job = await gateway.ended(story.id)
     assert (job["status"], job["text"]) == ("completed", "said before")

@@ -53,7 +53,7 @@ async def until_called(gateway: Gateway) -> None:
 async def test_a_job_that_another_worker_holds_keeps_no_slot(
     gateway: Gateway, recording: bytes
 ) -> None:
-    held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+    held = await Story.begun(gateway.services.db, lease_seconds=3600)
     assert await hand_out(gateway, held)
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await gateway.send(recording)).status_code == 200
@@ -175,7 +175,7 @@ async def test_a_caller_who_waits_is_told_where_to_ask_again(
     async with closing_well(gateway):
         waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
         await until_called(gateway)
-        gateway.parts.runner.begin_closing(GRACE_SECONDS)
+        gateway.services.worker.begin_closing(GRACE_SECONDS)
         async with asyncio.timeout(PATIENCE_SECONDS):
             response = await waiting
     assert response.status_code == 202
@@ -192,7 +192,7 @@ async def test_so_is_one_whose_upload_was_under_way(
         async with running(settings, engine) as gateway, closing_well(gateway):
             waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
             await submitting.met.wait()
-            gateway.parts.runner.begin_closing(GRACE_SECONDS)
+            gateway.services.worker.begin_closing(GRACE_SECONDS)
             await asyncio.sleep(GRACE_SECONDS)
             assert submitting.gate is not None
             submitting.gate.set()
@@ -203,13 +203,13 @@ async def test_so_is_one_whose_upload_was_under_way(
 
 
 async def test_a_short_wait_is_not_made_longer(gateway: Gateway) -> None:
-    held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+    held = await Story.begun(gateway.services.db, lease_seconds=3600)
     started = time.monotonic()
-    waiting = asyncio.create_task(gateway.parts.runner.wait(held.id, GRACE_SECONDS))
+    waiting = asyncio.create_task(gateway.services.worker.wait(held.id, GRACE_SECONDS))
     await asyncio.sleep(0)
-    gateway.parts.runner.begin_closing(60)
+    gateway.services.worker.begin_closing(60)
     assert await waiting is False
-    assert await gateway.parts.runner.wait(held.id, GRACE_SECONDS) is False
+    assert await gateway.services.worker.wait(held.id, GRACE_SECONDS) is False
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
@@ -220,8 +220,8 @@ async def test_closing_while_a_wait_runs_out_shortens_the_others(
     last_look = Fault("has_ended", "never", times=2, gate=asyncio.Event())
     with fickle() as faults:
         async with running(settings_for(database_url, tmp_path / "data"), engine) as gateway:
-            runner = gateway.parts.runner
-            held = await Story.begun(gateway.parts.db, lease_seconds=3600)
+            runner = gateway.services.worker
+            held = await Story.begun(gateway.services.db, lease_seconds=3600)
             others = [asyncio.create_task(runner.wait(held.id, 60)) for _ in range(8)]
             await asyncio.sleep(0.1)
             faults.append(last_look)
@@ -243,7 +243,7 @@ async def test_a_drained_runner_hands_its_jobs_back(
     async with running(settings, engine) as gateway:
         sent = await gateway.send(recording, wait="0")
         await until_called(gateway)
-        await gateway.parts.runner.drain(0)
+        await gateway.services.worker.drain(0)
         (row,) = await gateway.rows(transcription)
         assert (row["status"], row["lease_until"], row["runs_without_progress"]) == (
             "processing",

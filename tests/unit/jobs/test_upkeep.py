@@ -139,7 +139,7 @@ async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
 
         await until(was_idle)
     assert await hand_out(gateway, story)
-    await gateway.parts.runner.wait(story.id, PATIENCE_SECONDS)
+    await gateway.services.worker.wait(story.id, PATIENCE_SECONDS)
     row = await row_of(gateway, story.id)
     assert (row["status"], row["error"]["code"]) == ("failed", "run_crashed")
     assert gateway.engine.calls == []

@@ -29,7 +29,7 @@ NOBODY = "tr_" + "0" * 32
 PATIENCE_SECONDS = 10
 
 
-async def steer(gateway: Gateway, job_id: str, deed: str):  # noqa: ANN201
+async def act(gateway: Gateway, job_id: str, deed: str):  # noqa: ANN201
     return await gateway.client.post(f"{PATH}/{job_id}/{deed}")
 
 
@@ -40,7 +40,7 @@ async def until_called(gateway: Gateway, times: int = 1) -> None:
 
 
 async def assert_lawful(gateway: Gateway) -> Books:
-    books = Books(await gateway.parts.db.read(snapshot))
+    books = Books(await gateway.services.db.read(snapshot))
     assert list(books.broken_laws()) == []
     assert gateway.engine.bill is not None
     return books
@@ -60,7 +60,7 @@ async def test_a_running_job_is_cancelled_and_its_caller_told(
     waiting = asyncio.create_task(gateway.send(recording, wait="60"))
     await until_called(gateway)
     (row,) = await gateway.rows(transcription)
-    response = await steer(gateway, row["id"], "cancel")
+    response = await act(gateway, row["id"], "cancel")
     assert response.status_code == 200
     said = response.json()
     assert said["status"] == "cancelled"
@@ -99,7 +99,7 @@ async def test_what_was_paid_before_stays_paid_and_is_told(gateway: Gateway) -> 
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await one_is_done():
             await asyncio.sleep(0)
-    response = await steer(gateway, job_id, "cancel")
+    response = await act(gateway, job_id, "cancel")
     assert response.json()["charged"]["nano"] > 0
     assert response.json()["charged"] == response.json()["cost"]
     await assert_lawful(gateway)
@@ -110,7 +110,7 @@ async def test_a_queued_job_is_cancelled_for_nothing(gateway: Gateway, recording
     gateway.engine.gate = asyncio.Event()
     running = await gateway.send(recording, wait="0")
     queued = await gateway.send(recording, mode="async")
-    response = await steer(gateway, queued.json()["id"], "cancel")
+    response = await act(gateway, queued.json()["id"], "cancel")
     assert (response.status_code, response.json()["status"]) == (200, "cancelled")
     assert (response.json()["charged"]["nano"], response.json()["in_doubt"]["nano"]) == (0, 0)
     gateway.engine.gate.set()
@@ -122,8 +122,8 @@ async def test_a_queued_job_is_cancelled_for_nothing(gateway: Gateway, recording
 async def test_cancelling_again_changes_nothing(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
-    first = await steer(gateway, job_id, "cancel")
-    again = await steer(gateway, job_id, "cancel")
+    first = await act(gateway, job_id, "cancel")
+    again = await act(gateway, job_id, "cancel")
     assert (again.status_code, again.json()) == (200, first.json())
     kinds = [row["type"] for row in await gateway.rows(event)]
     assert kinds == ["created", "cancelled"]
@@ -131,24 +131,24 @@ async def test_cancelling_again_changes_nothing(gateway: Gateway, recording: byt
 
 async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: bytes) -> None:
     done = (await gateway.send(recording)).json()["id"]
-    response = await steer(gateway, done, "cancel")
+    response = await act(gateway, done, "cancel")
     assert code_of(response) == (409, "already_ended")
     assert "ended already: it is `completed`" in response.json()["detail"]
     assert response.json()["transcription_status"] == "completed"
     gateway.engine.errors = [garbled()]
     failed = (await gateway.send(recording)).json()["transcription_id"]
-    response = await steer(gateway, failed, "cancel")
+    response = await act(gateway, failed, "cancel")
     assert code_of(response) == (409, "already_ended")
     assert response.json()["transcription_status"] == "failed"
     await gateway.client.delete(f"{PATH}/{done}")
-    assert code_of(await steer(gateway, done, "cancel")) == (410, "erased")
+    assert code_of(await act(gateway, done, "cancel")) == (410, "erased")
 
 
 @pytest.mark.parametrize("deed", ["cancel", "retry"])
 async def test_nobody_and_the_erased_are_told_apart(
     gateway: Gateway, recording: bytes, deed: str
 ) -> None:
-    assert code_of(await steer(gateway, NOBODY, deed)) == (404, "not_found")
+    assert code_of(await act(gateway, NOBODY, deed)) == (404, "not_found")
     key = await gateway.key()
     others = await gateway.key(project="another")
     job_id = (await gateway.send(recording, key=others)).json()["id"]
@@ -162,7 +162,7 @@ async def test_nobody_and_the_erased_are_told_apart(
 
 
 async def retried(gateway: Gateway, job_id: str) -> dict[str, Any]:
-    response = await steer(gateway, job_id, "retry")
+    response = await act(gateway, job_id, "retry")
     assert response.status_code == 202, response.text
     assert response.headers["location"] == f"{PATH}/{job_id}"
     assert response.json()["error"] is None
@@ -253,7 +253,7 @@ async def test_a_cancelled_job_goes_on(gateway: Gateway, recording: bytes) -> No
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
     await until_called(gateway)
-    await steer(gateway, job_id, "cancel")
+    await act(gateway, job_id, "cancel")
     gateway.engine.gate.set()
     assert (await retried(gateway, job_id))["status"] == "completed"
     await assert_lawful(gateway)
@@ -267,7 +267,7 @@ async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recordi
         tx.execute(sa.update(part).values(state="gap", **refused))
         tx.execute(sa.update(upstream_call).values(state="failed"))
 
-    await gateway.parts.db.write(make_gap)
+    await gateway.services.db.write(make_gap)
     job = await retried(gateway, job_id)
     assert (job["status"], job["text"]) == ("completed", "heard")
     assert len(gateway.engine.calls) == 2
@@ -295,14 +295,14 @@ async def test_words_that_were_delivered_outlive_a_retry_in_vain(
     if end == "failed":
         engine.errors = [EngineError(ErrorKind.ACCOUNT, "x")]
     else:
-        assert (await steer(gateway, job["id"], "retry")).status_code == 202
+        assert (await act(gateway, job["id"], "retry")).status_code == 202
         await until_called(gateway, calls + 1)
         # Meanwhile it is a running job like any other.
         shown = (await gateway.get(path)).json()
         assert (shown["status"], shown["text"], shown["warnings"]) == ("processing", None, [])
         told = await gateway.get(f"{path}/transcript")
         assert code_of(told) == (409, "transcription_not_finished")
-        await steer(gateway, job["id"], "cancel")
+        await act(gateway, job["id"], "cancel")
     engine.gate.set()
     if end == "failed":
         await retried(gateway, job["id"])
@@ -326,17 +326,17 @@ async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
     await until_called(gateway)
-    await steer(gateway, job_id, "cancel")
-    parts = gateway.parts
+    await act(gateway, job_id, "cancel")
+    services = gateway.services
     (row,) = await gateway.rows(transcription)
     # The second cancel has read the row, and goes on when the retry has been begun with.
-    cost = await parts.db.write(
-        cancel, row["project_id"], job_id, local_engines=(), now=parts.clock()
+    cost = await services.db.write(
+        cancel, row["project_id"], job_id, local_engines=(), now=services.clock()
     )
     assert cost is not None
-    assert (await steer(gateway, job_id, "retry")).status_code == 202
+    assert (await act(gateway, job_id, "retry")).status_code == 202
     await until_called(gateway, 2)
-    await parts.runner.cancelled(job_id, cost.epoch)
+    await services.worker.cancelled(job_id, cost.epoch)
     gateway.engine.gate.set()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await gateway.ended(job_id))["status"] == "completed"
@@ -359,8 +359,8 @@ async def test_a_retry_waits_for_the_run_before_to_wind_down(
             faults.append(settling)
             engine.gate.set()
             await settling.met.wait()
-            await steer(gateway, job_id, "cancel")
-            assert (await steer(gateway, job_id, "retry")).status_code == 202
+            await act(gateway, job_id, "cancel")
+            assert (await act(gateway, job_id, "retry")).status_code == 202
             await asyncio.sleep(1.2)  # of the entry's first look
             assert settling.gate is not None
             settling.gate.set()
@@ -372,7 +372,7 @@ async def test_a_retry_waits_for_the_run_before_to_wind_down(
 async def test_a_running_job_cannot_be_retried(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
-    response = await steer(gateway, job_id, "retry")
+    response = await act(gateway, job_id, "retry")
     assert code_of(response) == (409, "still_running")
     said = response.json()
     assert said["transcription_status"] == "processing"
@@ -380,10 +380,10 @@ async def test_a_running_job_cannot_be_retried(gateway: Gateway, recording: byte
     assert "`completed`" not in said["title"]
     gateway.engine.gate.set()
     assert (await gateway.ended(job_id))["status"] == "completed"
-    response = await steer(gateway, job_id, "retry")
+    response = await act(gateway, job_id, "retry")
     assert code_of(response) == (409, "nothing_to_retry")
     await gateway.client.delete(f"{PATH}/{job_id}")
-    assert code_of(await steer(gateway, job_id, "retry")) == (410, "erased")
+    assert code_of(await act(gateway, job_id, "retry")) == (410, "erased")
 
 
 async def test_without_its_recording_a_job_cannot_be_retried(
@@ -393,11 +393,11 @@ async def test_without_its_recording_a_job_cannot_be_retried(
     job_id = (await gateway.send(recording)).json()["transcription_id"]
     for blob in gateway.blobs():
         blob.unlink()
-    response = await steer(gateway, job_id, "retry")
+    response = await act(gateway, job_id, "retry")
     assert code_of(response) == (503, "audio_storage_error")
-    await gateway.parts.db.write(
+    await gateway.services.db.write(
         lambda tx: tx.execute(sa.update(transcription).values(audio_id=None))
     )
-    response = await steer(gateway, job_id, "retry")
+    response = await act(gateway, job_id, "retry")
     assert code_of(response) == (409, "audio_deleted")
     assert "Send it again" in response.json()["detail"]
