@@ -8,6 +8,7 @@ from pydantic import Field
 
 from app import __version__
 from app.api.services import Services, services_of
+from app.api.v1.examples import json_answer
 from app.api.v1.schemas import Schema
 from app.db.migrate import is_current
 from app.errors import DatabaseUnavailable, GatewayError
@@ -37,26 +38,11 @@ class Version(Schema):
     python: str
 
 
-_READY = {"ready": True, "checks": [{"name": "database", "ready": True, "unmet": ""}]}
-_NOT_READY = {
-    "ready": False,
-    "checks": [
-        {"name": "database", "ready": True, "unmet": ""},
-        {"name": "local/base", "ready": False, "unmet": "model downloading 43 %"},
-    ],
-}
-
-
 @router.get(
     "/healthz",
     operation_id="getHealth",
     summary="Tell whether the process lives",
-    responses={
-        200: {
-            "description": "It lives.",
-            "content": {"application/json": {"example": {"status": "ok"}}},
-        }
-    },
+    responses={200: json_answer("It lives.", "health.json")},
 )
 async def healthz() -> Health:
     return Health(status="ok")
@@ -68,11 +54,10 @@ async def healthz() -> Health:
     summary="Tell whether recordings can be transcribed now, and what is missing",
     response_model=Readiness,
     responses={
-        200: {"description": "Ready.", "content": {"application/json": {"example": _READY}}},
+        200: json_answer("Ready.", "ready.json"),
         503: {
-            "description": "Not ready; `missing` says why.",
             "model": Readiness,
-            "content": {"application/json": {"example": _NOT_READY}},
+            **json_answer("Not ready; `missing` says why.", "not_ready.json"),
         },
     },
 )
@@ -96,12 +81,7 @@ async def readyz(request: Request) -> Response:
     "/version",
     operation_id="getVersion",
     summary="Tell which version runs",
-    responses={
-        200: {
-            "description": "The version.",
-            "content": {"application/json": {"example": {"version": "0.1.0", "python": "3.13.1"}}},
-        }
-    },
+    responses={200: json_answer("The version.", "version.json")},
 )
 async def version() -> Version:
     return Version(version=__version__, python=platform.python_version())

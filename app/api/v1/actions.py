@@ -6,8 +6,9 @@ from app import errors
 from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
 from app.api.services import services_of
+from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.openapi_examples import CANCELLED, RETRIED
+from app.api.v1.openapi_answers import RETRIED
 from app.api.v1.schemas import CancelledOut, TranscriptionOut, cancelled_out, transcription_out
 from app.api.v1.wait import poll_headers
 from app.jobs.cancel import cancel
@@ -23,7 +24,10 @@ _ACTION_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidPa
     "/{id}/cancel",
     operation_id="cancelTranscription",
     summary="Cancel a transcription that has not ended",
-    responses={200: CANCELLED, **responses(*_ACTION_ERRORS, errors.AlreadyEnded)},
+    responses={
+        200: json_answer("The transcription is cancelled.", "cancelled.json"),
+        **responses(*_ACTION_ERRORS, errors.AlreadyEnded),
+    },
 )
 async def cancel_one(request: Request, principal: Transcriber, id: Id) -> CancelledOut:  # noqa: A002
     """End a transcription without its words; the answer says what it has cost already.

@@ -1,7 +1,6 @@
 """/v1/estimates: what a transcription would cost and how long it would take. Nothing is kept."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -9,8 +8,9 @@ from pydantic import Field
 from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
 from app.api.services import services_of
-from app.api.v1.openapi_examples import ESTIMATE_BODY
+from app.api.v1.examples import json_answer
 from app.api.v1.prefer import Prefer
+from app.api.v1.request_body import ESTIMATE_BODY
 from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
 from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.jobs.estimate import Estimate, Wait
@@ -19,43 +19,6 @@ from app.kit.money import Money, format_nano
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
 
 _REFUSALS = (*AUTH_ERRORS, *UPLOAD_ERRORS)
-_EXAMPLE: dict[str, Any] = {
-    "model": "qwen3-asr-flash",
-    "engine": "dashscope",
-    "region": "cn-beijing",
-    "seconds": 3600.0,
-    "plan": {
-        "kind": "split",
-        "part_seconds": 240,
-        "reason": "qwen3-asr-flash takes 240 s in one call, less than the recording's 3600.0 s",
-        "as_is": False,
-    },
-    "parts": 17,
-    "requests": 17,
-    "billed_seconds": 3616,
-    "tokens": None,
-    "prices": [
-        {
-            "unit": "second",
-            "amount": "0.00022",
-            "currency": "CNY",
-            "source": "Model Studio pricing, mainland China, 2026-06..09",
-            "valid_from": "2025-09-08T00:00:00.000Z",
-        }
-    ],
-    "cost": {"amount": "0.79552", "currency": "CNY", "nano": 795520000},
-    "max_cost": {"amount": "0.7986", "currency": "CNY", "nano": 798600000},
-    "wait": {
-        "seconds": 85.4,
-        "jobs_waiting": 3,
-        "jobs_running": 32,
-        "seconds_per_call": 4.1,
-        "measured_calls": 214,
-        "basis": "32 jobs run and 3 wait before it, 32 at once; a call takes 4.10 s (the moving "
-        "average of 214 calls); calls leave every 0.61 s, the next free one in 3.1 s",
-    },
-    "warnings": [],
-}
 
 
 class TokensOut(Schema):
@@ -112,10 +75,7 @@ class EstimateOut(Schema):
     operation_id="createEstimate",
     summary="Estimate cost and time of a transcription",
     responses={
-        200: {
-            "description": "The estimate.",
-            "content": {"application/json": {"example": _EXAMPLE}},
-        },
+        200: json_answer("The estimate.", "estimate.json"),
         **responses(*_REFUSALS),
     },
     openapi_extra={"requestBody": ESTIMATE_BODY},

@@ -13,8 +13,9 @@ from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
 from app.api.v1.event_stream import stream
+from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.openapi_examples import EVENTS, STREAM_TOKEN
+from app.api.v1.openapi_answers import EVENTS
 from app.api.v1.schemas import Moment, Schema
 from app.jobs.queries import project_of
 from app.jobs.streaming.cursor import START, Position, position_of
@@ -102,7 +103,7 @@ async def get_events(
     operation_id="createStreamToken",
     summary="Make a short-lived token for a transcription's events",
     responses={
-        **STREAM_TOKEN,
+        200: json_answer("The token.", "stream_token.json"),
         **responses(*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidParameter),
     },
 )

@@ -9,32 +9,12 @@ from pydantic import Field
 from app.api.auth import AUTH_ERRORS, Reader
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
+from app.api.v1.examples import json_answer
 from app.api.v1.schemas import Schema
 from app.speech.catalogue import Model
 from app.speech.model_availability import how_to_switch_on
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
-
-_EXAMPLE = {
-    "items": [
-        {
-            "id": "local/base",
-            "title": "Whisper base on this machine's CPU",
-            "engine": "local",
-            "is_default": True,
-            "ready": False,
-            "unmet": "model downloading 43 %",
-            "languages": ["en", "zh"],
-            "options": ["context", "language", "language_hints"],
-            "word_times": True,
-            "part_seconds": 120,
-            "call_seconds": 120,
-            "accepts": [],
-            "context_tokens": 223,
-            "prices": [{"unit": "second", "amount": "0", "currency": "CNY", "region": "local"}],
-        }
-    ]
-}
 
 
 class PriceOut(Schema):
@@ -81,10 +61,7 @@ class ModelList(Schema):
     operation_id="listModels",
     summary="List the models",
     responses={
-        200: {
-            "description": "All models of this gateway.",
-            "content": {"application/json": {"example": _EXAMPLE}},
-        },
+        200: json_answer("All models of this gateway.", "models.json"),
         **responses(*AUTH_ERRORS),
     },
 )

@@ -11,18 +11,17 @@ from app.api.auth import AUTH_ERRORS, Reader, Submitter, Transcriber
 from app.api.http.blob_response import blob_response
 from app.api.http.problems import responses
 from app.api.services import services_of
+from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
 from app.api.v1.metadata_filter import METADATA_FILTER, metadata_in
-from app.api.v1.openapi_examples import (
+from app.api.v1.openapi_answers import (
     ACCEPTED,
     COMPLETED,
     MEDIA_TYPES,
-    ONE,
-    PAGE,
-    REQUEST_BODY,
-    TRANSCRIPT_ANSWERS,
+    TRANSCRIPT,
 )
 from app.api.v1.prefer import Prefer
+from app.api.v1.request_body import REQUEST_BODY
 from app.api.v1.schemas import (
     AskedMoment,
     Status,
@@ -106,7 +105,10 @@ async def create_transcription(
     "",
     operation_id="listTranscriptions",
     summary="List transcriptions, newest first",
-    responses={**PAGE, **responses(*AUTH_ERRORS, errors.InvalidParameter)},
+    responses={
+        200: json_answer("A page of transcriptions.", "page.json"),
+        **responses(*AUTH_ERRORS, errors.InvalidParameter),
+    },
     openapi_extra={"parameters": [METADATA_FILTER]},
 )
 async def list_transcriptions(
@@ -149,7 +151,7 @@ async def list_transcriptions(
     "/{id}",
     operation_id="getTranscription",
     summary="Fetch a transcription in any state",
-    responses={**ONE, **responses(*_ONE_ERRORS)},
+    responses={200: json_answer("The transcription.", "completed.json"), **responses(*_ONE_ERRORS)},
 )
 async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
     return transcription_out(await get_live(services_of(request), principal.project_id, id))
@@ -183,7 +185,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     summary="Fetch the words alone, as text or subtitles",
     response_class=Response,
     responses={
-        200: TRANSCRIPT_ANSWERS,
+        200: TRANSCRIPT,
         **responses(*_ONE_ERRORS, errors.TranscriptionNotFinished, errors.TranscriptionWithoutText),
     },
 )

@@ -14,6 +14,7 @@ from app import errors
 from app.api.auth import AUTH_ERRORS, Accountant
 from app.api.http.problems import responses
 from app.api.services import services_of
+from app.api.v1.examples import example, json_answer
 from app.api.v1.schemas import AskedMoment, Moment, Schema
 from app.billing.usage import By, Period, Sum, sums
 from app.kit.money import format_nano
@@ -68,23 +69,14 @@ Groups = Annotated[
 ]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="JSON or CSV.")]
 
-_PERIOD = {"since": "2026-11-01T00:00:00.000Z", "until": "2026-11-21T00:00:00.000Z"}
-_KEYS = {"day": "2026-11-20", "model": None, "project": None, "key": None}
 
-
-def _report_responses(row: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    row = {**_KEYS, "transcriptions": 12, **row}
-    table = f"{','.join(row)}\n{','.join(str(value or '') for value in row.values())}\n"
-    return {
-        200: {
-            "description": "The sums.",
-            "content": {
-                "application/json": {"example": {**_PERIOD, "items": [row]}},
-                "text/csv": {"schema": {"type": "string"}, "example": table},
-            },
-        },
-        **responses(*AUTH_ERRORS, errors.InvalidParameter),
+def _report_responses(name: str) -> dict[int | str, dict[str, Any]]:
+    answer = json_answer("The sums.", f"{name}.json")
+    answer["content"]["text/csv"] = {
+        "schema": {"type": "string"},
+        "example": example(f"{name}.csv"),
     }
+    return {200: answer, **responses(*AUTH_ERRORS, errors.InvalidParameter)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +108,7 @@ Asked = Annotated[Question, Depends(_asked)]
     operation_id="getUsage",
     summary="Sum used seconds",
     response_model=UsageReport,
-    responses=_report_responses({"seconds": 3600.0, "tokens": 0}),
+    responses=_report_responses("usage"),
 )
 async def usage(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the used seconds and tokens of this key's project. Days are UTC days."""
@@ -138,7 +130,7 @@ async def usage(request: Request, principal: Accountant, asked: Asked) -> Respon
     operation_id="getCosts",
     summary="Sum costs",
     response_model=CostReport,
-    responses=_report_responses({"amount": "0.792", "currency": "CNY", "nano": 792000000}),
+    responses=_report_responses("costs"),
 )
 async def costs(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the costs of this key's project, a row for each currency. Days are UTC days."""

@@ -1,0 +1,70 @@
+"""The answers of the OpenAPI document that several routes give, or that have several formats."""
+
+from typing import Any
+
+from app.api.v1.examples import example, json_answer
+from app.speech.subtitles.formats import Form
+from app.speech.transcript import Transcript
+
+ACCEPTED: dict[str, Any] = {
+    "description": "Still running after `wait` seconds, or `mode=async`: ask again at `Location`.",
+    "headers": {
+        "Location": {
+            "description": "Where the transcription can be fetched.",
+            "schema": {"type": "string"},
+        },
+        "Retry-After": {"description": "Seconds until then.", "schema": {"type": "integer"}},
+    },
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/TranscriptionOut"},
+            "example": example("processing.json"),
+        }
+    },
+}
+RETRIED: dict[str, Any] = {
+    **ACCEPTED,
+    **json_answer("Queued again: ask at `Location`.", "queued.json"),
+}
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {"schema": {"type": "string"}, "example": example("events.sse")}
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events, whose data is JSON: `created`, `progress`, `delta`, "
+        "`segment`, `reset`, `completed`, `failed`, `cancelled`, `closing`. A `delta` is text as "
+        "it is heard; `segment` says which part they were, and has `gap: true` and no text where "
+        "it could not be transcribed; `reset` voids the deltas since the last `segment`, and with "
+        "`from` the segments from that index on. The stream ends behind `completed`, `failed` or "
+        "`cancelled`; behind `closing` it goes on at a new connection.",
+        "content": EVENT_STREAM,
+    },
+    204: {"description": "The transcription has ended, and all its events were received."},
+}
+COMPLETED: dict[str, Any] = {
+    "description": "The transcription is completed; or, where a stream was asked for, its events.",
+    "content": {"application/json": {"example": example("completed.json")}, **EVENT_STREAM},
+}
+MEDIA_TYPES: dict[Form, str] = {
+    "json": "application/json",
+    "text": "text/plain",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "lrc": "application/lrc",
+    "tsv": "text/tab-separated-values",
+}
+TRANSCRIPT: dict[str, Any] = {
+    "description": "The words, in the form asked for.",
+    "model": Transcript,
+    "content": {
+        "application/json": {"example": example("transcript.json")},
+        **{
+            media_type: {
+                "schema": {"type": "string"},
+                "example": example(f"transcript.{'txt' if form == 'text' else form}"),
+            }
+            for form, media_type in MEDIA_TYPES.items()
+            if form != "json"
+        },
+    },
+}
