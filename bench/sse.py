@@ -1,13 +1,17 @@
 """What the gateway adds to a stream: to its first event, and to each event after it.
 
-python -m bench.sse [--streams 200] [--events 40] [--gap 0.25]
+python -m bench.sse [--streams 20 100 200] [--events 40] [--gap 0.25]
 
-A real `asr-gateway serve` and a client stand before the twin, which says a word every `gap`
-seconds and stamps each as it leaves; the client stamps it as it comes. In turns, one stream and
-many at once, straight to the twin and through the gateway. The twin and the client share this
-process, so their own load delays both alike: the difference is the gateway's. An event's time is
-taken once all streams have begun. Every stream must be whole: all words in order, and then
-`completed`.
+A real `asr-gateway serve` and a client stand before the provider simulator, which says a word every
+`gap` seconds and stamps each as it leaves; the client stamps it as it arrives. For each number of
+streams there are three ways: straight to the simulator, through a relay of bytes (`bench.relay`,
+the yardstick), and through the gateway. The simulator and the client share this process, so their
+own load delays all ways alike: the difference is the gateway's.
+
+An event's latency is taken once all streams have begun. CPU time is that of the process between,
+from the kernel's schedstat: per event of the whole run, jobs and uploads included, and per event
+while all streams were running, which leaves the jobs out. Every stream must be whole: all words in
+order, and then `completed`.
 """
 
 import argparse
@@ -15,29 +19,30 @@ import asyncio
 import base64
 import json
 import re
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 
-import psutil
-
 from tests.support.gateway import speech
-from tests.support.process import GatewayProcess
+from tests.support.process import REPOSITORY, GatewayProcess
 from tests.support.twin import hastened
 from tests.twin import Ask, Twin, answers
 from tests.twin.answers import Pace
 
 SERVE = ("-m", "app.cli.main", "serve")
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
-CALLS_A_MINUTE = 600_000  # steps of 0.1 ms: the account's pace is not what is measured
+CALLS_A_MINUTE = 600_000  # steps of 0.1 ms: the account's rate limit is not what is measured
 END = b"\r\n\r\n"
 TAIL_BYTES = 32  # longer than any word, which chunks may cut
 BOUNDARY = "bench"
+GATEWAY_END, ENGINE_END = b"event: completed", b'"finish_reason":"stop"'
 _WORD = re.compile(rb"s(\d+)w(\d+)")
 
 
@@ -55,10 +60,16 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--streams", type=int, nargs="+", default=[20, 100, 200])
     parser.add_argument("--events", type=int, default=40, help="words of each stream")
     parser.add_argument("--gap", type=float, default=0.25, help="seconds between them")
     return parser.parse_args()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, all its threads together."""
+    stats = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(one.read_text().split()[0]) for one in stats) / 1e9
 
 
 @dataclass
@@ -67,22 +78,48 @@ class Run:
 
     way: str
     streams: int
+    cpu: Callable[[], float] = lambda: 0.0  # seconds used by the process between, where one is
     first: list[float] = field(default_factory=list)
     later: list[tuple[float, float]] = field(default_factory=list)  # when it left, how long it took
     all_began: float = 0.0
     cpu_seconds: float = 0.0
+    steady_cpu_seconds: float = 0.0  # while all streams were running
+    steady_events: int = 0
+    _begun: int = 0
+    _seen: int = 0
+    _marks: list[tuple[float, int]] = field(default_factory=list)
+
+    def note(self, *, is_first: bool, is_last: bool) -> None:
+        """Take in one event of any stream, and what was used when all had begun or one ended."""
+        self._seen += 1
+        self._begun += is_first
+        if (self._begun == self.streams and is_first) or (is_last and len(self._marks) == 1):
+            self._marks.append((self.cpu(), self._seen))
+        if len(self._marks) == 2 and not self.steady_events:
+            (cpu, seen), (cpu_then, seen_then) = self._marks
+            self.steady_cpu_seconds, self.steady_events = cpu_then - cpu, seen_then - seen
 
     @property
     def events(self) -> list[float]:
         """Those that left once every stream had begun: to begin is work that delays the others."""
         return [took for left, took in self.later if left > self.all_began]
 
+    @property
+    def cpu_per_event(self) -> float:
+        """Microseconds, whole jobs included."""
+        return self.cpu_seconds * 1e6 / max(1, len(self.first) + len(self.later))
+
+    @property
+    def steady_cpu_per_event(self) -> float:
+        """Microseconds, while all streams were running."""
+        return self.steady_cpu_seconds * 1e6 / max(1, self.steady_events)
+
     def line(self) -> str:
         words = f"{self.way:8} {self.streams:4} streams: first event {_spread(self.first)}; "
         words += f"per event {_spread(self.events)}"
-        if self.cpu_seconds and self.events:
-            each = self.cpu_seconds * 1e6 / len(self.later)
-            words += f"; {each:.0f} us of the gateway's CPU an event, whole jobs included"
+        if self.cpu_seconds:
+            words += f"; CPU per event {self.cpu_per_event:.0f} us, jobs included"
+            words += f", {self.steady_cpu_per_event:.0f} us while all streams run"
         return words
 
 
@@ -98,7 +135,7 @@ class Trial:
     """All runs, and what was broken in them."""
 
     folder: Path
-    streams: int
+    streams: Sequence[int]
     words: int
     gap: float
     runs: list[Run] = field(default_factory=list)
@@ -113,33 +150,42 @@ class Trial:
         with _stamping(self._left):
             async with Twin(words=Ask(self._say), pace=Pace(part_seconds=self.gap)) as twin:
                 gateway = self._gateway(twin)
-                with gateway.gone_at_the_end():
+                with gateway.gone_at_the_end(), _relay(twin) as (relay_url, relay_pid):
                     await asyncio.to_thread(gateway.start)
                     await self._through(gateway, 1)  # what is slow once is not measured
+                    await self._directly(twin, Run("relay", 1), relay_url)
                     self.runs.clear()
-                    for streams in (1, self.streams):
-                        await self._directly(twin, streams)
+                    for streams in self.streams:
+                        await self._directly(twin, Run("direct", streams), twin.url)
+                        relayed = Run("relay", streams, lambda: cpu_seconds(relay_pid))
+                        await self._directly(twin, relayed, relay_url)
                         await self._through(gateway, streams)
                     self._check_end(await asyncio.to_thread(gateway.stop))
 
     def lines(self) -> Iterator[str]:
         for run in self.runs:
             yield run.line()
-        for direct, ours in zip(self.runs[::2], self.runs[1::2], strict=True):
-            if not (direct.events and ours.events):
+        for direct, relay, ours in zip(*(self.runs[n::3] for n in range(3)), strict=True):
+            if not (direct.events and relay.events and ours.events):
                 continue
-            first = median(ours.first) - median(direct.first)
-            each = median(ours.events) - median(direct.events)
-            yield f"added at {ours.streams} streams: {first:.1f} ms to the first event, {each:.2f} ms to each (medians)"  # noqa: E501
+            first, each = median(ours.first), median(ours.events)
+            yield (
+                f"ratios at {ours.streams} streams: "
+                f"first event {first / median(direct.first):.1f}, "
+                f"per event {each / median(direct.events):.2f} (direct = 1); "
+                f"CPU per event {ours.cpu_per_event / relay.cpu_per_event:.1f}, while all run "
+                f"{ours.steady_cpu_per_event / relay.steady_cpu_per_event:.1f} (relay = 1)"
+            )
 
     def _gateway(self, twin: Twin) -> GatewayProcess:
+        most = max(self.streams) + 10
         settings = {
             "SPEECH__CATALOGUE": str(hastened(self.folder, CALLS_A_MINUTE)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
             "DASHSCOPE__API_KEY": twin.key,
             "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
-            "DASHSCOPE__MAX_CONCURRENT_CALLS": str(self.streams + 10),
-            "JOBS__MAX_CONCURRENT_JOBS": str(self.streams + 10),
+            "DASHSCOPE__MAX_CONCURRENT_CALLS": str(most),
+            "JOBS__MAX_CONCURRENT_JOBS": str(most),
             "LOCAL__ENABLED": "false",
         }
         url = f"sqlite:///{self.folder / 'gateway.db'}"
@@ -149,7 +195,7 @@ class Trial:
         stream = next(self._numbers)
         return " ".join(f"s{stream}w{word}" for word in range(self.words))
 
-    async def _directly(self, twin: Twin, streams: int) -> None:
+    async def _directly(self, twin: Twin, run: Run, url: str) -> None:
         sound = base64.b64encode(self._sound).decode()
         message = {"role": "user", "content": [{"audio": f"data:audio/wav;base64,{sound}"}]}
         body = json.dumps(
@@ -161,7 +207,7 @@ class Trial:
         ).encode()
         head = f"Authorization: Bearer {twin.key}\r\nX-DashScope-SSE: enable\r\n"
         request = _request(ROUTE, f"{head}Content-Type: application/json\r\n", body)
-        await self._ask(Run("direct", streams), twin.url, request, b'"finish_reason":"stop"')
+        await self._ask(run, url, request, ENGINE_END)
 
     async def _through(self, gateway: GatewayProcess, streams: int) -> None:
         mode = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="mode"\r\n\r\nstream\r\n'
@@ -169,13 +215,13 @@ class Trial:
         body = f"{mode}{file}\r\n\r\n".encode() + self._sound + f"\r\n--{BOUNDARY}--\r\n".encode()
         head = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
         request = _request("/v1/transcriptions", head, body)
-        run, process = Run("gateway", streams), psutil.Process(gateway.pid)
-        before = sum(process.cpu_times()[:2])
-        await self._ask(run, gateway.url, request, b"event: completed")
-        run.cpu_seconds = sum(process.cpu_times()[:2]) - before
+        run = Run("gateway", streams, lambda: cpu_seconds(gateway.pid))
+        await self._ask(run, gateway.url, request, GATEWAY_END)
 
     async def _ask(self, run: Run, url: str, request: bytes, end: bytes) -> None:
+        before = run.cpu()
         await asyncio.gather(*(self._listen(run, url, request, end) for _ in range(run.streams)))
+        run.cpu_seconds = run.cpu() - before
         self.runs.append(run)
 
     async def _listen(self, run: Run, url: str, request: bytes, end: bytes) -> None:
@@ -187,7 +233,10 @@ class Trial:
         while chunk := await reader.read(1 << 16):
             now, seen = time.perf_counter(), tail + chunk
             for stream, word in _WORD.findall(seen):
-                came.setdefault((int(stream), int(word)), now)
+                one = int(stream), int(word)
+                if one not in came:
+                    came[one] = now
+                    run.note(is_first=len(came) == 1, is_last=len(came) == self.words)
             tail, has_ended = seen[-TAIL_BYTES:], has_ended or end in seen
         writer.close()
         words = [word for _, word in came]
@@ -204,8 +253,21 @@ class Trial:
             self.violations.append(f"the gateway ended with {code}")
 
 
+@contextmanager
+def _relay(twin: Twin) -> Iterator[tuple[str, int]]:
+    """Run a relay to the simulator; lend its address and its process id."""
+    host, _, port = twin.url.removeprefix("http://").partition(":")
+    command = [sys.executable, "-m", "bench.relay", host, port]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
+        finally:
+            process.terminate()
+
+
 class _stamping:  # noqa: N801 - reads as the context that it is
-    """Note when each word leaves the twin for the first time."""
+    """Note when each word leaves the simulator for the first time."""
 
     def __init__(self, left: dict[tuple[int, int], float]) -> None:
         self._left, self._part = left, answers._part

@@ -10,13 +10,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 
 async def test_streams_through_a_gateway_are_whole(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, streams=8, words=12, gap=0.05)
+    trial = Trial(tmp_path, streams=[1, 8], words=12, gap=0.05)
     await trial.run()
     assert trial.violations == []
     assert [(run.way, len(run.first), len(run.later)) for run in trial.runs] == [
-        ("direct", 1, 11),
-        ("gateway", 1, 11),
-        ("direct", 8, 88),
-        ("gateway", 8, 88),
+        *((way, 1, 11) for way in ("direct", "relay", "gateway")),
+        *((way, 8, 88) for way in ("direct", "relay", "gateway")),
     ]
     assert all(took > 0 for run in trial.runs for _, took in run.later)
+    for run in trial.runs:
+        assert (run.cpu_per_event > 0) is (run.way != "direct")
+        assert run.steady_events <= len(run.first) + len(run.later)

@@ -51,7 +51,7 @@ async def _frames(
     settings = services.settings.stream
     retry = round(settings.retry_seconds * 1000)
     yield format_sse_event(retry=retry)
-    with services.hub.watched(job_id) as news:
+    with services.hub.subscribe(job_id) as news:
         follower = EventReader(
             services.db, services.hub, job_id, at, news=news, poll_seconds=settings.poll_seconds
         )

@@ -61,7 +61,7 @@ async def publishing(job: Job, told: ProgressUpdate) -> AsyncIterator[ProgressUp
 
     Returned is what to write: each segment stands behind its own text.
     """
-    async with job.run.told.closing(told.texts) as ends:
+    async with job.run.live_text.closing_parts(told.texts) as ends:
         segments = [one._replace(told=end) for one, end in zip(told.segments, ends, strict=True)]
         yield replace(told, segments=segments)
 

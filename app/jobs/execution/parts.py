@@ -168,9 +168,9 @@ class PartsRun:
         """Give a stretch its place in what is told as it comes: call it in their order."""
         before = self.progress.text_told_before(stretch)
         if before is not None:
-            self.job.run.told.known(before)
+            self.job.run.live_text.skip_known(before)
         elif is_sent or self.progress.has_text(stretch):
-            self.job.run.told.part(stretch.index)
+            self.job.run.live_text.part(stretch.index)
 
     async def _words(self) -> Mapping[str, Any]:
         return await asyncio.to_thread(outcome.merged, self.progress.texts)
@@ -198,7 +198,7 @@ class _Part:
         unstored = self._run.progress.unstored(self.stretch)
         job = self._run.job
         # What was heard of a half is told with the whole part: another call's text came before.
-        sink = job.run.told.part(stretch.index) if stretch is self.stretch else None
+        sink = job.run.live_text.part(stretch.index) if stretch is self.stretch else None
         return await self._work.asker.ask(
             job, stretch, audio, unstored, sending=self._sending, on_delta=sink
         )

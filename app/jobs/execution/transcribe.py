@@ -123,7 +123,7 @@ class Transcriber:
         self._epochs[job_id] = job.run.epoch
         try:
             with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
-                async with self._board.telling(job) as told:
+                async with self._board.publishing(job) as told:
                     return await self._run(told)
         finally:
             self._epochs.pop(job_id, None)

@@ -124,7 +124,7 @@ class _Whole:
     async def ask(self, stretch: PartSpan, audio: PartAudio) -> Answered:
         if stretch is not self.stretch:  # what is heard of a half is told with the whole
             return await self._work.ask(self._job, stretch, audio, None, None)
-        sink = self._job.run.told.part(0)
+        sink = self._job.run.live_text.part(0)
         return await self._work.ask(self._job, stretch, audio, self._instead, sink)
 
     async def commit(self, became: PartOutcome, answered: Answered | None) -> None:

@@ -30,7 +30,7 @@ async def surely(
     What it tells meanwhile is held back, so that its events have their place in it. A cancelled
     run tries on as well, but not for ever.
     """
-    async with job.run.told.fence():
+    async with job.run.live_text.holding_back():
         return await patiently(db, work, job, *args, **kwargs)
 
 

@@ -15,12 +15,12 @@ from app.jobs.tables import audio_tables, part, transcription
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One worker's hold on a job. `told` is where it tells the text as it comes."""
+    """One worker's hold on a job. `live_text` takes its text as it arrives."""
 
     job_id: str
     epoch: int
     lease_seconds: float
-    told: NoLiveText = field(default=NO_LIVE_TEXT, compare=False, repr=False)
+    live_text: NoLiveText = field(default=NO_LIVE_TEXT, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ class TextSink(Protocol):
     """Receives the text of one part, piece by piece, as its engine sends it."""
 
     @property
-    def was_told(self) -> bool:
+    def was_published(self) -> bool:
         """Whether a client may have read text of this part."""
 
     def __call__(self, text: str) -> None: ...
 
-    def void(self) -> None:
+    def discard(self) -> None:
         """Discard the text of the part: the call that brought it has failed."""
 
 
@@ -29,7 +29,7 @@ class NoLiveText:
         return UnsavedText()
 
     @asynccontextmanager
-    async def fence(self) -> AsyncIterator[None]:
+    async def holding_back(self) -> AsyncIterator[None]:
         """Hold told text back while a row is written that is to stand behind it."""
         yield
 
@@ -37,11 +37,11 @@ class NoLiveText:
         """Return where the text of a part goes, to be asked in the order of parts."""
         return None
 
-    def known(self, text: str) -> None:
+    def skip_known(self, text: str) -> None:
         """Take in the text of a part whose segment an earlier run wrote."""
 
     @asynccontextmanager
-    async def closing(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
+    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
         """Tell what is missing of parts whose turn has come, each given by its index.
 
         In the block their rows are written: it is given where in the text each part ends, and is

@@ -144,7 +144,7 @@ def fenced_update(
     if count is None:
         raise StaleRun(run.job_id)
     if events:
-        pledge = run.told.pledge
+        pledge = run.live_text.pledge
         delta_text.save(tx, run.job_id, run.epoch, pledge)
         place = (run.epoch, pledge.end)
         first = count - len(events) + 1

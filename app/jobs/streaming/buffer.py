@@ -5,7 +5,7 @@ transcript says, spaces between parts included. Only the earliest part that is n
 as it hears; the others are kept back until it is their turn.
 
 A run's event stands behind what was told before it. Whoever writes one holds the text back
-meanwhile (`fence`), so that nobody reads past a row that is on its way.
+meanwhile (`holding_back`), so that nobody reads past a row that is on its way.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class LiveTextBuffer(NoLiveText):
         self._notify()
 
     @asynccontextmanager
-    async def fence(self, first: int | None = None) -> AsyncIterator[None]:
+    async def holding_back(self, first: int | None = None) -> AsyncIterator[None]:
         """Hold back what is told from here on; rows of several fences keep their order.
 
         Where the `first` row stands before the last, what is told between them is held as well.
@@ -134,19 +134,19 @@ class LiveTextBuffer(NoLiveText):
             self._take_turn()
         return self._open[index]
 
-    def known(self, text: str) -> None:
+    def skip_known(self, text: str) -> None:
         """See Untold."""
         self._tail = text.strip()[-1:] or self._tail
 
     @asynccontextmanager
-    async def closing(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
+    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
         """See Untold. Where other words were told, they are void first."""
         self._is_closing = True
         if texts:  # of the first of them only: the others had no turn
             await self._void_unless_told(*texts[0])
         # No reader comes between here and the fence.
         ends = [self._close(index, text) for index, text in texts]
-        async with self.fence(*ends[:1]):
+        async with self.holding_back(*ends[:1]):
             yield ends
         self._is_closing, self._turn = False, None
         self._take_turn()
@@ -155,11 +155,11 @@ class LiveTextBuffer(NoLiveText):
         sink = self.part(index)
         if not text.strip().startswith(sink.said):
             await self._reset()
-            sink.void()
+            sink.discard()
 
     def _close(self, index: int, text: str) -> int:
         self.part(index).tell_rest(text.strip())
-        self.known(text)
+        self.skip_known(text)
         del self._open[index]
         return self._length
 
@@ -173,7 +173,7 @@ class LiveTextBuffer(NoLiveText):
     def _take_turn(self) -> None:
         if self._turn is None and not self._is_closing and self._open:
             self._turn = self._open[min(self._open)]
-            self._turn.pour()
+            self._turn.flush()
 
 
 class PartSink:
@@ -192,16 +192,16 @@ class PartSink:
         return "".join(self._said)
 
     @property
-    def was_told(self) -> bool:
+    def was_published(self) -> bool:
         """Whether anybody may have read text of this part."""
         return bool(self._said)
 
     def __call__(self, text: str) -> None:
         self._kept.append(text)
         if self._telling.is_turn_of(self):
-            self.pour()
+            self.flush()
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Tell what was kept."""
         text = "".join(self._kept)
         text = text if self._said else text.lstrip()
@@ -214,7 +214,7 @@ class PartSink:
         self._kept.clear()
         self._tell(text[len(self.said) :])
 
-    def void(self) -> None:
+    def discard(self) -> None:
         """Forget what was heard: the call that brought it has failed."""
         self._kept.clear()
         self._said.clear()

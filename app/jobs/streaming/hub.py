@@ -41,7 +41,7 @@ class StreamHub:
         return self._running.get(job_id)
 
     @contextmanager
-    def watched(self, job_id: str) -> Iterator[asyncio.Event]:
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
         """Lend an event that is set whenever there may be news of the job."""
         news = asyncio.Event()
         readers = self._readers.setdefault(job_id, set())
@@ -65,7 +65,7 @@ class StreamHub:
             self.notify(job_id)
 
     @asynccontextmanager
-    async def telling(self, job: Job) -> AsyncIterator[Job]:
+    async def publishing(self, job: Job) -> AsyncIterator[Job]:
         """Lend the job with somewhere to tell its text, where it is to be streamed."""
         if job.mode != STREAM:
             yield job
@@ -73,7 +73,7 @@ class StreamHub:
         told = LiveTextBuffer(
             job.run.epoch, partial(self.notify, job.id), lambda: self._reset(listened)
         )
-        listened = replace(job, run=replace(job.run, told=told))
+        listened = replace(job, run=replace(job.run, live_text=told))
         self._running[job.id] = told
         self.notify(job.id)
         saving = asyncio.create_task(self._save(told, listened.run))

@@ -226,7 +226,7 @@ class UpstreamCaller:
         error: EngineError,
         on_delta: TextSink | None,
     ) -> AttemptCounts:
-        voids = on_delta is not None and on_delta.was_told
+        voids = on_delta is not None and on_delta.was_published
         before = await surely(
             self._db,
             calls.close_failed,
@@ -239,7 +239,7 @@ class UpstreamCaller:
             now=self._now(),
         )
         if on_delta is not None:
-            on_delta.void()
+            on_delta.discard()
         return before
 
     def _request(self, job: Job, route: Route, audio: PartAudio) -> EngineRequest:

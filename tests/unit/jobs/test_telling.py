@@ -28,7 +28,7 @@ class Reader:
         self.told = LiveTextBuffer(1, lambda: None, self._reset)
 
     async def _reset(self) -> None:
-        async with self.told.fence():
+        async with self.told.holding_back():
             self.void_until = self.told.pledge.end
             self.resets += 1
 
@@ -38,7 +38,7 @@ class Reader:
 
     async def assert_closed(self, texts: Sequence[str], first: int, end: int) -> None:
         """Close parts at once: each row stands behind its text, and none is read past."""
-        async with self.told.closing([(i, texts[i]) for i in range(first, end)]) as ends:
+        async with self.told.closing_parts([(i, texts[i]) for i in range(first, end)]) as ends:
             assert self.text == join(texts[: first + 1])
             whole = self.told.text(0, self.told.pledge.end)
             assert whole == join(texts[:end])
@@ -89,7 +89,7 @@ async def test_only_the_earliest_part_is_told_and_the_next_one_in_its_turn() -> 
     second("later")
     first("now")
     assert reader.text == "now"
-    async with reader.told.closing([(0, "now then")]):
+    async with reader.told.closing_parts([(0, "now then")]):
         second(" on")
         assert reader.text == "now then"  # the row of the first is not written yet
     assert reader.text == "now then later on"
@@ -99,11 +99,11 @@ async def test_a_failed_call_is_forgotten_and_other_words_are_void_first() -> No
     reader = Reader()
     sink = reader.told.part(0)
     sink("wrong ")
-    assert sink.was_told
-    sink.void()
-    assert not sink.was_told
+    assert sink.was_published
+    sink.discard()
+    assert not sink.was_published
     sink("right ")
-    async with reader.told.closing([(0, "rather")]):
+    async with reader.told.closing_parts([(0, "rather")]):
         pass
     assert reader.resets == 1
     assert reader.text[reader.void_until :] == "rather"
@@ -111,8 +111,8 @@ async def test_a_failed_call_is_forgotten_and_other_words_are_void_first() -> No
 
 async def test_parts_of_an_earlier_run_only_decide_the_space_before_the_next() -> None:
     reader = Reader()
-    reader.told.known(" Before. ")
-    reader.told.known("")
+    reader.told.skip_known(" Before. ")
+    reader.told.skip_known("")
     reader.told.part(2)("after")
     assert reader.text == " after"
 
@@ -121,7 +121,7 @@ async def test_nobody_reads_past_a_row_that_is_being_written() -> None:
     reader = Reader()
     sink = reader.told.part(0)
     sink("abc")
-    async with reader.told.fence():
+    async with reader.told.holding_back():
         sink("def")
         assert reader.told.visible == 3
         assert reader.told.pledge == UnsavedText(0, "abc")
@@ -135,7 +135,7 @@ async def test_nobody_reads_past_a_row_that_is_being_written() -> None:
 
 
 async def _write(reader: Reader) -> UnsavedText:
-    async with reader.told.fence():
+    async with reader.told.holding_back():
         return reader.told.pledge
 
 
