@@ -22,6 +22,8 @@ _SAFE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+SERVER_SEND = "server_send"  # key in scope["state"]: the server's own `send`
+
 _log = structlog.get_logger()
 
 
@@ -50,7 +52,8 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         request_id = request_id_of(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"], state[SERVER_SEND] = request_id, send
         # uvicorn starts a pipelined request inside the context of the one before it.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)

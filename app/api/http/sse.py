@@ -1,17 +1,44 @@
-"""The ASGI response of an event stream (Server-Sent Events)."""
+"""Server-Sent Events: the frames, and the ASGI response that carries them."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, aclosing
+from typing import Any
 
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from app.api.http.disconnect import run_unless_disconnected
+from app.api.http.middleware import SERVER_SEND
+
 MEDIA_TYPE = "text/event-stream"
+KEEPALIVE = b": ping\n\n"
+
+
+def event_frame(
+    name: str, data: Mapping[str, Any], *, event_id: str = "", retry: int = -1
+) -> bytes:
+    """Return the bytes of one event. `retry` is in milliseconds."""
+    body = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    named = f"id: {event_id}\n" if event_id else ""
+    return f"event: {name}\ndata: {body}\n{named}{_retry_line(retry)}\n".encode()
+
+
+def retry_frame(retry: int) -> bytes:
+    """Return the bytes that tell a client how long to wait before it reconnects."""
+    return f"{_retry_line(retry)}\n".encode()
+
+
+def _retry_line(retry: int) -> str:
+    return f"retry: {retry}\n" if retry >= 0 else ""
 
 
 class EventStream(StreamingResponse):
-    """Frames on their way to a caller, who may go before the last of them."""
+    """Frames on their way to a client, which may disconnect before the last of them.
+
+    Each item of `frames` is one write. `listener_scope` is entered while the client listens.
+    `on_disconnect` is called if the client disconnects before the last frame.
+    """
 
     def __init__(
         self,
@@ -22,15 +49,21 @@ class EventStream(StreamingResponse):
         on_disconnect: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(frames, media_type=MEDIA_TYPE, headers=headers)
+        self._frames = frames
         self._listener_scope, self._on_disconnect = listener_scope, on_disconnect
-        self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._listener_scope, suppress(ClientDisconnect):
-            await super().__call__(scope, receive, send)
-        if not self._is_over:
+        with self._listener_scope:
+            is_over = await run_unless_disconnected(receive, self._send_frames(scope, send))
+        if not is_over:
             await self._on_disconnect()
 
-    async def stream_response(self, send: Send) -> None:
-        await super().stream_response(send)
-        self._is_over = True
+    async def _send_frames(self, scope: Scope, send: Send) -> None:
+        head = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **head})
+        # No middleware changes a body, so frames do not pass through their coroutines.
+        send_body: Send = scope.get("state", {}).get(SERVER_SEND, send)
+        async with aclosing(self._frames) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                await send_body({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,13 +1,9 @@
 """A job's events as server-sent events: framed, kept alive, and ended in good order."""
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-
-from app.api.http.sse import EventStream
+from app.api.http.sse import KEEPALIVE, EventStream, event_frame, retry_frame
 from app.api.services import Services
 from app.api.v1.schemas import transcription_out
 from app.jobs.queries import find_job
@@ -50,26 +46,27 @@ async def _frames(
 ) -> AsyncIterator[bytes]:
     settings = services.settings.stream
     retry = round(settings.retry_seconds * 1000)
-    yield format_sse_event(retry=retry)
+    yield retry_frame(retry)
     with services.hub.subscribe(job_id) as news:
         follower = EventReader(
             services.db, services.hub, job_id, at, news=news, poll_seconds=settings.poll_seconds
         )
         while not follower.has_ended and not follower.is_closing:
             items = await follower.next(settings.heartbeat_seconds)
-            for item in items:
-                yield await _frame(services, job_id, project_id, item)
-            if not items and not follower.has_ended and not follower.is_closing:
-                yield KEEPALIVE_COMMENT
+            if items:
+                frames = [await _frame(services, job_id, project_id, item) for item in items]
+                yield b"".join(frames)
+            elif not follower.has_ended and not follower.is_closing:
+                yield KEEPALIVE
     if follower.is_erased:
-        yield _event("cancelled", {"erased": True})
+        yield event_frame("cancelled", {"erased": True})
     elif not follower.has_ended:
-        yield _event("closing", {"reason": "shutdown"}, retry=retry)
+        yield event_frame("closing", {"reason": "shutdown"}, retry=retry)
 
 
 async def _frame(services: Services, job_id: str, project_id: str, item: Item) -> bytes:
     if not isinstance(item, StoredEvent):
-        return _event("delta", {"text": item.text}, id=text_id(job_id, item.place))
+        return event_frame("delta", {"text": item.text}, event_id=text_id(job_id, item.place))
     data = item.data
     if item.type == "created":
         data = {"id": job_id, **data}
@@ -78,9 +75,4 @@ async def _frame(services: Services, job_id: str, project_id: str, item: Item) -
         if found is not None and found.erased_at is None:
             shown = transcription_out(found).model_dump(mode="json")
             data = {**data, "transcription": shown}
-    return _event(item.type, data, id=row_id(job_id, item.seq))
-
-
-def _event(name: str, data: Mapping[str, Any], **fields: Any) -> bytes:
-    said = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return format_sse_event(event=name, data_str=said, **fields)
+    return event_frame(item.type, data, event_id=row_id(job_id, item.seq))

@@ -1,12 +1,10 @@
 """Answering a caller who waits: with the words, with the failure, or with where to ask again."""
 
-import asyncio
-from collections.abc import Coroutine
-
 from fastapi import Request, Response
 
 from app import errors
 from app.access.principal import Principal
+from app.api.http.disconnect import run_unless_disconnected
 from app.api.services import Services
 from app.api.v1.event_stream import stream
 from app.api.v1.lookup import get_any
@@ -30,8 +28,8 @@ async def respond_when_ended(
     options = accepted.options
     wait = services.settings.jobs.wait_seconds if options.wait is None else options.wait
     try:
-        if options.mode != "async" and not await _wait_unless_disconnected(
-            request, services.worker.wait(accepted.job_id, wait)
+        if options.mode != "async" and not await run_unless_disconnected(
+            request.receive, services.worker.wait(accepted.job_id, wait)
         ):
             await _on_disconnect(services, principal, accepted)
         return job_response(await get_any(services, principal.project_id, accepted.job_id))
@@ -79,28 +77,6 @@ def job_response(found: JobView) -> Response:
 def poll_headers(job_id: str) -> dict[str, str]:
     """Return the headers of a 202."""
     return {"Location": f"/v1/transcriptions/{job_id}", "Retry-After": str(POLL_AFTER_SECONDS)}
-
-
-async def wait_for_disconnect(request: Request) -> None:
-    """Return once the caller has closed the connection; the body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _wait_unless_disconnected(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
-    """Wait; False as soon as the caller has hung up."""
-    wait = asyncio.ensure_future(waiting)
-    leaving = asyncio.ensure_future(wait_for_disconnect(request))
-    try:
-        await asyncio.wait({wait, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not wait.done() and leaving.exception() is None:
-            return False
-        await wait
-        return True
-    finally:
-        wait.cancel()
-        leaving.cancel()
-        await asyncio.gather(wait, leaving, return_exceptions=True)
 
 
 async def _on_disconnect(services: Services, principal: Principal, accepted: SubmittedJob) -> None:

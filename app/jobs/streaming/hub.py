@@ -27,6 +27,58 @@ SAVE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
+class Subscription:
+    """The wake-up of one reader. Notifications that come before it runs again are one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._is_notified = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+
+    def notify(self) -> None:
+        """Wake the reader, or let its next `wait` return at once."""
+        self._is_notified = True
+        self._wake()
+
+    def clear(self) -> None:
+        """Forget notifications: the reader is about to read all that there is."""
+        self._is_notified = False
+
+    async def wait(self, seconds: float) -> None:
+        """Return when notified since the last `clear`, or after so many seconds."""
+        self._deadline = self._loop.time() + seconds
+        # A timer that is set already finds the new deadline by itself: most events need none.
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer()
+        if not self._is_notified:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        self.close()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class StreamHub:
     """Knows which runs tell, and wakes who reads of them."""
 
@@ -34,21 +86,22 @@ class StreamHub:
         self.is_closing = False
         self._db, self._now = db, clock
         self._running: dict[str, LiveTextBuffer] = {}
-        self._readers: dict[str, set[asyncio.Event]] = {}
+        self._readers: dict[str, set[Subscription]] = {}
 
     def running(self, job_id: str) -> LiveTextBuffer | None:
         """Return what tells of the job in this process, if anything does."""
         return self._running.get(job_id)
 
     @contextmanager
-    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Lend an event that is set whenever there may be news of the job."""
-        news = asyncio.Event()
+    def subscribe(self, job_id: str) -> Iterator[Subscription]:
+        """Lend a subscription that is notified when there may be more to read of the job."""
+        news = Subscription()
         readers = self._readers.setdefault(job_id, set())
         readers.add(news)
         try:
             yield news
         finally:
+            news.close()
             readers.discard(news)
             if not readers:
                 self._readers.pop(job_id, None)
@@ -56,7 +109,7 @@ class StreamHub:
     def notify(self, job_id: str) -> None:
         """Wake who reads of the job."""
         for news in self._readers.get(job_id, ()):
-            news.set()
+            news.notify()
 
     def begin_closing(self) -> None:
         """Tell every reader that this process ends."""

@@ -7,7 +7,6 @@ database once it is saved.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from app.errors import DatabaseUnavailable
 from app.jobs.store.delta_text import TextPosition
 from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
-from app.jobs.streaming.hub import StreamHub
+from app.jobs.streaming.hub import StreamHub, Subscription
 from app.jobs.tables import ENDED, delta_text, event, transcription
 
 MOST_ROWS = 100  # in one look at the database
@@ -175,12 +174,12 @@ class EventReader:
         job_id: str,
         at: Position,
         *,
-        news: asyncio.Event,
+        news: Subscription,
         poll_seconds: float,
     ) -> None:
         self.has_ended = self.is_erased = False
         self._db, self._board, self._job_id, self._at = db, board, job_id, at
-        self._news = news
+        self._news, self._is_shared = news, db.is_shared
         self._poll_seconds = poll_seconds
         self._version: tuple[int, int] | None = None  # epoch and version of what was looked at
         self._looked_at = 0.0
@@ -201,10 +200,9 @@ class EventReader:
             if items or self.has_ended or left <= 0:
                 return items
             is_live = self._board.running(self._job_id) is not None
-            pause = min(left, READ_INTERVAL_SECONDS if is_live else self._poll_seconds)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
+            pause = left if is_live and not self._is_shared else READ_INTERVAL_SECONDS
+            pause = min(left, pause if is_live else self._poll_seconds)
+            await self._news.wait(pause)
         return ()
 
     async def _read(self, now: float) -> Sequence[Item]:
@@ -216,7 +214,7 @@ class EventReader:
         if (
             version is None
             or version != self._version
-            or now - self._looked_at >= READ_INTERVAL_SECONDS
+            or (self._is_shared and now - self._looked_at >= READ_INTERVAL_SECONDS)
         ):
             if not await self._look(items):
                 return items
