@@ -112,12 +112,14 @@ class _Queue:
     """The calls of one key that wait for a step in this process, by priority.
 
     `pacer` takes one step after the other and lets the first call of the queue go on each.
-    `next_at` is the tick of the step it has taken, while it has one.
+    `next_at` is the tick of the step it has taken, while it has one. `is_void`: a block that came
+    from this process meanwhile has made that step void.
     """
 
     waiting: list[_Waiting] = field(default_factory=list)
     pacer: asyncio.Task[None] | None = None
     next_at: float | None = None
+    is_void: bool = False
 
     def put(self, entry: _Waiting) -> None:
         heapq.heappush(self.waiting, entry)
@@ -205,16 +207,18 @@ class Limiter:
         try:
             while queue.waiting:
                 seconds, blocks = await self._store.take(key, interval, LONGEST_WAIT_SECONDS)
+                queue.is_void = False
                 queue.next_at = self._ticks() + seconds
-                # A block may come meanwhile. It is looked for a little before the step, because
-                # looking takes time.
+                # Another process may block the key meanwhile. That is looked for a little before
+                # the step, because looking takes time.
                 early = seconds - min(LOOK_SECONDS, interval / 2)
                 if early > 0:
                     await asyncio.sleep(early)
                     if await self._store.holds(key) != blocks:
                         continue
                 await asyncio.sleep(queue.next_at - self._ticks())
-                queue.let_go()
+                if not queue.is_void:
+                    queue.let_go()
         except Exception as error:  # noqa: BLE001 - each waiting call raises it
             queue.fail(error)
         finally:
@@ -248,3 +252,5 @@ class Limiter:
     async def hold(self, key: str, seconds: float) -> None:
         """Make every call wait: the upstream said that it was too fast."""
         await self._store.hold(key, min(seconds, LONGEST_HOLD_SECONDS))
+        if (queue := self._queues.get(key)) is not None:
+            queue.is_void = True
