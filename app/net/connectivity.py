@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from app.net.client import causes_of, open_client
-from app.net.exchange import Answer
+from app.net.http.exchange import Answer
 
 MOST_BYTES = 64 << 10
 

@@ -16,10 +16,11 @@ import httpx
 from app.net.addresses import AddressRefusedError
 from app.net.client import SILENCE_SECONDS, Client, open_client
 from app.net.connectivity import is_proxied
-from app.net.exchange import Answer, Body, ExchangeError, Fault, post
 from app.net.fetch import Caps, FetchError, fetch
 from app.net.fetch import Fault as FetchFault
 from app.net.guard import NameUnknownError, Resolver, open_guarded_client
+from app.net.http.exchange import Answer, Body, ExchangeError, Fault
+from app.net.http.httpx_client import HttpxClient
 from app.net.urls import DEFAULT_PORTS, Rules, UrlRefusedError, judge_url
 
 _ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -66,8 +67,7 @@ class ProviderStorage:
         """Post a form and return the answer. Raises ExchangeError."""
         try:
             client = await self._client(url, self._rules(url))
-            return await post(
-                client,
+            return await HttpxClient(client).post(
                 url,
                 form,
                 headers={},

@@ -57,4 +57,4 @@ async def test_a_429_whose_hold_is_lost_stays_a_call_that_cost_nothing(
         ("failed", "no"),
         ("answered", "yes"),
     ]
-    assert [row["holds"] for row in paces] == [0]
+    assert [row["block_count"] for row in paces] == [0]

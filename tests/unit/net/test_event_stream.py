@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.event_stream import EventReader, StreamEvent, StreamTooLargeError
+from app.net.http.event_stream import EventReader, StreamEvent, StreamTooLargeError
 
 
 def read(*chunks: bytes, **limits: int) -> list[StreamEvent]:

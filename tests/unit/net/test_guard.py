@@ -6,7 +6,6 @@ Judged by what the guard connected to, not by the error it gave.
 import asyncio
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from app.net.client import Client
 from app.net.fetch import REDIRECTS, Caps, Fault, FetchError, fetch
 from app.net.guard import NameUnknownError, open_guarded_client
 from app.net.urls import Rules, UrlRefusedError, judge_url
+from tests.support.certificates import make_certificate
 from tests.support.sources import answer, serving
 from tests.unit.net.hostile import GOOD, HOSTILE, spellings
 
@@ -294,20 +294,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for good.test and its key, in one file, signed by itself."""
-    file = tmp_path_factory.mktemp("tls") / "good.pem"
-    made = file.with_suffix(".made")
-    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=good.test"]
-    names = ["-addext", "subjectAltName=DNS:good.test"]
-    try:
-        subprocess.run(
-            ["openssl", "req", *options, *names, "-keyout", file, "-out", made],
-            check=True,
-            capture_output=True,
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no openssl to make a certificate with")
-    file.write_bytes(file.read_bytes() + made.read_bytes())
-    return file
+    return make_certificate(tmp_path_factory.mktemp("tls"), "good.test")
 
 
 @asynccontextmanager

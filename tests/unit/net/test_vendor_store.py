@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.net import provider_storage
-from app.net.exchange import Body, ExchangeError, Fault
 from app.net.fetch import Fault as FetchFault
 from app.net.fetch import FetchError
+from app.net.http.exchange import Body, ExchangeError, Fault
 from app.net.provider_storage import ProviderStorage
 from tests.support.sources import answer, redirect, serving
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from app.kit.clock import parse_http_date
 from app.net.connectivity import look
-from app.net.exchange import Answer
+from app.net.http.exchange import Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
 from app.speech.engines.dashscope.errors import code_in, parse_error

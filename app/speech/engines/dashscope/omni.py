@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.net.exchange import Answer, Body
+from app.net.http.exchange import Answer, Body
 from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.dashscope.errors import parse_chat_error, parse_error
 from app.speech.engines.http.chat_stream import ChatStream

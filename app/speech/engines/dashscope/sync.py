@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from app.net.exchange import Answer, Body
+from app.net.http.exchange import Answer, Body
 from app.speech.engine import (
     DeltaSink,
     EngineAnswer,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from app.net.event_stream import StreamEvent
-from app.net.exchange import Answer
+from app.net.http.event_stream import StreamEvent
+from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineUsage
 from app.speech.engines.dashscope.errors import NO_SPEECH, code_in, parse_error
 from app.speech.engines.dashscope.sync_responses import (

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from app.net.client import Client, open_client
-from app.net.exchange import Answer, Body, ExchangeError, get, post
 from app.net.fetch import Fault, FetchError
+from app.net.http.exchange import Answer, Body, ExchangeError, HttpClient
+from app.net.http.selection import open_http_client
 from app.net.limiter import Limiter, QueueTooLongError
 from app.net.provider_storage import ProviderStorage
 from app.speech.engine import Billed, EngineError, ErrorKind
@@ -90,20 +90,20 @@ class DashScopeTasks:
         self._polls_a_minute = polls_a_minute * POLL_SHARE
         self.polls_a_second = self._polls_a_minute / 60
         self._patience = patience or TaskPatience()
-        self._client: Client | None = None
+        self._client: HttpClient | None = None
         own_host = urlsplit(bundle.base_url).hostname or ""
         silence = self._patience.silence
         self._store = ProviderStorage(DOMAINS, own_host, silence_seconds=silence)
 
     async def open(self) -> None:
         """Open the pool; a connection comes with the first call."""
-        self._client = open_client(base_url=self._bundle.base_url)
+        self._client = open_http_client(self._bundle.base_url)
 
     async def close(self) -> None:
         """Close the pools; calls that still run end with an error."""
         await self._store.close()
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
             self._client = None
 
     def knows(self, model: str) -> bool:
@@ -220,8 +220,7 @@ class DashScopeTasks:
 
     async def _get(self, path: str) -> Answer:
         try:
-            return await get(
-                self._opened,
+            return await self._opened.get(
                 path,
                 headers=self._bundle.headers(),
                 deadline_seconds=self._patience.poll,
@@ -234,8 +233,7 @@ class DashScopeTasks:
         self, path: str, body: Body, headers: Mapping[str, str], seconds: float
     ) -> Answer:
         try:
-            return await post(
-                self._opened,
+            return await self._opened.post(
                 path,
                 body,
                 headers=headers,
@@ -246,7 +244,7 @@ class DashScopeTasks:
             raise no_answer(error) from error
 
     @property
-    def _opened(self) -> Client:
+    def _opened(self) -> HttpClient:
         if self._client is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "closed")
         return self._client

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from app.net.exchange import Body
+from app.net.http.exchange import Body
 from app.speech.engine import EngineError, ErrorKind
 from app.speech.engines.http.json_body import (
     malformed_response,

@@ -6,8 +6,8 @@ It is whole with `[DONE]`, behind a reason to finish and the usage that was aske
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.net.event_stream import StreamEvent
-from app.net.exchange import Answer
+from app.net.http.event_stream import StreamEvent
+from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
 from app.speech.engines.http.incremental_text import IncrementalText
 from app.speech.engines.http.json_body import (

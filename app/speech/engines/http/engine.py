@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.net.client import Client, open_client
-from app.net.event_stream import EventReader, StreamEvent, StreamTooLargeError
-from app.net.exchange import Answer, Body, ExchangeError, post, post_streamed
+from app.net.http.event_stream import EventReader, StreamEvent, StreamTooLargeError
+from app.net.http.exchange import Answer, Body, ExchangeError, HttpClient
+from app.net.http.selection import open_http_client
 from app.speech.engine import (
     AudioFormat,
     CallSlot,
@@ -102,13 +102,13 @@ class RemoteEngine:
         self._admission = admission
         self._answer_seconds = answer_seconds
         self.tasks = tasks
-        self._client: Client | None = None
+        self._client: HttpClient | None = None
 
     async def open(self) -> None:
         """Open the pool; a connection comes with the first call."""
         # The deadline is the call's own: a long part is minutes of silence before its answer.
-        self._client = open_client(
-            base_url=self._bundle.base_url,
+        self._client = open_http_client(
+            self._bundle.base_url,
             silence_seconds=self._answer_seconds,
             max_connections=self._admission.max_concurrent_calls,
         )
@@ -120,7 +120,7 @@ class RemoteEngine:
         if self.tasks is not None:
             await self.tasks.close()
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
             self._client = None
 
     def readiness(self, model: str) -> Readiness:
@@ -169,8 +169,7 @@ class RemoteEngine:
                 return await self._whole(self._client, dialect, request)
             gathering = streaming.gather(request, on_delta or _unheard)
             reader = EventReader()
-            answer = await post_streamed(
-                self._client,
+            answer = await self._client.post_streamed(
                 dialect.route,
                 streaming.write(request),
                 _taker(reader, gathering),
@@ -188,10 +187,9 @@ class RemoteEngine:
         return gathering.answer(answer)
 
     async def _whole(
-        self, client: Client, dialect: WireFormat, request: EngineRequest
+        self, client: HttpClient, dialect: WireFormat, request: EngineRequest
     ) -> EngineAnswer:
-        answer = await post(
-            client,
+        answer = await client.post(
             dialect.route,
             dialect.write(request),
             headers=self._bundle.headers(),

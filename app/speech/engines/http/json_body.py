@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.kit.clock import parse_http_date
-from app.net.exchange import Body, ExchangeError, Fault
+from app.net.http.exchange import Body, ExchangeError, Fault
 from app.speech.engine import Billed, Encoded, EngineError, EngineRequest, ErrorKind
 
 SLICE_BYTES = 192 << 10  # a multiple of 3, so that the slices' base64 can be joined

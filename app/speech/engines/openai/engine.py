@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from app.net.exchange import Answer, Body
+from app.net.http.exchange import Answer, Body
 from app.speech.engine import DeltaSink, Encoded, EngineAnswer, EngineRequest
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.event_stream import EventReader
-from app.net.exchange import Answer
+from app.net.http.event_stream import EventReader
+from app.net.http.exchange import Answer
 from app.speech.engine import Billed, EngineAnswer, EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines.dashscope.omni import OmniStream
 from app.speech.engines.http.json_body import malformed_response
