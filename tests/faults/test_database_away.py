@@ -252,7 +252,7 @@ async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
 ) -> None:
     async with start(Fault(work)) as gateway:
         response = await gateway.send(recording)
-        assert code_of(response) == (503, "database_away")
+        assert code_of(response) == (503, "database_unavailable")
         assert response.json()["retryable"] is True
         job = await gateway.get(f"{PATH}/{response.json()['transcription_id']}")
         assert job.json()["status"] == "completed"
@@ -267,7 +267,7 @@ async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
         Fault("create_job", when), jobs={**QUICK, "max_concurrent_jobs": 1}
     ) as gateway:
         response = await gateway.send(recording)
-        assert code_of(response) == (503, "database_away")
+        assert code_of(response) == (503, "database_unavailable")
         assert len(gateway.blobs()) == 1
         jobs = await gateway.rows(transcription)
         assert len(jobs) == (when == "after")
@@ -281,7 +281,7 @@ async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
 @pytest.mark.parametrize("path", ["", "/tr_" + "0" * 32])
 async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
     async with start(Fault("find_job"), Fault("list_jobs")) as gateway:
-        assert code_of(await gateway.get(PATH + path)) == (503, "database_away")
+        assert code_of(await gateway.get(PATH + path)) == (503, "database_unavailable")
         assert (await gateway.get(PATH + path)).status_code in {200, 404}
 
 
