@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing.ledger import JobTotals, totals_by_job
+from app.db.prepared import Prepared
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.transcript import Segment, Transcript
@@ -41,13 +42,13 @@ def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 # Statements are built once: that takes longer than asking the database.
-_STATUS = sa.select(_row.status).where(_row.id == sa.bindparam("job"))
-_PROJECT = sa.select(_row.project_id).where(_row.id == sa.bindparam("job"))
+_STATUS = Prepared(sa.select(_row.status).where(_row.id == sa.bindparam("job")))
+_PROJECT = Prepared(sa.select(_row.project_id).where(_row.id == sa.bindparam("job")))
 _ONE = _shown(transcript.c.segments).where(
     _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
 )
 _LISTED = _shown(sa.null())
-_TASK = (
+_TASK = Prepared(
     sa.select(upstream_call.c.task_id)
     .where(
         upstream_call.c.transcription_id == sa.bindparam("job"),
@@ -117,19 +118,19 @@ class Filters:
 
 def has_ended(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether a job has ended (a job that does not exist has)."""
-    return tx.scalar(_STATUS, {"job": job_id}) not in OPEN
+    return _STATUS.scalar(tx, {"job": job_id}) not in OPEN
 
 
 def project_of(tx: sa.Connection, job_id: str) -> str | None:
     """Return whose a job is; None if there is none of this id."""
-    return tx.scalar(_PROJECT, {"job": job_id})
+    return _PROJECT.scalar(tx, {"job": job_id})
 
 
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> JobView | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
     found = _load(tx, _ONE, {"project": project_id, "job": job_id})
     if found and found[0].plan["kind"] == "filetrans":
-        found = [replace(found[0], task_id=tx.scalar(_TASK, {"job": job_id}))]
+        found = [replace(found[0], task_id=_TASK.scalar(tx, {"job": job_id}))]
     if not found or "raw" not in found[0].options.get("include", ()):
         return found[0] if found else None
     answers = tx.scalars(

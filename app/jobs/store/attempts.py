@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.db.prepared import Prepared
 from app.jobs.tables import transcription, upstream_call
 from app.speech.engine import Billed, ErrorKind
 
@@ -23,7 +24,7 @@ _RETRY_EPOCH = (
     .where(transcription.c.id == sa.bindparam("job"))
     .scalar_subquery()
 )
-_FAILED = (
+_FAILED = Prepared(
     sa.select(_call.part_idx, _call.engine, _call.error_kind, _call.billed)
     .where(
         _call.transcription_id == sa.bindparam("job"),
@@ -46,7 +47,7 @@ class AttemptCounts:
 
 def count_attempts(tx: sa.Connection, job_id: str, index: int, engine: str) -> AttemptCounts:
     """Count how often the engine failed this part."""
-    return _counted(tx.execute(_FAILED, {"job": job_id}).all(), index, engine)
+    return _counted(_FAILED.all(tx, {"job": job_id}), index, engine)
 
 
 def _counted(failed: Sequence[Any], index: int, engine: str) -> AttemptCounts:
@@ -67,7 +68,7 @@ def exhausted_engines(tx: sa.Connection, job_id: str, index: int) -> frozenset[s
 
     Their account failed this job, which no repetition mends, or the part's tries are spent.
     """
-    failed = tx.execute(_FAILED, {"job": job_id}).all()
+    failed = _FAILED.all(tx, {"job": job_id})
     accounts = {row.engine for row in failed if row.error_kind == ErrorKind.ACCOUNT}
     engines = {row.engine for row in failed} - accounts
     spent = {one for one in engines if _counted(failed, index, one).tries >= MAX_ATTEMPTS}

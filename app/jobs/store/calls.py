@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import Used
+from app.db.prepared import Prepared
 from app.errors import UpstreamInDoubt
 from app.jobs.store.attempts import AttemptCounts, count_attempts
 from app.jobs.store.events import Event
@@ -27,26 +28,36 @@ RETRIES_IN_DOUBT = 1
 RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
 _call = upstream_call.c
 _JOB = sa.bindparam("job", type_=sa.String)
-_ADD_CALL = sa.insert(upstream_call)
-_CLOSE = sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
-_STATE = sa.select(_call.state).where(_call.id == sa.bindparam("call"))
-_CALLS_OF_PART = sa.select(_call.state, _call.run_epoch).where(
-    _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
+_ADD_CALL = Prepared(sa.insert(upstream_call))
+_CLOSE = Prepared(
+    sa.update(upstream_call).where(_call.id == sa.bindparam("call"), _call.state == "open")
 )
-_REFUSED = sa.select(_call.id).where(
-    _call.transcription_id == _JOB,
-    _call.part_idx == 0,
-    _call.error_kind == ErrorKind.REJECTED,
-    _call.billed == Billed.NO,
+_STATE = Prepared(sa.select(_call.state).where(_call.id == sa.bindparam("call")))
+_CALLS_OF_PART = Prepared(
+    sa.select(_call.state, _call.run_epoch).where(
+        _call.transcription_id == _JOB, _call.part_idx == sa.bindparam("index")
+    )
 )
-_SECONDS = sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
-    _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
+_REFUSED = Prepared(
+    sa.select(_call.id).where(
+        _call.transcription_id == _JOB,
+        _call.part_idx == 0,
+        _call.error_kind == ErrorKind.REJECTED,
+        _call.billed == Billed.NO,
+    )
+)
+_SECONDS = Prepared(
+    sa.select(sa.func.sum((_call.audio_ms + (MILLIS - 1)) // MILLIS)).where(
+        _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
+    )
 )
 # What calls of this life may still turn out to have cost: their bounds stay reserved.
-_BOUNDS = sa.select(sa.func.sum(_call.max_cost_nano)).where(
-    _call.transcription_id == _JOB,
-    _call.state.in_(("open", "in_doubt")),
-    _call.run_epoch > sa.bindparam("retry_epoch"),
+_BOUNDS = Prepared(
+    sa.select(sa.func.sum(_call.max_cost_nano)).where(
+        _call.transcription_id == _JOB,
+        _call.state.in_(("open", "in_doubt")),
+        _call.run_epoch > sa.bindparam("retry_epoch"),
+    )
 )
 
 
@@ -96,7 +107,7 @@ def open_call(
         "max_cost_nano": bound,
         "opened_at": now,
     }
-    tx.execute(_ADD_CALL, row)
+    _ADD_CALL.run(tx, row)
     if shortfall > 0:
         ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
     return call_id
@@ -182,12 +193,12 @@ def close_orphaned(
 
 def was_rejected(tx: sa.Connection, job_id: str) -> bool:
     """Tell whether an engine refused the job's first part, without a charge."""
-    return tx.scalar(_REFUSED, {"job": job_id}) is not None
+    return _REFUSED.scalar(tx, {"job": job_id}) is not None
 
 
 def is_answered(tx: sa.Connection, call_id: str) -> bool:
     """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
-    return tx.scalar(_STATE, {"call": call_id}) == "answered"
+    return _STATE.scalar(tx, {"call": call_id}) == "answered"
 
 
 def usage_of(job: Job, answered: Answered) -> Used:
@@ -208,7 +219,7 @@ def usage_of(job: Job, answered: Answered) -> Used:
 
 
 def _next_attempt(tx: sa.Connection, job: Job, stretch: PartSpan, *, retry_in_doubt: bool) -> int:
-    made = tx.execute(_CALLS_OF_PART, {"job": job.id, "index": stretch.index}).all()
+    made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": stretch.index})
     # Who tries a job anew knows that calls of its earlier lives may have been billed.
     in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
     affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
@@ -219,7 +230,7 @@ def _next_attempt(tx: sa.Connection, job: Job, stretch: PartSpan, *, retry_in_do
 
 def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
     """What is held and not spoken for by calls that may still cost something."""
-    bounds = tx.scalar(_BOUNDS, {"job": job.id, "retry_epoch": job.account.retry_epoch})
+    bounds = _BOUNDS.scalar(tx, {"job": job.id, "retry_epoch": job.account.retry_epoch})
     return ledger.remaining(tx, job.account) - int(bounds or 0)
 
 
@@ -229,7 +240,7 @@ def _check_ceiling(tx: sa.Connection, job: Job, stretch: PartSpan, more_nano: in
     if ceiling is None:
         return
     standing = ledger.totals(tx, job.id)
-    unsettled = tx.scalar(_SECONDS, {"job": job.id}) or 0
+    unsettled = _SECONDS.scalar(tx, {"job": job.id}) or 0
     ceiling.check_call(
         held=max(standing.held - standing.released, standing.settled) + more_nano,
         millis=standing.used_ms
@@ -260,4 +271,4 @@ def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
 
 def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
     """Close a call that is open; tell whether it was."""
-    return tx.execute(_CLOSE, {"call": call_id, "closed_at": now, **fields}).rowcount == 1
+    return _CLOSE.run(tx, {"call": call_id, "closed_at": now, **fields}) == 1

@@ -11,6 +11,7 @@ from app.access.keys import check_key
 from app.access.principal import Principal
 from app.billing.ledger import Account, hold
 from app.billing.prices import tariff_of
+from app.db.prepared import Prepared
 from app.db.schema import database_now
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import Job, Run
@@ -21,12 +22,14 @@ from app.jobs.tables import transcription
 from app.kit.ids import new_id
 from app.speech.planning.expected_usage import Expected
 
-_ADD_QUEUED = sa.insert(transcription).values(status="queued")
-_ADD_CLAIMED = sa.insert(transcription).values(
-    status="processing",
-    run_epoch=1,
-    runs_without_progress=1,
-    lease_until=database_now(sa.bindparam("lease", type_=sa.Float)),
+_ADD_QUEUED = Prepared(sa.insert(transcription).values(status="queued"))
+_ADD_CLAIMED = Prepared(
+    sa.insert(transcription).values(
+        status="processing",
+        run_epoch=1,
+        runs_without_progress=1,
+        lease_until=database_now(sa.bindparam("lease", type_=sa.Float)),
+    )
 )
 
 
@@ -122,9 +125,9 @@ def create_job(
         "created_at": now,
     }
     if lease_seconds is None:
-        tx.execute(_ADD_QUEUED, row)
+        _ADD_QUEUED.run(tx, row)
     else:
-        tx.execute(_ADD_CLAIMED, {**row, "started_at": now, "lease": lease_seconds})
+        _ADD_CLAIMED.run(tx, {**row, "started_at": now, "lease": lease_seconds})
     account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
     bound = (wish.max_ms, *wish.max_tokens)
     dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))

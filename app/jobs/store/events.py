@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from app.db.prepared import Prepared
 from app.jobs.store import delta_text
 from app.jobs.store.delta_text import TextPosition
 from app.jobs.tables import event
@@ -22,7 +23,7 @@ class Event(NamedTuple):
     told: int | None = None
 
 
-_ADD_EVENTS = sa.insert(event)
+_ADD_EVENTS = Prepared(sa.insert(event))
 
 
 def add_events(
@@ -55,4 +56,4 @@ def add_events(
         }
         for seq, one in enumerate(events, first)
     ]
-    tx.execute(_ADD_EVENTS, rows)
+    _ADD_EVENTS.run_many(tx, rows)

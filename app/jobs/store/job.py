@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from app.billing.ledger import Account
+from app.db.prepared import Prepared
 from app.jobs.store.live_text import NO_LIVE_TEXT, NoLiveText
 from app.jobs.store.routes import Route, routes_of
 from app.jobs.tables import audio_tables, part, transcription
@@ -82,12 +83,12 @@ class Job:
 
 _row = transcription.c
 _audio = audio_tables.audio.c
-_LOAD = (
+_LOAD = Prepared(
     sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
     .outerjoin(audio_tables.audio, _audio.id == _row.audio_id)
     .where(_row.id == sa.bindparam("job"))
 )
-_LOAD_PARTS = (
+_LOAD_PARTS = Prepared(
     sa.select(*(part.c[name] for name in KnownPart.COLUMNS))
     .where(part.c.transcription_id == sa.bindparam("job"))
     .order_by(part.c.idx)
@@ -102,7 +103,7 @@ def account_of(row: Any) -> Account:
 
 def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
-    row = tx.execute(_LOAD, {"job": run.job_id}).one()
+    row = _LOAD.first(tx, {"job": run.job_id})
     routes = routes_of(row)
     return Job(
         run=run,
@@ -116,7 +117,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         options=row.options,
         plan=row.plan,
         warnings=row.warnings,
-        parts=[KnownPart(*found) for found in tx.execute(_LOAD_PARTS, {"job": run.job_id})],
+        parts=[KnownPart(*found) for found in _LOAD_PARTS.all(tx, {"job": run.job_id})],
         runs_without_progress=row.runs_without_progress,
         priority=row.priority,
         mode=row.mode,

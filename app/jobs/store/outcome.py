@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing import ledger
+from app.db.prepared import Prepared
 from app.errors import GatewayError
 from app.jobs.store.calls import close_orphaned
 from app.jobs.store.events import Event
@@ -16,8 +17,10 @@ from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
 from app.speech.warning_codes import GAP
 
-_ADD_WORDS = sa.insert(transcript)
-_DROP_WORDS = sa.delete(transcript).where(transcript.c.transcription_id == sa.bindparam("job"))
+_ADD_WORDS = Prepared(sa.insert(transcript))
+_DROP_WORDS = Prepared(
+    sa.delete(transcript).where(transcript.c.transcription_id == sa.bindparam("job"))
+)
 
 
 def complete(
@@ -49,8 +52,8 @@ def complete(
         warnings=[*before, *(one for one in warnings if one not in before)],
     )
     if job.account.retry_epoch:
-        tx.execute(_DROP_WORDS, {"job": job.id})
-    tx.execute(_ADD_WORDS, {"transcription_id": job.id, "created_at": now, **words})
+        _DROP_WORDS.run(tx, {"job": job.id})
+    _ADD_WORDS.run(tx, {"transcription_id": job.id, "created_at": now, **words})
     if decoded:
         _note_length(tx, job, done_ms)
     ledger.release(tx, job.account, now=now)

@@ -6,24 +6,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.db.prepared import Prepared
 from app.jobs.store.job import Job
 from app.jobs.tables import part
 from app.speech.engine import EngineAnswer
 
 _part = part.c
 _JOB = sa.bindparam("job", type_=sa.String)
-_KNOWN_PARTS = sa.select(_part.idx).where(
-    _part.transcription_id == _JOB, _part.idx.in_(sa.bindparam("indexes", expanding=True))
+_KNOWN_PARTS = Prepared(
+    sa.select(_part.idx).where(
+        _part.transcription_id == _JOB, _part.idx.in_(sa.bindparam("indexes", expanding=True))
+    )
 )
-_ADD_PARTS = sa.insert(part)
+_ADD_PARTS = Prepared(sa.insert(part))
 _OF_PART = sa.update(part).where(
     _part.transcription_id == _JOB, _part.idx == sa.bindparam("index"), _part.state == "pending"
 )
-_FINISH_PART = _OF_PART.values(state="done", partial_result=sa.null())
-_GIVE_UP_PART = _OF_PART.values(state="gap", partial_result=sa.null())
-_STORE_PARTIAL = _OF_PART.values(state="pending")
-_PART_STATE = sa.select(_part.state).where(
-    _part.transcription_id == _JOB, _part.idx == sa.bindparam("index")
+_FINISH_PART = Prepared(_OF_PART.values(state="done", partial_result=sa.null()))
+_GIVE_UP_PART = Prepared(_OF_PART.values(state="gap", partial_result=sa.null()))
+_STORE_PARTIAL = Prepared(_OF_PART.values(state="pending"))
+_PART_STATE = Prepared(
+    sa.select(_part.state).where(_part.transcription_id == _JOB, _part.idx == sa.bindparam("index"))
 )
 
 
@@ -47,7 +50,7 @@ def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[PartSpan]) -> N
     if not stretches:
         return
     indexes = [stretch.index for stretch in stretches]
-    known = set(tx.scalars(_KNOWN_PARTS, {"job": job.id, "indexes": indexes}))
+    known = set(_KNOWN_PARTS.scalars(tx, {"job": job.id, "indexes": indexes}))
     rows = [
         {
             "transcription_id": job.id,
@@ -62,31 +65,31 @@ def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[PartSpan]) -> N
         if stretch.index not in known
     ]
     if rows:
-        tx.execute(_ADD_PARTS, rows)
+        _ADD_PARTS.run_many(tx, rows)
 
 
 def finish_part(tx: sa.Connection, job: Job, index: int, result: Mapping[str, Any]) -> bool:
     """Store what was heard of a part; tell whether it was still to be heard."""
     terms = {"job": job.id, "index": index, "result": result}
-    return tx.execute(_FINISH_PART, terms).rowcount == 1
+    return _FINISH_PART.run(tx, terms) == 1
 
 
 def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bool:
     """Store that a part stays a gap, and why; tell whether it was still to be heard."""
     terms = {"job": job.id, "index": index, "error_code": error_code}
-    return tx.execute(_GIVE_UP_PART, terms).rowcount == 1
+    return _GIVE_UP_PART.run(tx, terms) == 1
 
 
 def store_partial(
     tx: sa.Connection, job: Job, index: int, partial_result: Mapping[str, Any]
 ) -> None:
     """Store answers that are paid and not a part's last."""
-    tx.execute(_STORE_PARTIAL, {"job": job.id, "index": index, "partial_result": partial_result})
+    _STORE_PARTIAL.run(tx, {"job": job.id, "index": index, "partial_result": partial_result})
 
 
 def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
     """Tell whether a part was heard or given up."""
-    return tx.scalar(_PART_STATE, {"job": job.id, "index": index}) != "pending"
+    return _PART_STATE.scalar(tx, {"job": job.id, "index": index}) != "pending"
 
 
 def stored_result(answer: EngineAnswer, engine: str) -> dict[str, Any]:

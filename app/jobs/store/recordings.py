@@ -8,22 +8,25 @@ import sqlalchemy as sa
 
 from app.audio.probe import Probe
 from app.audio.store import StoredBlob
+from app.db.prepared import Prepared
 from app.jobs.tables import audio_tables
 from app.kit.ids import new_id
 
 _audio = audio_tables.audio.c
 _FIND_AUDIO = (
-    sa.select(_audio.id, _audio.blob_key)
-    .where(
-        _audio.project_id == sa.bindparam("project"),
-        _audio.sha256 == sa.bindparam("sha256"),
-        _audio.format == sa.bindparam("format"),
-        _audio.sample_rate == sa.bindparam("sample_rate"),
-        _audio.erased_at.is_(None),
-    )
-    .with_for_update()  # an erasure of it waits, then sees the job that uses it
+    Prepared(
+        sa.select(_audio.id, _audio.blob_key)
+        .where(
+            _audio.project_id == sa.bindparam("project"),
+            _audio.sha256 == sa.bindparam("sha256"),
+            _audio.format == sa.bindparam("format"),
+            _audio.sample_rate == sa.bindparam("sample_rate"),
+            _audio.erased_at.is_(None),
+        )
+        .with_for_update()
+    )  # an erasure of it waits, then sees the job that uses it
 )
-_ADD_AUDIO = sa.insert(audio_tables.audio)
+_ADD_AUDIO = Prepared(sa.insert(audio_tables.audio))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,10 @@ def find_or_add_audio(
     Bare samples say nothing themselves: at another rate the same bytes are another recording.
     """
     same = {name: getattr(recording, name) for name in ("sha256", "format", "sample_rate")}
-    kept = tx.execute(_FIND_AUDIO, {"project": project_id, **same}).one_or_none()
+    kept = _FIND_AUDIO.first(tx, {"project": project_id, **same})
     if kept is not None:
         return kept.id, kept.blob_key
     audio_id = new_id("aud")
     row = {**asdict(recording), "id": audio_id, "project_id": project_id, "created_at": now}
-    tx.execute(_ADD_AUDIO, row)
+    _ADD_AUDIO.run(tx, row)
     return audio_id, recording.blob_key

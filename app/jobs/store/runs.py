@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import sqlalchemy as sa
 
+from app.db.prepared import Prepared
 from app.db.schema import Utc, database_now
 from app.jobs.store import delta_text
 from app.jobs.store.events import Event, add_events
@@ -70,7 +71,7 @@ _IS_FREE = sa.and_(
     sa.or_(_row.lease_until.is_(None), _row.lease_until < database_now()),
 )
 # Statements are built once: building them anew took three quarters of a job's time.
-_CLAIM = (
+_CLAIM = Prepared(
     sa.update(transcription)
     .where(_row.id == sa.bindparam("job"), _IS_FREE)
     .values(
@@ -88,15 +89,19 @@ _OWN_RUN = sa.update(transcription).where(
     _row.status == "processing",
 )
 _MORE_EVENTS = _row.event_count + sa.bindparam("more", type_=sa.Integer)
-_UPDATE_RUNNING = _OWN_RUN.values(
-    lease_until=database_now(_LEASE), event_count=_MORE_EVENTS
-).returning(_row.event_count)
-_UPDATE_ENDED = _OWN_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(
-    _row.event_count
+_UPDATE_RUNNING = Prepared(
+    _OWN_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVENTS).returning(
+        _row.event_count
+    )
 )
-_RENEW = _OWN_RUN.values(lease_until=database_now(_LEASE))
-_RELEASE = _OWN_RUN.values(
-    lease_until=None, runs_without_progress=_row.runs_without_progress - sa.bindparam("less")
+_UPDATE_ENDED = Prepared(
+    _OWN_RUN.values(lease_until=None, event_count=_MORE_EVENTS).returning(_row.event_count)
+)
+_RENEW = Prepared(_OWN_RUN.values(lease_until=database_now(_LEASE)))
+_RELEASE = Prepared(
+    _OWN_RUN.values(
+        lease_until=None, runs_without_progress=_row.runs_without_progress - sa.bindparam("less")
+    )
 )
 _RELEASE_UNTIL = _OWN_RUN.values(
     lease_until=database_now(_LEASE), runs_without_progress=_row.runs_without_progress - 1
@@ -108,14 +113,16 @@ _DEFER: Mapping[Patience, sa.Update] = {
     # Such a run came to its end, whatever became of those before: nothing here stops the gateway.
     "anew": _RELEASE_UNTIL.values(deferred_since=None, runs_without_progress=0),
 }
-_LEASE_LEFT = sa.select(_row.lease_until, database_now()).where(
-    _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
+_LEASE_LEFT = Prepared(
+    sa.select(_row.lease_until, database_now()).where(
+        _row.id == sa.bindparam("job"), _row.status.in_(OPEN)
+    )
 )
 
 
 def claim(tx: sa.Connection, job_id: str, *, lease_seconds: float, now: datetime) -> Job | None:
     """Begin a run of this job; None where it has ended or another worker holds it."""
-    epoch = tx.scalar(_CLAIM, {"job": job_id, "lease": lease_seconds, "now": now})
+    epoch = _CLAIM.scalar(tx, {"job": job_id, "lease": lease_seconds, "now": now})
     if epoch is None:
         return None
     return load_job(tx, Run(job_id, epoch, lease_seconds))
@@ -140,7 +147,7 @@ def fenced_update(
     terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
     if not ends:
         terms["lease"] = run.lease_seconds
-    count = tx.scalar(_UPDATE_ENDED if ends else _UPDATE_RUNNING, terms)
+    count = (_UPDATE_ENDED if ends else _UPDATE_RUNNING).scalar(tx, terms)
     if count is None:
         raise StaleRun(run.job_id)
     if events:
@@ -154,7 +161,7 @@ def fenced_update(
 def renew(tx: sa.Connection, run: Run) -> None:
     """Push the end of the lease away from now. Raises StaleRun."""
     terms = {"job": run.job_id, "epoch": run.epoch, "lease": run.lease_seconds}
-    if tx.execute(_RENEW, terms).rowcount == 0:
+    if _RENEW.run(tx, terms) == 0:
         raise StaleRun(run.job_id)
 
 
@@ -164,7 +171,7 @@ def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     `was_idle` counts it among the runs that brought the job no further.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "less": 0 if was_idle else 1}
-    tx.execute(_RELEASE, terms)
+    _RELEASE.run(tx, terms)
 
 
 def defer(
@@ -194,7 +201,7 @@ def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJo
 
 def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:
     """Return for how long an open job may not be taken up; None where it has ended."""
-    row = tx.execute(_LEASE_LEFT, {"job": job_id}).one_or_none()
+    row = _LEASE_LEFT.first(tx, {"job": job_id})
     if row is None:
         return None
     until, now = row
