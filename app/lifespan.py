@@ -274,7 +274,7 @@ async def _open(
         engines,
         collector,
         decoders=decoders,
-        board=hub,
+        hub=hub,
         max_seconds=settings.audio.max_seconds,
         settings=settings.jobs,
         clock=clock,

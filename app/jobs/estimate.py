@@ -111,7 +111,7 @@ class Estimator:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
             said = self._said_seconds(received)
-            judged = self._planner.judge(received, preferred)
+            judged = self._planner.resolve(received, preferred)
             looked = None
             if said is not None:
                 looked = _as_said(said, judged.options)
@@ -125,7 +125,7 @@ class Estimator:
                 self._fetcher.check(received.url)
             else:
                 raise MissingAudio
-            wish = self._planner.wish(judged, looked)
+            wish = self._planner.spec(judged, looked)
         seconds = None if looked is None else looked.found.seconds
         tariff, prices, most, earlier = await self._db.read(_read, wish, now=self._now())
         ceiling = wish.ceiling or SpendingLimit()

@@ -19,7 +19,7 @@ from app.jobs.store.spending_limit import SpendingLimit
 from app.net.urls import is_public
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
-from app.speech.engine import Engine
+from app.speech.engine import CallSlot, Engine
 from app.speech.model_availability import how_to_switch_on, is_switched_on
 from app.speech.options import Options, parse_options
 from app.speech.planning.expected_usage import expect
@@ -98,7 +98,7 @@ class Planner:
         self._engines = engines
         self._settings = settings
 
-    def judge(
+    def resolve(
         self, received: Received, preferred: Mapping[str, Any] | None = None
     ) -> ResolvedRequest:
         """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such.
@@ -171,12 +171,12 @@ class Planner:
         theirs: tuple[AudioSource, ...] = ("provider_upload",) if tasks.may_upload else ()
         return (*given, *ours, *theirs)
 
-    def wish(self, judged: ResolvedRequest, looked: ProbedAudio | None) -> JobSpec:
+    def spec(self, request: ResolvedRequest, looked: ProbedAudio | None) -> JobSpec:
         """Put together what is asked for, how it will be done, and what that uses at most.
 
         `looked` is None where the recording is yet to be fetched.
         """
-        options, fitted, model = judged.options, judged.fitted, judged.model
+        options, fitted, model = request.options, request.fitted, request.model
         asked = PlanInput(
             None if looked is None else looked.found.seconds,
             model,
@@ -184,11 +184,11 @@ class Planner:
             fitted.context,
             may_split=options.split == "auto",
             upload=None if looked is None else looked.upload,
-            audio_sources=judged.audio_sources,
+            audio_sources=request.audio_sources,
             file=None if looked is None else looked.file,
             channels=tuple(fitted.options.get("channel_id", ())),
             diarized=bool(fitted.options.get("diarization_enabled")),
-            model_reason=judged.model_reason,
+            model_reason=request.model_reason,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
         way, units, ceiling = plan(asked), max_usage(asked), SpendingLimit.of(options)
@@ -207,7 +207,7 @@ class Planner:
                 "engine": dict(fitted.options),
                 "include": list(options.include),
                 "on_gap": options.on_gap,
-                "raw_rate": judged.raw,
+                "raw_rate": request.raw,
                 "sample_rate": options.sample_rate,
                 "strict": options.strict,
                 "ceiling": ceiling and ceiling.as_json(),
@@ -217,7 +217,7 @@ class Planner:
                 "upstream_model": first.upstream_model,
                 "tokens": tokens and tokens.as_json(),
                 "least_speech_ms": model.least_speech_ms,
-                **(task_facts(model, judged.audio_sources) if model.is_task else {}),
+                **(task_facts(model, request.audio_sources) if model.is_task else {}),
             },
             max_ms=units.millis,
             max_tokens=(units.input_tokens, units.output_tokens),
@@ -225,7 +225,7 @@ class Planner:
             ceiling=ceiling,
             expected=expect(asked, way),
             warnings=[
-                *map(dict, replacement_warning(options, judged.model_reason)),
+                *map(dict, replacement_warning(options, request.model_reason)),
                 *map(dict, fitted.warnings),
                 *known_of(model),
                 *found,
@@ -233,6 +233,10 @@ class Planner:
             reference=options.reference,
             metadata=options.metadata,
         )
+
+    async def try_admit(self, engine_name: str, upstream_model: str) -> CallSlot | None:
+        """Admit a call of this engine if that needs no waiting; see `Engine.try_admit`."""
+        return await self._engines[engine_name].try_admit(upstream_model)
 
     def _places(self, model: Model) -> list[EnginePlace]:
         # What one account has been given, another one cannot read; nor does it know its tasks.

@@ -1,6 +1,6 @@
 """Reading jobs: what the surfaces show of them, each read on one snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.billing.ledger import JobTotals, totals_by_job
 from app.db.prepared import Prepared
+from app.jobs.store.job_view import Audio, JobView
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.transcript import Segment, Transcript
@@ -60,51 +61,6 @@ _TASK = Prepared(
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
-    """The recording of a job as it is shown."""
-
-    id: str
-    blob_key: str
-    bytes: int
-    format: str
-    channels: int
-    sample_rate: int
-    duration_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """A job with all that is shown of it; `transcript` only where it has completed once.
-
-    While it is tried anew neither its words nor its gaps are shown: both may change.
-    `audio` is None where a recording's URL was given and it has not been fetched.
-    """
-
-    id: str
-    status: str
-    mode: str
-    model: str
-    engine: str
-    plan: Mapping[str, Any]
-    currency: str
-    options: Mapping[str, Any]
-    warnings: Sequence[Mapping[str, Any]]
-    error: Mapping[str, Any] | None
-    reference: str | None
-    metadata: Mapping[str, str] | None
-    done_ms: int
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    erased_at: datetime | None
-    audio: Audio | None
-    standing: JobTotals
-    transcript: Transcript | None
-    raw: Sequence[Any] | None = None
-    task_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Filters:
     """Which jobs a list shows; None does not filter. All of `metadata` has to be in a job's."""
 
@@ -123,7 +79,8 @@ def has_ended(tx: sa.Connection, job_id: str) -> bool:
 
 def project_of(tx: sa.Connection, job_id: str) -> str | None:
     """Return whose a job is; None if there is none of this id."""
-    return _PROJECT.scalar(tx, {"job": job_id})
+    project_id: str | None = _PROJECT.scalar(tx, {"job": job_id})
+    return project_id
 
 
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> JobView | None:
@@ -179,7 +136,7 @@ def _load(
     return [_found(row, money.get(row.id, JobTotals())) for row in rows]
 
 
-def _found(row: Any, standing: JobTotals) -> JobView:
+def _found(row: Any, totals: JobTotals) -> JobView:
     same = ("id", "status", "mode", "model", "engine", "plan", "options", "error")
     is_open = row.status in OPEN
     times = ("created_at", "started_at", "completed_at", "erased_at")
@@ -188,7 +145,7 @@ def _found(row: Any, standing: JobTotals) -> JobView:
         currency=row.tariff["currency"],
         metadata=row.client_metadata,
         audio=None if row.audio_id is None else _audio_of(row),
-        standing=standing,
+        totals=totals,
         transcript=None if row.text is None or is_open else _transcript(row),
         warnings=[one for one in row.warnings if not (is_open and one["code"] == GAP)],
     )

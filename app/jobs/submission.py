@@ -14,31 +14,35 @@ from app.audio.intake import Received
 from app.audio.store import BlobStore, delete_duplicate
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, MissingAudio
+from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.planning import Planner, ProbedAudio
 from app.jobs.store.create import CreatedJob, JobSpec, Source, create_job
+from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, new_audio_of
+from app.jobs.upstream.caller import FirstCall
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
 from app.settings import Settings
+from app.speech.engine import CallSlot
 from app.speech.options import STREAM, Options
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job that will end, and how long the caller wants to wait for that."""
+    """A job that will reach an end state, and the options of its request."""
 
     job_id: str
     options: Options
 
 
 class Submission:
-    """Turns requests into jobs with the parts it is given."""
+    """Turns requests into jobs."""
 
     def __init__(
         self,
         db: Database,
         store: BlobStore,
-        runner: Worker,
+        worker: Worker,
         *,
         planner: Planner,
         inspector: Inspector,
@@ -48,88 +52,115 @@ class Submission:
     ) -> None:
         self._db = db
         self._store = store
-        self._runner = runner
+        self._worker = worker
         self._planner = planner
         self._inspector = inspector
         self._fetcher = fetcher
         self._settings = settings
         self._now = clock
-        self._admitting: set[asyncio.Task[SubmittedJob]] = set()
+        self._in_progress: set[asyncio.Task[SubmittedJob]] = set()
 
-    async def accept(
+    async def submit(
         self,
         principal: Principal,
         received: Received,
         preferred: Mapping[str, Any] = MappingProxyType({}),
     ) -> SubmittedJob:
-        """Judge, store, probe, commit, begin; whatever fails on the way is undone.
+        """Resolve, store, inspect, commit and start a request; a failure undoes all of it.
 
-        Options that are `preferred` count where the request says nothing of the kind.
-        A caller who hangs up meanwhile changes nothing: it ends as if they had stayed.
-        Raises AudioError, InvalidParameter, UnknownModel, PriceUnknown and their like.
+        Options in `preferred` apply where the request itself does not set them. A caller who
+        disconnects meanwhile changes nothing. Raises AudioError, InvalidParameter, UnknownModel,
+        PriceUnknown and other errors of the request.
         """
-        admitting = asyncio.create_task(self._admit(principal, received, preferred))
-        self._admitting.add(admitting)
-        admitting.add_done_callback(self._admitting.discard)
-        return await asyncio.shield(admitting)
+        submitting = asyncio.create_task(self._submit(principal, received, preferred))
+        self._in_progress.add(submitting)
+        submitting.add_done_callback(self._in_progress.discard)
+        return await asyncio.shield(submitting)
 
-    async def _admit(
+    async def _submit(
         self, principal: Principal, received: Received, preferred: Mapping[str, Any]
     ) -> SubmittedJob:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            judged = self._planner.judge(received, preferred)
+            request = self._planner.resolve(received, preferred)
             if received.url is not None:
                 self._fetcher.check(received.url)
-                wish = self._planner.wish(judged, None)
-                submitted = await self._submit(principal, Source(received.url), wish)
-                return SubmittedJob(submitted.job_id, judged.options)
+                spec = self._planner.spec(request, None)
+                created = await self._create(principal, Source(received.url), spec)
+                return SubmittedJob(created.job_id, request.options)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._inspector.inspect(blob.key, judged.raw)
-            wish = self._planner.wish(judged, ProbedAudio(found, blob.bytes))
+            found = await self._inspector.inspect(blob.key, request.raw)
+            spec = self._planner.spec(request, ProbedAudio(found, blob.bytes))
             try:
-                submitted = await self._submit(principal, new_audio_of(blob, found), wish)
+                created = await self._create(principal, new_audio_of(blob, found), spec)
             except DatabaseUnavailable:
-                undo.pop_all()  # the job may be committed all the same: it needs its recording
+                undo.pop_all()  # the job may be committed all the same: it needs its audio
                 raise
             undo.pop_all()
-        await delete_duplicate(self._store, blob.key, kept=submitted.blob_key)
-        return SubmittedJob(submitted.job_id, judged.options)
+        await delete_duplicate(self._store, blob.key, kept=created.blob_key)
+        return SubmittedJob(created.job_id, request.options)
 
-    async def _submit(
-        self, principal: Principal, recording: NewAudio | Source, wish: JobSpec
+    async def _create(
+        self,
+        principal: Principal,
+        recording: NewAudio | Source,
+        spec: JobSpec,
+        received: bytes | None = None,
     ) -> CreatedJob:
-        """Commit the job and begin it, at once where a caller waits and this process has a slot.
+        """Commit the job and start it at once where its caller waits and a job slot is free.
 
-        Else it is in the queue with the same commit.
+        Otherwise the job is put into the queue with the same commit. The first call of a direct
+        job is recorded in the same commit where the engine admits it without waiting.
         """
-        waits = wish.mode != "async"
-        kind = wish.plan["kind"]
-        has_slot = self._runner.reserve_slot(kind, waits=waits)
+        waits = spec.mode != "async"
+        kind = spec.plan["kind"]
+        has_slot = self._worker.reserve_slot(kind, waits=waits)
+        slot = await self._admit(spec) if has_slot and isinstance(recording, NewAudio) else None
+        span = None
+        if slot is not None and isinstance(recording, NewAudio):
+            length_ms = recording.duration_ms or 0
+            span = PartSpan(0, 0, length_ms, length_ms, recording.sha256)
 
-        async def follow(made: CreatedJob, connection: Any) -> None:
-            if made.claimed is None:
-                await self._runner.put(made.job_id, kind, wish.priority, connection=connection)
+        async def enqueue(created: CreatedJob, connection: Any) -> None:
+            if created.claimed is None:
+                await self._worker.put(created.job_id, kind, spec.priority, connection=connection)
 
         try:
-            submitted = await self._db.write_then(
-                follow,
+            created = await self._db.write_then(
+                enqueue,
                 create_job,
                 principal,
                 recording,
-                wish,
+                spec,
                 now=self._now(),
                 lease_seconds=self._settings.jobs.lease_seconds if has_slot else None,
+                first_span=span,
             )
         except BaseException:
+            if slot is not None:
+                slot.release()
             if has_slot:
-                self._runner.free_slot()
+                self._worker.free_slot()
             raise
-        # One who listens takes room for as long as their stream is open (see Runner.listening).
-        takes_room = waits and wish.mode != STREAM
-        self._runner.begin(submitted.job_id, submitted.claimed, waits=takes_room)
-        return submitted
+        claimed = None
+        if created.claimed is not None:
+            claimed = ClaimedJob(created.claimed, received, created=created.view)
+            if slot is not None and created.first_call is not None:
+                call_id, held_nano = created.first_call
+                claimed.first_call = FirstCall(call_id, spec.engine, slot, held_nano)
+        # A listener takes capacity for as long as its stream is open (see Worker.listening).
+        self._worker.begin(created.job_id, claimed, waits=waits and spec.mode != STREAM)
+        return created
+
+    async def _admit(self, spec: JobSpec) -> CallSlot | None:
+        """Admit the only call of a job that is sent as received, if that needs no waiting.
+
+        A job with a spending limit is admitted later: the limit is checked with each call.
+        """
+        if not spec.plan.get("as_is") or spec.plan["kind"] != "direct" or spec.ceiling is not None:
+            return None
+        return await self._planner.try_admit(spec.engine, spec.plan["upstream_model"])

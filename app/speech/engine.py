@@ -112,7 +112,7 @@ class ErrorKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     NETWORK = "network"
-    REJECTED = "refused"  # this audio or these options will never be taken
+    REJECTED = "rejected"  # this audio or these options will never be taken
     MALFORMED = "malformed"  # an answer that could not be understood
     ACCOUNT = "account"  # key, arrears, quota: an operator has to act
     INTERNAL = "internal"

@@ -26,6 +26,7 @@ from app.jobs.store.calls import Answered
 from app.jobs.store.create import CreatedJob, JobSpec, create_job
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
+from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio
 from app.jobs.store.runs import StalledJob
@@ -211,7 +212,7 @@ class Story:
         got = Answered(job.routes[route], call_id, part or stretch(), heard or answer())
 
         def keep(tx: sa.Connection) -> None:
-            said = {"done_seconds": got.stretch.end_ms / 1000}
+            said = {"done_seconds": got.span.end_ms / 1000}
             runs.fenced_update(
                 tx,
                 job.run,
@@ -246,9 +247,8 @@ class Story:
 
     async def complete(self, job: Job, text: str = "heard") -> None:
         words = {**Transcript(text=text, language="en").model_dump(), "segments": []}
-        await self.db.write(
-            outcome.complete, job, words, warnings=[], done_ms=2_000, now=self.later()
-        )
+        completion = Completion(words, [], 2_000)
+        await self.db.write(outcome.complete, job, completion, now=self.later())
 
     async def fail(self, job: Job, error: GatewayError | None = None) -> None:
         await self.db.write(

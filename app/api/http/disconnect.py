@@ -13,7 +13,7 @@ async def run_unless_disconnected(receive: Receive, work: Coroutine[Any, Any, An
     The request body must have been read. Raises what `work` raises.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+    leaving = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and leaving.exception() is None:
@@ -26,6 +26,7 @@ async def run_unless_disconnected(receive: Receive, work: Coroutine[Any, Any, An
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return once the client has disconnected; the request body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.http.problems import EXPECTED_MOMENT
 from app.jobs.cancel import CancellationCost
-from app.jobs.queries import Audio, JobView
+from app.jobs.store.job_view import Audio, JobView
 from app.kit.clock import to_rfc3339
 from app.kit.ids import id_pattern
 from app.kit.money import Money
@@ -193,11 +193,11 @@ def transcription_out(found: JobView) -> TranscriptionOut:
         plan=PlanOut(**plan),
         audio=found.audio and _audio(found.audio),
         usage=Usage(
-            seconds=found.standing.used_ms / 1000,
-            tokens=found.standing.used_tokens or None,
-            estimated=found.standing.estimates > 0,
+            seconds=found.totals.used_ms / 1000,
+            tokens=found.totals.used_tokens or None,
+            estimated=found.totals.estimates > 0,
         ),
-        cost=_cost(Money(found.standing.settled, found.currency)),
+        cost=_cost(Money(found.totals.settled, found.currency)),
         progress=_progress(found),
         warnings=[WarningOut(**warning) for warning in found.warnings],
         error=ErrorOut(**found.error) if found.error else None,

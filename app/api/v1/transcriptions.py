@@ -93,7 +93,7 @@ async def create_transcription(
     services = services_of(request)
     services.worker.check_capacity()
     received, preference = await receive_request(request, prefer)
-    accepted = await services.submission.accept(principal, received, preference.options)
+    accepted = await services.submission.submit(principal, received, preference.options)
     if accepted.options.mode == STREAM:
         return respond_with_stream(services, principal, accepted)
     answer = await respond_when_ended(request, services, principal, accepted)

@@ -1,17 +1,19 @@
 """Answering a caller who waits: with the words, with the failure, or with where to ask again."""
 
+import asyncio
+
 from fastapi import Request, Response
 
 from app import errors
 from app.access.principal import Principal
-from app.api.http.disconnect import run_unless_disconnected
+from app.api.http.disconnect import wait_for_disconnect
 from app.api.services import Services
 from app.api.v1.event_stream import stream
 from app.api.v1.lookup import get_any
 from app.api.v1.schemas import transcription_out
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
-from app.jobs.queries import JobView
+from app.jobs.store.job_view import JobView
 from app.jobs.submission import SubmittedJob
 
 POLL_AFTER_SECONDS = 2
@@ -28,10 +30,17 @@ async def respond_when_ended(
     options = accepted.options
     wait = services.settings.jobs.wait_seconds if options.wait is None else options.wait
     try:
-        if options.mode != "async" and not await run_unless_disconnected(
-            request.receive, services.worker.wait(accepted.job_id, wait)
-        ):
-            await _on_disconnect(services, principal, accepted)
+        if options.mode != "async":
+            gone = asyncio.ensure_future(wait_for_disconnect(request.receive))
+            try:
+                ended = await services.worker.wait(accepted.job_id, wait, gone)
+                is_gone = gone.done() and gone.exception() is None
+            finally:
+                gone.cancel()
+            if isinstance(ended, JobView):
+                return job_response(ended)
+            if is_gone and not ended:
+                await _on_disconnect(services, principal, accepted)
         return job_response(await get_any(services, principal.project_id, accepted.job_id))
     except errors.DatabaseUnavailable as away:
         raise errors.DatabaseUnavailable(

@@ -1,4 +1,4 @@
-"""The commits of a run: what became of a part, what that lets tell, and the end of the job."""
+"""The commits of a run: the outcome of a part with its events, and the end of the job."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -8,10 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.billing.ledger import Used
 from app.jobs.store import calls, outcome, runs
-from app.jobs.store.calls import Answered
+from app.jobs.store.calls import AlreadyCommittedError, Answered
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
+from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import (
     PartSpan,
     finish_part,
@@ -20,11 +22,12 @@ from app.jobs.store.parts import (
     store_partial,
     store_parts,
 )
+from app.jobs.store.runs import StaleRun
 
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:
-    """What a part has become: heard, or given up for a reason; or it has a draft, and goes on."""
+    """The outcome of a part: a result, an error, or a partial result that is not its last."""
 
     index: int
     result: Mapping[str, Any] | None = None
@@ -34,93 +37,108 @@ class PartOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ProgressUpdate:
-    """What a commit tells: `passed` are stretches whose turn has come and which may be unknown.
+    """The events that a commit appends.
 
-    `texts` are what its segments say, each with the index of its part.
+    `spans` are the parts up to the last one that is published here whose rows may be missing.
+    `texts` are the texts of the segments, each with the index of its part.
     """
 
     segments: Sequence[Event]
     progress: Event
     done_ms: int
-    passed: Sequence[PartSpan]
+    spans: Sequence[PartSpan]
     texts: Sequence[tuple[int, str]]
 
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """All words of a job, with what is to be said of them."""
-
-    words: Mapping[str, Any]
-    warnings: Sequence[Mapping[str, Any]]
-    done_ms: int
+    @property
+    def events(self) -> list[Event]:
+        return [*self.segments, self.progress]
 
 
 @asynccontextmanager
-async def publishing(job: Job, told: ProgressUpdate) -> AsyncIterator[ProgressUpdate]:
-    """Tell what is missing of the parts whose turn has come; in the block it is written.
+async def publishing(job: Job, update: ProgressUpdate) -> AsyncIterator[ProgressUpdate]:
+    """Publish the rest of the text of parts that become final with the commit in the block.
 
-    Returned is what to write: each segment stands behind its own text.
+    Yields the update with each segment placed behind its own text.
     """
-    async with job.run.live_text.closing_parts(told.texts) as ends:
-        segments = [one._replace(told=end) for one, end in zip(told.segments, ends, strict=True)]
-        yield replace(told, segments=segments)
+    async with job.run.live_text.closing_parts(update.texts) as ends:
+        segments = [one._replace(told=end) for one, end in zip(update.segments, ends, strict=True)]
+        yield replace(update, segments=segments)
 
 
 def commit_part(
     tx: sa.Connection,
     /,
     job: Job,
-    became: PartOutcome,
+    part_outcome: PartOutcome,
     answered: Answered | None,
-    told: ProgressUpdate,
-    ending: Completion | None,
+    update: ProgressUpdate,
+    completion: Completion | None,
     *,
     now: datetime,
-) -> None:
-    """Store what a part has become, and settle the call that said it; with the last, end the job.
+) -> Used | None:
+    """Store the outcome of a part and settle its call; with a `completion`, end the job.
 
-    A second time changes nothing: an earlier try may have been committed after all.
+    Returns the usage that was settled. Raises AlreadyCommittedError and StaleRun.
     """
-    if answered is not None and calls.is_answered(tx, answered.call_id):
-        return
-    if answered is None and is_finished(tx, job, became.index):
-        return
-    _append_events(tx, job, told, now=now, runs_without_progress=0, deferred_since=None)
+    index, used = part_outcome.index, None
+    if answered is None and is_finished(tx, job, index):
+        raise AlreadyCommittedError
+    try:
+        _fence(tx, job, update, completion, now=now)
+    except StaleRun:
+        if answered is not None and calls.is_answered(tx, answered.call_id):
+            raise AlreadyCommittedError from None
+        raise
     if answered is not None:
         keep_raw = "raw" in job.options["include"]
-        calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    _store_outcome(tx, job, became)
-    if ending is not None:
-        complete_job(tx, job, ending, now=now)
-
-
-def complete_job(tx: sa.Connection, /, job: Job, ending: Completion, *, now: datetime) -> None:
-    """Complete a job."""
-    outcome.complete(
-        tx, job, ending.words, warnings=ending.warnings, done_ms=ending.done_ms, now=now
-    )
+        used = calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
+    store_parts(tx, job, update.spans)
+    if part_outcome.result is not None:
+        finish_part(tx, job, index, part_outcome.result)
+    elif part_outcome.error_code is not None:
+        give_up_part(tx, job, index, part_outcome.error_code)
+    elif part_outcome.partial_result is not None:
+        store_partial(tx, job, index, part_outcome.partial_result)
+    if completion is not None:
+        outcome.store_transcript(tx, job, completion, now=now)
+    return used
 
 
 def commit_completion(
-    tx: sa.Connection, /, job: Job, told: ProgressUpdate, ending: Completion, *, now: datetime
+    tx: sa.Connection, /, job: Job, update: ProgressUpdate, completion: Completion, *, now: datetime
 ) -> None:
-    """Complete a job whose end was not known when its last part was kept."""
-    _append_events(tx, job, told, now=now)
-    complete_job(tx, job, ending, now=now)
+    """Complete a job whose end was not known when its last part was committed."""
+    outcome.mark_completed(tx, job, completion, events=update.events, now=now)
+    store_parts(tx, job, update.spans)
+    outcome.store_transcript(tx, job, completion, now=now)
 
 
-def _append_events(
-    tx: sa.Connection, job: Job, told: ProgressUpdate, *, now: datetime, **changes: Any
+def _fence(
+    tx: sa.Connection,
+    job: Job,
+    update: ProgressUpdate,
+    completion: Completion | None,
+    *,
+    now: datetime,
 ) -> None:
-    events = [*told.segments, told.progress]
-    runs.fenced_update(tx, job.run, now=now, events=events, done_ms=told.done_ms, **changes)
-    store_parts(tx, job, told.passed)
-
-
-def _store_outcome(tx: sa.Connection, job: Job, became: PartOutcome) -> None:
-    if became.result is not None:
-        finish_part(tx, job, became.index, became.result)
-    elif became.error_code is not None:
-        give_up_part(tx, job, became.index, became.error_code)
-    elif became.partial_result is not None:
-        store_partial(tx, job, became.index, became.partial_result)
+    """Append the events under the run's fence. The job's row is locked before any other row."""
+    if completion is not None:
+        outcome.mark_completed(
+            tx,
+            job,
+            completion,
+            events=update.events,
+            now=now,
+            runs_without_progress=0,
+            deferred_since=None,
+        )
+        return
+    runs.fenced_update(
+        tx,
+        job.run,
+        now=now,
+        events=update.events,
+        done_ms=update.done_ms,
+        runs_without_progress=0,
+        deferred_since=None,
+    )

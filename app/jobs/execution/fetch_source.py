@@ -22,7 +22,7 @@ from app.errors import AudioError
 from app.jobs.planning import ProbedAudio
 from app.jobs.store.job import Job
 from app.jobs.store.recordings import NewAudio, find_or_add_audio, new_audio_of
-from app.jobs.store.runs import Queued, StaleRun, fenced_update
+from app.jobs.store.runs import Deferred, StaleRun, fenced_update
 from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
@@ -73,7 +73,7 @@ class SourceFetcher:
         self._slots = asyncio.Semaphore(at_once)
         self._now = clock
 
-    async def collect(self, job: Job, url: str) -> Job:
+    async def fetch(self, job: Job, url: str) -> Job:
         """Fetch, probe and keep the recording; return the job as it goes on from there.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
@@ -81,11 +81,11 @@ class SourceFetcher:
         nothing is left then.
         """
         if self._slots.locked():
-            raise Queued(BUSY_SECONDS)
+            raise Deferred(BUSY_SECONDS, "paused")
         async with self._slots:
-            return await self._collect(job, url)
+            return await self._fetch(job, url)
 
-    async def _collect(self, job: Job, url: str) -> Job:
+    async def _fetch(self, job: Job, url: str) -> Job:
         async with AsyncExitStack() as undo:
             blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
@@ -107,6 +107,7 @@ class SourceFetcher:
             blob_key=blob_key,
             source_url=None,
             audio_format=recording.format,
+            audio_sha256=recording.sha256,
             duration_ms=recording.duration_ms,
         )
 
@@ -154,7 +155,7 @@ def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) ->
     """Give the job its recording; return the key under which its bytes are kept."""
     # The job's row is locked before the audio's, as an erasure does it.
     fenced_update(tx, job.run, now=now)
-    audio_id, blob_key = find_or_add_audio(tx, job.account.project_id, recording, now)
+    audio_id, blob_key, _ = find_or_add_audio(tx, job.account.project_id, recording, now)
     known = {"known_plan": dict(job.plan), "known_warnings": list(job.warnings)}
     tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
     return blob_key

@@ -1,8 +1,8 @@
-"""Keeping a lease while a run is at work, and stopping the run once it is lost."""
+"""Renewal of a run's lease, and the end of the run when the lease is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -11,42 +11,58 @@ from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Run
 from app.jobs.store.runs import StaleRun, renew
 
-RENEWALS_A_LEASE = 3
+RENEWALS_PER_LEASE = 3
 
 log = structlog.get_logger()
 
 
+class _Renewal:
+    """Renews the lease of a run, from the first renewal that is due; most runs end before it."""
+
+    def __init__(self, db: Database, run: Run) -> None:
+        self.is_lost = False
+        self._db = db
+        self._run = run
+        self._worker = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._interval = run.lease_seconds / RENEWALS_PER_LEASE
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._start)
+
+    async def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                await self._db.write(renew, self._run)
+            except StaleRun:
+                self.is_lost = True
+                if self._worker is not None:
+                    self._worker.cancel()
+                return
+            except DatabaseUnavailable:
+                # While the database stays unavailable, the run's next write ends the run.
+                log.warning("lease.not_renewed", job=self._run.job_id)
+            await asyncio.sleep(self._interval)
+
+
 @asynccontextmanager
 async def renewing_lease(db: Database, run: Run) -> AsyncIterator[None]:
-    """Renew the run's lease until the block ends; raise StaleRun inside it when that fails."""
-    lost = asyncio.Event()
-    renewing = asyncio.create_task(_renew(db, run, lost, asyncio.current_task()))
+    """Renew the run's lease until the block ends; raise StaleRun inside it when it is lost."""
+    renewal = _Renewal(db, run)
     try:
         yield
     except asyncio.CancelledError:
-        if not lost.is_set():
+        if not renewal.is_lost:
             raise
         if (worker := asyncio.current_task()) is not None:
             worker.uncancel()
         raise StaleRun(run.job_id) from None
     finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
-
-
-async def _renew(
-    db: Database, run: Run, lost: asyncio.Event, worker: "asyncio.Task[object] | None"
-) -> None:
-    while True:
-        await asyncio.sleep(run.lease_seconds / RENEWALS_A_LEASE)
-        try:
-            await db.write(renew, run)
-        except StaleRun:
-            lost.set()
-            if worker is not None:
-                worker.cancel()
-            return
-        except DatabaseUnavailable:
-            # For a moment, perhaps; if it stays away, the run's own next write ends the run.
-            log.warning("lease.not_renewed", job=run.job_id)
+        await renewal.stop()

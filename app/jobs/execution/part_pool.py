@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from app.errors import DatabaseUnavailable, GatewayError
-from app.jobs.store.runs import PutOff, StaleRun
+from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.upstream.call_permit import CallPermit, CallsStopped
 
 
@@ -79,11 +79,11 @@ class PartPool:
 
 def _rank(error: BaseException) -> tuple[int, float]:
     """Order errors by how much they say of the job; of several waits the shortest counts."""
-    seconds = error.seconds if isinstance(error, PutOff) else 0.0
+    seconds = error.seconds if isinstance(error, Deferred) else 0.0
     if isinstance(error, StaleRun):
         return 0, seconds
     if isinstance(error, DatabaseUnavailable):
         return 3, seconds
     if isinstance(error, GatewayError):
         return 2, seconds
-    return (4 if isinstance(error, PutOff) else 1), seconds
+    return (4 if isinstance(error, Deferred) else 1), seconds

@@ -10,12 +10,12 @@ from typing import Any
 
 from app.audio.formats import is_cut_short
 from app.audio.normalise import Decoding
-from app.audio.split import Piece
 from app.error_codes import error_of
 from app.errors import GatewayError
-from app.jobs.execution.commit_part import Completion, PartOutcome, ProgressUpdate
+from app.jobs.execution.commit_part import PartOutcome, ProgressUpdate
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job, KnownPart
+from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.speech.merge import PartText
 from app.speech.transcript import Segment
@@ -48,48 +48,42 @@ class Progress:
             if row.index < self._told or row.state in {"done", "gap"}
         }
 
-    def cut(self, stretch: PartSpan) -> bool:
-        """Take in the next stretch of the chain; tell whether it is to be sent.
+    def add_part(self, span: PartSpan) -> bool:
+        """Take in the next span of the chain; tell whether it is to be sent.
 
         What is stored of it counts, whatever a detector says today.
         """
-        self._chain.append(stretch)
-        row = self._rows.get(stretch.index)
+        self._chain.append(span)
+        row = self._rows.get(span.index)
         if row is not None and row.result is not None:
-            self._heard(stretch, row.result)
+            self._heard(span, row.result)
         elif row is not None and row.error_code is not None:
-            self._given_up(stretch, row.error_code)
-        elif stretch.sha256 is None or (row is not None and row.state == "silent"):
-            self._silent.add(stretch.index)
+            self._given_up(span, row.error_code)
+        elif span.sha256 is None or (row is not None and row.state == "silent"):
+            self._silent.add(span.index)
         else:
             return True
         return False
 
-    @property
-    def only(self) -> PartSpan:
-        """The stretch of a recording that is one part."""
-        (stretch,) = self._chain
-        return stretch
-
-    def partial_result_of(self, stretch: PartSpan) -> Mapping[str, Any] | None:
+    def partial_result_of(self, span: PartSpan) -> Mapping[str, Any] | None:
         """Return what an earlier run has left of a part that it asked for anew."""
-        row = self._rows.get(stretch.index)
+        row = self._rows.get(span.index)
         return None if row is None else row.partial_result
 
-    def unstored(self, stretch: PartSpan) -> Sequence[PartSpan]:
-        """Return the stretches before this one that may not be stored: with them it is a chain."""
-        return self._chain[self._stored : stretch.index]
+    def unstored(self, span: PartSpan) -> Sequence[PartSpan]:
+        """Return the spans before this one that may not be stored: with them it is a chain."""
+        return self._chain[self._stored : span.index]
 
-    def note_stored(self, stretch: PartSpan) -> None:
-        """Take in that all stretches up to this one are stored."""
-        self._stored = max(self._stored, stretch.index + 1)
+    def mark_stored(self, span: PartSpan) -> None:
+        """Take in that all spans up to this one are stored."""
+        self._stored = max(self._stored, span.index + 1)
 
-    def note(self, stretch: PartSpan, became: PartOutcome) -> None:
+    def record(self, span: PartSpan, part_outcome: PartOutcome) -> None:
         """Take in what a part has become."""
-        if became.result is not None:
-            self._heard(stretch, became.result)
-        elif became.error_code is not None:
-            self._given_up(stretch, became.error_code)
+        if part_outcome.result is not None:
+            self._heard(span, part_outcome.result)
+        elif part_outcome.error_code is not None:
+            self._given_up(span, part_outcome.error_code)
 
     def note_length(self, decoding: Decoding) -> None:
         """Take in how the decoding ended: how much there was, and whether some is missing."""
@@ -105,7 +99,7 @@ class Progress:
         """Say something of the whole recording."""
         self._warnings.append({"code": code, "detail": detail})
 
-    def told(self) -> ProgressUpdate:
+    def take_update(self) -> ProgressUpdate:
         """Return what can be told now; what is returned counts as told."""
         begun = self._turn
         in_turn = self._in_turn()
@@ -129,10 +123,10 @@ class Progress:
     def is_complete(self) -> bool:
         """Whether every part is finished and, where anything was to be heard, something was."""
         are_finished = all(self._is_finished(one.index) for one in self._chain[self._turn :])
-        return self.is_cut and are_finished and self.why_nothing is None
+        return self.is_cut and are_finished and self.failure_reason is None
 
     @property
-    def why_nothing(self) -> GatewayError | None:
+    def failure_reason(self) -> GatewayError | None:
         """Why nothing at all was heard, where all that is finished was given up."""
         if not self._gaps or len(self._texts) > len(self._gaps):
             return None
@@ -146,39 +140,39 @@ class Progress:
     def done_ms(self) -> int:
         return max(sum(self._done.values()), self._decoded_ms)
 
-    def ending(self, words: Mapping[str, Any]) -> Completion:
+    def completion(self, words: Mapping[str, Any]) -> Completion:
         """Return all that the end of the job stores; call it once all is told."""
         return Completion(words, self._said(), self.done_ms)
 
-    def _heard(self, stretch: PartSpan, result: Mapping[str, Any]) -> None:
-        self._texts[stretch.index] = _part_text(stretch, result)
+    def _heard(self, span: PartSpan, result: Mapping[str, Any]) -> None:
+        self._texts[span.index] = _part_text(span, result)
         notes = [{"code": "engine_warning", "detail": words} for words in result["warnings"]]
         if looped := result.get("repetition"):
-            notes.append(_note("repetition", stretch, REPETITION[looped]))
-        self._notes[stretch.index] = notes
+            notes.append(_note("repetition", span, REPETITION[looped]))
+        self._notes[span.index] = notes
         self._engines[result.get("engine", "")] += 1
-        self._done[stretch.index] = stretch.length_ms
+        self._done[span.index] = span.length_ms
 
-    def _given_up(self, stretch: PartSpan, code: str) -> None:
-        self._gaps[stretch.index] = code
-        self._texts[stretch.index] = PartText(
-            stretch.start_ms, stretch.end_ms, speech_ms=stretch.speech_ms, done=False
+    def _given_up(self, span: PartSpan, code: str) -> None:
+        self._gaps[span.index] = code
+        self._texts[span.index] = PartText(
+            span.start_ms, span.end_ms, speech_ms=span.speech_ms, done=False
         )
-        detail = f"This stretch is missing ({code}): {error_of(code).public}"
-        self._notes[stretch.index] = [_note("gap", stretch, detail)]
-        self._done[stretch.index] = stretch.length_ms
+        detail = f"This span is missing ({code}): {error_of(code).public}"
+        self._notes[span.index] = [_note("gap", span, detail)]
+        self._done[span.index] = span.length_ms
 
     def _is_finished(self, index: int) -> bool:
         return index in self._texts or index in self._silent
 
-    def text_told_before(self, stretch: PartSpan) -> str | None:
+    def text_published_before(self, span: PartSpan) -> str | None:
         """Return the text of a part whose segment an earlier run has told."""
-        text = self._texts.get(stretch.index) if stretch.index < self._told else None
+        text = self._texts.get(span.index) if span.index < self._told else None
         return None if text is None else text.text
 
-    def has_text(self, stretch: PartSpan) -> bool:
-        """Tell whether it is known what became of a stretch that holds speech."""
-        return stretch.index in self._texts
+    def has_text(self, span: PartSpan) -> bool:
+        """Tell whether it is known what became of a span that holds speech."""
+        return span.index in self._texts
 
     def _in_turn(self) -> list[tuple[int, int, PartText]]:
         """Pass on to the first part that is not finished; return those passed and not told yet.
@@ -187,11 +181,11 @@ class Progress:
         """
         found: list[tuple[int, int, PartText]] = []
         while self._turn < len(self._chain) and self._is_finished(self._turn):
-            stretch, text = self._chain[self._turn], self._texts.get(self._turn)
-            self._done[stretch.index] = stretch.length_ms
+            span, text = self._chain[self._turn], self._texts.get(self._turn)
+            self._done[span.index] = span.length_ms
             if text is not None:
                 if self._turn >= self._told:
-                    found.append((self._segments, stretch.index, text))
+                    found.append((self._segments, span.index, text))
                 self._segments += 1
             self._turn += 1
         return found
@@ -211,18 +205,13 @@ class Progress:
         return [*self._warnings, *notes, *failover_used]
 
 
-def stretch_of(piece: Piece, sha256: str | None) -> PartSpan:
-    """Return what is stored of a piece: all but its sound."""
-    return PartSpan(piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, sha256)
-
-
 def _leading(rows: Sequence[KnownPart]) -> int:
     """Return how many parts are finished before the first that is not."""
     return next((n for n, row in enumerate(rows) if not row.is_finished), len(rows))
 
 
-def _note(code: str, stretch: PartSpan, detail: str) -> dict[str, Any]:
-    start, end = stretch.start_ms / 1000, stretch.end_ms / 1000
+def _note(code: str, span: PartSpan, detail: str) -> dict[str, Any]:
+    start, end = span.start_ms / 1000, span.end_ms / 1000
     return {"code": code, "detail": detail, "start": start, "end": end}
 
 
@@ -239,14 +228,14 @@ def _said_of(number: int, text: PartText) -> dict[str, Any]:
     return said if text.done else {**said, "gap": True}
 
 
-def _part_text(stretch: PartSpan, result: Mapping[str, Any]) -> PartText:
+def _part_text(span: PartSpan, result: Mapping[str, Any]) -> PartText:
     return PartText(
-        start_ms=stretch.start_ms,
-        end_ms=stretch.end_ms,
+        start_ms=span.start_ms,
+        end_ms=span.end_ms,
         text=result["text"],
         language=result["language"],
         emotion=result["emotion"],
         segments=tuple(Segment(**segment) for segment in result["segments"]),
-        speech_ms=stretch.speech_ms,
+        speech_ms=span.speech_ms,
         done=True,
     )

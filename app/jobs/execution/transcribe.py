@@ -1,7 +1,7 @@
-"""The use-case: take a job up, cut its recording, ask the engine, settle, end it.
+"""Advances jobs: claim, fetch the source, transcribe the parts, and end the job or defer it.
 
-`advance` is the only way a job moves. It may be called by anybody at any time, again and
-again: what is stored is never done or paid for a second time.
+`advance` is the only way a job moves. It may be called at any time and repeatedly: stored parts
+are never transcribed, or paid for, a second time.
 """
 
 import asyncio
@@ -23,19 +23,20 @@ from app.errors import (
     InternalError,
     RunCrashed,
 )
-from app.jobs.execution.decode import JobDecoder
+from app.jobs.execution.as_received import transcribe_as_received
+from app.jobs.execution.claimed import ClaimedJob
+from app.jobs.execution.decoded import DecodedSource
 from app.jobs.execution.fetch_source import SourceFetcher
+from app.jobs.execution.job_run import JobRun
 from app.jobs.execution.lease import renewing_lease
-from app.jobs.execution.parts import PartsWork
-from app.jobs.execution.whole import WholeWork
 from app.jobs.filetrans import store as task_calls
 from app.jobs.filetrans.address import AudioAddresses
 from app.jobs.filetrans.run import TaskRunner
 from app.jobs.store import calls, delta_text, outcome, runs
-from app.jobs.store.durable_write import surely
+from app.jobs.store.durable_write import write_durably, write_of_run
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.runs import PutOff, StaleRun, Waiting
+from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.streaming.hub import StreamHub
 from app.jobs.upstream.caller import UpstreamCaller
 from app.kit.clock import Clock
@@ -49,101 +50,96 @@ log = structlog.get_logger()
 
 
 class Transcriber:
-    """Advances jobs with the engines it is given."""
+    """Advances jobs with the engines of this process."""
 
     def __init__(
         self,
         db: Database,
         store: BlobStore,
         engines: Mapping[str, Engine],
-        collector: SourceFetcher,
+        source_fetcher: SourceFetcher,
         *,
         decoders: Decoders,
-        board: StreamHub,
+        hub: StreamHub,
         max_seconds: float,
         settings: JobSettings,
         clock: Clock,
         links: SignedLinks,
     ) -> None:
         self._db = db
-        self._board = board
         self._store = store
         self._engines = engines
-        self._collector = collector
+        self._source_fetcher = source_fetcher
+        self._decoders = decoders
+        self._hub = hub
         self._settings = settings
         self._now = clock
         self._epochs: dict[str, int] = {}
-        asker = UpstreamCaller(db, engines, decoders, settings=settings, clock=clock)
-        decoder = JobDecoder(decoders)
-        self._whole = WholeWork(db, asker, decoder, clock=clock)
-        tasks = {
-            name: engine.tasks
-            for name, engine in engines.items()
-            if isinstance(engine, HasTasks) and engine.tasks is not None
-        }
+        self._caller = UpstreamCaller(db, engines, decoders, settings=settings, clock=clock)
+        self._decoded = DecodedSource(decoders, max_seconds=max_seconds, settings=settings)
+        addresses = AudioAddresses(
+            db,
+            store,
+            links,
+            decoders=decoders,
+            task_seconds=settings.task_timeout_seconds,
+            max_seconds=max_seconds,
+            clock=clock,
+        )
         self._tasks = TaskRunner(
             db,
-            tasks,
-            AudioAddresses(
-                db,
-                store,
-                links,
-                decoders=decoders,
-                task_seconds=settings.task_timeout_seconds,
-                max_seconds=max_seconds,
-                clock=clock,
-            ),
+            {
+                name: engine.tasks
+                for name, engine in engines.items()
+                if isinstance(engine, HasTasks) and engine.tasks is not None
+            },
+            addresses,
             settings=settings,
             max_seconds=max_seconds,
             clock=clock,
         )
-        self._parts = PartsWork(
-            db,
-            asker,
-            decoder,
-            decoders,
-            max_seconds=max_seconds,
-            settings=settings,
-            clock=clock,
-        )
 
-    async def advance(self, job_id: str, claimed: Job | None = None) -> timedelta | None:
-        """Work on a job as far as it goes; return when to call again, or None.
+    async def advance(self, job_id: str, claimed: ClaimedJob | None = None) -> timedelta | None:
+        """Run a job as far as possible; return the delay until the next call, or None at its end.
 
-        None: there is nothing left to do, as it has ended. While another worker holds it, it is
-        to be looked at again when that one's lease is over: the worker may have died.
-        `claimed` is the job where the caller already holds its lease (see submit).
+        A job that another worker holds is to be advanced again when that worker's lease ends, as
+        the worker may have died. `claimed` is a job whose lease the caller already holds.
         """
+        if claimed is None:
+            try:
+                found = await self._db.write(
+                    self._claim,
+                    job_id,
+                    lease_seconds=self._settings.lease_seconds,
+                    now=self._now(),
+                )
+            except DatabaseUnavailable:
+                return self._lease_time
+            if not isinstance(found, Job):
+                return found
+            claimed = ClaimedJob(found)
+        run = claimed.job.run
+        self._epochs[job_id] = run.epoch
         try:
-            job = claimed or await self._take_up(job_id)
-        except DatabaseUnavailable:
-            return self._pause
-        if not isinstance(job, Job):
-            return job
-        self._epochs[job_id] = job.run.epoch
-        try:
-            with structlog.contextvars.bound_contextvars(job=job.id, epoch=job.run.epoch):
-                async with self._board.publishing(job) as told:
-                    return await self._run(told)
+            with structlog.contextvars.bound_contextvars(job=job_id, epoch=run.epoch):
+                async with self._hub.publishing(claimed.job) as job:
+                    claimed.job = job
+                    return await self._run(claimed)
         finally:
             self._epochs.pop(job_id, None)
+            await self._discard_unmade_call(claimed)
 
     def epoch_of(self, job_id: str) -> int | None:
-        """Return the epoch of the job's run here; None where there is none (yet)."""
+        """Return the epoch of the job's run in this process, or None without one."""
         return self._epochs.get(job_id)
 
     async def cancel_upstream(self, job_id: str, epoch: int | None = None) -> None:
-        """Call off upstream what has not been begun with there, of a job that was cancelled.
+        """Cancel the pending tasks of a cancelled job at the provider.
 
-        What runs later than `epoch` have submitted is left alone. Best effort: nothing is raised,
-        and what cannot be called off stays in doubt.
+        Tasks of runs later than `epoch` are left alone. Nothing is raised; a task that cannot be
+        cancelled stays in doubt.
         """
         await self._tasks.cancel(job_id, epoch)
-
-    async def _take_up(self, job_id: str) -> Job | timedelta | None:
-        return await self._db.write(
-            self._claim, job_id, lease_seconds=self._settings.lease_seconds, now=self._now()
-        )
 
     def _claim(
         self, tx: sa.Connection, /, job_id: str, *, lease_seconds: float, now: datetime
@@ -152,37 +148,39 @@ class Transcriber:
         if job is None:
             return runs.lease_left(tx, job_id)
         remote = self._is_remote(job)
-        unseen = calls.close_orphaned(tx, job.id, remote=remote, now=now, but_tasks=True)
+        had_open_calls = calls.close_orphaned(tx, job.id, remote=remote, now=now, but_tasks=True)
         if job.account.retry_epoch and job.plan["kind"] == "filetrans":
             task_calls.resume_in_doubt(
                 tx, job.id, retry_epoch=job.account.retry_epoch, epoch=job.run.epoch
             )
-        # A process that died may have told more than it saved.
-        if job.mode == STREAM and (unseen or delta_text.has_unconfirmed_text(tx, job.id)):
+        # A process that died may have published more text than it saved.
+        if job.mode == STREAM and (had_open_calls or delta_text.has_unconfirmed_text(tx, job.id)):
             runs.fenced_update(tx, job.run, now=now, events=[Event("reset", {})])
         return job
 
-    async def _run(self, job: Job) -> timedelta | None:
+    async def _run(self, claimed: ClaimedJob) -> timedelta | None:
+        job = claimed.job
         try:
             if job.runs_without_progress > runs.MAX_RUNS_WITHOUT_PROGRESS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
             async with renewing_lease(self._db, job.run):
                 if job.source_url is not None and job.plan.get("audio_source") != "client_url":
-                    job = await self._collector.collect(job, job.source_url)
-                await self._transcribe(job)
+                    claimed.job = job = await self._source_fetcher.fetch(job, job.source_url)
+                done_ms = await self._transcribe(claimed)
+                log.info("job.completed", seconds=done_ms / 1000)
         except StaleRun:
             log.info("run.stale")
         except asyncio.CancelledError:
-            await self._hand_back(job)
+            await self._release(job)
             raise
         except DatabaseUnavailable:
             log.warning("run.database_unavailable")
-            return self._pause
-        except PutOff as wait:
-            return await self._put_off(job, wait)
+            return self._lease_time
+        except Deferred as deferred:
+            return await self._defer(job, deferred)
         except AudioStorageError:
-            log.error("run.audio_storage_error")  # noqa: TRY400 - there is nothing to trace
-            await self._hand_back(job, was_idle=True)
+            log.error("run.audio_not_readable")  # noqa: TRY400 - there is nothing to trace
+            await self._release(job, was_idle=True)
         except GatewayError as error:
             await self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
@@ -190,9 +188,25 @@ class Transcriber:
             await self._fail(job, InternalError())
         return None
 
+    async def _transcribe(self, claimed: ClaimedJob) -> int:
+        """Transcribe the job to its end; return the length of its audio in milliseconds."""
+        job = claimed.job
+        if job.plan["kind"] == "filetrans":
+            return await self._tasks.do(job)
+        run = JobRun(claimed, self._db, self._caller, clock=self._now)
+        if job.plan.get("as_is"):
+            await transcribe_as_received(
+                run, claimed.received, db=self._db, store=self._store, decoders=self._decoders
+            )
+        else:
+            async with self._store.local_copy(job.blob_key) as path:
+                await self._decoded.transcribe(run, path)
+        await run.finish()
+        return run.progress.done_ms
+
     async def _fail(self, job: Job, error: GatewayError) -> None:
         try:
-            await surely(
+            await write_of_run(
                 self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()
             )
         except StaleRun:
@@ -200,35 +214,33 @@ class Transcriber:
         else:
             log.info("job.failed", code=error.code, reason=error.log)
 
-    async def _put_off(self, job: Job, wait: PutOff) -> timedelta:
-        seconds = wait.seconds
-        tell = log.debug if isinstance(wait, Waiting) else log.info
-        tell("job.put_off", seconds=round(seconds, 1))
+    async def _defer(self, job: Job, deferred: Deferred) -> timedelta:
+        report = log.debug if deferred.clock == "reset" else log.info
+        report("job.deferred", seconds=round(deferred.seconds, 1))
         try:
             await self._db.write(
-                runs.defer, job.run, seconds, now=self._now(), patience=wait.patience
+                runs.defer, job.run, deferred.seconds, now=self._now(), clock=deferred.clock
             )
         except DatabaseUnavailable:
-            return self._pause
-        return timedelta(seconds=seconds)
+            return self._lease_time
+        return timedelta(seconds=deferred.seconds)
 
-    async def _hand_back(self, job: Job, *, was_idle: bool = False) -> None:
-        with suppress(DatabaseUnavailable):  # then the lease ends by itself
+    async def _release(self, job: Job, *, was_idle: bool = False) -> None:
+        with suppress(DatabaseUnavailable):  # the lease then ends by itself
             await self._db.write(runs.release, job.run, was_idle=was_idle)
 
-    async def _transcribe(self, job: Job) -> None:
-        if job.plan["kind"] == "filetrans":
-            done_ms = await self._tasks.do(job)
-            log.info("job.completed", seconds=done_ms / 1000)
+    async def _discard_unmade_call(self, claimed: ClaimedJob) -> None:
+        """Close a first call that was recorded but never made: it cannot have been billed."""
+        first = claimed.first_call
+        if first is None or first.is_taken:
             return
-        work = self._whole if job.plan.get("as_is") else self._parts
-        async with self._store.local_copy(job.blob_key) as path:
-            progress = await work.do(job, path)
-        log.info("job.completed", seconds=progress.done_ms / 1000)
+        first.slot.release()
+        with suppress(DatabaseUnavailable):  # the next run takes the call to be in doubt
+            await write_durably(self._db, calls.close_unmade, first.call_id, now=self._now())
 
     @property
-    def _pause(self) -> timedelta:
-        """How long until a lease that could not be given back has run out."""
+    def _lease_time(self) -> timedelta:
+        """The delay after which a lease that could not be released has ended."""
         return timedelta(seconds=self._settings.lease_seconds)
 
     def _is_remote(self, job: Job) -> bool:

@@ -27,11 +27,11 @@ from app.jobs.filetrans.submit import TaskSubmitter
 from app.jobs.store import calls
 from app.jobs.store.attempts import AttemptCounts
 from app.jobs.store.calls import Answered
-from app.jobs.store.durable_write import surely
+from app.jobs.store.durable_write import write_of_run
 from app.jobs.store.job import Job
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
-from app.jobs.store.runs import PutOff, Waiting
+from app.jobs.store.runs import Deferred
 from app.jobs.upstream import retry_policy
 from app.kit.clock import Clock
 from app.settings import JobSettings
@@ -80,12 +80,12 @@ class TaskRunner:
     async def do(self, job: Job) -> int:
         """Take the next step; return the milliseconds heard once the job has ended.
 
-        Raises Waiting and PutOff, which say when to come back, and GatewayError.
+        Raises Waiting and Deferred, which say when to come back, and GatewayError.
         """
         task = await self._db.read(store.find_open_task, job)
         if task is None:
             engine = await self._beginning.begin(job)
-            raise Waiting(self._pauses.before_poll(job.id, 0.0, engine.polls_a_second))
+            raise Deferred(self._pauses.before_poll(job.id, 0.0, engine.polls_a_second), "reset")
         engine = await self._engine(job, task)
         report = await self._reported(job, engine, task)
         words = await self._texts(job, engine, task, report)
@@ -130,14 +130,14 @@ class TaskRunner:
 
     async def _wait(
         self, job: Job, engine: TaskEngine, task: KnownTask, error: EngineError | None = None
-    ) -> PutOff | GatewayError:
+    ) -> Deferred | GatewayError:
         """Return when to ask again. A task that is late is given up; it may be billed yet."""
         age = self._waited(task)
         if error is not None:
             log.info("task.not_asked", kind=error.kind, reason=error.log)
         if age < self._settings.task_timeout_seconds:
             pause = self._pauses.before_poll(job.id, age, engine.polls_a_second)
-            return Waiting(max(pause, (error and error.retry_after) or 0.0))
+            return Deferred(max(pause, (error and error.retry_after) or 0.0), "reset")
         words = await self._give_up(job, task, age)
         return EngineTimeout(
             "The speech service had not finished the recording in time. It may still bill it, so "
@@ -152,15 +152,15 @@ class TaskRunner:
         await self._close(job, task, late)
         return words
 
-    async def _called_off(self, job: Job, task: KnownTask) -> PutOff | GatewayError:
+    async def _called_off(self, job: Job, task: KnownTask) -> Deferred | GatewayError:
         """Return what follows from a task that was called off: it is free."""
         words = "the task was cancelled upstream"
         await self._close(job, task, EngineError(ErrorKind.REJECTED, words))
         if task.is_before_retry:  # which was cancelled here; its owner wants it anew
-            return PutOff(0.0)
+            return Deferred(0.0)
         return EngineFailed("The task was called off at the speech service.", log=words)
 
-    async def _lost(self, job: Job, engine: TaskEngine, task: KnownTask) -> PutOff | GatewayError:
+    async def _lost(self, job: Job, engine: TaskEngine, task: KnownTask) -> Deferred | GatewayError:
         if self._age(task) < UNKNOWN_SECONDS:
             return await self._wait(job, engine, task)
         words = "the upstream does not know the task"
@@ -184,19 +184,19 @@ class TaskRunner:
         may_repeat = error.kind is not ErrorKind.TIMEOUT and not fate.unread
         verdict = retry_policy.on_failure(error, before, remote=True)
         if may_repeat and verdict.wait is not None:
-            return PutOff(self._pauses.jittered(verdict.wait))
+            return Deferred(self._pauses.jittered(verdict.wait))
         return result.public_error_of(job, fate, error)
 
     async def _close(self, job: Job, task: KnownTask, error: EngineError) -> AttemptCounts:
         self._pauses.forget(job.id)
         log.warning("call.failed", engine=task.engine, kind=error.kind, reason=error.log)
-        stretch = store.stretch_of(job, "", self._longest_ms)
-        return await surely(
+        span = store.span_of(job, "", self._longest_ms)
+        return await write_of_run(
             self._db,
             calls.close_failed,
             job,
             self._route(job, task),
-            stretch,
+            span,
             task.call_id,
             error,
             now=self._now(),
@@ -221,7 +221,7 @@ class TaskRunner:
         is_garbled = failure.kind is ErrorKind.MALFORMED
         waited = self._waited(task) if is_garbled else age
         if waited < (self._settings.task_timeout_seconds if is_garbled else RESULT_SECONDS):
-            raise Waiting(self._pauses.before_poll(job.id, waited, engine.polls_a_second))
+            raise Deferred(self._pauses.before_poll(job.id, waited, engine.polls_a_second), "reset")
         await self._charge(job, task, report)
         raise EngineFailed("The speech service's result could not be fetched.", log=failure.log)
 
@@ -237,18 +237,18 @@ class TaskRunner:
         heard = PartSpan(0, 0, length_ms, length_ms, None)
         answered = Answered(self._route(job, task), task.call_id, heard, answer)
         gaps = result.gaps(report)
-        await surely(self._db, store.finish, job, answered, words, gaps, now=self._now())
+        await write_of_run(self._db, store.finish, job, answered, words, gaps, now=self._now())
         return length_ms
 
     async def _charge(self, job: Job, task: KnownTask, report: TaskReport) -> None:
         """Settle a task that is paid for and brought nothing."""
         self._pauses.forget(job.id)
         length_ms = job.duration_ms or 0
-        stretch = PartSpan(0, 0, length_ms, length_ms, None)
+        span = PartSpan(0, 0, length_ms, length_ms, None)
         answer = EngineAnswer("", usage=report.usage)
-        used = calls.usage_of(job, Answered(self._route(job, task), task.call_id, stretch, answer))
+        used = calls.usage_of(job, Answered(self._route(job, task), task.call_id, span, answer))
         raw = report.usage.raw
-        await surely(
+        await write_of_run(
             self._db, store.settle_without_result, job, task.call_id, used, raw, now=self._now()
         )
 
@@ -260,7 +260,7 @@ class TaskRunner:
         log.warning("task.engine_disabled", engine=task.engine)
         waited = self._waited(task)
         if waited < self._settings.task_timeout_seconds:
-            raise Waiting(self._settings.max_poll_interval_seconds)
+            raise Deferred(self._settings.max_poll_interval_seconds, "reset")
         raise EngineUnavailable(
             f"The recording was given to the engine {task.engine}, which is no longer switched on "
             "here. It may still bill it, so it was not sent to another.",

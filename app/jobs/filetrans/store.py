@@ -20,6 +20,7 @@ from app.jobs.store import calls, outcome
 from app.jobs.store.calls import Answered
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
+from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, part, transcription, upstream_call
@@ -200,7 +201,7 @@ def recording(tx: sa.Connection, job_id: str) -> StoredAudio:
     return StoredAudio(row.id, row.sha256, row.blob_key, row.bytes, row.format)
 
 
-def stretch_of(job: Job, source: str, longest_ms: int) -> PartSpan:
+def span_of(job: Job, source: str, longest_ms: int) -> PartSpan:
     """Return the one part that a task is; of an unknown length it is the longest there may be.
 
     `source` is the hash of the bytes that were received, else the address that is passed on.
@@ -222,7 +223,7 @@ def finish(
     """The last commit: what was heard, what it cost, and the end of the job."""
     if calls.is_answered(tx, answered.call_id):
         return  # an earlier try was committed after all
-    done_ms = answered.stretch.end_ms
+    done_ms = answered.span.end_ms
     said = {"done_seconds": done_ms / 1000, "total_seconds": done_ms / 1000}
     segment = {"index": 0, "start": 0.0, "end": done_ms / 1000}
     segment |= {name: words[name] for name in ("text", "language", "emotion")}
@@ -235,7 +236,8 @@ def finish(
         .where(part.c.transcription_id == job.id, part.c.idx == 0)
         .values(end_ms=done_ms, speech_ms=done_ms)
     )
-    outcome.complete(tx, job, words, warnings=warnings, done_ms=done_ms, now=now, decoded=False)
+    completion = Completion(words, warnings, done_ms)
+    outcome.complete(tx, job, completion, now=now, decoded=False)
 
 
 def settle_without_result(
@@ -246,7 +248,13 @@ def settle_without_result(
     closed = tx.execute(
         sa.update(upstream_call)
         .where(_call.id == call_id, _call.state == "open")
-        .values(state="failed", billed=Billed.YES, error_kind="garbled", usage=raw, closed_at=now)
+        .values(
+            state="failed",
+            billed=Billed.YES,
+            error_kind=ErrorKind.MALFORMED,
+            usage=raw,
+            closed_at=now,
+        )
     )
     if closed.rowcount:
         ledger.settle(tx, job.account, call_id, used, now=now)

@@ -17,11 +17,11 @@ from app.jobs.filetrans import store
 from app.jobs.filetrans.address import Address, AudioAddresses
 from app.jobs.filetrans.pacing import PollPacing
 from app.jobs.store import calls
-from app.jobs.store.durable_write import LAST_WRITE_SECONDS, patiently, surely
+from app.jobs.store.durable_write import LAST_WRITE_SECONDS, write_durably, write_of_run
 from app.jobs.store.job import Job
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
-from app.jobs.store.runs import PutOff, Queued
+from app.jobs.store.runs import Deferred
 from app.jobs.upstream import retry_policy
 from app.jobs.upstream.engine_errors import public_error
 from app.kit.clock import Clock
@@ -61,7 +61,8 @@ class TaskSubmitter:
     async def begin(self, job: Job) -> TaskEngine:
         """Submit the job's task and return who works on it.
 
-        Raises PutOff (Queued where others are before it), GatewayError, StaleRun and DatabaseAway.
+        Raises Deferred (also where other submits are before it), GatewayError, StaleRun and
+        DatabaseUnavailable.
         """
         await self._take_place(job)
         began = asyncio.get_running_loop().time()
@@ -77,7 +78,8 @@ class TaskSubmitter:
         if self._places.take_free():
             return
         if job.priority <= 0:
-            raise Queued(self._pauses.before_begin(job.id, self._settings.max_concurrent_submits))
+            pause = self._pauses.before_begin(job.id, self._settings.max_concurrent_submits)
+            raise Deferred(pause, "paused")
         await self._places.take(job.priority)
 
     async def _begin(self, job: Job) -> TaskEngine:
@@ -105,13 +107,13 @@ class TaskSubmitter:
             raise
 
     async def _submit(self, job: Job, route: Route, engine: TaskEngine, address: Address) -> None:
-        stretch = store.stretch_of(job, address.source, self._longest_ms)
+        span = store.span_of(job, address.source, self._longest_ms)
         try:
             async with engine.admit(route.upstream_model, TURN_SECONDS, job.priority):
                 call_id = await self._db.write(
-                    calls.open_call, job, route, stretch, (), retry_in_doubt=False, now=self._now()
+                    calls.open_call, job, route, span, (), retry_in_doubt=False, now=self._now()
                 )
-                await self._submit_once(job, route, engine, stretch, call_id, address)
+                await self._submit_once(job, route, engine, span, call_id, address)
         except EngineError as error:  # of its turn
             raise self._later(job, error) from error
 
@@ -120,27 +122,27 @@ class TaskSubmitter:
         job: Job,
         route: Route,
         engine: TaskEngine,
-        stretch: PartSpan,
+        span: PartSpan,
         call_id: str,
         address: Address,
     ) -> None:
         try:
             taken = await engine.submit(_order(job, route, address))
         except EngineError as error:
-            raise await self._not_submitted(job, route, stretch, call_id, error) from error
-        await patiently(self._db, store.store_task_id, call_id, taken)
+            raise await self._not_submitted(job, route, span, call_id, error) from error
+        await write_durably(self._db, store.store_task_id, call_id, taken)
         self._links.forget(job.id)
         log.info("task.submitted", engine=route.engine, link=job.plan["audio_source"])
-        await surely(self._db, store.note_submitted, job, now=self._now())
+        await write_of_run(self._db, store.note_submitted, job, now=self._now())
 
     async def _not_submitted(
-        self, job: Job, route: Route, stretch: PartSpan, call_id: str, error: EngineError
+        self, job: Job, route: Route, span: PartSpan, call_id: str, error: EngineError
     ) -> Exception:
         """Close the call of a submit without an answer; return what follows from that."""
         log.warning("call.failed", engine=route.engine, kind=error.kind, billed=error.billed)
         now = self._now()
-        before = await surely(
-            self._db, calls.close_failed, job, route, stretch, call_id, error, now=now
+        before = await write_of_run(
+            self._db, calls.close_failed, job, route, span, call_id, error, now=now
         )
         if error.billed is Billed.MAYBE:
             return UpstreamInDoubt(log=error.log)
@@ -151,7 +153,7 @@ class TaskSubmitter:
 
     def _later(
         self, job: Job, error: EngineError, pause: float | None = None
-    ) -> PutOff | GatewayError:
+    ) -> Deferred | GatewayError:
         """Return when to try again what nobody has taken up, or that the patience is over."""
         if not error.retryable:
             return public_error(error)
@@ -161,7 +163,7 @@ class TaskSubmitter:
         ).total_seconds()
         if left <= 0:
             return public_error(error)
-        return PutOff(
+        return Deferred(
             min(left, self._pauses.jittered(pause or retry_policy.backoff_seconds(error, 1)))
         )
 

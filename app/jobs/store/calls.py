@@ -14,7 +14,13 @@ from app.errors import UpstreamInDoubt
 from app.jobs.store.attempts import AttemptCounts, count_attempts
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
-from app.jobs.store.parts import PartSpan, finish_part, store_parts, stored_result
+from app.jobs.store.parts import (
+    PartSpan,
+    add_part,
+    finish_part,
+    store_parts,
+    stored_result,
+)
 from app.jobs.store.routes import Route
 from app.jobs.store.runs import fenced_update
 from app.jobs.store.spending_limit import SpendingLimit
@@ -63,11 +69,11 @@ _BOUNDS = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call on a route that brought an answer for its stretch."""
+    """A call on a route that brought an answer for its span."""
 
     route: Route
     call_id: str
-    stretch: PartSpan
+    span: PartSpan
     answer: EngineAnswer
 
 
@@ -75,7 +81,7 @@ def open_call(
     tx: sa.Connection,
     job: Job,
     route: Route,
-    stretch: PartSpan,
+    span: PartSpan,
     silent: Sequence[PartSpan],
     *,
     retry_in_doubt: bool,
@@ -83,53 +89,95 @@ def open_call(
 ) -> str:
     """Write down that a call is about to be made, hold what it may cost, and return its id.
 
-    `silent` are the stretches before it that will not be sent. Raises StaleRun, UpstreamInDoubt
+    `silent` are the spanes before it that will not be sent. Raises StaleRun, UpstreamInDoubt
     where an earlier call for this part may have been billed and must not be repeated, and what
     `Ceiling.check_call` raises where the caller's ceiling does not allow it.
     """
     fenced_update(tx, job.run, now=now)
-    store_parts(tx, job, [*silent, stretch])
-    attempt = _next_attempt(tx, job, stretch, retry_in_doubt=retry_in_doubt)
-    bound = route.tariff.cost(*_bound(job, stretch))
+    store_parts(tx, job, [*silent, span])
+    attempt = _next_attempt(tx, job, span, retry_in_doubt=retry_in_doubt)
+    bound = route.tariff.cost(*_bound(job, span))
     shortfall = bound - _uncommitted_hold(tx, job) if bound else 0
-    _check_ceiling(tx, job, stretch, max(0, shortfall))
-    call_id = new_id("call")
-    row = {
-        "id": call_id,
-        "transcription_id": job.id,
-        "part_idx": stretch.index,
-        "attempt": attempt,
-        "run_epoch": job.run.epoch,
-        "engine": route.engine,
-        "model": job.account.model,
-        "state": "open",
-        "audio_ms": stretch.length_ms,
-        "max_cost_nano": bound,
-        "opened_at": now,
-    }
-    _ADD_CALL.run(tx, row)
+    _check_ceiling(tx, job, span, max(0, shortfall))
+    call_id = _add_call(tx, job, route, span, attempt=attempt, max_cost_nano=bound, now=now)
     if shortfall > 0:
         ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
     return call_id
 
 
+class AlreadyCommittedError(Exception):
+    """An earlier attempt to commit this outcome succeeded, although its caller did not learn it."""
+
+
+def open_first_call(
+    tx: sa.Connection, job: Job, span: PartSpan, *, held_nano: int, now: datetime
+) -> tuple[str, int]:
+    """Record the first call of a job in the transaction that creates the job; `span` is all of it.
+
+    Returns the call's id and what the job holds with it. Nothing is read: no other part or call of
+    the job exists.
+    """
+    add_part(tx, job, span)
+    route = job.routes[0]
+    max_cost_nano = route.tariff.cost(*_bound(job, span))
+    call_id = _add_call(tx, job, route, span, attempt=1, max_cost_nano=max_cost_nano, now=now)
+    shortfall = max_cost_nano - held_nano
+    if shortfall > 0:
+        ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
+    return call_id, max(held_nano, max_cost_nano)
+
+
+def _add_call(
+    tx: sa.Connection,
+    job: Job,
+    route: Route,
+    span: PartSpan,
+    *,
+    attempt: int,
+    max_cost_nano: int,
+    now: datetime,
+) -> str:
+    call_id = new_id("call")
+    row = {
+        "id": call_id,
+        "transcription_id": job.id,
+        "part_idx": span.index,
+        "attempt": attempt,
+        "run_epoch": job.run.epoch,
+        "engine": route.engine,
+        "model": job.account.model,
+        "state": "open",
+        "audio_ms": span.length_ms,
+        "max_cost_nano": max_cost_nano,
+        "opened_at": now,
+    }
+    _ADD_CALL.run(tx, row)
+    return call_id
+
+
+def close_unmade(tx: sa.Connection, /, call_id: str, *, now: datetime) -> None:
+    """Close a recorded call that was never made: it cannot have been billed."""
+    _close(tx, call_id, now, state="failed", error_kind="unmade", billed=Billed.NO)
+
+
 def close_answered(
     tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
 ) -> None:
-    """Settle an answered call and keep what was heard; the caller has written as this run."""
+    """Settle an answered call and store its result with the part, after the run's fence."""
     settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    finish_part(
-        tx, job, answered.stretch.index, stored_result(answered.answer, answered.route.engine)
-    )
+    result = stored_result(answered.answer, answered.route.engine)
+    finish_part(tx, job, answered.span.index, result)
 
 
 def settle_answered(
     tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
-) -> None:
-    """Close and settle an answered call; its part is another matter."""
+) -> Used:
+    """Close and settle an answered call, after the run's fence; return what it used.
+
+    Raises AlreadyCommittedError where the call is not open.
+    """
     call_id, answer = answered.call_id, answered.answer
-    used = usage_of(job, answered)
-    _close(
+    was_open = _close(
         tx,
         call_id,
         now,
@@ -139,14 +187,18 @@ def settle_answered(
         answer=answer.raw if keep_raw else None,
         billed=Billed.YES,
     )
+    if not was_open:
+        raise AlreadyCommittedError
+    used = usage_of(job, answered)
     ledger.settle(tx, job.account, call_id, used, now=now)
+    return used
 
 
 def close_failed(
     tx: sa.Connection,
     job: Job,
     route: Route,
-    stretch: PartSpan,
+    span: PartSpan,
     call_id: str,
     error: EngineError,
     *,
@@ -163,11 +215,11 @@ def close_failed(
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
     is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
     if is_first_try and error.billed is Billed.YES:
-        most = _bound(job, stretch)
+        most = _bound(job, span)
         tokens = most.input_tokens + most.output_tokens
-        used = Used(stretch.length_ms, tokens, route.tariff.cost(*most), estimated=True)
+        used = Used(span.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
-    return count_attempts(tx, job.id, stretch.index, route.engine)
+    return count_attempts(tx, job.id, span.index, route.engine)
 
 
 def close_orphaned(
@@ -198,7 +250,7 @@ def was_rejected(tx: sa.Connection, job_id: str) -> bool:
 
 def is_answered(tx: sa.Connection, call_id: str) -> bool:
     """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
-    return _STATE.scalar(tx, {"call": call_id}) == "answered"
+    return bool(_STATE.scalar(tx, {"call": call_id}) == "answered")
 
 
 def usage_of(job: Job, answered: Answered) -> Used:
@@ -207,7 +259,7 @@ def usage_of(job: Job, answered: Answered) -> Used:
     Where it is paid by the token, what it does not report is reckoned from sound and text.
     """
     tariff, usage = answered.route.tariff, answered.answer.usage
-    length_ms = answered.stretch.length_ms * _channels(job)
+    length_ms = answered.span.length_ms * _channels(job)
     used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
     tokens, text_tokens = (usage.input_tokens, usage.output_tokens), usage.text_tokens
     is_guess = usage.seconds is None
@@ -218,11 +270,11 @@ def usage_of(job: Job, answered: Answered) -> Used:
     return Used(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
-def _next_attempt(tx: sa.Connection, job: Job, stretch: PartSpan, *, retry_in_doubt: bool) -> int:
-    made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": stretch.index})
+def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt: bool) -> int:
+    made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": span.index})
     # Who tries a job anew knows that calls of its earlier lives may have been billed.
     in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
-    affordable = stretch.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
+    affordable = span.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
     if in_doubt and not (retry_in_doubt and affordable):
         raise UpstreamInDoubt
     return len(made) + 1
@@ -234,7 +286,7 @@ def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
     return ledger.remaining(tx, job.account) - int(bounds or 0)
 
 
-def _check_ceiling(tx: sa.Connection, job: Job, stretch: PartSpan, more_nano: int) -> None:
+def _check_ceiling(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
     """Refuse a call with which the job could cost more than its caller wants it to."""
     ceiling = SpendingLimit.from_json(job.options.get("ceiling"))
     if ceiling is None:
@@ -245,13 +297,13 @@ def _check_ceiling(tx: sa.Connection, job: Job, stretch: PartSpan, more_nano: in
         held=max(standing.held - standing.released, standing.settled) + more_nano,
         millis=standing.used_ms
         + int(unsettled) * MILLIS
-        + max_usage_of_call(stretch.length_ms, None)[0],
+        + max_usage_of_call(span.length_ms, None)[0],
         currency=job.account.currency,
     )
 
 
-def _bound(job: Job, stretch: PartSpan) -> Units:
-    one = max_usage_of_call(stretch.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+def _bound(job: Job, span: PartSpan) -> Units:
+    one = max_usage_of_call(span.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
     return one.times(_channels(job))
 
 
@@ -263,7 +315,7 @@ def _channels(job: Job) -> int:
 def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
     """Return the tokens in and out that a call is taken to have used."""
     facts = TokenFacts.from_json(job.plan.get("tokens"))
-    length_ms = answered.stretch.length_ms * _channels(job)
+    length_ms = answered.span.length_ms * _channels(job)
     sound = facts.of_sound(length_ms) if facts else 0
     context = estimate_tokens(job.options["context"] or "")
     return sound + context, estimate_tokens(answered.answer.text)

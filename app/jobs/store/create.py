@@ -1,4 +1,4 @@
-"""The first commit: a recording and a wish become a durable job. From here on a 2xx is true."""
+"""The first commit of a job: audio, job, hold, event and, where it is admitted, its first call."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,15 @@ import sqlalchemy as sa
 
 from app.access.keys import check_key
 from app.access.principal import Principal
-from app.billing.ledger import Account, hold
+from app.billing.ledger import Account, JobTotals, hold
 from app.billing.prices import tariff_of
 from app.db.prepared import Prepared
 from app.db.schema import database_now
+from app.jobs.store.calls import open_first_call
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import Job, Run
+from app.jobs.store.job_view import Audio, JobView
+from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, find_or_add_audio
 from app.jobs.store.routes import EnginePlace, Route, fallbacks
 from app.jobs.store.spending_limit import SpendingLimit
@@ -35,18 +38,18 @@ _ADD_CLAIMED = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a recording is that the job's run has yet to fetch. A signed URL is a secret."""
+    """The URL of audio that the job's run is to fetch. A signed URL is a secret."""
 
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What the caller asked for, already judged: all of it can be honoured or is warned of.
+    """A resolved request: every option is honoured, or a warning says that it is not.
 
-    The bounds are what its calls can use at most; tokens in and out, zero where nothing bounds
-    them. `others` are where it may run when its engine cannot be asked. `ceiling` is what the
-    caller lets it cost, `expected` what its calls are taken to use (None: the length is unknown).
+    `max_ms` and `max_tokens` (in, out) are the most that its calls can use; zero tokens where
+    nothing bounds them. `others` are the engines of the further routes. `expected` is the usage
+    that is expected of its calls, None where the length of the audio is unknown.
     """
 
     model: str
@@ -68,88 +71,133 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
-    """The job, and the blob that holds its audio: another one if these bytes were known already.
+    """A committed job.
 
-    `blob_key` is empty where the recording is yet to be fetched.
+    `blob_key` is the blob that holds its audio: another blob than the one that was stored for the
+    request where the project has the same bytes already, and empty where the audio is yet to be
+    fetched. `claimed` is the job where its run may begin at once. `first_call` is the id of its
+    recorded call and what the job holds with it. `view` is the job as the API shows it, where that
+    is known without reading it.
     """
 
     job_id: str
     blob_key: str
     claimed: Job | None
+    first_call: tuple[str, int] | None = None
+    view: JobView | None = None
 
 
 def create_job(
     tx: sa.Connection,
     principal: Principal,
     recording: NewAudio | Source,
-    wish: JobSpec,
+    spec: JobSpec,
     *,
     now: datetime,
     lease_seconds: float | None = None,
+    first_span: PartSpan | None = None,
 ) -> CreatedJob:
-    """Make the job durable, its upper bound held.
+    """Create a job, its audio, its hold and its first event; from the commit on a 2xx is true.
 
-    Raises KeyInvalid and PriceUnknown, and with a ceiling what `Ceiling.check` raises.
-    With `lease_seconds` the caller takes the job up in the same commit.
+    With `lease_seconds` the caller claims the job in the same commit. `first_span` is the whole
+    audio of a job whose first call is admitted already: the call is recorded as well.
+    Raises KeyInvalid and PriceUnknown, and with a spending limit what `SpendingLimit.check` raises.
     """
     check_key(tx, principal, now=now)
-    bounded = any(wish.max_tokens)
-    tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
-    ceiling = wish.ceiling or SpendingLimit()
-    ceiling.check(tariff, wish.expected)
-    others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
-    here = recording if isinstance(recording, NewAudio) else None
+    bounded = any(spec.max_tokens)
+    tariff = tariff_of(tx, model=spec.model, region=spec.region, now=now, tokens_bounded=bounded)
+    limit = spec.ceiling or SpendingLimit()
+    limit.check(tariff, spec.expected)
+    others = fallbacks(tx, spec.model, spec.others, tariff, now=now, tokens_bounded=bounded)
+    audio, blob_key = None, ""
+    if isinstance(recording, NewAudio):
+        audio_id, blob_key, was_added = find_or_add_audio(tx, principal.project_id, recording, now)
+        audio = Audio(
+            audio_id,
+            blob_key,
+            recording.bytes,
+            recording.format,
+            recording.channels,
+            recording.sample_rate,
+            recording.duration_ms,
+        )
     source_url = recording.url if isinstance(recording, Source) else None
-    audio_id, blob_key = (
-        find_or_add_audio(tx, principal.project_id, here, now) if here is not None else (None, "")
+    is_claimed = lease_seconds is not None
+    view = JobView(
+        id=new_id("tr"),
+        status="processing" if is_claimed else "queued",
+        mode=spec.mode,
+        model=spec.model,
+        engine=spec.engine,
+        plan=spec.plan,
+        currency=tariff.currency,
+        options=spec.options,
+        warnings=spec.warnings,
+        error=None,
+        reference=spec.reference,
+        metadata=spec.metadata,
+        done_ms=0,
+        created_at=now,
+        started_at=now if is_claimed else None,
+        completed_at=None,
+        erased_at=None,
+        audio=audio,
+        totals=JobTotals(),
+        transcript=None,
     )
-    job_id = new_id("tr")
     row = {
-        "id": job_id,
+        "id": view.id,
         "project_id": principal.project_id,
         "key_id": principal.key_id,
-        "audio_id": audio_id,
+        "audio_id": audio and audio.id,
         "source_url": source_url,
-        "mode": wish.mode,
-        "priority": wish.priority,
-        "model": wish.model,
-        "engine": wish.engine,
-        "options": dict(wish.options),
-        "plan": dict(wish.plan),
+        "mode": spec.mode,
+        "priority": spec.priority,
+        "model": spec.model,
+        "engine": spec.engine,
+        "options": spec.options,
+        "plan": spec.plan,
         "tariff": tariff.as_json(),
         "fallbacks": [route.as_json() for route in others],
-        "warnings": list(wish.warnings),
-        "reference": wish.reference,
-        "client_metadata": wish.metadata,
+        "warnings": spec.warnings,
+        "reference": spec.reference,
+        "client_metadata": spec.metadata,
         "event_count": 1,
         "created_at": now,
     }
-    if lease_seconds is None:
-        _ADD_QUEUED.run(tx, row)
-    else:
+    if is_claimed:
         _ADD_CLAIMED.run(tx, {**row, "started_at": now, "lease": lease_seconds})
-    account = Account(principal.project_id, principal.key_id, job_id, wish.model, tariff.currency)
-    bound = (wish.max_ms, *wish.max_tokens)
-    dearest = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
-    hold(tx, account, ceiling.held(dearest), now=now)
-    add_events(tx, job_id, [Event("created", {"model": wish.model})], first=1, now=now)
+    else:
+        _ADD_QUEUED.run(tx, row)
+    account = Account(principal.project_id, principal.key_id, view.id, spec.model, tariff.currency)
+    usage = (spec.max_ms, *spec.max_tokens)
+    max_cost_nano = max(one.cost(*usage) for one in (tariff, *(route.tariff for route in others)))
+    held_nano = limit.held(max_cost_nano)
+    hold(tx, account, held_nano, now=now)
+    add_events(tx, view.id, [Event("created", {"model": spec.model})], first=1, now=now)
     if lease_seconds is None:
-        return CreatedJob(job_id, blob_key, None)
+        return CreatedJob(view.id, blob_key, None)
     claimed = Job(
-        run=Run(job_id, 1, lease_seconds),
+        run=Run(view.id, 1, lease_seconds),
         account=account,
-        routes=(Route(wish.engine, wish.plan["upstream_model"], tariff), *others),
+        routes=(Route(spec.engine, spec.plan["upstream_model"], tariff), *others),
         deferred_since=None,
         blob_key=blob_key,
         source_url=source_url,
-        audio_format="" if here is None else here.format,
-        duration_ms=None if here is None else here.duration_ms,
-        options=wish.options,
-        plan=wish.plan,
-        warnings=wish.warnings,
+        audio_format="" if audio is None else audio.format,
+        audio_sha256=recording.sha256 if isinstance(recording, NewAudio) else None,
+        duration_ms=None if audio is None else audio.duration_ms,
+        options=spec.options,
+        plan=spec.plan,
+        warnings=spec.warnings,
         parts=(),
         runs_without_progress=1,
-        priority=wish.priority,
-        mode=wish.mode,
+        priority=spec.priority,
+        mode=spec.mode,
     )
-    return CreatedJob(job_id, blob_key, claimed)
+    first_call = None
+    if first_span is not None:
+        first_call = open_first_call(tx, claimed, first_span, held_nano=held_nano, now=now)
+    # Of known audio the stored figures may differ; raw answers are not part of a view in memory.
+    is_whole = audio is not None and was_added and "raw" not in spec.options["include"]
+    return CreatedJob(view.id, blob_key, claimed, first_call, view if is_whole else None)

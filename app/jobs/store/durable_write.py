@@ -1,4 +1,4 @@
-"""Writing what must not be lost."""
+"""Database writes that must not be lost: they are retried, and shielded from cancellation."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -12,49 +12,52 @@ from app.db.database import Database, P, T, Transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Job
 
-DATABASE_PAUSE_SECONDS = 2.0
-LAST_WRITE_SECONDS = 5.0  # that a cancelled run takes to keep what it has
+DATABASE_PAUSE_SECONDS = 2.0  # between two attempts to write
+LAST_WRITE_SECONDS = 5.0  # for which a cancelled run still attempts its last write
 
 log = structlog.get_logger()
 
 
-async def surely(
+async def write_of_run(
     db: Database,
-    work: Callable[Concatenate[sa.Connection, Job, P], T],
+    transaction: Callable[Concatenate[sa.Connection, Job, P], T],
     job: Job,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Write as the job's run, again and again while the database is away.
+    """Write durably as the job's run; see `write_durably`.
 
-    What it tells meanwhile is held back, so that its events have their place in it. A cancelled
-    run tries on as well, but not for ever.
+    Live text of the run is held back meanwhile, so that events written here keep their place in it.
     """
     async with job.run.live_text.holding_back():
-        return await patiently(db, work, job, *args, **kwargs)
+        return await write_durably(db, transaction, job, *args, **kwargs)
 
 
-async def patiently(db: Database, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Write what is no step of a run, as `surely` does."""
-    return await to_the_end(retried(db, work, *args, **kwargs))
+async def write_durably(
+    db: Database, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Write, and retry while the database is unavailable. A cancelled caller finishes the write."""
+    return await shielded(retry_write(db, transaction, *args, **kwargs))
 
 
-async def to_the_end(keeping: Coroutine[Any, Any, T]) -> T:
-    """Do what keeps something that was paid for; a cancelled run goes on with it for a moment."""
-    task = asyncio.create_task(keeping)
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; a cancelled caller lets it run on for at most LAST_WRITE_SECONDS."""
+    task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        with suppress(Exception):  # StaleRun, or TimeoutError: nothing more can be done
+        with suppress(Exception):  # StaleRun or TimeoutError: nothing more can be done
             await asyncio.wait_for(task, LAST_WRITE_SECONDS)
         raise
 
 
-async def retried(db: Database, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Write, again and again while the database is away; for what runs `to_the_end`."""
+async def retry_write(
+    db: Database, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Write, and retry every DATABASE_PAUSE_SECONDS while the database is unavailable."""
     while True:
         try:
-            return await db.write(work, *args, **kwargs)
+            return await db.write(transaction, *args, **kwargs)
         except DatabaseUnavailable:
             log.warning("run.database_unavailable")
             await asyncio.sleep(DATABASE_PAUSE_SECONDS)

@@ -62,6 +62,7 @@ class Job:
     blob_key: str
     source_url: str | None = field(repr=False)
     audio_format: str
+    audio_sha256: str | None
     duration_ms: int | None
     options: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -84,7 +85,7 @@ class Job:
 _row = transcription.c
 _audio = audio_tables.audio.c
 _LOAD = Prepared(
-    sa.select(transcription, _audio.blob_key, _audio.format, _audio.duration_ms)
+    sa.select(transcription, _audio.blob_key, _audio.format, _audio.sha256, _audio.duration_ms)
     .outerjoin(audio_tables.audio, _audio.id == _row.audio_id)
     .where(_row.id == sa.bindparam("job"))
 )
@@ -113,6 +114,7 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         blob_key=row.blob_key or "",
         source_url=row.source_url,
         audio_format=row.format or "",
+        audio_sha256=row.sha256,
         duration_ms=row.duration_ms,
         options=row.options,
         plan=row.plan,

@@ -1,6 +1,7 @@
 """How a job ends, each in one commit: words, money, status and event together, or none of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,39 +24,89 @@ _DROP_WORDS = Prepared(
 )
 
 
+_CORRECT_LENGTH = Prepared(
+    sa.update(audio_tables.audio)
+    .where(
+        audio_tables.audio.c.id
+        == sa.select(transcription.c.audio_id)
+        .where(transcription.c.id == sa.bindparam("job"))
+        .scalar_subquery()
+    )
+    .values(duration_ms=sa.bindparam("decoded_ms"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the end of a completed job stores: the transcript's row, warnings, length in ms."""
+
+    transcript: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    done_ms: int
+
+    def all_warnings(self, job: Job) -> list[Mapping[str, Any]]:
+        """Return the job's warnings and these; gaps of an earlier try no longer count."""
+        before = [one for one in job.warnings if one["code"] != GAP]
+        return [*before, *(one for one in self.warnings if one not in before)]
+
+
 def complete(
     tx: sa.Connection,
     job: Job,
-    words: Mapping[str, Any],
+    completion: Completion,
     *,
-    warnings: Sequence[Mapping[str, Any]],
-    done_ms: int,
+    events: Sequence[Event] = (),
     now: datetime,
     decoded: bool = True,
 ) -> None:
-    """The second commit: keep the words, give back what was held, say `completed`.
+    """Complete a job: status, events, transcript, and the release of the rest of its hold.
 
-    Of a job that was tried anew they replace those of the time before, and the gaps it had.
-    `decoded`: `done_ms` is what a decoder made of all of the recording.
+    All calls of the job must be settled before. Raises StaleRun.
     """
-    before = [one for one in job.warnings if one["code"] != GAP]
+    mark_completed(tx, job, completion, events=events, now=now)
+    store_transcript(tx, job, completion, now=now, decoded=decoded)
+
+
+def mark_completed(
+    tx: sa.Connection,
+    job: Job,
+    completion: Completion,
+    *,
+    events: Sequence[Event],
+    now: datetime,
+    **changes: Any,
+) -> None:
+    """Set the job's status, and append the events and `completed`. Raises StaleRun."""
+    words = completion.transcript
+    ended = Event("completed", {"language": words["language"], "coverage": words["coverage"]})
     fenced_update(
         tx,
         job.run,
         now=now,
-        events=[Event("completed", {"language": words["language"], "coverage": words["coverage"]})],
+        events=[*events, ended],
         ends=True,
         status="completed",
         completed_at=now,
-        done_ms=done_ms,
+        done_ms=completion.done_ms,
         source_url=None,  # one that is signed opens the recording for whoever reads it
-        warnings=[*before, *(one for one in warnings if one not in before)],
+        warnings=completion.all_warnings(job),
+        **changes,
     )
+
+
+def store_transcript(
+    tx: sa.Connection, job: Job, completion: Completion, *, now: datetime, decoded: bool = True
+) -> None:
+    """Store the transcript of a completed job and release the rest of its hold.
+
+    It replaces the transcript of the time before a retry. `decoded`: the completion's length is
+    that of the decoded audio, which corrects the length in the header.
+    """
     if job.account.retry_epoch:
         _DROP_WORDS.run(tx, {"job": job.id})
-    _ADD_WORDS.run(tx, {"transcription_id": job.id, "created_at": now, **words})
-    if decoded:
-        _note_length(tx, job, done_ms)
+    _ADD_WORDS.run(tx, {"transcription_id": job.id, "created_at": now, **completion.transcript})
+    if decoded and completion.done_ms != job.duration_ms:
+        _CORRECT_LENGTH.run(tx, {"job": job.id, "decoded_ms": completion.done_ms})
     ledger.release(tx, job.account, now=now)
 
 
@@ -86,14 +137,3 @@ def merged(texts: Sequence[PartText]) -> dict[str, Any]:
         **whole.model_dump(exclude={"segments"}),
         "segments": [segment.model_dump() for segment in whole.segments],
     }
-
-
-def _note_length(tx: sa.Connection, job: Job, decoded_ms: int) -> None:
-    """Correct the recording's length: a header is a hint, decoding is the truth."""
-    if decoded_ms != job.duration_ms:
-        of_job = sa.select(transcription.c.audio_id).where(transcription.c.id == job.id)
-        tx.execute(
-            sa.update(audio_tables.audio)
-            .where(audio_tables.audio.c.id == of_job.scalar_subquery())
-            .values(duration_ms=decoded_ms)
-        )

@@ -45,27 +45,30 @@ class PartSpan:
         return self.end_ms - self.start_ms
 
 
-def store_parts(tx: sa.Connection, job: Job, stretches: Sequence[PartSpan]) -> None:
-    """Store the stretches that are not stored yet: the first cut of a recording counts."""
-    if not stretches:
+def store_parts(tx: sa.Connection, job: Job, spans: Sequence[PartSpan]) -> None:
+    """Store the spans that are not stored yet: the first cut of a recording counts."""
+    if not spans:
         return
-    indexes = [stretch.index for stretch in stretches]
+    indexes = [span.index for span in spans]
     known = set(_KNOWN_PARTS.scalars(tx, {"job": job.id, "indexes": indexes}))
-    rows = [
-        {
-            "transcription_id": job.id,
-            "idx": stretch.index,
-            "start_ms": stretch.start_ms,
-            "end_ms": stretch.end_ms,
-            "speech_ms": stretch.speech_ms,
-            "state": "pending" if stretch.sha256 else "silent",
-            "pcm_sha256": stretch.sha256,
-        }
-        for stretch in stretches
-        if stretch.index not in known
-    ]
-    if rows:
-        _ADD_PARTS.run_many(tx, rows)
+    _ADD_PARTS.run_many(tx, [_row_of(job, span) for span in spans if span.index not in known])
+
+
+def add_part(tx: sa.Connection, job: Job, span: PartSpan) -> None:
+    """Store the first part of a job that was created in the same transaction."""
+    _ADD_PARTS.run(tx, _row_of(job, span))
+
+
+def _row_of(job: Job, span: PartSpan) -> dict[str, Any]:
+    return {
+        "transcription_id": job.id,
+        "idx": span.index,
+        "start_ms": span.start_ms,
+        "end_ms": span.end_ms,
+        "speech_ms": span.speech_ms,
+        "state": "pending" if span.sha256 else "silent",
+        "pcm_sha256": span.sha256,
+    }
 
 
 def finish_part(tx: sa.Connection, job: Job, index: int, result: Mapping[str, Any]) -> bool:
@@ -89,7 +92,7 @@ def store_partial(
 
 def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
     """Tell whether a part was heard or given up."""
-    return _PART_STATE.scalar(tx, {"job": job.id, "index": index}) != "pending"
+    return bool(_PART_STATE.scalar(tx, {"job": job.id, "index": index}) != "pending")
 
 
 def stored_result(answer: EngineAnswer, engine: str) -> dict[str, Any]:

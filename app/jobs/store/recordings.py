@@ -1,10 +1,11 @@
 """Rows of audio, one for each distinct recording of a project."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from app.audio.probe import Probe
 from app.audio.store import StoredBlob
@@ -13,20 +14,24 @@ from app.jobs.tables import audio_tables
 from app.kit.ids import new_id
 
 _audio = audio_tables.audio.c
-_FIND_AUDIO = (
-    Prepared(
-        sa.select(_audio.id, _audio.blob_key)
-        .where(
-            _audio.project_id == sa.bindparam("project"),
-            _audio.sha256 == sa.bindparam("sha256"),
-            _audio.format == sa.bindparam("format"),
-            _audio.sample_rate == sa.bindparam("sample_rate"),
-            _audio.erased_at.is_(None),
-        )
-        .with_for_update()
-    )  # an erasure of it waits, then sees the job that uses it
+_FIND_AUDIO = Prepared(
+    sa.select(_audio.id, _audio.blob_key)
+    .where(
+        _audio.project_id == sa.bindparam("project"),
+        _audio.sha256 == sa.bindparam("sha256"),
+        _audio.format == sa.bindparam("format"),
+        _audio.sample_rate == sa.bindparam("sample_rate"),
+        _audio.erased_at.is_(None),
+    )
+    .with_for_update()  # an erasure of the audio waits, and then sees the job that uses it
 )
-_ADD_AUDIO = Prepared(sa.insert(audio_tables.audio))
+# Both databases have this clause; the index is `uq_audio_kept_content`.
+_ADD_AUDIO = Prepared(
+    insert(audio_tables.audio).on_conflict_do_nothing(
+        index_elements=["project_id", "sha256", "format", "sample_rate"],
+        index_where=_audio.erased_at.is_(None),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +68,29 @@ def _whole_millis(seconds: float) -> int:
 
 
 def find_or_add_audio(
-    tx: sa.Connection, project_id: str, recording: NewAudio, now: datetime
-) -> tuple[str, str]:
-    """Return the project's audio of these bytes, stored anew only if it has none.
+    tx: sa.Connection, project_id: str, new: NewAudio, now: datetime
+) -> tuple[str, str, bool]:
+    """Return id and blob key of the project's audio of these bytes, and whether it was added.
 
-    Bare samples say nothing themselves: at another rate the same bytes are another recording.
+    Raw samples do not tell their rate: at another rate the same bytes are another audio.
     """
-    same = {name: getattr(recording, name) for name in ("sha256", "format", "sample_rate")}
-    kept = _FIND_AUDIO.first(tx, {"project": project_id, **same})
-    if kept is not None:
-        return kept.id, kept.blob_key
     audio_id = new_id("aud")
-    row = {**asdict(recording), "id": audio_id, "project_id": project_id, "created_at": now}
-    _ADD_AUDIO.run(tx, row)
-    return audio_id, recording.blob_key
+    row = {
+        "id": audio_id,
+        "project_id": project_id,
+        "sha256": new.sha256,
+        "bytes": new.bytes,
+        "blob_key": new.blob_key,
+        "format": new.format,
+        "codec": new.codec,
+        "channels": new.channels,
+        "sample_rate": new.sample_rate,
+        "duration_ms": new.duration_ms,
+        "created_at": now,
+    }
+    same = {"sha256": new.sha256, "format": new.format, "sample_rate": new.sample_rate}
+    while _ADD_AUDIO.run(tx, row) == 0:
+        found = _FIND_AUDIO.first(tx, {"project": project_id, **same})
+        if found is not None:  # else it was erased between the two statements
+            return found.id, found.blob_key, False
+    return audio_id, new.blob_key, True

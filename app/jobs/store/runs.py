@@ -7,7 +7,7 @@ its epoch has passed.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -22,36 +22,24 @@ BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is
 MAX_RUNS_WITHOUT_PROGRESS = 20  # runs in a row that finished no part before a job is given up
 
 
-Patience = Literal["runs", "stands still", "anew"]
+RetryClock = Literal["runs", "paused", "reset"]
 
 
 class StaleRun(Exception):
-    """This run no longer holds its job: it was cancelled, deleted, or taken up by another."""
+    """This run no longer holds its job: the job was cancelled, deleted, or claimed by another."""
 
 
-class PutOff(Exception):
-    """The job can go no further for so many seconds; no call of it is under way here.
+class Deferred(Exception):
+    """The job cannot go on for `seconds`; no call of it is in flight in this process.
 
-    `patience` says what it means for how long the job goes on trying.
+    `clock` is what that means for the job's retry timeout: it runs on, it is paused because other
+    jobs come first, or it is reset because the job waits for a task that the provider works on.
     """
 
-    patience: ClassVar[Patience] = "runs"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"put off for {seconds:.1f} s")
+    def __init__(self, seconds: float, clock: RetryClock = "runs") -> None:
+        super().__init__(f"deferred for {seconds:.1f} s")
         self.seconds = seconds
-
-
-class Waiting(PutOff):
-    """A task of the job's is under way upstream and will be asked for again."""
-
-    patience = "anew"
-
-
-class Queued(PutOff):
-    """Others have to be done before; nobody is to blame."""
-
-    patience = "stands still"
+        self.clock = clock
 
 
 class StalledJob(NamedTuple):
@@ -107,11 +95,11 @@ _RELEASE_UNTIL = _OWN_RUN.values(
     lease_until=database_now(_LEASE), runs_without_progress=_row.runs_without_progress - 1
 )
 _DEFERRED_SINCE = sa.func.coalesce(_row.deferred_since, sa.bindparam("now", type_=Utc()))
-_DEFER: Mapping[Patience, sa.Update] = {
-    "runs": _RELEASE_UNTIL.values(deferred_since=_DEFERRED_SINCE),
-    "stands still": _RELEASE_UNTIL,
-    # Such a run came to its end, whatever became of those before: nothing here stops the gateway.
-    "anew": _RELEASE_UNTIL.values(deferred_since=None, runs_without_progress=0),
+_DEFER: Mapping[RetryClock, Prepared] = {
+    "runs": Prepared(_RELEASE_UNTIL.values(deferred_since=_DEFERRED_SINCE)),
+    "paused": Prepared(_RELEASE_UNTIL),
+    # The run ended in good order, so earlier runs without progress no longer count.
+    "reset": Prepared(_RELEASE_UNTIL.values(deferred_since=None, runs_without_progress=0)),
 }
 _LEASE_LEFT = Prepared(
     sa.select(_row.lease_until, database_now()).where(
@@ -141,8 +129,8 @@ def fenced_update(
 
     Every write of a run begins with this; it renews the lease, or gives it up where the run
     `ends`. The events have their places in what the run has told, which is saved with them: where
-    it tells at all, this has to be called inside its fence (see surely). Raises StaleRun, which
-    undoes the whole work.
+    it tells at all, this has to be called inside its fence (see write_of_run). Raises StaleRun,
+    which undoes the whole transaction.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
     if not ends:
@@ -175,11 +163,11 @@ def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
 
 
 def defer(
-    tx: sa.Connection, run: Run, seconds: float, *, now: datetime, patience: Patience = "runs"
+    tx: sa.Connection, run: Run, seconds: float, *, now: datetime, clock: RetryClock = "runs"
 ) -> None:
-    """End a run that can go no further for now: nobody takes the job up before these seconds."""
+    """End a run that cannot go on now: no worker claims the job for so many `seconds`."""
     terms: dict[str, Any] = {"job": run.job_id, "epoch": run.epoch, "lease": seconds}
-    tx.execute(_DEFER[patience], terms | ({"now": now} if patience == "runs" else {}))
+    _DEFER[clock].run(tx, terms | ({"now": now} if clock == "runs" else {}))
 
 
 def clear_leases(tx: sa.Connection) -> int:

@@ -14,7 +14,7 @@ from app.db.database import Database
 from app.errors import DatabaseUnavailable
 from app.jobs.store import delta_text
 from app.jobs.store.delta_text import UnsavedText
-from app.jobs.store.durable_write import surely
+from app.jobs.store.durable_write import write_of_run
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job, Run
 from app.jobs.store.runs import StaleRun, fenced_update
@@ -161,7 +161,7 @@ class StreamHub:
                 await asyncio.sleep(SAVE_SECONDS)
 
     async def _reset(self, job: Job) -> None:
-        await surely(self._db, _say_void, job, now=self._now())
+        await write_of_run(self._db, _say_void, job, now=self._now())
 
 
 def _save_as(tx: sa.Connection, run: Run, pledge: UnsavedText, *, now: datetime) -> None:

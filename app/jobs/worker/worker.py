@@ -7,14 +7,17 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, ShuttingDown, TooManyJobs
+from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.transcribe import Transcriber
 from app.jobs.store.job import Job
+from app.jobs.store.job_view import JobView
 from app.jobs.store.runs import StalledJob
 from app.jobs.worker.lane import Entry, Lane, NoSlot
 from app.jobs.worker.queue import Queue
@@ -98,18 +101,17 @@ class Worker:
         """Put a job into the queue; with a transaction's `connection`, see Queue.put."""
         await self._queue.put([Entry(lane_of(plan_kind), job_id, epoch, priority)], connection)
 
-    def begin(self, job_id: str, claimed: Job | None, *, waits: bool = True) -> None:
-        """Begin a submitted job at once if it is `claimed`, in the slot that was reserved for it.
+    def begin(self, job_id: str, claimed: ClaimedJob | None, *, waits: bool = True) -> None:
+        """Start a created job at once if it is `claimed`, in the slot that was reserved for it.
 
-        Whose caller `waits` takes room (see check_room) until it ends, or the caller has gone;
-        for one who listens see `listening`.
+        A job whose caller `waits` takes capacity (see check_capacity) until it ends or the caller
+        has gone; for a caller who listens see `listening`.
         """
         if waits:
             self._accepted.add(job_id)
         if claimed is not None:
-            following = asyncio.create_task(self._see_through(claimed), name=f"claimed {job_id}")
-            self._following.add(following)
-            following.add_done_callback(self._following.discard)
+            task = self._advance(job_id, claimed, self._jobs.slots)
+            task.add_done_callback(partial(self._requeue_deferred, claimed))
 
     async def cancelled(self, job_id: str, epoch: int | None = None) -> None:
         """Let go of a job that was cancelled or erased, and have the upstream drop it if it can.
@@ -136,10 +138,16 @@ class Worker:
         """Forget what the queue remembers of its own doing. Raises DatabaseAway."""
         await self._queue.tidy()
 
-    async def wait(self, job_id: str, seconds: float) -> bool:
-        """Wait until the job has ended, here or elsewhere; False when the time is over."""
+    async def wait(
+        self, job_id: str, seconds: float, gone: "asyncio.Future[None] | None" = None
+    ) -> JobView | bool:
+        """Wait until the job has ended, in this process or in another one.
+
+        Returns the completed job where its run told it, True where the database has to be read,
+        and False after `seconds` or as soon as `gone` is done.
+        """
         try:
-            return await self._callers.wait(job_id, seconds)
+            return await self._callers.wait(job_id, seconds, gone)
         finally:
             self._forget_caller(job_id)
 
@@ -148,7 +156,7 @@ class Worker:
         """Count the caller of a job whose answer is its stream among those who wait."""
         self._accepted.add(job_id)
         try:
-            with self._callers.present(job_id):
+            with self._callers.registered(job_id):
                 yield
         finally:
             self._forget_caller(job_id)
@@ -189,25 +197,30 @@ class Worker:
     async def _tick_task(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
         return await self._tick(job_id, broken, TASKS)
 
-    async def _see_through(self, claimed: Job) -> None:
-        """Advance a claimed job; if it has to wait, it does so in the queue."""
-        task = self._advance(claimed.id, claimed, self._jobs.slots)
-        await asyncio.wait({task})
-        again = self._outcome(task)
-        if again is None:
+    def _requeue_deferred(
+        self, claimed: ClaimedJob, task: "asyncio.Task[timedelta | None]"
+    ) -> None:
+        """Put a claimed job that was deferred into the queue, where it waits."""
+        delay = self._outcome(task)
+        if delay is None:
             return
-        entry = Entry(JOBS, claimed.id, claimed.run.epoch, claimed.priority, again)
+        job = claimed.job
+        putting = asyncio.create_task(self._put_deferred(job, delay), name=f"deferred {job.id}")
+        self._following.add(putting)
+        putting.add_done_callback(self._following.discard)
+
+    async def _put_deferred(self, job: Job, delay: timedelta) -> None:
         try:
-            await self._queue.put([entry])
+            await self._queue.put([Entry(JOBS, job.id, job.run.epoch, job.priority, delay)])
         except DatabaseUnavailable:
-            log.warning("queue.away", job=claimed.id)  # upkeep puts it back
+            log.warning("queue.unavailable", job=job.id)  # maintenance puts the job back
 
     def _advance(
-        self, job_id: str, claimed: Job | None, slots: PrioritySemaphore
+        self, job_id: str, claimed: ClaimedJob | None, slots: PrioritySemaphore
     ) -> "asyncio.Task[timedelta | None]":
         task = asyncio.create_task(self._transcriber.advance(job_id, claimed), name=f"job {job_id}")
         self._tasks[job_id] = task
-        task.add_done_callback(lambda _: self._ended(job_id, slots))
+        task.add_done_callback(lambda _: self._ended(job_id, slots, claimed))
         return task
 
     def _stop(self, job_id: str, epoch: int | None) -> None:
@@ -232,10 +245,10 @@ class Worker:
             return timedelta(seconds=self._settings.lease_seconds)
         return task.result()
 
-    def _ended(self, job_id: str, slots: PrioritySemaphore) -> None:
+    def _ended(self, job_id: str, slots: PrioritySemaphore, claimed: ClaimedJob | None) -> None:
         self._stopped.discard(self._tasks.pop(job_id))
         self._give(slots)
-        self._callers.wake(job_id)
+        self._callers.wake(job_id, None if claimed is None else claimed.completed)
         if not self._callers.has(job_id):
             self._accepted.discard(job_id)
 

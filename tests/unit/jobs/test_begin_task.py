@@ -14,7 +14,7 @@ from app.jobs.filetrans.address import Address
 from app.jobs.filetrans.pacing import PollPacing
 from app.jobs.filetrans.submit import TaskSubmitter
 from app.jobs.store.job import Job
-from app.jobs.store.runs import Queued
+from app.jobs.store.runs import Deferred
 from app.settings import JobSettings
 from app.speech.task_engine import SubmittedTask, TaskRequest
 from tests.support.story import Story, recording, wish
@@ -85,8 +85,9 @@ async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database)
     async with asyncio.TaskGroup() as group:
         group.create_task(beginning.begin(first))
         await until(lambda: desk.admitted)
-        with pytest.raises(Queued):
+        with pytest.raises(Deferred) as deferred:
             await beginning.begin(low)
+        assert deferred.value.clock == "paused"
         group.create_task(beginning.begin(urgent))
         group.create_task(beginning.begin(most_urgent))
         await asyncio.sleep(0.05)

@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import JobTotals
 from app.billing.prices import load_prices
 from app.db.database import Database
 from app.errors import UpstreamInDoubt
-from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, was_rejected
+from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, AlreadyCommittedError, was_rejected
 from app.speech.engine import Billed, EngineError, EngineUsage, ErrorKind
 from app.speech.usage_bounds import TokenFacts
 from tests.support.story import (
@@ -111,7 +110,7 @@ async def test_an_answered_call_cannot_be_settled_again(db: Database) -> None:
     job = await story.take_up()
     call = await story.call(job)
     await story.answered(job, call)
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(AlreadyCommittedError):
         await story.answered(job, call)
     assert (await standing(story)).settled == 2 * NANO_PER_SECOND
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.jobs.execution.fetch_source import SourceFetcher
-from app.jobs.store.runs import Queued
+from app.jobs.store.runs import Deferred
 from app.kit.clock import utc_now
 
 pytestmark = pytest.mark.anyio
@@ -24,5 +24,6 @@ async def test_waiting_for_a_place_costs_no_patience() -> None:
         at_once=0,
         clock=utc_now,
     )
-    with pytest.raises(Queued):
-        await collector.collect(nothing, "https://far.example/a.wav")
+    with pytest.raises(Deferred) as deferred:
+        await collector.fetch(nothing, "https://far.example/a.wav")
+    assert deferred.value.clock == "paused"

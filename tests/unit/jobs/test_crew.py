@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import DatabaseUnavailable, EngineRefused
 from app.jobs.execution.part_pool import PartPool
-from app.jobs.store.runs import PutOff, StaleRun
+from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.upstream.call_permit import CallPermit, CallsStopped
 
 pytestmark = pytest.mark.anyio
@@ -107,10 +107,10 @@ async def test_cancelling_ends_all() -> None:
 @pytest.mark.parametrize(
     ("errors", "told"),
     [
-        ([PutOff(9), EngineRefused()], EngineRefused),
+        ([Deferred(9), EngineRefused()], EngineRefused),
         ([EngineRefused(), StaleRun("tr")], StaleRun),
         ([DatabaseUnavailable(), EngineRefused()], EngineRefused),
-        ([PutOff(9), DatabaseUnavailable()], DatabaseUnavailable),
+        ([Deferred(9), DatabaseUnavailable()], DatabaseUnavailable),
         ([EngineRefused(), ZeroDivisionError()], ZeroDivisionError),
     ],
 )
@@ -138,11 +138,11 @@ async def test_of_several_waits_the_shortest_counts() -> None:
         async def work(sending: CallPermit) -> None:
             sending.begin()
             await together.wait()
-            raise PutOff(seconds)
+            raise Deferred(seconds)
 
         return work
 
-    with pytest.raises(PutOff) as put_off:
+    with pytest.raises(Deferred) as put_off:
         await begun(PartPool(2), late(30), late(6))
     assert put_off.value.seconds == 6
 

@@ -3,7 +3,8 @@ from datetime import timedelta
 import pytest
 
 from app.db.database import Database
-from app.jobs.queries import Filters, JobView, find_job, has_ended, list_jobs
+from app.jobs.queries import Filters, find_job, has_ended, list_jobs
+from app.jobs.store.job_view import JobView
 from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> No
     found = await found_by(story)
     assert found.transcript is not None
     assert found.transcript.text == "one two"
-    assert found.standing.settled == 2 * NANO_PER_SECOND
+    assert found.totals.settled == 2 * NANO_PER_SECOND
     assert found.raw is None
 
 

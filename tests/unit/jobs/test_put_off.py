@@ -4,7 +4,7 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.store import runs
-from app.jobs.store.runs import Patience, PutOff, Queued, Waiting
+from app.jobs.store.runs import RetryClock
 from tests.support.story import NOW, Story
 
 pytestmark = pytest.mark.anyio
@@ -13,30 +13,29 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("pauses", "waits"),
     [
-        ([PutOff], True),
-        ([Queued], False),
-        ([PutOff, Queued], True),
-        ([PutOff, Waiting], False),
-        ([Waiting, PutOff], True),
+        (["runs"], True),
+        (["paused"], False),
+        (["runs", "paused"], True),
+        (["runs", "reset"], False),
+        (["reset", "runs"], True),
     ],
 )
 async def test_since_when_a_job_waits(
-    db: Database, pauses: list[type[PutOff]], *, waits: bool
+    db: Database, pauses: list[RetryClock], *, waits: bool
 ) -> None:
     story = await Story.begun(db)
     for pause in pauses:
         job = await story.take_up()
-        patience: Patience = pause.patience
-        await db.write(runs.defer, job.run, 0.0, now=NOW, patience=patience)
+        await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
         await db.write(runs.clear_leases)
     row = await story.row()
     assert (row["deferred_since"] is not None) is waits
     assert (row["runs_without_progress"], row["status"]) == (0, "processing")
 
 
-@pytest.mark.parametrize(("pause", "left"), [(Waiting, 0), (PutOff, 3), (Queued, 3)])
+@pytest.mark.parametrize(("pause", "left"), [("reset", 0), ("runs", 3), ("paused", 3)])
 async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
-    db: Database, pause: type[PutOff], left: int
+    db: Database, pause: RetryClock, left: int
 ) -> None:
     """Each time the database is away leaves a run behind; in three hours that may be many."""
     story = await Story.begun(db)
@@ -45,5 +44,5 @@ async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
         await db.write(runs.clear_leases)
     job = await story.take_up()
     assert job.runs_without_progress == 4
-    await db.write(runs.defer, job.run, 0.0, now=NOW, patience=pause.patience)
+    await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
     assert (await story.row())["runs_without_progress"] == left

@@ -12,7 +12,7 @@ from app.jobs.filetrans import store
 from app.jobs.filetrans.run import TaskRunner
 from app.jobs.store import calls, runs
 from app.jobs.store.job import Job
-from app.jobs.store.runs import Waiting
+from app.jobs.store.runs import Deferred
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineError, ErrorKind
 from app.speech.task_engine import SubmittedTask
@@ -151,8 +151,9 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
             clock=lambda: story.now,  # type: ignore[arg-type]
         )
 
-    with pytest.raises(Waiting):
+    with pytest.raises(Deferred) as deferred:
         await work().do(await taken_up(story))
+    assert deferred.value.clock == "reset"
     await story.crash()
     story.now += timedelta(seconds=100)
     job = await taken_up(story)
@@ -163,5 +164,6 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
     ]
     await story.fail(job, caught.value)
     await story.retry()
-    with pytest.raises(Waiting):
+    with pytest.raises(Deferred) as deferred:
         await work().do(await taken_up(story))
+    assert deferred.value.clock == "reset"

@@ -1,0 +1,111 @@
+"""The source of a job whose audio is decoded here and cut into parts at pauses.
+
+Parts are sent while later audio is still being decoded.
+"""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
+from pathlib import Path
+
+from app.audio.encode import unflac
+from app.audio.ffmpeg import Decoders
+from app.audio.normalise import Decoding, decode
+from app.audio.split import pieces
+from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
+from app.jobs.execution.job_run import JobRun, PartRun
+from app.jobs.execution.loop_repair import transcribe_part
+from app.jobs.execution.part_pool import PartPool
+from app.jobs.store.job import Job
+from app.jobs.store.parts import PartSpan
+from app.jobs.upstream.call_permit import CallPermit
+from app.kit.hashing import sha256_hex
+from app.settings import JobSettings
+from app.speech.engine import Encoded, PartAudio, Pcm
+from app.speech.planning.plan import too_long_for_one_call
+
+
+class DecodedSource:
+    """Decodes and cuts the audio of jobs; one bound on audio in memory holds for all of them."""
+
+    def __init__(self, decoders: Decoders, *, max_seconds: float, settings: JobSettings) -> None:
+        self._decoders = decoders
+        self._max_seconds = max_seconds
+        self._concurrency = settings.max_concurrent_parts
+        self._budget = AudioBudget(settings.audio_buffer_bytes)
+
+    async def transcribe(self, run: JobRun, path: Path) -> None:
+        """Transcribe the audio in parts, as the job's plan says.
+
+        Raises the first error of a part, by severity; see `PartPool.work`.
+        """
+        engine = run.caller.first_engine(run.job)
+        pool = PartPool(min(self._concurrency, engine.max_concurrent_calls))
+        await pool.work(self._cut(run, path, pool))
+
+    async def _cut(self, run: JobRun, path: Path, pool: PartPool) -> None:
+        """Cut the decoded audio; each part that holds speech is sent as soon as it is cut."""
+        job, progress, share = run.job, run.progress, RunShare(self._budget)
+        async with self._decode(job, path) as decoding:
+            cut = pieces(
+                decoding.blocks(),
+                limit_seconds=job.plan["part_seconds"],
+                cut=job.plan["kind"] == "split",
+                least_speech_ms=job.plan["least_speech_ms"],
+                known=[(row.start_ms, row.end_ms) for row in job.parts],
+            )
+            async with aclosing(cut):
+                async for piece in cut:
+                    pcm = piece.pcm
+                    digest = await asyncio.to_thread(sha256_hex, pcm) if pcm else None
+                    span = PartSpan(
+                        piece.index, piece.start_ms, piece.end_ms, piece.speech_ms, digest
+                    )
+                    del piece
+                    is_sent = progress.add_part(span)
+                    _order_live_text(run, span, is_sent=is_sent)
+                    if is_sent:
+                        allocation = await share.take(len(pcm))
+                        send = partial(self._send, run, span, pcm, allocation)
+                        await pool.begin(send, allocation.give_back)
+                    del pcm
+            progress.note_length(decoding)
+            progress.is_cut = True
+
+    async def _send(
+        self, run: JobRun, span: PartSpan, pcm: bytes, allocation: Allocation, permit: CallPermit
+    ) -> None:
+        audio: PartAudio = Pcm(pcm)
+        del pcm
+        audio = await run.caller.in_engine_format(run.job, audio)
+        allocation.shrink(len(audio.data))
+
+        async def decode_part() -> bytes:
+            if isinstance(audio, Encoded):
+                return await unflac(audio.data, self._decoders)
+            return audio.data
+
+        await transcribe_part(PartRun(run, span, audio, decode_part, permit))
+
+    def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
+        longest, refuse = self._max_seconds, None
+        if not job.plan.get("may_split", True):
+            limit = job.plan["part_seconds"]
+            longest = min(limit, longest)
+            refuse = partial(too_long_for_one_call, job.account.model, limit)
+        return decode(
+            path,
+            decoders=self._decoders,
+            max_seconds=longest,
+            refuse=refuse,
+            raw_rate=job.options.get("raw_rate"),
+        )
+
+
+def _order_live_text(run: JobRun, span: PartSpan, *, is_sent: bool) -> None:
+    """Give a part its place in the live text; called in the order of the parts."""
+    published = run.progress.text_published_before(span)
+    if published is not None:
+        run.job.run.live_text.skip_known(published)
+    elif is_sent or run.progress.has_text(span):
+        run.job.run.live_text.part(span.index)
