@@ -1,4 +1,4 @@
-"""The request bodies of the OpenAPI document. No model parses them, so FastAPI cannot derive them."""
+"""Request bodies of the OpenAPI document; no model parses them, so FastAPI cannot derive them."""
 
 from typing import Any
 

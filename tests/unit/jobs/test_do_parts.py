@@ -184,12 +184,12 @@ async def test_jobs_go_on_however_little_sound_may_be_held(
     assert engine.most <= 3
 
 
-async def test_a_job_of_one_part_is_three_commits(
+async def test_a_decoded_job_of_one_part_is_three_commits(
     gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works: list[str] = []
     db = gateway.services.db
-    verb = "write_followed" if db.is_shared else "write"
+    verb = "write_then" if db.is_shared else "write"
     write = getattr(db, verb)
 
     async def noted(*args: Any, **kwargs: Any) -> Any:
@@ -200,7 +200,7 @@ async def test_a_job_of_one_part_is_three_commits(
 
     monkeypatch.setattr(db, verb, noted)
     assert (await gateway.send(recording)).status_code == 200
-    assert works == ["create_job", "commit_part"]
+    assert works == ["create_job", "open_call", "commit_part"]
 
 
 # ── a part that cannot be heard ─────────────────────────────────────────────────────────────
