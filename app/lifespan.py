@@ -308,7 +308,6 @@ async def _open(
         engines,
         settings=settings,
         clock=clock,
-        calls_together=settings.jobs.max_concurrent_parts,
     )
     if is_loopback(settings.server.host) and not await db.read(any_key):
         log.warning("access.open", reason="no key exists; whoever can reach loopback may call")

@@ -69,10 +69,6 @@ class RowSteps:
         """Take the next step; see StepStore."""
         return await self._db.write(take_step, key, gap, patience)
 
-    async def next_free(self, key: str, gap: float) -> float:
-        """Return in how many seconds the next free step is."""
-        return await self._db.read(seconds_left, key, gap)
-
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
         await self._db.write(hold_steps, key, seconds)
@@ -93,12 +89,6 @@ def take_step(
             return left, None
         tx.execute(_BEGIN, {"its_key": key, "gap": gap})
     return max(0.0, row[0]), row[1]
-
-
-def seconds_left(tx: sa.Connection, /, key: str, gap: float) -> float:
-    """Return in how many seconds the next free step is; the first of all is a gap away."""
-    left = tx.scalar(_LEFT, {"its_key": key})
-    return gap if left is None else max(0.0, left)
 
 
 def hold_steps(tx: sa.Connection, /, key: str, seconds: float) -> None:

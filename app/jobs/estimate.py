@@ -1,10 +1,10 @@
 """The use-case: what a transcription would cost and how long it would take, and nothing is kept."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
@@ -27,18 +27,18 @@ from app.errors import (
     SeveralFiles,
 )
 from app.jobs.planning import Planner, ProbedAudio
-from app.jobs.store.backlog import JobAhead, jobs_ahead
+from app.jobs.store.backlog import Backlog, backlogs_ahead
 from app.jobs.store.create import JobSpec
 from app.jobs.store.routes import fallbacks
 from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.engine import Engine, ReportsThroughput, Throughput
+from app.speech.engine import Engine, Throughput
 from app.speech.options import Options
-from app.speech.planning.queue_simulation import Ahead, Lane, seconds_until_text
 
 SECONDS = "seconds"
 TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # of an upstream's task and of its recording: no measure yet
+_TASK_BASIS = "a default for tasks, which are not measured: 20 s and 2 % of the recording's length"
 
 Refusal = CostAboveLimit | SecondsAboveLimit
 
@@ -48,8 +48,8 @@ class Wait:
     """`seconds` from now to the text, None where the length is unknown; `basis` says from what."""
 
     seconds: float | None
-    pace: Throughput
-    jobs_ahead: int
+    throughput: Throughput
+    jobs_waiting: int
     jobs_running: int
     basis: str
 
@@ -71,7 +71,7 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates with the parts it is given; `calls_together`: of one job, at once."""
+    """Estimates the cost and the duration of a request without storing anything of it."""
 
     def __init__(
         self,
@@ -84,7 +84,6 @@ class Estimator:
         *,
         settings: Settings,
         clock: Clock,
-        calls_together: int = 1,
     ) -> None:
         self._db = db
         self._store = store
@@ -94,7 +93,6 @@ class Estimator:
         self._engines = engines
         self._settings = settings
         self._now = clock
-        self._calls_together = calls_together
 
     async def estimate(
         self,
@@ -127,12 +125,12 @@ class Estimator:
                 raise MissingAudio
             wish = self._planner.spec(judged, looked)
         seconds = None if looked is None else looked.found.seconds
-        tariff, prices, most, earlier = await self._db.read(_read, wish, now=self._now())
+        tariff, prices, most, backlogs = await self._db.read(_read, wish, now=self._now())
         ceiling = wish.ceiling or SpendingLimit()
         refusal = _refusal(ceiling, tariff, wish)
         if refusal is None:
             most = ceiling.held(most)
-        wait = await self._wait(wish, seconds, earlier)
+        wait = self._wait(wish, seconds, backlogs)
         return Estimate(wish, seconds, tariff, prices, most, refusal, wait)
 
     def _said_seconds(self, received: Received) -> float | None:
@@ -158,61 +156,102 @@ class Estimator:
             )
         return seconds
 
-    async def _wait(
-        self, wish: JobSpec, seconds: float | None, earlier: Sequence[JobAhead]
-    ) -> Wait:
+    def _wait(self, wish: JobSpec, seconds: float | None, backlogs: Sequence[Backlog]) -> Wait:
         parts = 1 if wish.expected is None else wish.expected.parts
-        sound = (seconds or 0.0) / parts
-        mine = (wish.engine, str(wish.plan["upstream_model"]))
-        paces = {mine: await self._pace(*mine, sound)}
-        for one in earlier:
-            where = (one.engine, one.upstream_model)
-            if where not in paces:
-                paces[where] = await self._pace(*where, sound)
-        running = sum(one.is_running for one in earlier)
-        pace, ahead = paces[mine], len(earlier) - running
-        basis = _basis(
-            pace, len(earlier) - running, running, self._settings.jobs.max_concurrent_jobs
-        )
-        if seconds is None:
-            return Wait(None, pace, ahead, running, "the recording's length is not known")
+        part_seconds = (seconds or 0.0) / parts
+        route = (wish.engine, str(wish.plan["upstream_model"]))
+        own = self._throughput(*route, part_seconds)
         if wish.plan["kind"] == "filetrans":
-            task = TASK_SECONDS + TASK_SHARE * seconds
-            words = "no measure of tasks yet: a default of 20 s and 2 % of the recording's length"
-            return Wait(pace.next_seconds + task, pace, ahead, running, words)
-        found = await asyncio.to_thread(
-            seconds_until_text,
-            {_name(*where): _lane(pace) for where, pace in paces.items()},
-            [
-                Ahead(_name(one.engine, one.upstream_model), one.calls, one.is_running, one.ages)
-                for one in earlier
-            ],
-            Ahead(_name(*mine), parts, is_running=False),
-            jobs_at_once=self._settings.jobs.max_concurrent_jobs,
-            calls_together=self._calls_together,
+            own = replace(own, call_seconds=TASK_SECONDS + TASK_SHARE * (seconds or 0.0))
+            found, basis = own.paused_seconds + own.call_seconds, _TASK_BASIS
+        else:
+            ahead = [
+                (b, self._throughput(b.engine, b.upstream_model, part_seconds)) for b in backlogs
+            ]
+            found, basis = expected_wait(
+                ahead,
+                route,
+                own,
+                parts,
+                max_jobs=self._settings.jobs.max_concurrent_jobs,
+                max_parts=self._settings.jobs.max_concurrent_parts,
+            )
+        running = sum(one.running for one in backlogs)
+        return Wait(
+            None if seconds is None else found,
+            own,
+            sum(one.jobs for one in backlogs) - running,
+            running,
+            "the length of the recording is unknown" if seconds is None else basis,
         )
-        return Wait(found, pace, ahead, running, basis)
 
-    async def _pace(self, engine: str, model: str, sound_seconds: float) -> Throughput:
+    def _throughput(self, engine: str, model: str, audio_seconds: float) -> Throughput:
         found = self._engines.get(engine)
-        return (
-            await found.pace(model, sound_seconds)
-            if isinstance(found, ReportsThroughput)
-            else Throughput()
-        )
+        return found.throughput(model, audio_seconds) if found else Throughput()
+
+
+def expected_wait(
+    ahead: Sequence[tuple[Backlog, Throughput]],
+    route: tuple[str, str],
+    own: Throughput,
+    parts: int,
+    *,
+    max_jobs: int,
+    max_parts: int,
+) -> tuple[float, str]:
+    """Return the seconds until a new job has its last answer, and the formula in words.
+
+    A new job waits for a job slot, for a call slot and for its turn at the account's rate, each
+    taken as the work ahead divided by the capacity. The longest of the three counts; its own calls
+    follow. `route` is the engine and model of its `parts` calls, `own` their throughput.
+    """
+    jobs, running = sum(b.jobs for b, _ in ahead), sum(b.running for b, _ in ahead)
+    job_slots = max(max_jobs, running)  # other processes may run jobs as well
+    shares = [(b, t.call_seconds / min(max_parts, b.calls / b.jobs)) for b, t in ahead]
+    job_seconds = sum(b.calls * share for b, share in shares) / max(1, jobs)
+    jobs_left = sum(b.calls_left * share for b, share in shares)
+    same = next((b for b, _ in ahead if (b.engine, b.upstream_model) == route), Backlog(*route))
+    calls_left, call_slots = same.calls_left * own.call_seconds, own.max_concurrent_calls
+    queue = max(
+        _until_slot_is_free(jobs_left, jobs, job_seconds, job_slots),
+        _until_slot_is_free(calls_left, same.calls, own.call_seconds, call_slots),
+        (same.calls - same.open_calls) * own.interval_seconds,
+    )
+    rounds = ceil(parts / min(max_parts, call_slots))
+    answers = max(rounds * own.call_seconds, (parts - 1) * own.interval_seconds + own.call_seconds)
+    measured = f"the moving average of {own.measured_calls} calls"
+    source = measured if own.measured_calls else "a default, no call was measured yet"
+    words = [
+        f"{running} jobs run and {jobs - running} wait ahead of it, {job_slots} run at once",
+        f"{same.calls} calls ahead of its own delay them by {queue:.1f} s",
+        f"a call takes {own.call_seconds:.2f} s ({source})",
+    ]
+    if own.interval_seconds:
+        words.append(f"the account's rate limit allows a call every {own.interval_seconds:.2f} s")
+    if own.paused_seconds:
+        words.append(f"the engine is paused for {own.paused_seconds:.0f} s ({own.pause_reason})")
+    return own.paused_seconds + queue + answers, "; ".join(words)
+
+
+def _until_slot_is_free(seconds_left: float, tasks: int, task_seconds: float, slots: int) -> float:
+    """Return the seconds until one of `slots` is free after `tasks`, which take `seconds_left`.
+
+    The last task of each slot ends at a moment spread evenly over the length of one task.
+    """
+    spread = (slots - 1) / 2 * task_seconds
+    return max(0.0, seconds_left - spread) / slots if tasks >= slots else 0.0
 
 
 def _read(
     tx: sa.Connection, wish: JobSpec, *, now: datetime
-) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[JobAhead]]:
+) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Backlog]]:
     """Return the price and its rows, what the calls can cost at most, and who comes before."""
     bounded = any(wish.max_tokens)
     tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
     others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
     bound = (wish.max_ms, *wish.max_tokens)
     most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
-    earlier = jobs_ahead(tx, now=now, priority=wish.priority)
-    return tariff, rows_of(tx, tariff), most, earlier
+    return tariff, rows_of(tx, tariff), most, backlogs_ahead(tx, priority=wish.priority)
 
 
 def _refusal(ceiling: SpendingLimit, tariff: Tariff, wish: JobSpec) -> Refusal | None:
@@ -228,27 +267,3 @@ def _as_said(seconds: float, options: Options) -> ProbedAudio:
     """Return what would be found of a recording of this length, of which nothing else is known."""
     rate = options.sample_rate or 16_000
     return ProbedAudio(Probe("", "", 1, rate, seconds), 0)
-
-
-def _name(engine: str, model: str) -> str:
-    return f"{engine} {model}"
-
-
-def _lane(pace: Throughput) -> Lane:
-    return Lane(pace.next_seconds, pace.gap_seconds, pace.call_seconds, pace.max_concurrent_calls)
-
-
-def _basis(pace: Throughput, waiting: int, running: int, at_once: int) -> str:
-    """Say what the wait rests on."""
-    lately = f"the moving average of {pace.measured} calls"
-    took = lately if pace.measured else "a default, as none was measured yet"
-    words: list[Any] = [
-        f"{running} jobs run and {waiting} wait before it, {at_once} at once",
-        f"a call takes {pace.call_seconds:.2f} s ({took})",
-    ]
-    if pace.gap_seconds:
-        gap, first = pace.gap_seconds, pace.next_seconds
-        words.append(f"calls leave every {gap:.2f} s, the next free one in {first:.1f} s")
-    if pace.reason:
-        words.append(pace.reason)
-    return "; ".join(words)

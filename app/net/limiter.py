@@ -44,9 +44,6 @@ class StepStore(Protocol):
         None instead of the holds: it is later than `patience` seconds, and was not taken.
         """
 
-    async def next_free(self, key: str, gap: float) -> float:
-        """Return in how many seconds the next free step is, and leave it free."""
-
     async def hold(self, key: str, seconds: float) -> None:
         """Let no step be before so many seconds from now; those taken already are void."""
 
@@ -78,11 +75,6 @@ class MemorySteps:
             return at - now, None
         steps.free_at = at + gap
         return at - now, steps.holds
-
-    async def next_free(self, key: str, gap: float) -> float:
-        """Return in how many seconds the next free step is."""
-        steps = self._steps.get(key)
-        return max(0.0, (steps.free_at if steps else self._began + gap) - self._ticks())
 
     async def hold(self, key: str, seconds: float) -> None:
         """Void the steps taken and let none be for so many seconds."""
@@ -238,16 +230,6 @@ class Limiter:
             at = door.left_at + interval
             await asyncio.sleep(max(0.0, at - self._ticks()))
             door.left_at = max(at, self._ticks() - LATE_SHARE * interval)
-
-    async def next_free(self, key: str, per_minute: float) -> tuple[float, float]:
-        """Return in how many seconds a call that came now would go, and the interval of steps."""
-        interval = MINUTE / (per_minute * SHARE)
-        seconds = await self._store.next_free(key, interval)
-        queue = self._queues.get(key)
-        if queue is None:
-            return seconds, interval
-        has_step = queue.next_at is not None
-        return seconds + (len(queue.waiting) - has_step) * interval, interval
 
     async def hold(self, key: str, seconds: float) -> None:
         """Make every call wait: the upstream said that it was too fast."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 from app.speech.transcript import Segment
 
@@ -161,27 +161,19 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How fast calls of a model go now: what an estimate of waiting rests on.
+    """How fast calls of a model are made now, for estimates.
 
-    `next_seconds` until the next may leave, `gap_seconds` between two; `call_seconds` is what one
-    takes, the moving average of `measured` calls, or a default where none was measured.
-    `why` says what keeps calls back beside the pace, if something does.
+    `interval_seconds` is the least time between two calls that the account's rate limit allows (0:
+    no limit). `call_seconds` is the moving average of `measured_calls`, or a default where none was
+    measured. No call is made for `paused_seconds`, because of `pause_reason`.
     """
 
-    next_seconds: float = 0.0
-    gap_seconds: float = 0.0
+    interval_seconds: float = 0.0
     call_seconds: float = DEFAULT_CALL_SECONDS
     max_concurrent_calls: int = 1
-    measured: int = 0
-    reason: str = ""
-
-
-@runtime_checkable
-class ReportsThroughput(Protocol):
-    """An engine that knows how fast its calls go."""
-
-    async def pace(self, model: str, sound_seconds: float) -> Throughput:
-        """Return the pace of calls of `model` with so much sound. Raises DatabaseAway."""
+    measured_calls: int = 0
+    paused_seconds: float = 0.0
+    pause_reason: str = ""
 
 
 class CallSlot:
@@ -220,6 +212,9 @@ class Engine(Protocol):
 
     def readiness(self, model: str) -> Readiness:
         """Tell whether `model` can be called now. Cheap; never blocks."""
+
+    def throughput(self, model: str, audio_seconds: float) -> Throughput:
+        """Return how fast calls of `model` with so much audio are made now. Cheap; never blocks."""
 
     def admit(
         self, model: str, patience: float, priority: int = 0

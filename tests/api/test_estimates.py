@@ -86,7 +86,7 @@ async def test_it_says_what_the_wait_rests_on(gateway: Gateway) -> None:
     before = (await ask(gateway, seconds=10)).json()["wait"]
     assert before["measured_calls"] == 0
     assert before["seconds"] == before["seconds_per_call"] == 5.0
-    assert "a default, as none was measured yet" in before["basis"]
+    assert "a default, no call was measured yet" in before["basis"]
 
 
 async def test_limits_are_judged_and_only_warned_of(gateway: Gateway) -> None:

@@ -22,6 +22,7 @@ from app.speech.engine import (
     EngineRequest,
     EngineUsage,
     Readiness,
+    Throughput,
 )
 
 CATALOGUE = Path(__file__).with_name("scripted.toml")
@@ -60,6 +61,9 @@ class ScriptedEngine:
 
     def readiness(self, _model: str) -> Readiness:
         return Readiness(ready=True)
+
+    def throughput(self, _model: str, _audio_seconds: float) -> Throughput:
+        return Throughput()
 
     def admit(
         self, _model: str, _patience: float, _priority: int = 0

@@ -134,10 +134,10 @@ def _cost(nano: int, currency: str) -> Cost:
 def _wait(wait: Wait) -> WaitOut:
     return WaitOut(
         seconds=None if wait.seconds is None else round(wait.seconds, 2),
-        jobs_waiting=wait.jobs_ahead,
+        jobs_waiting=wait.jobs_waiting,
         jobs_running=wait.jobs_running,
-        seconds_per_call=round(wait.pace.call_seconds, 3),
-        measured_calls=wait.pace.measured,
+        seconds_per_call=round(wait.throughput.call_seconds, 3),
+        measured_calls=wait.throughput.measured_calls,
         basis=wait.basis,
     )
 

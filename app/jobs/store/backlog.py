@@ -1,23 +1,35 @@
-"""The jobs that come before a new one, as the table of jobs tells: whoever works on them."""
+"""The open jobs ahead of a new one, counted per engine and model."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from math import ceil
-from typing import Any
 
 import sqlalchemy as sa
 
 from app.jobs.tables import OPEN, audio_tables, transcription, upstream_call
 from app.speech.planning.expected_usage import USUAL_FILL
 
-MOST_JOBS = 2_000  # looked at; those after them would have to wait for hours anyhow
-
 _row = transcription.c
 _RUNS = _row.status == "processing"
+_MODEL = _row.plan["upstream_model"].as_string()
+_DURATION_MS = sa.func.coalesce(audio_tables.audio.c.duration_ms, 0)
+_LEFT_MS = sa.case((_row.done_ms < _DURATION_MS, _DURATION_MS - _row.done_ms), else_=1)
+_PART_MS = sa.cast(_row.plan["part_seconds"].as_integer() * int(1000 * USUAL_FILL), sa.BigInteger())
+_CALLS = sa.case(
+    (_row.plan["kind"].as_string() == "split", (_LEFT_MS + _PART_MS - 1) // _PART_MS), else_=1
+)
+_OPEN_CALLS = (
+    sa.select(sa.func.count())
+    .select_from(upstream_call)
+    .where(upstream_call.c.transcription_id == _row.id, upstream_call.c.state == "open")
+    .scalar_subquery()
+)
 _AHEAD = (
     sa.select(
-        *(_row[name] for name in ("id", "engine", "status", "plan", "done_ms")),
-        audio_tables.audio.c.duration_ms,
+        _row.engine,
+        _MODEL.label("model"),
+        sa.func.count().label("jobs"),
+        sa.func.sum(sa.case((_RUNS, 1), else_=0)).label("running"),
+        sa.func.sum(_CALLS).label("calls"),
+        sa.func.sum(sa.case((_RUNS, _OPEN_CALLS), else_=0)).label("open_calls"),
     )
     .outerjoin(audio_tables.audio, audio_tables.audio.c.id == _row.audio_id)
     .where(
@@ -25,48 +37,34 @@ _AHEAD = (
         sa.or_(_RUNS, _row.priority >= sa.bindparam("priority")),
         _row.plan["kind"].as_string() != "filetrans",
     )
-    .order_by(sa.case((_RUNS, 0), else_=1), _row.priority.desc(), _row.id)
-    .limit(MOST_JOBS)
-)
-_UNDER_WAY = sa.select(upstream_call.c.transcription_id, upstream_call.c.opened_at).where(
-    upstream_call.c.state == "open",
-    upstream_call.c.transcription_id.in_(sa.bindparam("jobs", expanding=True)),
+    .group_by(_row.engine, _MODEL)
 )
 
 
 @dataclass(frozen=True, slots=True)
-class JobAhead:
-    """An open job: where its calls go, how many are left, and whether somebody works on it.
+class Backlog:
+    """Jobs ahead that use one engine and model. `calls` have not ended; `open_calls` of them run.
 
-    `ages` are the seconds since each of its calls under way was begun.
+    The number of calls of a job that will be split is an estimate from its length.
     """
 
     engine: str
     upstream_model: str
-    calls: int
-    is_running: bool
-    ages: tuple[float, ...] = ()
+    jobs: int = 0
+    running: int = 0
+    calls: int = 0
+    open_calls: int = 0
+
+    @property
+    def calls_left(self) -> float:
+        """How many whole calls the rest is; one that runs is taken to be half done."""
+        return self.calls - self.open_calls / 2
 
 
-def jobs_ahead(tx: sa.Connection, *, now: datetime, priority: int = 0) -> list[JobAhead]:
-    """Return the open jobs that come before a new one, those that run first.
+def backlogs_ahead(tx: sa.Connection, *, priority: int = 0) -> list[Backlog]:
+    """Return the jobs ahead of a new job: all that run, and those of at least its priority.
 
-    One that runs does so whatever its priority. Tasks that are done elsewhere take nobody's turn
-    here and are left out.
+    Jobs that are one task at the provider take no slot here and are left out.
     """
-    rows = list(tx.execute(_AHEAD, {"priority": priority}))
-    running = [row.id for row in rows if row.status == "processing"]
-    ages: dict[str, list[float]] = {}
-    for call in tx.execute(_UNDER_WAY, {"jobs": running}):
-        age = (now - call.opened_at).total_seconds()
-        ages.setdefault(call.transcription_id, []).append(age)
-    return [_earlier(row, tuple(ages.get(row.id, ()))) for row in rows]
-
-
-def _earlier(row: Any, ages: tuple[float, ...]) -> JobAhead:
-    left_ms = max(0, (row.duration_ms or 0) - row.done_ms)
-    is_split = row.plan["kind"] == "split"
-    calls = ceil(left_ms / (row.plan["part_seconds"] * 1000 * USUAL_FILL)) if is_split else 1
-    is_running = row.status == "processing"
-    model = row.plan["upstream_model"]
-    return JobAhead(row.engine, model, max(1, calls, len(ages)), is_running, ages)
+    rows = tx.execute(_AHEAD, {"priority": priority})
+    return [Backlog(engine, model, *map(int, counts)) for engine, model, *counts in rows]

@@ -3,17 +3,23 @@
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.db.database import Database
-from app.jobs.store import backlog
-from app.jobs.store.backlog import JobAhead, jobs_ahead
-from tests.support.story import NOW, Story, wish
+from app.jobs.store.backlog import Backlog, backlogs_ahead
+from app.jobs.tables import transcription
+from tests.support.story import Story, recording, wish
 
 pytestmark = pytest.mark.anyio
 
 
-async def ahead(db: Database, **asked: Any) -> list[JobAhead]:
-    return await db.read(jobs_ahead, now=NOW, **asked)
+async def ahead(db: Database, **asked: Any) -> list[Backlog]:
+    return await db.read(backlogs_ahead, **asked)
+
+
+async def counts(db: Database, priority: int = 0) -> tuple[int, int]:
+    (one,) = await ahead(db, priority=priority)
+    return one.jobs, one.running
 
 
 async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
@@ -21,17 +27,32 @@ async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
     await Story.begun(db)
     await Story.begun(db, wanted=wish(priority=50))
     assert (await running.row())["status"] == "processing"
-    assert [one.is_running for one in await ahead(db)] == [True, False, False]
-    assert [one.is_running for one in await ahead(db, priority=50)] == [True, False]
-    assert [one.is_running for one in await ahead(db, priority=100)] == [True]
+    assert await counts(db) == (3, 1)
+    assert await counts(db, priority=50) == (2, 1)
+    assert await counts(db, priority=100) == (1, 1)
 
 
-async def test_tasks_take_nobodys_turn_and_hide_nobody_who_does(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tasks_take_nobodys_turn(db: Database) -> None:
     task = {**wish().plan, "kind": "filetrans"}
     for _ in range(3):
         await Story.begun(db, wanted=wish(priority=9, plan=task))
+    assert await ahead(db) == []
     await Story.begun(db)
-    monkeypatch.setattr(backlog, "_AHEAD", backlog._AHEAD.limit(2))
     assert [one.calls for one in await ahead(db)] == [1]
+
+
+async def test_calls_that_have_not_ended_are_estimated_from_the_length_that_is_left(
+    db: Database,
+) -> None:
+    split = {**wish().plan, "kind": "split", "part_seconds": 100}
+    long = await Story.begun(db, wanted=wish(plan=split), audio=recording(seconds=901.0))
+    unknown = recording("b", sha256="1" * 64, seconds=None)
+    await Story.begun(db, wanted=wish(plan=split), audio=unknown)
+    assert await ahead(db) == [Backlog("scripted", "echo", jobs=2, running=0, calls=11 + 1)]
+    job = await long.take_up(lease_seconds=3600)
+    await long.call(job)
+    half_done = sa.update(transcription).values(done_ms=450_000)
+    await db.write(lambda tx: tx.execute(half_done.where(transcription.c.id == long.id)))
+    assert await ahead(db) == [
+        Backlog("scripted", "echo", jobs=2, running=1, calls=6 + 1, open_calls=1)
+    ]

@@ -251,12 +251,13 @@ async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> No
 
 async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits() -> None:
     clock = Hand()
-    limiter = Limiter(MemorySteps(clock), clock)
+    steps = MemorySteps(clock)
+    limiter = Limiter(steps, clock)
     assert not await limiter.try_take("k", 60)  # the first interval after a start
     clock.now += 60 / SHARE
     assert await limiter.try_take("k", 60)
     assert not await limiter.try_take("k", 60)
-    assert await limiter.next_free("k", 60) == (pytest.approx(1 / SHARE), pytest.approx(1 / SHARE))
+    assert await steps.take("k", 1 / SHARE, 0.0) == (pytest.approx(1 / SHARE), None)
     waiting = asyncio.create_task(limiter.wait("k", 60, FOR_EVER))
     await asyncio.sleep(0)
     clock.now += 60
@@ -281,7 +282,8 @@ async def test_waiting_calls_use_each_step_and_the_last_one_takes_none_too_many(
     limiter = Limiter(steps)
     for _ in range(3):
         await asyncio.gather(*(limiter.wait("k", 60 / interval, FOR_EVER) for _ in range(2)))
-    assert await steps.next_free("k", interval / SHARE) <= interval / SHARE
+    next_step, _ = await steps.take("k", interval / SHARE, FOR_EVER)
+    assert next_step <= interval / SHARE
 
 
 async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:

@@ -14,7 +14,7 @@ import structlog
 from app.errors import DatabaseUnavailable
 from app.kit.priority_semaphore import PrioritySemaphore
 from app.net.breaker import Breaker, State
-from app.net.limiter import Limiter, QueueTooLongError, Ticks
+from app.net.limiter import MINUTE, SHARE, Limiter, QueueTooLongError, Ticks
 from app.net.retry import RetryBudget
 from app.speech.engine import DEFAULT_CALL_SECONDS, CallSlot, EngineError, ErrorKind, Throughput
 from app.speech.engines.http.latency import LatencyAverage
@@ -57,6 +57,7 @@ class CallAdmission:
         self._breaker = Breaker()
         self._budget = RetryBudget()
         self._speed = LatencyAverage()
+        self._blocked_until: dict[str, float] = {}
 
     @property
     def state(self) -> str:
@@ -122,20 +123,19 @@ class CallAdmission:
         if began is not None and model:
             self._speed.note(model, now - began)
 
-    async def pace(self, model: str) -> Throughput:
-        """Return how fast calls of a model go now. Raises DatabaseAway."""
-        next_seconds, gap = 0.0, 0.0
-        if model in self._rates:
-            next_seconds, gap = await self._limiter.next_free(self._key(model), self._rates[model])
-        rest = self.rest_seconds
+    def throughput(self, model: str) -> Throughput:
+        """Return how fast calls of a model are made now."""
+        now, rate = self._ticks(), self._rates.get(model)
+        rest, blocked = self.rest_seconds, max(0.0, self._blocked_until.get(model, now) - now)
+        reason = "too many calls failed" if rest else "the provider limits the rate"
         call_seconds, measured = self._speed.of(model, DEFAULT_CALL_SECONDS)
         return Throughput(
-            max(next_seconds, rest),
-            gap,
+            MINUTE / (rate * SHARE) if rate else 0.0,
             call_seconds,
             self.max_concurrent_calls,
             measured,
-            f"it is left alone for {rest:.0f} s after too many failures" if rest else "",
+            max(rest, blocked),
+            reason if rest or blocked else "",
         )
 
     async def note_error(
@@ -175,6 +175,7 @@ class CallAdmission:
     async def _hold(self, model: str, seconds: float) -> None:
         if model not in self._rates:
             return
+        self._blocked_until[model] = self._ticks() + seconds
         try:
             await self._limiter.hold(self._key(model), seconds)
         except DatabaseUnavailable:

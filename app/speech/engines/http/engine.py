@@ -133,9 +133,9 @@ class RemoteEngine:
             return Readiness(ready=False, unmet=words)
         return Readiness(ready=True)
 
-    async def pace(self, model: str, _sound_seconds: float) -> Throughput:
-        """Tell how fast calls go now; see Paced."""
-        return await self._admission.pace(model)
+    def throughput(self, model: str, _audio_seconds: float) -> Throughput:
+        """Return how fast calls are made now; see Engine."""
+        return self._admission.throughput(model)
 
     def admit(
         self, model: str, patience: float, priority: int = 0

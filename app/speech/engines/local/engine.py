@@ -89,12 +89,13 @@ class LocalEngine:
             return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         return self._coming(model).readiness
 
-    async def pace(self, model: str, sound_seconds: float) -> Throughput:
-        """Tell how long so much sound takes: on a CPU that grows with it; see Paced."""
+    def throughput(self, model: str, audio_seconds: float) -> Throughput:
+        """Return how fast calls are made now: a call takes a share of the audio's length."""
         share, measured = self._speed.of(model, DEFAULT_SHARE)
-        seconds = share * sound_seconds
         return Throughput(
-            call_seconds=seconds, max_concurrent_calls=self._settings.workers, measured=measured
+            call_seconds=share * audio_seconds,
+            max_concurrent_calls=self._settings.workers,
+            measured_calls=measured,
         )
 
     def admit(

@@ -278,28 +278,29 @@ async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
         assert (await here.note_error("m", busy)).retryable
 
 
-async def test_its_pace_is_the_next_free_step_and_what_calls_took() -> None:
+async def test_the_throughput_is_the_rate_limit_and_the_latency_of_the_last_calls() -> None:
     clock = Hand()
     here = admission(clock, per_minute=60 / 0.98)
     clock.now += 10
-    found = await here.pace("m")
-    assert (found.next_seconds, found.call_seconds, found.measured) == (0, 5.0, 0)
-    assert found.gap_seconds == pytest.approx(1.0)
-    await entered(here)
-    assert (await here.pace("m")).next_seconds == pytest.approx(1.0)
-    assert (await here.pace("m")).next_seconds == pytest.approx(1.0)  # asking takes no step
-    clock.now += 1
+    found = here.throughput("m")
+    assert (found.paused_seconds, found.call_seconds, found.measured_calls) == (0, 5.0, 0)
+    assert found.interval_seconds == pytest.approx(1.0)
     began = await here.begin("m")
     clock.now += 3
     here.note_answer(began, "m")
-    assert ((found := await here.pace("m")).call_seconds, found.measured) == (3.0, 1)
-    assert (await here.pace("other")).gap_seconds == 0
+    assert ((found := here.throughput("m")).call_seconds, found.measured_calls) == (3.0, 1)
+    assert here.throughput("other").interval_seconds == 0
 
 
-async def test_while_it_rests_nothing_goes_before_the_rest_is_over() -> None:
+async def test_the_throughput_says_for_how_long_no_call_is_made() -> None:
     clock = Hand()
-    here = admission(clock)
+    here = admission(clock, per_minute=60)
+    await here.note_error("m", EngineError(ErrorKind.RATE_LIMITED, "x", retry_after=7))
+    found = here.throughput("m")
+    assert (found.paused_seconds, found.pause_reason) == (7, "the provider limits the rate")
+    clock.now += 8
+    assert (here.throughput("m").paused_seconds, here.throughput("m").pause_reason) == (0, "")
     for _ in range(20):
         await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
-    found = await here.pace("m")
-    assert (found.next_seconds, found.reason[:11]) == (15, "it is left ")
+    found = here.throughput("m")
+    assert (found.paused_seconds, found.pause_reason) == (15, "too many calls failed")

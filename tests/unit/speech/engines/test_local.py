@@ -222,9 +222,9 @@ async def test_closing_ends_the_running_and_the_queued_with_an_error(
             await engine.transcribe(ask(made(np.zeros(1))))
 
 
-async def test_its_pace_grows_with_the_sound() -> None:
+async def test_a_call_is_expected_to_take_longer_with_more_audio() -> None:
     engine = LocalEngine(LocalEngineSettings(workers=3), warm=())
-    (short, long) = [await engine.pace("base", seconds) for seconds in (10, 100)]
-    assert (short.call_seconds, long.call_seconds, short.measured) == (1.0, 10.0, 0)
-    assert (short.max_concurrent_calls, short.gap_seconds) == (3, 0)
+    (short, long) = [engine.throughput("base", seconds) for seconds in (10, 100)]
+    assert (short.call_seconds, long.call_seconds, short.measured_calls) == (1.0, 10.0, 0)
+    assert (short.max_concurrent_calls, short.interval_seconds) == (3, 0)
     await engine.close()
