@@ -6,6 +6,7 @@ from app.db.schema import Id, Utc, metadata, one_of
 
 UNITS = ("second", "input_token", "output_token", "text_input_token")
 KINDS = ("hold", "settle", "release", "adjust", "saved")
+USAGE_KINDS = ("settle", "adjust")  # what was used and what it cost
 
 price = sa.Table(
     "price",
@@ -28,7 +29,7 @@ price = sa.Table(
 ledger_line = sa.Table(
     "ledger_line",
     metadata,
-    sa.Column("id", Id(), primary_key=True),
+    sa.Column("id", Id(), nullable=False),
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
     sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), nullable=False),
@@ -47,8 +48,14 @@ ledger_line = sa.Table(
     sa.CheckConstraint("kind = 'adjust' OR nano >= 0", name="nano"),
     sa.CheckConstraint("used_ms >= 0 AND used_tokens >= 0", name="used"),
     sa.CheckConstraint("kind <> 'settle' OR call_id IS NOT NULL", name="settle_names_call"),
-    sa.Index("ix_ledger_line_transcription_id", "transcription_id"),
-    sa.Index("ix_ledger_line_project_created", "project_id", "created_at"),
+    sa.PrimaryKeyConstraint("transcription_id", "id"),
+    sa.Index(
+        "ix_ledger_line_project_usage",
+        "project_id",
+        "created_at",
+        sqlite_where=sa.text(f"kind IN {USAGE_KINDS}"),
+        postgresql_where=sa.text(f"kind IN {USAGE_KINDS}"),
+    ),
     # A call is settled once, a life is released once, and a hold is taken once for what it covers.
     sa.Index(
         "uq_ledger_line_settle",
@@ -80,4 +87,5 @@ ledger_line = sa.Table(
         sqlite_where=sa.text("kind = 'hold'"),
         postgresql_where=sa.text("kind = 'hold'"),
     ),
+    sqlite_with_rowid=False,
 )

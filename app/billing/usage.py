@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from app.billing.tables import ledger_line
+from app.billing.tables import USAGE_KINDS, ledger_line
+from app.db.schema import literals
 
 By = Literal["day", "model", "project", "key"]
 GROUPS: tuple[By, ...] = get_args(By)
@@ -48,7 +49,7 @@ def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]
         )
         .where(
             line.project_id == project_id,
-            line.kind.in_(("settle", "adjust")),
+            line.kind.in_(literals(USAGE_KINDS)),
             line.created_at >= period.since,
             line.created_at < period.until,
         )

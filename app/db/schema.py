@@ -1,6 +1,6 @@
 """What all tables share: metadata with a naming convention, column types, the database's clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,3 +106,11 @@ def one_of(column: str, *values: str, name: str) -> sa.CheckConstraint:
     """Return a CHECK that the column holds one of these words."""
     listed = ", ".join(f"'{value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def literals(values: Sequence[str]) -> sa.BindParameter[Sequence[str]]:
+    """Return values for `in_` that are part of the SQL text.
+
+    SQLite uses a partial index only where the query repeats its condition with literals.
+    """
+    return sa.bindparam(None, values, expanding=True, literal_execute=True)

@@ -9,7 +9,7 @@ from app.access import tables as access_tables
 from app.audio import tables as audio_tables
 from app.billing import tables as billing_tables
 from app.db import rate_limit, shared_settings
-from app.db.schema import Id, Json, Utc, metadata, one_of
+from app.db.schema import Id, Json, Utc, literals, metadata, one_of
 
 __all__ = [
     "access_tables",
@@ -73,11 +73,13 @@ transcription = sa.Table(
     sa.Index("ix_transcription_project_id_id", "project_id", "id"),
     sa.Index(
         "ix_transcription_open",
-        "lease_until",
+        "id",
         sqlite_where=sa.text("status IN ('queued', 'processing')"),
         postgresql_where=sa.text("status IN ('queued', 'processing')"),
     ),
 )
+
+IS_OPEN = transcription.c.status.in_(literals(OPEN))
 
 part = sa.Table(
     "part",
@@ -129,6 +131,7 @@ upstream_call = sa.Table(
     one_of("state", *CALL_STATES, name="state"),
     sa.CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed_has_a_time"),
     sa.CheckConstraint("max_cost_nano >= 0", name="bound"),
+    sqlite_with_rowid=False,
 )
 
 transcript = sa.Table(
@@ -156,6 +159,7 @@ event = sa.Table(
     sa.Column("delta_chars", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("created_at", Utc(), nullable=False),
     sa.CheckConstraint("seq >= 1", name="seq"),
+    sqlite_with_rowid=False,
 )
 
 delta_text = sa.Table(
@@ -166,4 +170,5 @@ delta_text = sa.Table(
     sa.Column("start", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("text", sa.Text(), nullable=False),
     sa.CheckConstraint("start >= 0", name="start"),
+    sqlite_with_rowid=False,
 )

@@ -150,8 +150,8 @@ def torn(patient: Patient) -> None:
 
 POSTGRES = f"postgresql://gateway:canary@127.0.0.1:{NOBODY}/gateway"
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
-ELSEWHERE = "INSERT INTO setting VALUES ('store', 'another')"
-PEPPER = "INSERT INTO setting VALUES ('pepper', 'another')"
+ELSEWHERE = "INSERT INTO instance_fact VALUES ('store', 'another')"
+PEPPER = "INSERT INTO instance_fact VALUES ('pepper', 'another')"
 
 PLANTED = {
     "a wrong key": Planted(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.jobs.tables import OPEN, audio_tables, transcription, upstream_call
+from app.jobs.tables import IS_OPEN, audio_tables, transcription, upstream_call
 from app.speech.planning.expected_usage import USUAL_FILL
 
 _row = transcription.c
@@ -33,7 +33,7 @@ _AHEAD = (
     )
     .outerjoin(audio_tables.audio, audio_tables.audio.c.id == _row.audio_id)
     .where(
-        _row.status.in_(OPEN),
+        IS_OPEN,
         sa.or_(_RUNS, _row.priority >= sa.bindparam("priority")),
         _row.plan["kind"].as_string() != "filetrans",
     )

@@ -1,6 +1,6 @@
-"""The durable core: projects, keys, audio, jobs, parts, calls, words, events, prices, ledger.
+"""Initial schema: projects, keys, audio, jobs, parts, calls, transcripts, events, prices, ledger.
 
-Revision: 0001, the first
+Revision: 0001
 """
 
 import sqlalchemy as sa
@@ -201,7 +201,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_transcription_open",
         "transcription",
-        ["lease_until"],
+        ["id"],
         unique=False,
         sqlite_where=sa.text("status IN ('queued', 'processing')"),
         postgresql_where=sa.text("status IN ('queued', 'processing')"),
@@ -226,6 +226,7 @@ def upgrade() -> None:
             name="fk_event_transcription_id_transcription",
         ),
         sa.PrimaryKeyConstraint("transcription_id", "seq", name="pk_event"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "delta_text",
@@ -240,6 +241,7 @@ def upgrade() -> None:
             name="fk_delta_text_transcription_id_transcription",
         ),
         sa.PrimaryKeyConstraint("transcription_id", "epoch", "start", name="pk_delta_text"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "part",
@@ -325,6 +327,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "transcription_id", "part_idx", "attempt", name="uq_upstream_call_attempt"
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "ledger_line",
@@ -363,13 +366,16 @@ def upgrade() -> None:
             ["transcription.id"],
             name="fk_ledger_line_transcription_id_transcription",
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_ledger_line"),
+        sa.PrimaryKeyConstraint("transcription_id", "id", name="pk_ledger_line"),
+        sqlite_with_rowid=False,
     )
     op.create_index(
-        "ix_ledger_line_project_created", "ledger_line", ["project_id", "created_at"], unique=False
-    )
-    op.create_index(
-        "ix_ledger_line_transcription_id", "ledger_line", ["transcription_id"], unique=False
+        "ix_ledger_line_project_usage",
+        "ledger_line",
+        ["project_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("kind IN ('settle', 'adjust')"),
+        postgresql_where=sa.text("kind IN ('settle', 'adjust')"),
     )
     op.create_index(
         "uq_ledger_line_further_hold",
