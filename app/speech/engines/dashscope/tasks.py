@@ -4,7 +4,6 @@ Everything that reads or writes the vendor's JSON is pure and beside this file (
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,12 @@ from app.speech.engines.dashscope.task_responses import parse_report, parse_resu
 from app.speech.engines.dashscope.uploads import STORED, check_size, form_of, key_of, parse_policy
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import HELD_SECONDS, CallAdmission
-from app.speech.engines.http.json_body import MOST_ANSWER_BYTES, malformed_response, no_answer
+from app.speech.engines.http.json_body import (
+    MOST_ANSWER_BYTES,
+    json_bytes,
+    malformed_response,
+    no_answer,
+)
 from app.speech.task_engine import FileText, FileUpload, SubmittedTask, TaskReport, TaskRequest
 
 SUBMIT_ROUTE = "/api/v1/services/audio/asr/transcription"
@@ -252,7 +256,7 @@ class DashScopeTasks:
 
 def json_body(value: Mapping[str, object]) -> Body:
     """Return a small JSON body."""
-    data = json.dumps(value, ensure_ascii=False).encode()
+    data = json_bytes(value)
     return Body(len(data), "application/json", lambda: (data,))
 
 

@@ -1,10 +1,10 @@
 """The form that brings a file into DashScope's temporary store. Pure, but for the file's bytes."""
 
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from app.net.http.exchange import Body
+from app.net.http.multipart_body import FilePart, multipart_body
 from app.speech.engine import EngineError, ErrorKind
 from app.speech.engines.http.json_body import (
     malformed_response,
@@ -51,23 +51,5 @@ def form_of(policy: Mapping[str, Any], file: FileUpload) -> Body:
         "x-oss-forbid-overwrite": text_of(policy.get("x_oss_forbid_overwrite")) or "true",
         "success_action_status": "200",
     }
-    boundary = secrets.token_hex(16)
-    head = "".join(_field(boundary, name, value) for name, value in fields.items())
-    head += (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    before, after = head.encode(), f"\r\n--{boundary}--\r\n".encode()
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield before
-        async for chunk in file.chunks():
-            yield chunk
-        yield after
-
-    length = len(before) + file.length + len(after)
-    return Body(length, f"multipart/form-data; boundary={boundary}", chunks)
-
-
-def _field(boundary: str, name: str, value: str) -> str:
-    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+    part = FilePart(file.name, "application/octet-stream", file.length, file.chunks)
+    return multipart_body(fields, part)

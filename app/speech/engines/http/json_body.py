@@ -3,10 +3,12 @@
 import json
 import math
 import secrets
-from binascii import b2a_base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
+import pybase64
 
 from app.kit.clock import parse_http_date
 from app.net.http.exchange import Body, ExchangeError, Fault
@@ -34,14 +36,14 @@ class AudioPlaceholder:
 
 def json_with_audio(value: Mapping[str, Any], hole: AudioPlaceholder, sound: Encoded) -> Body:
     """Return a JSON body with the sound as a data: URI in its hole, made while it is sent."""
-    before, after = json.dumps(value, ensure_ascii=False).encode().split(hole.mark.encode())
+    before, after = json_bytes(value).split(hole.mark.encode())
     before += f"data:{sound.media_type};base64,".encode()
 
     def chunks() -> Iterator[bytes]:
         yield before
         view = memoryview(sound.data)
         for start in range(0, len(view), SLICE_BYTES):
-            yield b2a_base64(view[start : start + SLICE_BYTES], newline=False)
+            yield pybase64.b64encode(view[start : start + SLICE_BYTES])
         yield after
 
     return Body(len(before) + base64_size(len(sound.data)) + len(after), "application/json", chunks)
@@ -59,12 +61,27 @@ def base64_size(size: int) -> int:
     return -(-size // 3) * 4
 
 
-def read_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a body; None where it is anything else."""
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return a value as JSON in UTF-8."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(value, ensure_ascii=False).encode()
+
+
+def read_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a body; None where it is anything else.
+
+    Integers beyond 64 bits become floats: no provider sends one.
+    """
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        # Python's own reader takes some texts that orjson does not, such as NaN.
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
     return value if isinstance(value, dict) else None
 
 

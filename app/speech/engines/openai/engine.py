@@ -4,12 +4,12 @@
 every server of this kind.
 """
 
-import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from app.net.http.exchange import Answer, Body
-from app.speech.engine import DeltaSink, Encoded, EngineAnswer, EngineRequest
+from app.net.http.multipart_body import FilePart, multipart_body
+from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
@@ -93,7 +93,9 @@ def write_transcription(request: EngineRequest) -> Body:
         fields["language"] = request.language
     if request.context:
         fields["prompt"] = request.context
-    return _form(fields, file_of(request))
+    sound = file_of(request)
+    file = FilePart(f"part.{sound.form}", sound.media_type, len(sound.data), lambda: (sound.data,))
+    return multipart_body(fields, file)
 
 
 def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
@@ -130,21 +132,3 @@ def _object(answer: Answer) -> dict[str, Any]:
     if body is None:
         raise malformed_response(f"an answer of {len(answer.body)} bytes that is not a JSON object")
     return body
-
-
-def _form(fields: Mapping[str, str], sound: Encoded) -> Body:
-    boundary = secrets.token_hex(16)
-    head = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
-    )
-    file = f'Content-Disposition: form-data; name="file"; filename="part.{sound.form}"'
-    kind = f"Content-Type: {sound.media_type}"
-    before = f"{head}--{boundary}\r\n{file}\r\n{kind}\r\n\r\n".encode()
-    after = f"\r\n--{boundary}--\r\n".encode()
-
-    def chunks() -> Iterator[bytes]:
-        yield from (before, sound.data, after)
-
-    length = len(before) + len(sound.data) + len(after)
-    return Body(length, f"multipart/form-data; boundary={boundary}", chunks)

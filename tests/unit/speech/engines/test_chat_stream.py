@@ -108,7 +108,7 @@ def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("frame", "kind"),
     [
-        ('event: error\ndata: {"code":"data_inspection_failed","message":"canary"}', "refused"),
+        ('event: error\ndata: {"code":"data_inspection_failed","message":"canary"}', "rejected"),
         ('data: {"error":{"code":"internal_error","message":"canary"}}', "internal"),
         ('data: {"error":{"code":"limit_requests","message":"canary"}}', "rate_limited"),
         ("data: <html>", "malformed"),

@@ -1,7 +1,9 @@
 """Qwen3-ASR's synchronous wire: what is asked, what is heard, and each way of failing."""
 
 import asyncio
+import base64
 import json
+import math
 import socket
 import struct
 import time
@@ -16,6 +18,13 @@ from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
+from app.speech.engines.http.json_body import (
+    SLICE_BYTES,
+    AudioPlaceholder,
+    json_bytes,
+    json_with_audio,
+    read_object,
+)
 from tests.support.dashscope import (
     Asked,
     Reply,
@@ -318,8 +327,6 @@ def test_a_key_is_not_shown() -> None:
 
 
 def test_bodies_are_json_whatever_the_context_says() -> None:
-    from app.speech.engines.http.json_body import AudioPlaceholder, json_with_audio  # noqa: PLC0415
-
     hole = AudioPlaceholder()
     body = json_with_audio(
         {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, Encoded(b"1234", "mp3", 1)
@@ -331,3 +338,34 @@ def test_bodies_are_json_whatever_the_context_says() -> None:
         "b": "data:audio/mpeg;base64,MTIzNA==",
         "c": 1,
     }
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, SLICE_BYTES - 1, SLICE_BYTES, 2 * SLICE_BYTES + 1])
+def test_audio_of_any_size_is_one_base64_text(size: int) -> None:
+    placeholder, audio = AudioPlaceholder(), bytes(n % 251 for n in range(size))
+    body = json_with_audio({"a": placeholder.mark}, placeholder, Encoded(audio, "wav", 1))
+    whole = b"".join(body.chunks())  # type: ignore[arg-type]
+    assert len(whole) == body.length
+    assert base64.b64decode(json.loads(whole)["a"].partition(",")[2], validate=True) == audio
+
+
+def test_numbers_beyond_64_bits_are_written_and_read() -> None:
+    assert json.loads(json_bytes({"a": 1 << 70, "b": "\u6d1b"})) == {"a": 1 << 70, "b": "\u6d1b"}
+    assert read_object(b'{"seconds": 18446744073709551616}') == {"seconds": 2.0**64}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b'{"a": NaN}', {"a": pytest.approx(math.nan, nan_ok=True)}),
+        (b'{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b"[1]", None),
+        (b'{"a": 1', None),
+        (b"\xff", None),
+        (b"[" * 5000, None),
+        (b"", None),
+    ],
+)
+def test_an_answer_is_read_as_leniently_as_before(text: bytes, value: object) -> None:
+    assert read_object(text) == value
