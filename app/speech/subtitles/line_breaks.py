@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
+from rich.cells import cell_len
+
 from app.speech.merge import is_unspaced
 
 # How well a text is cut at some place, in columns of imbalance that it is worth.
@@ -86,7 +88,7 @@ def cleaned(text: str) -> str:
 
 def columns(text: str) -> int:
     """Return the width of a text: a wide character takes two columns, a combining mark none."""
-    return len(text) if text.isascii() else sum(map(_columns_of, text))
+    return cell_len(text, "latest")
 
 
 def pieces(text: str, most: int) -> Iterator[str]:
@@ -132,13 +134,6 @@ def ease(before: str, after: str) -> int:
     if before != bare:
         return -6 if len(bare) <= _SHORT_WORD and bare.isalpha() else 0
     return _ease_without_space(bare[-1:], after[:1])
-
-
-@lru_cache(maxsize=8192)
-def _columns_of(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"} or "\u1160" <= character <= "\u11ff":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _torn(piece: str, most: int) -> Iterator[str]:
