@@ -8,6 +8,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from app.db import json_columns
 from app.db.database import AfterWrite, Transaction
 from app.errors import DatabaseUnavailable
 
@@ -128,5 +129,6 @@ def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,
+        json_serializer=json_columns.dump,  # read by the standard library: JSONB keeps no mark
         connect_args={"server_settings": _SESSION},
     )

@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from app.db import json_columns
 from app.db.database import AfterWrite, Transaction
 from app.db.locks import FileLock
 from app.errors import DatabaseUnavailable
@@ -255,6 +256,8 @@ def sqlite_engine(path: Path) -> sa.Engine:
         poolclass=NullPool,
         connect_args={"check_same_thread": False},
         hide_parameters=True,
+        json_serializer=json_columns.dump,
+        json_deserializer=json_columns.load,
     )
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)

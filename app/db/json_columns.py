@@ -1,0 +1,28 @@
+"""Text of JSON columns: orjson's, and the standard library's for what orjson cannot hold.
+
+orjson is several times as fast, but it refuses integers beyond 64 bits and reads them as floats.
+A provider's usage and answers are stored as they came, so such values must stay exact.
+"""
+
+import json
+from typing import Any
+
+import orjson
+
+_STDLIB_MARK = " "  # white space before a value: no JSON reader minds
+
+
+def dump(value: Any) -> str:
+    """Return the text to be stored. Raises TypeError for what is not JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, lone surrogates, keys not strings
+        return _STDLIB_MARK + json.dumps(value)
+
+
+def load(text: str) -> Any:
+    """Return the value of a text that `dump` made and the database gave back unchanged.
+
+    Raises TypeError for a number: SQLite returns one as it is, and SQLAlchemy then uses that.
+    """
+    return json.loads(text) if text[:1] == _STDLIB_MARK else orjson.loads(text)
