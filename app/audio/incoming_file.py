@@ -88,16 +88,20 @@ class IncomingFile:
             self._append(data)
 
     def keep(self, rest: bytes | bytearray, project_id: str) -> StoredBlob:
-        """Write the rest and move the file to its final name; durable when this returns."""
+        """Write the rest and move the file to its final name; durable when this returns.
+
+        A file of which nothing was written yet is written under its final name at once: until a
+        row names it, an incomplete file is an orphan that maintenance removes.
+        """
         with self._lock, mapping_disk_full():
+            if self._descriptor < 0:
+                return self._keep_whole(bytes(rest), project_id)
             self._append(rest)
             if self._folders.fsync:
                 os.fsync(self._descriptor)
             self._close()
             sha256 = self._digest.hexdigest()
-            # The random tail lets one copy be erased while the same bytes are being uploaded.
-            tail = secrets.token_hex(TAIL_BYTES)
-            key = f"{project_id}/{sha256[:2]}/{sha256}-{tail}"
+            key = _key_of(project_id, sha256)
             self._move(self._blobs / key)
             return StoredBlob(key=key, sha256=sha256, bytes=self._bytes)
 
@@ -107,6 +111,23 @@ class IncomingFile:
             self._gone = True
             self._close()
             self._path.unlink(missing_ok=True)
+
+    def _keep_whole(self, data: bytes, project_id: str) -> StoredBlob:
+        if self._gone:
+            raise ValueError("the upload was discarded")
+        sha256 = hashlib.sha256(data).hexdigest()
+        key = _key_of(project_id, sha256)
+        self._path = self._blobs / key
+        self._folders.make(self._path.parent)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        if self._folders.fsync:
+            os.fsync(self._descriptor)
+        self._close()
+        self._folders.sync(self._path.parent)
+        return StoredBlob(key=key, sha256=sha256, bytes=len(data), data=data)
 
     def _append(self, data: bytes | bytearray) -> None:
         if self._gone:
@@ -130,3 +151,8 @@ class IncomingFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _key_of(project_id: str, sha256: str) -> str:
+    """Return a new key. Its random end lets one copy be erased while another one is uploaded."""
+    return f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(TAIL_BYTES)}"

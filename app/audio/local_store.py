@@ -25,6 +25,7 @@ from app.settings import AudioSettings
 BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
 IDENTITY_FILE = "identity"
 CHUNK_BYTES = 256 * 1024  # read at a time
+READY_SECONDS = 1.0  # for which a check of the folders and the free space counts
 RECHECK_BYTES = 64 * 1024 * 1024  # written between two looks at the free space
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}")
@@ -45,9 +46,11 @@ class LocalStore:
         self._blobs = root / "blobs"
         self._folders = Folders(root, fsync=settings.fsync)
         self._min_free_bytes = settings.min_free_bytes
+        self._ready_until = 0.0
 
     async def begin(self, max_bytes: int) -> Upload:
-        await asyncio.to_thread(self.make_ready)
+        if time.monotonic() >= self._ready_until:
+            await asyncio.to_thread(self.make_ready)
         file = IncomingFile(self._incoming, self._blobs, self._folders)
         return _LocalUpload(file, max_bytes, self.make_ready)
 
@@ -94,6 +97,7 @@ class LocalStore:
         free = shutil.disk_usage(self._incoming).free
         if free < self._min_free_bytes:
             raise StorageFull(log=f"{free} bytes free, {self._min_free_bytes} asked for")
+        self._ready_until = time.monotonic() + READY_SECONDS
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

@@ -5,18 +5,24 @@ Keys are ours: nothing a client sent, such as a file's name, ever becomes part o
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+Data: TypeAlias = bytes  # the field `bytes` hides the type inside StoredBlob
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """One stored recording. `sha256` is of the bytes as received, in hex."""
+    """One stored recording. `sha256` is of the bytes as received, in hex.
+
+    `data` are the bytes themselves where the upload was small enough to stay in memory.
+    """
 
     key: str
     sha256: str
     bytes: int
+    data: Data | None = field(default=None, repr=False, compare=False)
 
 
 class Upload(Protocol):

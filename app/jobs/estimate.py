@@ -116,9 +116,7 @@ class Estimator:
             elif received.upload is not None:
                 blob = await received.upload.finish(principal.project_id)
                 undo.push_async_callback(self._store.erase, blob.key)
-                looked = ProbedAudio(
-                    await self._inspector.inspect(blob.key, judged.raw), blob.bytes
-                )
+                looked = ProbedAudio(await self._inspector.inspect(blob, judged.raw), blob.bytes)
             elif received.url is not None:
                 self._fetcher.check(received.url)
             else:

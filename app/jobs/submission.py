@@ -93,10 +93,10 @@ class Submission:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._inspector.inspect(blob.key, request.raw)
+            found = await self._inspector.inspect(blob, request.raw)
             spec = self._planner.spec(request, ProbedAudio(found, blob.bytes))
             try:
-                created = await self._create(principal, new_audio_of(blob, found), spec)
+                created = await self._create(principal, new_audio_of(blob, found), spec, blob.data)
             except DatabaseUnavailable:
                 undo.pop_all()  # the job may be committed all the same: it needs its audio
                 raise

@@ -214,7 +214,7 @@ async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, 2.0, exact=True)
-    monkeypatch.setattr("app.audio.inspect.verified", lambda _path: found)
+    monkeypatch.setattr("app.audio.inspect.verified_bytes", lambda _data: found)
     asked_for: list[str] = []
     opened = Decoders.open
 
