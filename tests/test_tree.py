@@ -14,7 +14,8 @@ import pytest
 from app.error_codes import all_errors
 from app.main import create_app
 from app.settings import Settings
-from tests.support import error_table
+from app.speech.warning_codes import EXPLANATIONS, WarningCode
+from tests.support import error_table, warning_table
 
 ROOT = Path(__file__).parents[1]
 APP = sorted((ROOT / "app").rglob("*.py"))
@@ -140,7 +141,39 @@ def test_every_error_is_documented() -> None:
     )
 
 
+def test_every_warning_is_documented() -> None:
+    assert set(EXPLANATIONS) == set(WarningCode)
+    assert warning_table.FILE.read_text() == warning_table.rendered(), (
+        "python -m tests.support.warning_table writes it anew"
+    )
+
+
+def test_warning_codes_are_written_in_one_module_only() -> None:
+    # As a warning these two need the enum as well; the words also name other things.
+    homonyms = {WarningCode.GAP: "a part's state", WarningCode.REPETITION: "a result's member"}
+    literals = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.value}"
+        for file in APP
+        if file.name != "warning_codes.py"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value in set(WarningCode) - homonyms.keys()
+    ]
+    assert literals == []
+    warnings = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in APP
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == "code" and isinstance(value, ast.Constant)
+    ]
+    assert warnings == []
+
+
 def test_codes_are_words_and_sentences_end() -> None:
+    for code, explanation in EXPLANATIONS.items():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", code)
+        assert explanation.endswith("."), code
     for error in all_errors():
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", error.code)
         assert error.public.rstrip("`").endswith("."), error.code

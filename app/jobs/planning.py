@@ -29,7 +29,7 @@ from app.speech.planning.plan import AudioSource, File, PlanInput, Upload, max_u
 from app.speech.planning.task_variant import replacement_warning, select_model, task_variants_of
 from app.speech.task_engine import HasTasks, TaskEngine
 from app.speech.usage_bounds import max_context_tokens
-from app.speech.warning_codes import DAMAGED
+from app.speech.warning_codes import WarningCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ class ProbedAudio:
         warning = rate_warning(sample_rate, self.found, strict=strict)
         warnings = [] if warning is None else [dict(warning)]
         if self.found.cut_short:
-            detail = "The file's own figures say that its end is missing."
-            warnings.append({"code": DAMAGED, "detail": detail})
+            detail = "The file may be incomplete: it ends before the length that its header gives."
+            warnings.append({"code": WarningCode.AUDIO_DAMAGED, "detail": detail})
         return warnings
 
 

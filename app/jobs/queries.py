@@ -13,7 +13,7 @@ from app.jobs.store.job_view import Audio, JobView
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.transcript import Segment, Transcript
-from app.speech.warning_codes import GAP
+from app.speech.warning_codes import WarningCode
 
 _row = transcription.c
 _audio = audio_tables.audio
@@ -147,7 +147,7 @@ def _found(row: Any, totals: JobTotals) -> JobView:
         audio=None if row.audio_id is None else _audio_of(row),
         totals=totals,
         transcript=None if row.text is None or is_open else _transcript(row),
-        warnings=[one for one in row.warnings if not (is_open and one["code"] == GAP)],
+        warnings=[one for one in row.warnings if not (is_open and one["code"] == WarningCode.GAP)],
     )
 
 

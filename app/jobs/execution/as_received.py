@@ -14,6 +14,7 @@ from app.jobs.store import calls
 from app.jobs.store.parts import PartSpan
 from app.jobs.upstream.call_permit import CallPermit
 from app.speech.engine import Encoded, PartAudio, Pcm
+from app.speech.warning_codes import WarningCode
 
 SLACK_SECONDS = 1.0  # by which a decoder's length may exceed the length in a verified header
 
@@ -54,8 +55,8 @@ class _Source:
     async def decode_rejected(self) -> Pcm:
         """Return the audio decoded, after an engine rejected the format, and add a warning."""
         pcm = await self.decode()
-        detail = "The engine did not take the recording as it was received: it was decoded first."
-        self._run.progress.warn("audio_decoded", detail)
+        detail = "The engine rejected the file as it was received. It was decoded and sent again."
+        self._run.progress.warn(WarningCode.AUDIO_DECODED, detail)
         return Pcm(pcm)
 
     async def decode(self) -> bytes:

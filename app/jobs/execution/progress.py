@@ -19,7 +19,7 @@ from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.speech.merge import PartText
 from app.speech.transcript import Segment
-from app.speech.warning_codes import DAMAGED, REPETITION
+from app.speech.warning_codes import REPETITION_DETAILS, WarningCode
 
 
 class Progress:
@@ -89,13 +89,15 @@ class Progress:
         """Take in how the decoding ended: how much there was, and whether some is missing."""
         self._decoded_ms = round(decoding.seconds * 1000)
         promised = (self._job.duration_ms or 0) / 1000
-        if any(warning["code"] == DAMAGED for warning in self._job.warnings):
+        if any(warning["code"] == WarningCode.AUDIO_DAMAGED for warning in self._job.warnings):
             return  # that it is was seen before it was decoded
         if decoding.damage or is_cut_short(self._job.audio_format, promised, decoding.seconds):
-            detail = f"The file is damaged or cut short: {decoding.seconds:.1f} s could be read."
-            self.warn(DAMAGED, detail)
+            whole = f" of {promised:.1f} s" if promised > decoding.seconds else ""
+            decoded = f"Only {decoding.seconds:.1f} s{whole} could be decoded."
+            detail = f"{decoded} The file may be damaged or incomplete."
+            self.warn(WarningCode.AUDIO_DAMAGED, detail)
 
-    def warn(self, code: str, detail: str) -> None:
+    def warn(self, code: WarningCode, detail: str) -> None:
         """Say something of the whole recording."""
         self._warnings.append({"code": code, "detail": detail})
 
@@ -146,9 +148,11 @@ class Progress:
 
     def _heard(self, span: PartSpan, result: Mapping[str, Any]) -> None:
         self._texts[span.index] = _part_text(span, result)
-        notes = [{"code": "engine_warning", "detail": words} for words in result["warnings"]]
+        notes = [
+            {"code": WarningCode.ENGINE_WARNING, "detail": words} for words in result["warnings"]
+        ]
         if looped := result.get("repetition"):
-            notes.append(_note("repetition", span, REPETITION[looped]))
+            notes.append(_note(WarningCode.REPETITION, span, REPETITION_DETAILS[looped]))
         self._notes[span.index] = notes
         self._engines[result.get("engine", "")] += 1
         self._done[span.index] = span.length_ms
@@ -159,7 +163,7 @@ class Progress:
             span.start_ms, span.end_ms, speech_ms=span.speech_ms, done=False
         )
         detail = f"This span is missing ({code}): {error_of(code).public}"
-        self._notes[span.index] = [_note("gap", span, detail)]
+        self._notes[span.index] = [_note(WarningCode.GAP, span, detail)]
         self._done[span.index] = span.length_ms
 
     def _is_finished(self, index: int) -> bool:
@@ -201,7 +205,7 @@ class Progress:
         ]
         notes = [note for index in sorted(self._notes) for note in self._notes[index]]
         detail = f"{self._job.engine} could not be asked: {', '.join(moved)}."
-        failover_used = [{"code": "failover_used", "detail": detail}] if moved else []
+        failover_used = [{"code": WarningCode.FAILOVER_USED, "detail": detail}] if moved else []
         return [*self._warnings, *notes, *failover_used]
 
 
@@ -210,7 +214,7 @@ def _leading(rows: Sequence[KnownPart]) -> int:
     return next((n for n, row in enumerate(rows) if not row.is_finished), len(rows))
 
 
-def _note(code: str, span: PartSpan, detail: str) -> dict[str, Any]:
+def _note(code: WarningCode, span: PartSpan, detail: str) -> dict[str, Any]:
     start, end = span.start_ms / 1000, span.end_ms / 1000
     return {"code": code, "detail": detail, "start": start, "end": end}
 

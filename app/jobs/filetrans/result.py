@@ -11,6 +11,7 @@ from app.jobs.upstream.engine_errors import public_error
 from app.speech.engine import EngineAnswer, EngineError, ErrorKind
 from app.speech.merge import PartText
 from app.speech.task_engine import FileResult, FileText, TaskReport
+from app.speech.warning_codes import WarningCode
 
 _ADVICE = {
     "client_url": "Check that everybody can read the link, or upload the file.",
@@ -71,7 +72,7 @@ def gaps(report: TaskReport) -> list[dict[str, Any]]:
     count = len(report.files)
     return [
         {
-            "code": "partly_failed",
+            "code": WarningCode.PARTLY_FAILED,
             "detail": f"File {number} of {count} was not transcribed: {file.code or 'no reason'}.",
         }
         for number, file in enumerate(report.files, 1)

@@ -16,7 +16,7 @@ from app.jobs.store.job import Job
 from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, transcript, transcription
 from app.speech.merge import PartText, merge
-from app.speech.warning_codes import GAP
+from app.speech.warning_codes import WarningCode
 
 _ADD_WORDS = Prepared(sa.insert(transcript))
 _DROP_WORDS = Prepared(
@@ -46,7 +46,7 @@ class Completion:
 
     def all_warnings(self, job: Job) -> list[Mapping[str, Any]]:
         """Return the job's warnings and these; gaps of an earlier try no longer count."""
-        before = [one for one in job.warnings if one["code"] != GAP]
+        before = [one for one in job.warnings if one["code"] != WarningCode.GAP]
         return [*before, *(one for one in self.warnings if one not in before)]
 
 

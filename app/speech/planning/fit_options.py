@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypedDict
 from app.errors import ContextTooLong, OptionNotSupported
 from app.speech.catalogue import Model
 from app.speech.options import Options
+from app.speech.warning_codes import WarningCode
 
 BYTES_PER_TOKEN = 4
-MAY_PARAPHRASE = "may_paraphrase"
 
 # What only a model can honour; the other options are the gateway's own and always honoured.
 MODEL_OPTIONS = (
@@ -108,7 +108,7 @@ def known_of(model: Model) -> list[dict[str, str]]:
         f"{model.name} is a language model that was asked to write down what it hears: it may "
         "paraphrase, and names neither the language nor times."
     )
-    return [{"code": MAY_PARAPHRASE, "detail": detail}]
+    return [{"code": WarningCode.MAY_PARAPHRASE, "detail": detail}]
 
 
 def rate_warning(said: int | None, found: Probed, *, strict: bool) -> OptionWarning | None:
@@ -119,15 +119,17 @@ def rate_warning(said: int | None, found: Probed, *, strict: bool) -> OptionWarn
     # Opus has no rate of its own: whatever went in, 48,000 come out.
     if said is None or found.codec == "opus" or said == found.sample_rate:
         return None
-    detail = f"`sample_rate` says {said} Hz, and the recording has {found.sample_rate}."
+    detail = f"`sample_rate` is {said} Hz, but the file has {found.sample_rate} Hz."
     if strict:
         raise OptionNotSupported(detail, parameter="sample_rate")
-    return _warning("sample_rate_differs", "sample_rate", f"{detail} The recording counts.")
+    detail += " The file's own rate is used."
+    return _warning(WarningCode.SAMPLE_RATE_DIFFERS, "sample_rate", detail)
 
 
 def _unknown(names: Sequence[str]) -> Iterator[OptionWarning]:
     for name in names:
-        yield _warning("unknown_option", name, f"`{name}` is no option of this gateway.")
+        detail = f"The gateway does not know the parameter `{name}`."
+        yield _warning(WarningCode.UNKNOWN_OPTION, name, detail)
 
 
 def _unsupported(
@@ -153,7 +155,7 @@ def _ineffective(options: Options, model: Model) -> Iterator[OptionWarning]:
 
 def _unverified(name: str, model: Model) -> OptionWarning:
     detail = f"The documents of {model.name} do not say that it takes `{name}`; it was sent along."
-    return _warning("option_unverified", name, detail)
+    return _warning(WarningCode.OPTION_UNVERIFIED, name, detail)
 
 
 def _takes_option(model: Model, name: str) -> bool:
@@ -225,8 +227,8 @@ def estimate_tokens(text: str) -> int:
 
 
 def _ignored(option: str, reason: str) -> OptionWarning:
-    return _warning("option_ignored", option, reason)
+    return _warning(WarningCode.OPTION_IGNORED, option, reason)
 
 
-def _warning(code: str, option: str, detail: str) -> OptionWarning:
+def _warning(code: WarningCode, option: str, detail: str) -> OptionWarning:
     return {"code": code, "option": option, "detail": detail}

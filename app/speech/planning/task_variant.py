@@ -6,8 +6,8 @@ Pure. What decides is what the caller wishes and the first one cannot give.
 from app.speech.catalogue import Model
 from app.speech.options import Options
 from app.speech.planning.fit_options import OptionWarning
+from app.speech.warning_codes import WarningCode
 
-MODEL_REPLACED = "model_replaced"
 _BY_NAME = {
     "diarization_enabled": "telling speakers apart",
     "channel_id": "transcribing channels one by one",
@@ -40,7 +40,8 @@ def replacement_warning(options: Options, model_reason: str) -> list[OptionWarni
     """Return what a caller has to be told who named another model than the one used."""
     if not options.model or not model_reason:
         return []
-    return [{"code": MODEL_REPLACED, "option": "model", "detail": f"{model_reason}; it was used."}]
+    detail = f"{model_reason}; it was used."
+    return [{"code": WarningCode.MODEL_REPLACED, "option": "model", "detail": detail}]
 
 
 def _reason(asked: Model, task_variant: Model, options: Options, mode: str) -> str:

@@ -1,0 +1,34 @@
+"""Writes `docs/warnings.md`: every warning code, from the module that defines them.
+
+python -m tests.support.warning_table
+"""
+
+from pathlib import Path
+
+from app.speech.warning_codes import EXPLANATIONS
+
+FILE = Path(__file__).parents[2] / "docs" / "warnings.md"
+HEAD = """\
+# Warnings
+
+A completed transcription may carry `warnings[]`; so may an estimate. Branch on `code`: it is
+stable. `detail` says what happened this time. `option` names the parameter of the request that the
+warning is about; `start` and `end` are the span of the audio in seconds.
+
+| code | what it means |
+| --- | --- |
+"""
+TAIL = """
+An estimate also carries the error codes `cost_above_limit` and `seconds_above_limit` where a
+transcription with these limits would be rejected ([errors.md](errors.md)).
+"""
+
+
+def rendered() -> str:
+    """Return the text of the file."""
+    rows = [f"| `{code}` | {text} |\n" for code, text in sorted(EXPLANATIONS.items())]
+    return HEAD + "".join(rows) + TAIL
+
+
+if __name__ == "__main__":
+    FILE.write_text(rendered())
