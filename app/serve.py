@@ -20,7 +20,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.kit.log import configure
-from app.kit.memory import tune_malloc
+from app.kit.memory import tune_collector, tune_malloc
 from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
 from app.settings import ServerSettings, Settings, faults_of
@@ -229,6 +229,7 @@ class GuardedServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        tune_collector()
         for bound in sockets or []:
             host, port = bound.getsockname()[:2]
             _log.info("server.listening", host=host, port=port)
