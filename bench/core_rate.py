@@ -31,8 +31,9 @@ from app.jobs.execution.commit_part import PartOutcome, commit_part
 from app.jobs.execution.progress import Progress
 from app.jobs.store import calls
 from app.jobs.store.calls import Answered
-from app.jobs.store.create import JobSpec, create_job
+from app.jobs.store.create import create_job
 from app.jobs.store.job import Job
+from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
@@ -46,15 +47,8 @@ WARM_UP = 200
 PRICED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 25
 PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
-OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
-PLAN = {
-    "kind": "direct",
-    "part_seconds": 120,
-    "reason": "it fits",
-    "upstream_model": "echo",
-    "least_speech_ms": 250,
-}
-WISH = JobSpec("m", "scripted", "test", "auto", OPTIONS, PLAN, LENGTH_MS)
+PLAN = JobPlan("direct", 120, "it fits", upstream_model="echo", least_speech_ms=250)
+WISH = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, LENGTH_MS)
 ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
 WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}
 STRETCH = PartSpan(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)

@@ -28,7 +28,7 @@ from app.errors import (
 )
 from app.jobs.planning import Planner, ProbedAudio
 from app.jobs.store.backlog import Backlog, backlogs_ahead
-from app.jobs.store.create import JobSpec
+from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.routes import fallbacks
 from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
@@ -124,7 +124,7 @@ class Estimator:
             wish = self._planner.spec(judged, looked)
         seconds = None if looked is None else looked.found.seconds
         tariff, prices, most, backlogs = await self._db.read(_read, wish, now=self._now())
-        ceiling = wish.ceiling or SpendingLimit()
+        ceiling = wish.options.spending_limit or SpendingLimit()
         refusal = _refusal(ceiling, tariff, wish)
         if refusal is None:
             most = ceiling.held(most)
@@ -157,9 +157,9 @@ class Estimator:
     def _wait(self, wish: JobSpec, seconds: float | None, backlogs: Sequence[Backlog]) -> Wait:
         parts = 1 if wish.expected is None else wish.expected.parts
         part_seconds = (seconds or 0.0) / parts
-        route = (wish.engine, str(wish.plan["upstream_model"]))
+        route = (wish.engine, wish.plan.upstream_model)
         own = self._throughput(*route, part_seconds)
-        if wish.plan["kind"] == "filetrans":
+        if wish.plan.kind == "filetrans":
             own = replace(own, call_seconds=TASK_SECONDS + TASK_SHARE * (seconds or 0.0))
             found, basis = own.paused_seconds + own.call_seconds, _TASK_BASIS
         else:

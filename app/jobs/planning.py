@@ -4,7 +4,7 @@ Nothing here reads the database or the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from app.audio.normalise import SAMPLE_RATE
 from app.audio.probe import Probe
 from app.audio.raw import raw_rate
 from app.errors import EngineDisabled
-from app.jobs.store.create import JobSpec
+from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.routes import EnginePlace
 from app.jobs.store.spending_limit import SpendingLimit
 from app.net.urls import is_public
@@ -191,8 +191,7 @@ class Planner:
             model_reason=request.model_reason,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
-        way, units, ceiling = plan(asked), max_usage(asked), SpendingLimit.of(options)
-        tokens = model.token_facts(max_context_tokens(fitted.context))
+        way, units = plan(asked), max_usage(asked)
         first, *others = self._places(model)
         return JobSpec(
             model=model.name,
@@ -200,29 +199,28 @@ class Planner:
             region=first.region,
             mode=options.mode,
             priority=options.priority,
-            options={
-                "language": fitted.language,
-                "context": fitted.context,
-                "words": fitted.words,
-                "engine": dict(fitted.options),
-                "include": list(options.include),
-                "on_gap": options.on_gap,
-                "raw_rate": request.raw,
-                "sample_rate": options.sample_rate,
-                "strict": options.strict,
-                "ceiling": ceiling and ceiling.as_json(),
-            },
-            plan={
-                **asdict(way),
-                "upstream_model": first.upstream_model,
-                "tokens": tokens and tokens.as_json(),
-                "least_speech_ms": model.least_speech_ms,
-                **(task_facts(model, request.audio_sources) if model.is_task else {}),
-            },
+            options=JobOptions(
+                language=fitted.language,
+                context=fitted.context,
+                words=fitted.words,
+                engine_options=fitted.options,
+                include=tuple(options.include),
+                on_gap=options.on_gap,
+                raw_rate=request.raw,
+                sample_rate=options.sample_rate,
+                strict=options.strict,
+                spending_limit=SpendingLimit.of(options),
+            ),
+            plan=JobPlan.of(
+                way,
+                upstream_model=first.upstream_model,
+                tokens=model.token_facts(max_context_tokens(fitted.context)),
+                least_speech_ms=model.least_speech_ms,
+                **(_filetrans_facts(model, request.audio_sources) if model.is_task else {}),
+            ),
             max_ms=units.millis,
             max_tokens=(units.input_tokens, units.output_tokens),
             others=others,
-            ceiling=ceiling,
             expected=expect(asked, way),
             warnings=[
                 *map(dict, replacement_warning(options, request.model_reason)),
@@ -247,14 +245,10 @@ class Planner:
         ]
 
 
-def task_facts(model: Model, audio_sources: Sequence[AudioSource]) -> dict[str, Any]:
-    """Return what a job's plan keeps for its task: the ways to the recording, and what a copy is.
-
-    Models change with the catalogue; a job that was accepted does not.
-    """
+def _filetrans_facts(model: Model, audio_sources: tuple[AudioSource, ...]) -> dict[str, Any]:
     least, most = model.sample_rates
     return {
-        "audio_sources": list(audio_sources),
-        "rate": min(max(SAMPLE_RATE, least), most),
+        "audio_sources": audio_sources,
+        "sample_rate": min(max(SAMPLE_RATE, least), most),
         "file_bytes": model.file_bytes,
     }

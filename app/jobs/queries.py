@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.billing.ledger import JobTotals, totals_by_job
 from app.db.prepared import Prepared
+from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.jobs.store.job_view import Audio, JobView
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
@@ -86,9 +87,9 @@ def project_of(tx: sa.Connection, job_id: str) -> str | None:
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> JobView | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
     found = _load(tx, _ONE, {"project": project_id, "job": job_id})
-    if found and found[0].plan["kind"] == "filetrans":
+    if found and found[0].plan.kind == "filetrans":
         found = [replace(found[0], task_id=_TASK.scalar(tx, {"job": job_id}))]
-    if not found or "raw" not in found[0].options.get("include", ()):
+    if not found or not found[0].options.keeps_raw:
         return found[0] if found else None
     answers = tx.scalars(
         sa.select(upstream_call.c.answer)
@@ -137,11 +138,13 @@ def _load(
 
 
 def _found(row: Any, totals: JobTotals) -> JobView:
-    same = ("id", "status", "mode", "model", "engine", "plan", "options", "error")
+    same = ("id", "status", "mode", "model", "engine", "error")
     is_open = row.status in OPEN
     times = ("created_at", "started_at", "completed_at", "erased_at")
     return JobView(
         **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
+        plan=JobPlan.from_json(row.plan),
+        options=JobOptions.from_json(row.options),
         currency=row.tariff["currency"],
         metadata=row.client_metadata,
         audio=None if row.audio_id is None else _audio_of(row),

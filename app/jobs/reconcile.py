@@ -11,6 +11,7 @@ from app.billing import ledger
 from app.billing.bill import BillLine, regions_of
 from app.billing.ledger import Account
 from app.billing.reconcile import RecordedCall, Report, compare
+from app.jobs.store.job_spec import JobPlan
 from app.jobs.store.routes import routes_of
 from app.jobs.tables import billing_tables, transcription, upstream_call
 
@@ -118,7 +119,8 @@ def _is_within(moment: datetime, scope: Scope) -> bool:
 
 
 def _ours(row: Any) -> RecordedCall:
-    route = next(route for route in routes_of(row) if route.engine == row.call_engine)
+    routes = routes_of(row, JobPlan.from_json(row.plan).upstream_model)
+    route = next(route for route in routes if route.engine == row.call_engine)
     tariff = route.tariff
     job = (row.project_id, row.key_id, row.transcription_id)
     return RecordedCall(

@@ -19,6 +19,7 @@ from app.jobs.cancel import own_row
 from app.jobs.filetrans import store
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import account_of
+from app.jobs.store.job_spec import JobPlan
 from app.jobs.store.runs import StalledJob
 from app.jobs.tables import OPEN, audio_tables, part, transcription, upstream_call
 from app.speech.options import STREAM
@@ -65,7 +66,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), bound, now=now)
     # Behind all that the life before told, also of what it never saved.
     add_events(tx, row.id, events, first=row.event_count + 1, now=now, place=(epoch, 0))
-    return StalledJob(row.id, epoch, row.priority, row.plan["kind"])
+    return StalledJob(row.id, epoch, row.priority, JobPlan.from_json(row.plan).kind)
 
 
 def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:

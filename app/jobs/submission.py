@@ -16,7 +16,8 @@ from app.db.database import Database
 from app.errors import DatabaseUnavailable, MissingAudio
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.planning import Planner, ProbedAudio
-from app.jobs.store.create import CreatedJob, JobSpec, Source, create_job
+from app.jobs.store.create import CreatedJob, Source, create_job
+from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, new_audio_of
 from app.jobs.upstream.caller import FirstCall
@@ -117,7 +118,7 @@ class Submission:
         job is recorded in the same commit where the engine admits it without waiting.
         """
         waits = spec.mode != "async"
-        kind = spec.plan["kind"]
+        kind = spec.plan.kind
         has_slot = self._worker.reserve_slot(kind, waits=waits)
         slot = await self._admit(spec) if has_slot and isinstance(recording, NewAudio) else None
         span = None
@@ -161,6 +162,10 @@ class Submission:
 
         A job with a spending limit is admitted later: the limit is checked with each call.
         """
-        if not spec.plan.get("as_is") or spec.plan["kind"] != "direct" or spec.ceiling is not None:
+        if (
+            not spec.plan.as_is
+            or spec.plan.kind != "direct"
+            or spec.options.spending_limit is not None
+        ):
             return None
-        return await self._planner.try_admit(spec.engine, spec.plan["upstream_model"])
+        return await self._planner.try_admit(spec.engine, spec.plan.upstream_model)

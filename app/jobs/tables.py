@@ -80,6 +80,7 @@ transcription = sa.Table(
 )
 
 IS_OPEN = transcription.c.status.in_(literals(OPEN))
+PLAN_KIND: sa.ColumnElement[str] = transcription.c.plan["kind"].as_string()
 
 part = sa.Table(
     "part",

@@ -9,14 +9,16 @@ from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
 from app.db.migrate import open_database
-from app.jobs.store.create import CreatedJob, JobSpec, create_job
+from app.jobs.store.create import CreatedJob, create_job
+from app.jobs.store.job_spec import JobOptions, JobSpec
 from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
+from tests.support.story import PLAN
 
 AT_ONCE = 8
 NOW = utc_now()
 PRICE = PriceRow("m", "test", "second", 220_000, "CNY", NOW, None, "made up")
-WISH = JobSpec("m", "scripted", "test", "auto", {}, {}, 1_000)
+WISH = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, 1_000)
 
 
 async def start(db: Database) -> str:

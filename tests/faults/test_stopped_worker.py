@@ -23,7 +23,8 @@ from app.db.database import Database
 from app.db.migrate import open_database
 from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.execution.transcribe import Transcriber
-from app.jobs.store.create import JobSpec, create_job
+from app.jobs.store.create import create_job
+from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.recordings import NewAudio
 from app.jobs.streaming.hub import StreamHub
 from app.jobs.tables import transcription
@@ -108,20 +109,13 @@ async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
             create_job,
             Principal(project, None, ALL_SCOPES),
             NewAudio(blob.sha256, blob.bytes, blob.key, "wav", "pcm_s16le", 1, 16_000, 10_390),
-            JobSpec("m", "scripted", "test", "auto", OPTIONS, PLAN, 13_000),
+            JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, 13_000),
             now=now,
         )
         yield Bench(db, store, submitted.job_id)
 
 
-OPTIONS = {"language": None, "context": None, "words": False, "engine": {}, "include": []}
-PLAN = {
-    "kind": "split",
-    "part_seconds": 4,
-    "reason": "short parts",
-    "upstream_model": "short",
-    "least_speech_ms": 250,
-}
+PLAN = JobPlan("split", 4, "short parts", upstream_model="short", least_speech_ms=250)
 
 
 async def until_called(engine: ScriptedEngine) -> None:

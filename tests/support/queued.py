@@ -1,9 +1,11 @@
 """A job that is stored and waits for anybody to take it up."""
 
+from dataclasses import replace
+
 from app.jobs.store.recordings import NewAudio
 from app.jobs.store.runs import StalledJob
 from tests.support.gateway import Gateway
-from tests.support.story import Story, wish
+from tests.support.story import PLAN, Story, wish
 
 
 async def queued(
@@ -15,13 +17,7 @@ async def queued(
     await upload.write(sound)
     blob = await upload.finish(services.default_project)
     kind = "direct" if part_seconds == 120 else "split"
-    plan = {
-        "kind": kind,
-        "part_seconds": part_seconds,
-        "reason": "",
-        "upstream_model": "echo",
-        "least_speech_ms": 250,
-    }
+    plan = replace(PLAN, kind=kind, part_seconds=part_seconds)
     found = NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,

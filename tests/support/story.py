@@ -3,7 +3,7 @@
 Each step is the use-case's own function; a test says only what happens and looks at the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,9 +23,10 @@ from app.jobs.retry import reopen
 from app.jobs.store import calls, outcome, runs
 from app.jobs.store.attempts import AttemptCounts
 from app.jobs.store.calls import Answered
-from app.jobs.store.create import CreatedJob, JobSpec, create_job
+from app.jobs.store.create import CreatedJob, create_job
 from app.jobs.store.events import Event
 from app.jobs.store.job import Job
+from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio
@@ -48,13 +49,7 @@ PRICE = PriceRow(
     valid_until=None,
     source="made up",
 )
-OPTIONS: Mapping[str, Any] = {
-    "language": None,
-    "context": None,
-    "words": False,
-    "engine": {},
-    "include": [],
-}
+PLAN = JobPlan("direct", 120, "", upstream_model="echo", least_speech_ms=250)
 
 
 def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> NewAudio:
@@ -78,14 +73,8 @@ def wish(max_ms: int = 3_000, **fields: Any) -> JobSpec:
             "engine": "scripted",
             "region": REGION,
             "mode": "auto",
-            "options": OPTIONS,
-            "plan": {
-                "kind": "direct",
-                "part_seconds": 120,
-                "reason": "",
-                "upstream_model": "echo",
-                "least_speech_ms": 250,
-            },
+            "options": JobOptions(),
+            "plan": PLAN,
             "max_ms": max_ms,
             **fields,
         }

@@ -11,7 +11,7 @@ from app.api.services import services_of
 from app.api.v1.examples import json_answer
 from app.api.v1.prefer import Prefer
 from app.api.v1.request_body import ESTIMATE_BODY
-from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
+from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut, plan_out
 from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.jobs.estimate import Estimate, Wait
 from app.kit.money import Money, format_nano
@@ -103,7 +103,7 @@ def _out(found: Estimate) -> EstimateOut:
         engine=wish.engine,
         region=wish.region,
         seconds=found.seconds,
-        plan=PlanOut(**{n: wish.plan[n] for n in PlanOut.model_fields if n in wish.plan}),
+        plan=plan_out(wish.plan),
         parts=expected and expected.parts,
         requests=expected and expected.parts,
         billed_seconds=expected and expected.millis // 1000,

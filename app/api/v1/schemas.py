@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.http.problems import EXPECTED_MOMENT
 from app.jobs.cancel import CancellationCost
+from app.jobs.store.job_spec import JobPlan
 from app.jobs.store.job_view import Audio, JobView
 from app.kit.clock import to_rfc3339
 from app.kit.ids import id_pattern
@@ -174,6 +175,17 @@ def cancelled_out(found: JobView, cost: CancellationCost) -> CancelledOut:
     )
 
 
+def plan_out(plan: JobPlan) -> PlanOut:
+    """Render the plan of a job."""
+    return PlanOut(
+        kind=plan.kind,
+        part_seconds=plan.part_seconds,
+        reason=plan.reason,
+        as_is=plan.as_is,
+        audio_source=plan.audio_source,
+    )
+
+
 def _cost(money: Money) -> Cost:
     return Cost(amount=money.amount, currency=money.currency, nano=money.nano)
 
@@ -181,7 +193,6 @@ def _cost(money: Money) -> Cost:
 def transcription_out(found: JobView) -> TranscriptionOut:
     """Render a job as the native API shows it."""
     words = found.transcript
-    plan = {name: found.plan[name] for name in PlanOut.model_fields if name in found.plan}
     return TranscriptionOut(
         **{name: getattr(found, name) for name in _SAME},
         status=_status(found),
@@ -190,7 +201,7 @@ def transcription_out(found: JobView) -> TranscriptionOut:
         emotion=words and words.emotion,
         segments=words.segments if words else (),
         coverage=words and words.coverage,
-        plan=PlanOut(**plan),
+        plan=plan_out(found.plan),
         audio=found.audio and _audio(found.audio),
         usage=Usage(
             seconds=found.totals.used_ms / 1000,

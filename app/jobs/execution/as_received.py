@@ -50,7 +50,7 @@ class _Source:
         if received is None:
             async with self._store.local_copy(job.blob_key) as path:
                 received = await asyncio.to_thread(path.read_bytes)
-        return Encoded(received, job.plan["form"], job.duration_ms or 0)
+        return Encoded(received, job.plan.form, job.duration_ms or 0)
 
     async def decode_rejected(self) -> Pcm:
         """Return the audio decoded, after an engine rejected the format, and add a warning."""
@@ -70,7 +70,7 @@ class _Source:
                 decoders=self._decoders,
                 max_seconds=longest,
                 refuse=partial(_longer_than_verified, longest),
-                raw_rate=job.options.get("raw_rate"),
+                raw_rate=job.options.raw_rate,
             ) as decoding,
         ):
             pcm = b"".join([block async for block in decoding.blocks()])

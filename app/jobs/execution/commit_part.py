@@ -90,7 +90,7 @@ def commit_part(
             raise AlreadyCommittedError from None
         raise
     if answered is not None:
-        keep_raw = "raw" in job.options["include"]
+        keep_raw = job.options.keeps_raw
         used = calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
     store_parts(tx, job, update.spans)
     if part_outcome.result is not None:

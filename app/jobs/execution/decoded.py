@@ -49,9 +49,9 @@ class DecodedSource:
         async with self._decode(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
-                limit_seconds=job.plan["part_seconds"],
-                cut=job.plan["kind"] == "split",
-                least_speech_ms=job.plan["least_speech_ms"],
+                limit_seconds=job.plan.part_seconds,
+                cut=job.plan.kind == "split",
+                least_speech_ms=job.plan.least_speech_ms,
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
             async with aclosing(cut):
@@ -89,8 +89,8 @@ class DecodedSource:
 
     def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
         longest, refuse = self._max_seconds, None
-        if not job.plan.get("may_split", True):
-            limit = job.plan["part_seconds"]
+        if not job.plan.may_split:
+            limit = job.plan.part_seconds
             longest = min(limit, longest)
             refuse = partial(too_long_for_one_call, job.account.model, limit)
         return decode(
@@ -98,7 +98,7 @@ class DecodedSource:
             decoders=self._decoders,
             max_seconds=longest,
             refuse=refuse,
-            raw_rate=job.options.get("raw_rate"),
+            raw_rate=job.options.raw_rate,
         )
 
 

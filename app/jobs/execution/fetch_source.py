@@ -6,7 +6,7 @@ crash is simply fetched again by the next run.
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -23,7 +23,6 @@ from app.jobs.planning import ProbedAudio
 from app.jobs.store.job import Job
 from app.jobs.store.recordings import NewAudio, find_or_add_audio, new_audio_of
 from app.jobs.store.runs import Deferred, StaleRun, fenced_update
-from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
 from app.settings import AudioSettings
@@ -118,7 +117,7 @@ class SourceFetcher:
                     path,
                     decoders=self._decoders,
                     settings=self._settings,
-                    raw_rate=job.options["raw_rate"],
+                    raw_rate=job.options.raw_rate,
                 )
             except AudioError as error:
                 raise refused(error, read_head(path)) from None
@@ -129,24 +128,24 @@ class SourceFetcher:
             looked.found.seconds,
             self._catalogue.find(job.account.model),
             self._settings.max_seconds,
-            job.options["context"],
-            may_split=job.plan["may_split"],
+            job.options.context,
+            may_split=job.plan.may_split,
             upload=looked.upload,
             audio_sources=tuple(
-                way for way in job.plan.get("audio_sources", ()) if way != "client_url"
+                source for source in job.plan.audio_sources if source != "client_url"
             ),
             file=looked.file,
-            channels=tuple(job.options["engine"].get("channel_id", ())),
-            diarized=bool(job.options["engine"].get("diarization_enabled")),
-            model_reason=job.plan.get("model_reason", ""),
+            channels=tuple(job.options.engine_options.get("channel_id", ())),
+            diarized=bool(job.options.engine_options.get("diarization_enabled")),
+            model_reason=job.plan.model_reason,
         )
         options, chosen = job.options, plan(asked)
-        if ceiling := SpendingLimit.from_json(options.get("ceiling")):
-            ceiling.check(job.routes[0].tariff, expect(asked, chosen))
-        warnings = looked.warnings(options["sample_rate"], strict=options["strict"])
+        if options.spending_limit:
+            options.spending_limit.check(job.routes[0].tariff, expect(asked, chosen))
+        warnings = looked.warnings(options.sample_rate, strict=options.strict)
         return replace(
             job,
-            plan={**job.plan, **asdict(chosen)},
+            plan=job.plan.replanned(chosen),
             warnings=[*job.warnings, *warnings],
         )
 
@@ -156,6 +155,6 @@ def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) ->
     # The job's row is locked before the audio's, as an erasure does it.
     fenced_update(tx, job.run, now=now)
     audio_id, blob_key, _ = find_or_add_audio(tx, job.account.project_id, recording, now)
-    known = {"known_plan": dict(job.plan), "known_warnings": list(job.warnings)}
+    known = {"known_plan": job.plan.as_json(), "known_warnings": list(job.warnings)}
     tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
     return blob_key

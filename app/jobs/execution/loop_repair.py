@@ -41,7 +41,7 @@ async def transcribe_part(part: PartRun) -> None:
     try:
         await _transcribe(part)
     except GatewayError as error:
-        if part.run.job.options.get("on_gap") != "keep" or not is_of_part(error):
+        if part.run.job.options.on_gap != "keep" or not is_of_part(error):
             raise
         await shielded(part.commit(PartOutcome(part.span.index, error_code=error.code), None))
 

@@ -149,7 +149,7 @@ class Transcriber:
             return runs.lease_left(tx, job_id)
         remote = self._is_remote(job)
         had_open_calls = calls.close_orphaned(tx, job.id, remote=remote, now=now, but_tasks=True)
-        if job.account.retry_epoch and job.plan["kind"] == "filetrans":
+        if job.account.retry_epoch and job.plan.kind == "filetrans":
             task_calls.resume_in_doubt(
                 tx, job.id, retry_epoch=job.account.retry_epoch, epoch=job.run.epoch
             )
@@ -164,7 +164,7 @@ class Transcriber:
             if job.runs_without_progress > runs.MAX_RUNS_WITHOUT_PROGRESS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
             async with renewing_lease(self._db, job.run):
-                if job.source_url is not None and job.plan.get("audio_source") != "client_url":
+                if job.source_url is not None and job.plan.audio_source != "client_url":
                     claimed.job = job = await self._source_fetcher.fetch(job, job.source_url)
                 done_ms = await self._transcribe(claimed)
                 log.info("job.completed", seconds=done_ms / 1000)
@@ -191,10 +191,10 @@ class Transcriber:
     async def _transcribe(self, claimed: ClaimedJob) -> int:
         """Transcribe the job to its end; return the length of its audio in milliseconds."""
         job = claimed.job
-        if job.plan["kind"] == "filetrans":
+        if job.plan.kind == "filetrans":
             return await self._tasks.do(job)
         run = JobRun(claimed, self._db, self._caller, clock=self._now)
-        if job.plan.get("as_is"):
+        if job.plan.as_is:
             await transcribe_as_received(
                 run, claimed.received, db=self._db, store=self._store, decoders=self._decoders
             )

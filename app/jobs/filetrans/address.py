@@ -62,7 +62,7 @@ class AudioAddresses:
         if job.source_url is not None:
             return Address(job.source_url, job.source_url)
         kept = await self._db.read(task_calls.recording, job.id)
-        if job.plan["audio_source"] == "gateway_url":
+        if job.plan.audio_source == "gateway_url":
             lives = timedelta(seconds=self._task_seconds + LINK_MARGIN_SECONDS)
             return Address(
                 self._links.url(kept.audio_id, kept.format, self._now() + lives), kept.sha256
@@ -93,7 +93,7 @@ class AudioAddresses:
     @asynccontextmanager
     async def _file(self, job: Job, kept: StoredAudio) -> AsyncIterator[FileUpload]:
         """Lend the file to send: as it was received, or a copy that is gone afterwards."""
-        if job.plan["as_is"]:
+        if job.plan.as_is:
             yield self._sending(kept.blob_key, kept.bytes, kept.format)
             return
         async with self._store.local_copy(kept.blob_key) as path:
@@ -103,14 +103,14 @@ class AudioAddresses:
                     self._store,
                     job.account.project_id,
                     decoders=self._decoders,
-                    sample_rate=job.plan["rate"],
-                    keep_channels="channel_id" in job.options["engine"],
+                    sample_rate=job.plan.sample_rate,
+                    keep_channels="channel_id" in job.options.engine_options,
                     max_seconds=self._max_seconds,
-                    max_bytes=job.plan["file_bytes"],
-                    raw_rate=job.options.get("raw_rate"),
+                    max_bytes=job.plan.file_bytes,
+                    raw_rate=job.options.raw_rate,
                 )
             except AudioTooLarge as error:
-                raise _too_large(job.plan["file_bytes"]) from error
+                raise _too_large(job.plan.file_bytes) from error
         try:
             yield self._sending(copy.key, copy.bytes, FORM)
         finally:

@@ -84,7 +84,7 @@ def public_error_of(job: Job, fate: FileResult, error: EngineError) -> GatewayEr
     """Return what the caller is told of a task that failed."""
     said = f" It says {fate.code}." if fate.code else ""
     if fate.unread:
-        advice = _ADVICE.get(job.plan["audio_source"], "Send it again.")
+        advice = _ADVICE.get(job.plan.audio_source or "", "Send it again.")
         words = f"The speech service could not read the recording from its address.{said} {advice}"
         return AudioUnreachable(words, log=error.log)
     if error.kind is ErrorKind.REJECTED:

@@ -231,7 +231,7 @@ class TaskRunner:
         """Keep what was heard, settle it and end the job; return its length in milliseconds."""
         parts = result.one_after_the_other(report, texts)
         length_ms = result.length_ms(job.duration_ms, parts)
-        with_words = job.options["words"]
+        with_words = job.options.words
         words = await asyncio.to_thread(result.whole, parts, length_ms, with_words=with_words)
         answer = result.answer(words, report, texts, task.request_id)
         heard = PartSpan(0, 0, length_ms, length_ms, None)

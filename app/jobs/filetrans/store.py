@@ -229,8 +229,7 @@ def finish(
     segment |= {name: words[name] for name in ("text", "language", "emotion")}
     spoken = [Event("segment", segment)] if words["text"] else []
     fenced_update(tx, job.run, now=now, events=[Event("progress", said), *spoken], done_ms=done_ms)
-    keep_raw = "raw" in job.options["include"]
-    calls.close_answered(tx, job, answered, keep_raw=keep_raw, now=now)
+    calls.close_answered(tx, job, answered, keep_raw=job.options.keeps_raw, now=now)
     tx.execute(
         sa.update(part)
         .where(part.c.transcription_id == job.id, part.c.idx == 0)

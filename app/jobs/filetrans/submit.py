@@ -132,7 +132,7 @@ class TaskSubmitter:
             raise await self._not_submitted(job, route, span, call_id, error) from error
         await write_durably(self._db, store.store_task_id, call_id, taken)
         self._links.forget(job.id)
-        log.info("task.submitted", engine=route.engine, link=job.plan["audio_source"])
+        log.info("task.submitted", engine=route.engine, link=job.plan.audio_source)
         await write_of_run(self._db, store.note_submitted, job, now=self._now())
 
     async def _not_submitted(
@@ -173,8 +173,8 @@ def _order(job: Job, route: Route, address: Address) -> TaskRequest:
     return TaskRequest(
         model=route.upstream_model,
         url=address.url,
-        language=options["language"],
-        context=options["context"],
-        words=options["words"],
-        options=options["engine"],
+        language=options.language,
+        context=options.context,
+        words=options.words,
+        options=options.engine_options,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.jobs.tables import IS_OPEN, audio_tables, transcription, upstream_call
+from app.jobs.tables import IS_OPEN, PLAN_KIND, audio_tables, transcription, upstream_call
 from app.speech.planning.expected_usage import USUAL_FILL
 
 _row = transcription.c
@@ -13,9 +13,7 @@ _MODEL = _row.plan["upstream_model"].as_string()
 _DURATION_MS = sa.func.coalesce(audio_tables.audio.c.duration_ms, 0)
 _LEFT_MS = sa.case((_row.done_ms < _DURATION_MS, _DURATION_MS - _row.done_ms), else_=1)
 _PART_MS = sa.cast(_row.plan["part_seconds"].as_integer() * int(1000 * USUAL_FILL), sa.BigInteger())
-_CALLS = sa.case(
-    (_row.plan["kind"].as_string() == "split", (_LEFT_MS + _PART_MS - 1) // _PART_MS), else_=1
-)
+_CALLS = sa.case((PLAN_KIND == "split", (_LEFT_MS + _PART_MS - 1) // _PART_MS), else_=1)
 _OPEN_CALLS = (
     sa.select(sa.func.count())
     .select_from(upstream_call)
@@ -35,7 +33,7 @@ _AHEAD = (
     .where(
         IS_OPEN,
         sa.or_(_RUNS, _row.priority >= sa.bindparam("priority")),
-        _row.plan["kind"].as_string() != "filetrans",
+        PLAN_KIND != "filetrans",
     )
     .group_by(_row.engine, _MODEL)
 )

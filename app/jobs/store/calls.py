@@ -23,12 +23,11 @@ from app.jobs.store.parts import (
 )
 from app.jobs.store.routes import Route
 from app.jobs.store.runs import fenced_update
-from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import upstream_call
 from app.kit.ids import new_id
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
 from app.speech.planning.fit_options import estimate_tokens
-from app.speech.usage_bounds import MILLIS, TokenFacts, Units, max_usage_of_call
+from app.speech.usage_bounds import MILLIS, Units, max_usage_of_call
 
 RETRIES_IN_DOUBT = 1
 RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
@@ -288,7 +287,7 @@ def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
 
 def _check_ceiling(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
     """Refuse a call with which the job could cost more than its caller wants it to."""
-    ceiling = SpendingLimit.from_json(job.options.get("ceiling"))
+    ceiling = job.options.spending_limit
     if ceiling is None:
         return
     standing = ledger.totals(tx, job.id)
@@ -303,21 +302,21 @@ def _check_ceiling(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) 
 
 
 def _bound(job: Job, span: PartSpan) -> Units:
-    one = max_usage_of_call(span.length_ms, TokenFacts.from_json(job.plan.get("tokens")))
+    one = max_usage_of_call(span.length_ms, job.plan.tokens)
     return one.times(_channels(job))
 
 
 def _channels(job: Job) -> int:
     """How often the sound is billed: of a recording's channels each one that was asked for is."""
-    return int(job.plan.get("billed_channels", 1))
+    return job.plan.billed_channels
 
 
 def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
     """Return the tokens in and out that a call is taken to have used."""
-    facts = TokenFacts.from_json(job.plan.get("tokens"))
+    facts = job.plan.tokens
     length_ms = answered.span.length_ms * _channels(job)
     sound = facts.of_sound(length_ms) if facts else 0
-    context = estimate_tokens(job.options["context"] or "")
+    context = estimate_tokens(job.options.context or "")
     return sound + context, estimate_tokens(answered.answer.text)
 
 

@@ -1,9 +1,7 @@
 """The first commit of a job: audio, job, hold, event and, where it is admitted, its first call."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,14 +14,14 @@ from app.db.schema import database_now
 from app.jobs.store.calls import open_first_call
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import Job, Run
+from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.job_view import Audio, JobView
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, find_or_add_audio
-from app.jobs.store.routes import EnginePlace, Route, fallbacks
+from app.jobs.store.routes import Route, fallbacks
 from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.ids import new_id
-from app.speech.planning.expected_usage import Expected
 
 _ADD_QUEUED = Prepared(sa.insert(transcription).values(status="queued"))
 _ADD_CLAIMED = Prepared(
@@ -41,32 +39,6 @@ class Source:
     """The URL of audio that the job's run is to fetch. A signed URL is a secret."""
 
     url: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """A resolved request: every option is honoured, or a warning says that it is not.
-
-    `max_ms` and `max_tokens` (in, out) are the most that its calls can use; zero tokens where
-    nothing bounds them. `others` are the engines of the further routes. `expected` is the usage
-    that is expected of its calls, None where the length of the audio is unknown.
-    """
-
-    model: str
-    engine: str
-    region: str
-    mode: str
-    options: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    max_ms: int
-    max_tokens: tuple[int, int] = (0, 0)
-    others: Sequence[EnginePlace] = ()
-    ceiling: SpendingLimit | None = None
-    expected: Expected | None = None
-    warnings: Sequence[Mapping[str, Any]] = ()
-    priority: int = 0
-    reference: str | None = None
-    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +78,7 @@ def create_job(
     check_key(tx, principal, now=now)
     bounded = any(spec.max_tokens)
     tariff = tariff_of(tx, model=spec.model, region=spec.region, now=now, tokens_bounded=bounded)
-    limit = spec.ceiling or SpendingLimit()
+    limit = spec.options.spending_limit or SpendingLimit()
     limit.check(tariff, spec.expected)
     others = fallbacks(tx, spec.model, spec.others, tariff, now=now, tokens_bounded=bounded)
     audio, blob_key = None, ""
@@ -155,8 +127,8 @@ def create_job(
         "priority": spec.priority,
         "model": spec.model,
         "engine": spec.engine,
-        "options": spec.options,
-        "plan": spec.plan,
+        "options": spec.options.as_json(),
+        "plan": spec.plan.as_json(),
         "tariff": tariff.as_json(),
         "fallbacks": [route.as_json() for route in others],
         "warnings": spec.warnings,
@@ -180,7 +152,7 @@ def create_job(
     claimed = Job(
         run=Run(view.id, 1, lease_seconds),
         account=account,
-        routes=(Route(spec.engine, spec.plan["upstream_model"], tariff), *others),
+        routes=(Route(spec.engine, spec.plan.upstream_model, tariff), *others),
         deferred_since=None,
         blob_key=blob_key,
         source_url=source_url,
@@ -199,5 +171,5 @@ def create_job(
     if first_span is not None:
         first_call = open_first_call(tx, claimed, first_span, held_nano=held_nano, now=now)
     # Of known audio the stored figures may differ; raw answers are not part of a view in memory.
-    is_whole = audio is not None and was_added and "raw" not in spec.options["include"]
+    is_whole = audio is not None and was_added and not spec.options.keeps_raw
     return CreatedJob(view.id, blob_key, claimed, first_call, view if is_whole else None)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.billing.ledger import Account
 from app.db.prepared import Prepared
+from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.jobs.store.live_text import NO_LIVE_TEXT, NoLiveText
 from app.jobs.store.routes import Route, routes_of
 from app.jobs.tables import audio_tables, part, transcription
@@ -64,8 +65,8 @@ class Job:
     audio_format: str
     audio_sha256: str | None
     duration_ms: int | None
-    options: Mapping[str, Any]
-    plan: Mapping[str, Any]
+    options: JobOptions
+    plan: JobPlan
     warnings: Sequence[Mapping[str, Any]]
     parts: Sequence[KnownPart]
     runs_without_progress: int
@@ -105,19 +106,19 @@ def account_of(row: Any) -> Account:
 def load_job(tx: sa.Connection, run: Run) -> Job:
     """Return the job as this run finds it."""
     row = _LOAD.first(tx, {"job": run.job_id})
-    routes = routes_of(row)
+    plan = JobPlan.from_json(row.plan)
     return Job(
         run=run,
         account=account_of(row),
-        routes=routes,
+        routes=routes_of(row, plan.upstream_model),
         deferred_since=row.deferred_since,
         blob_key=row.blob_key or "",
         source_url=row.source_url,
         audio_format=row.format or "",
         audio_sha256=row.sha256,
         duration_ms=row.duration_ms,
-        options=row.options,
-        plan=row.plan,
+        options=JobOptions.from_json(row.options),
+        plan=plan,
         warnings=row.warnings,
         parts=[KnownPart(*found) for found in _LOAD_PARTS.all(tx, {"job": run.job_id})],
         runs_without_progress=row.runs_without_progress,

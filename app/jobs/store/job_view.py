@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from app.billing.ledger import JobTotals
+from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.speech.transcript import Transcript
 
 
@@ -36,9 +37,9 @@ class JobView:
     mode: str
     model: str
     engine: str
-    plan: Mapping[str, Any]
+    plan: JobPlan
     currency: str
-    options: Mapping[str, Any]
+    options: JobOptions
     warnings: Sequence[Mapping[str, Any]]
     error: Mapping[str, Any] | None
     reference: str | None

@@ -44,9 +44,9 @@ class Route:
         return cls(stored["engine"], stored["upstream_model"], Tariff.from_json(stored["tariff"]))
 
 
-def routes_of(row: Any) -> tuple[Route, ...]:
+def routes_of(row: Any, upstream_model: str) -> tuple[Route, ...]:
     """Return a job's routes, first the one it is meant for, from its row."""
-    first = Route(row.engine, row.plan["upstream_model"], Tariff.from_json(row.tariff))
+    first = Route(row.engine, upstream_model, Tariff.from_json(row.tariff))
     return (first, *(Route.from_json(stored) for stored in row.fallbacks))
 
 

@@ -16,7 +16,7 @@ from app.db.schema import Utc, database_now
 from app.jobs.store import delta_text
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import Job, Run, load_job
-from app.jobs.tables import IS_OPEN, audio_tables, transcription
+from app.jobs.tables import IS_OPEN, PLAN_KIND, audio_tables, transcription
 
 BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
 MAX_RUNS_WITHOUT_PROGRESS = 20  # runs in a row that finished no part before a job is given up
@@ -177,12 +177,12 @@ def clear_leases(tx: sa.Connection) -> int:
 def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJob]:
     """Return open jobs that nobody works on, from the oldest one after this id."""
     query = (
-        sa.select(_row.id, _row.run_epoch, _row.priority, _row.plan)
+        sa.select(_row.id, _row.run_epoch, _row.priority, PLAN_KIND)
         .where(_IS_FREE, _row.id > after)
         .order_by(_row.id)
         .limit(limit)
     )
-    return [StalledJob(*row[:3], row.plan["kind"]) for row in tx.execute(query)]
+    return [StalledJob(*row) for row in tx.execute(query)]
 
 
 def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:

@@ -199,10 +199,10 @@ class UpstreamCaller:
             audio=audio,
             model=route.upstream_model,
             deadline_seconds=self._settings.call_timeout_seconds,
-            language=options["language"],
-            context=options["context"],
-            words=options["words"],
-            options=options["engine"],
+            language=options.language,
+            context=options.context,
+            words=options.words,
+            options=options.engine_options,
         )
         first = call.first
         if first is not None and not first.is_taken and first.engine == route.engine:

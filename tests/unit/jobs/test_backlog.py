@@ -1,5 +1,6 @@
 """The jobs that come before a new one, on both databases."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from app.db.database import Database
 from app.jobs.store.backlog import Backlog, backlogs_ahead
 from app.jobs.tables import transcription
-from tests.support.story import Story, recording, wish
+from tests.support.story import PLAN, Story, recording, wish
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
 
 
 async def test_tasks_take_nobodys_turn(db: Database) -> None:
-    task = {**wish().plan, "kind": "filetrans"}
+    task = replace(PLAN, kind="filetrans")
     for _ in range(3):
         await Story.begun(db, wanted=wish(priority=9, plan=task))
     assert await ahead(db) == []
@@ -44,7 +45,7 @@ async def test_tasks_take_nobodys_turn(db: Database) -> None:
 async def test_calls_that_have_not_ended_are_estimated_from_the_length_that_is_left(
     db: Database,
 ) -> None:
-    split = {**wish().plan, "kind": "split", "part_seconds": 100}
+    split = replace(PLAN, kind="split", part_seconds=100)
     long = await Story.begun(db, wanted=wish(plan=split), audio=recording(seconds=901.0))
     unknown = recording("b", sha256="1" * 64, seconds=None)
     await Story.begun(db, wanted=wish(plan=split), audio=unknown)

@@ -17,11 +17,11 @@ from app.jobs.store.job import Job
 from app.jobs.store.runs import Deferred
 from app.settings import JobSettings
 from app.speech.task_engine import SubmittedTask, TaskRequest
-from tests.support.story import Story, recording, wish
+from tests.support.story import PLAN, Story, recording, wish
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 10
-PLAN = {**wish().plan, "kind": "filetrans", "audio_source": "provider_upload", "as_is": True}
+TASK_PLAN = replace(PLAN, kind="filetrans", audio_source="provider_upload", as_is=True)
 
 
 class Links:
@@ -58,7 +58,7 @@ async def a_job(db: Database, priority: int) -> Job:
     story = await Story.begun(
         db,
         audio=recording(name, sha256=f"{priority:064x}"),
-        wanted=wish(plan=PLAN, priority=priority),
+        wanted=wish(plan=TASK_PLAN, priority=priority),
     )
     job = await story.take_up()
     return replace(job, duration_ms=2_000)

@@ -10,11 +10,12 @@ from app.billing.prices import load_prices
 from app.db.database import Database
 from app.errors import UpstreamInDoubt
 from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, AlreadyCommittedError, was_rejected
+from app.jobs.store.job_spec import JobOptions
 from app.speech.engine import Billed, EngineError, EngineUsage, ErrorKind
 from app.speech.usage_bounds import TokenFacts
 from tests.support.story import (
     NANO_PER_SECOND,
-    OPTIONS,
+    PLAN,
     PRICE,
     Story,
     answer,
@@ -60,13 +61,13 @@ async def by_the_token(db: Database) -> Story:
     tokens = replace(PRICE, region="tokens", unit="input_token", nano=800)
     await db.write(load_prices, [tokens, replace(tokens, unit="output_token", nano=2_700)])
     facts = TokenFacts(per_second=25, per_call=10, most_output=100, context=3)
-    plan = {**wish().plan, "tokens": facts.as_json()}
+    plan = replace(PLAN, tokens=facts)
     wanted = wish(
         3_000,
         max_tokens=(100, 100),
         region="tokens",
         plan=plan,
-        options={**OPTIONS, "context": "Ada"},
+        options=JobOptions(context="Ada"),
     )
     return await Story.begun(db, wanted=wanted)
 

@@ -9,6 +9,7 @@ from app.audio.tables import audio
 from app.db.database import Database
 from app.jobs.erase import erase, mark_purged, pending_purges
 from app.jobs.queries import Filters, find_job, list_jobs
+from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.runs import StaleRun
 from app.jobs.tables import metadata
 from tests.support.story import NOW, Story, answer, failure, recording, stretch, wish
@@ -18,13 +19,7 @@ WORD = "canary"
 SAYING = {
     "reference": f"{WORD} reference",
     "metadata": {"who": f"{WORD} metadata"},
-    "options": {
-        "language": None,
-        "context": f"{WORD} context",
-        "words": False,
-        "engine": {},
-        "include": ["raw"],
-    },
+    "options": JobOptions(context=f"{WORD} context", include=("raw",)),
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.queries import Filters, find_job, has_ended, list_jobs
+from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.job_view import JobView
 from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
 
@@ -36,7 +37,7 @@ async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> No
 
 
 async def test_raw_answers_come_in_the_order_of_the_parts(db: Database) -> None:
-    story = await Story.begun(db, wanted=wish(options={"include": ["raw"]}))
+    story = await Story.begun(db, wanted=wish(options=JobOptions(include=("raw",))))
     job = await story.take_up()
     for index in (1, 0, 2):
         part = stretch(index)

@@ -11,9 +11,10 @@ from app.billing.prices import Tariff
 from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.progress import Progress
 from app.jobs.store.job import Job, KnownPart, Run
+from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.store.routes import Route
-from tests.support.story import answer
+from tests.support.story import PLAN, answer
 
 LENGTH_MS = 1_000
 
@@ -46,8 +47,8 @@ def job(rows: Iterable[KnownPart] = (), seconds: float | None = None) -> Job:
         audio_format="wav",
         audio_sha256=None,
         duration_ms=None if seconds is None else round(seconds * 1000),
-        options={"include": []},
-        plan={},
+        options=JobOptions(),
+        plan=PLAN,
         warnings=[],
         parts=list(rows),
         runs_without_progress=1,
