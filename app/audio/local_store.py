@@ -4,6 +4,7 @@ All file work is done in threads; an upload holds at most one buffer in memory.
 """
 
 import asyncio
+import contextvars
 import os
 import re
 import secrets
@@ -35,7 +36,8 @@ T = TypeVar("T")
 
 async def run_shielded(work: Callable[..., T], *args: object) -> T:
     """Run blocking work in a thread; a cancelled caller leaves, the work still ends."""
-    return await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(work, *args)))
+    run = contextvars.copy_context().run
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, run, work, *args))
 
 
 class LocalStore:

@@ -46,6 +46,23 @@ _REMAINING = Prepared(
     )
 )
 
+_UNUSED = _sum_of("hold") - _sum_of("settle", "release")
+_RELEASED = ("id", "project_id", "key_id", "transcription_id", "retry_epoch", "model", "currency")
+_ADD_RELEASE = Prepared(
+    sa.insert(ledger_line).from_select(
+        [*_RELEASED, "created_at", "kind", "nano"],
+        sa.select(
+            *(sa.bindparam(f"its_{name}", type_=_line[name].type) for name in _RELEASED),
+            sa.bindparam("now", type_=_line.created_at.type),
+            sa.literal("release", _line.kind.type),
+            sa.case((_UNUSED > 0, _UNUSED), else_=0),
+        ).where(
+            _line.transcription_id == sa.bindparam("its_transcription_id"),
+            _line.retry_epoch == sa.bindparam("its_retry_epoch"),
+        ),
+    )
+)
+
 _BEGAN = sa.select(_line.created_at).where(
     _line.transcription_id == sa.bindparam("job"),
     _line.retry_epoch == sa.bindparam("its_retry_epoch"),
@@ -118,8 +135,20 @@ def adjust(
 
 
 def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
-    """Give back, at the end of a job's life, whatever was held in it and not used."""
-    _write(tx, account, "release", remaining(tx, account), now)
+    """Release, at the end of a job, the part of its hold that was not settled."""
+    _ADD_RELEASE.run(
+        tx,
+        {
+            "its_id": new_id("ldg"),
+            "its_project_id": account.project_id,
+            "its_key_id": account.key_id,
+            "its_transcription_id": account.transcription_id,
+            "its_retry_epoch": account.retry_epoch,
+            "its_model": account.model,
+            "its_currency": account.currency,
+            "now": now,
+        },
+    )
 
 
 def remaining(tx: sa.Connection, account: Account) -> int:

@@ -92,7 +92,8 @@ def commit_part(
     if answered is not None:
         keep_raw = job.options.keeps_raw
         used = calls.settle_answered(tx, job, answered, keep_raw=keep_raw, now=now)
-    store_parts(tx, job, update.spans)
+    # The row of an answered part was stored with its call.
+    store_parts(tx, job, [one for one in update.spans if answered is None or one.index != index])
     if part_outcome.result is not None:
         finish_part(tx, job, index, part_outcome.result)
     elif part_outcome.error_code is not None:

@@ -1,0 +1,108 @@
+"""The work that one short synchronous request causes, in counts that do not depend on load.
+
+The recording is sent as received by one call, which is admitted without waiting (DESIGN section 4:
+two commits). A count that grows is a cost that every request pays; lower the limits when it falls.
+
+Covers: app.jobs.submission, app.jobs.execution.job_run, app.jobs.execution.claimed
+"""
+
+import asyncio
+import concurrent.futures
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.db import prepared
+from tests.support.dashscope import answers, qwen3_answer, upstream
+from tests.support.gateway import Gateway, running, settings_for, speech
+from tests.support.twin import hastened
+
+pytestmark = pytest.mark.anyio
+
+MAX_COMMITS = 2
+MAX_STATEMENTS = 15
+MAX_THREAD_HOPS = 4
+MAX_TASKS = 4
+REQUESTS = 4
+
+
+@contextmanager
+def counting(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> Iterator[Counter[str]]:
+    """Count what the gateway does in the block, at the places that all of its work passes."""
+    counts: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
+
+    def counted(name: str, real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counts[name] += 1
+            return real(*args, **kwargs)
+
+        return call
+
+    def many(real: Any) -> Any:
+        def call(self: Any, tx: Any, rows: Any) -> Any:
+            counts["statements"] += 1
+            return real(self, tx, rows)
+
+        return call
+
+    db = gateway.services.db
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "write", counted("commits", db.write))
+        patch.setattr(db, "read", counted("reads", db.read))
+        patch.setattr(
+            prepared._Compiled, "execute", counted("statements", prepared._Compiled.execute)
+        )
+        patch.setattr(prepared._Compiled, "execute_many", many(prepared._Compiled.execute_many))
+        patch.setattr(
+            concurrent.futures.ThreadPoolExecutor,
+            "submit",
+            counted("executor", concurrent.futures.ThreadPoolExecutor.submit),
+        )
+        factory = loop.get_task_factory()
+
+        def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+            name = getattr(coroutine, "__qualname__", str(coroutine))
+            if name != "Event.wait":  # of the client, which is in this process
+                counts["tasks"] += 1
+                counts[f"task {name}"] += 1
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        loop.set_task_factory(make_task)
+        try:
+            yield counts
+        finally:
+            loop.set_task_factory(factory)
+
+
+async def test_a_short_request_takes_two_commits_and_few_of_everything(
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
+    async with upstream(answers(qwen3_answer("hello", 2))) as there:
+        settings = settings_for(
+            f"sqlite:///{tmp_path / 'gateway.db'}",
+            tmp_path / "data",
+            speech={"default_model": "", "catalogue": str(hastened(tmp_path, 6_000_000))},
+            dashscope={"api_key": "sk-canary", "base_url": f"{there.url}/api/v1/"},
+        )
+        async with running(settings, None) as gateway:
+            key = await gateway.key()
+            await asyncio.sleep(0.05)  # the rate limit has its first step only after an interval
+            for n in range(2):  # what is compiled and remembered at the first use
+                assert (await gateway.send(speech(2, start=n / 10), key=key)).status_code == 200
+            with counting(monkeypatch, gateway) as counts:
+                for n in range(REQUESTS):
+                    response = await gateway.send(speech(2, start=1 + n / 10), key=key)
+                    assert response.status_code == 200, response.text
+    hops = counts["commits"] + counts["executor"]
+    each = {name: count / REQUESTS for name, count in {**counts, "hops": hops}.items()}
+    assert each["commits"] == MAX_COMMITS, each
+    assert each["statements"] <= MAX_STATEMENTS, each
+    assert each["hops"] <= MAX_THREAD_HOPS, each
+    assert each["tasks"] <= MAX_TASKS, each
