@@ -257,11 +257,12 @@ async def _open(
 
     fetcher = Fetcher(settings.fetch)
     stack.push_async_callback(fetcher.close)
+    planner = Planner(catalogue, engines, settings)
     collector = SourceFetcher(
         db,
         store,
         fetcher,
-        catalogue=catalogue,
+        planner=planner,
         decoders=decoders,
         settings=settings.audio,
         at_once=settings.fetch.max_concurrent_fetches,
@@ -287,7 +288,6 @@ async def _open(
     maintenance = Maintenance(db, store, worker, every_seconds=every, clock=clock)
     await maintenance.start(alone=not db.is_shared)
     stack.push_async_callback(maintenance.stop)
-    planner = Planner(catalogue, engines, settings)
     inspector = Inspector(store, decoders, settings.audio)
     submission = Submission(
         db,

@@ -16,7 +16,7 @@ from app.audio.inspect import Inspector
 from app.audio.intake import Received
 from app.audio.probe import Probe
 from app.audio.store import BlobStore
-from app.billing.prices import PriceRow, Tariff, rows_of, tariff_of
+from app.billing.prices import PriceRow, Tariff, rows_of
 from app.db.database import Database
 from app.errors import (
     AudioTooLong,
@@ -29,7 +29,7 @@ from app.errors import (
 from app.jobs.planning import Planner, ProbedAudio
 from app.jobs.store.backlog import Backlog, backlogs_ahead
 from app.jobs.store.job_spec import JobSpec
-from app.jobs.store.routes import fallbacks
+from app.jobs.store.routes import quote
 from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
 from app.settings import Settings
@@ -243,13 +243,10 @@ def _until_slot_is_free(seconds_left: float, tasks: int, task_seconds: float, sl
 def _read(
     tx: sa.Connection, wish: JobSpec, *, now: datetime
 ) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Backlog]]:
-    """Return the price and its rows, what the calls can cost at most, and who comes before."""
-    bounded = any(wish.max_tokens)
-    tariff = tariff_of(tx, model=wish.model, region=wish.region, now=now, tokens_bounded=bounded)
-    others = fallbacks(tx, wish.model, wish.others, tariff, now=now, tokens_bounded=bounded)
-    bound = (wish.max_ms, *wish.max_tokens)
-    most = max(one.cost(*bound) for one in (tariff, *(route.tariff for route in others)))
-    return tariff, rows_of(tx, tariff), most, backlogs_ahead(tx, priority=wish.priority)
+    """Return the price and its rows, the most that the calls can cost, and the jobs ahead."""
+    price = quote(tx, wish, now=now)
+    prices = rows_of(tx, price.tariff)
+    return price.tariff, prices, price.max_cost_nano, backlogs_ahead(tx, priority=wish.priority)
 
 
 def _refusal(ceiling: SpendingLimit, tariff: Tariff, wish: JobSpec) -> Refusal | None:

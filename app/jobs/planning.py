@@ -4,7 +4,7 @@ Nothing here reads the database or the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ from app.audio.normalise import SAMPLE_RATE
 from app.audio.probe import Probe
 from app.audio.raw import raw_rate
 from app.errors import EngineDisabled
-from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
-from app.jobs.store.routes import EnginePlace
+from app.jobs.store.job import Job
+from app.jobs.store.job_spec import EnginePlace, JobOptions, JobPlan, JobSpec
 from app.jobs.store.spending_limit import SpendingLimit
 from app.net.urls import is_public
 from app.settings import Settings
@@ -177,17 +177,24 @@ class Planner:
         `looked` is None where the recording is yet to be fetched.
         """
         options, fitted, model = request.options, request.fitted, request.model
-        asked = PlanInput(
-            None if looked is None else looked.found.seconds,
+        job_options = JobOptions(
+            language=fitted.language,
+            context=fitted.context,
+            words=fitted.words,
+            engine_options=fitted.options,
+            include=tuple(options.include),
+            on_gap=options.on_gap,
+            raw_rate=request.raw,
+            sample_rate=options.sample_rate,
+            strict=options.strict,
+            spending_limit=SpendingLimit.of(options),
+        )
+        asked = self._plan_input(
             model,
-            self._settings.audio.max_seconds,
-            fitted.context,
+            job_options,
+            looked,
             may_split=options.split == "auto",
-            upload=None if looked is None else looked.upload,
             audio_sources=request.audio_sources,
-            file=None if looked is None else looked.file,
-            channels=tuple(fitted.options.get("channel_id", ())),
-            diarized=bool(fitted.options.get("diarization_enabled")),
             model_reason=request.model_reason,
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
@@ -199,18 +206,7 @@ class Planner:
             region=first.region,
             mode=options.mode,
             priority=options.priority,
-            options=JobOptions(
-                language=fitted.language,
-                context=fitted.context,
-                words=fitted.words,
-                engine_options=fitted.options,
-                include=tuple(options.include),
-                on_gap=options.on_gap,
-                raw_rate=request.raw,
-                sample_rate=options.sample_rate,
-                strict=options.strict,
-                spending_limit=SpendingLimit.of(options),
-            ),
+            options=job_options,
             plan=JobPlan.of(
                 way,
                 upstream_model=first.upstream_model,
@@ -230,6 +226,51 @@ class Planner:
             ],
             reference=options.reference,
             metadata=options.metadata,
+        )
+
+    def replan(self, job: Job, probed: ProbedAudio) -> Job:
+        """Return a job with the plan and the warnings that follow from its fetched audio.
+
+        The facts of the model are those that were known when the job was created. Raises what the
+        planner and `SpendingLimit.check` raise.
+        """
+        options = job.options
+        asked = self._plan_input(
+            self._catalogue.find(job.account.model),
+            options,
+            probed,
+            may_split=job.plan.may_split,
+            audio_sources=tuple(one for one in job.plan.audio_sources if one != "client_url"),
+            model_reason=job.plan.model_reason,
+        )
+        chosen = plan(asked)
+        if options.spending_limit:
+            options.spending_limit.check(job.routes[0].tariff, expect(asked, chosen))
+        warnings = probed.warnings(options.sample_rate, strict=options.strict)
+        return replace(job, plan=job.plan.replanned(chosen), warnings=[*job.warnings, *warnings])
+
+    def _plan_input(
+        self,
+        model: Model,
+        options: JobOptions,
+        probed: ProbedAudio | None,
+        *,
+        may_split: bool,
+        audio_sources: tuple[AudioSource, ...],
+        model_reason: str,
+    ) -> PlanInput:
+        return PlanInput(
+            None if probed is None else probed.found.seconds,
+            model,
+            self._settings.audio.max_seconds,
+            options.context,
+            may_split=may_split,
+            upload=None if probed is None else probed.upload,
+            audio_sources=audio_sources,
+            file=None if probed is None else probed.file,
+            channels=tuple(options.engine_options.get("channel_id", ())),
+            diarized=bool(options.engine_options.get("diarization_enabled")),
+            model_reason=model_reason,
         )
 
     async def try_admit(self, engine_name: str, upstream_model: str) -> CallSlot | None:

@@ -23,13 +23,14 @@ from app.db.database import Database
 from app.db.migrate import open_database
 from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.execution.transcribe import Transcriber
+from app.jobs.planning import Planner
 from app.jobs.store.create import create_job
 from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.recordings import NewAudio
 from app.jobs.streaming.hub import StreamHub
 from app.jobs.tables import transcription
 from app.kit.clock import utc_now
-from app.settings import AudioSettings, FetchSettings, JobSettings
+from app.settings import AudioSettings, FetchSettings, JobSettings, Settings
 from app.speech.catalogue import load_catalogue
 from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.books import Books, read_rows, snapshot
@@ -79,14 +80,16 @@ class Bench:
                 self.db,
                 self.store,
                 Fetcher(FetchSettings()),
-                catalogue=load_catalogue(str(CATALOGUE)),
+                planner=Planner(
+                    load_catalogue(str(CATALOGUE)), {engine.name: engine}, Settings(_env_file=None)
+                ),
                 decoders=Decoders(AudioSettings()),
                 settings=AudioSettings(),
                 at_once=1,
                 clock=utc_now,
             ),
             decoders=Decoders(AudioSettings()),
-            board=StreamHub(self.db, utc_now),
+            hub=StreamHub(self.db, utc_now),
             max_seconds=MAX_SECONDS,
             settings=JobSettings(lease_seconds=NEVER_RENEWED_SECONDS),
             clock=utc_now,

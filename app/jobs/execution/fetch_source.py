@@ -19,16 +19,13 @@ from app.audio.probe import Probe, read_head
 from app.audio.store import BlobStore, StoredBlob, delete_duplicate
 from app.db.database import Database
 from app.errors import AudioError
-from app.jobs.planning import ProbedAudio
+from app.jobs.planning import Planner, ProbedAudio
 from app.jobs.store.job import Job
 from app.jobs.store.recordings import NewAudio, find_or_add_audio, new_audio_of
 from app.jobs.store.runs import Deferred, StaleRun, fenced_update
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
 from app.settings import AudioSettings
-from app.speech.catalogue import Catalogue
-from app.speech.planning.expected_usage import expect
-from app.speech.planning.plan import PlanInput, plan
 
 BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
 
@@ -56,7 +53,7 @@ class SourceFetcher:
         store: BlobStore,
         fetcher: Fetcher,
         *,
-        catalogue: Catalogue,
+        planner: Planner,
         decoders: Decoders,
         settings: AudioSettings,
         at_once: int,
@@ -66,7 +63,7 @@ class SourceFetcher:
         self._db = db
         self._store = store
         self._fetcher = fetcher
-        self._catalogue = catalogue
+        self._planner = planner
         self._decoders = decoders
         self._settings = settings
         self._slots = asyncio.Semaphore(at_once)
@@ -90,7 +87,7 @@ class SourceFetcher:
             undo.push_async_callback(self._store.erase, blob.key)
             found = await self._look(job, blob)
             recording = new_audio_of(blob, found)
-            known = self._known(job, ProbedAudio(found, blob.bytes))
+            known = self._planner.replan(job, ProbedAudio(found, blob.bytes))
             try:
                 blob_key = await self._db.write(_keep, known, recording, now=self._now())
             except StaleRun:
@@ -121,33 +118,6 @@ class SourceFetcher:
                 )
             except AudioError as error:
                 raise refused(error, read_head(path)) from None
-
-    def _known(self, job: Job, looked: ProbedAudio) -> Job:
-        """Return the job with the plan and the warnings that follow from its recording."""
-        asked = PlanInput(
-            looked.found.seconds,
-            self._catalogue.find(job.account.model),
-            self._settings.max_seconds,
-            job.options.context,
-            may_split=job.plan.may_split,
-            upload=looked.upload,
-            audio_sources=tuple(
-                source for source in job.plan.audio_sources if source != "client_url"
-            ),
-            file=looked.file,
-            channels=tuple(job.options.engine_options.get("channel_id", ())),
-            diarized=bool(job.options.engine_options.get("diarization_enabled")),
-            model_reason=job.plan.model_reason,
-        )
-        options, chosen = job.options, plan(asked)
-        if options.spending_limit:
-            options.spending_limit.check(job.routes[0].tariff, expect(asked, chosen))
-        warnings = looked.warnings(options.sample_rate, strict=options.strict)
-        return replace(
-            job,
-            plan=job.plan.replanned(chosen),
-            warnings=[*job.warnings, *warnings],
-        )
 
 
 def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from app.access.keys import check_key
 from app.access.principal import Principal
 from app.billing.ledger import Account, JobTotals, hold
-from app.billing.prices import tariff_of
 from app.db.prepared import Prepared
 from app.db.schema import database_now
 from app.jobs.store.calls import open_first_call
@@ -18,7 +17,7 @@ from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.job_view import Audio, JobView
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, find_or_add_audio
-from app.jobs.store.routes import Route, fallbacks
+from app.jobs.store.routes import quote
 from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.ids import new_id
@@ -76,11 +75,9 @@ def create_job(
     Raises KeyInvalid and PriceUnknown, and with a spending limit what `SpendingLimit.check` raises.
     """
     check_key(tx, principal, now=now)
-    bounded = any(spec.max_tokens)
-    tariff = tariff_of(tx, model=spec.model, region=spec.region, now=now, tokens_bounded=bounded)
-    limit = spec.options.spending_limit or SpendingLimit()
+    price = quote(tx, spec, now=now)
+    tariff, limit = price.tariff, spec.options.spending_limit or SpendingLimit()
     limit.check(tariff, spec.expected)
-    others = fallbacks(tx, spec.model, spec.others, tariff, now=now, tokens_bounded=bounded)
     audio, blob_key = None, ""
     if isinstance(recording, NewAudio):
         audio_id, blob_key, was_added = find_or_add_audio(tx, principal.project_id, recording, now)
@@ -130,7 +127,7 @@ def create_job(
         "options": spec.options.as_json(),
         "plan": spec.plan.as_json(),
         "tariff": tariff.as_json(),
-        "fallbacks": [route.as_json() for route in others],
+        "fallbacks": [route.as_json() for route in price.routes[1:]],
         "warnings": spec.warnings,
         "reference": spec.reference,
         "client_metadata": spec.metadata,
@@ -142,9 +139,7 @@ def create_job(
     else:
         _ADD_QUEUED.run(tx, row)
     account = Account(principal.project_id, principal.key_id, view.id, spec.model, tariff.currency)
-    usage = (spec.max_ms, *spec.max_tokens)
-    max_cost_nano = max(one.cost(*usage) for one in (tariff, *(route.tariff for route in others)))
-    held_nano = limit.held(max_cost_nano)
+    held_nano = limit.held(price.max_cost_nano)
     hold(tx, account, held_nano, now=now)
     add_events(tx, view.id, [Event("created", {"model": spec.model})], first=1, now=now)
     if lease_seconds is None:
@@ -152,7 +147,7 @@ def create_job(
     claimed = Job(
         run=Run(view.id, 1, lease_seconds),
         account=account,
-        routes=(Route(spec.engine, spec.plan.upstream_model, tariff), *others),
+        routes=price.routes,
         deferred_since=None,
         blob_key=blob_key,
         source_url=source_url,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from app.jobs.store.routes import EnginePlace
 from app.jobs.store.spending_limit import SpendingLimit
 from app.speech.planning.expected_usage import Expected
 from app.speech.planning.plan import AudioSource, Plan
@@ -117,6 +116,15 @@ def _fields_of(plan: Plan) -> dict[str, Any]:
         "billed_channels": plan.billed_channels,
         "model_reason": plan.model_reason,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlace:
+    """An engine that offers the requested model, and the name of the model there."""
+
+    engine: str
+    region: str
+    upstream_model: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ async def test_waiting_for_a_place_costs_no_patience() -> None:
         nothing,
         nothing,
         nothing,
-        catalogue=nothing,
+        planner=nothing,
         decoders=nothing,
         settings=nothing,
         at_once=0,

@@ -9,7 +9,7 @@ from app.billing.bill import BillLine
 from app.billing.prices import load_prices
 from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, look
-from app.jobs.store.routes import EnginePlace
+from app.jobs.store.job_spec import EnginePlace
 from app.speech.engine import Billed
 from tests.support.story import (
     NANO_PER_SECOND,
