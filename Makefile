@@ -1,4 +1,4 @@
-# The deeds of this project. `make help` lists them.
+# The targets of this project. `make help` lists them.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,7 +11,7 @@ CLIENTS := dashscope-1.24.6 dashscope-1 dashscope-2 openai
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check clients lock openapi clean
 
-help: ## list the deeds
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(BIN)/python:
@@ -33,7 +33,7 @@ demo: $(VENV)/.run ## set up, start on PORT (8000), transcribe a real recording;
 run: $(VENV)/.run ## start the gateway alone
 	$(BIN)/asr-gateway serve --port $(PORT)
 
-check: $(VENV)/.dev ## lint, types, floors
+check: $(VENV)/.dev ## lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,7 +44,7 @@ check: $(VENV)/.dev ## lint, types, floors
 	.venv-clients/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
 
-clients: $(CLIENTS:%=.venv-clients/%/.made) ## the SDKs the tests use as clients, each in an environment of its own
+clients: $(CLIENTS:%=.venv-clients/%/.made) ## install the SDKs that the tests use as clients, each in its own environment
 
 test: check clients ## check, then the whole suite on SQLite and PostgreSQL
 	$(BIN)/asr-gateway models pull $(MODEL)
@@ -63,5 +63,5 @@ lock: ## make the lock files anew (needs uv)
 		echo "$${client#* }" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header - -o "requirements/client-$${client%% *}.txt" || exit 1; \
 	done
 
-clean: ## remove what the deeds made (not data/)
+clean: ## remove everything the targets made (not data/)
 	rm -rf $(VENV) .venv-clients dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
 python -m bench.container [--sets cloud local]
 
-There is no engine here and no image comes of it: a folder plays the root (tests/support/image.py),
+There is no engine here and no image comes of it: a folder plays the root
+(tests/support/dockerfile.py),
 and this machine's Python the base image's. `tests/e2e/test_container.py` is the short form.
 """
 
@@ -14,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.image import Builder, Image
+from tests.support.dockerfile import Builder, Image
 from tests.support.process import until
-from tests.support.read_only import Confined
+from tests.support.read_only_root import Confined
 
 SECONDS = 120.0
 MIB = 1 << 20

@@ -38,7 +38,7 @@ from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
 from app.speech.engine import EngineAnswer, EngineUsage
-from tests.support.books import Books, snapshot
+from tests.support.job_records import JobRecords, snapshot
 from tests.support.postgres import Databases, running_postgres
 
 LEASE_SECONDS = 30.0
@@ -81,7 +81,7 @@ async def measure(name: str, url: str, asked: argparse.Namespace) -> None:
         print(f"{name}: {jobs}; bare {bare}; ratio {jobs.a_second / bare.a_second:.2f}", flush=True)
         if asked.profile:
             await db.write(profiled, await principal_of(db))
-        broken = list(Books(await db.read(snapshot)).broken_laws())
+        broken = list(JobRecords(await db.read(snapshot)).violations())
         assert not broken, broken[:3]
 
 

@@ -3,7 +3,7 @@
 python -m bench.counting [--recordings 1000] [--at-once 6] [--seed N]
 
 Lengths of 1 to 900 s (log-uniform), as WAV, FLAC and MP3, are sent to a real `asr-gateway serve`
-before a twin that answers with the numbers it hears. Each recording is a stretch of one long
+before a simulator that answers with the numbers it hears. Each recording is a stretch of one long
 shuffled count: within it every number is there once, so what is lost or said twice is seen at once.
 """
 
@@ -25,11 +25,11 @@ from typing import Any
 import httpx
 import imageio_ffmpeg
 
-from tests.support.books import Books, read_rows
+from tests.simulator import ProviderSimulator
+from tests.simulator.counting import NUMBERS, Second, encode, joined, read
+from tests.support.job_records import JobRecords, read_rows
 from tests.support.process import GatewayProcess
-from tests.support.twin import hastened
-from tests.twin import Twin
-from tests.twin.counting import NUMBERS, Second, encode, joined, read
+from tests.support.simulated_gateway import fast_catalogue
 
 LONGEST_SECONDS, LONG_SECONDS, LEAST_LONG = 900, 600, 20
 FORMS = ("wav", "wav", "flac", "mp3")  # WAV twice: it costs us nothing to make
@@ -84,21 +84,21 @@ class Trial:
         started = time.monotonic()
         self.numbers = Random(self.seed).sample(range(NUMBERS), NUMBERS)
         self.whole = encode(self.numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
-        async with Twin(seed=self.seed) as twin:
-            gateway = self._gateway(twin)
+        async with ProviderSimulator(seed=self.seed) as simulator:
+            gateway = self._gateway(simulator)
             with gateway.gone_at_the_end():
                 await asyncio.to_thread(gateway.start)
                 await self._send_all(gateway.url)
                 await asyncio.to_thread(gateway.stop)
-            await self._compare_bill(twin, gateway.database_url)
+            await self._compare_bill(simulator, gateway.database_url)
         self.seconds = time.monotonic() - started
 
-    def _gateway(self, twin: Twin) -> GatewayProcess:
+    def _gateway(self, simulator: ProviderSimulator) -> GatewayProcess:
         settings = {
-            "SPEECH__CATALOGUE": str(hastened(self.folder)),
+            "SPEECH__CATALOGUE": str(fast_catalogue(self.folder)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
-            "DASHSCOPE__API_KEY": twin.key,
-            "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
+            "DASHSCOPE__API_KEY": simulator.key,
+            "DASHSCOPE__BASE_URL": f"{simulator.url}/api/v1",
             "LOCAL__ENABLED": "false",
         }
         url = f"sqlite:///{self.folder / 'gateway.db'}"
@@ -153,10 +153,10 @@ class Trial:
             told = f"lost {list(lost)[:5]}, doubled {list(doubled)[:5]}, swapped {swapped}"
             self.violations.append(f"{wish}: {told}, scraps {scraps[:5]}")
 
-    async def _compare_bill(self, twin: Twin, database_url: str) -> None:
-        books = Books(await read_rows(database_url))
-        billed, settled = twin.bill.seconds(), books.settled_seconds
-        self.figures.update(parts=len(twin.calls), billed=billed, settled=round(settled))
+    async def _compare_bill(self, simulator: ProviderSimulator, database_url: str) -> None:
+        records = JobRecords(await read_rows(database_url))
+        billed, settled = simulator.bill.seconds(), records.settled_seconds
+        self.figures.update(parts=len(simulator.calls), billed=billed, settled=round(settled))
         if not billed == settled == self.figures["usage"]:
             used = self.figures["usage"]
             self.violations.append(f"billed {billed} s, settled {settled}, answered {used}")

@@ -1,9 +1,9 @@
-"""The first of two bundles dies in the middle of a run, and comes back: who was asked, who paid.
+"""The first of two provider accounts fails during a run and recovers: calls and bills of both.
 
 python -m bench.failover [--jobs 120] [--seed N]
 
 Jobs are sent evenly before, during and after the outage, which is a 503 to every call. All must be
-completed; the dead bundle gets the calls that open its breaker, those under way by then, and one
+completed; the failed account gets the calls that open its breaker, those under way by then, and one
 probe after each rest; no key goes to the other's host; what is settled for each is its bill.
 """
 
@@ -26,11 +26,11 @@ from typing import Any
 import structlog
 
 from app.net.breaker import LEAST_CALLS, REST_SECONDS
-from tests.support.books import WORD, Books, snapshot
+from tests.simulator import ProviderSimulator, Script
+from tests.simulator.counting import encode
 from tests.support.gateway import Gateway
-from tests.support.twin import before, bundles
-from tests.twin import Script, Twin
-from tests.twin.counting import encode
+from tests.support.job_records import WORD, JobRecords, snapshot
+from tests.support.simulated_gateway import more_accounts, simulated_gateway
 
 REGIONS = {"dashscope": "cn-beijing", "dashscope/intl": "ap-southeast-1"}
 NANO = {"cn-beijing": 220_000, "ap-southeast-1": 260_000}
@@ -58,10 +58,10 @@ def main() -> int:
 
 @dataclass
 class Run:
-    """What happened: calls to each region in each stage, and both sides' books at the end."""
+    """Calls to each region in each stage; ledger and bills at the end."""
 
-    twin: Twin
-    books: Books
+    simulator: ProviderSimulator
+    records: JobRecords
     failover_used: int
     down_seconds: float
     stages: dict[str, Counter[str]] = field(default_factory=dict)
@@ -73,14 +73,14 @@ class Run:
 
     @property
     def probes(self) -> int:
-        """Calls to the dead bundle beyond those that opened its breaker."""
+        """Calls to the failed account beyond those that opened its breaker."""
         return max(0, self.stages["down"][FIRST] - self.to_open)
 
     @property
     def settled(self) -> Counter[str]:
-        made_on = {call["id"]: call["engine"] for call in self.books.rows["upstream_call"]}
+        made_on = {call["id"]: call["engine"] for call in self.records.rows["upstream_call"]}
         sums: Counter[str] = Counter()
-        for line in self.books.rows["ledger_line"]:
+        for line in self.records.rows["ledger_line"]:
             if line["kind"] == "settle":
                 sums[REGIONS[made_on[line["call_id"]]]] += line["nano"]
         return sums
@@ -88,14 +88,14 @@ class Run:
     @property
     def billed(self) -> Counter[str]:
         sums: Counter[str] = Counter()
-        for line in self.twin.bill:
+        for line in self.simulator.bill:
             sums[line.charge.region] += line.seconds * NANO[line.charge.region]
         return sums
 
     def lines(self) -> Iterator[str]:
-        yield f"jobs {dict(self.books.statuses)}, {self.failover_used} failed over"
+        yield f"jobs {dict(self.records.statuses)}, {self.failover_used} failed over"
         for stage, calls in self.stages.items():
-            yield f"calls, first bundle {stage}: {dict(calls)}"
+            yield f"calls, first account {stage}: {dict(calls)}"
         yield (
             f"dead for {self.down_seconds:.0f} s: {self.stages['down'][FIRST]} calls to it, "
             f"{self.to_open} to open its breaker, {self.probes} under way by then or probes"
@@ -104,55 +104,55 @@ class Run:
             yield f"{region}: billed {self.billed[region]} nano CNY, settled {self.settled[region]}"
 
     def violations(self) -> Iterator[str]:
-        yield from self.books.broken_laws()
-        if self.books.statuses.keys() != {"completed"}:
-            yield f"not all jobs were completed: {dict(self.books.failures)}"
+        yield from self.records.violations()
+        if self.records.statuses.keys() != {"completed"}:
+            yield f"not all jobs were completed: {dict(self.records.failures)}"
         if self.settled != self.billed:
             yield "what is settled is not what is billed"
         allowed = AT_ONCE - 1 + int(self.down_seconds / REST_SECONDS)
         if self.probes > allowed:
-            yield f"{self.probes} calls to the dead bundle after its breaker's, {allowed} allowed"
-        for call in self.twin.calls:
-            if call.headers["authorization"] != f"Bearer {self.twin.key_of(call.region)}":
+            yield f"{self.probes} calls after the breaker opened, {allowed} allowed"
+        for call in self.simulator.calls:
+            if call.headers["authorization"] != f"Bearer {self.simulator.key_of(call.region)}":
                 yield f"{call.region} was sent another's key"
         if not self.stages["back"][FIRST]:
-            yield "the first bundle was not asked again"
+            yield "the first account was not called again"
 
 
 async def tried(jobs: int, seed: int, folder: Path) -> Run:
     random = Random(seed)
-    twin = Twin(seed=seed, regions=tuple(REGIONS.values()), words=Script(WORD))
+    simulator = ProviderSimulator(seed=seed, regions=tuple(REGIONS.values()), words=Script(WORD))
     stages: dict[str, Counter[str]] = {}
     bodies: list[dict[str, Any]] = []
     down_seconds = 0.0
     async with (
-        twin,
-        before(
-            twin,
+        simulator,
+        simulated_gateway(
+            simulator,
             folder,
             jobs={"max_concurrent_jobs": AT_ONCE},
-            **bundles(twin, intl="ap-southeast-1"),
+            **more_accounts(simulator, intl="ap-southeast-1"),
         ) as gateway,
     ):
         for stage in ("alive", "down", "back"):
-            seen, began = len(twin.calls), time.monotonic()
+            seen, began = len(simulator.calls), time.monotonic()
             if stage == "down":
-                twin.faults.down(FIRST)
+                simulator.faults.down(FIRST)
             if stage == "back":
-                twin.faults.up(FIRST)
-                await until(gateway, random, bodies, partial(was_asked, twin, seen))
+                simulator.faults.up(FIRST)
+                await until(gateway, random, bodies, partial(was_asked, simulator, seen))
             bodies += await sent(gateway, random, jobs // 3)
             if stage == "down":
                 await until(gateway, random, bodies, partial(is_past, began + DOWN_SECONDS))
                 down_seconds = time.monotonic() - began
-            stages[stage] = Counter(call.region for call in twin.calls[seen:])
-        books = Books(await gateway.services.db.read(snapshot))
+            stages[stage] = Counter(call.region for call in simulator.calls[seen:])
+        records = JobRecords(await gateway.services.db.read(snapshot))
     moved = sum("failover_used" in [one["code"] for one in body["warnings"]] for body in bodies)
-    return Run(twin, books, moved, down_seconds, stages)
+    return Run(simulator, records, moved, down_seconds, stages)
 
 
-def was_asked(twin: Twin, seen: int) -> bool:
-    return any(call.region == FIRST for call in twin.calls[seen:])
+def was_asked(simulator: ProviderSimulator, seen: int) -> bool:
+    return any(call.region == FIRST for call in simulator.calls[seen:])
 
 
 def is_past(moment: float) -> bool:

@@ -1,8 +1,8 @@
-"""SIGKILL at random moments under load with jobs of every mode, then the books.
+"""SIGKILL at random moments under load with jobs of every mode, then every invariant is checked.
 
 python -m bench.kill --database both --rounds 1000 [--seed N] [--load modes|uploads]
 
-`modes`: the shipped gateway before the twin, which counts seconds and keeps its own bill
+`modes`: the shipped gateway before the simulator, which counts seconds and keeps its own bill
 (tests/support/kill_modes.py). `uploads`: an engine that only echoes, for a denser load of short
 uploads (tests/support/kill.py).
 """
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
-from tests.support.kill_modes import ModesKilling, a_gateway, a_twin
+from tests.support.kill_modes import ModesKilling, a_gateway, kill_simulator
 from tests.support.postgres import database_of
 from tests.support.process import GatewayProcess
 
@@ -63,11 +63,11 @@ async def uploads(folder: Path, url: str, rounds: int, seed: int) -> Verdict:
 
 
 async def modes(folder: Path, url: str, rounds: int, seed: int) -> Verdict:
-    async with a_twin(seed) as twin:
-        gateway = a_gateway(folder, url, twin)
+    async with kill_simulator(seed) as simulator:
+        gateway = a_gateway(folder, url, simulator)
         with gateway.gone_at_the_end():
             return await killed(
-                ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, twin=twin), rounds
+                ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, simulator=simulator), rounds
             )
 
 

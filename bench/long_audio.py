@@ -3,7 +3,7 @@
 python -m bench.long_audio FOLDER [--minutes 60] [--latency 5] [--environment DIR] [--only ours]
 
 The recordings of FOLDER are joined, again and again, to one of so many minutes. Both sides
-transcribe it before the same twin, in a process of its own: each call takes `latency` seconds, and
+transcribe it before the same simulator, in a process of its own. Each call takes `latency` s and
 the account has 100 calls a minute. The toolkit lives in an environment of its own that is made
 where DIR has none (the CPU build of torch first: otherwise it is 5.7 GB). Memory is resident memory
 of a side's process and of all its children, looked at each 20 ms. A cut is inside speech where
@@ -38,7 +38,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from tests.support.books import read_rows
+from tests.support.job_records import read_rows
 from tests.support.process import REPOSITORY, GatewayProcess
 
 TOOLKIT, TORCH = "qwen3-asr-toolkit==1.0.4", "torch==2.13.0"
@@ -57,7 +57,7 @@ SERVE = ("-m", "app.cli.main", "serve")
 WORDS = "And mister John Dashwood had then leisure to consider how much there might be."
 EXPECTED = {"wall": 2.0, "first text": 5.0, "memory": 5.0}
 
-_TOLD = re.compile(r"[\w-]+: (http\S+) key (\S+)$")  # what a twin says of a region
+_TOLD = re.compile(r"[\w-]+: (http\S+) key (\S+)$")  # what a simulator says of a region
 
 Samples = npt.NDArray[np.int16]
 
@@ -141,8 +141,8 @@ def arguments() -> argparse.Namespace:
 def measured(
     name: str, recording: Recording, latency: float, folder: Path, toolkit: Path | None = None
 ) -> Figures:
-    """Let one side transcribe the recording before a twin of its own, and print its figures."""
-    with twin(folder / f"{name}.csv", latency) as at:
+    """Transcribe the recording with one program and a simulator of its own. Print its figures."""
+    with simulator(folder / f"{name}.csv", latency) as at:
         if toolkit is None:
             found = asyncio.run(through_us(recording, at, folder))
         else:
@@ -222,9 +222,9 @@ def _ffmpeg(*arguments: str, given: bytes = b"") -> bytes:
 
 
 @contextmanager
-def twin(bill: Path, latency: float) -> Iterator[tuple[str, str]]:
-    """Run a twin of its own process; yield its address and its key. Its bill is there after it."""
-    command = ("-m", "tests.twin", "--port", "0", "--latency", str(latency), "--say", WORDS)
+def simulator(bill: Path, latency: float) -> Iterator[tuple[str, str]]:
+    """Run a simulator in its own process; yield its URL and key. It writes its bill at the end."""
+    command = ("-m", "tests.simulator", "--port", "0", "--latency", str(latency), "--say", WORDS)
     command += ("--rpm", str(CALLS_A_MINUTE), "--bill", str(bill))
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
@@ -248,15 +248,15 @@ def billed(rows: Sequence[Mapping[str, str]]) -> tuple[int, float]:
 # ── we ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def through_us(recording: Recording, twin_at: tuple[str, str], folder: Path) -> Figures:
+async def through_us(recording: Recording, simulator_at: tuple[str, str], folder: Path) -> Figures:
     gateway = GatewayProcess(
         folder / "ours",
         f"sqlite:///{folder / 'ours' / 'gateway.db'}",
         settings={
             "SPEECH__CATALOGUE": "",
             "SPEECH__DEFAULT_MODEL": MODEL,
-            "DASHSCOPE__BASE_URL": f"{twin_at[0]}/api/v1",
-            "DASHSCOPE__API_KEY": twin_at[1],
+            "DASHSCOPE__BASE_URL": f"{simulator_at[0]}/api/v1",
+            "DASHSCOPE__API_KEY": simulator_at[1],
             "LOCAL__ENABLED": "false",
         },
         command=SERVE,
@@ -304,17 +304,26 @@ def environment(folder: Path) -> Path:
 
 
 def through_toolkit(
-    recording: Recording, twin_at: tuple[str, str], folder: Path, program: Path
+    recording: Recording, simulator_at: tuple[str, str], folder: Path, program: Path
 ) -> Figures:
     """Run the official program as it comes; its text is there when it ends."""
     shells = ("GATEWAY_", "DASHSCOPE_")
     surroundings = {k: v for k, v in os.environ.items() if not k.startswith(shells)}
-    surroundings["DASHSCOPE_HTTP_BASE_URL"] = f"{twin_at[0]}/api/v1"
+    surroundings["DASHSCOPE_HTTP_BASE_URL"] = f"{simulator_at[0]}/api/v1"
     surroundings["PATH"] = f"{_with_ffmpeg(folder)}:{surroundings['PATH']}"
     began = time.time()
     subprocess.run([program, "--help"], env=surroundings, check=True, capture_output=True)
     start = time.time() - began
-    command = [program, "-i", recording.file, "-key", twin_at[1], "-srt", "-t", folder / "cache"]
+    command = [
+        program,
+        "-i",
+        recording.file,
+        "-key",
+        simulator_at[1],
+        "-srt",
+        "-t",
+        folder / "cache",
+    ]
     began = time.time()
     with (folder / "toolkit.log").open("wb") as log:
         process = subprocess.Popen(command, env=surroundings, stdout=log, stderr=log)

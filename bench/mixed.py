@@ -1,9 +1,9 @@
-"""Mixed jobs before a twin that fails now and then, and at the end the books against its bill.
+"""Mixed jobs against a simulator with random faults; at the end the ledger against its bill.
 
 python -m bench.mixed [--jobs 1000] [--faults 0.2] [--seed N] [--database sqlite|postgres]
 
 The gateway is the real one but for its patience with a silent upstream (10 s) and the account's
-pace (tests/support/twin.py). What is asked of it: tests/support/mixed.py.
+pace (tests/support/simulated_gateway.py). What is asked of it: tests/support/mixed.py.
 """
 
 import argparse

@@ -32,7 +32,7 @@ from bench.stops import ORDER
 from tests.support.gateway import SPEECH
 from tests.support.postgres import database_of
 from tests.support.process import REPOSITORY, GatewayProcess
-from tests.support.twin import hastened
+from tests.support.simulated_gateway import fast_catalogue
 
 CALLS_A_MINUTE = 100_000_000
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -192,7 +192,7 @@ class Bench:
     def _gateway(self, command: tuple[str, ...]) -> tuple[GatewayProcess, str]:
         """Start a gateway and return it with a key of its own."""
         settings = {
-            "SPEECH__CATALOGUE": str(hastened(self.folder, CALLS_A_MINUTE)),
+            "SPEECH__CATALOGUE": str(fast_catalogue(self.folder, CALLS_A_MINUTE)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
             "DASHSCOPE__API_KEY": "sk-overhead",
             "DASHSCOPE__BASE_URL": f"http://127.0.0.1:{self.upstream}/api/v1",

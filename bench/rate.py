@@ -1,8 +1,8 @@
-"""The account's pace before a twin that counts: its calls a minute, a sixtieth a second, bursts.
+"""The rate limit of an account against a simulator that counts calls a minute, a second, a burst.
 
 python -m bench.rate [--requests 1500] [--scale 8] [--processes 1] [--rows] [--jobs]
 
-The twin's minutes are `scale` times shorter than ours, and so are the gateway's steps. Senders are
+The simulator's minutes are `scale` times shorter, and so are the gateway's steps. Senders are
 processes of their own; each has prepared parts all the time. There must be no 429, and at least
 95 % of the allowed calls in every minute that was over before the last call. All processes
 watch themselves for standstills of the machine, which a fast clock magnifies: what these explain is
@@ -29,16 +29,16 @@ import structlog
 
 from app.speech.engines.http.admission import HELD_SECONDS
 from bench.rate_sender import MODEL, Sent, send
+from tests.simulator import Limits, ProviderSimulator, Script
 from tests.support.postgres import Databases, running_postgres
 from tests.support.stalls import Stall, stalls
-from tests.twin import Limits, Script, Twin
 
 LIMITS = Limits(rpm=True, per_second=True, burst=2)
 CALLS_A_MINUTE = 100
 MINUTE = 60.0
 LEAST_SHARE = 0.95
 TOO_MANY = 429
-# In the twin's seconds: two steps are 1.22 s, so that much may be lost before three calls share a
+# In simulator seconds: two steps are 1.22 s, so that much may be lost before three calls share a
 # second; only a standstill this near to a 429 explains it, and a minute with more is not judged.
 SLACK_SECONDS, REACH_SECONDS = 0.15, 1.3
 MOST_STOOD_SECONDS = 1.0
@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
 
 @dataclass
 class Run:
-    """What arrived at the twin, in its own seconds since the parts were ready."""
+    """What arrived at the simulator, in its own seconds since the parts were ready."""
 
     name: str
     moments: list[float]
@@ -154,18 +154,20 @@ class Run:
 
 async def measured(asked: argparse.Namespace, folder: Path, database_url: str) -> Run:
     began = time.monotonic()
-    async with Twin(words=Script("a"), limits=LIMITS, clock_scale=asked.scale) as twin:
+    async with ProviderSimulator(
+        words=Script("a"), limits=LIMITS, clock_scale=asked.scale
+    ) as simulator:
         senders = [
-            await _started(asked, twin, Path(tempfile.mkdtemp(dir=folder)), database_url)
+            await _started(asked, simulator, Path(tempfile.mkdtemp(dir=folder)), database_url)
             for _ in range(asked.processes)
         ]
         for sender in senders:
             assert sender.stdout
             assert await sender.stdout.readline() == b"ready\n"
-        ready, ready_ours = twin.clock.now(), time.monotonic()
+        ready, ready_ours = simulator.clock.now(), time.monotonic()
         async with stalls() as late:
             outs = await asyncio.gather(*(sender.communicate(b"go\n") for sender in senders))
-        made = [call for call in twin.calls if call.model == MODEL]
+        made = [call for call in simulator.calls if call.model == MODEL]
     ends = [json.loads(out) for out, _ in outs]
     stood = [Stall(*stall) for stall in (*late, *(one for _, theirs in ends for one in theirs))]
     return Run(
@@ -181,11 +183,11 @@ async def measured(asked: argparse.Namespace, folder: Path, database_url: str) -
 
 
 async def _started(
-    asked: argparse.Namespace, twin: Twin, folder: Path, database_url: str
+    asked: argparse.Namespace, simulator: ProviderSimulator, folder: Path, database_url: str
 ) -> Process:
     told = Sent(
-        url=twin.url,
-        key=twin.key,
+        url=simulator.url,
+        key=simulator.key,
         calls_per_minute=CALLS_A_MINUTE * asked.scale,
         requests=asked.requests // asked.processes,
         database_url=database_url,

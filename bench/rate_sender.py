@@ -21,9 +21,9 @@ from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
+from tests.simulator import counting
 from tests.support.gateway import Gateway, running, settings_for
 from tests.support.stalls import stalls
-from tests.twin import counting
 
 MODEL = "qwen3-asr-flash"
 PATIENCE_SECONDS = 900.0
@@ -77,7 +77,7 @@ async def _calls(told: Sent) -> int:
 
 
 async def _all_sent(engine: RemoteEngine, requests: int) -> int:
-    # A WAV where FLAC would be: the twin knows its length without starting a decoder.
+    # A WAV where FLAC would be: the simulator knows its length without starting a decoder.
     audio = Encoded(counting.encode([1]), "wav", 1000)
     request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=ANSWER_SECONDS)
     left, failed = iter(range(requests)), 0

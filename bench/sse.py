@@ -30,11 +30,11 @@ from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 
+from tests.simulator import Ask, ProviderSimulator, answers
+from tests.simulator.answers import Pace
 from tests.support.gateway import speech
 from tests.support.process import REPOSITORY, GatewayProcess
-from tests.support.twin import hastened
-from tests.twin import Ask, Twin, answers
-from tests.twin.answers import Pace
+from tests.support.simulated_gateway import fast_catalogue
 
 SERVE = ("-m", "app.cli.main", "serve")
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -148,17 +148,19 @@ class Trial:
 
     async def run(self) -> None:
         with _stamping(self._left):
-            async with Twin(words=Ask(self._say), pace=Pace(part_seconds=self.gap)) as twin:
-                gateway = self._gateway(twin)
-                with gateway.gone_at_the_end(), _relay(twin) as (relay_url, relay_pid):
+            async with ProviderSimulator(
+                words=Ask(self._say), pace=Pace(part_seconds=self.gap)
+            ) as simulator:
+                gateway = self._gateway(simulator)
+                with gateway.gone_at_the_end(), _relay(simulator) as (relay_url, relay_pid):
                     await asyncio.to_thread(gateway.start)
                     await self._through(gateway, 1)  # what is slow once is not measured
-                    await self._directly(twin, Run("relay", 1), relay_url)
+                    await self._directly(simulator, Run("relay", 1), relay_url)
                     self.runs.clear()
                     for streams in self.streams:
-                        await self._directly(twin, Run("direct", streams), twin.url)
+                        await self._directly(simulator, Run("direct", streams), simulator.url)
                         relayed = Run("relay", streams, lambda: cpu_seconds(relay_pid))
-                        await self._directly(twin, relayed, relay_url)
+                        await self._directly(simulator, relayed, relay_url)
                         await self._through(gateway, streams)
                     self._check_end(await asyncio.to_thread(gateway.stop))
 
@@ -177,13 +179,13 @@ class Trial:
                 f"{ours.steady_cpu_per_event / relay.steady_cpu_per_event:.1f} (relay = 1)"
             )
 
-    def _gateway(self, twin: Twin) -> GatewayProcess:
+    def _gateway(self, simulator: ProviderSimulator) -> GatewayProcess:
         most = max(self.streams) + 10
         settings = {
-            "SPEECH__CATALOGUE": str(hastened(self.folder, CALLS_A_MINUTE)),
+            "SPEECH__CATALOGUE": str(fast_catalogue(self.folder, CALLS_A_MINUTE)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
-            "DASHSCOPE__API_KEY": twin.key,
-            "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
+            "DASHSCOPE__API_KEY": simulator.key,
+            "DASHSCOPE__BASE_URL": f"{simulator.url}/api/v1",
             "DASHSCOPE__MAX_CONCURRENT_CALLS": str(most),
             "JOBS__MAX_CONCURRENT_JOBS": str(most),
             "LOCAL__ENABLED": "false",
@@ -195,7 +197,7 @@ class Trial:
         stream = next(self._numbers)
         return " ".join(f"s{stream}w{word}" for word in range(self.words))
 
-    async def _directly(self, twin: Twin, run: Run, url: str) -> None:
+    async def _directly(self, simulator: ProviderSimulator, run: Run, url: str) -> None:
         sound = base64.b64encode(self._sound).decode()
         message = {"role": "user", "content": [{"audio": f"data:audio/wav;base64,{sound}"}]}
         body = json.dumps(
@@ -205,7 +207,7 @@ class Trial:
                 "parameters": {"incremental_output": True},
             }
         ).encode()
-        head = f"Authorization: Bearer {twin.key}\r\nX-DashScope-SSE: enable\r\n"
+        head = f"Authorization: Bearer {simulator.key}\r\nX-DashScope-SSE: enable\r\n"
         request = _request(ROUTE, f"{head}Content-Type: application/json\r\n", body)
         await self._ask(run, url, request, ENGINE_END)
 
@@ -254,9 +256,9 @@ class Trial:
 
 
 @contextmanager
-def _relay(twin: Twin) -> Iterator[tuple[str, int]]:
+def _relay(simulator: ProviderSimulator) -> Iterator[tuple[str, int]]:
     """Run a relay to the simulator; lend its address and its process id."""
-    host, _, port = twin.url.removeprefix("http://").partition(":")
+    host, _, port = simulator.url.removeprefix("http://").partition(":")
     command = [sys.executable, "-m", "bench.relay", host, port]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.postgres import Databases, running_postgres
-from tests.support.stopped import Stopped, Workers
+from tests.support.stopped_worker import Stopped, Workers
 
 # The heir looks more often than each minute: it has ended the jobs before the sleeper wakes.
 OFTEN = {"JOBS__MAINTENANCE_INTERVAL_SECONDS": "2"}
@@ -24,11 +24,11 @@ def main() -> int:
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="gateway-stopped-") as folder:
         stopped = run(Path(folder), asked.seconds, asked.seed)
-    laws = stopped.broken_laws()
+    violations = stopped.violations()
     rows = {name: len(rows) for name, rows in stopped.after.items()}
     print(f"taken over {len(stopped.taken_over)}, rows {rows}, billed {stopped.billed_seconds} s")
-    print(f"violations {len(laws)}", *laws, sep="\n  ")
-    return int(bool(laws) or not stopped.taken_over)
+    print(f"violations {len(violations)}", *violations, sep="\n  ")
+    return int(bool(violations) or not stopped.taken_over)
 
 
 def run(folder: Path, seconds: float, seed: int) -> Stopped:

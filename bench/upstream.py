@@ -3,7 +3,7 @@
 python -m bench.upstream [--delay SECONDS]
 
 It prints its port as a line of JSON. GET /calls returns how many calls it has answered. The
-faithful far side is the twin; this one is for measuring what stands before it.
+faithful far side is the simulator; this one is for measuring what stands before it.
 """
 
 import argparse

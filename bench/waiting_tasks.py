@@ -2,7 +2,7 @@
 
 python -m bench.waiting_tasks [--jobs 2000] [--seconds 30] [--to-the-end] [--postgres]
 
-A twin takes the tasks and works on none of them until the end; it refuses what is more than 20
+A simulator takes the tasks and works on none of them until the end; it refuses what is more than 20
 questions a second. `--to-the-end` lets it finish, and waits until every job has its text.
 """
 
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import httpx
 
+from tests.simulator import Delays, ProviderSimulator
+from tests.simulator.counting import encode
+from tests.simulator.limits import Limits
 from tests.support.postgres import Databases, running_postgres
 from tests.support.process import GatewayProcess
-from tests.support.twin import hastened
-from tests.twin import Delays, Twin
-from tests.twin.counting import encode
-from tests.twin.limits import Limits
+from tests.support.simulated_gateway import fast_catalogue
 
 SERVE = ("-m", "app.cli.main", "serve")
 MODEL = "qwen3-asr-flash-filetrans"
@@ -77,30 +77,32 @@ def database(asked: argparse.Namespace) -> Iterator[str]:
 async def run(asked: argparse.Namespace, folder: Path, url: str) -> int:
     delays = Delays(pending=HOURS, running=0)
     limits = Limits(task_calls=True)
-    async with Twin(delays=delays, limits=limits, remote={FAR: encode([1])}) as twin:
-        gateway = GatewayProcess(folder, url, settings=settings(twin, folder), command=SERVE)
+    async with ProviderSimulator(
+        delays=delays, limits=limits, remote={FAR: encode([1])}
+    ) as simulator:
+        gateway = GatewayProcess(folder, url, settings=settings(simulator, folder), command=SERVE)
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
             before = Look.at(gateway.pid)
             began = time.monotonic()
             await submit_all(gateway, asked.jobs)
             async with asyncio.timeout(BEGIN_SECONDS):
-                while len(twin.tasks) < asked.jobs:
+                while len(simulator.tasks) < asked.jobs:
                     await asyncio.sleep(0.1)
             submitted = time.monotonic() - began
-            bad = await measure(gateway, twin, asked, before, submitted)
+            bad = await measure(gateway, simulator, asked, before, submitted)
             if asked.to_the_end:
-                bad |= await finish(gateway, twin, asked.jobs)
+                bad |= await finish(gateway, simulator, asked.jobs)
             await asyncio.to_thread(gateway.stop)
     return int(bad)
 
 
-def settings(twin: Twin, folder: Path) -> dict[str, str]:
+def settings(simulator: ProviderSimulator, folder: Path) -> dict[str, str]:
     return {
-        "SPEECH__CATALOGUE": str(hastened(folder, SUBMITS_A_MINUTE)),
+        "SPEECH__CATALOGUE": str(fast_catalogue(folder, SUBMITS_A_MINUTE)),
         "SPEECH__DEFAULT_MODEL": MODEL,
-        "DASHSCOPE__API_KEY": twin.key,
-        "DASHSCOPE__BASE_URL": twin.url,
+        "DASHSCOPE__API_KEY": simulator.key,
+        "DASHSCOPE__BASE_URL": simulator.url,
         "JOBS__MAX_SYNC_CALLERS": "10000",
         "LOCAL__ENABLED": "false",
         "LOG__LEVEL": "INFO",
@@ -121,44 +123,45 @@ async def submit_all(gateway: GatewayProcess, jobs: int) -> None:
 
 async def measure(
     gateway: GatewayProcess,
-    twin: Twin,
+    simulator: ProviderSimulator,
     asked: argparse.Namespace,
     before: Look,
     submitted: float,
 ) -> bool:
     """Print what the process does while all of them wait; tell whether a promise is broken."""
-    at_first, first = Look.at(gateway.pid), len(polls(twin))
+    at_first, first = Look.at(gateway.pid), len(polls(simulator))
     await asyncio.sleep(asked.seconds)
     after = Look.at(gateway.pid)
-    questions = len(polls(twin)) - first
-    refused = len([call for call in twin.calls if call.status == TOO_MANY])
+    questions = len(polls(simulator)) - first
+    refused = len([call for call in simulator.calls if call.status == TOO_MANY])
     cpu = (after.cpu_seconds - at_first.cpu_seconds) / asked.seconds
     print(
         f"{asked.jobs} jobs wait, submitted in {submitted:.1f} s\n"
         f"memory: {before.mebibytes:.0f} MiB before, {after.mebibytes:.0f} MiB after\n"
         f"threads: {before.threads} before, {after.threads} after\n"
         f"questions a second: {questions / asked.seconds:.1f} of 20, CPU {cpu:.0%}\n"
-        f"429s: {refused}; tasks: {len(twin.tasks)}",
+        f"429s: {refused}; tasks: {len(simulator.tasks)}",
         flush=True,
     )
-    too_many = len(twin.tasks) > asked.jobs
+    too_many = len(simulator.tasks) > asked.jobs
     return after.mebibytes > MOST_MEBIBYTES or refused > 0 or too_many
 
 
-async def finish(gateway: GatewayProcess, twin: Twin, jobs: int) -> bool:
-    """Let the twin work, and wait until every job has ended; tell whether one has no text."""
+async def finish(gateway: GatewayProcess, simulator: ProviderSimulator, jobs: int) -> bool:
+    """Let the simulator work, and wait until every job has ended; tell whether one has no text."""
     began = time.monotonic()
-    twin.clock.advance(HOURS)
+    simulator.clock.advance(HOURS)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         async with asyncio.timeout(END_SECONDS):
             while await some(client, "queued") or await some(client, "processing"):
                 await asyncio.sleep(1)
         failed = await some(client, "failed")
-    refused = len([call for call in twin.calls if call.status == TOO_MANY])
+    refused = len([call for call in simulator.calls if call.status == TOO_MANY])
     print(
-        f"all ended in {time.monotonic() - began:.0f} s, {len(twin.bill)} billed, 429s: {refused}"
+        f"all ended in {time.monotonic() - began:.0f} s, {len(simulator.bill)} billed, "
+        f"429s: {refused}"
     )
-    return failed or refused > 0 or len(twin.bill) != jobs
+    return failed or refused > 0 or len(simulator.bill) != jobs
 
 
 async def some(client: httpx.AsyncClient, status: str) -> bool:
@@ -166,8 +169,8 @@ async def some(client: httpx.AsyncClient, status: str) -> bool:
     return bool(found.json()["items"])
 
 
-def polls(twin: Twin) -> list[float]:
-    return [call.at for call in twin.calls if call.path.startswith("/api/v1/tasks/")]
+def polls(simulator: ProviderSimulator) -> list[float]:
+    return [call.at for call in simulator.calls if call.path.startswith("/api/v1/tasks/")]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from app.db.database import Database
 from app.db.migrate import open_database
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
-from tests.support.scripted import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 MEDIA = Path(__file__).parent / "media"
 

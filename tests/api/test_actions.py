@@ -11,8 +11,6 @@ from app.billing.tables import ledger_line
 from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
-from tests.support.away import Fault, fickle
-from tests.support.books import Books, snapshot
 from tests.support.gateway import (
     NANO_PER_SECOND,
     Gateway,
@@ -21,7 +19,9 @@ from tests.support.gateway import (
     settings_for,
     speech,
 )
-from tests.support.scripted import ScriptedEngine
+from tests.support.job_records import JobRecords, snapshot
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -39,11 +39,11 @@ async def until_called(gateway: Gateway, times: int = 1) -> None:
             await asyncio.sleep(0.01)
 
 
-async def assert_lawful(gateway: Gateway) -> Books:
-    books = Books(await gateway.services.db.read(snapshot))
-    assert list(books.broken_laws()) == []
+async def assert_lawful(gateway: Gateway) -> JobRecords:
+    records = JobRecords(await gateway.services.db.read(snapshot))
+    assert list(records.violations()) == []
     assert gateway.engine.bill is not None
-    return books
+    return records
 
 
 def garbled() -> EngineError:
@@ -144,16 +144,16 @@ async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: by
     assert code_of(await act(gateway, done, "cancel")) == (410, "erased")
 
 
-@pytest.mark.parametrize("deed", ["cancel", "retry"])
+@pytest.mark.parametrize("action", ["cancel", "retry"])
 async def test_nobody_and_the_erased_are_told_apart(
-    gateway: Gateway, recording: bytes, deed: str
+    gateway: Gateway, recording: bytes, action: str
 ) -> None:
-    assert code_of(await act(gateway, NOBODY, deed)) == (404, "not_found")
+    assert code_of(await act(gateway, NOBODY, action)) == (404, "not_found")
     key = await gateway.key()
     others = await gateway.key(project="another")
     job_id = (await gateway.send(recording, key=others)).json()["id"]
     response = await gateway.client.post(
-        f"{PATH}/{job_id}/{deed}", headers={"Authorization": f"Bearer {key}"}
+        f"{PATH}/{job_id}/{action}", headers={"Authorization": f"Bearer {key}"}
     )
     assert code_of(response) == (404, "not_found")
 
@@ -348,11 +348,11 @@ async def test_a_retry_waits_for_the_run_before_to_wind_down(
 ) -> None:
     """Its last write takes a while; the entry of the new life must not be lost over that."""
     engine.gate = asyncio.Event()
-    settling = Fault("commit_part", "never", gate=asyncio.Event())
+    settling = DatabaseFault("commit_part", "never", gate=asyncio.Event())
     settings = settings_for(
         database_url, tmp_path / "data", jobs={"maintenance_interval_seconds": 3600}
     )
-    with fickle() as faults:
+    with unreliable_database() as faults:
         async with running(settings, engine) as gateway:
             job_id = (await gateway.send(recording, wait="0")).json()["id"]
             await until_called(gateway)

@@ -11,7 +11,7 @@ from app.audio.links import SignedLinks
 from app.audio.tables import audio
 from app.kit.clock import utc_now
 from tests.support.gateway import Gateway, code_of
-from tests.support.tasks import THREE_SECONDS, bench
+from tests.support.task_gateway import THREE_SECONDS, task_gateway
 
 pytestmark = pytest.mark.anyio
 PUBLIC = {"public_url": "https://gateway.example/"}
@@ -86,7 +86,7 @@ async def test_with_a_public_address_the_service_reads_it_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remote: dict[str, bytes] = {}
-    async with bench(tmp_path, remote=remote, server=PUBLIC, temporary_upload=False) as here:
+    async with task_gateway(tmp_path, remote=remote, server=PUBLIC, temporary_upload=False) as here:
         sent = await here.send(wait="0")
         job_id = sent.json()["id"]
         async with asyncio.timeout(10):
@@ -100,7 +100,7 @@ async def test_with_a_public_address_the_service_reads_it_here(
         assert fetched.content == THREE_SECONDS
         body = await here.gateway.ended(job_id)
         assert body["plan"]["audio_source"] == "gateway_url"
-        # The twin's internet does not reach us, and that is said.
+        # The simulator's internet does not reach us, and that is said.
         assert body["error"]["code"] == "audio_unreachable"
         assert "public address can be reached" in body["error"]["detail"]
     assert path.rpartition("/")[2] not in "".join(capsys.readouterr())

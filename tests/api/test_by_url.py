@@ -13,10 +13,10 @@ import pytest
 from app.jobs.execution import fetch_source
 from app.jobs.tables import event, transcription
 from app.net import fetch as fetching
-from tests.support.by_url import QUERY, Site, mp3, site_with
+from tests.support.fetching_gateway import QUERY, FetchingGateway, fetching_gateway, mp3
 from tests.support.gateway import code_of, speech
-from tests.support.scripted import ScriptedEngine
-from tests.support.sources import Flaky, Page, answer, dripping, redirect, serving, unsized
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.web_server import FlakyPage, Page, answer, dripping, redirect, serving, unsized
 
 pytestmark = pytest.mark.anyio
 
@@ -31,21 +31,23 @@ async def site(
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[FetchingGateway]:
     monkeypatch.setattr(fetching, "PAUSES", (0.01,) * 4)
     marker = request.node.get_closest_marker("settings")
     domains: dict[str, Any] = dict(marker.kwargs) if marker else {}
-    async with site_with(database_url, tmp_path, engine, **domains) as site:
+    async with fetching_gateway(database_url, tmp_path, engine, **domains) as site:
         yield site
 
 
-async def assert_no_canary(site: Site, *texts: str) -> None:
+async def assert_no_canary(site: FetchingGateway, *texts: str) -> None:
     events = json.dumps(await site.gateway.rows(event), default=str)
     for text in (*texts, events, json.dumps((await site.job())["error"])):
         assert "canary" not in text
 
 
-async def test_an_mp3_becomes_text(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_mp3_becomes_text(
+    site: FetchingGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
     response = await site.of(answer("200 OK", mp3()))
     body = response.json()
     assert (response.status_code, body["status"], body["text"]) == (200, "completed", "heard")
@@ -62,7 +64,7 @@ async def test_an_mp3_becomes_text(site: Site, capsys: pytest.CaptureFixture[str
     await assert_no_canary(site, response.text, *capsys.readouterr())
 
 
-async def test_a_form_may_hold_the_link_as_well(site: Site) -> None:
+async def test_a_form_may_hold_the_link_as_well(site: FetchingGateway) -> None:
     site.source.pages["/a.mp3"] = answer("200 OK", mp3())
     for name in ("url", "audio"):
         response = await _form(site, name)
@@ -71,7 +73,7 @@ async def test_a_form_may_hold_the_link_as_well(site: Site) -> None:
     await site.assert_one_recording(mp3())
 
 
-async def _form(site: Site, name: str) -> httpx.Response:
+async def _form(site: FetchingGateway, name: str) -> httpx.Response:
     link = site.source.url("/a.mp3")
     body = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{link}\r\n--b--\r\n'
     return await site.gateway.client.post(
@@ -81,7 +83,7 @@ async def _form(site: Site, name: str) -> httpx.Response:
     )
 
 
-async def test_the_job_is_accepted_before_anything_is_fetched(site: Site) -> None:
+async def test_the_job_is_accepted_before_anything_is_fetched(site: FetchingGateway) -> None:
     gate = asyncio.Event()
     response = await site.of(dripping(mp3(), gate), wait=0, reference="r")
     assert response.status_code == 202
@@ -95,7 +97,7 @@ async def test_the_job_is_accepted_before_anything_is_fetched(site: Site) -> Non
     assert (ended["status"], ended["audio"]["format"]) == ("completed", "mp3")
 
 
-async def test_deleting_one_that_is_being_fetched(site: Site) -> None:
+async def test_deleting_one_that_is_being_fetched(site: FetchingGateway) -> None:
     gate = asyncio.Event()
     response = await site.of(dripping(mp3(), gate), wait=0)
     while not site.source.asked:
@@ -111,22 +113,22 @@ async def test_deleting_one_that_is_being_fetched(site: Site) -> None:
     assert code_of(await site.gateway.get(path)) == (410, "erased")
 
 
-async def test_redirects_and_a_cut_on_the_way(site: Site) -> None:
+async def test_redirects_and_a_cut_on_the_way(site: FetchingGateway) -> None:
     site.source.pages["/b"] = redirect(307, "/c" + QUERY)
-    site.source.pages["/c"] = page = Flaky(mp3(), [20_000, 9_000], etag="strong")
+    site.source.pages["/c"] = page = FlakyPage(mp3(), [20_000, 9_000], etag="strong")
     response = await site.of(redirect(302, site.source.url("/b")))
     assert response.status_code == 200
     assert page.answers == 3
     await site.assert_one_recording(mp3())
 
 
-async def test_a_server_without_ranges_is_begun_anew(site: Site) -> None:
-    response = await site.of(Flaky(mp3(), [20_000], ranges=False, etag="strong"))
+async def test_a_server_without_ranges_is_begun_anew(site: FetchingGateway) -> None:
+    response = await site.of(FlakyPage(mp3(), [20_000], ranges=False, etag="strong"))
     assert response.status_code == 200
     await site.assert_one_recording(mp3())
 
 
-async def test_the_same_bytes_by_upload_and_by_link(site: Site) -> None:
+async def test_the_same_bytes_by_upload_and_by_link(site: FetchingGateway) -> None:
     assert (await site.gateway.send(mp3(), name="a.mp3")).status_code == 200
     assert (await site.of(answer("200 OK", mp3()))).status_code == 200
     await site.assert_one_recording(mp3())
@@ -146,7 +148,7 @@ async def test_the_same_bytes_by_upload_and_by_link(site: Site) -> None:
         (answer("401 No", HTML), 422, "url_unreachable", "login, or its signature has expired"),
         (answer("403 No", HTML), 422, "url_unreachable", "login, or its signature has expired"),
         (answer("500 Oops", HTML), 422, "url_unreachable", "answers with status 500"),
-        (Flaky(mp3(), [100] * 99), 422, "url_unreachable", "broke off"),
+        (FlakyPage(mp3(), [100] * 99), 422, "url_unreachable", "broke off"),
         (redirect(302, "/a.mp3"), 422, "url_unreachable", "redirects too often"),
         (redirect(302, "/login"), 422, "undecodable", "there is a web page, not a recording"),
         (answer("200 OK", HTML), 422, "undecodable", "Give the direct link of the file"),
@@ -168,7 +170,7 @@ async def test_the_same_bytes_by_upload_and_by_link(site: Site) -> None:
     ],
 )
 async def test_what_cannot_be_had_is_said(
-    site: Site,
+    site: FetchingGateway,
     page: Page,
     status: int,
     code: str,
@@ -192,13 +194,13 @@ async def test_what_cannot_be_had_is_said(
 
 
 @pytest.mark.settings(audio={"max_seconds": 5})
-async def test_one_longer_than_is_taken(site: Site) -> None:
+async def test_one_longer_than_is_taken(site: FetchingGateway) -> None:
     assert code_of(await site.of(answer("200 OK", mp3()))) == (422, "audio_too_long")
     assert site.blobs() == []
 
 
 @pytest.mark.settings(fetch={"allow_addresses": ()})
-async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
+async def test_without_leave_loopback_is_not_reached(site: FetchingGateway) -> None:
     assert code_of(await site.post()) == (422, "url_not_allowed")
     url = f"http://localhost:{site.source.port}/a.mp3{QUERY}"
     response = await site.gateway.client.post("/v1/transcriptions", json={"url": url})
@@ -209,7 +211,7 @@ async def test_without_leave_loopback_is_not_reached(site: Site) -> None:
 
 @pytest.mark.settings(fetch={"max_concurrent_fetches": 1}, jobs={"max_concurrent_jobs": 2})
 async def test_slow_servers_take_no_slot_from_other_jobs(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: FetchingGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch_source, "BUSY_SECONDS", 0.1)
     gate = asyncio.Event()
@@ -224,7 +226,7 @@ async def test_slow_servers_take_no_slot_from_other_jobs(
 
 
 async def test_a_server_that_sends_too_slowly_is_given_up(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: FetchingGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "GRACE_SECONDS", 0.1)
     response = await site.of(dripping(mp3()))

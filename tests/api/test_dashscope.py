@@ -14,8 +14,16 @@ from app.audio.probe import Probe
 from app.billing.tables import ledger_line
 from app.jobs.tables import part, upstream_call
 from app.speech.catalogue import PACKAGED
-from tests.support.dashscope import Asked, Reply, Upstream, answers, qwen3_answer, refuses, upstream
 from tests.support.gateway import NANO_PER_SECOND, Gateway, code_of, running, settings_for, speech
+from tests.support.stub_server import (
+    ReceivedRequest,
+    Reply,
+    Upstream,
+    answers,
+    qwen3_answer,
+    refuses,
+    upstream,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -165,7 +173,7 @@ def hanging() -> tuple[asyncio.Event, Reply]:
     """Return a reply that never comes, and the event that it was asked for."""
     hung = asyncio.Event()
 
-    async def hangs(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
+    async def hangs(_asked: ReceivedRequest, _writer: asyncio.StreamWriter) -> None:
         hung.set()
         await asyncio.sleep(60)
 

@@ -12,9 +12,9 @@ from app.access.principal import Scope
 from app.jobs.tables import delta_text, event, part, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.listening import followed, read_events, rows_of, sent, text_of, types_of
-from tests.support.scripted import ScriptedEngine
-from tests.support.told_stream import Stream, Told
+from tests.support.resumed_stream import ResumedStream, SseEvent
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.sse_client import followed, read_events, rows_of, sent, text_of, types_of
 
 pytestmark = pytest.mark.anyio
 PIECES = ["Good", " morning,", " 世界", "。", " It is", " ten", " o'clock", ".  "]
@@ -345,8 +345,8 @@ async def test_an_end_that_a_retry_took_back_is_not_told_to_who_reads_later(
     async with followed(gateway, job) as fresh:
         whole = await fresh.end()
     assert rows_of(whole) == rows_of([*failed[:-1], *rest[:-1], *last])
-    everything = [Told(one.id, one.type, one.data) for one in (*failed, *rest, *last)]
-    assert Stream(job, everything).standing == [(one.id, one.type) for one in rows_of(whole)]
+    everything = [SseEvent(one.id, one.type, one.data) for one in (*failed, *rest, *last)]
+    assert ResumedStream(job, everything).standing == [(one.id, one.type) for one in rows_of(whole)]
     async with followed(gateway, job, last_id=last[-1].id) as again:
         await again.end()
     assert again.status == 204

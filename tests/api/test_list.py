@@ -2,7 +2,7 @@ import pytest
 
 from app.kit.paging import encode_cursor
 from tests.support.gateway import Gateway, code_of
-from tests.support.story import Story, wish
+from tests.support.scenario import Scenario, job_spec
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -12,7 +12,8 @@ async def jobs(gateway: Gateway, count: int, **fields: object) -> list[str]:
     """Put so many transcriptions there, oldest first, as if they had been accepted elsewhere."""
     db = gateway.services.db
     return [
-        (await Story.begun(db, wanted=wish(**fields), lease_seconds=600)).id for _ in range(count)
+        (await Scenario.create(db, wanted=job_spec(**fields), lease_seconds=600)).id
+        for _ in range(count)
     ]
 
 

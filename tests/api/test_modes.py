@@ -9,9 +9,9 @@ import pytest
 
 from app.jobs.tables import transcription
 from tests.support.gateway import Gateway, code_of, running, settings_for
-from tests.support.listening import followed, sent
-from tests.support.scripted import ScriptedEngine
-from tests.support.tasks import FILETRANS, THREE_SECONDS, bench
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.sse_client import followed, sent
+from tests.support.task_gateway import FILETRANS, THREE_SECONDS, task_gateway
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -222,7 +222,7 @@ SPEAKERS = {"diarization_enabled": True}
 async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
     tmp_path: Path, options: dict[str, Any], model: str, reason: str
 ) -> None:
-    async with bench(tmp_path) as here:
+    async with task_gateway(tmp_path) as here:
         sent = (await here.send(**{"model": FLASH, "strict": "true", **options})).json()
         named = await here.gateway.ended(sent["id"])
         length = await here.gateway.client.post(
@@ -238,7 +238,7 @@ async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
 
 
 async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
-    async with bench(tmp_path) as here:
+    async with task_gateway(tmp_path) as here:
         sent = await here.gateway.send(THREE_SECONDS, mode="async")
         job = await here.gateway.ended(sent.json()["id"])
     assert (job["model"], job["warnings"]) == (FILETRANS, [])
@@ -247,12 +247,12 @@ async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
 
 async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:
     """Only one that could be asked here: those of tasks read an address, and there is none."""
-    async with bench(tmp_path, temporary_upload=False) as here:
+    async with task_gateway(tmp_path, temporary_upload=False) as here:
         asked = {"timestamp_granularities": "word", **SPEAKERS}
         alone = (await here.send(model=FLASH, **asked)).json()
     other = tmp_path / "other"
     other.mkdir()
-    async with bench(other) as here:
+    async with task_gateway(other) as here:
         job = (await here.send(model=FILETRANS, **SPEAKERS)).json()
     assert [(one["code"], one["option"]) for one in alone["warnings"]] == [
         ("option_ignored", "diarization_enabled"),
@@ -269,7 +269,7 @@ async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: P
 
 
 async def test_a_model_without_a_price_here_replaces_none(tmp_path: Path) -> None:
-    async with bench(tmp_path, region="us-east-1") as here:
+    async with task_gateway(tmp_path, region="us-east-1") as here:
         answer = await here.gateway.client.post(
             "/v1/estimates", json={"seconds": 3, "model": FLASH, "mode": "async"}
         )

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from app.db import prepared
-from tests.support.dashscope import answers, qwen3_answer, upstream
 from tests.support.gateway import Gateway, running, settings_for, speech
-from tests.support.twin import hastened
+from tests.support.simulated_gateway import fast_catalogue
+from tests.support.stub_server import answers, qwen3_answer, upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ async def test_a_short_request_takes_two_commits_and_few_of_everything(
         settings = settings_for(
             f"sqlite:///{tmp_path / 'gateway.db'}",
             tmp_path / "data",
-            speech={"default_model": "", "catalogue": str(hastened(tmp_path, 6_000_000))},
+            speech={"default_model": "", "catalogue": str(fast_catalogue(tmp_path, 6_000_000))},
             dashscope={"api_key": "sk-canary", "base_url": f"{there.url}/api/v1/"},
         )
         async with running(settings, None) as gateway:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator.counting import RATE
 from tests.support.gateway import SPEECH, code_of
-from tests.support.tasks import THREE_SECONDS, bench
-from tests.twin.counting import RATE
+from tests.support.task_gateway import THREE_SECONDS, task_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 async def test_bare_samples_become_flac_and_the_copy_is_gone(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with bench(tmp_path, database=database_url) as here:
+    async with task_gateway(tmp_path, database=database_url) as here:
         bare = THREE_SECONDS[44:]
         body = (await here.send(bare, format="pcm", sample_rate=str(RATE))).json()
         assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
@@ -25,11 +25,11 @@ async def test_bare_samples_become_flac_and_the_copy_is_gone(
 
 
 async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
-    async with bench(tmp_path) as here:
+    async with task_gateway(tmp_path) as here:
         body = (await here.send(SPEECH.read_bytes(), model="paraformer-8k-v2")).json()
         assert "16000 Hz" in body["plan"]["reason"]
-        (task,) = here.twin.tasks
-        uploads = list(here.twin.store._uploads.values())
+        (task,) = here.simulator.tasks
+        uploads = list(here.simulator.store._uploads.values())
         rate = int.from_bytes(uploads[0].data[18:21], "big") >> 4
         assert (rate, task.model.name) == (8_000, "paraformer-8k-v2")
 
@@ -37,8 +37,8 @@ async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
 async def test_what_the_store_does_not_take_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.twin.store.MOST_MEGABYTES", 0)
-    async with bench(tmp_path) as here:
+    monkeypatch.setattr("tests.simulator.store.MOST_MEGABYTES", 0)
+    async with task_gateway(tmp_path) as here:
         response = await here.send()
         assert code_of(response) == (422, "audio_unreachable")
         assert "temporary upload does not take a file of" in response.json()["detail"]

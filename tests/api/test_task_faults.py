@@ -1,4 +1,4 @@
-"""Every fault that the twin knows of tasks, through the whole gateway: paid once, or in doubt."""
+"""Every task fault of the simulator, through the whole gateway: paid once, or in doubt."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 
 from app.jobs.filetrans import run
 from app.jobs.tables import upstream_call
+from tests.simulator.faults import FAULTS, TASK_FAULTS
 from tests.support.gateway import code_of
-from tests.support.tasks import Bench, bench
-from tests.twin.faults import FAULTS, TASK_FAULTS
+from tests.support.task_gateway import TaskGateway, task_gateway
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 15.0
@@ -35,15 +35,15 @@ STREAMED = {"error-in-stream", "duplicate-frames"}
 async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "UNKNOWN_SECONDS", 0.2)
     jobs = {"task_timeout_seconds": 0.5} if fault == "task-stuck" else {}
-    async with bench(
+    async with task_gateway(
         tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs
     ) as here:
-        here.twin.faults.next(fault)
+        here.simulator.faults.next(fault)
         response = await here.send()
         await _check(here, fault, ENDS.get(fault, DONE), response)
 
 
-async def _check(here: Bench, fault: str, end: tuple[int, str], response) -> None:  # noqa: ANN001
+async def _check(here: TaskGateway, fault: str, end: tuple[int, str], response) -> None:  # noqa: ANN001
     states = await here.calls()
     lines = await here.lines()
     assert [line for line in lines if line == "release"] == ["release"]
@@ -52,7 +52,7 @@ async def _check(here: Bench, fault: str, end: tuple[int, str], response) -> Non
         assert (response.status_code, body["status"]) == DONE, body
         assert body["text"] == "1 2 3"
         assert states[-1] == ("answered", "yes")
-        assert len(here.twin.bill) == 1
+        assert len(here.simulator.bill) == 1
         await here.assert_settled()
     else:
         assert code_of(response) == end
@@ -60,20 +60,20 @@ async def _check(here: Bench, fault: str, end: tuple[int, str], response) -> Non
     if end in {DOUBT, ENDS["task-stuck"]}:
         assert states == [("in_doubt", "maybe")]
         assert len(here.submits) == 1
-    assert len(here.twin.tasks) == {"task-failed": 2}.get(fault, len(here.twin.tasks[:1]))
+    assert len(here.simulator.tasks) == {"task-failed": 2}.get(fault, len(here.simulator.tasks[:1]))
 
 
 async def test_a_task_that_always_fails_is_tried_thrice_and_free(tmp_path: Path) -> None:
-    async with bench(tmp_path) as here:
-        here.twin.faults.next("task-failed", times=3)
+    async with task_gateway(tmp_path) as here:
+        here.simulator.faults.next("task-failed", times=3)
         assert code_of(await here.send()) == (502, "engine_failed")
         assert await here.calls() == [("failed", "no")] * 3
         assert await here.lines() == ["hold", "release"]
-        assert len(here.twin.bill) == 0
+        assert len(here.simulator.bill) == 0
 
 
 async def test_a_link_that_the_service_cannot_read(tmp_path: Path) -> None:
-    async with bench(tmp_path) as here:
+    async with task_gateway(tmp_path) as here:
         response = await here.link("https://gone.example/a.wav")
         assert code_of(response) == (422, "audio_unreachable")
         assert "FILE_DOWNLOAD_FAILED" in response.json()["detail"]

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from app.jobs.tables import upstream_call
-from tests.support.dashscope import Reply, answers, upstream
+from tests.simulator import Delays
+from tests.simulator.limits import Limits
 from tests.support.gateway import Gateway, code_of, running, settings_for
-from tests.support.sources import answer, serving
-from tests.support.tasks import QUICK, THREE_SECONDS, bench
-from tests.support.twin import hastened
-from tests.twin import Delays
-from tests.twin.limits import Limits
+from tests.support.simulated_gateway import fast_catalogue
+from tests.support.stub_server import Reply, answers, upstream
+from tests.support.task_gateway import QUICK, THREE_SECONDS, task_gateway
+from tests.support.web_server import answer, serving
 
 pytestmark = pytest.mark.anyio
 URL = "https://far.example/a.wav"
@@ -49,7 +49,7 @@ async def test_a_task_that_failed_partly_says_which_file(database_url: str, tmp_
         settings = settings_for(
             database_url,
             tmp_path / "data",
-            speech={"default_model": "", "catalogue": str(hastened(tmp_path))},
+            speech={"default_model": "", "catalogue": str(fast_catalogue(tmp_path))},
             dashscope={"api_key": "sk-x", "base_url": there.url},
             jobs=QUICK,
         )
@@ -80,7 +80,7 @@ async def test_a_result_is_fetched_from_nobody_else(tmp_path: Path, host: str) -
         settings = settings_for(
             f"sqlite:///{tmp_path / 'g.db'}",
             tmp_path / "data",
-            speech={"default_model": "", "catalogue": str(hastened(tmp_path))},
+            speech={"default_model": "", "catalogue": str(fast_catalogue(tmp_path))},
             dashscope={"api_key": "sk-x", "base_url": there.url},
             jobs=QUICK,
         )
@@ -104,7 +104,7 @@ async def test_a_link_into_our_own_network_is_fetched_here_and_uploaded(
             "allow_addresses": ("127.0.0.0/8",),
             "ports": (source.port, 443),
         }
-        async with bench(tmp_path, database=database_url, fetch=fetch) as here:
+        async with task_gateway(tmp_path, database=database_url, fetch=fetch) as here:
             body = (await here.link(source.url("/a.wav"))).json()
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert (body["plan"]["audio_source"], body["audio"]["format"]) == (
@@ -119,16 +119,18 @@ async def test_a_link_into_our_own_network_is_fetched_here_and_uploaded(
 @pytest.mark.parametrize("begun", [False, True])
 async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: bool) -> None:
     delays = Delays(pending=0 if begun else 600, running=600)
-    async with bench(tmp_path, delays=delays) as here:
+    async with task_gateway(tmp_path, delays=delays) as here:
         sent = await here.send(wait="0")
         job_id = sent.json()["id"]
         async with asyncio.timeout(20):
-            while not (here.twin.tasks and (begun is (here.twin.tasks[0].status == "RUNNING"))):
+            while not (
+                here.simulator.tasks and (begun is (here.simulator.tasks[0].status == "RUNNING"))
+            ):
                 await asyncio.sleep(0.01)
             while not (await here.gateway.get(f"/v1/transcriptions/{job_id}")).json()["task_id"]:
                 await asyncio.sleep(0.01)
         await here.gateway.client.delete(f"/v1/transcriptions/{job_id}")
-        assert here.twin.tasks[0].status == ("RUNNING" if begun else "CANCELED")
+        assert here.simulator.tasks[0].status == ("RUNNING" if begun else "CANCELED")
         assert await here.calls() == [("in_doubt", "maybe") if begun else ("failed", "no")]
         # Again, and of a job that has no task, it does nothing.
         await here.gateway.services.worker._transcriber.cancel_upstream(job_id)
@@ -136,9 +138,9 @@ async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: b
 
 
 async def test_every_question_about_tasks_keeps_to_one_pace(tmp_path: Path) -> None:
-    twin = {"limits": Limits(task_calls=True)}
-    async with bench(tmp_path, twin=twin, delays=Delays(0.3, 0.5)) as here:
+    simulator = {"limits": Limits(task_calls=True)}
+    async with task_gateway(tmp_path, simulator=simulator, delays=Delays(0.3, 0.5)) as here:
         sent = [await here.send(wait="0") for _ in range(12)]
         for one in sent:
             assert (await here.gateway.ended(one.json()["id"]))["status"] == "completed"
-        assert [call.status for call in here.twin.calls if call.status == 429] == []
+        assert [call.status for call in here.simulator.calls if call.status == 429] == []

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.simulator import Script
+from tests.simulator.speech import Ask, Speech
 from tests.support.gateway import code_of
-from tests.support.tasks import FILETRANS, THREE_SECONDS, bench
-from tests.twin import Script
-from tests.twin.words import Ask, Said
+from tests.support.task_gateway import FILETRANS, THREE_SECONDS, task_gateway
 
 pytestmark = pytest.mark.anyio
 FAR = "https://far.example/a.wav"
@@ -17,7 +17,7 @@ FAR = "https://far.example/a.wav"
 async def test_an_upload_goes_by_the_services_temporary_store(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with bench(tmp_path, database=database_url) as here:
+    async with task_gateway(tmp_path, database=database_url) as here:
         response = await here.send()
         body = response.json()
         assert (response.status_code, body["status"]) == (200, "completed"), body
@@ -25,7 +25,7 @@ async def test_an_upload_goes_by_the_services_temporary_store(
         assert body["plan"]["kind"] == "filetrans"
         assert (body["plan"]["audio_source"], body["plan"]["as_is"]) == ("provider_upload", True)
         assert "temporary upload" in body["plan"]["reason"]
-        assert body["task_id"] == here.twin.tasks[0].id
+        assert body["task_id"] == here.simulator.tasks[0].id
         (submit,) = here.submits
         assert submit["input"]["file_url"].startswith("oss://dashscope-instant/")
         assert submit["input"]["file_url"].endswith(".wav")
@@ -49,7 +49,7 @@ async def test_a_public_link_is_passed_on_and_never_fetched(
     database_url: str, tmp_path: Path
 ) -> None:
     remote = {f"{FAR}?sig=canary": THREE_SECONDS}
-    async with bench(tmp_path, database=database_url, remote=remote) as here:
+    async with task_gateway(tmp_path, database=database_url, remote=remote) as here:
         body = (await here.link(f"{FAR}?sig=canary")).json()
         assert (body["status"], body["text"]) == ("completed", "1 2 3")
         assert (body["plan"]["audio_source"], body["audio"], body["progress"]) == (
@@ -81,7 +81,7 @@ async def test_the_other_family_tells_words_and_speakers(tmp_path: Path, model: 
         "vocabulary_id": "vocab-1",
         "special_word_filter": '{"system_reserved_filter": true}',
     }
-    async with bench(tmp_path, words=Script("One two. Three four.")) as here:
+    async with task_gateway(tmp_path, words=Script("One two. Three four.")) as here:
         body = (await here.send(model=model, **options)).json()
         assert body["status"] == "completed", body
         (submit,) = here.submits
@@ -103,10 +103,10 @@ async def test_the_other_family_tells_words_and_speakers(tmp_path: Path, model: 
 
 
 async def test_channels_are_merged_by_their_times(tmp_path: Path, stereo: bytes) -> None:
-    def said(_audio: Any, order: Any) -> Said:
-        return Said("Left one. Left two." if order.channel == 0 else "Right.")
+    def said(_audio: Any, order: Any) -> Speech:
+        return Speech("Left one. Left two." if order.channel == 0 else "Right.")
 
-    async with bench(tmp_path, words=Ask(said)) as here:
+    async with task_gateway(tmp_path, words=Ask(said)) as here:
         body = (await here.send(stereo, channel_id="0,1")).json()
         assert body["status"] == "completed", body
         assert here.submits[0]["parameters"]["channel_id"] == [0, 1]
@@ -118,14 +118,14 @@ async def test_channels_are_merged_by_their_times(tmp_path: Path, stereo: bytes)
         assert (mixed["plan"]["as_is"], mixed["status"]) == (False, "completed")
         assert "mixed into one" in mixed["plan"]["reason"]
         assert here.submits[1]["input"]["file_url"].endswith(".flac")
-        assert here.twin.tasks[1].subtasks[0].seconds == pytest.approx(2.0, abs=0.1)
+        assert here.simulator.tasks[1].subtasks[0].seconds == pytest.approx(2.0, abs=0.1)
         refused = await here.send(stereo, channel_id="2")
         assert code_of(refused) == (422, "invalid_parameter")
         assert len(here.gateway.blobs()) == 1 + 0  # the mixed copy is gone
 
 
 async def test_word_times_of_a_model_without_them_are_its_sisters(tmp_path: Path) -> None:
-    async with bench(tmp_path) as here:
+    async with task_gateway(tmp_path) as here:
         body = (await here.send(model="qwen3-asr-flash", timestamp_granularities="word")).json()
         assert (body["model"], body["plan"]["kind"]) == (FILETRANS, "filetrans")
         assert "times of words is what qwen3-asr-flash-filetrans does" in body["plan"]["reason"]
@@ -139,15 +139,15 @@ async def test_word_times_of_a_model_without_them_are_its_sisters(tmp_path: Path
 async def test_silence_is_an_empty_transcript_that_costs_nothing(
     tmp_path: Path, model: str
 ) -> None:
-    async with bench(tmp_path, words=Script("")) as here:
+    async with task_gateway(tmp_path, words=Script("")) as here:
         body = (await here.send(model=model)).json()
         assert (body["status"], body["text"], body["segments"]) == ("completed", "", []), body
         assert body["cost"]["nano"] == 0
-        assert len(here.twin.bill) == 0
+        assert len(here.simulator.bill) == 0
 
 
 async def test_nothing_can_reach_it(tmp_path: Path) -> None:
-    async with bench(tmp_path, temporary_upload=False) as here:
+    async with task_gateway(tmp_path, temporary_upload=False) as here:
         response = await here.send()
         assert code_of(response) == (422, "audio_unreachable")
         assert "public https:// `url`" in response.json()["detail"]

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.twin import Twin, counting
+from tests.simulator import ProviderSimulator, counting
 
-CAPTURES = Path(__file__).parents[1] / "twin" / "captures"
+CAPTURES = Path(__file__).parents[1] / "simulator" / "captures"
 AUDIO = counting.encode([7])
 DATA_URI = "data:audio/wav;base64," + base64.b64encode(AUDIO).decode()
 WELCOME = "https://dashscope.oss-cn-beijing.aliyuncs.com/audios/welcome.mp3"
@@ -107,12 +107,12 @@ def named(*parts: str) -> Recording:
 
 
 async def replay(
-    twin: Twin, one: Recording, key: str | None = None, url: str | None = None
+    simulator: ProviderSimulator, one: Recording, key: str | None = None, url: str | None = None
 ) -> httpx.Response:
-    usual = twin.urls["vllm"] if one.path.startswith("/v1/") else twin.url
+    usual = simulator.urls["vllm"] if one.path.startswith("/v1/") else simulator.url
     headers = dict(one.headers)
     if "authorization" in headers:
-        headers["authorization"] = f"Bearer {key or twin.key}"
+        headers["authorization"] = f"Bearer {key or simulator.key}"
     async with httpx.AsyncClient() as client:
         where = (url or usual) + one.path
         return await client.request(one.method, where, content=one.content, headers=headers)

@@ -32,7 +32,7 @@ from app.main import create_app
 from app.serve import GuardedConfig, GuardedServer, bind
 from app.settings import Settings
 from tests.support.gateway import settings_for, speech
-from tests.support.scripted import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261121"))
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "100"))

@@ -1,4 +1,4 @@
-"""What tests before the twin ask for."""
+"""What tests before the simulator ask for."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A recording that suits the model goes to the twin byte for byte; any other is decoded first."""
+"""Audio in a format the model accepts is sent byte for byte; any other audio is decoded first."""
 
 import base64
 import shutil
@@ -12,11 +12,11 @@ import pytest
 
 from app.audio.ffmpeg import Decoders
 from app.jobs.tables import part
+from tests.simulator import ProviderSimulator, Script
+from tests.simulator.calls import Call
+from tests.simulator.counting import Second, encode, read
 from tests.support.gateway import NANO_PER_SECOND, SPEECH, Gateway, code_of
-from tests.support.twin import before
-from tests.twin import Script, Twin
-from tests.twin.calls import Call
-from tests.twin.counting import Second, encode, read
+from tests.support.simulated_gateway import simulated_gateway
 
 pytestmark = pytest.mark.anyio
 QWEN3, INPUT_AUDIO = "qwen3-asr-flash", "qwen-audio-3.0-asr-flash"
@@ -24,16 +24,18 @@ NOISE = ("-f", "lavfi", "-i", "anoisesrc=sample_rate=16000:amplitude=0.2:seed=7"
 
 
 @pytest.fixture
-async def twin() -> AsyncIterator[Twin]:
-    async with Twin(words=Script("你好。")) as running:
+async def simulator() -> AsyncIterator[ProviderSimulator]:
+    async with ProviderSimulator(words=Script("你好。")) as running:
         yield running
 
 
 @pytest.fixture
-async def there(twin: Twin, migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """A gateway before the twin."""
+async def there(
+    simulator: ProviderSimulator, migrated_sqlite: Path, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    """A gateway before the simulator."""
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
-    async with before(twin, tmp_path) as gateway:
+    async with simulated_gateway(simulator, tmp_path) as gateway:
         yield gateway
 
 
@@ -45,7 +47,7 @@ def made(path: Path, *arguments: str, source: Sequence[str] = ("-i", str(SPEECH)
 
 
 def got(call: Call) -> tuple[str, bytes]:
-    """Return the media type and the bytes that the twin was sent."""
+    """Return the media type and the bytes that the simulator was sent."""
     head, _, body = call.place.partition(",")
     return head.removeprefix("data:").removesuffix(";base64"), base64.b64decode(body)
 
@@ -61,7 +63,7 @@ def got(call: Call) -> tuple[str, bytes]:
     ],
 )
 async def test_what_suits_goes_as_it_is_without_a_decoder(
-    twin: Twin,
+    simulator: ProviderSimulator,
     there: Gateway,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,7 +81,7 @@ async def test_what_suits_goes_as_it_is_without_a_decoder(
     monkeypatch.setattr(Decoders, "through", no_child)
     sound = made(tmp_path / name, *arguments.split())
     body = (await there.send(sound, model=model)).json()
-    (call,), (line,), (row,) = twin.calls, twin.bill, await there.rows(part)
+    (call,), (line,), (row,) = simulator.calls, simulator.bill, await there.rows(part)
     assert (body["status"], body["text"], body["warnings"]) == ("completed", "你好。", [])
     assert got(call) == (media_type, sound)
     assert call.order is not None
@@ -105,26 +107,28 @@ async def test_what_suits_goes_as_it_is_without_a_decoder(
     ],
 )
 async def test_what_does_not_suit_goes_as_flac(
-    twin: Twin, there: Gateway, tmp_path: Path, name: str, arguments: str
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path, name: str, arguments: str
 ) -> None:
     body = (await there.send(made(tmp_path / name, *arguments.split()))).json()
     assert (body["status"], body["plan"]["as_is"]) == ("completed", False)
-    assert {got(call)[0] for call in twin.calls} == {"audio/flac"}
+    assert {got(call)[0] for call in simulator.calls} == {"audio/flac"}
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("name", ["vbr.mp3", "a.ogg", "a.opus", "a.wav"])
 async def test_half_a_recording_is_never_passed_on_in_silence(
-    twin: Twin, there: Gateway, tmp_path: Path, name: str, share: float
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path, name: str, share: float
 ) -> None:
     whole = made(tmp_path / name, *(("-q:a", "5") if name == "vbr.mp3" else ()))
     body = (await there.send(whole[: int(len(whole) * share)])).json()
     assert not body["plan"]["as_is"]
-    assert {got(call)[0] for call in twin.calls} == {"audio/flac"}
+    assert {got(call)[0] for call in simulator.calls} == {"audio/flac"}
     assert [warning["code"] for warning in body["warnings"]] == ["audio_damaged"]
 
 
-async def test_longer_than_one_call_is_cut(twin: Twin, there: Gateway, tmp_path: Path) -> None:
+async def test_longer_than_one_call_is_cut(
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path
+) -> None:
     sound = made(tmp_path / "long.mp3", "-t", "301", "-b:a", "16k", source=NOISE)
     body = (await there.send(sound)).json()
     assert (body["plan"]["kind"], body["plan"]["as_is"]) == ("split", False)
@@ -132,19 +136,19 @@ async def test_longer_than_one_call_is_cut(twin: Twin, there: Gateway, tmp_path:
 
 @pytest.mark.parametrize("kind", ["mp3", "flac"])
 async def test_undivided_is_one_call_up_to_the_models_limit(
-    twin: Twin, there: Gateway, tmp_path: Path, kind: str
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path, kind: str
 ) -> None:
     speech = ("-stream_loop", "-1", "-i", str(SPEECH))
     sound = made(tmp_path / f"long.{kind}", "-t", "300", "-ar", "44100", source=speech)
     body = (await there.send(sound, split="off")).json()
-    (call,) = twin.calls
+    (call,) = simulator.calls
     assert (body["status"], body["plan"]["kind"]) == ("completed", "direct")
     assert body["plan"]["as_is"] is (kind == "mp3")
     assert call.seconds == pytest.approx(300, abs=1.5)  # silence at the edges is left out
 
 
 async def test_undivided_and_too_long_is_an_error_that_names_the_limit(
-    twin: Twin, there: Gateway, tmp_path: Path
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path
 ) -> None:
     for kind in ("mp3", "flac"):
         sound = made(tmp_path / f"long.{kind}", "-t", "301", source=NOISE)
@@ -152,11 +156,11 @@ async def test_undivided_and_too_long_is_an_error_that_names_the_limit(
         assert code_of(refused) == (422, "audio_too_long")
         assert "qwen3-asr-flash takes 300 s" in refused.json()["detail"]
     assert there.blobs() == []
-    assert twin.calls == []
+    assert simulator.calls == []
 
 
 async def test_undivided_and_of_unknown_length_is_refused_while_it_is_decoded(
-    twin: Twin, there: Gateway, tmp_path: Path
+    simulator: ProviderSimulator, there: Gateway, tmp_path: Path
 ) -> None:
     sound = made(tmp_path / "long.aac", "-t", "301", "-c:a", "aac", source=NOISE)
     unknown = bytearray(made(tmp_path / "long.wav", "-t", "301", source=NOISE))
@@ -166,7 +170,7 @@ async def test_undivided_and_of_unknown_length_is_refused_while_it_is_decoded(
         refused = await there.send(endless, split="off")
         assert code_of(refused) == (422, "audio_too_long")
         assert "qwen3-asr-flash takes 300 s" in refused.json()["detail"]
-    assert twin.calls == []
+    assert simulator.calls == []
 
 
 async def test_bare_samples_are_heard_at_the_rate_that_is_said(
@@ -175,7 +179,7 @@ async def test_bare_samples_are_heard_at_the_rate_that_is_said(
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
     numbers = [4, 8, 15, 16]
     pcm = encode(numbers)[44:]
-    async with Twin() as twin, before(twin, tmp_path) as there:
+    async with ProviderSimulator() as simulator, simulated_gateway(simulator, tmp_path) as there:
         first = (await there.send(pcm, format="pcm")).json()
         again = (await there.send(pcm, format="pcm", sample_rate="8000")).json()
         labelled = await there.client.post(
@@ -190,7 +194,7 @@ async def test_bare_samples_are_heard_at_the_rate_that_is_said(
     assert again["audio"]["id"] != first["audio"]["id"]
     assert (again["audio"]["sample_rate"], again["audio"]["seconds"]) == (8_000, 8.0)
     assert (first["audio"]["sample_rate"], again["warnings"]) == (16_000, [])
-    assert {got(call)[0] for call in twin.calls} == {"audio/flac"}
+    assert {got(call)[0] for call in simulator.calls} == {"audio/flac"}
 
 
 def heard(body: dict[str, Any]) -> list[Second]:

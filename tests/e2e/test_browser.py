@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.support.gateway import speech
-from tests.support.listening import read_events
 from tests.support.process import GatewayProcess
+from tests.support.sse_client import read_events
 
 PAGE, OTHER = "https://app.example", "https://evil.example"
 PATH = "/v1/transcriptions"

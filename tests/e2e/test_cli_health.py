@@ -9,8 +9,8 @@ import pytest
 
 from app.cli.lazy import COMMANDS
 from tests.support.command import call
-from tests.support.dashscope import answers, listening, upstream
 from tests.support.process import REPOSITORY
+from tests.support.stub_server import answers, socket_server, upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def test_one_that_is_stuck(tmp_path: Path) -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with listening(silent) as url:
+    async with socket_server(silent) as url:
         told = await asked(url, tmp_path, "--timeout", "0.2")
     assert told.returncode == 1
     assert told.stderr.endswith(" has said nothing for 0.2 s.\n")

@@ -49,8 +49,8 @@ def test_jobs_are_listed_and_shown(environment: dict[str, str], tmp_path: Path) 
 def test_what_cannot_be_steered_says_why(environment: dict[str, str], tmp_path: Path) -> None:
     listed = json.loads(ask(environment, tmp_path, "jobs", "list", "--json"))
     (ended,) = [job["id"] for job in listed if job["reference"] == "a.wav"]
-    for deed, reason in (("cancel", "has ended already"), ("retry", "nothing to retry")):
-        done = call("jobs", deed, ended, cwd=tmp_path, environment=environment)
+    for action, reason in (("cancel", "has ended already"), ("retry", "nothing to retry")):
+        done = call("jobs", action, ended, cwd=tmp_path, environment=environment)
         assert (done.returncode, done.stdout) == (1, "")
         assert reason in done.stderr
         assert done.stderr.startswith(ended)

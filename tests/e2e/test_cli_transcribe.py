@@ -15,7 +15,7 @@ import pytest
 from tests.support.command import begun, call, run
 from tests.support.gateway import speech
 from tests.support.process import REPOSITORY, GatewayProcess
-from tests.support.twin import hastened
+from tests.support.simulated_gateway import fast_catalogue
 
 CONTAINERS = ("wav", "mp3", "flac", "ogg", "m4a", "mkv")
 COUNT, BROKEN = 40, 2
@@ -172,39 +172,39 @@ def test_who_waits_no_longer_is_told_how_many_were_not_sent(
 
 
 @pytest.fixture
-def before_a_twin(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of somebody with a key of DashScope, which a twin plays."""
-    twin = subprocess.Popen(
-        [sys.executable, "-m", "tests.twin", "--port", "0", "--say", "Good morning."],
+def before_a_simulator(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody with a key of DashScope, which a simulator plays."""
+    simulator = subprocess.Popen(
+        [sys.executable, "-m", "tests.simulator", "--port", "0", "--say", "Good morning."],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        assert twin.stdout is not None
-        told = next(line for line in twin.stdout if line.startswith("cn-beijing: "))
+        assert simulator.stdout is not None
+        told = next(line for line in simulator.stdout if line.startswith("cn-beijing: "))
         _, url, _, key = told.split()
         settings = {
             "DASHSCOPE__API_KEY": key,
             "DASHSCOPE__BASE_URL": f"{url}/api/v1",
-            "SPEECH__CATALOGUE": str(hastened(tmp_path)),
+            "SPEECH__CATALOGUE": str(fast_catalogue(tmp_path)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
             "LOCAL__ENABLED": "false",
         }
         yield GatewayProcess(tmp_path, settings=settings).environment()
     finally:
-        twin.terminate()
-        twin.communicate(timeout=20)
+        simulator.terminate()
+        simulator.communicate(timeout=20)
 
 
 def test_without_an_address_a_gateway_of_its_own_runs_meanwhile(
-    before_a_twin: dict[str, str], tmp_path: Path
+    before_a_simulator: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.wav").write_bytes(speech(2))
-    done = run("transcribe", "a.wav", cwd=tmp_path, environment=before_a_twin)
+    done = run("transcribe", "a.wav", cwd=tmp_path, environment=before_a_simulator)
     assert (done.returncode, done.stdout) == (0, "Good morning.\n"), done.stderr
     # The first one is gone, or the second could not open its database.
-    listed = run("jobs", "list", "--json", cwd=tmp_path, environment=before_a_twin)
+    listed = run("jobs", "list", "--json", cwd=tmp_path, environment=before_a_simulator)
     (job,) = json.loads(listed.stdout)
     assert (job["status"], job["reference"]) == ("completed", "a.wav")
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.image import ROOT, Builder, Image, context, instructions
+from tests.support.dockerfile import ROOT, Builder, Image, context, instructions
 from tests.support.linked_pip import locked
 from tests.support.process import until
-from tests.support.read_only import Confined
+from tests.support.read_only_root import Confined
 
 SECONDS = 40.0
 PIP = """#!/bin/sh

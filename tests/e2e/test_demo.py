@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.spoken import word_error_rate
+from tests.support.sample_text import word_error_rate
 
 WORST_WORD_ERROR_RATE = 0.10
 PATIENCE_SECONDS = 110

@@ -17,10 +17,10 @@ import pytest
 from app.db.migrate import open_database
 from app.jobs.invariants import kept_recordings
 from app.speech.engine import Billed
+from tests.simulator import ProviderSimulator
 from tests.support.command import call
 from tests.support.postgres import Databases
-from tests.support.story import Story, failure
-from tests.twin import Twin
+from tests.support.scenario import Scenario, failure
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ class Patient:
     """A gateway's folder and settings, healthy until a test plants something."""
 
     folder: Path
-    twin: Twin
+    simulator: ProviderSimulator
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -57,8 +57,8 @@ class Patient:
             "DATA_DIR": str(self.data),
             "AUDIO__MIN_FREE_BYTES": "0",
             "SERVER__PORT": "0",
-            "DASHSCOPE__API_KEY": self.twin.key,
-            "DASHSCOPE__BASE_URL": self.twin.url,
+            "DASHSCOPE__API_KEY": self.simulator.key,
+            "DASHSCOPE__BASE_URL": self.simulator.url,
             **self.settings,
         }
         environment = {f"GATEWAY_{name}": value for name, value in ours.items()}
@@ -67,7 +67,7 @@ class Patient:
             lambda: call("doctor", "--json", cwd=self.folder, environment=environment)
         )
         assert time.monotonic() - began < MOST_SECONDS
-        assert self.twin.key not in ended.stdout
+        assert self.simulator.key not in ended.stdout
         told = json.loads(ended.stdout)
         assert told["works"] is (ended.returncode == 0)
         findings = [one for one in told["findings"] if one["status"] != "ok"]
@@ -77,8 +77,8 @@ class Patient:
 
 @pytest.fixture
 async def patient(tmp_path: Path, migrated_sqlite: Path) -> Any:
-    async with Twin(regions=["cn-beijing", INTL]) as twin:
-        patient = Patient(tmp_path, twin)
+    async with ProviderSimulator(regions=["cn-beijing", INTL]) as simulator:
+        patient = Patient(tmp_path, simulator)
         patient.data.mkdir()
         shutil.copy(migrated_sqlite, patient.database)
         yield patient
@@ -107,14 +107,14 @@ def no_program(patient: Patient) -> None:
 
 
 def anothers_key(patient: Patient) -> None:
-    patient.settings["DASHSCOPE__API_KEY"] = patient.twin.key_of(INTL)
+    patient.settings["DASHSCOPE__API_KEY"] = patient.simulator.key_of(INTL)
 
 
 def unpriced(patient: Patient) -> None:
     """A model that its maker does not sell in the region of the key."""
     patient.settings |= {
-        "DASHSCOPE__API_KEY": patient.twin.key_of(INTL),
-        "DASHSCOPE__BASE_URL": patient.twin.urls[INTL],
+        "DASHSCOPE__API_KEY": patient.simulator.key_of(INTL),
+        "DASHSCOPE__BASE_URL": patient.simulator.urls[INTL],
         "DASHSCOPE__REGION": INTL,
         "SPEECH__DEFAULT_MODEL": "fun-asr-flash-2026-06-15",
     }
@@ -164,7 +164,7 @@ PLANTED = {
         anothers_key, "dashscope account", "the key is refused (401", "GATEWAY_DASHSCOPE__REGION"
     ),
     "a clock that is off": Planted(
-        lambda patient: patient.twin.clock.advance(600),
+        lambda patient: patient.simulator.clock.advance(600),
         "dashscope clock",
         "s behind",
         "Set this machine's clock",
@@ -256,15 +256,15 @@ async def test_what_is_planted_is_named_with_its_remedy(patient: Patient, what: 
 
 async def test_books_that_do_not_add_up(patient: Patient) -> None:
     async with open_database(f"sqlite:///{patient.database}") as db:
-        story = await Story.begun(db)
-        job = await story.take_up()
-        await story.answered(job, await story.call(job))
-        await story.complete(job)
+        scenario = await Scenario.create(db)
+        job = await scenario.claim()
+        await scenario.answered(job, await scenario.call(job))
+        await scenario.complete(job)
     patient.execute("DELETE FROM transcript")
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"books", "recordings"})
     assert findings["books"]["found"] == (
-        f"not so: a completed transcription has words; 1 ({story.id})"
+        f"not so: a completed transcription has words; 1 ({scenario.id})"
     )
     assert "asr-gateway jobs show" in findings["books"]["remedy"]
     assert "lost their bytes, of 1: 1 (aud_" in findings["recordings"]["found"]
@@ -274,14 +274,14 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
 async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> None:
     async with open_database(f"sqlite:///{patient.database}") as db:
         for is_task in (False, True):
-            story = await Story.begun(db)
-            job = await story.take_up()
-            call = await story.call(job)
+            scenario = await Scenario.create(db)
+            job = await scenario.claim()
+            call = await scenario.call(job)
             if is_task:
-                await story.charged(job, call)
+                await scenario.charged(job, call)
             else:
-                await story.call_failed(job, call, failure(Billed.YES))
-            await story.fail(job)
+                await scenario.call_failed(job, call, failure(Billed.YES))
+            await scenario.fail(job)
         (audio,) = await db.read(kept_recordings, 10)
     stored = patient.data / "audio" / "blobs" / audio[1]
     stored.parent.mkdir(parents=True)
@@ -311,7 +311,7 @@ async def test_on_a_real_postgresql(patient: Patient, postgres: Databases) -> No
     assert (code, findings.keys()) == (0, {"database"})
     assert findings["database"]["found"].startswith("PostgreSQL 1")
     async with open_database(url) as db:
-        await Story.begun(db)
+        await Scenario.create(db)
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"recordings"})
     await asyncio.to_thread(postgres.drop, url)

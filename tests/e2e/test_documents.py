@@ -1,7 +1,7 @@
 """The documents say what is so: their commands run, their pages are fresh, their links lead on.
 
 Each ```sh block is run, whole and in its order, by a shell, before a real `serve` that has a
-twin for its upstream; tests/support/by_hand.py says what is replaced in it. A ```console block
+simulator for its upstream; tests/support/gateway_shell.py lists replacements. A ```console block
 holds commands that cannot be run here, and is listed below with the reason.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import api_tour, models_page
-from tests.support.by_hand import at_hand
 from tests.support.env_example import names
+from tests.support.gateway_shell import gateway_shell
 from tests.support.markdown import ROOT, Block, blocks, documents, links, settings
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ GROUPS = [*([name] for name in KEYS), [name for name in SHELL if name not in KEY
 
 @pytest.mark.parametrize("together", GROUPS, ids=" ".join)
 async def test_every_command_runs(together: list[str], tmp_path: Path) -> None:
-    async with at_hand(tmp_path / "here") as shell:
+    async with gateway_shell(tmp_path / "here") as shell:
         for block in [block for document in together for block in blocks(document)]:
             if block.language == "sh":
                 done = await asyncio.to_thread(shell.run, block.text)

@@ -1,4 +1,4 @@
-"""Estimates before the twin: the cost is the bill's, the wait is what then happens."""
+"""Estimates before the simulator: the cost is the bill's, the wait is what then happens."""
 
 import asyncio
 import base64
@@ -10,11 +10,11 @@ import pytest
 
 from app.billing.tables import ledger_line
 from app.jobs.tables import transcription
+from tests.simulator import ProviderSimulator
+from tests.simulator.counting import encode
+from tests.simulator.file_host import FileHost
 from tests.support.gateway import Gateway, code_of
-from tests.support.twin import before
-from tests.twin import Twin
-from tests.twin.counting import encode
-from tests.twin.elsewhere import Elsewhere
+from tests.support.simulated_gateway import simulated_gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.alone]
 OMNI = "qwen3-omni-flash"
@@ -63,9 +63,9 @@ async def test_the_wait_is_what_then_happens(
 ) -> None:
     jobs = {"max_concurrent_jobs": jobs_at_once}
     async with (
-        Twin(latency_seconds=latency) as twin,
-        before(
-            twin, tmp_path, database=database_url, jobs=jobs, calls_a_minute=calls_a_minute
+        ProviderSimulator(latency_seconds=latency) as simulator,
+        simulated_gateway(
+            simulator, tmp_path, database=database_url, jobs=jobs, calls_a_minute=calls_a_minute
         ) as there,
     ):
         recording = encode([1, 2])
@@ -83,8 +83,8 @@ async def test_the_wait_is_what_then_happens(
 
 async def test_without_anybody_before_it_is_the_call(database_url: str, tmp_path: Path) -> None:
     async with (
-        Twin(latency_seconds=2.0) as twin,
-        before(twin, tmp_path, database=database_url) as there,
+        ProviderSimulator(latency_seconds=2.0) as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as there,
     ):
         await there.send(encode([1, 2]))
         found = await waiting(there)
@@ -98,8 +98,11 @@ async def test_without_anybody_before_it_is_the_call(database_url: str, tmp_path
 async def test_while_the_upstream_is_left_alone_the_wait_says_so(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
-        twin.faults.down("cn-beijing", "503")
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as there,
+    ):
+        simulator.faults.down("cn-beijing", "503")
         await many(there, 25, encode([1, 2]))
         deadline = time.monotonic() + 20
         while "too many calls failed" not in (found := await waiting(there))["basis"]:
@@ -114,8 +117,8 @@ async def test_the_cost_is_close_to_the_bill_and_below_what_is_held(
 ) -> None:
     recording = encode(range(30))
     async with (
-        Twin(rounding="ceil") as twin,
-        before(twin, tmp_path, database=database_url, omni=True) as there,
+        ProviderSimulator(rounding="ceil") as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
     ):
         found = await estimate(there, seconds=30, model=model)
         body = (await there.send(recording, model=model)).json()
@@ -135,11 +138,14 @@ async def test_tokens_are_limited_by_what_a_call_can_cost_at_most(
     database_url: str, tmp_path: Path, model: str
 ) -> None:
     recording = encode([1, 2, 3])
-    async with Twin() as twin, before(twin, tmp_path, database=database_url, omni=True) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
+    ):
         expected = (await estimate(there, seconds=3, model=model))["cost"]["amount"]
         refused = await there.send(recording, model=model, max_cost=expected)
         assert code_of(refused) == (422, "cost_above_limit")
-        assert not twin.calls
+        assert not simulator.calls
         needed = refused.json()["estimate"]["amount"]
         body = (await there.send(recording, model=model, max_cost=needed)).json()
         held = sum(line["nano"] for line in await there.rows(ledger_line, kind="hold"))
@@ -161,7 +167,7 @@ async def test_the_headers_count_as_with_a_transcription(
 ) -> None:
     recording = {"audio": "data:audio/wav;base64," + base64.b64encode(encode(range(250))).decode()}
     said = {} if mode is None else {"mode": mode}
-    async with Twin() as twin, before(twin, tmp_path) as there:
+    async with ProviderSimulator() as simulator, simulated_gateway(simulator, tmp_path) as there:
         sent, by_length, by_sound = [
             await there.client.post(path, json={**what, **said}, headers=headers)
             for path, what in (
@@ -179,7 +185,10 @@ async def test_the_headers_count_as_with_a_transcription(
 async def test_of_a_length_alone_a_task_is_told_without_what_is_not_known(tmp_path: Path) -> None:
     task = {"model": "qwen3-asr-flash-filetrans", "seconds": 3600}
     public = {"public_url": "https://gateway.example"}
-    async with Twin() as twin, before(twin, tmp_path, server=public) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, server=public) as there,
+    ):
         plain = await estimate(there, **task)
         channels = await estimate(there, **task, channel_id=[0, 1])
     assert plain["plan"]["reason"].endswith("from this gateway's public address")
@@ -189,7 +198,10 @@ async def test_of_a_length_alone_a_task_is_told_without_what_is_not_known(tmp_pa
 
 async def test_where_a_task_could_not_be_given_the_recording_it_is_refused(tmp_path: Path) -> None:
     task = {"model": "qwen3-asr-flash-filetrans", "seconds": 3600}
-    async with Twin() as twin, before(twin, tmp_path, temporary_upload=False) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, temporary_upload=False) as there,
+    ):
         response = await there.client.post("/v1/estimates", json=task)
         document = (await there.client.get("/openapi.json")).json()
     assert code_of(response) == (422, "audio_unreachable")
@@ -201,10 +213,10 @@ async def test_what_is_behind_a_link_is_judged_once_it_is_here(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        Elsewhere({"/a.wav": encode([1, 2, 3])}) as host,
-        Twin(rounding="ceil") as twin,
-        before(
-            twin,
+        FileHost({"/a.wav": encode([1, 2, 3])}) as host,
+        ProviderSimulator(rounding="ceil") as simulator,
+        simulated_gateway(
+            simulator,
             tmp_path,
             database=database_url,
             fetch={
@@ -221,7 +233,7 @@ async def test_what_is_behind_a_link_is_judged_once_it_is_here(
         long = await there.client.post(
             "/v1/transcriptions", json={"url": url, "max_billable_seconds": 2}
         )
-        assert not twin.calls
+        assert not simulator.calls
         fine = await there.client.post(
             "/v1/transcriptions", json={"url": url, "max_cost": "0.00066"}
         )

@@ -1,4 +1,4 @@
-"""Several bundles before the twin: where calls go when one fails, and by whose key and price."""
+"""Several provider accounts: which one is called when another fails, with which key and price."""
 
 import asyncio
 import shutil
@@ -15,11 +15,11 @@ from app.jobs.reconcile import Scope, look
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import retry_policy
 from app.net.breaker import LEAST_CALLS
+from tests.simulator import ProviderSimulator, Script
+from tests.simulator.bill import Line
+from tests.simulator.counting import encode
 from tests.support.gateway import Gateway, code_of
-from tests.support.twin import before, bundles
-from tests.twin import Script, Twin
-from tests.twin.bill import Line
-from tests.twin.counting import encode
+from tests.support.simulated_gateway import more_accounts, simulated_gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 FIRST, SECOND = "cn-beijing", "ap-southeast-1"
@@ -43,8 +43,8 @@ def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def two() -> Twin:
-    return Twin(regions=REGIONS, words=Script("heard"))
+def two() -> ProviderSimulator:
+    return ProviderSimulator(regions=REGIONS, words=Script("heard"))
 
 
 async def send_all(gateway: Gateway, count: int) -> list[dict[str, Any]]:
@@ -74,11 +74,13 @@ def billed(lines: list[Line]) -> Counter[str]:
     return sums
 
 
-def assert_keys_never_crossed(twin: Twin) -> None:
-    for call in twin.calls:
-        assert call.headers["authorization"] == f"Bearer {twin.key_of(call.region)}"
+def assert_keys_never_crossed(simulator: ProviderSimulator) -> None:
+    for call in simulator.calls:
+        assert call.headers["authorization"] == f"Bearer {simulator.key_of(call.region)}"
         assert not any(
-            twin.key_of(other) in str(call.headers) for other in REGIONS if other != call.region
+            simulator.key_of(other) in str(call.headers)
+            for other in REGIONS
+            if other != call.region
         )
 
 
@@ -87,28 +89,28 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
     database_url: str, tmp_path: Path, at_once: None, how: str
 ) -> None:
     async with (
-        two() as twin,
-        before(
-            twin,
+        two() as simulator,
+        simulated_gateway(
+            simulator,
             tmp_path,
             database=database_url,
             jobs={"max_concurrent_jobs": AT_ONCE},
-            **bundles(twin, intl=SECOND),
+            **more_accounts(simulator, intl=SECOND),
         ) as gateway,
     ):
         alive = await send_all(gateway, 6)
-        assert {call.region for call in twin.calls} == {FIRST}
-        asked = len(twin.calls)
+        assert {call.region for call in simulator.calls} == {FIRST}
+        asked = len(simulator.calls)
         if how == "is gone":
-            await twin.shut(FIRST)
+            await simulator.shut(FIRST)
         else:
-            twin.faults.down(FIRST)
+            simulator.faults.down(FIRST)
         began = time.monotonic()
         after = await send_all(gateway, 30)
         seconds = time.monotonic() - began
-        money, bill = await settled(gateway), billed(list(twin.bill))
+        money, bill = await settled(gateway), billed(list(simulator.bill))
         report = await gateway.services.db.read(
-            look, read_bill(bill_of(twin, SECOND)), Scope("dashscope/intl")
+            look, read_bill(bill_of(simulator, SECOND)), Scope("dashscope/intl")
         )
         ready = (await gateway.get("/readyz")).json()
     assert [job["status"] for job in (*alive, *after)] == ["completed"] * 36
@@ -120,10 +122,10 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
         assert job["cost"]["nano"] == 2 * NANO[SECOND]
     # The breaker opens after so many failures; those under way then are made too; then one probe
     # after each rest, the first of which is 15 s.
-    to_the_dead = sum(call.region == FIRST for call in twin.calls[asked:])
+    to_the_dead = sum(call.region == FIRST for call in simulator.calls[asked:])
     probes = int(seconds / 15)
     assert to_the_dead <= (0 if how == "is gone" else LEAST_CALLS + AT_ONCE - 1 + probes)
-    assert_keys_never_crossed(twin)
+    assert_keys_never_crossed(simulator)
     assert money == bill
     assert set(bill) == set(REGIONS)
     assert report.differences == []
@@ -131,9 +133,9 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
     assert ready["ready"], ready
 
 
-def bill_of(twin: Twin, region: str) -> str:
-    """Return the bill of one account: the twin writes those of all regions into one file."""
-    head, *lines = twin.bill_csv().splitlines()
+def bill_of(simulator: ProviderSimulator, region: str) -> str:
+    """Return the bill of one account: the simulator writes those of all regions into one file."""
+    head, *lines = simulator.bill_csv().splitlines()
     place = head.split(",").index("region")
     return "\n".join([head, *(line for line in lines if line.split(",")[place] == region)])
 
@@ -142,25 +144,25 @@ async def test_an_account_that_fails_is_asked_once_by_each_job(
     database_url: str, tmp_path: Path, at_once: None
 ) -> None:
     async with (
-        two() as twin,
-        before(
-            twin,
+        two() as simulator,
+        simulated_gateway(
+            simulator,
             tmp_path,
             database=database_url,
             jobs={
                 "max_concurrent_parts": 1
             },  # parts that are asked at once cannot know it of each other
-            **bundles(twin, intl=SECOND),
+            **more_accounts(simulator, intl=SECOND),
         ) as gateway,
     ):
-        twin.faults.down(FIRST, "arrearage")
+        simulator.faults.down(FIRST, "arrearage")
         body = (await gateway.send(encode(range(250), pause_every=7))).json()
         states = [(row["engine"], row["state"]) for row in await gateway.rows(upstream_call)]
     assert body["status"] == "completed"
     assert "2 of 2 parts" in body["warnings"][0]["detail"]
-    assert Counter(call.region for call in twin.calls) == {FIRST: 1, SECOND: 2}
+    assert Counter(call.region for call in simulator.calls) == {FIRST: 1, SECOND: 2}
     assert states == [("dashscope", "failed"), *[("dashscope/intl", "answered")] * 2]
-    assert_keys_never_crossed(twin)
+    assert_keys_never_crossed(simulator)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +175,13 @@ async def test_an_account_that_fails_is_asked_once_by_each_job(
 async def test_what_was_refused_or_may_be_billed_goes_nowhere_else(
     folder: Path, at_once: None, fault: str, problem: tuple[int, str]
 ) -> None:
-    async with two() as twin, before(twin, folder, **bundles(twin, intl=SECOND)) as gateway:
-        twin.faults.down(FIRST, fault)
+    async with (
+        two() as simulator,
+        simulated_gateway(simulator, folder, **more_accounts(simulator, intl=SECOND)) as gateway,
+    ):
+        simulator.faults.down(FIRST, fault)
         assert code_of(await gateway.send(SOUND)) == problem
-    assert {call.region for call in twin.calls} == {FIRST}
+    assert {call.region for call in simulator.calls} == {FIRST}
 
 
 async def test_what_is_too_fast_waits_and_goes_nowhere_else(
@@ -184,35 +189,40 @@ async def test_what_is_too_fast_waits_and_goes_nowhere_else(
 ) -> None:
     monkeypatch.setattr("app.speech.engines.http.admission.HELD_SECONDS", 0.05)
     monkeypatch.setattr("app.jobs.upstream.retry_policy.LONGEST_PAUSE_SECONDS", 0.05)
-    async with two() as twin, before(twin, folder, **bundles(twin, intl=SECOND)) as gateway:
-        twin.faults.next("429", times=6)
+    async with (
+        two() as simulator,
+        simulated_gateway(simulator, folder, **more_accounts(simulator, intl=SECOND)) as gateway,
+    ):
+        simulator.faults.next("429", times=6)
         body = (await gateway.send(SOUND)).json()
     assert (body["status"], body["warnings"]) == ("completed", [])
-    assert [call.region for call in twin.calls] == [FIRST] * 7
+    assert [call.region for call in simulator.calls] == [FIRST] * 7
 
 
 async def test_a_bundle_that_is_not_listed_or_has_another_currency_is_not_asked(
     folder: Path, at_once: None
 ) -> None:
     async with (
-        Twin(regions=(*REGIONS, "us-east-1"), words=Script("heard")) as twin,
-        before(
-            twin, folder, **{**bundles(twin, us="us-east-1", intl=SECOND), "failover": ("us",)}
+        ProviderSimulator(regions=(*REGIONS, "us-east-1"), words=Script("heard")) as simulator,
+        simulated_gateway(
+            simulator,
+            folder,
+            **{**more_accounts(simulator, us="us-east-1", intl=SECOND), "failover": ("us",)},
         ) as gateway,
     ):
-        twin.faults.down(FIRST, "bad-key")
+        simulator.faults.down(FIRST, "bad-key")
         assert code_of(await gateway.send(SOUND)) == (503, "engine_account")
         (job,) = await gateway.rows(transcription)
     assert job["fallbacks"] == []
-    assert {call.region for call in twin.calls} == {FIRST}
+    assert {call.region for call in simulator.calls} == {FIRST}
 
 
 async def test_a_region_has_its_own_name_for_a_model(folder: Path) -> None:
     async with (
-        Twin(regions=("us-east-1",), words=Script("heard")) as twin,
-        before(twin, folder, region="us-east-1") as gateway,
+        ProviderSimulator(regions=("us-east-1",), words=Script("heard")) as simulator,
+        simulated_gateway(simulator, folder, region="us-east-1") as gateway,
     ):
         body = (await gateway.send(SOUND)).json()
     assert (body["model"], body["cost"]["currency"]) == ("qwen3-asr-flash", "USD")
-    assert [call.model for call in twin.calls] == ["qwen3-asr-flash-us"]
+    assert [call.model for call in simulator.calls] == ["qwen3-asr-flash-us"]
     assert body["cost"]["nano"] == 2 * 35_000

@@ -1,4 +1,4 @@
-"""The short form of bench.long_audio: a long recording through a real `serve`, before a twin."""
+"""The short form of bench.long_audio: long audio through a real `serve` and the simulator."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Mixed jobs over all three wires with faults, and the books against the twin's bill: in short.
+"""Mixed jobs over all three wires with faults; the ledger against the simulator's bill: in short.
 
 The long form, with seeds of one's own, is `python -m bench.mixed`.
 """
@@ -18,6 +18,6 @@ async def test_the_books_are_the_bill_once_it_is_reconciled(
 ) -> None:
     verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, AT_ONCE).run()
     assert verdict.violations == []
-    assert {job["model"] for job in verdict.books.rows["transcription"]} == set(MODELS)
+    assert {job["model"] for job in verdict.records.rows["transcription"]} == set(MODELS)
     # Which ones are met depends on whose call arrives first: no kind is certain to be among them.
-    assert any(call.fault for call in verdict.twin.calls)
+    assert any(call.fault for call in verdict.simulator.calls)

@@ -1,4 +1,4 @@
-"""Qwen-Omni before the twin: off unless wanted, its words whole, its tokens paid to the last."""
+"""Qwen-Omni against the simulator: off by default, complete text, every token paid."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
 from app.jobs.reconcile import Scope, look
 from app.jobs.tables import upstream_call
+from tests.simulator import ProviderSimulator
+from tests.simulator.counting import Second, encode, joined, read
 from tests.support.gateway import code_of
-from tests.support.twin import before, bundles
-from tests.twin import Twin
-from tests.twin.counting import Second, encode, joined, read
+from tests.support.simulated_gateway import more_accounts, simulated_gateway
 
 pytestmark = pytest.mark.anyio
 FLASH = "qwen3-omni-flash"
@@ -33,13 +33,13 @@ PRICES = {
 }
 
 
-def bill_of(twin: Twin, model: str) -> int:
+def bill_of(simulator: ProviderSimulator, model: str) -> int:
     sound, text, out = PRICES[model]
     return sum(
         (one.input_tokens - one.text_input_tokens) * sound
         + one.text_input_tokens * text
         + one.output_tokens * out
-        for one in (line.charge for line in twin.bill)
+        for one in (line.charge for line in simulator.bill)
     )
 
 
@@ -51,44 +51,51 @@ def heard_in(body: dict[str, Any]) -> list[Second]:
 @pytest.mark.parametrize(
     ("model", "length"), [(model, 12) for model in MODELS] + [(FLASH, 250), (MODELS[-1], 200)]
 )
-async def test_the_words_and_the_tokens_are_the_twins(
+async def test_the_words_and_the_tokens_are_the_simulator(
     database_url: str, tmp_path: Path, model: str, length: int
 ) -> None:
     numbers = range(length)
     async with (
-        Twin() as twin,
-        before(twin, tmp_path, database=database_url, omni=True) as there,
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
     ):
         asked = {"model": model, "language": "en", "context": "Ada Lovelace, 北京"}
         body = (await there.send(encode(numbers, pause_every=7), **asked)).json()
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
-        report = await there.services.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
+        report = await there.services.db.read(
+            look, read_bill(simulator.bill_csv()), Scope("dashscope")
+        )
     assert body["status"] == "completed", body
     assert heard_in(body) == list(map(Second, numbers))
     assert (body["model"], body["language"]) == (model, "en")
     assert "may_paraphrase" in [warning["code"] for warning in body["warnings"]]
-    cost = bill_of(twin, model)
+    cost = bill_of(simulator, model)
     assert body["cost"] == {**body["cost"], "nano": cost, "currency": "CNY"}
     assert cost > 0
-    charges = [line.charge for line in twin.bill]
+    charges = [line.charge for line in simulator.bill]
     assert body["usage"]["tokens"] == sum(one.input_tokens + one.output_tokens for one in charges)
     assert not body["usage"]["estimated"]
     assert len(calls) == len(charges) == (1 if length == 12 else 2)
     (held,) = [line["nano"] for line in lines if line["kind"] == "hold"]
     assert held >= sum(call["max_cost_nano"] for call in calls) >= cost
     assert report.differences == []
-    assert all(call.path == "/compatible-mode/v1/chat/completions" for call in twin.calls)
-    assert all(call.body["stream"] and call.body["modalities"] == ["text"] for call in twin.calls)
+    assert all(call.path == "/compatible-mode/v1/chat/completions" for call in simulator.calls)
+    assert all(
+        call.body["stream"] and call.body["modalities"] == ["text"] for call in simulator.calls
+    )
 
 
 async def test_a_short_recording_goes_as_it_is(database_url: str, tmp_path: Path) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url, omni=True) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
+    ):
         body = (await there.send(encode([4, 5, 6]), model=FLASH)).json()
     assert body["plan"]["as_is"]
     assert heard_in(body) == [Second(4), Second(5), Second(6)]
-    assert body["cost"]["nano"] == bill_of(twin, FLASH)
-    (call,) = twin.calls
+    assert body["cost"]["nano"] == bill_of(simulator, FLASH)
+    (call,) = simulator.calls
     assert call.seconds == pytest.approx(3)
 
 
@@ -96,55 +103,64 @@ async def test_a_short_recording_goes_as_it_is(database_url: str, tmp_path: Path
 async def test_half_a_stream_is_tried_again_and_never_told(
     database_url: str, tmp_path: Path, fault: str
 ) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url, omni=True) as there:
-        twin.faults.next(fault)
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
+    ):
+        simulator.faults.next(fault)
         answer = await there.send(encode([7, 8, 9]), model=FLASH)
         lines = await there.rows(ledger_line, kind="settle")
     body = answer.json()
     if fault == "error-in-stream":  # what was said was refused: another form would not help
         assert code_of(answer) == (422, "engine_refused")
-        assert not twin.bill.lines
+        assert not simulator.bill.lines
         return
-    assert (body["status"], len(twin.calls)) == ("completed", 2)
+    assert (body["status"], len(simulator.calls)) == ("completed", 2)
     assert heard_in(body) == [Second(7), Second(8), Second(9)]
     answered = sum(line["nano"] for line in lines)
-    assert body["cost"]["nano"] == answered <= bill_of(twin, FLASH)
+    assert body["cost"]["nano"] == answered <= bill_of(simulator, FLASH)
 
 
 async def test_another_bundle_has_it_too(database_url: str, tmp_path: Path) -> None:
     regions = ("cn-beijing", "ap-southeast-1")
     async with (
-        Twin(regions=regions) as twin,
-        before(
-            twin,
+        ProviderSimulator(regions=regions) as simulator,
+        simulated_gateway(
+            simulator,
             tmp_path,
             database=database_url,
             omni=True,
-            **bundles(twin, intl="ap-southeast-1"),
+            **more_accounts(simulator, intl="ap-southeast-1"),
         ) as there,
     ):
-        twin.faults.down("cn-beijing", "arrearage")
+        simulator.faults.down("cn-beijing", "arrearage")
         body = (await there.send(encode([1, 2, 3]), model=FLASH)).json()
-    (charge,) = [line.charge for line in twin.bill]
+    (charge,) = [line.charge for line in simulator.bill]
     assert charge.region == "ap-southeast-1"
     assert body["cost"]["nano"] == charge.input_tokens * 27_962 + charge.output_tokens * 22_458
     assert {"may_paraphrase", "failover_used"} <= {one["code"] for one in body["warnings"]}
 
 
 async def test_it_is_off_unless_it_is_wanted(database_url: str, tmp_path: Path) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as there,
+    ):
         refused = await there.send(encode([1]), model=FLASH)
         models = {one["id"]: one for one in (await there.get("/v1/models")).json()["items"]}
     assert code_of(refused) == (503, "engine_disabled")
     assert "GATEWAY_DASHSCOPE__OMNI=true" in refused.json()["detail"]
-    assert not twin.calls
+    assert not simulator.calls
     assert [models[name]["ready"] for name in MODELS] == [False] * len(MODELS)
     assert "GATEWAY_DASHSCOPE__OMNI=true" in models[FLASH]["unmet"]
     assert models["qwen3-asr-flash"]["ready"]
 
 
 async def test_wanted_it_is_listed_as_ready(database_url: str, tmp_path: Path) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url, omni=True) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
+    ):
         models = {one["id"]: one for one in (await there.get("/v1/models")).json()["items"]}
     assert all(models[name]["ready"] for name in MODELS)
     units = [price["unit"] for price in models[FLASH]["prices"][:3]]

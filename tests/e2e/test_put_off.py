@@ -11,10 +11,10 @@ from app.jobs.store.attempts import MAX_ATTEMPTS
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import caller, retry_policy
 from app.net import breaker
+from tests.simulator import ProviderSimulator, Script
+from tests.simulator.counting import encode
 from tests.support.gateway import Gateway, code_of
-from tests.support.twin import before
-from tests.twin import Script, Twin
-from tests.twin.counting import encode
+from tests.support.simulated_gateway import simulated_gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.alone]
 REGION = "cn-beijing"
@@ -54,18 +54,18 @@ async def test_an_upstream_that_comes_back_finds_every_job_waiting(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        Twin(words=Script("heard")) as twin,
-        before(
-            twin, tmp_path, database=database_url, jobs={"max_concurrent_jobs": AT_ONCE}
+        ProviderSimulator(words=Script("heard")) as simulator,
+        simulated_gateway(
+            simulator, tmp_path, database=database_url, jobs={"max_concurrent_jobs": AT_ONCE}
         ) as gateway,
     ):
-        twin.faults.down(REGION)
+        simulator.faults.down(REGION)
         ids = await sent(gateway, JOBS)
         await put_off(gateway, JOBS)
-        calls_by_then = len(twin.calls)
+        calls_by_then = len(simulator.calls)
         await asyncio.sleep(1.5)  # of the outage, in which only probes are made
-        probes = len(twin.calls) - calls_by_then
-        twin.faults.up(REGION)
+        probes = len(simulator.calls) - calls_by_then
+        simulator.faults.up(REGION)
         bodies = [await ended(gateway, job_id) for job_id in ids]
         rows = await gateway.rows(transcription)
     assert [body["status"] for body in bodies] == ["completed"] * JOBS
@@ -74,7 +74,7 @@ async def test_an_upstream_that_comes_back_finds_every_job_waiting(
     assert (
         max(row["runs_without_progress"] for row in rows) <= 1
     )  # a wait is not counted against a job
-    assert sum(body["usage"]["seconds"] for body in bodies) == twin.bill.seconds()
+    assert sum(body["usage"]["seconds"] for body in bodies) == simulator.bill.seconds()
 
 
 async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
@@ -84,15 +84,15 @@ async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path: Path) -> None:
     async with (
-        Twin() as twin,
-        before(
-            twin,
+        ProviderSimulator() as simulator,
+        simulated_gateway(
+            simulator,
             tmp_path,
             database=database_url,
             jobs={"max_concurrent_jobs": AT_ONCE, "retry_timeout_seconds": 2},
         ) as gateway,
     ):
-        twin.faults.down(REGION)
+        simulator.faults.down(REGION)
         began = time.monotonic()
         answer = await gateway.send(SOUND)
         seconds = time.monotonic() - began
@@ -107,8 +107,11 @@ async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caller, "LONG_SECONDS", 0.0)
-    async with Twin() as twin, before(twin, tmp_path, database=database_url) as gateway:
-        twin.faults.down(REGION, "500")
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as gateway,
+    ):
+        simulator.faults.down(REGION, "500")
         answer = await gateway.send(SOUND)
         (job,) = await gateway.rows(transcription)
         calls = await gateway.rows(upstream_call)
@@ -123,17 +126,21 @@ async def test_closing_does_not_wait_for_jobs_that_wait(
 ) -> None:
     monkeypatch.setattr(breaker, "REST_SECONDS", 60.0)
     jobs = {"max_concurrent_jobs": AT_ONCE}
-    async with Twin(words=Script("heard")) as twin:
-        async with before(twin, tmp_path, database=database_url, jobs=jobs) as gateway:
-            twin.faults.down(REGION)
+    async with ProviderSimulator(words=Script("heard")) as simulator:
+        async with simulated_gateway(
+            simulator, tmp_path, database=database_url, jobs=jobs
+        ) as gateway:
+            simulator.faults.down(REGION)
             ids = await sent(gateway, JOBS)
             await put_off(gateway, JOBS)
             began = time.monotonic()
         assert time.monotonic() - began < 10  # of a grace of 30
-        twin.faults.up(REGION)
+        simulator.faults.up(REGION)
         if database_url.startswith("postgresql"):
             return  # there another process may hold a job: its lease has to end first
-        async with before(twin, tmp_path, database=database_url, jobs=jobs) as gateway:
+        async with simulated_gateway(
+            simulator, tmp_path, database=database_url, jobs=jobs
+        ) as gateway:
             bodies = [await ended(gateway, job_id) for job_id in ids]
     assert [body["status"] for body in bodies] == ["completed"] * JOBS
 
@@ -141,8 +148,11 @@ async def test_closing_does_not_wait_for_jobs_that_wait(
 async def test_a_caller_who_waits_is_told_where_to_ask_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url) as gateway:
-        twin.faults.down(REGION)
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as gateway,
+    ):
+        simulator.faults.down(REGION)
         answer = await gateway.send(SOUND, wait="1")
     assert answer.status_code == 202
     assert answer.json()["status"] == "processing"

@@ -15,8 +15,8 @@ from app.speech.engines.dashscope.sync import dashscope_sync
 from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
+from tests.simulator import Limits, ProviderSimulator, Script, counting
 from tests.support.stalls import stalls
-from tests.twin import Limits, Script, Twin, counting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 MODEL = "qwen3-asr-flash"
@@ -24,18 +24,20 @@ CALLS_A_MINUTE = 20
 # Minutes of 6 s, with steps of 0.3 s; longer ones on a machine that stood still meanwhile, for
 # then calls come too late and too near to one another, whatever the limiter did.
 SCALES = (10, 5, 2)
-MOST_STALL = 0.6  # of the twin's seconds
+MOST_STALL = 0.6  # of the simulator's seconds
 LIMITS = Limits(rpm=CALLS_A_MINUTE, per_second=True, burst=2)
 REQUESTS = 27
 FOR_EVER = 1e6
 
 
 @asynccontextmanager
-async def gateway(twin: Twin, steps: StepStore, scale: float) -> AsyncIterator[RemoteEngine]:
-    """Lend what a process of the gateway calls the twin with."""
+async def gateway(
+    simulator: ProviderSimulator, steps: StepStore, scale: float
+) -> AsyncIterator[RemoteEngine]:
+    """Lend what a process of the gateway calls the simulator with."""
     rates = {MODEL: CALLS_A_MINUTE * scale}
     engine = dashscope_sync(
-        ProviderAccount("cn-beijing", twin.url, twin.key),
+        ProviderAccount("cn-beijing", simulator.url, simulator.key),
         {MODEL: "qwen3"},
         CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
         answer_seconds=9,
@@ -49,7 +51,7 @@ async def gateway(twin: Twin, steps: StepStore, scale: float) -> AsyncIterator[R
 
 @dataclass
 class Tried:
-    """What became of a try: statuses, moments since the first call, the twin's seconds lost."""
+    """One trial: statuses, seconds since the first call, simulator seconds lost to stalls."""
 
     statuses: list[int | None]
     moments: list[float]
@@ -57,7 +59,7 @@ class Tried:
 
 
 async def tried(processes: int, scale: float, shared_url: str) -> Tried:
-    # A WAV: the twin needs no decoder for its length.
+    # A WAV: the simulator needs no decoder for its length.
     audio = Encoded(counting.encode([1]), "wav", 1000)
     part = EngineRequest(audio=audio, model=MODEL, deadline_seconds=9)
 
@@ -66,20 +68,20 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
             await engine.transcribe(part)
 
     async with AsyncExitStack() as stack:
-        twin = Twin(words=Script("a"), limits=LIMITS, clock_scale=scale)
-        await stack.enter_async_context(twin)
+        simulator = ProviderSimulator(words=Script("a"), limits=LIMITS, clock_scale=scale)
+        await stack.enter_async_context(simulator)
         engines = []
         for _ in range(processes):
             steps: StepStore = MemorySteps()
             if processes > 1:
                 steps = RowSteps(await stack.enter_async_context(open_database(shared_url)))
-            engines.append(await stack.enter_async_context(gateway(twin, steps, scale)))
+            engines.append(await stack.enter_async_context(gateway(simulator, steps, scale)))
         late = await stack.enter_async_context(stalls())
         callers = (call(engines[at % processes]) for at in range(REQUESTS))
         await asyncio.gather(*callers, return_exceptions=True)
-        moments = [call.at - twin.calls[0].at for call in twin.calls]
+        moments = [call.at - simulator.calls[0].at for call in simulator.calls]
         return Tried(
-            [call.status for call in twin.calls],
+            [call.status for call in simulator.calls],
             moments,
             max((one.seconds for one in late), default=0) * scale,
         )

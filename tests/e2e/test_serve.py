@@ -92,9 +92,9 @@ def served() -> Iterator[Served]:
         yield server
 
 
-def until(claim: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not claim():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Streams before the twin and before a broken upstream: the whole text or none, and all of it paid.
+"""Streams from the simulator and from a broken upstream: the whole text or an error, all paid.
 
 FRAMES_SEED=7 FRAMES_ROUNDS=500 pytest tests/e2e/test_streaming.py
 """
@@ -15,16 +15,16 @@ import pytest
 
 from app.jobs.tables import upstream_call
 from app.settings import Settings
+from tests.simulator import FAULTS, ProviderSimulator, Script
+from tests.simulator.answers import Pace
+from tests.simulator.counting import encode
 from tests.support import frames
-from tests.support.dashscope import Reply, upstream
+from tests.support.chunked_reply import streams
 from tests.support.gateway import running, settings_for, speech
-from tests.support.listening import read_events, rows_of, sent, text_of, types_of
 from tests.support.process import GatewayProcess
-from tests.support.streamed import streams
-from tests.support.twin import before, hastened
-from tests.twin import FAULTS, Script, Twin
-from tests.twin.answers import Pace
-from tests.twin.counting import encode
+from tests.support.simulated_gateway import fast_catalogue, simulated_gateway
+from tests.support.sse_client import read_events, rows_of, sent, text_of, types_of
+from tests.support.stub_server import Reply, upstream
 
 pytestmark = pytest.mark.anyio
 SEED = int(os.environ.get("FRAMES_SEED", random.SystemRandom().randrange(1 << 30)))
@@ -36,38 +36,40 @@ STREAMED = ("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-0
 
 @pytest.mark.parametrize("model", STREAMED)
 async def test_text_is_relayed_as_the_upstream_says_it(tmp_path: Path, model: str) -> None:
-    """Deltas come while the upstream still speaks: the twin pauses between its frames."""
+    """Deltas come while the upstream still speaks: the simulator pauses between its frames."""
     async with (
-        Twin(words=Script(TEXT), pace=Pace(part_seconds=0.03)) as twin,
-        before(twin, tmp_path) as gateway,
+        ProviderSimulator(words=Script(TEXT), pace=Pace(part_seconds=0.03)) as simulator,
+        simulated_gateway(simulator, tmp_path) as gateway,
     ):
         seconds = 70 if model.startswith(("qwen-audio", "fun")) else 3  # shorter is one event there
         recording = encode(range(seconds)) if seconds > 10 else speech(3)
         async with sent(gateway, recording, mode="stream", model=model) as heard:
             await heard.until(lambda events: "delta" in types_of(events))
-            assert not twin.bill.lines[0].answered
+            assert not simulator.bill.lines[0].answered
             events = await heard.end()
         deltas = [one for one in events if one.type == "delta"]
         assert len(deltas) > 3
         assert text_of(events) == TEXT == events[-1].data["transcription"]["text"]
-        assert twin.calls[0].headers["x-dashscope-sse"] == "enable"
+        assert simulator.calls[0].headers["x-dashscope-sse"] == "enable"
 
 
 async def test_parts_of_a_long_recording_are_told_in_turn(tmp_path: Path) -> None:
-    async with Twin() as twin, before(twin, tmp_path) as gateway:
+    async with ProviderSimulator() as simulator, simulated_gateway(simulator, tmp_path) as gateway:
         async with sent(gateway, encode(range(400)), mode="stream") as heard:
             events = await heard.end(60)
         shown = events[-1].data["transcription"]
         assert shown["plan"]["kind"] == "split"
-        assert len(twin.bill.lines) > 1
+        assert len(simulator.bill.lines) > 1
         assert text_of(events) == shown["text"]
         assert len([one for one in events if one.type == "delta"]) > 50
 
 
 async def test_a_chat_of_open_weights_is_relayed(tmp_path: Path) -> None:
     async with (
-        Twin(regions=["cn-beijing", "vllm"], words=Script("Hello there, world.")) as twin,
-        before(twin, tmp_path) as gateway,
+        ProviderSimulator(
+            regions=["cn-beijing", "vllm"], words=Script("Hello there, world.")
+        ) as simulator,
+        simulated_gateway(simulator, tmp_path) as gateway,
     ):
         async with sent(gateway, speech(3), mode="stream", model="vllm/qwen3-asr-1.7b") as heard:
             events = await heard.end()
@@ -80,10 +82,10 @@ async def test_a_chat_of_open_weights_is_relayed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("at_once")
 async def test_every_fault_leaves_the_whole_text_or_an_error(tmp_path: Path, fault: str) -> None:
     async with (
-        Twin(words=Script(TEXT), seed=1, slow_seconds=0.1) as twin,
-        before(twin, tmp_path) as gateway,
+        ProviderSimulator(words=Script(TEXT), seed=1, slow_seconds=0.1) as simulator,
+        simulated_gateway(simulator, tmp_path) as gateway,
     ):
-        twin.faults.next(fault)
+        simulator.faults.next(fault)
         async with sent(gateway, speech(3), mode="stream") as heard:
             events = await heard.end()
         assert events[-1].type in {"completed", "failed"}
@@ -135,7 +137,7 @@ def _settings(database_url: str, folder: Path, url: str) -> Settings:
     return settings_for(
         database_url,
         folder / "data",
-        speech={"default_model": "qwen3-asr-flash", "catalogue": str(hastened(folder))},
+        speech={"default_model": "qwen3-asr-flash", "catalogue": str(fast_catalogue(folder))},
         dashscope={"api_key": "sk-canary", "base_url": url},
     )
 

@@ -1,4 +1,4 @@
-"""Models that are paid by the token, before the twin: held by a bound, settled as reported."""
+"""Models that are paid by the token, before the simulator: held by a bound, settled as reported."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
 from app.jobs.reconcile import Scope, look
 from app.jobs.tables import upstream_call
+from tests.simulator import ProviderSimulator
+from tests.simulator.counting import encode
 from tests.support.gateway import code_of
-from tests.support.twin import before, bundles
-from tests.twin import Twin
-from tests.twin.counting import encode
+from tests.support.simulated_gateway import more_accounts, simulated_gateway
 
 pytestmark = pytest.mark.anyio
 FLASH, REVIVED = "qwen-audio-3.1-asr-flash", "qwen-audio-asr"
@@ -57,15 +57,19 @@ async def test_tokens_are_held_settled_and_billed_alike(
     database_url: str, tmp_path: Path, model: str, context: str | None
 ) -> None:
     async with (
-        Twin(revived=[REVIVED]) as twin,
-        before(twin, tmp_path, database=database_url, models=AGAIN.format(facts=FACTS)) as there,
+        ProviderSimulator(revived=[REVIVED]) as simulator,
+        simulated_gateway(
+            simulator, tmp_path, database=database_url, models=AGAIN.format(facts=FACTS)
+        ) as there,
     ):
         asked = {"context": context} if context else {}
         body = (await there.send(encode(range(250), pause_every=7), model=model, **asked)).json()
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
-        report = await there.services.db.read(look, read_bill(twin.bill_csv()), Scope("dashscope"))
-    charges = [line.charge for line in twin.bill]
+        report = await there.services.db.read(
+            look, read_bill(simulator.bill_csv()), Scope("dashscope")
+        )
+    charges = [line.charge for line in simulator.bill]
     tokens_in, tokens_out = PRICES["cn-beijing"]
     cost = sum(one.input_tokens * tokens_in + one.output_tokens * tokens_out for one in charges)
     assert len(charges) == 2
@@ -85,43 +89,48 @@ async def test_tokens_are_held_settled_and_billed_alike(
 async def test_silence_costs_nothing_where_tokens_are_paid(
     database_url: str, tmp_path: Path
 ) -> None:
-    from tests.twin import Script  # noqa: PLC0415
+    from tests.simulator import Script  # noqa: PLC0415
 
     async with (
-        Twin(words=Script("")) as twin,
-        before(twin, tmp_path, database=database_url) as there,
+        ProviderSimulator(words=Script("")) as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as there,
     ):
         body = (await there.send(encode([1, 2]), model=FLASH)).json()
     assert (body["status"], body["text"], body["cost"]["nano"]) == ("completed", "", 0)
-    assert len(twin.bill) == 0
+    assert len(simulator.bill) == 0
 
 
 async def test_tokens_without_bounds_are_refused_before_a_call(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        Twin(revived=[REVIVED]) as twin,
-        before(twin, tmp_path, database=database_url, models=AGAIN.format(facts="")) as there,
+        ProviderSimulator(revived=[REVIVED]) as simulator,
+        simulated_gateway(
+            simulator, tmp_path, database=database_url, models=AGAIN.format(facts="")
+        ) as there,
     ):
         answer = await there.send(encode([1]), model=REVIVED)
     assert code_of(answer) == (503, "price_unknown")
-    assert not twin.calls
+    assert not simulator.calls
 
 
 async def test_a_fallback_is_held_and_settled_at_its_own_dearer_tokens(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        Twin(regions=("cn-beijing", "ap-southeast-1")) as twin,
-        before(
-            twin, tmp_path, database=database_url, **bundles(twin, intl="ap-southeast-1")
+        ProviderSimulator(regions=("cn-beijing", "ap-southeast-1")) as simulator,
+        simulated_gateway(
+            simulator,
+            tmp_path,
+            database=database_url,
+            **more_accounts(simulator, intl="ap-southeast-1"),
         ) as there,
     ):
-        twin.faults.down("cn-beijing", "arrearage")
+        simulator.faults.down("cn-beijing", "arrearage")
         body = (await there.send(encode([1, 2, 3]), model=FLASH)).json()
         holds = [line["nano"] for line in await there.rows(ledger_line, kind="hold")]
         (refused, answered) = await there.rows(upstream_call)
-    (charge,) = [line.charge for line in twin.bill]
+    (charge,) = [line.charge for line in simulator.bill]
     tokens_in, tokens_out = PRICES["ap-southeast-1"]
     used = charge.input_tokens * tokens_in + charge.output_tokens * tokens_out
     assert body["cost"]["nano"] == used
@@ -130,7 +139,10 @@ async def test_a_fallback_is_held_and_settled_at_its_own_dearer_tokens(
 
 
 async def test_prices_by_the_token_are_listed_for_one(tmp_path: Path, database_url: str) -> None:
-    async with Twin() as twin, before(twin, tmp_path, database=database_url) as there:
+    async with (
+        ProviderSimulator() as simulator,
+        simulated_gateway(simulator, tmp_path, database=database_url) as there,
+    ):
         models = (await there.get("/v1/models")).json()["items"]
     (flash,) = [model for model in models if model["id"] == FLASH]
     assert flash["ready"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.image import ROOT
+from tests.simulator import ProviderSimulator, Script
+from tests.support.dockerfile import ROOT
 from tests.support.linked_pip import link, locked
 from tests.support.process import until
-from tests.twin import Script, Twin
 
 pytestmark = pytest.mark.anyio
 START_SECONDS = 60
@@ -46,15 +46,15 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     """Variables of an empty folder, and of a DashScope that hears WORDS."""
-    async with Twin(words=Script(WORDS)) as twin:
+    async with ProviderSimulator(words=Script(WORDS)) as simulator:
         yield {
             "PATH": "/usr/bin:/bin",
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
             "GATEWAY_SERVER__PORT": "0",
             "GATEWAY_LOG__FORMAT": "json",
-            "DASHSCOPE_API_KEY": twin.key,
-            "GATEWAY_DASHSCOPE__BASE_URL": twin.url,
+            "DASHSCOPE_API_KEY": simulator.key,
+            "GATEWAY_DASHSCOPE__BASE_URL": simulator.url,
         }
 
 

@@ -18,7 +18,7 @@ from app.lifespan import StartRefusedError, preflight
 from app.serve import serve
 from app.settings import Settings
 from tests.support.gateway import code_of, running, settings_for
-from tests.support.scripted import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an old secret", "a new secret"

@@ -18,11 +18,11 @@ from app.db.connect import make_database
 from app.errors import DatabaseUnavailable
 from app.jobs.tables import transcription, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
-from tests.support.away import Fault, When, fickle
-from tests.support.books import Books, snapshot
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.queued import hand_out, queued
-from tests.support.scripted import ScriptedEngine
+from tests.support.job_records import JobRecords, snapshot
+from tests.support.queued_job import hand_out, queued
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.unreliable_database import DatabaseFault, When, unreliable_database
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -43,8 +43,8 @@ def start(database_url: str, engine: ScriptedEngine, tmp_path: Path) -> Start:
     """Start a gateway before whose database stand these faults; a later one finds the same data."""
 
     @asynccontextmanager
-    async def starting(*faults: Fault, **domains: dict[str, Any]) -> AsyncIterator[Gateway]:
-        with fickle(*faults):
+    async def starting(*faults: DatabaseFault, **domains: dict[str, Any]) -> AsyncIterator[Gateway]:
+        with unreliable_database(*faults):
             async with running(
                 settings_for(database_url, tmp_path / "data", **domains), engine
             ) as gateway:
@@ -53,16 +53,16 @@ def start(database_url: str, engine: ScriptedEngine, tmp_path: Path) -> Start:
     return starting
 
 
-async def books_of(gateway: Gateway) -> Books:
-    return Books(await gateway.services.db.read(snapshot))
+async def books_of(gateway: Gateway) -> JobRecords:
+    return JobRecords(await gateway.services.db.read(snapshot))
 
 
 async def assert_kept_and_paid_once(gateway: Gateway, calls: int = 1) -> None:
-    books = await books_of(gateway)
-    assert list(books.broken_laws()) == []
-    assert books.statuses == {"completed": 1}
-    assert len(gateway.engine.calls) == len(books.rows["upstream_call"]) == calls
-    kinds = [line["kind"] for line in books.rows["ledger_line"]]
+    records = await books_of(gateway)
+    assert list(records.violations()) == []
+    assert records.statuses == {"completed": 1}
+    assert len(gateway.engine.calls) == len(records.rows["upstream_call"]) == calls
+    kinds = [line["kind"] for line in records.rows["ledger_line"]]
     assert (kinds.count("settle"), kinds.count("release")) == (calls, 1)
 
 
@@ -91,7 +91,7 @@ def silence(seconds: int = 3) -> bytes:
 
 @BOTH
 async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, when: When) -> None:
-    async with start(Fault("commit_part", when)) as gateway:
+    async with start(DatabaseFault("commit_part", when)) as gateway:
         response = await gateway.send(recording)
         assert (response.status_code, response.json()["text"]) == (200, "heard")
         await assert_kept_and_paid_once(gateway)
@@ -99,7 +99,7 @@ async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, 
 
 @BOTH
 async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When) -> None:
-    async with start(Fault("commit_part", when, times=3)) as gateway:
+    async with start(DatabaseFault("commit_part", when, times=3)) as gateway:
         response = await gateway.send(speech(9), model="scripted/short")
         assert response.status_code == 200, response.text
         await assert_kept_and_paid_once(gateway, calls=response.json()["text"].count("heard"))
@@ -108,7 +108,7 @@ async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When
 
 @BOTH
 async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
-    async with start(Fault("commit_completion", when)) as gateway:
+    async with start(DatabaseFault("commit_completion", when)) as gateway:
         response = await gateway.send(silence())
         assert (response.status_code, response.json()["text"]) == (200, "")
         await assert_kept_and_paid_once(gateway, calls=0)
@@ -119,7 +119,7 @@ async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When)
 async def test_a_failure_is_told_as_what_it_was(
     start: Start, recording: bytes, when: When, work: str
 ) -> None:
-    async with start(Fault(work, when)) as gateway:
+    async with start(DatabaseFault(work, when)) as gateway:
         gateway.engine.errors = [EngineError(ErrorKind.MALFORMED, "x", billed=Billed.YES)]
         assert code_of(await gateway.send(recording)) == (502, "engine_failed")
         lines = [line["kind"] for line in await gateway.rows(ledger_line)]
@@ -133,7 +133,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
     start: Start, when: When, seconds: int
 ) -> None:
     gate = asyncio.Event()
-    fault = Fault("commit_part", when, gate=gate)
+    fault = DatabaseFault("commit_part", when, gate=gate)
     async with start(
         fault, server={"shutdown_seconds": 0}, jobs={"max_concurrent_parts": 1}
     ) as gateway:
@@ -152,7 +152,7 @@ async def test_answers_that_wait_for_another_part_to_be_kept_are_kept_when_the_r
 ) -> None:
     """All parts are answered, and the first to be kept keeps the others waiting."""
     gate = asyncio.Event()
-    fault = Fault("commit_part", when, gate=gate)
+    fault = DatabaseFault("commit_part", when, gate=gate)
     async with start(fault, server={"shutdown_seconds": 0}) as gateway:
         sent = await gateway.send(speech(9), model="scripted/short", wait="0")
         await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
@@ -174,7 +174,10 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     start: Start, recording: bytes
 ) -> None:
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
-    faults = [Fault("commit_part", times=1_000_000), Fault("release", times=1_000_000)]
+    faults = [
+        DatabaseFault("commit_part", times=1_000_000),
+        DatabaseFault("release", times=1_000_000),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.store.durable_write.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
@@ -189,7 +192,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
         assert (await until_ended(heir, sent.json()["id"]))["status"] == "completed"
         states = [call["state"] for call in await heir.rows(upstream_call)]
         assert states == ["in_doubt", "answered"]
-        assert list((await books_of(heir)).broken_laws()) == []
+        assert list((await books_of(heir)).violations()) == []
 
 
 # ── at the beginning and on the way ─────────────────────────────────────────────────────────
@@ -200,18 +203,18 @@ async def test_a_gateway_closes_while_its_database_stays_away(
 async def test_a_run_that_could_not_begin_is_begun_again(
     start: Start, recording: bytes, when: When, work: str
 ) -> None:
-    async with start(Fault(work, when), jobs=QUICK) as gateway:
-        story = await queued(gateway, recording)
-        await hand_out(gateway, story)
-        assert (await until_ended(gateway, story.id))["status"] == "completed"
-        assert list((await books_of(gateway)).broken_laws()) == []
+    async with start(DatabaseFault(work, when), jobs=QUICK) as gateway:
+        scenario = await queued(gateway, recording)
+        await hand_out(gateway, scenario)
+        assert (await until_ended(gateway, scenario.id))["status"] == "completed"
+        assert list((await books_of(gateway)).violations()) == []
         assert len(gateway.engine.calls) == 1
 
 
 async def test_a_lease_that_could_not_be_renewed_ends_nothing(
     start: Start, recording: bytes
 ) -> None:
-    fault = Fault("renew", times=9)
+    fault = DatabaseFault("renew", times=9)
     async with start(fault, jobs={**QUICK, "maintenance_interval_seconds": 60}) as gateway:
         gateway.engine.delay_seconds = 1.5
         assert (await gateway.send(recording)).status_code == 200
@@ -250,7 +253,7 @@ async def test_a_server_that_drops_every_connection(
 async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
     start: Start, recording: bytes, work: str
 ) -> None:
-    async with start(Fault(work)) as gateway:
+    async with start(DatabaseFault(work)) as gateway:
         response = await gateway.send(recording)
         assert code_of(response) == (503, "database_unavailable")
         assert response.json()["retryable"] is True
@@ -264,7 +267,7 @@ async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
     start: Start, recording: bytes, when: When
 ) -> None:
     async with start(
-        Fault("create_job", when), jobs={**QUICK, "max_concurrent_jobs": 1}
+        DatabaseFault("create_job", when), jobs={**QUICK, "max_concurrent_jobs": 1}
     ) as gateway:
         response = await gateway.send(recording)
         assert code_of(response) == (503, "database_unavailable")
@@ -275,18 +278,18 @@ async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
             assert (await until_ended(gateway, job["id"]))["status"] == "completed"
         assert (await gateway.send(recording)).status_code == 200, "the slot was given back"
         assert len(await gateway.rows(audio)) == 1
-        assert list((await books_of(gateway)).broken_laws()) == []
+        assert list((await books_of(gateway)).violations()) == []
 
 
 @pytest.mark.parametrize("path", ["", "/tr_" + "0" * 32])
 async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
-    async with start(Fault("find_job"), Fault("list_jobs")) as gateway:
+    async with start(DatabaseFault("find_job"), DatabaseFault("list_jobs")) as gateway:
         assert code_of(await gateway.get(PATH + path)) == (503, "database_unavailable")
         assert (await gateway.get(PATH + path)).status_code in {200, 404}
 
 
 async def test_a_key_is_good_although_its_use_could_not_be_noted(start: Start) -> None:
-    fault = Fault("touch", error=DatabaseUnavailable())
+    fault = DatabaseFault("touch", error=DatabaseUnavailable())
     async with start(fault) as gateway:
         assert (await gateway.get(PATH, key=await gateway.key())).status_code == 200
         assert fault.met.is_set()

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 
 from app.jobs.tables import transcription
 from app.kit.clock import utc_now
-from tests.support.books import Books, read_rows
-from tests.support.by_url import QUERY, fetching_from, mp3, site_with
+from tests.support.fetching_gateway import QUERY, fetching_from, fetching_gateway, mp3
 from tests.support.gateway import SPEECH
+from tests.support.job_records import JobRecords, read_rows
 from tests.support.process import GatewayProcess, until
-from tests.support.scripted import ScriptedEngine
-from tests.support.sources import Asked, Page, answer, dripping, serving
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.web_server import Page, ReceivedRequest, answer, dripping, serving
 
 pytestmark = pytest.mark.anyio
 SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.5"}
@@ -29,7 +29,7 @@ def in_turn(*pages: Page) -> Page:
     """Return a page that is another one each time, and at last the same."""
     left = list(pages)
 
-    async def page(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def page(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         await (left.pop(0) if len(left) > 1 else left[0])(asked, writer)
 
     return page
@@ -52,7 +52,7 @@ async def test_a_stale_fetch_leaves_nothing(
     database_url: str, tmp_path: Path, engine: ScriptedEngine
 ) -> None:
     gate = asyncio.Event()
-    async with site_with(database_url, tmp_path, engine) as site:
+    async with fetching_gateway(database_url, tmp_path, engine) as site:
         slow, fast = dripping(mp3(), gate), answer("200 OK", mp3())
         job = (await site.of(in_turn(slow, fast), wait=0)).json()["id"]
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -86,15 +86,15 @@ async def test_a_gateway_killed_while_it_fetches(database_url: str, tmp_path: Pa
             never.set()
             await asyncio.to_thread(ended, gateway, job)
             assert await asyncio.to_thread(gateway.stop) == 0
-    books = Books(await read_rows(database_url))
-    (row,) = books.rows["transcription"]
+    records = JobRecords(await read_rows(database_url))
+    (row,) = records.rows["transcription"]
     assert (row["status"], row["source_url"]) == ("completed", None)
     assert row["run_epoch"] == 2
-    (audio,) = books.rows["audio"]
+    (audio,) = records.rows["audio"]
     assert audio["bytes"] == len(body)
     blobs = gateway.data_dir / "audio" / "blobs"
-    assert [*books.broken_laws(), *books.broken_blobs(blobs)] == []
-    assert books.orphans(blobs) == 0
+    assert [*records.violations(), *records.blob_violations(blobs)] == []
+    assert records.orphans(blobs) == 0
     assert len(source.asked) == 2
     assert "canary" not in gateway.log.read_text()
     if database_url.startswith("sqlite"):  # others may be uploading where it is shared

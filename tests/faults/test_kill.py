@@ -1,6 +1,6 @@
 """A 2xx is durable: the gateway is killed under load and keeps every word it gave.
 
-Once with short uploads, once with jobs of every mode before the twin. The long form is
+Once with short uploads, once with jobs of every mode before the simulator. The long form is
 `python -m bench.kill --rounds 1000`. KILL_SEED repeats a run.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.kill import DELAY_SECONDS, SETTINGS, Killing, Verdict
-from tests.support.kill_modes import ModesKilling, a_gateway, a_twin
+from tests.support.kill_modes import ModesKilling, a_gateway, kill_simulator
 from tests.support.process import GatewayProcess
 
 ROUNDS, MODES_ROUNDS = 5, 20  # on each database
@@ -49,10 +49,10 @@ def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path, seed: i
 async def test_nothing_is_lost_or_paid_twice_in_any_mode(
     database_url: str, tmp_path: Path, seed: int
 ) -> None:
-    async with a_twin(seed) as twin:
-        gateway = a_gateway(tmp_path, database_url, twin)
+    async with kill_simulator(seed) as simulator:
+        gateway = a_gateway(tmp_path, database_url, simulator)
         with gateway.gone_at_the_end():
-            killing = ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, twin=twin)
+            killing = ModesKilling(gateway, seed, LONGEST_LIFE_SECONDS, simulator=simulator)
             verdict = await killed(killing, MODES_ROUNDS)
     assert verdict.violations == []
     assert verdict.figures["tasks"], "no load, no proof"

@@ -21,9 +21,16 @@ import pytest
 
 from app.jobs.tables import upstream_call
 from app.speech.engine import Billed, ErrorKind
-from tests.support.dashscope import Asked, Reply, answers, listening, qwen3_answer, upstream
 from tests.support.gateway import Gateway, running, settings_for, speech
-from tests.support.twin import hastened
+from tests.support.simulated_gateway import fast_catalogue
+from tests.support.stub_server import (
+    ReceivedRequest,
+    Reply,
+    answers,
+    qwen3_answer,
+    socket_server,
+    upstream,
+)
 
 pytestmark = pytest.mark.anyio
 FAMILIES = {
@@ -44,42 +51,42 @@ PAGE = b"<!doctype html><title>Bad Gateway</title>"
 FarSide = Callable[[], AbstractAsyncContextManager[str]]
 
 
-async def reset_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def reset_before(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
 
 
-async def reset_after(asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def reset_after(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await _said(writer, HEAD + b"{")
     await asyncio.sleep(DRIP_SECONDS)  # or the RST overtakes what was said
     await reset_before(asked, writer)
 
 
-async def early_end(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def early_end(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def cut_body(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def cut_body(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await _said(writer, HEAD + b'{"output": {"choices": [')
     writer.close()
 
 
-async def garbage(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def garbage(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await _said(writer, b"\x16\x03\x01 nothing like it\r\n\r\n")
     writer.close()
 
 
-async def hang(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def hang(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await writer.wait_closed()
 
 
-async def latency(asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def latency(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(DEADLINE_SECONDS + 1)
     await answers(qwen3_answer())(asked, writer)
 
 
-async def drip(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def drip(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await _said(writer, HEAD)
     while True:
         await _said(writer, b" ")
@@ -117,7 +124,7 @@ async def no_tls() -> AsyncIterator[str]:
         await reader.read(1)
         await _said(writer, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    async with listening(plain) as url:
+    async with socket_server(plain) as url:
         yield url.replace("http:", "https:")
 
 
@@ -129,7 +136,7 @@ async def stuck() -> AsyncIterator[str]:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(LOOK_SECONDS)
 
-    async with listening(take_nothing) as url:
+    async with socket_server(take_nothing) as url:
         yield url
 
 
@@ -178,7 +185,7 @@ async def gateway_before(url: str, folder: Path) -> AsyncIterator[Gateway]:
     settings = settings_for(
         f"sqlite:///{folder / 'gateway.db'}",
         folder / "data",
-        speech={"default_model": "", "catalogue": str(hastened(folder))},
+        speech={"default_model": "", "catalogue": str(fast_catalogue(folder))},
         dashscope=far,
         openai=far,
         server={"shutdown_seconds": 0},

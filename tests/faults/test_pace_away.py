@@ -6,24 +6,24 @@ import pytest
 
 from app.db.rate_limit import rate_limit
 from app.jobs.tables import upstream_call
-from tests.support.away import Fault, fickle
+from tests.simulator import Limits, ProviderSimulator, Script
 from tests.support.gateway import running, settings_for, speech
-from tests.twin import Limits, Script, Twin
+from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
 pytestmark = pytest.mark.anyio
 LEASE_SECONDS = 1.0
 
 
-async def ended(url: str, folder: Path, twin: Twin, *faults: Fault):  # noqa: ANN201
-    """Run one recording through a gateway before `twin`; return the job, its calls, the pace."""
+async def ended(url: str, folder: Path, simulator: ProviderSimulator, *faults: DatabaseFault):  # noqa: ANN201
+    """Run one job through a gateway with `simulator`; return the job, its calls, the rate limit."""
     settings = settings_for(
         url,
         folder,
         speech={"default_model": "", "catalogue": ""},
-        dashscope={"api_key": twin.key, "base_url": f"{twin.url}/api/v1"},
+        dashscope={"api_key": simulator.key, "base_url": f"{simulator.url}/api/v1"},
         jobs={"lease_seconds": LEASE_SECONDS},
     )
-    with fickle(*faults):
+    with unreliable_database(*faults):
         async with running(settings, None) as gateway:
             sent = await gateway.send(speech(1), wait=0)
             job = await gateway.ended(sent.json()["id"])
@@ -33,24 +33,24 @@ async def ended(url: str, folder: Path, twin: Twin, *faults: Fault):  # noqa: AN
 async def test_a_job_that_got_no_step_is_handed_back_and_done_later(
     shared_url: str, tmp_path: Path
 ) -> None:
-    fault = Fault("take_step")
-    async with Twin(words=Script("hello")) as twin:
-        job, made, paces = await ended(shared_url, tmp_path, twin, fault)
+    fault = DatabaseFault("take_step")
+    async with ProviderSimulator(words=Script("hello")) as simulator:
+        job, made, paces = await ended(shared_url, tmp_path, simulator, fault)
     assert fault.met.is_set()
     assert (job["status"], job["text"]) == ("completed", "hello")
-    assert ([call["state"] for call in made], len(twin.calls)) == (["answered"], 1)
+    assert ([call["state"] for call in made], len(simulator.calls)) == (["answered"], 1)
     assert [row["key"] for row in paces] == ["dashscope/cn-beijing/qwen3-asr-flash"]
 
 
 async def test_a_429_whose_hold_is_lost_stays_a_call_that_cost_nothing(
     shared_url: str, tmp_path: Path
 ) -> None:
-    fault = Fault("hold_steps")
-    # One call a minute, and somebody else had it; the twin's minutes are 2 s long.
+    fault = DatabaseFault("hold_steps")
+    # One call a minute, and somebody else had it; the simulator's minutes are 2 s long.
     limits = Limits(rpm=1)
-    async with Twin(words=Script("hello"), limits=limits, clock_scale=30) as twin:
-        twin.service.gate.admit(twin.key, "qwen3-asr-flash", 1)
-        job, made, paces = await ended(shared_url, tmp_path, twin, fault)
+    async with ProviderSimulator(words=Script("hello"), limits=limits, clock_scale=30) as simulator:
+        simulator.service.gate.admit(simulator.key, "qwen3-asr-flash", 1)
+        job, made, paces = await ended(shared_url, tmp_path, simulator, fault)
     assert fault.met.is_set()
     assert job["status"] == "completed"
     assert [(call["state"], call["billed"]) for call in made] == [

@@ -13,7 +13,7 @@ from app.jobs.store.create import CreatedJob, create_job
 from app.jobs.store.job_spec import JobOptions, JobSpec
 from app.jobs.store.recordings import NewAudio
 from app.kit.clock import utc_now
-from tests.support.story import PLAN
+from tests.support.scenario import PLAN
 
 AT_ONCE = 8
 NOW = utc_now()

@@ -33,11 +33,11 @@ from app.kit.clock import utc_now
 from app.settings import AudioSettings, FetchSettings, JobSettings, Settings
 from app.speech.catalogue import load_catalogue
 from app.speech.engine import Billed, EngineError, ErrorKind
-from tests.support.books import Books, read_rows, snapshot
+from tests.support.job_records import JobRecords, read_rows, snapshot
 from tests.support.kill import SPEECH
 from tests.support.postgres import Databases
-from tests.support.scripted import CATALOGUE, ScriptedEngine, billed_seconds
-from tests.support.stopped import Workers
+from tests.support.scripted_engine import CATALOGUE, ScriptedEngine, billed_seconds
+from tests.support.stopped_worker import Workers
 
 STOPPED_SECONDS = 3.0
 SHORT_LEASE = {"JOBS__LEASE_SECONDS": "1", "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.2"}
@@ -57,7 +57,7 @@ def test_a_process_that_slept_writes_nothing(postgres: Databases, tmp_path: Path
         stopped = workers.stop_and_wake(STOPPED_SECONDS, seed)
     postgres.drop(url)
     assert stopped.taken_over
-    assert stopped.broken_laws() == []
+    assert stopped.violations() == []
 
 
 # ── the same in one process, on both databases, for every way a call can end ────────────────
@@ -169,8 +169,8 @@ async def test_a_run_that_slept_writes_nothing(
         assert await given.db.read(snapshot) == before
         fast.gate.set()
         assert await inheriting is None
-    books = Books(await read_rows(database_url))
+    records = JobRecords(await read_rows(database_url))
     assert len(slow.calls) == 1
-    assert list(books.broken_laws()) == []
-    assert list(books.broken_bill(billed_seconds(bill))) == []
-    assert books.statuses == {"completed": 1}
+    assert list(records.violations()) == []
+    assert list(records.bill_violations(billed_seconds(bill))) == []
+    assert records.statuses == {"completed": 1}

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.books import Books, read_rows
+from tests.simulator import Delays, ProviderSimulator
+from tests.support.job_records import JobRecords, read_rows
 from tests.support.kill_modes import paid_twice
 from tests.support.process import GatewayProcess, until
-from tests.support.tasks import FILETRANS, THREE_SECONDS
-from tests.support.twin import hastened
-from tests.twin import Delays, Twin
+from tests.support.simulated_gateway import fast_catalogue
+from tests.support.task_gateway import FILETRANS, THREE_SECONDS
 
 pytestmark = pytest.mark.anyio
 SERVE = ("-m", "app.cli.main", "serve")
@@ -26,13 +26,13 @@ JOBS = {
 }
 
 
-def process(twin: Twin, folder: Path, database_url: str) -> GatewayProcess:
+def process(simulator: ProviderSimulator, folder: Path, database_url: str) -> GatewayProcess:
     settings = {
         **JOBS,
-        "SPEECH__CATALOGUE": str(hastened(folder)),
+        "SPEECH__CATALOGUE": str(fast_catalogue(folder)),
         "SPEECH__DEFAULT_MODEL": FILETRANS,
-        "DASHSCOPE__API_KEY": twin.key,
-        "DASHSCOPE__BASE_URL": twin.url,
+        "DASHSCOPE__API_KEY": simulator.key,
+        "DASHSCOPE__BASE_URL": simulator.url,
     }
     return GatewayProcess(folder, database_url, settings=settings, command=SERVE)
 
@@ -58,10 +58,10 @@ def ended(gateway: GatewayProcess, job: str) -> dict[str, Any]:
 
 
 def try_anew(gateway: GatewayProcess, job: str) -> None:
-    deed(gateway, job, "retry", 202)
+    act(gateway, job, "retry", 202)
 
 
-def deed(gateway: GatewayProcess, job: str, name: str, status: int) -> None:
+def act(gateway: GatewayProcess, job: str, name: str, status: int) -> None:
     answer = httpx.post(f"{gateway.url}/v1/transcriptions/{job}/{name}", timeout=20)
     assert answer.status_code == status, answer.text
 
@@ -69,8 +69,8 @@ def deed(gateway: GatewayProcess, job: str, name: str, status: int) -> None:
 async def test_a_known_task_is_asked_for_by_whoever_comes_after(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin(delays=Delays(pending=1, running=1.5)) as twin:
-        gateway = process(twin, tmp_path, database_url)
+    async with ProviderSimulator(delays=Delays(pending=1, running=1.5)) as simulator:
+        gateway = process(simulator, tmp_path, database_url)
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
             job = await asyncio.to_thread(accepted, gateway)
@@ -81,23 +81,23 @@ async def test_a_known_task_is_asked_for_by_whoever_comes_after(
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert gateway.events("task.submitted") == []
             assert await asyncio.to_thread(gateway.stop) == 0
-        assert len(twin.tasks) == len(twin.bill) == 1
-        assert body["usage"]["seconds"] == sum(line.seconds for line in twin.bill)
+        assert len(simulator.tasks) == len(simulator.bill) == 1
+        assert body["usage"]["seconds"] == sum(line.seconds for line in simulator.bill)
 
 
 async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin(delays=Delays(pending=0, running=4)) as twin:
-        gateway = process(twin, tmp_path, database_url)
+    async with ProviderSimulator(delays=Delays(pending=0, running=4)) as simulator:
+        gateway = process(simulator, tmp_path, database_url)
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
             job = await asyncio.to_thread(accepted, gateway)
             await asyncio.to_thread(until, lambda: gateway.events("task.submitted"), 20, "submit")
             await asyncio.to_thread(
-                until, lambda: twin.tasks[0].status == "RUNNING", 20, "it is begun with"
+                until, lambda: simulator.tasks[0].status == "RUNNING", 20, "it is begun with"
             )
-            await asyncio.to_thread(deed, gateway, job, "cancel", 200)
+            await asyncio.to_thread(act, gateway, job, "cancel", 200)
             gateway.kill()
             await asyncio.to_thread(gateway.start)
             await asyncio.to_thread(try_anew, gateway, job)
@@ -106,14 +106,14 @@ async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert await asyncio.to_thread(gateway.stop) == 0
-        assert len(twin.tasks) == len(twin.bill) == 1
-        assert body["usage"]["seconds"] == sum(line.seconds for line in twin.bill)
-        books = Books(await read_rows(database_url), word=None)
-    assert list(books.broken_laws()) == []
-    calls = books.rows["upstream_call"]
-    billed = {line.request_id for line in twin.bill}
+        assert len(simulator.tasks) == len(simulator.bill) == 1
+        assert body["usage"]["seconds"] == sum(line.seconds for line in simulator.bill)
+        records = JobRecords(await read_rows(database_url), word=None)
+    assert list(records.violations()) == []
+    calls = records.rows["upstream_call"]
+    billed = {line.request_id for line in simulator.bill}
     assert list(paid_twice(calls, billed)) == []
-    # The law itself: a second task of the job is found, unless nobody knew the first.
+    # No second task of the job is submitted unless the id of the first was never stored.
     second = {**calls[0], "id": "call_2", "task_id": "another"}
     assert list(paid_twice([*calls, second], billed)) == [f"{job} has paid for 2 tasks"]
     unseen = {**second, "state": "in_doubt", "task_id": None, "request_id": None}
@@ -123,39 +123,39 @@ async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
 async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin(delays=Delays(0, 0), slow_seconds=30) as twin:
-        twin.faults.next("slow")
-        gateway = process(twin, tmp_path, database_url)
+    async with ProviderSimulator(delays=Delays(0, 0), slow_seconds=30) as simulator:
+        simulator.faults.next("slow")
+        gateway = process(simulator, tmp_path, database_url)
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
             job = await asyncio.to_thread(accepted, gateway)
-            await asyncio.to_thread(until, lambda: twin.tasks, 20, "a submit")
+            await asyncio.to_thread(until, lambda: simulator.tasks, 20, "a submit")
             gateway.kill()
             await asyncio.to_thread(gateway.start)
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["error"]["code"]) == ("failed", "upstream_in_doubt")
             assert body["cost"]["nano"] == 0
-            assert len(twin.tasks) == 1
+            assert len(simulator.tasks) == 1
             await asyncio.to_thread(try_anew, gateway, job)
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
             assert await asyncio.to_thread(gateway.stop) == 0
-        assert len(twin.tasks) == 2
+        assert len(simulator.tasks) == 2
 
 
 async def test_a_graceful_end_keeps_the_task_of_a_submit_under_way(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with Twin(delays=Delays(0, 0), slow_seconds=2.5) as twin:
-        twin.faults.next("slow")
-        gateway = process(twin, tmp_path, database_url)
+    async with ProviderSimulator(delays=Delays(0, 0), slow_seconds=2.5) as simulator:
+        simulator.faults.next("slow")
+        gateway = process(simulator, tmp_path, database_url)
         gateway.settings["SERVER__SHUTDOWN_SECONDS"] = "1"
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
             job = await asyncio.to_thread(accepted, gateway)
-            await asyncio.to_thread(until, lambda: twin.tasks, 20, "a submit")
+            await asyncio.to_thread(until, lambda: simulator.tasks, 20, "a submit")
             assert await asyncio.to_thread(gateway.stop) == 0
             await asyncio.to_thread(gateway.start)
             body = await asyncio.to_thread(ended, gateway, job)
             assert (body["status"], body["text"]) == ("completed", "1 2 3"), body
-        assert len(twin.tasks) == len(twin.bill) == 1
+        assert len(simulator.tasks) == len(simulator.bill) == 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.by_hand import Shell, at_hand
+from tests.support.gateway_shell import Shell, gateway_shell
 
 FILE = Path(__file__).parents[2] / "docs" / "api.md"
 OPEN = ("queued", "processing")
@@ -43,7 +43,7 @@ _DELTA = re.compile(r'event: delta\ndata: \{"text":"(.*)"\}\nid: (.*)\n\n')
 async def rendered() -> str:
     """Run every command of the page and return what the file must say."""
     with tempfile.TemporaryDirectory() as folder:
-        async with at_hand(Path(folder) / "tour") as shell:
+        async with gateway_shell(Path(folder) / "tour") as shell:
             return await asyncio.to_thread(_BLOCK.sub, _Tour(shell).answered, FILE.read_text())
 
 

@@ -20,7 +20,7 @@ from app.api.services import Services
 from app.kit.clock import utc_now
 from app.main import create_app
 from app.settings import Settings
-from tests.support.scripted import CATALOGUE, ScriptedEngine, only
+from tests.support.scripted_engine import CATALOGUE, ScriptedEngine, only
 
 SPEECH = Path(__file__).parents[1] / "media" / "en_clean_10s.wav"
 NANO_PER_SECOND = 220_000  # of every priced model in scripted.toml

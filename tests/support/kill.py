@@ -1,4 +1,4 @@
-"""SIGKILL at random moments under load, then the books: nothing acknowledged is ever lost."""
+"""SIGKILL at random moments under load; afterwards no acknowledged job may be lost."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from tests.support.books import Books, broken_file, read_rows
+from tests.support.job_records import JobRecords, read_rows, sqlite_violations
 from tests.support.process import GatewayProcess
 
 SPEECH = Path(__file__).parents[1] / "media" / "en_clean_10s.wav"
@@ -105,29 +105,29 @@ class Killing:
             await asyncio.sleep(REST_SECONDS)
 
     async def judge(self, seconds: float) -> Verdict:
-        """Start once more, let everything end within so many seconds, and read the books."""
+        """Start once more, wait until all jobs have ended, and check the records."""
         await asyncio.to_thread(self.gateway.start)
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=30) as client:
             ended_after = await self.all_ended(client, seconds)
             lost = [said async for said in self.unkept(client)]
         code = await asyncio.to_thread(self.gateway.stop)
-        books = Books(await read_rows(self.gateway.database_url))
+        records = JobRecords(await read_rows(self.gateway.database_url))
         return Verdict(
-            self.figures(books, lost, ended_after),
-            [*lost, *self.told.wrong, *self.broken(books, code)],
+            self.figures(records, lost, ended_after),
+            [*lost, *self.told.wrong, *self.broken(records, code)],
         )
 
-    def broken(self, books: Books, code: int) -> Iterator[str]:
-        """Yield a sentence for each law that does not hold in the end."""
+    def broken(self, records: JobRecords, code: int) -> Iterator[str]:
+        """Yield a sentence for each invariant violated at the end."""
         if code != 0:
             yield f"the last process ended with {code}"
         address = sa.make_url(self.gateway.database_url)
         if address.get_backend_name() == "sqlite":
-            yield from broken_file(Path(address.database or ""))
-        yield from books.broken_laws()
-        yield from books.broken_bill(self.billed_seconds())
-        yield from books.broken_blobs(self.blobs)
-        yield from (f"failed with {code}" for code in books.failures if code != IN_DOUBT)
+            yield from sqlite_violations(Path(address.database or ""))
+        yield from records.violations()
+        yield from records.bill_violations(self.billed_seconds())
+        yield from records.blob_violations(self.blobs)
+        yield from (f"failed with {code}" for code in records.failures if code != IN_DOUBT)
 
     async def all_ended(self, client: httpx.AsyncClient, seconds: float) -> float:
         """Return after how many seconds nothing was open any more."""
@@ -147,22 +147,24 @@ class Killing:
     def blobs(self) -> Path:
         return self.gateway.data_dir / "audio" / "blobs"
 
-    def figures(self, books: Books, lost: list[str], ended_after: float) -> dict[str, object]:
+    def figures(
+        self, records: JobRecords, lost: list[str], ended_after: float
+    ) -> dict[str, object]:
         """Return what to print of a run."""
         return {
             "kills": self.kills,
             "acknowledged": len(self.told.acknowledged),
             "cut off": self.told.cut_off,
             "lost": len(lost),
-            "jobs": len(books.rows["transcription"]),
-            **dict(books.statuses),
-            "failed in doubt": books.failures[IN_DOUBT],
-            "calls": len(books.rows["upstream_call"]),
-            "calls in doubt": len(books.in_doubt),
+            "jobs": len(records.rows["transcription"]),
+            **dict(records.statuses),
+            "failed in doubt": records.failures[IN_DOUBT],
+            "calls": len(records.rows["upstream_call"]),
+            "calls in doubt": len(records.in_doubt),
             "billed s": self.billed_seconds(),
-            "settled s": round(books.settled_seconds),
-            "in doubt s": books.in_doubt_seconds,
-            "orphan files": books.orphans(self.blobs),
+            "settled s": round(records.settled_seconds),
+            "in doubt s": records.in_doubt_seconds,
+            "orphan files": records.orphans(self.blobs),
             "all ended after s": round(ended_after, 1),
             "answers": dict(self.told.answers),
         }
@@ -210,11 +212,11 @@ class Killing:
     async def _steer(self, client: httpx.AsyncClient, job_id: str, *, tries_anew: bool) -> None:
         """Cancel a job, and perhaps try it anew."""
         self.told.cancelled.add(job_id)
-        for deed in ("cancel", "retry") if tries_anew else ("cancel",):
-            answer = await client.post(f"/v1/transcriptions/{job_id}/{deed}")
-            self.told.answers[f"{deed} {answer.status_code}"] += 1
+        for action in ("cancel", "retry") if tries_anew else ("cancel",):
+            answer = await client.post(f"/v1/transcriptions/{job_id}/{action}")
+            self.told.answers[f"{action} {answer.status_code}"] += 1
             if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:
-                self.told.wrong.append(f"{deed} answered {answer.status_code}: {answer.text}")
+                self.told.wrong.append(f"{action} answered {answer.status_code}: {answer.text}")
 
 
 async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> None:

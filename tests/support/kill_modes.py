@@ -1,7 +1,7 @@
-"""SIGKILL at random moments while jobs of every mode run before a twin, then the books.
+"""SIGKILL at random moments while jobs of every mode run; afterwards all records are checked.
 
 Recordings count: each second carries a number, so that a second that was lost, doubled or paid
-twice is exact. The twin lives on while the gateway dies, and keeps its own bill.
+twice is exact. The simulator lives on while the gateway dies, and keeps its own bill.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from typing import Any
 
 import httpx
 
-from tests.support.books import Books, read_rows
+from tests.simulator import Delays, ProviderSimulator
+from tests.simulator.answers import Pace
+from tests.simulator.counting import Second, encode, joined, read
 from tests.support.gateway import NANO_PER_SECOND
+from tests.support.job_records import JobRecords, read_rows
 from tests.support.kill import HALF, IN_DOUBT, Killing, Verdict
 from tests.support.mixed import EXPLAINED, reconciled
 from tests.support.process import GatewayProcess
-from tests.support.told_stream import END, Stream
-from tests.support.twin import hastened
-from tests.twin import Delays, Twin
-from tests.twin.answers import Pace
-from tests.twin.counting import Second, encode, joined, read
+from tests.support.resumed_stream import END, ResumedStream
+from tests.support.simulated_gateway import fast_catalogue
 
 SERVE = ("-m", "app.cli.main", "serve")
 MODEL, SPLIT, TASKS = "qwen3-asr-flash", "kill/split", "qwen3-asr-flash-filetrans"
@@ -54,7 +54,7 @@ source = "made up"
 PAUSE_EVERY = 5
 POOL = 40  # recordings in memory; numbers below a thousand
 LATENCY_SECONDS = 0.15
-CANCELLED, DELETED, RETRIED = 0.1, 0.04, 0.1  # shares of a client's deeds
+CANCELLED, DELETED, RETRIED = 0.1, 0.04, 0.1  # shares of a client's actions
 LISTENS_AGAIN = 0.3
 LISTENS_SECONDS = 60.0
 SETTINGS = {
@@ -66,30 +66,30 @@ SETTINGS = {
 }
 
 
-def a_twin(seed: int) -> Twin:
+def kill_simulator(seed: int) -> ProviderSimulator:
     """Return the upstream: it counts, takes a while, and never fails by itself."""
     delays = Delays(pending=(0.05, 0.6), running=(0.05, 0.8))
     pace = Pace(0.02)
-    return Twin(seed=seed, delays=delays, latency_seconds=LATENCY_SECONDS, pace=pace)
+    return ProviderSimulator(seed=seed, delays=delays, latency_seconds=LATENCY_SECONDS, pace=pace)
 
 
-def a_gateway(folder: Path, database_url: str, twin: Twin) -> GatewayProcess:
+def a_gateway(folder: Path, database_url: str, simulator: ProviderSimulator) -> GatewayProcess:
     """Return the gateway as it is shipped, but for its leases and the account's pace."""
     settings = {
         **SETTINGS,
-        "SPEECH__CATALOGUE": str(hastened(folder, models=SPLIT_MODEL)),
-        "DASHSCOPE__API_KEY": twin.key,
-        "DASHSCOPE__BASE_URL": f"{twin.url}/api/v1",
+        "SPEECH__CATALOGUE": str(fast_catalogue(folder, models=SPLIT_MODEL)),
+        "DASHSCOPE__API_KEY": simulator.key,
+        "DASHSCOPE__BASE_URL": f"{simulator.url}/api/v1",
     }
     return GatewayProcess(folder, database_url, settings=settings, command=SERVE)
 
 
 @dataclass
 class ModesKilling(Killing):
-    """Rounds of load in every mode; `twin` is what the gateway stands before."""
+    """Rounds of load in every mode; `simulator` is what the gateway stands before."""
 
-    twin: Twin = field(kw_only=True)
-    streams: list[Stream] = field(default_factory=list)
+    simulator: ProviderSimulator = field(kw_only=True)
+    streams: list[ResumedStream] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     retried: int = 0
 
@@ -137,7 +137,7 @@ class ModesKilling(Killing):
     async def _send_and_listen(
         self, client: httpx.AsyncClient, wish: dict[str, str], files: dict[str, tuple[str, bytes]]
     ) -> None:
-        stream = Stream()
+        stream = ResumedStream()
         async with client.stream("POST", "/v1/transcriptions", files=files, data=wish) as answer:
             if not answer.is_success:
                 await answer.aread()
@@ -151,7 +151,7 @@ class ModesKilling(Killing):
                 self.streams.append(stream)  # from now on somebody may listen again
         self.told.answers[f"stream {stream.events[-1].name if stream.events else 'nothing'}"] += 1
 
-    async def _listen_again(self, client: httpx.AsyncClient, stream: Stream) -> None:
+    async def _listen_again(self, client: httpx.AsyncClient, stream: ResumedStream) -> None:
         if stream.job_id in self.told.deleted:
             return
         self.streams.remove(stream)  # nobody else goes on with it meanwhile
@@ -181,7 +181,7 @@ class ModesKilling(Killing):
             )
 
     async def judge(self, seconds: float) -> Verdict:
-        """Let everything end, read the books, listen to every stream again, and reconcile."""
+        """Wait until all jobs have ended, check the records, read every stream, reconcile."""
         await asyncio.to_thread(self.gateway.start)
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=LISTENS_SECONDS) as client:
             ended_after = await self.all_ended(client, seconds)
@@ -190,12 +190,12 @@ class ModesKilling(Killing):
             lost = [said async for said in self.unkept(client)]
             misheard = [said async for said in self._misheard(client)]
         code = await asyncio.to_thread(self.gateway.stop)
-        await self.twin.tasks_ended()
-        books = Books(await read_rows(self.gateway.database_url), word=None)
-        (self.gateway.folder / "bill.csv").write_text(self.twin.bill.csv())
-        violations = [*lost, *misheard, *self.told.wrong, *self.broken(books, code)]
+        await self.simulator.tasks_ended()
+        records = JobRecords(await read_rows(self.gateway.database_url), word=None)
+        (self.gateway.folder / "bill.csv").write_text(self.simulator.bill.csv())
+        violations = [*lost, *misheard, *self.told.wrong, *self.broken(records, code)]
         violations += [said async for said in self._unreconciled()]
-        return Verdict(self.figures(books, lost, ended_after), violations)
+        return Verdict(self.figures(records, lost, ended_after), violations)
 
     async def _retry_what_failed(self, client: httpx.AsyncClient) -> None:
         """Try everything anew whose money was in doubt: nobody is killed any more."""
@@ -208,28 +208,28 @@ class ModesKilling(Killing):
                 return
 
     def billed_seconds(self) -> int:
-        return self.twin.bill.seconds()
+        return self.simulator.bill.seconds()
 
-    def broken(self, books: Books, code: int) -> Iterator[str]:
-        yield from super().broken(books, code)
-        yield from (f"failed with {code} when tried anew" for code in books.failures)
-        yield from broken_words(books)
-        yield from self._broken_tasks(books)
+    def broken(self, records: JobRecords, code: int) -> Iterator[str]:
+        yield from super().broken(records, code)
+        yield from (f"failed with {code} when tried anew" for code in records.failures)
+        yield from broken_words(records)
+        yield from self._broken_tasks(records)
 
-    def _broken_tasks(self, books: Books) -> Iterator[str]:
-        """No task is known twice, and none of the twin's is unknown without a call in doubt.
+    def _broken_tasks(self, records: JobRecords) -> Iterator[str]:
+        """No task is known twice, and none of the simulator's is unknown without a call in doubt.
 
         Nor was one submitted again whose id was known: a job pays for two only if nobody knew it.
         """
-        calls = [call for call in books.rows["upstream_call"] if call["model"] == TASKS]
+        calls = [call for call in records.rows["upstream_call"] if call["model"] == TASKS]
         known = [call["task_id"] for call in calls if call["task_id"]]
         if len(known) != len(set(known)):
             yield "a task is known by two calls"
-        unknown = {task.id for task in self.twin.tasks} - set(known)
+        unknown = {task.id for task in self.simulator.tasks} - set(known)
         doubts = sum(call["state"] == "in_doubt" and not call["task_id"] for call in calls)
         if len(unknown) > doubts:
             yield f"{len(unknown)} tasks are in no row, {doubts} submits in doubt"
-        yield from paid_twice(calls, {line.request_id for line in self.twin.bill})
+        yield from paid_twice(calls, {line.request_id for line in self.simulator.bill})
 
     async def _misheard(self, client: httpx.AsyncClient) -> AsyncIterator[str]:
         """Yield what streams said that were cut off and resumed, and one read anew does not say."""
@@ -237,7 +237,7 @@ class ModesKilling(Killing):
             if stream.job_id in self.told.deleted:
                 continue
             await stream.resume(client)  # also behind a failure: it may have been tried anew
-            whole = Stream(stream.job_id)
+            whole = ResumedStream(stream.job_id)
             await whole.resume(client)
             if stream.standing != whole.rows:
                 yield f"{stream.job_id}: heard {stream.rows}, there are {whole.rows}"
@@ -254,19 +254,21 @@ class ModesKilling(Killing):
         odd = {one["kind"] for one in said["differences"]} - EXPLAINED
         if odd:
             yield f"the reconciliation found {sorted(odd)}"
-        billed = {line.request_id: line.seconds * NANO_PER_SECOND for line in self.twin.bill}
-        for words in Books(await read_rows(url)).broken_equality(billed):
+        billed = {line.request_id: line.seconds * NANO_PER_SECOND for line in self.simulator.bill}
+        for words in JobRecords(await read_rows(url)).equality_violations(billed):
             yield f"after the bill: {words}"
 
-    def figures(self, books: Books, lost: list[str], ended_after: float) -> dict[str, object]:
-        bill = self.twin.bill
+    def figures(
+        self, records: JobRecords, lost: list[str], ended_after: float
+    ) -> dict[str, object]:
+        bill = self.simulator.bill
         return {
-            **super().figures(books, lost, ended_after),
+            **super().figures(records, lost, ended_after),
             "bill lost s": bill.seconds(answered=False),
-            "tasks": len(self.twin.tasks),
+            "tasks": len(self.simulator.tasks),
             "streams": len(self.streams),
             "retried": self.retried,
-            "epochs": max((job["run_epoch"] for job in books.rows["transcription"]), default=0),
+            "epochs": max((job["run_epoch"] for job in records.rows["transcription"]), default=0),
         }
 
 
@@ -303,10 +305,10 @@ def counted(start: int, seconds: int) -> bytes:
     return encode(range(start, start + seconds), pause_every=PAUSE_EVERY)
 
 
-def broken_words(books: Books) -> Iterator[str]:
+def broken_words(records: JobRecords) -> Iterator[str]:
     """Yield a sentence for each completed job that heard other seconds than it was sent."""
-    texts = {row["transcription_id"]: row["text"] for row in books.rows["transcript"]}
-    for job in books.rows["transcription"]:
+    texts = {row["transcription_id"]: row["text"] for row in records.rows["transcript"]}
+    for job in records.rows["transcription"]:
         if job["id"] in texts:
             first, end = map(int, job["reference"].split("-"))
             heard = joined(read(texts[job["id"]]))

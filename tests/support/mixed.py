@@ -1,6 +1,6 @@
-"""Mixed jobs before a twin that fails now and then; at the end the books against its bill.
+"""Mixed jobs against a simulator with random faults; at the end the ledger against its bill.
 
-Settled must be what the twin billed for the calls it answered, the whole bill at most that and
+Settled must be what the simulator billed for the calls it answered, the whole bill at most that and
 what is in doubt, and every job ended. Then the bill is reconciled by the command that operators
 use, and ours is the bill's, call for call.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.support.books import WORD, Books, read_rows
+from tests.simulator import FAULTS, ProviderSimulator, Script
+from tests.simulator.answers import Pace
+from tests.simulator.counting import encode
 from tests.support.gateway import NANO_PER_SECOND, Gateway
-from tests.support.twin import before
-from tests.twin import FAULTS, Script, Twin
-from tests.twin.answers import Pace
-from tests.twin.counting import encode
+from tests.support.job_records import WORD, JobRecords, read_rows
+from tests.support.simulated_gateway import simulated_gateway
 
 # The three wires, two of them sold: what runs on one's own machines is on nobody's bill.
 MODELS = (
@@ -53,7 +53,7 @@ class Trial:
 
     `at_once` is by default what the gateway works on at once. `answer_seconds` is its patience
     with a silent upstream; if a slow machine makes answers later than that, they count as
-    answered with the twin alone.
+    answered with the simulator alone.
     """
 
     jobs: int
@@ -68,7 +68,7 @@ class Trial:
         """Send the jobs, wait for their ends, and reconcile twice."""
         started = time.monotonic()
         faults = dict.fromkeys(KINDS, self.faults / len(KINDS))
-        twin = Twin(
+        simulator = ProviderSimulator(
             regions=("cn-beijing", "vllm"),
             seed=self.seed,
             faults=faults,
@@ -76,20 +76,20 @@ class Trial:
             pace=Pace(0.05),
             slow_seconds=1.0,
         )
-        async with twin, self._gateway(twin) as gateway:
+        async with simulator, self._gateway(simulator) as gateway:
             await self._send_all(gateway)
         seconds = time.monotonic() - started
-        books = Books(await read_rows(self.database_url), SOLD)
-        (self.folder / "bill.csv").write_text(twin.bill.csv())
+        records = JobRecords(await read_rows(self.database_url), SOLD)
+        (self.folder / "bill.csv").write_text(simulator.bill.csv())
         first, second = [
             await asyncio.to_thread(reconciled, self.folder, self.database_url) for _ in range(2)
         ]
-        after = Books(await read_rows(self.database_url), SOLD)
-        return Verdict(self.jobs, books, twin, seconds, first, second, after)
+        after = JobRecords(await read_rows(self.database_url), SOLD)
+        return Verdict(self.jobs, records, simulator, seconds, first, second, after)
 
-    def _gateway(self, twin: Twin) -> Any:
-        return before(
-            twin, self.folder, database=self.database_url, answer_seconds=self.answer_seconds
+    def _gateway(self, simulator: ProviderSimulator) -> Any:
+        return simulated_gateway(
+            simulator, self.folder, database=self.database_url, answer_seconds=self.answer_seconds
         )
 
     async def _send_all(self, gateway: Gateway) -> None:
@@ -101,40 +101,42 @@ class Trial:
 
 @dataclass
 class Verdict:
-    """What was sent, the gateway's books before and after the bill, and the twin's own."""
+    """The requests, the records before and after reconciliation, and the simulator's bill."""
 
     sent: int
-    books: Books
-    twin: Twin
+    records: JobRecords
+    simulator: ProviderSimulator
     seconds: float
     first: dict[str, Any]
     second: dict[str, Any]
-    after: Books
+    after: JobRecords
 
     @property
     def violations(self) -> list[str]:
         return [
             *self._broken_bill(),
-            *self.books.broken_laws(),
+            *self.records.violations(),
             *self._broken_reconciliation(),
-            *self.after.broken_laws(),
+            *self.after.violations(),
         ]
 
     @property
     def billed_nano(self) -> dict[str, int]:
-        return {line.request_id: line.seconds * NANO_PER_SECOND for line in self.twin.bill}
+        return {line.request_id: line.seconds * NANO_PER_SECOND for line in self.simulator.bill}
 
     def _broken_bill(self) -> Iterator[str]:
-        kept = self.books.statuses.total()
+        kept = self.records.statuses.total()
         if kept != self.sent:
             yield f"{self.sent} jobs were accepted, {kept} are there"
-        settled, answered = self.books.settled_seconds, self.twin.bill.seconds(answered=True)
+        settled, answered = self.records.settled_seconds, self.simulator.bill.seconds(answered=True)
         if settled != answered:
             yield f"settled {settled} s, billed for answered calls {answered} s"
-        yield from self.books.broken_bill(self.twin.bill.seconds())
-        lines = {line.request_id: line.seconds for line in self.twin.bill if line.answered}
+        yield from self.records.bill_violations(self.simulator.bill.seconds())
+        lines = {line.request_id: line.seconds for line in self.simulator.bill if line.answered}
         answers = {name: seconds * NANO_PER_SECOND for name, seconds in lines.items()}
-        yield from (f"before the bill: {words}" for words in self.books.broken_equality(answers))
+        yield from (
+            f"before the bill: {words}" for words in self.records.equality_violations(answers)
+        )
 
     def _broken_reconciliation(self) -> Iterator[str]:
         for which, said in (("first", self.first), ("second", self.second)):
@@ -143,8 +145,8 @@ class Verdict:
             odd = {one["kind"] for one in said["differences"]} - EXPLAINED
             if odd:
                 yield f"the {which} reconciliation found {sorted(odd)}"
-        yield from self.after.broken_equality(self.billed_nano)
-        wrote = len(self.after.rows["ledger_line"]) - len(self.books.rows["ledger_line"])
+        yield from self.after.equality_violations(self.billed_nano)
+        wrote = len(self.after.rows["ledger_line"]) - len(self.records.rows["ledger_line"])
         if wrote != self.kinds_found["in_doubt_billed"]:
             yield f"{wrote} lines were written for {dict(self.kinds_found)}"
         if any(one["nano"] for one in self.second["differences"]):
@@ -155,15 +157,15 @@ class Verdict:
         return Counter(one["kind"] for one in self.first["differences"])
 
     def line(self) -> str:
-        books, bill = self.books, self.twin.bill
-        met = Counter(call.fault for call in self.twin.calls if call.fault)
+        records, bill = self.records, self.simulator.bill
+        met = Counter(call.fault for call in self.simulator.calls if call.fault)
         ours = self.after.nano_by_request().total()
         return (
-            f"{self.sent} jobs {dict(books.statuses)} in {self.seconds:.0f} s, failures "
-            f"{dict(books.failures)}, {len(self.twin.calls)} calls, {met.total()} faults of "
+            f"{self.sent} jobs {dict(records.statuses)} in {self.seconds:.0f} s, failures "
+            f"{dict(records.failures)}, {len(self.simulator.calls)} calls, {met.total()} faults of "
             f"{len(met)} kinds, bill ({bill.rounding}) {bill.seconds()} s = settled "
-            f"{books.settled_seconds:g} + {bill.seconds(answered=False)} of "
-            f"{books.in_doubt_seconds} in doubt; reconciled {dict(self.kinds_found)}: ours "
+            f"{records.settled_seconds:g} + {bill.seconds(answered=False)} of "
+            f"{records.in_doubt_seconds} in doubt; reconciled {dict(self.kinds_found)}: ours "
             f"{ours} nano, the bill {sum(self.billed_nano.values())}, "
             f"{len(self.violations)} violations"
         )
@@ -196,7 +198,7 @@ def reconciled(folder: Path, database_url: str) -> dict[str, Any]:
 async def _send(
     gateway: Gateway, sending: asyncio.Semaphore, whole: bytes, millis: int, model: str
 ) -> None:
-    """Send a job and wait for its end; one that does not end, the books will show."""
+    """Send a job and wait until it ends. The records show a job that does not end."""
     async with sending:
         sound = whole[: HEADER_BYTES + millis * BYTES_PER_MS]
         response = await gateway.send(sound, model=model, wait=0)

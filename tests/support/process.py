@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.scripted import CATALOGUE, billed_seconds
+from tests.support.scripted_engine import CATALOGUE, billed_seconds
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -20,10 +20,10 @@ END_SECONDS = 40.0
 GLANCE_SECONDS = 0.02
 
 
-def until(claim: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Return what `claim` returns as soon as that is true; fail after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (value := claim()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(GLANCE_SECONDS)
     return value
@@ -71,7 +71,7 @@ class GatewayProcess:
         """Start the process without waiting for anything."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._seen = self.log.stat().st_size if self.log.exists() else 0
-        scripted = ("-m", "tests.support.server", str(self.bill), str(self.delay_seconds))
+        scripted = ("-m", "tests.support.scripted_server", str(self.bill), str(self.delay_seconds))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *(self.command or scripted)],

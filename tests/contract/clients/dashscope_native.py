@@ -1,4 +1,4 @@
-"""Calls a twin with dashscope's 1.x interface, which 2.x still has; prints what came back as JSON.
+"""Call a simulator through the 1.x interface of the dashscope SDK; print the results as JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY AUDIO_FILE.
 """

@@ -1,7 +1,7 @@
-"""Has a twin transcribe files with dashscope's 1.x interface, which 2.x still has; prints JSON.
+"""Transcribe files with the 1.x interface of the dashscope SDK; print the results as JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY FILE_URL AUDIO_FILE.
-The twin keeps a task waiting long enough for it to be called off.
+The simulator keeps a task waiting long enough for it to be called off.
 """
 
 import json

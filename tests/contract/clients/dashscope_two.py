@@ -1,4 +1,4 @@
-"""Calls a twin with dashscope 2's own client, over both of its wires; prints JSON.
+"""Calls a simulator with dashscope 2's own client, over both of its wires; prints JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY AUDIO_FILE.
 """

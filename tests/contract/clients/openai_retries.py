@@ -1,4 +1,4 @@
-"""Calls a twin's compatible mode once, with the openai SDK's own retries; prints JSON."""
+"""Calls a simulator's compatible mode once, with the openai SDK's own retries; prints JSON."""
 
 import base64
 import json

@@ -23,7 +23,7 @@ from app.access.tables import api_key
 from app.db.database import Database
 from app.errors import ScopeMissing
 from app.kit.secrets import mint_key
-from tests.support.story import NOW
+from tests.support.scenario import NOW
 
 pytestmark = pytest.mark.anyio
 PEPPER, OLD_PEPPER = b"new", b"old"

@@ -11,8 +11,8 @@ from app.access.principals import REMEMBERED_FOR, Principals
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, KeyInvalid
 from app.kit.secrets import mint_key
-from tests.support.away import Fault, Fickle
-from tests.support.story import NOW
+from tests.support.scenario import NOW
+from tests.support.unreliable_database import DatabaseFault, UnreliableDatabase
 from tests.unit.access.test_keys import OLD_PEPPER, PEPPER, key_of
 
 pytestmark = pytest.mark.anyio
@@ -130,8 +130,8 @@ async def test_use_is_stored_once_an_interval_however_many_come_at_once(
     db: Database, clock: Clock
 ) -> None:
     key = await key_of(db)
-    touches = Fault("touch", when="never", times=1000)
-    principals = Principals(Fickle(db, [touches]), [PEPPER], clock)
+    touches = DatabaseFault("touch", when="never", times=1000)
+    principals = Principals(UnreliableDatabase(db, [touches]), [PEPPER], clock)
     for _ in range(3):
         await asyncio.gather(*(principals.find(key.secret) for _ in range(10)))
         assert [one.last_used_at for one in await db.read(list_keys)] == [clock.now]
@@ -144,7 +144,9 @@ async def test_use_that_could_not_be_stored_is_stored_by_the_next_request(
 ) -> None:
     key = await key_of(db)
     principals = Principals(
-        Fickle(db, [Fault("touch", error=DatabaseUnavailable())]), [PEPPER], clock
+        UnreliableDatabase(db, [DatabaseFault("touch", error=DatabaseUnavailable())]),
+        [PEPPER],
+        clock,
     )
     for stored in (None, NOW):
         assert (await principals.find(key.secret)).key_id == key.id

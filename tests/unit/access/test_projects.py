@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from app.access.projects import ensure_project
 from app.access.tables import project
 from app.db.database import Database
-from tests.support.story import NOW
+from tests.support.scenario import NOW
 
 pytestmark = pytest.mark.anyio
 

@@ -3,13 +3,13 @@ from datetime import UTC, datetime
 import pytest
 
 from app.billing.bill import BillLine, read_bill, regions_of
-from tests.twin.bill import Bill, Usage
+from tests.simulator.bill import Bill, Usage
 
 MOMENT = datetime(2026, 11, 21, 5, 28, tzinfo=UTC)
 HEAD = "request_id,model,seconds\n"
 
 
-def test_the_columns_of_the_twins_bill_are_the_ones_we_read() -> None:
+def test_the_columns_of_the_simulator_bill_are_the_ones_we_read() -> None:
     bill = Bill(seed=1, rounding="ceil")
     bill.charge("r1", MOMENT, "cn-beijing", "m", Usage(1.5, 2, 0, 0, 40, 2, 15))
     lines = read_bill(bill.csv())

@@ -7,65 +7,65 @@ from app.billing import ledger
 from app.billing.ledger import Account, JobTotals, Used
 from app.billing.tables import ledger_line
 from app.db.database import Database
-from tests.support.story import MODEL, NOW, Story
+from tests.support.scenario import MODEL, NOW, Scenario
 
 pytestmark = pytest.mark.anyio
 USED = Used(millis=1_500, tokens=4, nano=300, estimated=False)
 
 
-def account_of(story: Story) -> Account:
-    return Account(story.principal.project_id, None, story.id, MODEL, "CNY")
+def account_of(scenario: Scenario) -> Account:
+    return Account(scenario.principal.project_id, None, scenario.id, MODEL, "CNY")
 
 
-async def standing(story: Story) -> JobTotals:
-    return await story.db.read(ledger.totals, story.id)
+async def standing(scenario: Scenario) -> JobTotals:
+    return await scenario.db.read(ledger.totals, scenario.id)
 
 
-async def remaining(story: Story) -> int:
-    return await story.db.read(ledger.remaining, account_of(story))
+async def remaining(scenario: Scenario) -> int:
+    return await scenario.db.read(ledger.remaining, account_of(scenario))
 
 
 async def test_what_is_held_is_used_or_given_back(db: Database) -> None:
-    story = await Story.begun(db)
-    job = await story.take_up()
-    call = await story.call(job)
-    held = (await standing(story)).held
-    await db.write(ledger.settle, account_of(story), call, USED, now=NOW)
-    assert await remaining(story) == held - 300
-    await db.write(ledger.release, account_of(story), now=NOW)
-    assert await standing(story) == JobTotals(held, 300, held - 300, 1_500, 4)
-    assert await remaining(story) == 0
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    call = await scenario.call(job)
+    held = (await standing(scenario)).held
+    await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
+    assert await remaining(scenario) == held - 300
+    await db.write(ledger.release, account_of(scenario), now=NOW)
+    assert await standing(scenario) == JobTotals(held, 300, held - 300, 1_500, 4)
+    assert await remaining(scenario) == 0
 
 
 async def test_a_settle_above_the_hold_stands_and_nothing_is_released(db: Database) -> None:
-    story = await Story.begun(db)
-    call = await story.call(await story.take_up())
-    more = Used(1_000, 0, (await standing(story)).held + 5, estimated=False)
-    await db.write(ledger.settle, account_of(story), call, more, now=NOW)
-    await db.write(ledger.release, account_of(story), now=NOW)
-    after = await standing(story)
-    assert (after.settled, after.released, await remaining(story)) == (more.nano, 0, 0)
+    scenario = await Scenario.create(db)
+    call = await scenario.call(await scenario.claim())
+    more = Used(1_000, 0, (await standing(scenario)).held + 5, estimated=False)
+    await db.write(ledger.settle, account_of(scenario), call, more, now=NOW)
+    await db.write(ledger.release, account_of(scenario), now=NOW)
+    after = await standing(scenario)
+    assert (after.settled, after.released, await remaining(scenario)) == (more.nano, 0, 0)
 
 
 async def test_a_call_is_settled_once_and_a_job_released_once(db: Database) -> None:
-    story = await Story.begun(db)
-    call = await story.call(await story.take_up())
-    await db.write(ledger.settle, account_of(story), call, USED, now=NOW)
+    scenario = await Scenario.create(db)
+    call = await scenario.call(await scenario.claim())
+    await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
     with pytest.raises(sa.exc.IntegrityError):
-        await db.write(ledger.settle, account_of(story), call, USED, now=NOW)
-    await db.write(ledger.release, account_of(story), now=NOW)
+        await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
+    await db.write(ledger.release, account_of(scenario), now=NOW)
     with pytest.raises(sa.exc.IntegrityError):
-        await db.write(ledger.release, account_of(story), now=NOW)
+        await db.write(ledger.release, account_of(scenario), now=NOW)
 
 
 async def test_a_job_is_held_once_and_each_call_once_more(db: Database) -> None:
-    story = await Story.begun(db)
-    call = await story.call(await story.take_up())
+    scenario = await Scenario.create(db)
+    call = await scenario.call(await scenario.claim())
     with pytest.raises(sa.exc.IntegrityError):
-        await db.write(ledger.hold, account_of(story), 1, now=NOW)
-    await db.write(ledger.hold, account_of(story), 1, now=NOW, call_id=call)
+        await db.write(ledger.hold, account_of(scenario), 1, now=NOW)
+    await db.write(ledger.hold, account_of(scenario), 1, now=NOW, call_id=call)
     with pytest.raises(sa.exc.IntegrityError):
-        await db.write(ledger.hold, account_of(story), 1, now=NOW, call_id=call)
+        await db.write(ledger.hold, account_of(scenario), 1, now=NOW, call_id=call)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ async def test_a_job_is_held_once_and_each_call_once_more(db: Database) -> None:
 async def test_the_database_refuses_lines_that_make_no_sense(
     db: Database, wrong: dict[str, Any]
 ) -> None:
-    story = await Story.begun(db)
+    scenario = await Scenario.create(db)
     line = {
         "id": "ldg_1",
-        "project_id": story.principal.project_id,
-        "transcription_id": story.id,
+        "project_id": scenario.principal.project_id,
+        "transcription_id": scenario.id,
         "model": MODEL,
         "currency": "CNY",
         "nano": 0,
@@ -95,21 +95,21 @@ async def test_the_database_refuses_lines_that_make_no_sense(
 
 
 async def test_an_adjustment_counts_as_settled_and_may_be_negative(db: Database) -> None:
-    story = await Story.begun(db)
-    job = await story.take_up()
-    await story.answered(job, await story.call(job))
-    settled = (await standing(story)).settled
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    await scenario.answered(job, await scenario.call(job))
+    settled = (await standing(scenario)).settled
 
     def adjust(tx: sa.Connection) -> None:
-        ledger._write(tx, account_of(story), "adjust", -10, NOW)
+        ledger._write(tx, account_of(scenario), "adjust", -10, NOW)
 
     await db.write(adjust)
-    assert (await standing(story)).settled == settled - 10
+    assert (await standing(scenario)).settled == settled - 10
 
 
 async def test_jobs_do_not_share_their_sums(db: Database) -> None:
-    one, other = await Story.begun(db), await Story.begun(db)
-    job = await one.take_up()
+    one, other = await Scenario.create(db), await Scenario.create(db)
+    job = await one.claim()
     await one.answered(job, await one.call(job))
     sums = await db.read(ledger.totals_by_job, [one.id, other.id, "tr_none"])
     assert sums[one.id].settled > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.billing.prices import PriceRow, Tariff, list_prices, load_prices, set_price, tariff_of
 from app.db.database import Database
 from app.errors import PriceUnknown
-from tests.support.story import PRICE
+from tests.support.scenario import PRICE
 
 pytestmark = pytest.mark.anyio
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from app.billing.bill import BillLine
 from app.billing.ledger import Account
 from app.billing.prices import Tariff
 from app.billing.reconcile import RecordedCall, compare
-from tests.twin.bill import ROUNDINGS
+from tests.simulator.bill import ROUNDINGS
 
 TARIFF = Tariff("r", "CNY", {"second": 100}, ("prc_1",))
 ACCOUNT = Account("prj_1", None, "tr_1", "qwen", "CNY")

@@ -9,7 +9,7 @@ from app.billing import ledger
 from app.billing.ledger import Account, Used
 from app.billing.usage import By, Period, sums
 from app.db.database import Database
-from tests.support.story import NOW, Story
+from tests.support.scenario import NOW, Scenario
 
 pytestmark = pytest.mark.anyio
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -17,7 +17,7 @@ YEAR = Period(MIDNIGHT - timedelta(days=300), MIDNIGHT + timedelta(days=60))
 
 
 async def used(
-    story: Story,
+    scenario: Scenario,
     *,
     at: datetime,
     nano: int = 100,
@@ -25,48 +25,48 @@ async def used(
     key_id: str | None = None,
     currency: str = "CNY",
 ) -> None:
-    """Let the story's job use a second then, through a call of its own."""
-    calls = len(await story.calls())
-    job = await story.take_up() if calls == 0 else story.claimed[0]
-    story.claimed.append(job)
-    call = await story.call(job)
-    account = Account(story.principal.project_id, key_id, story.id, model, currency)
-    await story.db.write(
+    """Let the scenario's job use one second at that moment, in a call of its own."""
+    calls = len(await scenario.calls())
+    job = await scenario.claim() if calls == 0 else scenario.claimed[0]
+    scenario.claimed.append(job)
+    call = await scenario.call(job)
+    account = Account(scenario.principal.project_id, key_id, scenario.id, model, currency)
+    await scenario.db.write(
         ledger.settle, account, call, Used(1_000, 2, nano, estimated=False), now=at
     )
 
 
-async def told(story: Story, *by: By, period: Period = YEAR) -> list[tuple[object, ...]]:
-    rows = await story.db.read(
-        sums, project_id=story.principal.project_id, period=period, by=by or ["day"]
+async def told(scenario: Scenario, *by: By, period: Period = YEAR) -> list[tuple[object, ...]]:
+    rows = await scenario.db.read(
+        sums, project_id=scenario.principal.project_id, period=period, by=by or ["day"]
     )
     return [(*row.group, row.transcriptions, row.used_ms, row.nano) for row in rows]
 
 
 async def test_days_are_days_of_utc(db: Database) -> None:
-    story = await Story.begun(db)
-    await used(story, at=MIDNIGHT - timedelta(microseconds=1))
-    await used(story, at=MIDNIGHT)
-    await used(story, at=MIDNIGHT + timedelta(hours=23, minutes=59))
-    assert await told(story) == [("2026-11-19", 1, 1_000, 100), ("2026-11-20", 1, 2_000, 200)]
+    scenario = await Scenario.create(db)
+    await used(scenario, at=MIDNIGHT - timedelta(microseconds=1))
+    await used(scenario, at=MIDNIGHT)
+    await used(scenario, at=MIDNIGHT + timedelta(hours=23, minutes=59))
+    assert await told(scenario) == [("2026-11-19", 1, 1_000, 100), ("2026-11-20", 1, 2_000, 200)]
 
 
 async def test_a_period_includes_its_first_moment_and_not_its_last(db: Database) -> None:
-    story = await Story.begun(db)
-    await used(story, at=MIDNIGHT)
+    scenario = await Scenario.create(db)
+    await used(scenario, at=MIDNIGHT)
     for since, until, seen in ((0, 1, True), (-1, 0, False), (1, 2, False)):
         hour = timedelta(hours=1)
         period = Period(MIDNIGHT + since * hour, MIDNIGHT + until * hour)
-        assert bool(await told(story, period=period)) is seen
+        assert bool(await told(scenario, period=period)) is seen
 
 
 async def test_sums_by_model_key_and_project(db: Database) -> None:
-    story, other = await Story.begun(db), await Story.begun(db)
+    scenario, other = await Scenario.create(db), await Scenario.create(db)
 
     def add_key(tx: sa.Connection) -> str:
         return create_key(
             tx,
-            project_id=story.principal.project_id,
+            project_id=scenario.principal.project_id,
             name="k",
             scopes=ALL_SCOPES,
             pepper=b"p",
@@ -74,32 +74,32 @@ async def test_sums_by_model_key_and_project(db: Database) -> None:
         ).id
 
     key = await db.write(add_key)
-    await used(story, at=MIDNIGHT, model="a", nano=1)
-    await used(story, at=MIDNIGHT, model="b", nano=10, key_id=key)
+    await used(scenario, at=MIDNIGHT, model="a", nano=1)
+    await used(scenario, at=MIDNIGHT, model="b", nano=10, key_id=key)
     await used(other, at=MIDNIGHT, model="b", nano=100)
-    project = story.principal.project_id
-    assert await told(story, "model") == [("a", 1, 1_000, 1), ("b", 2, 2_000, 110)]
-    assert await told(story, "project") == [(project, 2, 3_000, 111)]
-    assert sorted(await told(story, "key"), key=str) == [
+    project = scenario.principal.project_id
+    assert await told(scenario, "model") == [("a", 1, 1_000, 1), ("b", 2, 2_000, 110)]
+    assert await told(scenario, "project") == [(project, 2, 3_000, 111)]
+    assert sorted(await told(scenario, "key"), key=str) == [
         (key, 1, 1_000, 10),
         (None, 2, 2_000, 101),
     ]
-    assert await told(story, "day", "model") == [
+    assert await told(scenario, "day", "model") == [
         ("2026-11-20", "a", 1, 1_000, 1),
         ("2026-11-20", "b", 2, 2_000, 110),
     ]
 
 
 async def test_currencies_are_never_added_up(db: Database) -> None:
-    story = await Story.begun(db)
-    await used(story, at=MIDNIGHT, currency="CNY", nano=1)
-    await used(story, at=MIDNIGHT, currency="USD", nano=10)
-    assert await told(story) == [("2026-11-20", 1, 1_000, 1), ("2026-11-20", 1, 1_000, 10)]
+    scenario = await Scenario.create(db)
+    await used(scenario, at=MIDNIGHT, currency="CNY", nano=1)
+    await used(scenario, at=MIDNIGHT, currency="USD", nano=10)
+    assert await told(scenario) == [("2026-11-20", 1, 1_000, 1), ("2026-11-20", 1, 1_000, 10)]
 
 
 async def test_holds_are_no_costs_and_another_project_is_not_seen(db: Database) -> None:
-    story = await Story.begun(db)
-    stranger = await Story.begun(db, project="stranger")
+    scenario = await Scenario.create(db)
+    stranger = await Scenario.create(db, project="stranger")
     await used(stranger, at=MIDNIGHT)
-    assert await told(story) == []
+    assert await told(scenario) == []
     assert len(await told(stranger)) == 1

@@ -17,14 +17,14 @@ from app.cli.doctor.check import Finding
 from app.cli.doctor.dashscope import examine
 from app.db.migrate import open_database
 from app.settings import Settings
-from tests.support.dashscope import Asked, Reply, answers, refuses, upstream
+from tests.support.stub_server import ReceivedRequest, Reply, answers, refuses, upstream
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-canary-of-the-doctor"
 NOBODYS = {"request_id": "r", "output": {"task_id": "t", "task_status": "UNKNOWN"}}
 
 
-async def taken(asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def taken(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     """Answer as DashScope does to who has a good key, with the time it is."""
     now = format_datetime(datetime.now(UTC), usegmt=True)
     await answers(NOBODYS, date=now)(asked, writer)

@@ -19,12 +19,12 @@ TOLD = st.one_of(
 def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, float | None]]) -> None:
     tally, seen = Tally(COUNT, clock=lambda: 0.0), []
     ended = set()
-    for deed, index, value in told:
-        if deed == "end":
+    for action, index, value in told:
+        if action == "end":
             tally.end(index)
             ended.add(index)
         else:
-            getattr(tally, deed)(index, value)
+            getattr(tally, action)(index, value)
         seen.append(tally.standing())
         assert seen[-1].done <= seen[-1].total
         assert (seen[-1].share == 1.0) == (len(ended) == COUNT)

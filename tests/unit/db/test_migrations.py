@@ -13,7 +13,7 @@ from app.billing.tables import ledger_line
 from app.db.database import Database
 from app.db.migrate import alembic_config, is_current, migrate, open_database
 from app.jobs.tables import event, metadata
-from tests.support.story import Story
+from tests.support.scenario import Scenario
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -114,7 +114,7 @@ async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Databas
 
 
 @pytest.mark.parametrize(
-    "deed",
+    "statement",
     [
         sa.update(ledger_line).values(nano=0),
         sa.update(ledger_line).values(kind="adjust"),
@@ -122,15 +122,15 @@ async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Databas
         sa.update(event).values(type="other"),
     ],
 )
-async def test_history_is_not_rewritten(db: Database, deed: Any) -> None:
-    story = await Story.begun(db)
+async def test_history_is_not_rewritten(db: Database, statement: Any) -> None:
+    scenario = await Scenario.create(db)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
-        await db.write(lambda tx: tx.execute(deed))
-    assert [line["kind"] for line in await story.lines()] == ["hold"]
-    assert [seen["type"] for seen in await story.events()] == ["created"]
+        await db.write(lambda tx: tx.execute(statement))
+    assert [line["kind"] for line in await scenario.lines()] == ["hold"]
+    assert [seen["type"] for seen in await scenario.events()] == ["created"]
 
 
 async def test_events_may_be_deleted_because_words_may_be_erased(db: Database) -> None:
-    story = await Story.begun(db)
+    scenario = await Scenario.create(db)
     await db.write(lambda tx: tx.execute(sa.delete(event)))
-    assert await story.events() == []
+    assert await scenario.events() == []

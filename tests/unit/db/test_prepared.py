@@ -286,9 +286,9 @@ async def test_errors_are_those_of_core(db: Database, broken: Any) -> None:
         return Prepared(statement).run(tx, values)
 
     if broken is _append_only:  # the databases refuse it row by row, and PostgreSQL at once
-        from tests.support.story import Story  # noqa: PLC0415
+        from tests.support.scenario import Scenario  # noqa: PLC0415
 
-        await Story.begun(db)
+        await Scenario.create(db)
     caught = []
     for execute in (by_core, prepared):
         with pytest.raises(sa.exc.SQLAlchemyError) as error:

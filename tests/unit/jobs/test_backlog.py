@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from app.db.database import Database
 from app.jobs.store.backlog import Backlog, backlogs_ahead
 from app.jobs.tables import transcription
-from tests.support.story import PLAN, Story, recording, wish
+from tests.support.scenario import PLAN, Scenario, job_spec, recording
 
 pytestmark = pytest.mark.anyio
 
@@ -24,9 +24,9 @@ async def counts(db: Database, priority: int = 0) -> tuple[int, int]:
 
 
 async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
-    running = await Story.begun(db, lease_seconds=3600)
-    await Story.begun(db)
-    await Story.begun(db, wanted=wish(priority=50))
+    running = await Scenario.create(db, lease_seconds=3600)
+    await Scenario.create(db)
+    await Scenario.create(db, wanted=job_spec(priority=50))
     assert (await running.row())["status"] == "processing"
     assert await counts(db) == (3, 1)
     assert await counts(db, priority=50) == (2, 1)
@@ -36,9 +36,9 @@ async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
 async def test_tasks_take_nobodys_turn(db: Database) -> None:
     task = replace(PLAN, kind="filetrans")
     for _ in range(3):
-        await Story.begun(db, wanted=wish(priority=9, plan=task))
+        await Scenario.create(db, wanted=job_spec(priority=9, plan=task))
     assert await ahead(db) == []
-    await Story.begun(db)
+    await Scenario.create(db)
     assert [one.calls for one in await ahead(db)] == [1]
 
 
@@ -46,11 +46,11 @@ async def test_calls_that_have_not_ended_are_estimated_from_the_length_that_is_l
     db: Database,
 ) -> None:
     split = replace(PLAN, kind="split", part_seconds=100)
-    long = await Story.begun(db, wanted=wish(plan=split), audio=recording(seconds=901.0))
+    long = await Scenario.create(db, wanted=job_spec(plan=split), audio=recording(seconds=901.0))
     unknown = recording("b", sha256="1" * 64, seconds=None)
-    await Story.begun(db, wanted=wish(plan=split), audio=unknown)
+    await Scenario.create(db, wanted=job_spec(plan=split), audio=unknown)
     assert await ahead(db) == [Backlog("scripted", "echo", jobs=2, running=0, calls=11 + 1)]
-    job = await long.take_up(lease_seconds=3600)
+    job = await long.claim(lease_seconds=3600)
     await long.call(job)
     half_done = sa.update(transcription).values(done_ms=450_000)
     await db.write(lambda tx: tx.execute(half_done.where(transcription.c.id == long.id)))

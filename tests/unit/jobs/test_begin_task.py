@@ -17,7 +17,7 @@ from app.jobs.store.job import Job
 from app.jobs.store.runs import Deferred
 from app.settings import JobSettings
 from app.speech.task_engine import SubmittedTask, TaskRequest
-from tests.support.story import PLAN, Story, recording, wish
+from tests.support.scenario import PLAN, Scenario, job_spec, recording
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 10
@@ -55,12 +55,12 @@ class Desk:
 
 async def a_job(db: Database, priority: int) -> Job:
     name = f"p{priority}"
-    story = await Story.begun(
+    scenario = await Scenario.create(
         db,
         audio=recording(name, sha256=f"{priority:064x}"),
-        wanted=wish(plan=TASK_PLAN, priority=priority),
+        wanted=job_spec(plan=TASK_PLAN, priority=priority),
     )
-    job = await story.take_up()
+    job = await scenario.claim()
     return replace(job, duration_ms=2_000)
 
 
@@ -79,7 +79,7 @@ async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database)
         PollPacing(settings, Random(1)),
         settings=settings,
         longest_ms=60_000,
-        clock=lambda: Story.now,
+        clock=lambda: Scenario.now,
     )
     first, low, urgent, most_urgent = [await a_job(db, one) for one in (0, -1, 1, 2)]
     async with asyncio.TaskGroup() as group:

@@ -20,7 +20,7 @@ from app.jobs.tables import event, part, transcription, upstream_call
 from app.jobs.worker import queue
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, ErrorKind
 from tests.support.gateway import Gateway, running, settings_for, speech
-from tests.support.scripted import ScriptedEngine, billed_seconds
+from tests.support.scripted_engine import ScriptedEngine, billed_seconds
 
 pytestmark = pytest.mark.anyio
 SHORT = "scripted/short"  # parts of at most four seconds

@@ -12,7 +12,7 @@ from app.jobs.queries import Filters, find_job, list_jobs
 from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.runs import StaleRun
 from app.jobs.tables import metadata
-from tests.support.story import NOW, Story, answer, failure, recording, stretch, wish
+from tests.support.scenario import NOW, Scenario, answer, failure, job_spec, part_span, recording
 
 pytestmark = pytest.mark.anyio
 WORD = "canary"
@@ -36,75 +36,75 @@ async def everything(db: Database) -> str:
     return await db.read(dump)
 
 
-async def spoken(db: Database, **fields: Any) -> Story:
+async def spoken(db: Database, **fields: Any) -> Scenario:
     """Return a completed transcription full of the word."""
-    story = await Story.begun(db, wanted=wish(**SAYING), **fields)
-    job = await story.take_up()
+    scenario = await Scenario.create(db, wanted=job_spec(**SAYING), **fields)
+    job = await scenario.claim()
     heard = answer(text=f"{WORD} said")
-    await story.answered(job, await story.call(job), heard=heard, keep_raw=True)
-    await story.complete(job, text=f"{WORD} said")
-    return story
+    await scenario.answered(job, await scenario.call(job), heard=heard, keep_raw=True)
+    await scenario.complete(job, text=f"{WORD} said")
+    return scenario
 
 
 async def test_no_table_holds_the_words_afterwards(db: Database) -> None:
-    story = await spoken(db)
+    scenario = await spoken(db)
     assert (await everything(db)).count(WORD) >= 5
-    money = await story.lines()
-    assert await story.erase()
+    money = await scenario.lines()
+    assert await scenario.erase()
     assert WORD not in await everything(db)
-    assert await story.lines() == money
-    row = await story.row()
+    assert await scenario.lines() == money
+    row = await scenario.row()
     assert row["erased_at"] is not None
     assert row["status"] == "completed"
-    assert await story.events() == []
+    assert await scenario.events() == []
 
 
 async def test_deleting_again_does_nothing_more(db: Database) -> None:
-    story = await spoken(db)
-    await story.erase()
-    row = await story.row()
-    assert await story.erase()
-    assert await story.row() == row
+    scenario = await spoken(db)
+    await scenario.erase()
+    row = await scenario.row()
+    assert await scenario.erase()
+    assert await scenario.row() == row
 
 
 async def test_nobody_deletes_what_is_another_projects(db: Database) -> None:
-    story = await spoken(db)
-    other = await Story.begun(db, project="other")
-    for project, job in ((other.principal, story.id), (story.principal, "tr_none")):
+    scenario = await spoken(db)
+    other = await Scenario.create(db, project="other")
+    for project, job in ((other.principal, scenario.id), (scenario.principal, "tr_none")):
         gone = await db.write(erase, project.project_id, job, local_engines=(), now=NOW)
         assert gone is None
-    assert (await story.row())["erased_at"] is None
+    assert (await scenario.row())["erased_at"] is None
 
 
 async def test_an_open_job_is_cancelled_and_its_run_writes_nothing_afterwards(
     db: Database,
 ) -> None:
-    story = await Story.begun(db, wanted=wish(**SAYING))
-    job = await story.take_up()
-    call = await story.call(job)
-    assert await story.erase()
-    row = await story.row()
+    scenario = await Scenario.create(db, wanted=job_spec(**SAYING))
+    job = await scenario.claim()
+    call = await scenario.call(job)
+    assert await scenario.erase()
+    row = await scenario.row()
     assert (row["status"], row["lease_until"]) == ("cancelled", None)
     assert row["completed_at"] is not None
-    for deed in (
-        story.answered(job, call, heard=answer(text=WORD)),
-        story.call_failed(job, call, failure()),
-        story.call(job, stretch(1)),
-        story.complete(job, text=WORD),
-        story.fail(job),
+    for operation in (
+        scenario.answered(job, call, heard=answer(text=WORD)),
+        scenario.call_failed(job, call, failure()),
+        scenario.call(job, part_span(1)),
+        scenario.complete(job, text=WORD),
+        scenario.fail(job),
     ):
         with pytest.raises(StaleRun):
-            await deed
+            await operation
     assert WORD not in await everything(db)
-    assert [line["kind"] for line in await story.lines()] == ["hold", "release"]
-    assert [row["state"] for row in await story.calls()] == ["in_doubt"]
+    assert [line["kind"] for line in await scenario.lines()] == ["hold", "release"]
+    assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
 
 
 async def test_a_queued_job_is_cancelled_before_it_began(db: Database) -> None:
-    story = await Story.begun(db)
-    await story.erase()
-    assert await story.try_to_take_up() is None
-    assert (await story.row())["status"] == "cancelled"
+    scenario = await Scenario.create(db)
+    await scenario.erase()
+    assert await scenario.try_claim() is None
+    assert (await scenario.row())["status"] == "cancelled"
 
 
 async def test_audio_that_another_transcription_has_is_kept_until_that_goes_too(
@@ -130,12 +130,12 @@ async def test_another_projects_copy_of_the_same_bytes_stays(db: Database) -> No
 
 
 async def test_what_was_deleted_is_in_no_list_and_found_as_erased(db: Database) -> None:
-    story, other = await spoken(db), await spoken(db)
-    await story.erase()
-    project = story.principal.project_id
+    scenario, other = await spoken(db), await spoken(db)
+    await scenario.erase()
+    project = scenario.principal.project_id
     page = await db.read(list_jobs, project, Filters(), after=None, limit=9)
     assert [found.id for found in page.items] == [other.id]
-    found = await db.read(find_job, project, story.id)
+    found = await db.read(find_job, project, scenario.id)
     assert found is not None
     assert found.erased_at is not None
     assert (found.transcript, found.reference, found.metadata) == (None, None, None)

@@ -6,30 +6,30 @@ from app.db.database import Database
 from app.jobs.queries import Filters, find_job, has_ended, list_jobs
 from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.job_view import JobView
-from tests.support.story import NANO_PER_SECOND, NOW, Story, answer, stretch, wish
+from tests.support.scenario import NANO_PER_SECOND, NOW, Scenario, answer, job_spec, part_span
 
 pytestmark = pytest.mark.anyio
 
 
-async def listed(db: Database, story: Story, **filters: object) -> list[str]:
+async def listed(db: Database, scenario: Scenario, **filters: object) -> list[str]:
     wanted = Filters(**filters)  # type: ignore[arg-type]
-    project = story.principal.project_id
+    project = scenario.principal.project_id
     page = await db.read(list_jobs, project, wanted, after=None, limit=100)
     return [found.id for found in page.items]
 
 
-async def found_by(story: Story) -> JobView:
-    found = await story.db.read(find_job, story.principal.project_id, story.id)
+async def found_by(scenario: Scenario) -> JobView:
+    found = await scenario.db.read(find_job, scenario.principal.project_id, scenario.id)
     assert found is not None
     return found
 
 
 async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> None:
-    story = await Story.begun(db)
-    job = await story.take_up()
-    await story.answered(job, await story.call(job))
-    await story.complete(job, text="one two")
-    found = await found_by(story)
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    await scenario.answered(job, await scenario.call(job))
+    await scenario.complete(job, text="one two")
+    found = await found_by(scenario)
     assert found.transcript is not None
     assert found.transcript.text == "one two"
     assert found.totals.settled == 2 * NANO_PER_SECOND
@@ -37,19 +37,19 @@ async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> No
 
 
 async def test_raw_answers_come_in_the_order_of_the_parts(db: Database) -> None:
-    story = await Story.begun(db, wanted=wish(options=JobOptions(include=("raw",))))
-    job = await story.take_up()
+    scenario = await Scenario.create(db, wanted=job_spec(options=JobOptions(include=("raw",))))
+    job = await scenario.claim()
     for index in (1, 0, 2):
-        part = stretch(index)
-        call = await story.call(job, part)
-        await story.answered(job, call, part, heard=answer(text=str(index)), keep_raw=True)
-    assert (await found_by(story)).raw == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
+        part = part_span(index)
+        call = await scenario.call(job, part)
+        await scenario.answered(job, call, part, heard=answer(text=str(index)), keep_raw=True)
+    assert (await found_by(scenario)).raw == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
 
 
 async def test_filters_narrow_the_list(db: Database) -> None:
-    plain = await Story.begun(db)
-    named = await Story.begun(db, wanted=wish(reference="mine"))
-    await named.take_up()
+    plain = await Scenario.create(db)
+    named = await Scenario.create(db, wanted=job_spec(reference="mine"))
+    await named.claim()
     assert await listed(db, plain) == [named.id, plain.id]
     assert await listed(db, plain, status="processing") == [named.id]
     assert await listed(db, plain, reference="mine") == [named.id]
@@ -71,9 +71,9 @@ ODD = {
 
 
 async def test_notes_filter_and_all_of_them_have_to_fit(db: Database) -> None:
-    plain = await Story.begun(db)
-    noted = await Story.begun(db, wanted=wish(metadata=ODD))
-    other = await Story.begun(db, wanted=wish(metadata={"team": "sales", "empty": "no"}))
+    plain = await Scenario.create(db)
+    noted = await Scenario.create(db, wanted=job_spec(metadata=ODD))
+    other = await Scenario.create(db, wanted=job_spec(metadata={"team": "sales", "empty": "no"}))
     for name, value in ODD.items():
         assert await listed(db, plain, metadata={name: value}) == [noted.id], name
     assert await listed(db, plain, metadata=ODD) == [noted.id]
@@ -85,14 +85,14 @@ async def test_notes_filter_and_all_of_them_have_to_fit(db: Database) -> None:
 
 
 async def test_nothing_is_seen_across_projects(db: Database) -> None:
-    mine, theirs = await Story.begun(db), await Story.begun(db, project="theirs")
+    mine, theirs = await Scenario.create(db), await Scenario.create(db, project="theirs")
     assert await listed(db, mine) == [mine.id]
     assert await db.read(find_job, mine.principal.project_id, theirs.id) is None
 
 
 async def test_whether_a_job_has_ended(db: Database) -> None:
-    story = await Story.begun(db)
-    assert not await db.read(has_ended, story.id)
-    await story.fail(await story.take_up())
-    assert await db.read(has_ended, story.id)
+    scenario = await Scenario.create(db)
+    assert not await db.read(has_ended, scenario.id)
+    await scenario.fail(await scenario.claim())
+    assert await db.read(has_ended, scenario.id)
     assert await db.read(has_ended, "tr_none")

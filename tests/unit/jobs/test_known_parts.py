@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from app.jobs.store.parts import stored_result
 from app.jobs.tables import part
 from tests.support.gateway import Gateway
-from tests.support.queued import hand_out, queued
-from tests.support.story import answer
+from tests.support.queued_job import hand_out, queued
+from tests.support.scenario import answer
 
 pytestmark = pytest.mark.anyio
 
@@ -29,10 +29,10 @@ def quiet(seconds: int) -> bytes:
 async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
     gateway: Gateway, index: int
 ) -> None:
-    story = await queued(gateway, quiet(6), part_seconds=4)
+    scenario = await queued(gateway, quiet(6), part_seconds=4)
     rows = [
         {
-            "transcription_id": story.id,
+            "transcription_id": scenario.id,
             "idx": n,
             "start_ms": n * 2_000,
             "end_ms": (n + 1) * 2_000,
@@ -51,11 +51,11 @@ async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
             tx.execute(sa.insert(part).values(**row))
 
     await gateway.services.db.write(store)
-    assert await hand_out(gateway, story)
-    job = await gateway.ended(story.id)
+    assert await hand_out(gateway, scenario)
+    job = await gateway.ended(scenario.id)
     assert (job["status"], job["text"]) == ("completed", "said before")
     assert gateway.engine.calls == []
-    chain = [(row["start_ms"], row["end_ms"]) for row in await story.parts()]
+    chain = [(row["start_ms"], row["end_ms"]) for row in await scenario.parts()]
     assert chain[0][0] == 0
     assert chain[-1][1] == 6_000
     assert [end for _, end in chain[:-1]] == [start for start, _ in chain[1:]]

@@ -1,4 +1,4 @@
-"""The laws of the books hold for every life there is, and each names who breaks it."""
+"""The invariants hold for every kind of job, and each violation names the rows that cause it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from app.jobs.tables import billing_tables, event, transcript, transcription, up
 from app.kit.ids import new_id
 from app.speech.engine import Billed
 from app.speech.task_engine import SubmittedTask
-from tests.support.books import Books, snapshot
-from tests.support.story import NOW, Story, failure, recording
+from tests.support.job_records import JobRecords, snapshot
+from tests.support.scenario import NOW, Scenario, failure, recording
 
 pytestmark = pytest.mark.anyio
 
@@ -26,56 +26,58 @@ async def broken(db: Database) -> dict[str, tuple[str, ...]]:
     return {breach.law: breach.examples for breach in await db.read(find_violations, 30.0)}
 
 
-async def heard(db: Database, name: str = "a") -> Story:
+async def heard(db: Database, name: str = "a") -> Scenario:
     """A transcription that was answered and completed."""
-    story = await Story.begun(db, audio=recording(name, sha256=name * 64))
-    job = await story.take_up()
-    await story.answered(job, await story.call(job))
-    await story.complete(job)
-    return story
+    scenario = await Scenario.create(db, audio=recording(name, sha256=name * 64))
+    job = await scenario.claim()
+    await scenario.answered(job, await scenario.call(job))
+    await scenario.complete(job)
+    return scenario
 
 
 async def test_no_life_breaks_a_law(db: Database) -> None:
     await heard(db)
-    failed = await Story.begun(db, audio=recording("b", sha256="b" * 64))
-    job = await failed.take_up()
+    failed = await Scenario.create(db, audio=recording("b", sha256="b" * 64))
+    job = await failed.claim()
     await failed.call_failed(job, await failed.call(job), failure())
     await failed.fail(job)
     await failed.retry()
-    cancelled = await Story.begun(db, audio=recording("c", sha256="c" * 64))
+    cancelled = await Scenario.create(db, audio=recording("c", sha256="c" * 64))
     await cancelled.cancel()
     erased = await heard(db, "d")
     await erased.erase()
-    running = await Story.begun(db, audio=recording("e", sha256="e" * 64))
-    await running.call(await running.take_up())
+    running = await Scenario.create(db, audio=recording("e", sha256="e" * 64))
+    await running.call(await running.claim())
     assert await broken(db) == {}
     kept = [key.rpartition("/")[2] for _, key in await db.read(kept_recordings, 10)]
     assert sorted(kept) == ["a", "b", "c", "e"]
 
 
-async def billed_failure(db: Database, *, is_task: bool) -> Story:
+async def billed_failure(db: Database, *, is_task: bool) -> Scenario:
     """A transcription whose only call failed and is billed by the provider all the same."""
-    story = await Story.begun(db)
-    job = await story.take_up()
-    call = await story.call(job)
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    call = await scenario.call(job)
     if is_task:
         await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
-        await story.charged(job, call)
+        await scenario.charged(job, call)
     else:
-        await story.call_failed(job, call, failure(Billed.YES))
-    await story.fail(job)
-    return story
+        await scenario.call_failed(job, call, failure(Billed.YES))
+    await scenario.fail(job)
+    return scenario
 
 
 @pytest.mark.parametrize("is_task", [False, True], ids=["sync", "filetrans"])
 async def test_a_failed_call_that_was_billed_and_settled_violates_nothing(
     db: Database, *, is_task: bool
 ) -> None:
-    story = await billed_failure(db, is_task=is_task)
-    assert [(call["state"], call["billed"]) for call in await story.calls()] == [("failed", "yes")]
-    assert [line["kind"] for line in await story.lines()] == ["hold", "settle", "release"]
+    scenario = await billed_failure(db, is_task=is_task)
+    assert [(call["state"], call["billed"]) for call in await scenario.calls()] == [
+        ("failed", "yes")
+    ]
+    assert [line["kind"] for line in await scenario.lines()] == ["hold", "settle", "release"]
     assert await broken(db) == {}
-    assert list(Books(await db.read(snapshot)).broken_laws()) == []
+    assert list(JobRecords(await db.read(snapshot)).violations()) == []
 
 
 SETTLED_WITHOUT_CAUSE = {
@@ -89,22 +91,22 @@ SETTLED_WITHOUT_CAUSE = {
 
 @pytest.mark.parametrize("end", SETTLED_WITHOUT_CAUSE)
 async def test_any_other_settled_call_is_a_violation(db: Database, end: str) -> None:
-    story = await billed_failure(db, is_task=False)
-    (call,), (_, settle, _) = await story.calls(), await story.lines()
+    scenario = await billed_failure(db, is_task=False)
+    (call,), (_, settle, _) = await scenario.calls(), await scenario.lines()
     planted = sa.update(upstream_call).where(_call.id == call["id"])
     await db.write(lambda tx: tx.execute(planted.values(SETTLED_WITHOUT_CAUSE[end])) and None)
     found = await broken(db)
     assert found["only a call that was answered or billed is settled"] == (settle["id"],)
-    assert any("settles" in one for one in Books(await db.read(snapshot)).broken_laws())
+    assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
 
 async def test_a_billed_call_without_a_settle_is_a_violation(db: Database) -> None:
-    story = await billed_failure(db, is_task=False)
-    (call,) = await story.calls()
+    scenario = await billed_failure(db, is_task=False)
+    (call,) = await scenario.calls()
     unsettled = {**call, "id": new_id("call"), "attempt": 9}
     await db.write(lambda tx: tx.execute(sa.insert(upstream_call).values(unsettled)) and None)
     assert await broken(db) == {"a call that was answered or billed is settled": (unsettled["id"],)}
-    assert any("settles" in one for one in Books(await db.read(snapshot)).broken_laws())
+    assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
 
 def _ledger(job: dict[str, Any], **fields: Any) -> sa.Insert:
@@ -143,8 +145,8 @@ PLANTED = {
 
 @pytest.mark.parametrize("law", PLANTED)
 async def test_who_breaks_a_law_is_named(db: Database, law: str) -> None:
-    story = await heard(db)
-    job, (call,) = await story.row(), await story.calls()
+    scenario = await heard(db)
+    job, (call,) = await scenario.row(), await scenario.calls()
     statements: Sequence[sa.Executable] = PLANTED[law](job, call)
     for statement in statements:
         await db.write(lambda tx, one: tx.execute(one) and None, statement)
@@ -155,10 +157,10 @@ async def test_who_breaks_a_law_is_named(db: Database, law: str) -> None:
 
 
 async def test_an_end_without_a_release_is_named(db: Database) -> None:
-    story = await Story.begun(db)
+    scenario = await Scenario.create(db)
     end = {"status": "cancelled", "completed_at": NOW}
     await db.write(lambda tx: tx.execute(sa.update(transcription).values(**end)) and None)
-    assert await broken(db) == {"what was held and not used is released once": (story.id,)}
+    assert await broken(db) == {"what was held and not used is released once": (scenario.id,)}
 
 
 async def test_a_line_of_anothers_call_is_named(db: Database) -> None:

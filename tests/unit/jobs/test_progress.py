@@ -14,7 +14,7 @@ from app.jobs.store.job import Job, KnownPart, Run
 from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.store.routes import Route
-from tests.support.story import PLAN, answer
+from tests.support.scenario import PLAN, answer
 
 LENGTH_MS = 1_000
 

@@ -5,7 +5,7 @@ import pytest
 from app.db.database import Database
 from app.jobs.store import runs
 from app.jobs.store.runs import RetryClock
-from tests.support.story import NOW, Story
+from tests.support.scenario import NOW, Scenario
 
 pytestmark = pytest.mark.anyio
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.anyio
 async def test_since_when_a_job_waits(
     db: Database, pauses: list[RetryClock], *, waits: bool
 ) -> None:
-    story = await Story.begun(db)
+    scenario = await Scenario.create(db)
     for pause in pauses:
-        job = await story.take_up()
+        job = await scenario.claim()
         await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
         await db.write(runs.clear_leases)
-    row = await story.row()
+    row = await scenario.row()
     assert (row["deferred_since"] is not None) is waits
     assert (row["runs_without_progress"], row["status"]) == (0, "processing")
 
@@ -38,11 +38,11 @@ async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
     db: Database, pause: RetryClock, left: int
 ) -> None:
     """Each time the database is away leaves a run behind; in three hours that may be many."""
-    story = await Story.begun(db)
+    scenario = await Scenario.create(db)
     for _ in range(3):
-        await story.take_up()
+        await scenario.claim()
         await db.write(runs.clear_leases)
-    job = await story.take_up()
+    job = await scenario.claim()
     assert job.runs_without_progress == 4
     await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
-    assert (await story.row())["runs_without_progress"] == left
+    assert (await scenario.row())["runs_without_progress"] == left

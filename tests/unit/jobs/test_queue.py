@@ -45,9 +45,9 @@ class Works:
         finally:
             self.slots.give()
 
-    async def until(self, claim: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not claim():
+        while not condition():
             assert time.monotonic() < deadline, self.begun
             await asyncio.sleep(0.01)
 

@@ -12,7 +12,15 @@ from app.billing.reconcile import Report
 from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, days_of, look
 from app.speech.engine import Billed
-from tests.support.story import NANO_PER_SECOND, NOW, REGION, Story, answer, failure, stretch
+from tests.support.scenario import (
+    NANO_PER_SECOND,
+    NOW,
+    REGION,
+    Scenario,
+    answer,
+    failure,
+    part_span,
+)
 
 pytestmark = pytest.mark.anyio
 SCOPE = Scope("scripted")
@@ -21,18 +29,18 @@ LOST = BillLine("req-lost", "echo", 2_000, REGION, NOW)
 BILL = [ANSWERED, LOST]
 
 
-async def told(db: Database) -> Story:
+async def told(db: Database) -> Scenario:
     """Tell of a call in doubt and, after it, one that was answered for two seconds."""
-    story = await Story.begun(db)
-    job = await story.take_up()
-    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
-    await story.answered(job, await story.call(job))
-    await story.complete(job)
-    return story
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    await scenario.call_failed(job, await scenario.call(job), failure(Billed.MAYBE))
+    await scenario.answered(job, await scenario.call(job))
+    await scenario.complete(job)
+    return scenario
 
 
-async def settled(story: Story) -> int:
-    lines = await story.lines()
+async def settled(scenario: Scenario) -> int:
+    lines = await scenario.lines()
     return sum(line["nano"] for line in lines if line["kind"] in {"settle", "adjust"})
 
 
@@ -41,24 +49,24 @@ def kinds(report: Report) -> set[str]:
 
 
 async def test_looking_changes_nothing(db: Database) -> None:
-    story = await told(db)
-    before = await story.lines(), await story.calls()
+    scenario = await told(db)
+    before = await scenario.lines(), await scenario.calls()
     report = await db.read(look, BILL, SCOPE)
     assert kinds(report) == {"rounding", "in_doubt_billed"}
     assert (report.ours_nano, report.billed_nano) == (2 * NANO_PER_SECOND, 5 * NANO_PER_SECOND)
-    assert (await story.lines(), await story.calls()) == before
+    assert (await scenario.lines(), await scenario.calls()) == before
 
 
 async def test_after_applying_our_sum_is_the_bills_and_a_second_run_finds_nothing(
     db: Database,
 ) -> None:
-    story = await told(db)
+    scenario = await told(db)
     await db.write(apply, BILL, SCOPE, now=NOW)
-    assert await settled(story) == 5 * NANO_PER_SECOND
-    lines = await story.lines()
+    assert await settled(scenario) == 5 * NANO_PER_SECOND
+    lines = await scenario.lines()
     again = await db.write(apply, BILL, SCOPE, now=NOW)
     assert again.differences == []
-    assert await story.lines() == lines
+    assert await scenario.lines() == lines
 
 
 async def test_a_call_once_found_is_not_found_anew_on_another_bill(db: Database) -> None:
@@ -70,10 +78,10 @@ async def test_a_call_once_found_is_not_found_anew_on_another_bill(db: Database)
 
 
 async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
-    story = await told(db)
+    scenario = await told(db)
     await db.write(apply, BILL, SCOPE, now=NOW)
     await db.write(apply, [replace(ANSWERED, millis=1_000)], SCOPE, now=NOW)
-    assert await settled(story) == NANO_PER_SECOND
+    assert await settled(scenario) == NANO_PER_SECOND
 
 
 @pytest.mark.parametrize(
@@ -91,10 +99,10 @@ async def test_calls_on_another_bill_are_left_alone(db: Database, scope: Scope) 
 
 
 async def test_open_calls_and_other_regions_are_not_compared(db: Database) -> None:
-    story = await Story.begun(db)
-    job = await story.take_up()
-    await story.answered(job, await story.call(job), heard=answer())
-    await story.call(job, stretch(1))
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    await scenario.answered(job, await scenario.call(job), heard=answer())
+    await scenario.call(job, part_span(1))
     assert (await db.read(look, [ANSWERED], SCOPE)).calls == 1
     try_next_route = BillLine("req-2", "echo", 1_000, "elsewhere")
     assert (await db.read(look, [try_next_route], SCOPE)).calls == 0
@@ -123,17 +131,17 @@ def run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]
 
 
 async def test_the_command_line_reconciles(db: Database, database_url: str, tmp_path: Path) -> None:
-    story = await told(db)
+    scenario = await told(db)
     bill = tmp_path / "bill.csv"
     bill.write_text(f"request_id,model,seconds,region\nreq-1,echo,3,{REGION}\nr2,echo,2,{REGION}\n")
     words = ("reconcile", "--bill", str(bill), "--engine", "scripted")
     looked = run(database_url, tmp_path, *words)
     assert looked.returncode == 0, looked.stderr
     assert "in doubt and billed: 0.00044 CNY, 2 s" in looked.stdout
-    assert await settled(story) == 2 * NANO_PER_SECOND
+    assert await settled(scenario) == 2 * NANO_PER_SECOND
     done = run(database_url, tmp_path, *words, "--apply", "--json")
     assert json.loads(done.stdout)["sums"]["rounding"] == NANO_PER_SECOND
-    assert await settled(story) == 5 * NANO_PER_SECOND
+    assert await settled(scenario) == 5 * NANO_PER_SECOND
     bill.write_text("request_id\n")
     wrong = run(database_url, tmp_path, *words)
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)

@@ -11,16 +11,16 @@ from app.db.database import Database
 from app.jobs.reconcile import Scope, apply, look
 from app.jobs.store.job_spec import EnginePlace
 from app.speech.engine import Billed
-from tests.support.story import (
+from tests.support.scenario import (
     NANO_PER_SECOND,
     NOW,
     PRICE,
-    Story,
+    Scenario,
     answer,
     failure,
+    job_spec,
+    part_span,
     principal_of,
-    stretch,
-    wish,
 )
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ OTHERS = [
 ]
 
 
-async def begun(db: Database) -> Story:
+async def begun(db: Database) -> Scenario:
     await principal_of(db)
     rows = [
         replace(PRICE, region="dear", nano=DEAR),
@@ -41,45 +41,45 @@ async def begun(db: Database) -> Story:
         replace(PRICE, region="cheap", nano=1),
     ]
     await db.write(load_prices, rows)
-    return await Story.begun(db, wanted=wish(2_000, others=OTHERS))
+    return await Scenario.create(db, wanted=job_spec(2_000, others=OTHERS))
 
 
 async def test_places_without_a_price_in_the_jobs_currency_are_left_out(db: Database) -> None:
-    story = await begun(db)
-    job = await story.take_up()
+    scenario = await begun(db)
+    job = await scenario.claim()
     assert [(route.engine, route.upstream_model) for route in job.routes] == [
         ("scripted", "echo"),
         ("scripted/dear", "echo-dear"),
         ("scripted/cheap", "echo"),
     ]
     assert [route.tariff.units["second"] for route in job.routes] == [NANO_PER_SECOND, DEAR, 1]
-    assert [line["nano"] for line in await story.lines()] == [2 * DEAR]
+    assert [line["nano"] for line in await scenario.lines()] == [2 * DEAR]
 
 
 async def test_a_claimed_job_has_the_routes_that_a_later_run_finds(db: Database) -> None:
     principal = await principal_of(db)
     await db.write(load_prices, [replace(PRICE, region="dear", nano=DEAR)])
-    story = await Story.begun(db, wanted=wish(others=OTHERS[:1]), lease_seconds=60)
-    claimed = story.submitted.claimed
+    scenario = await Scenario.create(db, wanted=job_spec(others=OTHERS[:1]), lease_seconds=60)
+    claimed = scenario.submitted.claimed
     assert claimed is not None
-    assert principal == story.principal
-    await story.crash()
-    assert tuple((await story.take_up()).routes) == tuple(claimed.routes)
+    assert principal == scenario.principal
+    await scenario.crash()
+    assert tuple((await scenario.claim()).routes) == tuple(claimed.routes)
 
 
 async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Database) -> None:
-    story = await begun(db)
-    job = await story.take_up()
-    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
-    call = await story.call(job, route=1)
-    await story.answered(job, call, route=1, heard=answer(seconds=2))
-    await story.complete(job)
-    doubted, made = await story.calls()
+    scenario = await begun(db)
+    job = await scenario.claim()
+    await scenario.call_failed(job, await scenario.call(job), failure(Billed.MAYBE))
+    call = await scenario.call(job, route=1)
+    await scenario.answered(job, call, route=1, heard=answer(seconds=2))
+    await scenario.complete(job)
+    doubted, made = await scenario.calls()
     assert [(one["engine"], one["max_cost_nano"]) for one in (doubted, made)] == [
         ("scripted", 2 * NANO_PER_SECOND),
         ("scripted/dear", 2 * DEAR),
     ]
-    money = await db.read(ledger.totals, story.id)
+    money = await db.read(ledger.totals, scenario.id)
     assert (money.settled, money.held) == (2 * DEAR, 2 * DEAR + 2 * NANO_PER_SECOND)
 
     dear = [BillLine("req-1", "echo-dear", 3_000, "dear", NOW)]
@@ -92,16 +92,18 @@ async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Datab
     await db.write(apply, first, Scope("scripted"), now=NOW)
     both = Scope("scripted", also=("scripted/dear",))
     assert (await db.read(look, [*first, *dear], both)).differences == []
-    settled = (await db.read(ledger.totals, story.id)).settled
+    settled = (await db.read(ledger.totals, scenario.id)).settled
     assert settled == 3 * DEAR + 2 * NANO_PER_SECOND
 
 
 async def test_doubt_on_one_engine_counts_on_every_other(db: Database) -> None:
     from app.errors import UpstreamInDoubt  # noqa: PLC0415
 
-    story = await begun(db)
-    job = await story.take_up()
-    await story.call_failed(job, await story.call(job), failure(Billed.MAYBE))
-    await story.call_failed(job, await story.call(job, route=1), failure(Billed.MAYBE), route=1)
+    scenario = await begun(db)
+    job = await scenario.claim()
+    await scenario.call_failed(job, await scenario.call(job), failure(Billed.MAYBE))
+    await scenario.call_failed(
+        job, await scenario.call(job, route=1), failure(Billed.MAYBE), route=1
+    )
     with pytest.raises(UpstreamInDoubt):
-        await story.call(job, stretch(), route=2)
+        await scenario.call(job, part_span(), route=2)

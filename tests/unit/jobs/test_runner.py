@@ -16,11 +16,11 @@ from app.jobs.execution.transcribe import Transcriber
 from app.jobs.tables import transcription
 from app.jobs.worker.worker import Worker
 from app.settings import JobSettings
-from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for
-from tests.support.queued import hand_out, queued
-from tests.support.scripted import ScriptedEngine
-from tests.support.story import Story
+from tests.support.queued_job import hand_out, queued
+from tests.support.scenario import Scenario
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
@@ -53,7 +53,7 @@ async def until_called(gateway: Gateway) -> None:
 async def test_a_job_that_another_worker_holds_keeps_no_slot(
     gateway: Gateway, recording: bytes
 ) -> None:
-    held = await Story.begun(gateway.services.db, lease_seconds=3600)
+    held = await Scenario.create(gateway.services.db, lease_seconds=3600)
     assert await hand_out(gateway, held)
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await gateway.send(recording)).status_code == 200
@@ -78,10 +78,10 @@ async def test_a_job_of_this_process_is_not_taken_up_twice(
     gateway: Gateway, recording: bytes
 ) -> None:
     async with closing_well(gateway):
-        story = await queued(gateway, recording)
-        assert await hand_out(gateway, story)
-        assert not await hand_out(gateway, story)
-    assert (await gateway.ended(story.id))["status"] == "completed"
+        scenario = await queued(gateway, recording)
+        assert await hand_out(gateway, scenario)
+        assert not await hand_out(gateway, scenario)
+    assert (await gateway.ended(scenario.id))["status"] == "completed"
     assert len(gateway.engine.calls) == 1
 
 
@@ -161,8 +161,8 @@ async def test_so_is_the_end_of_the_gateway(gateway: Gateway) -> None:
 @pytest.mark.settings(jobs={"max_sync_callers": 1})
 async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
-        story = await queued(gateway, recording)
-        await hand_out(gateway, story)
+        scenario = await queued(gateway, recording)
+        await hand_out(gateway, scenario)
         assert (await gateway.send(recording, wait="0")).status_code == 202
 
 
@@ -186,8 +186,8 @@ async def test_so_is_one_whose_upload_was_under_way(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     """Its wait begins after the closing did."""
-    submitting = Fault("create_job", "never", gate=asyncio.Event())
-    with fickle(submitting):
+    submitting = DatabaseFault("create_job", "never", gate=asyncio.Event())
+    with unreliable_database(submitting):
         settings = settings_for(database_url, tmp_path / "data")
         async with running(settings, engine) as gateway, closing_well(gateway):
             waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
@@ -203,7 +203,7 @@ async def test_so_is_one_whose_upload_was_under_way(
 
 
 async def test_a_short_wait_is_not_made_longer(gateway: Gateway) -> None:
-    held = await Story.begun(gateway.services.db, lease_seconds=3600)
+    held = await Scenario.create(gateway.services.db, lease_seconds=3600)
     started = time.monotonic()
     waiting = asyncio.create_task(gateway.services.worker.wait(held.id, GRACE_SECONDS))
     await asyncio.sleep(0)
@@ -217,11 +217,11 @@ async def test_closing_while_a_wait_runs_out_shortens_the_others(
     database_url: str, engine: ScriptedEngine, tmp_path: Path
 ) -> None:
     """A wait whose time is over takes a last look, and cannot be rescheduled any more."""
-    last_look = Fault("has_ended", "never", times=2, gate=asyncio.Event())
-    with fickle() as faults:
+    last_look = DatabaseFault("has_ended", "never", times=2, gate=asyncio.Event())
+    with unreliable_database() as faults:
         async with running(settings_for(database_url, tmp_path / "data"), engine) as gateway:
             runner = gateway.services.worker
-            held = await Story.begun(gateway.services.db, lease_seconds=3600)
+            held = await Scenario.create(gateway.services.db, lease_seconds=3600)
             others = [asyncio.create_task(runner.wait(held.id, 60)) for _ in range(8)]
             await asyncio.sleep(0.1)
             faults.append(last_look)

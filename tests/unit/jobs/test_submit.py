@@ -13,7 +13,7 @@ from app.jobs.store.create import create_job
 from app.jobs.store.recordings import new_audio_of
 from app.jobs.tables import event, transcription
 from app.speech.usage_bounds import max_usage_of_call
-from tests.support.story import NANO_PER_SECOND, NOW, Story, principal_of, recording, wish
+from tests.support.scenario import NANO_PER_SECOND, NOW, Scenario, job_spec, principal_of, recording
 
 pytestmark = pytest.mark.anyio
 BYTES = "b" * 64
@@ -25,19 +25,19 @@ async def count(db: Database, table: sa.Table) -> int:
 
 
 async def test_a_job_is_durable_with_its_hold_and_its_first_event(db: Database) -> None:
-    story = await Story.begun(db, wanted=wish(3_000, reference="r", metadata={"a": "b"}))
-    row = await story.row()
+    scenario = await Scenario.create(db, wanted=job_spec(3_000, reference="r", metadata={"a": "b"}))
+    row = await scenario.row()
     assert (row["status"], row["run_epoch"], row["lease_until"]) == ("queued", 0, None)
     assert (row["reference"], row["client_metadata"]) == ("r", {"a": "b"})
     assert row["tariff"]["units"] == {"second": NANO_PER_SECOND}
-    (line,) = await story.lines()
+    (line,) = await scenario.lines()
     assert (line["kind"], line["nano"], line["call_id"]) == ("hold", 3 * NANO_PER_SECOND, None)
-    assert [said["type"] for said in await story.events()] == ["created"]
+    assert [said["type"] for said in await scenario.events()] == ["created"]
 
 
 async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
     caller = await principal_of(db)
-    unpriced = wish(model="scripted/unpriced")
+    unpriced = job_spec(model="scripted/unpriced")
     with pytest.raises(PriceUnknown):
         await db.write(create_job, caller, recording(), unpriced, now=NOW)
     for table in (audio, transcription, ledger_line, event):
@@ -45,31 +45,31 @@ async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
 
 
 async def test_the_same_bytes_are_kept_once_in_a_project(db: Database) -> None:
-    first = await Story.begun(db, audio=recording("one", sha256=BYTES))
-    again = await Story.begun(db, audio=recording("two", sha256=BYTES))
+    first = await Scenario.create(db, audio=recording("one", sha256=BYTES))
+    again = await Scenario.create(db, audio=recording("two", sha256=BYTES))
     assert first.id != again.id
     assert first.submitted.blob_key == again.submitted.blob_key
     assert await count(db, audio) == 1
 
 
 async def test_the_same_bytes_are_never_shared_across_projects(db: Database) -> None:
-    mine = await Story.begun(db, audio=recording("one", sha256=BYTES))
-    theirs = await Story.begun(db, project="theirs", audio=recording("two", sha256=BYTES))
+    mine = await Scenario.create(db, audio=recording("one", sha256=BYTES))
+    theirs = await Scenario.create(db, project="theirs", audio=recording("two", sha256=BYTES))
     assert mine.submitted.blob_key != theirs.submitted.blob_key
     assert await count(db, audio) == 2
 
 
 async def test_erased_bytes_are_not_found_again(db: Database) -> None:
-    gone = await Story.begun(db, audio=recording("one", sha256=BYTES))
+    gone = await Scenario.create(db, audio=recording("one", sha256=BYTES))
     await gone.erase()
-    new = await Story.begun(db, audio=recording("two", sha256=BYTES))
+    new = await Scenario.create(db, audio=recording("two", sha256=BYTES))
     assert new.submitted.blob_key != gone.submitted.blob_key
 
 
 async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) -> None:
     audio_ = replace(recording(seconds=None), sha256=BYTES)
-    story = await Story.begun(db, audio=audio_, wanted=wish(43_200_000))
-    assert (await story.lines())[0]["nano"] == 43_200 * NANO_PER_SECOND
+    scenario = await Scenario.create(db, audio=audio_, wanted=job_spec(43_200_000))
+    assert (await scenario.lines())[0]["nano"] == 43_200 * NANO_PER_SECOND
 
 
 @pytest.mark.parametrize(

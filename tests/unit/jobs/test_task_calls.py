@@ -16,8 +16,8 @@ from app.jobs.store.runs import Deferred
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineError, ErrorKind
 from app.speech.task_engine import SubmittedTask
-from tests.support.books import Books, snapshot
-from tests.support.story import NANO_PER_SECOND, Story, stretch
+from tests.support.job_records import JobRecords, snapshot
+from tests.support.scenario import NANO_PER_SECOND, Scenario, part_span
 
 pytestmark = pytest.mark.anyio
 BOUND = 2 * NANO_PER_SECOND
@@ -25,120 +25,120 @@ LATE = EngineError(ErrorKind.TIMEOUT, "late", billed=Billed.MAYBE)
 FORGOTTEN = EngineError(ErrorKind.MALFORMED, "unknown", billed=Billed.MAYBE)
 
 
-async def submitted(db: Database) -> tuple[Story, Job, str]:
-    story = await Story.begun(db)
-    job = await story.take_up()
-    call = await story.call(job)
+async def submitted(db: Database) -> tuple[Scenario, Job, str]:
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    call = await scenario.call(job)
     await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
-    return story, job, call
+    return scenario, job, call
 
 
-async def taken_up(story: Story) -> Job:
+async def taken_up(scenario: Scenario) -> Job:
     """Take the job up as a worker does: a task whose id is known stays open."""
 
     def claim(tx: sa.Connection) -> Job:
-        job = runs.claim(tx, story.id, lease_seconds=60, now=story.later())
+        job = runs.claim(tx, scenario.id, lease_seconds=60, now=scenario.later())
         assert job is not None
-        calls.close_orphaned(tx, job.id, remote=True, now=story.now, but_tasks=True)
+        calls.close_orphaned(tx, job.id, remote=True, now=scenario.now, but_tasks=True)
         return job
 
-    return await story.db.write(claim)
+    return await scenario.db.write(claim)
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail", "late"])
 async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, end: str) -> None:
-    story, job, call = await submitted(db)
+    scenario, job, call = await submitted(db)
     if end == "cancel":
-        await story.cancel()
+        await scenario.cancel()
     else:
         if end == "late":
-            await story.call_failed(job, call, LATE)
-        await story.fail(job)
-    assert [row["state"] for row in await story.calls()] == ["in_doubt"]
-    assert await story.retry()
-    again = await taken_up(story)
+            await scenario.call_failed(job, call, LATE)
+        await scenario.fail(job)
+    assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
+    assert await scenario.retry()
+    again = await taken_up(scenario)
     task = await db.read(store.find_open_task, again)
     assert task is not None
     assert (task.call_id, task.task_id) == (call, "task-1")
     assert task.is_before_retry
     (held,) = [
-        line for line in await story.lines() if line["retry_epoch"] and line["kind"] == "hold"
+        line for line in await scenario.lines() if line["retry_epoch"] and line["kind"] == "hold"
     ]
     assert (task.opened_at, task.awaited_since) == (
-        (await story.calls())[0]["opened_at"],
+        (await scenario.calls())[0]["opened_at"],
         held["created_at"],
     )
     # It is what the hold of this life is for, and nobody else's.
     left = await db.read(calls._uncommitted_hold, again)
     assert left == held["nano"] - BOUND
-    await story.answered(again, call)
-    await story.complete(again)
+    await scenario.answered(again, call)
+    await scenario.complete(again)
     assert await db.read(ledger.remaining, again.account) == 0
-    assert list(Books(await db.read(snapshot)).broken_laws()) == []
+    assert list(JobRecords(await db.read(snapshot)).violations()) == []
 
 
 async def test_the_hold_of_a_life_covers_its_task(db: Database) -> None:
     """A first hold that was too small had a further one, which is of the life before."""
-    story = await Story.begun(db)
-    job = await story.take_up()
-    long = stretch(seconds=30)
-    call = await story.call(job, long)
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
+    long = part_span(seconds=30)
+    call = await scenario.call(job, long)
     await db.write(store.store_task_id, call, SubmittedTask("task-1", "req-1"))
-    await story.cancel()
-    await story.retry()
-    holds = [line["nano"] for line in await story.lines() if line["retry_epoch"]]
+    await scenario.cancel()
+    await scenario.retry()
+    holds = [line["nano"] for line in await scenario.lines() if line["retry_epoch"]]
     assert holds == [30 * NANO_PER_SECOND]
 
 
 async def test_one_that_the_upstream_forgot_is_left_in_doubt(db: Database) -> None:
-    story, job, call = await submitted(db)
-    await story.call_failed(job, call, FORGOTTEN)
-    await story.fail(job)
-    await story.retry()
-    assert await db.read(store.find_open_task, await taken_up(story)) is None
-    assert [row["state"] for row in await story.calls()] == ["in_doubt"]
+    scenario, job, call = await submitted(db)
+    await scenario.call_failed(job, call, FORGOTTEN)
+    await scenario.fail(job)
+    await scenario.retry()
+    assert await db.read(store.find_open_task, await taken_up(scenario)) is None
+    assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
 
 
 async def test_one_that_the_bill_has_settled_is_left(db: Database) -> None:
-    story, job, call = await submitted(db)
-    await story.cancel()
+    scenario, job, call = await submitted(db)
+    await scenario.cancel()
 
     def adjust(tx: sa.Connection) -> None:
-        ledger.adjust(tx, job.account, call, 7, used_ms=1, now=story.now)
+        ledger.adjust(tx, job.account, call, 7, used_ms=1, now=scenario.now)
 
     await db.write(adjust)
-    await story.retry()
-    assert await db.read(store.find_open_task, await taken_up(story)) is None
+    await scenario.retry()
+    assert await db.read(store.find_open_task, await taken_up(scenario)) is None
 
 
 async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> None:
     for state in ("in_doubt", "open"):
-        story, _, call = await submitted(db)
-        await story.cancel()
+        scenario, _, call = await submitted(db)
+        await scenario.cancel()
         if state == "open":
-            await story.retry()
-        assert [row["state"] for row in await story.calls()] == [state]
-        await db.write(store.note_cancelled, call, now=story.now)
-        (row,) = await story.calls()
+            await scenario.retry()
+        assert [row["state"] for row in await scenario.calls()] == [state]
+        await db.write(store.note_cancelled, call, now=scenario.now)
+        (row,) = await scenario.calls()
         assert (row["state"], row["billed"], row["error_kind"]) == ("failed", "no", "cancelled")
 
 
 async def test_calling_off_leaves_a_later_life_alone(db: Database) -> None:
-    story, _, call = await submitted(db)
-    cost = await story.cancel()
+    scenario, _, call = await submitted(db)
+    cost = await scenario.cancel()
     assert cost is not None
-    (task,) = await db.read(store.find_active, story.id, cost.epoch)
+    (task,) = await db.read(store.find_active, scenario.id, cost.epoch)
     assert task.call_id == call
-    await story.retry()
-    assert await db.read(store.find_active, story.id, cost.epoch) == []
-    assert len(await db.read(store.find_active, story.id)) == 1
+    await scenario.retry()
+    assert await db.read(store.find_active, scenario.id, cost.epoch) == []
+    assert len(await db.read(store.find_active, scenario.id)) == 1
 
 
 async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
     db: Database,
 ) -> None:
-    story, _, _ = await submitted(db)
-    await story.crash()
+    scenario, _, _ = await submitted(db)
+    await scenario.crash()
     settings = JobSettings(task_timeout_seconds=100)
 
     def work() -> TaskRunner:
@@ -148,22 +148,22 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
             None,
             settings=settings,
             max_seconds=60,
-            clock=lambda: story.now,  # type: ignore[arg-type]
+            clock=lambda: scenario.now,  # type: ignore[arg-type]
         )
 
     with pytest.raises(Deferred) as deferred:
-        await work().do(await taken_up(story))
+        await work().do(await taken_up(scenario))
     assert deferred.value.clock == "reset"
-    await story.crash()
-    story.now += timedelta(seconds=100)
-    job = await taken_up(story)
+    await scenario.crash()
+    scenario.now += timedelta(seconds=100)
+    job = await taken_up(scenario)
     with pytest.raises(EngineUnavailable, match="no longer switched on") as caught:
         await work().do(job)
-    assert [(row["state"], row["error_kind"]) for row in await story.calls()] == [
+    assert [(row["state"], row["error_kind"]) for row in await scenario.calls()] == [
         ("in_doubt", "timeout")
     ]
-    await story.fail(job, caught.value)
-    await story.retry()
+    await scenario.fail(job, caught.value)
+    await scenario.retry()
     with pytest.raises(Deferred) as deferred:
-        await work().do(await taken_up(story))
+        await work().do(await taken_up(scenario))
     assert deferred.value.clock == "reset"

@@ -163,14 +163,14 @@ async def test_what_is_saved_is_told_once_and_stays_readable() -> None:
 @given(st.data())
 def test_a_story_reads_alike_from_everywhere(data: st.DataObject) -> None:
     """Whatever is drawn of rows and text, and however little fits into one look."""
-    rows, pieces, story = _story(data)
+    rows, pieces, scenario = _story(data)
     limits = {
         "most_rows": data.draw(st.integers(1, 4)),
         "most_pieces": data.draw(st.integers(1, 4)),
     }
     whole = list(_read(rows, pieces, START, limits))
     assert [one.seq for one in whole if isinstance(one, StoredEvent)] == [row.seq for row in rows]
-    assert _flat(whole) == story
+    assert _flat(whole) == scenario
     at = data.draw(st.integers(0, len(whole)))
     position = START
     for item in whole[:at]:
@@ -178,25 +178,25 @@ def test_a_story_reads_alike_from_everywhere(data: st.DataObject) -> None:
         place = (rows[item.seq - 1].epoch, rows[item.seq - 1].delta_chars) if is_row else item.place
         position = Position(item.seq if is_row else position.seq, place)
     rest = list(_read(rows, pieces, position, limits))
-    assert _flat([*whole[:at], *rest]) == story
+    assert _flat([*whole[:at], *rest]) == scenario
 
 
 def _story(data: st.DataObject) -> tuple[list[Any], list[Any], list[str]]:
     rows: list[Any] = []
     pieces: list[Any] = []
-    story: list[str] = []
+    scenario: list[str] = []
     for epoch in range(1, data.draw(st.integers(1, 3)) + 1):
         told = 0
         for what in data.draw(st.lists(st.sampled_from(["row", "ab", "c", "def"]), max_size=6)):
             if what == "row":
                 seq = len(rows) + 1
                 rows.append(SimpleNamespace(seq=seq, type="t", data={}, epoch=epoch, delta_chars=told))  # fmt: skip  # noqa: E501
-                story.append(f"<{seq}>")
+                scenario.append(f"<{seq}>")
             else:
                 pieces.append(SimpleNamespace(epoch=epoch, start=told, text=what))
                 told += len(what)
-                story += list(what)
-    return rows, pieces, story
+                scenario += list(what)
+    return rows, pieces, scenario
 
 
 def _read(rows: list[Any], pieces: list[Any], at: Position, limits: dict[str, int]) -> Any:

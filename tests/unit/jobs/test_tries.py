@@ -6,7 +6,7 @@ from app.db.database import Database
 from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts, exhausted_engines
 from app.jobs.upstream.retry_policy import LONG_SECONDS, on_failure
 from app.speech.engine import Billed, EngineError, ErrorKind
-from tests.support.story import Story, stretch
+from tests.support.scenario import Scenario, part_span
 
 pytestmark = pytest.mark.anyio
 ILL = [ErrorKind.TIMEOUT, ErrorKind.MALFORMED, ErrorKind.INTERNAL]
@@ -65,25 +65,25 @@ def test_a_long_rest_is_a_reason_to_go_elsewhere_and_a_short_one_is_not() -> Non
 
 
 async def test_counts_are_of_one_part_and_survive_a_crash(db: Database) -> None:
-    story = await Story.begun(db)
-    job = await story.take_up()
+    scenario = await Scenario.create(db)
+    job = await scenario.claim()
 
     async def fail(kind: ErrorKind, part: int = 0, billed: Billed = Billed.NO) -> AttemptCounts:
-        call = await story.call(job, stretch(part))
-        return await story.call_failed(job, call, failed(kind, billed))
+        call = await scenario.call(job, part_span(part))
+        return await scenario.call_failed(job, call, failed(kind, billed))
 
     assert await fail(ErrorKind.INTERNAL) == AttemptCounts(1, 0, 1)
     assert await fail(ErrorKind.UNAVAILABLE) == AttemptCounts(1, 1, 2)
     assert await fail(ErrorKind.RATE_LIMITED) == AttemptCounts(1, 1, 3)
     assert await fail(ErrorKind.INTERNAL, part=1) == AttemptCounts(1, 0, 1)
-    await story.call(job, stretch(0))
-    await story.crash()
-    job = await story.take_up()
+    await scenario.call(job, part_span(0))
+    await scenario.crash()
+    job = await scenario.claim()
     assert await fail(ErrorKind.NETWORK, billed=Billed.MAYBE) == AttemptCounts(2, 1, 4)
-    assert await db.read(exhausted_engines, story.id, 0) == frozenset()
+    assert await db.read(exhausted_engines, scenario.id, 0) == frozenset()
     assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(2, 0, 2)
     assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(3, 0, 3)
-    assert await db.read(exhausted_engines, story.id, 0) == frozenset()
-    assert await db.read(exhausted_engines, story.id, 1) == {job.engine}
+    assert await db.read(exhausted_engines, scenario.id, 0) == frozenset()
+    assert await db.read(exhausted_engines, scenario.id, 1) == {job.engine}
     await fail(ErrorKind.ACCOUNT, part=2)
-    assert await db.read(exhausted_engines, story.id, 0) == {job.engine}
+    assert await db.read(exhausted_engines, scenario.id, 0) == {job.engine}

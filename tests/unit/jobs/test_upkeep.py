@@ -14,10 +14,10 @@ from app.errors import DatabaseUnavailable
 from app.jobs.store.runs import MAX_RUNS_WITHOUT_PROGRESS
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.worker.maintenance import ORPHAN_AGE_SECONDS
-from tests.support.away import Fault, fickle
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
-from tests.support.queued import hand_out, queued
-from tests.support.scripted import ScriptedEngine
+from tests.support.queued_job import hand_out, queued
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
 pytestmark = pytest.mark.anyio
 OFTEN = {"maintenance_interval_seconds": 0.1}
@@ -25,9 +25,11 @@ PATIENCE_SECONDS = 20
 HEX = "ab" + "0" * 62
 
 
-async def until(claim: Callable[[], Any]) -> None:
+async def until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (value := await claim() if asyncio.iscoroutinefunction(claim) else claim()):
+    while not (
+        value := await condition() if asyncio.iscoroutinefunction(condition) else condition()
+    ):
         assert time.monotonic() < deadline, value
         await asyncio.sleep(0.02)
 
@@ -66,13 +68,13 @@ async def test_whatever_goes_wrong_in_a_round_the_next_one_comes(
     work: str,
     error: Exception,
 ) -> None:
-    fault = Fault(work, times=3, error=error)
+    fault = DatabaseFault(work, times=3, error=error)
     settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
-    with fickle(fault):
+    with unreliable_database(fault):
         async with running(settings, engine) as gateway:
             await until(lambda: fault.times == 0)
-            story = await queued(gateway, recording)
-            await until_completed(gateway, story.id)
+            scenario = await queued(gateway, recording)
+            await until_completed(gateway, scenario.id)
     said = capsys.readouterr().out
     assert said.count("upkeep.failed") == 3
     assert "canary" not in said
@@ -87,11 +89,11 @@ async def until_completed(gateway: Gateway, job_id: str) -> None:
 
 @pytest.mark.settings(jobs=OFTEN)
 async def test_a_job_whose_worker_is_gone_is_taken_up(gateway: Gateway, recording: bytes) -> None:
-    story = await queued(gateway, recording, lease_seconds=0.5)
+    scenario = await queued(gateway, recording, lease_seconds=0.5)
     await asyncio.sleep(0.25)
-    assert await status_of(gateway, story.id) == "processing"
-    await until_completed(gateway, story.id)
-    assert (await row_of(gateway, story.id))["run_epoch"] == 2
+    assert await status_of(gateway, scenario.id) == "processing"
+    await until_completed(gateway, scenario.id)
+    assert (await row_of(gateway, scenario.id))["run_epoch"] == 2
     assert len(gateway.engine.calls) == 1
 
 
@@ -103,22 +105,22 @@ async def test_a_job_waits_for_a_recording_that_comes_back(
     gateway: Gateway, recording: bytes, tmp_path: Path
 ) -> None:
     gateway.engine.gate = asyncio.Event()
-    story = await queued(gateway, recording, lease_seconds=0.3)
+    scenario = await queued(gateway, recording, lease_seconds=0.3)
     (stored,) = await gateway.rows(audio)
     away = path_of(gateway, stored["blob_key"]).rename(tmp_path / "away")
 
     async def was_tried() -> bool:
-        return bool((await row_of(gateway, story.id))["runs_without_progress"] >= 3)
+        return bool((await row_of(gateway, scenario.id))["runs_without_progress"] >= 3)
 
     await until(was_tried)
-    assert await status_of(gateway, story.id) == "processing"
-    response = await gateway.get(f"/v1/transcriptions/{story.id}/audio")
+    assert await status_of(gateway, scenario.id) == "processing"
+    response = await gateway.get(f"/v1/transcriptions/{scenario.id}/audio")
     assert code_of(response) == (503, "audio_storage_error")
 
     away.rename(path_of(gateway, stored["blob_key"]))
     gateway.engine.gate.set()
-    await until_completed(gateway, story.id)
-    response = await gateway.get(f"/v1/transcriptions/{story.id}/audio")
+    await until_completed(gateway, scenario.id)
+    response = await gateway.get(f"/v1/transcriptions/{scenario.id}/audio")
     assert (response.status_code, response.content) == (200, recording)
     assert [call["state"] for call in await gateway.rows(upstream_call)] == ["answered"]
 
@@ -126,21 +128,21 @@ async def test_a_job_waits_for_a_recording_that_comes_back(
 async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
     gateway: Gateway, recording: bytes
 ) -> None:
-    story = await queued(gateway, recording)
+    scenario = await queued(gateway, recording)
     (stored,) = await gateway.rows(audio)
     path_of(gateway, stored["blob_key"]).unlink()
     for round_ in range(1, MAX_RUNS_WITHOUT_PROGRESS + 1):
-        assert await hand_out(gateway, story)
+        assert await hand_out(gateway, scenario)
         now_idle = ("processing", round_, None)
 
         async def was_idle(expected: tuple[Any, ...] = now_idle) -> bool:
-            row = await row_of(gateway, story.id)
+            row = await row_of(gateway, scenario.id)
             return (row["status"], row["runs_without_progress"], row["lease_until"]) == expected
 
         await until(was_idle)
-    assert await hand_out(gateway, story)
-    await gateway.services.worker.wait(story.id, PATIENCE_SECONDS)
-    row = await row_of(gateway, story.id)
+    assert await hand_out(gateway, scenario)
+    await gateway.services.worker.wait(scenario.id, PATIENCE_SECONDS)
+    row = await row_of(gateway, scenario.id)
     assert (row["status"], row["error"]["code"]) == ("failed", "run_crashed")
     assert gateway.engine.calls == []
 
@@ -206,8 +208,8 @@ async def test_a_deletion_succeeds_although_the_purge_could_not_be_noted(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
-    fault = Fault("mark_purged", times=3)
-    with fickle(fault):
+    fault = DatabaseFault("mark_purged", times=3)
+    with unreliable_database(fault):
         async with running(settings, engine) as gateway:
             job = (await gateway.send(recording)).json()["id"]
             response = await gateway.client.delete(f"/v1/transcriptions/{job}")

@@ -143,9 +143,9 @@ def test_the_story_of_an_exception_never_holds_its_words(
             raise make(words) from inner
     except Exception as error:  # noqa: BLE001
         error.add_note(words)
-        story = log.safe_traceback(error)
-    assert "canary" not in str(story)
-    assert len([line for line in story if not line.startswith(" ")]) >= 2
+        scenario = log.safe_traceback(error)
+    assert "canary" not in str(scenario)
+    assert len([line for line in scenario if not line.startswith(" ")]) >= 2
 
 
 def test_the_systems_own_words_are_told() -> None:

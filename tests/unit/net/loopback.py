@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from tests.support.dashscope import listening
+from tests.support.stub_server import socket_server
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
@@ -17,7 +17,7 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
         head = await reader.readuntil(b"\r\n\r\n")
         await answer(head.split()[1].decode(), writer)
 
-    async with listening(handle) as url:
+    async with socket_server(handle) as url:
         yield url
 
 

@@ -12,7 +12,16 @@ from app.net.client import Client
 from app.net.fetch import REDIRECTS, Caps, Fault, FetchError, fetch
 from app.net.guard import Resolver, open_guarded_client
 from app.net.urls import Rules
-from tests.support.sources import Flaky, Page, Source, answer, dripping, redirect, serving, unsized
+from tests.support.web_server import (
+    FlakyPage,
+    Page,
+    WebServer,
+    answer,
+    dripping,
+    redirect,
+    serving,
+    unsized,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +49,7 @@ class Kept:
 
 @dataclass
 class Site:
-    source: Source
+    source: WebServer
     client: Client
     rules: Rules
     caps: Caps = CAPS
@@ -82,7 +91,7 @@ async def test_a_file_comes_whole(site: Site) -> None:
 
 @pytest.mark.parametrize("validator", [{"etag": "strong"}, {"modified": OLD}])
 async def test_what_is_cut_is_gone_on_with(site: Site, validator: dict[str, str]) -> None:
-    kept = await site.get(page := Flaky(SOUND, [100_000, 0, 90_000], **validator))
+    kept = await site.get(page := FlakyPage(SOUND, [100_000, 0, 90_000], **validator))
     assert kept.body == SOUND
     assert (kept.restarts, page.answers) == (0, 4)
     assert site.source.asked[1].headers["range"].startswith("bytes=")
@@ -92,24 +101,24 @@ async def test_what_is_cut_is_gone_on_with(site: Site, validator: dict[str, str]
 @pytest.mark.parametrize(
     "page",
     [
-        Flaky(SOUND, [100_000], ranges=False, etag="strong"),
-        Flaky(SOUND, [100_000]),  # nothing tells one version from the next
-        Flaky(SOUND, [100_000], modified=JUST_NOW),  # might change again within that second
-        Flaky(b"x" * 200_000, [100_000], etag="strong", changes_to=SOUND),
-        Flaky(SOUND, [100_000], etag="strong", lies="bytes 5-299999/300000"),
-        Flaky(SOUND, [100_000], etag="strong", lies="bytes 100000-299999/300001"),
-        Flaky(SOUND, [100_000], etag="strong", lies="nonsense"),
+        FlakyPage(SOUND, [100_000], ranges=False, etag="strong"),
+        FlakyPage(SOUND, [100_000]),  # nothing tells one version from the next
+        FlakyPage(SOUND, [100_000], modified=JUST_NOW),  # might change again within that second
+        FlakyPage(b"x" * 200_000, [100_000], etag="strong", changes_to=SOUND),
+        FlakyPage(SOUND, [100_000], etag="strong", lies="bytes 5-299999/300000"),
+        FlakyPage(SOUND, [100_000], etag="strong", lies="bytes 100000-299999/300001"),
+        FlakyPage(SOUND, [100_000], etag="strong", lies="nonsense"),
     ],
     ids=["no ranges", "no validator", "fresh date", "changed", "start", "size", "nonsense"],
 )
-async def test_where_that_cannot_be_it_is_begun_anew(site: Site, page: Flaky) -> None:
+async def test_where_that_cannot_be_it_is_begun_anew(site: Site, page: FlakyPage) -> None:
     kept = await site.get(page)
     assert kept.body == SOUND
     assert kept.restarts == 1
 
 
 async def test_cuts_without_an_end_are_given_up(site: Site) -> None:
-    error = await site.fault(page := Flaky(SOUND, [1000] * 99, etag="strong"))
+    error = await site.fault(page := FlakyPage(SOUND, [1000] * 99, etag="strong"))
     assert error.fault is Fault.CUT
     assert page.answers == 5
 

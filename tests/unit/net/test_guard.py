@@ -25,7 +25,7 @@ from app.net.fetch import REDIRECTS, Caps, Fault, FetchError, fetch
 from app.net.guard import NameUnknownError, open_guarded_client
 from app.net.urls import Rules, UrlRefusedError, judge_url
 from tests.support.certificates import make_certificate
-from tests.support.sources import answer, serving
+from tests.support.web_server import answer, serving
 from tests.unit.net.hostile import GOOD, HOSTILE, spellings
 
 pytestmark = pytest.mark.anyio

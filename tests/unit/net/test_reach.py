@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.net.connectivity import MOST_BYTES, ConnectivityProblem, ObstructedError, is_proxied, look
-from tests.support.dashscope import answers, listening, upstream
+from tests.support.stub_server import answers, socket_server, upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -32,10 +32,10 @@ async def test_obstacles_are_told_apart() -> None:
         writer.write(b"SSH-2.0\r\n\r\n")
         await writer.drain()
 
-    async with listening(silent) as url:
+    async with socket_server(silent) as url:
         assert await obstacle(url, 0.1) is ConnectivityProblem.SILENT
     assert await obstacle(url) is ConnectivityProblem.REJECTED
-    async with listening(rude) as url:
+    async with socket_server(rude) as url:
         assert await obstacle(url) is ConnectivityProblem.BROKEN
         assert await obstacle(url.replace("http:", "https:")) is ConnectivityProblem.TLS
     # Longer than any label may be: no resolver has to be asked for it.

@@ -9,7 +9,7 @@ from app.net.fetch import Fault as FetchFault
 from app.net.fetch import FetchError
 from app.net.http.exchange import Body, ExchangeError, Fault
 from app.net.provider_storage import ProviderStorage
-from tests.support.sources import answer, redirect, serving
+from tests.support.web_server import answer, redirect, serving
 
 pytestmark = pytest.mark.anyio
 FORM = Body(4, "text/plain", lambda: (b"form",))

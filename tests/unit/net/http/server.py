@@ -12,7 +12,7 @@ from app.net.client import open_client
 from app.net.http.direct_client import DirectClient
 from app.net.http.exchange import Answer, Body, HttpClient
 from app.net.http.httpx_client import HttpxClient
-from tests.support.dashscope import listening
+from tests.support.stub_server import socket_server
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -57,7 +57,7 @@ async def serving(respond: Respond) -> AsyncIterator[Server]:
         finally:
             server.closed.append(number)
 
-    async with listening(handle) as server.url:
+    async with socket_server(handle) as server.url:
         yield server
 
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.net.http.exchange import Body, ExchangeError, Fault, HttpClient
-from tests.support.dashscope import listening
+from tests.support.stub_server import socket_server
 from tests.unit.net.http.server import (
     LOOPS,
     Request,
@@ -219,7 +219,7 @@ async def test_a_request_that_was_not_taken_whole_was_not_sent(kind: str, chunk:
     pieces = [bytes(chunk)] * ((8 << 20) // chunk)
     if kind == "httpx" and len(pieces) == 1:
         pytest.skip("httpx does not tell how much of a chunk has gone")
-    async with listening(stuck) as url, client_of(kind, url) as client:
+    async with socket_server(stuck) as url, client_of(kind, url) as client:
         with pytest.raises(ExchangeError) as caught:
             await post(client, body_of(*pieces), deadline_seconds=0.3)
     assert (caught.value.fault, caught.value.was_sent) == (Fault.TIMEOUT, False)
@@ -288,7 +288,7 @@ async def test_an_answer_before_the_end_of_the_request_is_taken(kind: str) -> No
         await asyncio.sleep(0.2)  # or a reset overtakes the answer
         writer.close()
 
-    async with listening(early) as url, client_of(kind, url) as client:
+    async with socket_server(early) as url, client_of(kind, url) as client:
         got = await post(client, body_of(*[bytes(1 << 20)] * 30))
         assert (got.status, got.body) == (413, b"too large")
 

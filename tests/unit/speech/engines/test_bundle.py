@@ -21,7 +21,7 @@ from app.speech.engines.http.account import dashscope_bundle
     ],
 )
 def test_the_host_is_the_regions(said: dict[str, str], url: str) -> None:
-    bundle = dashscope_bundle(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
-    assert bundle.base_url == url
-    assert bundle.region == said.get("region", "cn-beijing")
-    assert bundle.headers() == {"Authorization": "Bearer sk-1"}
+    account = dashscope_bundle(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
+    assert account.base_url == url
+    assert account.region == said.get("region", "cn-beijing")
+    assert account.headers() == {"Authorization": "Bearer sk-1"}

@@ -15,7 +15,7 @@ from app.speech.engines.dashscope.sync_responses import (
     parse_qwen3,
     parse_usage,
 )
-from tests.support.dashscope import qwen3_answer
+from tests.support.stub_server import qwen3_answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(),

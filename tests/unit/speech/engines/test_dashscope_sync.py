@@ -25,14 +25,14 @@ from app.speech.engines.http.json_body import (
     json_with_audio,
     read_object,
 )
-from tests.support.dashscope import (
-    Asked,
+from tests.support.stub_server import (
+    ReceivedRequest,
     Reply,
     Upstream,
     answers,
-    listening,
     qwen3_answer,
     refuses,
+    socket_server,
     upstream,
 )
 
@@ -61,7 +61,7 @@ def request(model: str = "qwen3-asr-flash", **fields: object) -> EngineRequest:
     return EngineRequest(**{"audio": audio, "model": model, "deadline_seconds": DEADLINE} | fields)  # type: ignore[arg-type]
 
 
-async def heard(reply: Reply, **fields: object) -> tuple[EngineAnswer, Asked]:
+async def heard(reply: Reply, **fields: object) -> tuple[EngineAnswer, ReceivedRequest]:
     async with upstream(reply) as there, engine_at(there.url) as engine:
         return await engine.transcribe(request(**fields)), there.asked[-1]  # type: ignore[arg-type]
 
@@ -161,46 +161,46 @@ async def test_a_part_that_is_too_large_encoded_is_never_sent() -> None:
     assert (caught.value.kind, there.asked) == (ErrorKind.REJECTED, [])
 
 
-async def reset_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def reset_before(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.close()
 
 
-async def reset_after(asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def reset_after(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
     await writer.drain()
     await asyncio.sleep(0.05)
     await reset_before(asked, writer)
 
 
-async def close_before(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def close_before(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def cut_body(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def cut_body(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"output":')
     await writer.drain()
     writer.close()
 
 
-async def cut_without_length(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def cut_without_length(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"output":')
     await writer.drain()
     writer.close()
 
 
-async def garbage(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def garbage(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b"\x00\x01 nothing like it\r\n\r\n")
     await writer.drain()
     writer.close()
 
 
-async def silence(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
+async def silence(_asked: ReceivedRequest, _writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(10)
 
 
-async def drip(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def drip(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
     for _ in range(100):
         writer.write(b" ")
@@ -208,21 +208,21 @@ async def drip(_asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
 
 
-async def drip_head(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def drip_head(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     for byte in b"HTTP/1.1 200 OK\r\n" * 10:
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0.05)
 
 
-async def flood(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def flood(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
     while True:
         writer.write(b" " * (1 << 20))
         await writer.drain()
 
 
-async def cut_error(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def cut_error(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Length: 90\r\n\r\n{")
     await writer.drain()
     writer.close()
@@ -278,7 +278,7 @@ async def test_a_request_that_was_not_taken_whole_was_not_billed() -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(10)
 
-    async with listening(stuck) as url, engine_at(url) as engine:
+    async with socket_server(stuck) as url, engine_at(url) as engine:
         with pytest.raises(EngineError) as caught:
             await engine.transcribe(request(audio=Encoded(bytes(7 << 20), "flac", 100)))
     assert (caught.value.kind, caught.value.billed) == (ErrorKind.TIMEOUT, Billed.NO)
@@ -295,8 +295,8 @@ async def test_after_a_429_everybody_waits() -> None:
     async def once(there: Upstream) -> float:
         limiter = Limiter(MemorySteps())
         admission = CallAdmission("a", limiter, {"qwen3-asr-flash": 60_000.0})
-        bundle = ProviderAccount("cn-beijing", there.url, "k")
-        engine = dashscope_sync(bundle, {"qwen3-asr-flash": "qwen3"}, admission, answer_seconds=9)
+        account = ProviderAccount("cn-beijing", there.url, "k")
+        engine = dashscope_sync(account, {"qwen3-asr-flash": "qwen3"}, admission, answer_seconds=9)
         await engine.open()
         with pytest.raises(EngineError):
             async with engine.admit("qwen3-asr-flash", 9):
@@ -312,9 +312,9 @@ async def test_after_a_429_everybody_waits() -> None:
 
 
 async def test_an_engine_that_is_not_open_says_so() -> None:
-    bundle = ProviderAccount("cn-beijing", "http://127.0.0.1:9", "k")
+    account = ProviderAccount("cn-beijing", "http://127.0.0.1:9", "k")
     engine = dashscope_sync(
-        bundle, {}, CallAdmission("a", Limiter(MemorySteps()), {}), answer_seconds=9
+        account, {}, CallAdmission("a", Limiter(MemorySteps()), {}), answer_seconds=9
     )
     with pytest.raises(EngineError) as caught:
         await engine.transcribe(request())

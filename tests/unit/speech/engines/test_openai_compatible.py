@@ -25,8 +25,8 @@ from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.json_body import CUT_AT_LENGTH
 from app.speech.engines.http.qwen_output import read_raw
 from app.speech.engines.openai.engine import Form, openai_compatible
-from tests.support.dashscope import Asked, Reply, answers, upstream
-from tests.support.streamed import streams
+from tests.support.chunked_reply import streams
+from tests.support.stub_server import ReceivedRequest, Reply, answers, upstream
 
 pytestmark = pytest.mark.anyio
 MODEL = "Qwen/Qwen3-ASR-1.7B"
@@ -49,7 +49,7 @@ async def ask(
     sound: Encoded = SOUND,
     on_delta: DeltaSink | None = None,
     **fields: Any,
-) -> tuple[EngineAnswer, Asked]:
+) -> tuple[EngineAnswer, ReceivedRequest]:
     async with upstream(reply) as there:
         engine = openai_compatible(
             ProviderAccount("self-hosted", there.url, ""),

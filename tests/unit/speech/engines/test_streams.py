@@ -21,8 +21,8 @@ from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.openai.engine import openai_compatible
 from tests.support import frames
-from tests.support.dashscope import Reply, answers, qwen3_answer, refuses, upstream
-from tests.support.streamed import streams
+from tests.support.chunked_reply import streams
+from tests.support.stub_server import Reply, answers, qwen3_answer, refuses, upstream
 
 pytestmark = pytest.mark.anyio
 SEED = int(os.environ.get("FRAMES_SEED", random.SystemRandom().randrange(1 << 30)))
@@ -36,12 +36,12 @@ TEXT = "".join(PIECES)
 @asynccontextmanager
 async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteEngine]:
     admission = CallAdmission("test", Limiter(MemorySteps()), {})
-    bundle = ProviderAccount("cn-beijing", url, "sk-canary")
+    account = ProviderAccount("cn-beijing", url, "sk-canary")
     if is_chat:
-        engine = openai_compatible(bundle, ["asr"], "chat", admission, answer_seconds=60)
+        engine = openai_compatible(account, ["asr"], "chat", admission, answer_seconds=60)
     else:
         shapes = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
-        engine = dashscope_sync(bundle, shapes, admission, answer_seconds=60)
+        engine = dashscope_sync(account, shapes, admission, answer_seconds=60)
     await engine.open()
     try:
         yield engine
@@ -201,7 +201,7 @@ async def test_a_stream_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_no_stream_that_was_harmed_is_taken_for_a_whole_one() -> None:
-    """The law of streams: the whole text, or an error."""
+    """A stream gives the whole text or an error."""
     sys.stdout.write(f"FRAMES_SEED={SEED} FRAMES_ROUNDS={ROUNDS}\n")
     chance = random.Random(SEED)
     async with (

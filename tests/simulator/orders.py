@@ -1,0 +1,28 @@
+"""What a caller wants, whichever wire it came over."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.simulator.models import Model
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that passed the checks of its wire.
+
+    `channels`: those a task is to hear, one after the other; `channel` is the one heard now.
+    """
+
+    model: Model
+    place: str = ""
+    upload: bytes | None = None
+    raw_rate: int | None = None
+    language: str | None = None
+    context: str = ""
+    channels: tuple[int, ...] = (0,)
+    channel: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, channel: int) -> "Order":
+        """Return the wish to have one channel heard."""
+        return replace(self, channel=channel)

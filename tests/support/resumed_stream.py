@@ -1,0 +1,120 @@
+"""What a client hears of one job over SSE, through any number of broken connections.
+
+A reader of our own, of a dozen lines: it must not share a misreading with the gateway's.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import httpx
+
+END = frozenset({"completed", "failed", "cancelled"})
+TAKES_BACK = frozenset({"reset"})  # what follows an end where the job was tried anew
+WIRE_ONLY = frozenset({"closing"})  # told to whoever listens, and no step of the job's life
+
+
+@dataclass(frozen=True)
+class SseEvent:
+    """One event as it came over the wire."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass
+class ResumedStream:
+    """The events of a job in the order they were heard; `last_id` is where to go on."""
+
+    job_id: str = ""
+    events: list[SseEvent] = field(default_factory=list)
+    last_id: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.events) and self.events[-1].name in END
+
+    async def hear(self, answer: httpx.Response) -> None:
+        """Take in what comes until the connection ends, however that is."""
+        async for event in events_in(answer):
+            self.last_id = event.id or self.last_id
+            if event.name not in WIRE_ONLY:
+                self.events.append(event)
+
+    async def resume(self, client: httpx.AsyncClient) -> None:
+        """Listen on from where the last connection ended."""
+        headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
+        path = f"/v1/transcriptions/{self.job_id}/events"
+        async with client.stream("GET", path, headers=headers) as answer:
+            if answer.status_code == httpx.codes.NO_CONTENT:
+                return  # everything was heard: an EventSource is told to stay away
+            if answer.status_code != httpx.codes.OK:
+                raise AssertionError(
+                    f"{path} answers {answer.status_code}: {await answer.aread()!r}"
+                )
+            await self.hear(answer)
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The numbered events, without the text that came before its segment."""
+        return [(event.id, event.name) for event in self.events if event.name != "delta"]
+
+    @property
+    def standing(self) -> list[tuple[str, str]]:
+        """The rows but for ends that were taken back: a retry's `reset` came behind each of them.
+
+        Who was connected then has heard such an end, and whoever reads later is not told it.
+        """
+        heard = [*self.rows, ("", "")]
+        return [
+            row
+            for row, (_, after) in pairwise(heard)
+            if not (row[1] in END and after in TAKES_BACK)
+        ]
+
+    @property
+    def text(self) -> str:
+        """What the client has read: segments, and beyond the last one what was told of the next."""
+        return " ".join([*_segments(self.events), _pending(self.events)]).strip()
+
+    def broken_deltas(self) -> Iterator[str]:
+        """Yield a sentence for each segment that says something else than its own deltas did."""
+        pending = ""
+        for event in self.events:
+            if event.name == "delta":
+                pending += event.data["text"]
+            elif event.name in {"segment", "reset"}:
+                if event.name == "segment" and pending.strip() != event.data["text"].strip():
+                    yield f"told {pending!r} and then the segment {event.data['text']!r}"
+                pending = ""
+
+
+def _segments(events: list[SseEvent]) -> list[str]:
+    return [event.data["text"] for event in events if event.name == "segment"]
+
+
+def _pending(events: list[SseEvent]) -> str:
+    told: list[str] = []
+    for event in events:
+        if event.name == "delta":
+            told.append(event.data["text"])
+        elif event.name in {"segment", "reset"}:
+            told.clear()
+    return "".join(told)
+
+
+async def events_in(answer: httpx.Response) -> AsyncIterator[SseEvent]:
+    """Read events; one that its connection cut short is none."""
+    fields: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        if "data" in fields:
+            data = json.loads(fields["data"])
+            yield SseEvent(fields.get("id", ""), fields.get("event", "message"), data)
+        fields = {}
