@@ -25,7 +25,7 @@ from app.speech.engine import (
     Throughput,
 )
 
-CATALOGUE = Path(__file__).with_name("scripted.toml")
+CATALOGUE = Path(__file__).with_name("scripted_engine.toml")
 
 
 @dataclass
