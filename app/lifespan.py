@@ -106,7 +106,7 @@ def _dashscope(
     )
     tasks = DashScopeTasks(
         bundle,
-        {m.upstream_in(bundle.region): m.shape for m in models if m.is_task},
+        {m.upstream_in(bundle.region): m.wire for m in models if m.is_task},
         admission,
         limiter,
         account=account,
@@ -117,18 +117,18 @@ def _dashscope(
     return sync.dashscope_sync(
         bundle,
         {
-            m.upstream_in(bundle.region): m.shape
+            m.upstream_in(bundle.region): m.wire
             for m in models
-            if m.shape not in {"", "omni"} and not m.is_task
+            if m.wire not in {"", "omni"} and not m.is_task
         },
         admission,
         answer_seconds=settings.dashscope.timeout_seconds,
         name=name,
         tasks=tasks,
         omnis={
-            m.upstream_in(bundle.region): Omni(m.prompt, m.most_output_tokens or 0, m.extras)
+            m.upstream_in(bundle.region): Omni(m.prompt, m.max_output_tokens or 0, m.extra_body)
             for m in models
-            if m.shape == "omni"
+            if m.wire == "omni"
         },
     )
 

@@ -47,7 +47,7 @@ WARM_UP = 200
 PRICED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 25
 PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
-PLAN = JobPlan("direct", 120, "it fits", upstream_model="echo", least_speech_ms=250)
+PLAN = JobPlan("direct", 120, "it fits", upstream_model="echo", min_speech_ms=250)
 WISH = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, LENGTH_MS)
 ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
 WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}

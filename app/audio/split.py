@@ -32,18 +32,18 @@ async def pieces(
     *,
     limit_seconds: float,
     cut: bool,
-    least_speech_ms: int = MIN_SPEECH_MS,
+    min_speech_ms: int = MIN_SPEECH_MS,
     known: Sequence[tuple[int, int]] = (),
 ) -> AsyncGenerator[Piece, None]:
     """Yield the chain of pieces from 0 to the end of the sound.
 
-    A piece with less speech than `least_speech_ms` counts as silent.
+    A piece with less speech than `min_speech_ms` counts as silent.
     `known` are the first boundaries as an earlier run stored them: they are used as they are,
     so that a restarted job goes on with the pieces it has begun, whatever changed since.
     """
     if limit_seconds < LEAST_LIMIT_SECONDS:
         raise ValueError(f"pieces need at least {LEAST_LIMIT_SECONDS} s")
-    window = _Window(Rules(int(limit_seconds * 1000), cut), least_speech_ms, known)
+    window = _Window(Rules(int(limit_seconds * 1000), cut), min_speech_ms, known)
     detector = SpeechDetector()
     async for block in blocks:
         window.add(block, await detector.hear(block))
@@ -65,14 +65,12 @@ async def middle(pcm: bytes) -> int | None:
 class _Window:
     """The sound that was heard and not yet cut off, and the cuts to come."""
 
-    def __init__(
-        self, rules: Rules, least_speech_ms: int, known: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, rules: Rules, min_speech_ms: int, known: Sequence[tuple[int, int]]) -> None:
         starts, ends = [start for start, _ in known], [end for _, end in known]
         if starts != [0, *ends][: len(starts)] or any(end < start for start, end in known):
             raise ValueError("known pieces must be a chain that begins at 0")
         self._rules = rules
-        self._least_speech_ms = least_speech_ms
+        self._least_speech_ms = min_speech_ms
         self._known_ends = ends
         self._index = 0
         self._start_ms = 0

@@ -211,7 +211,7 @@ class Planner:
                 way,
                 upstream_model=first.upstream_model,
                 tokens=model.token_facts(max_context_tokens(fitted.context)),
-                least_speech_ms=model.least_speech_ms,
+                min_speech_ms=model.min_speech_ms,
                 **(_filetrans_facts(model, request.audio_sources) if model.is_task else {}),
             ),
             max_ms=units.millis,

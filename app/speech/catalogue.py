@@ -1,4 +1,4 @@
-"""The catalogue: facts about models, read from `catalogue.toml` and never written in code."""
+"""The catalogue: facts about models, read from `catalogue.toml`. The code holds none of them."""
 
 import tomllib
 from collections.abc import Mapping
@@ -18,118 +18,169 @@ NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks 
 
 
 class CataloguePrice(BaseModel):
-    """A price as the catalogue lists it: `amount` of `currency` for one `unit`."""
+    """One price of a model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    region: str
-    unit: Literal["second", "input_token", "output_token", "text_input_token"]
-    amount: str
-    currency: str = Field(pattern=r"^[A-Z]{3}$")
-    valid_from: date
-    valid_until: date | None = None
-    source: str
+    region: str = Field(description="Region of the account that the price holds for.")
+    unit: Literal["second", "input_token", "output_token", "text_input_token"] = Field(
+        description="Unit that is billed. `text_input_token` is an input token that is not audio."
+    )
+    amount: str = Field(description="Price of one unit, as a decimal number.")
+    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.")
+    valid_from: date = Field(description="First day of the price.")
+    valid_until: date | None = Field(None, description="Day from which the price no longer holds.")
+    source: str = Field(description="Where the price was found.")
 
 
 class Model(BaseModel):
-    """One model a customer can name.
-
-    `part_seconds` is how long the parts of a long recording may be, `call_seconds` what one call
-    takes at most, and `call_bytes` its data: URI; `accepts` are the forms (see contract.FORMS) in
-    which a recording is sent as it was received; what has less speech than `least_speech_ms` is not
-    sent; `context_tokens` the longest context (0: none);
-    `options` those of the normalised names the model honours, `unproved` those of them of which its
-    provider's documents do not say so; `itn_languages` those in which it
-    writes figures (none: all); `shape` how it is asked, where its engine has several ways: the last
-    two are tasks, for which the upstream reads the recording from an address;
-    `filetrans` names the model that does so for this one's customers, `speakers` another one for
-    those who want speakers told apart; `files` are the formats that it reads, `file_bytes` the most
-    of them, `sample_rates` the least and the most hertz;
-    `diarized_seconds` the longest recording in which it tells speakers apart;
-    `prompt` what a model that can do more is told to do, and `extras` what else its requests say;
-    `opt_in` names the switch without which it is not offered (see `switches`); `is_llm`: it may
-    write other words than were spoken;
-    `calls_per_minute` what an account is allowed; `upstream_models` what it is called in regions
-    where it has another name. The token fields are upper bounds: a price per token counts only
-    where they are known, as nothing else can be held.
-    """
+    """One model that a request can name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    engine: str
-    upstream_model: str
-    upstream_models: Mapping[str, str] = {}
-    title: str
-    part_seconds: int = Field(gt=0)
-    call_seconds: int = Field(gt=0)
-    call_bytes: int = Field(10 << 20, gt=0)
-    accepts: frozenset[str] = frozenset()
-    languages: tuple[str, ...] = ()
-    options: frozenset[str] = frozenset()
-    unverified: frozenset[str] = frozenset()
-    itn_languages: tuple[str, ...] = ()
-    word_times: bool = False
-    context_tokens: int = 0
-    least_speech_ms: int = Field(100, ge=0)
-    shape: Literal["", "qwen3", "input-audio", "omni", "file-url", "file-urls"] = ""
-    filetrans: str = ""
-    speakers: str = ""
-    files: frozenset[str] = frozenset()
-    file_bytes: int = Field(2 << 30, gt=0)
-    sample_rates: tuple[int, int] = (1, 384_000)
-    diarized_seconds: int | None = Field(default=None, gt=0)
-    prompt: str = ""
-    extras: Mapping[str, str] = {}
-    opt_in: Literal["", "omni"] = ""
-    is_llm: bool = False
-    calls_per_minute: int | None = Field(default=None, gt=0)
-    tokens_per_second: float | None = Field(default=None, gt=0)
-    tokens_per_call: int = Field(default=0, ge=0)
-    most_output_tokens: int | None = Field(default=None, gt=0)
-    output_tokens_per_second: float = Field(default=0.0, ge=0)
-    prices: tuple[CataloguePrice, ...] = ()
-    source: str
-    checked: date
+    name: str = Field(description="Name in requests. In a file it is the name of the table.")
+    engine: str = Field(
+        description="Engine that calls the model: `local`, `dashscope`, `openai`, or another "
+        "account of these, such as `dashscope/NAME`."
+    )
+    upstream_model: str = Field(description="Name of the model in the engine's API.")
+    upstream_models: Mapping[str, str] = Field(
+        {}, description="Other names of the model in the engine's API, by region."
+    )
+    title: str = Field(description="Name for people.")
+    wire: Literal["", "qwen3", "input-audio", "omni", "file-url", "file-urls"] = Field(
+        "",
+        description="Request format, where the engine has several (models.md, Wires). The models "
+        "of `file-url` and `file-urls` are called by tasks, and read the audio from an address.",
+    )
+    part_seconds: int = Field(
+        gt=0, description="Longest part of an audio that is split, in seconds."
+    )
+    call_seconds: int = Field(
+        gt=0, description="Longest audio of one call, in seconds. Default: `part_seconds`."
+    )
+    call_bytes: int = Field(
+        10 << 20, gt=0, description="Largest `data:` URI of one call, in bytes."
+    )
+    accepts: frozenset[str] = Field(
+        frozenset(),
+        description="File formats that are sent as received: `flac`, `wav`, `mp3`, `opus`. Other "
+        "files are decoded and sent as FLAC.",
+    )
+    languages: tuple[str, ...] = Field(
+        (),
+        description="Languages that the model knows; empty: all. A list, or a name from the "
+        "table `languages`.",
+    )
+    options: frozenset[str] = Field(
+        frozenset(), description="Request options that the model supports."
+    )
+    unverified: frozenset[str] = Field(
+        frozenset(), description="Supported options that the provider does not document."
+    )
+    itn_languages: tuple[str, ...] = Field(
+        (), description="Languages in which `enable_itn` has an effect; empty: all."
+    )
+    word_times: bool = Field(default=False, description="The model gives the times of words.")
+    context_tokens: int = Field(0, description="Longest `context`, in tokens; 0: none.")
+    min_speech_ms: int = Field(
+        100, ge=0, description="Parts with less speech than this, in milliseconds, are not sent."
+    )
+    task_model: str = Field(
+        "", description="Model that transcribes by tasks for this one, with `mode=async`."
+    )
+    diarization_model: str = Field(
+        "", description="Model that transcribes by tasks where `diarization_enabled` is set."
+    )
+    file_formats: frozenset[str] = Field(
+        frozenset(),
+        description="Of a task: container formats that the service reads. A list, or a name from "
+        "the table `formats`.",
+    )
+    file_bytes: int = Field(2 << 30, gt=0, description="Of a task: largest file, in bytes.")
+    sample_rates: tuple[int, int] = Field(
+        (1, 384_000), description="Of a task: lowest and highest sample rate, in hertz."
+    )
+    diarized_seconds: int | None = Field(
+        None,
+        gt=0,
+        description="Of a task: longest audio in which speakers are told apart, in seconds. "
+        "Default: `call_seconds`.",
+    )
+    prompt: str = Field(
+        "", description="Instruction to a language model: a text, or a name from `prompts`."
+    )
+    extra_body: Mapping[str, str] = Field({}, description="More members of every request.")
+    opt_in: Literal["", "omni"] = Field(
+        "", description="Setting of DashScope that has to be on for the model to be offered."
+    )
+    is_llm: bool = Field(
+        default=False,
+        description="The model is a language model and may write words that were not spoken.",
+    )
+    calls_per_minute: int | None = Field(
+        None, gt=0, description="Rate limit of an account; empty: no limit."
+    )
+    tokens_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Upper bound of the input tokens of a second of audio. Prices per token need "
+        "this and `max_output_tokens`.",
+    )
+    tokens_per_call: int = Field(
+        0, ge=0, description="Upper bound of the input tokens of a call beside audio and prompt."
+    )
+    max_output_tokens: int | None = Field(
+        None, gt=0, description="Upper bound of the output tokens of a call."
+    )
+    output_tokens_per_second: float = Field(
+        0.0, ge=0, description="Added to `max_output_tokens` for every second of audio."
+    )
+    prices: tuple[CataloguePrice, ...] = Field((), description="Prices, by region and unit.")
+    source: str = Field(description="Where these facts were found.")
+    checked: date = Field(description="Day on which they were last checked.")
 
     @property
     def is_task(self) -> bool:
-        """Whether it is asked by a task that is submitted and then polled."""
-        return self.shape in {"file-url", "file-urls"}
+        """Whether a call is a task that is submitted and then polled."""
+        return self.wire in {"file-url", "file-urls"}
 
     def is_priced_in(self, region: str) -> bool:
-        """Whether the catalogue has a price of it there."""
+        """Whether the catalogue has a price of the model in this region."""
         return any(price.region == region for price in self.prices)
 
     def upstream_in(self, region: str) -> str:
-        """Return what the model is called at an upstream of this region."""
+        """Return the name of the model in the engine's API, in this region."""
         return self.upstream_models.get(region, self.upstream_model)
 
     def token_facts(self, context: int = 0) -> TokenFacts | None:
-        """Return the bounds of its tokens, beside those of a context; None if they are unknown."""
-        if self.tokens_per_second is None or self.most_output_tokens is None:
+        """Return the upper bounds of the model's tokens, or None where they are unknown.
+
+        `context` is the number of tokens that the request's context adds to each call.
+        """
+        if self.tokens_per_second is None or self.max_output_tokens is None:
             return None
         around = self.tokens_per_call + max_context_tokens(self.prompt)
         return TokenFacts(
             self.tokens_per_second,
             around,
-            self.most_output_tokens,
+            self.max_output_tokens,
             context,
             self.output_tokens_per_second,
         )
 
 
 class Retired(BaseModel):
-    """Models that their provider has switched off; their table's name may end with `*`.
+    """Models that their provider has switched off. The table's name may end with `*`.
 
-    A model of such a name in an operator's file brings it back.
+    A model of that name in an operator's file makes it available again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    successor: str
-    since: date
-    source: str
+    successor: str = Field(description="Model to use instead.")
+    since: date = Field(description="Day on which the provider switched the model off.")
+    source: str = Field(description="Where this was found.")
 
 
 class _File(BaseModel):
@@ -144,7 +195,7 @@ class _File(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Give each model its name, named lists their members, its prompt, and a longest call."""
+        """Fill in each model's name, the lists that it names, and the default of `call_seconds`."""
         lists, formats = data.get("languages", {}), data.get("formats", {})
         prompts = data.get("prompts", {})
         models = {}
@@ -152,11 +203,11 @@ class _File(BaseModel):
             spoken = facts.get("languages", ())
             spread = lists[spoken] if isinstance(spoken, str) else spoken
             defaults = {"call_seconds": facts.get("part_seconds")}
-            files, prompt = facts.get("files", ()), facts.get("prompt", "")
+            read, prompt = facts.get("file_formats", ()), facts.get("prompt", "")
             named = {
                 "name": name,
                 "languages": spread,
-                "files": formats[files] if isinstance(files, str) else files,
+                "file_formats": formats[read] if isinstance(read, str) else read,
                 "prompt": prompts.get(prompt, prompt),
             }
             models[name] = {**defaults, **facts, **named}
@@ -165,7 +216,7 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All models by name, in the order of the files."""
+    """All models by name, in the order of the files; retired names with their successors."""
 
     models: Mapping[str, Model]
     retired: Mapping[str, Retired] = field(default_factory=dict)
@@ -173,24 +224,23 @@ class Catalogue:
     def find(self, name: str) -> Model:
         """Return the model of this name.
 
-        Raises UnknownModel, which names those there are, and ModelRetired, which names the one
-        to use instead.
+        Raises UnknownModel with the known names, or ModelRetired with the successor.
         """
         if name in self.models:
             return self.models[name]
         for pattern, gone in self.retired.items():
             if fnmatchcase(name, pattern):
-                words = f"{name[:100]} was switched off by its provider. Use {gone.successor}."
-                raise ModelRetired(words, successor=gone.successor)
+                detail = f"The provider switched {name[:100]} off. Use {gone.successor}."
+                raise ModelRetired(detail, successor=gone.successor)
         raise UnknownModel(
-            f"No model is called {name[:100]!r}. Known: {', '.join(sorted(self.models))}."
+            f"There is no model {name[:100]!r}. Known models: {', '.join(sorted(self.models))}."
         )
 
 
 def load_catalogue(overlay: str = "") -> Catalogue:
-    """Read the packaged catalogue, and over it the operator's file if one is named.
+    """Read the packaged catalogue and, if one is named, the operator's file, which has precedence.
 
-    Raises pydantic.ValidationError or tomllib.TOMLDecodeError on a file that is not right.
+    Raises pydantic.ValidationError or tomllib.TOMLDecodeError if a file is invalid.
     """
     models: dict[str, Model] = {}
     retired: dict[str, Retired] = {}

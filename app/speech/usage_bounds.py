@@ -29,12 +29,12 @@ class TokenFacts:
     """Upper bounds of what one call counts: for each started second, beside the sound, and out.
 
     `context` bounds what the caller's context adds to each call; `output_per_second` what each
-    started second adds to `most_output`, where calls may be hours long.
+    started second adds to `max_output`, where calls may be hours long.
     """
 
     per_second: float
     per_call: int
-    most_output: int
+    max_output: int
     context: int = 0
     output_per_second: float = 0.0
 
@@ -50,7 +50,7 @@ class TokenFacts:
         return ceil(self.per_second * ceil(millis / MILLIS))
 
     def of_text(self, millis: int, calls: int = 1) -> int:
-        return calls * self.most_output + ceil(self.output_per_second * ceil(millis / MILLIS))
+        return calls * self.max_output + ceil(self.output_per_second * ceil(millis / MILLIS))
 
 
 def max_usage_of_call(millis: int, tokens: TokenFacts | None) -> Units:

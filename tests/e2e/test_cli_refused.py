@@ -74,7 +74,7 @@ REJECTED = {
     ),
     "an unknown model": (
         *(1, ["transcribe", "a.wav", "--model", "nobody/knows"], {}),
-        "No model is called 'nobody/knows'",
+        "There is no model 'nobody/knows'",
     ),
 }
 

@@ -48,6 +48,12 @@ async def test_the_tour_shows_real_answers() -> None:
     assert written == await api_tour.rendered(), "python -m tests.support.api_tour writes it anew"
 
 
+def test_the_catalogue_page_names_every_field() -> None:
+    assert catalogue_page.FILE.read_text() == catalogue_page.rendered(), (
+        "python -m tests.support.catalogue_page writes it anew"
+    )
+
+
 def test_the_models_page_is_the_catalogue() -> None:
     assert models_page.FILE.read_text() == models_page.rendered(), (
         "python -m tests.support.models_page writes it anew"

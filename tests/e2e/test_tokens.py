@@ -18,13 +18,13 @@ FLASH, REVIVED = "qwen-audio-3.1-asr-flash", "qwen-audio-asr"
 PRICES = {"cn-beijing": (800, 2_700), "ap-southeast-1": (1_094, 3_427)}
 FACTS = """
 tokens_per_second = 25
-most_output_tokens = 2048
+max_output_tokens = 2048
 """
 AGAIN = """
 [models."qwen-audio-asr"]
 engine = "dashscope"
 upstream_model = "qwen-audio-asr"
-shape = "qwen3"
+wire = "qwen3"
 title = "Back again"
 part_seconds = 180
 options = ["language", "context"]

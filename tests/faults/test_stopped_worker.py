@@ -118,7 +118,7 @@ async def bench(url: str, folder: Path) -> AsyncIterator[Bench]:
         yield Bench(db, store, submitted.job_id)
 
 
-PLAN = JobPlan("split", 4, "short parts", upstream_model="short", least_speech_ms=250)
+PLAN = JobPlan("split", 4, "short parts", upstream_model="short", min_speech_ms=250)
 
 
 async def until_called(engine: ScriptedEngine) -> None:

@@ -34,7 +34,7 @@ SPLIT_MODEL = f"""
 [models."{SPLIT}"]
 engine = "dashscope"
 upstream_model = "qwen3-asr-flash-2026-02-10"
-shape = "qwen3"
+wire = "qwen3"
 title = "Short parts, so that many of them die"
 part_seconds = {PART_SECONDS}
 languages = "qwen3"

@@ -21,8 +21,8 @@ HEAD = """\
 
 All models that the gateway knows, as its catalogue (`app/speech/catalogue.toml`) has them. The
 facts were last checked on {checked}, against the vendor's documents, not against the services.
-`GET /v1/models` says which of them this gateway can call now. A file of the same form
-(`GATEWAY_SPEECH__CATALOGUE`) adds models and corrects facts; `asr-gateway prices set` changes a
+`GET /v1/models` says which of them this gateway can call now. A catalogue file of your own
+([catalogue.md](catalogue.md)) adds models and corrects facts; `asr-gateway prices set` changes a
 price from a moment on.
 
 A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_MODEL`; where that is
@@ -102,7 +102,7 @@ def _facts(models: Sequence[Model], every: Sequence[Model]) -> str:
     rows = [
         (
             f"`{model.name}`",
-            f"`{model.shape or model.engine}`",
+            f"`{model.wire or model.engine}`",
             _span(model.part_seconds),
             *(() if is_task else (_span(model.call_seconds),)),
             str(model.calls_per_minute or ""),
@@ -119,7 +119,7 @@ def _facts(models: Sequence[Model], every: Sequence[Model]) -> str:
 
 
 def _asked_for_by(task: Model, models: Sequence[Model]) -> str:
-    return ", ".join(f"`{one.name}`" for one in models if one.filetrans == task.name)
+    return ", ".join(f"`{one.name}`" for one in models if one.task_model == task.name)
 
 
 def _options(models: Sequence[Model]) -> str:

@@ -49,7 +49,7 @@ PRICE = PriceRow(
     valid_until=None,
     source="made up",
 )
-PLAN = JobPlan("direct", 120, "", upstream_model="echo", least_speech_ms=250)
+PLAN = JobPlan("direct", 120, "", upstream_model="echo", min_speech_ms=250)
 
 
 def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> NewAudio:

@@ -51,7 +51,7 @@ class DecodedSource:
                 decoding.blocks(),
                 limit_seconds=job.plan.part_seconds,
                 cut=job.plan.kind == "split",
-                least_speech_ms=job.plan.least_speech_ms,
+                min_speech_ms=job.plan.min_speech_ms,
                 known=[(row.start_ms, row.end_ms) for row in job.parts],
             )
             async with aclosing(cut):

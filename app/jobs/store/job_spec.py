@@ -72,7 +72,7 @@ class JobPlan(Plan):
     """
 
     upstream_model: str
-    least_speech_ms: int
+    min_speech_ms: int
     tokens: TokenFacts | None = None
     audio_sources: tuple[AudioSource, ...] = ()
     sample_rate: int = 0
@@ -86,7 +86,7 @@ class JobPlan(Plan):
         return {
             **_fields_of(self),
             "upstream_model": self.upstream_model,
-            "least_speech_ms": self.least_speech_ms,
+            "min_speech_ms": self.min_speech_ms,
             "tokens": self.tokens and self.tokens.as_json(),
             "audio_sources": list(self.audio_sources),
             "sample_rate": self.sample_rate,

@@ -48,7 +48,7 @@ def expect(wish: PlanInput, chosen: Plan) -> Expected | None:
     if facts is None:
         return Expected(parts, millis * channels, each)
     text = estimate_tokens(wish.model.prompt) + estimate_tokens(wish.context or "") + AROUND_TOKENS
-    said = min(facts.most_output * parts, ceil(wish.seconds * SPOKEN_TOKENS_PER_SECOND))
+    said = min(facts.max_output * parts, ceil(wish.seconds * SPOKEN_TOKENS_PER_SECOND))
     return Expected(
         parts,
         millis * channels,

@@ -217,7 +217,7 @@ def _change(wish: PlanInput, file: File) -> str:
     model = wish.model
     if file.channels > 1 and not wish.channels:
         return f"its {file.channels} channels are mixed into one before"
-    if file.format not in model.files:
+    if file.format not in model.file_formats:
         return f"it does not read {file.format}, which is made FLAC before"
     least, most = model.sample_rates
     if not least <= file.sample_rate <= most:

@@ -16,7 +16,7 @@ _BY_NAME = {
 
 def task_variants_of(asked: Model, options: Options) -> tuple[str, ...]:
     """Return the names of the models that work by tasks for this one, the best first."""
-    names = (asked.speakers if options.diarization_enabled else "", asked.filetrans)
+    names = (asked.diarization_model if options.diarization_enabled else "", asked.task_model)
     return tuple(name for name in names if name)
 
 

@@ -60,7 +60,7 @@ async def by_the_token(db: Database) -> Scenario:
     await principal_of(db)
     tokens = replace(PRICE, region="tokens", unit="input_token", nano=800)
     await db.write(load_prices, [tokens, replace(tokens, unit="output_token", nano=2_700)])
-    facts = TokenFacts(per_second=25, per_call=10, most_output=100, context=3)
+    facts = TokenFacts(per_second=25, per_call=10, max_output=100, context=3)
     plan = replace(PLAN, tokens=facts)
     wanted = job_spec(
         3_000,

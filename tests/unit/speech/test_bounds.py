@@ -16,7 +16,7 @@ FACTS = st.builds(
     TokenFacts,
     per_second=st.floats(0.1, 100),
     per_call=st.integers(0, 500),
-    most_output=st.integers(1, 9_000),
+    max_output=st.integers(1, 9_000),
     context=st.integers(0, 9_000),
 )
 
@@ -38,7 +38,7 @@ def test_a_call_is_bounded_as_if_its_last_second_had_been_whole(
     bound = max_usage_of_call(millis, facts)
     assert bound.millis >= millis
     assert bound.input_tokens >= facts.per_second * millis / 1000 + facts.per_call + facts.context
-    assert bound.output_tokens == facts.most_output
+    assert bound.output_tokens == facts.max_output
 
 
 def test_seconds_alone_count_where_no_tokens_are_known() -> None:

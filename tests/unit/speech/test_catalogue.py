@@ -8,6 +8,7 @@ from app.errors import ModelRetired, UnknownModel
 from app.kit.money import parse_nano
 from app.speech.catalogue import load_catalogue
 from app.speech.engines.http.json_body import base64_size
+from tests.support.catalogue_page import EXAMPLE
 
 MOST_ENCODED_BYTES = 10 << 20
 FLAC_SHARE = 1.003  # of its PCM, for sound that cannot be made smaller
@@ -15,7 +16,7 @@ REVIVED = """
 [models."qwen-audio-asr"]
 engine = "dashscope"
 upstream_model = "qwen-audio-asr"
-shape = "qwen3"
+wire = "qwen3"
 title = "Back again"
 part_seconds = 180
 source = "an operator"
@@ -49,16 +50,23 @@ def test_an_unknown_one_is_unknown() -> None:
 def test_every_model_of_dashscope_can_be_asked_and_has_a_price() -> None:
     models = [m for m in load_catalogue().models.values() if m.engine == "dashscope"]
     assert len(models) >= 22
-    assert all(m.filetrans in {"", *(m.name for m in models if m.is_task)} for m in models)
+    assert all(m.task_model in {"", *(m.name for m in models if m.is_task)} for m in models)
     for model in models:
-        assert model.shape, model.name
+        assert model.wire, model.name
         assert model.calls_per_minute, model.name
         if model.is_task:
             assert (model.call_seconds, model.word_times) == (43_200, True)
-            assert "mp3" in model.files
+            assert "mp3" in model.file_formats
         else:
             assert base64_size(int(model.part_seconds * 32_000 * FLAC_SHARE)) < MOST_ENCODED_BYTES
         assert model.prices, model.name
         for price in model.prices:
             assert parse_nano(price.amount) > 0
             assert price.region in {"cn-beijing", "ap-southeast-1", "us-east-1"}
+
+
+def test_the_example_of_the_documents_is_a_catalogue_file(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(EXAMPLE)
+    model = load_catalogue(str(file)).find("my/model")
+    assert (model.call_seconds, model.prices[0].amount) == (240, "0")

@@ -168,7 +168,7 @@ def asked_for(model: Model, fitted: ModelRequest) -> str:
             words=fitted.words,
             options=fitted.options,
         )
-        return json.dumps((file_url_ask if model.shape == "file-url" else file_urls_ask)(order))
+        return json.dumps((file_url_ask if model.wire == "file-url" else file_urls_ask)(order))
     hole = AudioPlaceholder()
     request = EngineRequest(
         audio=Encoded(b"", "flac", 0),
@@ -179,7 +179,7 @@ def asked_for(model: Model, fitted: ModelRequest) -> str:
         words=fitted.words,
         options=fitted.options,
     )
-    ask = qwen3_ask if model.shape == "qwen3" else input_audio_ask
+    ask = qwen3_ask if model.wire == "qwen3" else input_audio_ask
     return json.dumps(ask(request, hole)).replace(hole.mark, "")
 
 
@@ -210,7 +210,7 @@ def test_speakers_are_counted_where_they_are_told_apart() -> None:
 
 def test_snapshots_honour_what_their_model_does() -> None:
     for model in CATALOGUE.models.values():
-        if model.shape == "qwen3":
+        if model.wire == "qwen3":
             assert (model.options, model.accepts) == (FLASH.options, FLASH.accepts), model.name
 
 

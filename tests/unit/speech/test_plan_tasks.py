@@ -105,7 +105,7 @@ def test_too_long() -> None:
 def test_the_task_variant_does_what_the_first_cannot(
     asked: Any, options: dict[str, Any], mode: str, reason: str
 ) -> None:
-    variant = CATALOGUE.find(asked.filetrans)
+    variant = CATALOGUE.find(asked.task_model)
     model, model_reason = select_model(asked, variant, Options(**options), mode=mode)
     assert model is variant
     assert reason in model_reason
@@ -122,7 +122,7 @@ def test_the_task_variant_does_what_the_first_cannot(
             ["fun-asr", "qwen3-asr-flash-filetrans"],
             "telling speakers apart is what fun-asr does for qwen3-asr-flash",
         ),
-        (AUDIO_30, {"diarization_enabled": True}, [AUDIO_30.filetrans], "telling speakers apart"),
+        (AUDIO_30, {"diarization_enabled": True}, [AUDIO_30.task_model], "telling speakers apart"),
         (QWEN3, {"diarization_enabled": True}, [], ""),
     ],
 )
@@ -149,5 +149,5 @@ def test_speakers_may_be_another_sisters(
 def test_else_the_model_that_was_asked_for_does_it(
     asked: Any, options: dict[str, Any], mode: str
 ) -> None:
-    sister = CATALOGUE.find(asked.filetrans)
+    sister = CATALOGUE.find(asked.task_model)
     assert select_model(asked, sister, Options(**options), mode=mode) == (asked, "")

@@ -31,8 +31,8 @@ class Omni:
     """What one model is told: its prompt, how long an answer may be, and members of its own."""
 
     prompt: str
-    most_output_tokens: int
-    extras: Mapping[str, str] = field(default_factory=dict)
+    max_output_tokens: int
+    extra_body: Mapping[str, str] = field(default_factory=dict)
 
 
 def omni_dialect(omni: Omni) -> WireFormat:
@@ -60,8 +60,8 @@ def omni_ask(omni: Omni, request: EngineRequest, hole: AudioPlaceholder) -> Mapp
         "modalities": ["text"],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "max_tokens": omni.most_output_tokens,
-        **omni.extras,
+        "max_tokens": omni.max_output_tokens,
+        **omni.extra_body,
     }
 
 
