@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import api_tour, models_page
+from tests.support import api_tour, catalogue_page, models_page
 from tests.support.env_example import names
 from tests.support.gateway_shell import gateway_shell
 from tests.support.markdown import ROOT, Block, blocks, documents, links, settings
