@@ -157,7 +157,7 @@ def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextM
 
 
 async def preflight(settings: Settings) -> None:
-    """Check, before the port is opened, everything that would keep the gateway from serving.
+    """Find out, before anything is served, what would keep the gateway from serving.
 
     Raises StartRefusedError.
     """
@@ -229,7 +229,7 @@ def lifespan(
 
 
 def _begin_shutdown(services: Services) -> None:
-    """Tell waiting callers and listeners that this process ends."""
+    """Tell whoever waits or listens that this process ends."""
     seconds = services.settings.server.shutdown_seconds
     services.worker.begin_closing(max(0.0, seconds - CLOSING_MARGIN_SECONDS))
     services.hub.begin_closing()

@@ -58,6 +58,16 @@ def may(
     return allowed
 
 
+async def submitter(request: Request) -> Principal:
+    """Return the caller of a request that creates a job; its transaction checks the key again.
+
+    Raises what `recalled_caller` raises, and ScopeMissing.
+    """
+    principal = await recalled_caller(request, None)
+    principal.require(Scope.TRANSCRIBE)
+    return principal
+
+
 def _secret_of(request: Request) -> str | None:
     """Return the bearer key of a request, None without the header. Raises KeyMissing."""
     header = request.headers.get("authorization")
@@ -98,10 +108,11 @@ def _host_of(url: str) -> str:
 
 
 Transcriber = Annotated[Principal, Depends(may(Scope.TRANSCRIBE))]
-# The transaction that creates a job checks the key again.
-Submitter = Annotated[Principal, Depends(may(Scope.TRANSCRIBE, recalled_caller))]
 Reader = Annotated[Principal, Depends(may(Scope.READ, recalled_caller))]
 Accountant = Annotated[Principal, Depends(may(Scope.USAGE, recalled_caller))]
+
+AUTHENTICATED: list[dict[str, list[str]]] = [{bearer.scheme_name: []}]
+"""The `security` of an operation in the OpenAPI document."""
 
 AUTH_ERRORS = (KeyMissing, KeyInvalid, OriginNotAllowed, ScopeMissing, DatabaseUnavailable)
 """What every call that asks for a caller may be told."""

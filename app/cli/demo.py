@@ -1,4 +1,4 @@
-"""`asr-gateway demo`: start the gateway, transcribe a real recording over HTTP, print the text."""
+"""`asr-gateway demo`: start the gateway, send it a real recording over HTTP, print what came."""
 
 import asyncio
 import os

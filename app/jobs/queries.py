@@ -13,7 +13,6 @@ from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.jobs.store.job_view import Audio, JobView
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
-from app.speech.transcript import Segment, Transcript
 from app.speech.warning_codes import WarningCode
 
 _row = transcription.c
@@ -166,11 +165,11 @@ def _audio_of(row: Any) -> Audio:
     )
 
 
-def _transcript(row: Any) -> Transcript:
-    return Transcript(
-        text=row.text,
-        language=row.language,
-        emotion=row.emotion,
-        segments=tuple(Segment(**segment) for segment in row.segments or ()),
-        coverage=row.coverage,
-    )
+def _transcript(row: Any) -> dict[str, Any]:
+    return {
+        "text": row.text,
+        "language": row.language,
+        "emotion": row.emotion,
+        "segments": row.segments or [],
+        "coverage": row.coverage,
+    }

@@ -14,7 +14,8 @@ def utc_now() -> datetime:
 
 def to_rfc3339(moment: datetime) -> str:
     """Render a moment as RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T05:28:00.000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def parse_http_date(text: str) -> datetime | None:

@@ -75,11 +75,6 @@ def is_unspaced(character: str) -> bool:
     return bool(_UNSPACED.match(character))
 
 
-def has_unspaced(text: str) -> bool:
-    """Tell whether a text has a character of a script that puts no spaces between words."""
-    return not text.isascii() and bool(_UNSPACED.search(text))
-
-
 def _segments(part: PartText) -> Iterable[Segment]:
     if part.segments:
         return (_moved(segment, part) for segment in part.segments if segment.text.strip())

@@ -1,5 +1,6 @@
 """The server on real sockets: the slow are cut, the refused hear it, and a signal ends it well."""
 
+import json
 import os
 import select
 import signal
@@ -16,7 +17,8 @@ import pytest
 from fastapi import FastAPI, Request
 
 from app.api.http import problems
-from app.api.http.middleware import BodyRate, RequestContext
+from app.api.http.body_rate import BodyRate
+from app.api.http.middleware import RequestMiddleware
 from app.errors import KeyMissing
 from app.serve import LINGER_BYTES, LINGER_SECONDS, GuardedConfig, GuardedServer, bind
 from app.settings import ServerSettings
@@ -32,8 +34,8 @@ SHORT = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
 def tiny_app() -> FastAPI:
     app = FastAPI()
     problems.install_error_handlers(app)
-    app.add_middleware(BodyRate, idle_seconds=0.3, grace_seconds=0.5, least_rate=8192)
-    app.add_middleware(RequestContext)
+    rate = BodyRate(idle_seconds=0.3, grace_seconds=0.5, min_bytes_per_second=8192)
+    app.add_middleware(RequestMiddleware, rate=rate)
 
     @app.get("/hello")
     def hello() -> str:
@@ -395,7 +397,7 @@ def program(*args: str) -> Iterator["subprocess.Popen[str]"]:
 def port_said(process: "subprocess.Popen[str]") -> int:
     assert process.stderr is not None
     line = next(line for line in process.stderr if "server.listening" in line)
-    return int(line.partition('"port": ')[2].partition(",")[0].rstrip("}\n"))
+    return int(json.loads(line)["port"])
 
 
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])

@@ -3,10 +3,11 @@
 There are no cookies here: a page sends a key, or a stream token, or is refused like anyone else.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 
-from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from app.kit.origins import ANY_ORIGIN
 
@@ -31,11 +32,11 @@ EXPOSED_HEADERS = (
 )
 
 
-def install_cors(app: FastAPI, origins: Collection[str]) -> None:
-    """Let pages of these origins read the answers; without any, nothing is added."""
+def cors_for(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp] | None:
+    """Return what wraps an application so that pages of these origins may read its answers."""
     if not origins:
-        return
-    app.add_middleware(
+        return None
+    return partial(
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=METHODS,

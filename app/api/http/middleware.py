@@ -1,179 +1,116 @@
-"""What every request passes: an id, one log line, safe headers, a last answer, a body's least rate.
+"""The middleware of every request: id, log line, safe headers, body rate, answer to a crash.
 
 Pure ASGI: Starlette's BaseHTTPMiddleware buffers streams and hides disconnects.
 """
 
-import asyncio
 import re
 import time
+from collections.abc import Callable, Iterable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.http.body_rate import BodyRate, RatedBody
 from app.api.http.problems import problem_response
-from app.errors import BodyTooSlow
 from app.kit.ids import new_id
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_EXCHANGE = "asr_gateway.exchange"
 SERVER_SEND = "server_send"  # key in scope["state"]: the server's own `send`
-
 _log = structlog.get_logger()
 
 
-def request_id_of(scope: Scope) -> str:
-    """Return the caller's own id where it is harmless in a log, else a new one."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_id("req")
-
-
 def route_of(scope: Scope) -> str:
-    """Return the template of the route that was taken: a path or query may hold what is private."""
+    """Return the template of the matched route: a path or query may hold private data."""
     # FastAPI 0.165 puts the route as it was declared into scope["route"], without the prefix it
     # was included under; only the effective context knows the whole template.
     route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(route, "path", None) or "-"
 
 
-class RequestContext:
-    """Gives a request its id, its safe headers and its line in the log."""
+class RequestMiddleware:
+    """Wraps the application, and the CORS middleware where one is given.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    CORS stands between the request's id and the answer to a crash: a page may read that answer.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, rate: BodyRate, cors: Callable[[ASGIApp], ASGIApp] | None = None
+    ) -> None:
+        self._app, self._rate = app, rate
+        self._inner = cors(self._answer_crashes) if cors else self._answer_crashes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope)
+        exchange = scope[_EXCHANGE] = _Exchange(scope, receive, send, self._rate)
         state = scope.setdefault("state", {})
-        state["request_id"], state[SERVER_SEND] = request_id, send
+        state["request_id"], state[SERVER_SEND] = exchange.request_id, send
         # uvicorn starts a pipelined request inside the context of the one before it.
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        status: int | None = None
-        started = time.perf_counter()
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = _headers_to_change(message)
-                headers["X-Request-Id"] = request_id
-                for name, value in _SAFE_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        began = time.perf_counter()
         try:
-            await self.app(scope, receive, send_marked)
+            await self._inner(scope, exchange.receive, exchange.send)
         finally:
             _log.info(
                 "http.request",
                 method=scope["method"],
                 route=route_of(scope),
-                status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
+                status=exchange.status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
             )
             structlog.contextvars.clear_contextvars()
 
-
-class LastResort:
-    """Answers where all else fails. It stands inside CORS: a page may read that answer, too."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        has_started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
+    async def _answer_crashes(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.app(scope, receive, send_noted)
-        except Exception as problem:  # noqa: BLE001  # the last one who could answer
-            response = problem_response(problem, scope["state"]["request_id"])
-            if not has_started:
+            await self._app(scope, receive, send)
+        except Exception as problem:  # noqa: BLE001  # nothing outside could answer
+            exchange: _Exchange = scope[_EXCHANGE]
+            response = problem_response(problem, exchange.request_id)
+            if exchange.status is None:
                 await response(scope, receive, send)
 
 
-class BodyRate:
-    """Raises BodyTooSlow out of receive() when a body stalls or trickles.
+class _Exchange:
+    """One request and its response: `status` is None until the response has started."""
 
-    Only time spent waiting for the client counts, so a slow disk of ours fails nobody.
-    """
+    def __init__(self, scope: Scope, receive: Receive, send: Send, rate: BodyRate) -> None:
+        given = b""
+        declares_body = False
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = given or value
+            elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                declares_body = True
+        text = given.decode("latin-1")
+        self.request_id = text if _REQUEST_ID.fullmatch(text) else new_id("req")
+        self.status: int | None = None
+        self._send = send
+        self._body = RatedBody(receive, rate) if declares_body else None
+        self.receive = self._body.receive if self._body else receive
 
-    def __init__(
-        self, app: ASGIApp, *, idle_seconds: float, grace_seconds: float, least_rate: int
-    ) -> None:
-        """Take the longest pause, the time before a rate is asked for, and that rate in bytes/s."""
-        self.app = app
-        self.idle_seconds = idle_seconds
-        self.grace_seconds = grace_seconds
-        self.least_rate = least_rate
+    async def send(self, message: Message) -> None:
+        """Send a message of the response; add the request's id and the safe headers to its head."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self._completed(message.get("headers", ()))
+        await self._send(message)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = _Body(self, receive, is_declared=_declares_body(scope))
-
-        async def send_closing(message: Message) -> None:
+    def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        sent = [*headers, (b"x-request-id", self.request_id.encode())]
+        names = {name for name, _ in sent}
+        sent += [header for header in _SAFE_HEADERS if header[0] not in names]
+        if self._body is not None and not self._body.is_complete:
             # The rest of the body would be taken for the next request; serve.py reads some of it
             # so that the client gets this answer.
-            if message["type"] == "http.response.start" and not body.is_complete:
-                _headers_to_change(message)["Connection"] = "close"
-            await send(message)
-
-        await self.app(scope, body.receive, send_closing)
-
-
-class _Body:
-    def __init__(self, limits: BodyRate, receive: Receive, *, is_declared: bool) -> None:
-        self._limits, self._receive = limits, receive
-        self._got_bytes = 0
-        self._waited_seconds = 0.0
-        self.is_complete = not is_declared
-
-    async def receive(self) -> Message:
-        if self.is_complete:
-            return await self._receive()
-        asked = time.monotonic()
-        try:
-            async with asyncio.timeout(self._limits.idle_seconds):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTooSlow from None
-        self._waited_seconds += time.monotonic() - asked
-        self._got_bytes += len(message.get("body", b""))
-        self.is_complete = not message.get("more_body", False)
-        if not self.is_complete and self._is_too_slow():
-            raise BodyTooSlow
-        return message
-
-    def _is_too_slow(self) -> bool:
-        return (
-            self._waited_seconds > self._limits.grace_seconds
-            and self._got_bytes < self._limits.least_rate * self._waited_seconds
-        )
-
-
-def _headers_to_change(message: Message) -> MutableHeaders:
-    message["headers"] = list(message.get("headers", []))
-    return MutableHeaders(raw=message["headers"])
-
-
-def _declares_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+            sent = [header for header in sent if header[0] != b"connection"]
+            sent.append((b"connection", b"close"))
+        return sent

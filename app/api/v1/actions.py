@@ -9,7 +9,8 @@ from app.api.services import services_of
 from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
 from app.api.v1.openapi_answers import RETRIED
-from app.api.v1.schemas import CancelledOut, TranscriptionOut, cancelled_out, transcription_out
+from app.api.v1.rendering import cancelled_body, job_body, json_response
+from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.api.v1.wait import poll_headers
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
@@ -24,12 +25,13 @@ _ACTION_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidPa
     "/{id}/cancel",
     operation_id="cancelTranscription",
     summary="Cancel a transcription that has not ended",
+    response_model=CancelledOut,
     responses={
         200: json_answer("The transcription is cancelled.", "cancelled.json"),
         **responses(*_ACTION_ERRORS, errors.AlreadyEnded),
     },
 )
-async def cancel_one(request: Request, principal: Transcriber, id: Id) -> CancelledOut:  # noqa: A002
+async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
     """End a transcription without its words; the answer says what it has cost already.
 
     What is under way at the engine may be billed though nobody hears it: that much is in doubt.
@@ -42,7 +44,8 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Cancel
     if cost is None:
         raise errors.NotFound
     await services.worker.cancelled(id, cost.epoch)
-    return cancelled_out(await get_live(services, principal.project_id, id), cost)
+    job = await get_live(services, principal.project_id, id)
+    return json_response(cancelled_body(job, cost))
 
 
 @router.post(
@@ -88,5 +91,5 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     )
     if reopened is None:
         raise errors.NotFound
-    body = transcription_out(await get_live(services, principal.project_id, id)).model_dump_json()
-    return Response(body, status_code=202, media_type="application/json", headers=poll_headers(id))
+    job = await get_live(services, principal.project_id, id)
+    return json_response(job_body(job), 202, poll_headers(id))

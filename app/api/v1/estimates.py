@@ -9,9 +9,10 @@ from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
 from app.api.services import services_of
 from app.api.v1.examples import json_answer
-from app.api.v1.prefer import Prefer
+from app.api.v1.prefer import PREFER
+from app.api.v1.rendering import plan_body
 from app.api.v1.request_body import ESTIMATE_BODY
-from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut, plan_out
+from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
 from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.jobs.estimate import Estimate, Wait
 from app.kit.money import Money, format_nano
@@ -78,11 +79,9 @@ class EstimateOut(Schema):
         200: json_answer("The estimate.", "estimate.json"),
         **responses(*_REFUSALS),
     },
-    openapi_extra={"requestBody": ESTIMATE_BODY},
+    openapi_extra={"requestBody": ESTIMATE_BODY, "parameters": [PREFER]},
 )
-async def create_estimate(
-    request: Request, principal: Transcriber, prefer: Prefer = None
-) -> EstimateOut:
+async def create_estimate(request: Request, principal: Transcriber) -> EstimateOut:
     """Say what POST /v1/transcriptions would do with this request. Nothing of it is kept.
 
     The headers `Prefer` and `Accept` count as they do there. Instead of a recording its length
@@ -90,7 +89,7 @@ async def create_estimate(
     the upper bound can be told.
     """
     services = services_of(request)
-    received, preference = await receive_request(request, prefer)
+    received, preference = await receive_request(request)
     return _out(await services.estimator.estimate(principal, received, preference.options))
 
 
@@ -103,7 +102,7 @@ def _out(found: Estimate) -> EstimateOut:
         engine=wish.engine,
         region=wish.region,
         seconds=found.seconds,
-        plan=plan_out(wish.plan),
+        plan=PlanOut(**plan_body(wish.plan)),
         parts=expected and expected.parts,
         requests=expected and expected.parts,
         billed_seconds=expected and expected.millis // 1000,

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from app.api.http.sse import KEEPALIVE, EventStream, event_frame, retry_frame
 from app.api.services import Services
-from app.api.v1.schemas import transcription_out
+from app.api.v1.rendering import job_body
 from app.jobs.queries import find_job
 from app.jobs.streaming.cursor import START, Position, row_id, text_id
 from app.jobs.streaming.reader import EventReader, Item, StoredEvent
@@ -73,6 +73,5 @@ async def _frame(services: Services, job_id: str, project_id: str, item: Item) -
     elif item.type == "completed":
         found = await services.db.read(find_job, project_id, job_id)
         if found is not None and found.erased_at is None:
-            shown = transcription_out(found).model_dump(mode="json")
-            data = {**data, "transcription": shown}
+            data = {**data, "transcription": job_body(found)}
     return event_frame(item.type, data, event_id=row_id(job_id, item.seq))

@@ -6,12 +6,9 @@ year, is an error like that of the option.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-from fastapi import Header
-from pydantic import Field
+from typing import Any
 
 from app.audio.intake import Received
 from app.errors import InvalidParameter
@@ -29,10 +26,15 @@ _NO_WEIGHT = re.compile(r";\s*q\s*=\s*0(?:\.0{0,3})?\s*(?:;|$)")  # RFC 9110: no
 _UNSAID: tuple[Any, ...] = (None, "", [""])
 _ANY_MODE = (*_UNSAID, "auto", ["auto"])
 
-Prefer = Annotated[
-    list[Annotated[str, Field(max_length=1_000)]] | None,
-    Header(max_length=20, description="`respond-async`, or `wait=N` seconds (RFC 7240)."),
-]
+_MAX_CHARS = 1_000
+PREFER: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async`, or `wait=N` seconds (RFC 7240).",
+    "schema": {"type": "string", "maxLength": _MAX_CHARS},
+}
+"""The parameter in the OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,15 @@ class Preference:
         return {"Preference-Applied": ", ".join(said)} if said else {}
 
 
-def preference_of(headers: Iterable[str]) -> Preference:
+def preference_of(headers: Collection[str]) -> Preference:
     """Read all Prefer headers of a request; of a preference said twice the first counts.
 
-    Raises InvalidParameter where `wait` is not a time that can be waited.
+    Raises InvalidParameter where `wait` is not a time that can be waited, or a header is too long.
     """
+    if any(len(header) > _MAX_CHARS for header in headers):
+        raise InvalidParameter(
+            f"`Prefer` takes at most {_MAX_CHARS} characters.", parameter="Prefer"
+        )
     said: dict[str, str] = {}
     for name, value in _preferences(headers):
         said.setdefault(name.lower(), value)

@@ -1,4 +1,4 @@
-"""Request bodies of the OpenAPI document; no model parses them, so FastAPI cannot derive them."""
+"""The request bodies of the OpenAPI document. FastAPI cannot derive them: no model parses them."""
 
 from typing import Any
 

@@ -17,12 +17,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.http.problems import EXPECTED_MOMENT
-from app.jobs.cancel import CancellationCost
-from app.jobs.store.job_spec import JobPlan
-from app.jobs.store.job_view import Audio, JobView
 from app.kit.clock import to_rfc3339
 from app.kit.ids import id_pattern
-from app.kit.money import Money
 from app.speech.transcript import Segment
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
@@ -164,83 +160,3 @@ class TranscriptionPage(Schema):
 
     items: Sequence[TranscriptionOut]
     next_cursor: str | None = None
-
-
-def cancelled_out(found: JobView, cost: CancellationCost) -> CancelledOut:
-    """Render a job that was cancelled, with what it has cost."""
-    return CancelledOut(
-        **dict(transcription_out(found)),
-        charged=_cost(cost.charged),
-        in_doubt=_cost(cost.in_doubt),
-    )
-
-
-def plan_out(plan: JobPlan) -> PlanOut:
-    """Render the plan of a job."""
-    return PlanOut(
-        kind=plan.kind,
-        part_seconds=plan.part_seconds,
-        reason=plan.reason,
-        as_is=plan.as_is,
-        audio_source=plan.audio_source,
-    )
-
-
-def _cost(money: Money) -> Cost:
-    return Cost(amount=money.amount, currency=money.currency, nano=money.nano)
-
-
-def transcription_out(found: JobView) -> TranscriptionOut:
-    """Render a job as the native API shows it."""
-    words = found.transcript
-    return TranscriptionOut(
-        **{name: getattr(found, name) for name in _SAME},
-        status=_status(found),
-        text=words and words.text,
-        language=words and words.language,
-        emotion=words and words.emotion,
-        segments=words.segments if words else (),
-        coverage=words and words.coverage,
-        plan=plan_out(found.plan),
-        audio=found.audio and _audio(found.audio),
-        usage=Usage(
-            seconds=found.totals.used_ms / 1000,
-            tokens=found.totals.used_tokens or None,
-            estimated=found.totals.estimates > 0,
-        ),
-        cost=_cost(Money(found.totals.settled, found.currency)),
-        progress=_progress(found),
-        warnings=[WarningOut(**warning) for warning in found.warnings],
-        error=ErrorOut(**found.error) if found.error else None,
-        metadata=dict(found.metadata) if found.metadata is not None else None,
-    )
-
-
-_SAME = (
-    *("id", "model", "engine", "mode", "reference", "raw", "task_id"),
-    *("created_at", "started_at", "completed_at"),
-)
-
-
-def _status(found: JobView) -> Status:
-    status: Status = found.status  # type: ignore[assignment]  # the database's CHECK says so
-    return status
-
-
-def _audio(audio: Audio) -> AudioOut:
-    return AudioOut(
-        id=audio.id,
-        seconds=None if audio.duration_ms is None else audio.duration_ms / 1000,
-        format=audio.format,
-        channels=audio.channels,
-        sample_rate=audio.sample_rate,
-        bytes=audio.bytes,
-    )
-
-
-def _progress(found: JobView) -> float:
-    if found.status == "completed":
-        return 1.0
-    if found.audio is None or not found.audio.duration_ms:
-        return 0.0
-    return min(1.0, found.done_ms / found.audio.duration_ms)

@@ -1,13 +1,14 @@
 """/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app import errors
-from app.api.auth import AUTH_ERRORS, Reader, Submitter, Transcriber
+from app.api.auth import AUTH_ERRORS, AUTHENTICATED, Reader, Transcriber, submitter
 from app.api.http.blob_response import blob_response
 from app.api.http.problems import responses
 from app.api.services import services_of
@@ -20,23 +21,25 @@ from app.api.v1.openapi_answers import (
     MEDIA_TYPES,
     TRANSCRIPT,
 )
-from app.api.v1.prefer import Prefer
+from app.api.v1.prefer import PREFER
+from app.api.v1.rendering import job_body, json_response
 from app.api.v1.request_body import REQUEST_BODY
 from app.api.v1.schemas import (
     AskedMoment,
     Status,
     TranscriptionOut,
     TranscriptionPage,
-    transcription_out,
 )
 from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.api.v1.wait import respond_when_ended, respond_with_stream
 from app.jobs.erase import erase
 from app.jobs.queries import Filters, list_jobs
 from app.kit.ids import is_id
+from app.kit.json_bytes import json_bytes
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.options import STREAM
 from app.speech.subtitles.formats import Form, render
+from app.speech.transcript import Transcript
 
 MAX_PAGE_SIZE = 100
 
@@ -70,12 +73,11 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
     summary="Transcribe a recording",
     response_model=TranscriptionOut,
     responses={200: COMPLETED, 202: ACCEPTED, **responses(*_CREATE_ERRORS)},
-    openapi_extra={"requestBody": REQUEST_BODY},
+    # FastAPI resolves parameters and dependencies in some 100 us: this route does it itself.
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [PREFER], "security": AUTHENTICATED},
 )
 async def create_transcription(
     request: Request,
-    principal: Submitter,
-    prefer: Prefer = None,
 ) -> Response:
     """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
 
@@ -91,8 +93,9 @@ async def create_transcription(
     as they happen, the text as it is heard among them; see `getEvents`.
     """
     services = services_of(request)
+    principal = await submitter(request)
     services.worker.check_capacity()
-    received, preference = await receive_request(request, prefer)
+    received, preference = await receive_request(request)
     accepted = await services.submission.submit(principal, received, preference.options)
     if accepted.options.mode == STREAM:
         return respond_with_stream(services, principal, accepted)
@@ -105,6 +108,7 @@ async def create_transcription(
     "",
     operation_id="listTranscriptions",
     summary="List transcriptions, newest first",
+    response_model=TranscriptionPage,
     responses={
         200: json_answer("A page of transcriptions.", "page.json"),
         **responses(*AUTH_ERRORS, errors.InvalidParameter),
@@ -130,7 +134,7 @@ async def list_transcriptions(
         str | None,
         Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."),
     ] = None,
-) -> TranscriptionPage:
+) -> Response:
     filters = Filters(
         status,
         _storable(model),
@@ -142,19 +146,19 @@ async def list_transcriptions(
     page = await services_of(request).db.read(
         list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
     )
-    return TranscriptionPage(
-        items=[transcription_out(found) for found in page.items], next_cursor=page.next_cursor
-    )
+    items = [job_body(job) for job in page.items]
+    return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get(
     "/{id}",
     operation_id="getTranscription",
     summary="Fetch a transcription in any state",
+    response_model=TranscriptionOut,
     responses={200: json_answer("The transcription.", "completed.json"), **responses(*_ONE_ERRORS)},
 )
-async def get_one(request: Request, principal: Reader, id: Id) -> TranscriptionOut:  # noqa: A002
-    return transcription_out(await get_live(services_of(request), principal.project_id, id))
+async def get_one(request: Request, principal: Reader, id: Id) -> Response:  # noqa: A002
+    return json_response(job_body(await get_live(services_of(request), principal.project_id, id)))
 
 
 @router.delete(
@@ -212,8 +216,8 @@ async def get_transcript(
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
     seconds = found.audio.duration_ms / 1000 if found.audio and found.audio.duration_ms else None
     # Twelve hours of speech are some seconds of work.
-    words = await run_in_threadpool(render, found.transcript, format, seconds=seconds)
-    return Response(words, media_type=MEDIA_TYPES[format])
+    text = await run_in_threadpool(_rendered, found.transcript, format, seconds)
+    return Response(text, media_type=MEDIA_TYPES[format])
 
 
 @router.get(
@@ -251,6 +255,12 @@ async def get_audio(
     return await blob_response(
         services.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
     )
+
+
+def _rendered(transcript: Mapping[str, Any], form: Form, seconds: float | None) -> str | bytes:
+    if form == "json":
+        return json_bytes(transcript)
+    return render(Transcript.model_validate(transcript), form, seconds=seconds)
 
 
 def _after(cursor: str | None) -> str | None:

@@ -34,15 +34,13 @@ UPLOAD_ERRORS = (
 )
 
 
-async def receive_request(
-    request: Request, prefer: list[str] | None
-) -> tuple[Received, Preference]:
+async def receive_request(request: Request) -> tuple[Received, Preference]:
     """Read and store the body; return its audio and options, and the `Prefer` header's options.
 
     Raises the errors of UPLOAD_ERRORS that concern the body.
     """
     services = services_of(request)
-    preference = preference_of(prefer or ())
+    preference = preference_of(request.headers.getlist("prefer"))
     received = await receive(
         request.headers.get("content-type"),
         request.stream(),

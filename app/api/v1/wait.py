@@ -10,7 +10,7 @@ from app.api.http.disconnect import wait_for_disconnect
 from app.api.services import Services
 from app.api.v1.event_stream import stream
 from app.api.v1.lookup import get_any
-from app.api.v1.schemas import transcription_out
+from app.api.v1.rendering import job_body, json_response
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
 from app.jobs.store.job_view import JobView
@@ -75,12 +75,9 @@ def job_response(found: JobView) -> Response:
     if found.error is not None:
         cls = error_of(found.error["code"])
         raise cls(found.error["detail"], transcription_id=found.id)
-    body = transcription_out(found).model_dump_json()
     if found.status == "completed":
-        return Response(body, media_type="application/json")
-    return Response(
-        body, status_code=202, media_type="application/json", headers=poll_headers(found.id)
-    )
+        return json_response(job_body(found))
+    return json_response(job_body(found), 202, poll_headers(found.id))
 
 
 def poll_headers(job_id: str) -> dict[str, str]:

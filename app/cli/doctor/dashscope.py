@@ -1,4 +1,4 @@
-"""Checks of DashScope by `asr-gateway doctor`: keys, hosts, clocks, prices. Nothing is billed."""
+"""What `asr-gateway doctor` finds of DashScope: keys, hosts, clocks, prices. Nothing is billed."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.billing.prices import tariff_of
-from app.cli.doctor.check import CheckResult, ok, problem, warning
+from app.cli.doctor.check import Finding, odd, well, wrong
 from app.cli.doctor.database import lent
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
@@ -36,8 +36,8 @@ _REMEDIES = {
 }
 
 
-async def check_dashscope(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Check every account, and the price of the default model there."""
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield what there is to say of every account, and of what the default model costs there."""
     model = load_catalogue(settings.speech.catalogue).models.get(settings.default_model)
     is_default = model is not None and model.engine == ENGINE
     found = list(accounts(settings.dashscope))
@@ -53,51 +53,47 @@ async def check_dashscope(settings: Settings) -> AsyncIterator[CheckResult]:
             yield finding
 
 
-def _no_key(settings: Settings, *, is_needed: bool) -> CheckResult:
+def _no_key(settings: Settings, *, is_needed: bool) -> Finding:
     if not is_needed:
-        return ok("dashscope key", "not set: the engine is off")
+        return well("dashscope key", "not set: the engine is off")
     remedy = "Set DASHSCOPE_API_KEY, or dashscope_api_key in ~/.alibabacloud/credentials."
-    return problem("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
+    return wrong("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
 
 
-def _key(settings: Settings, account: Account) -> CheckResult:
+def _key(settings: Settings, account: Account) -> Finding:
     name, key = f"{account.name} key", account.bundle.key
     where = where_key_is(settings) if account.name == ENGINE else "settings"
     found = f"set in {where}"
     for start, meaning in _ODD_KEYS.items():
         if key.startswith(start):
-            return warning(
-                name, f"{found}; it {meaning}", "Use a lasting key of Model Studio (sk-…)."
-            )
+            return odd(name, f"{found}; it {meaning}", "Use a lasting key of Model Studio (sk-…).")
     if not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
-        return problem(
-            name, f"{found}, with characters no key has", "Copy it anew, without quotes."
-        )
-    return ok(name, found)
+        return wrong(name, f"{found}, with characters no key has", "Copy it anew, without quotes.")
+    return well(name, found)
 
 
-async def _host(account: Account) -> AsyncIterator[CheckResult]:
+async def _host(account: Account) -> AsyncIterator[Finding]:
     name = f"{account.name} host"
     proxied = ", through a proxy" if is_proxied(account.bundle.base_url) else ""
     at = f"{account.host} ({account.bundle.region}{proxied})"
     try:
         look = await account.look()
     except ObstructedError as error:
-        yield problem(name, f"{at} {error.obstacle}", _REMEDIES[error.obstacle])
+        yield wrong(name, f"{at} {error.obstacle}", _REMEDIES[error.obstacle])
         return
-    yield ok(name, f"{at} answers")
+    yield well(name, f"{at} answers")
     yield _verdict(account, look)
     for finding in _clock(account, look):
         yield finding
 
 
-def _verdict(account: Account, look: Look) -> CheckResult:
+def _verdict(account: Account, look: Look) -> Finding:
     name, said = f"{account.name} account", f"{look.status} {look.code}".strip()
     match look.verdict:
         case KeyVerdict.TAKEN:
-            return ok(name, "DashScope accepts the key")
+            return well(name, "the key is taken")
         case KeyVerdict.REJECTED:
-            return problem(
+            return wrong(
                 name,
                 f"the key is refused ({said})",
                 "It is mistyped, revoked, or another region's: copy it anew, or set "
@@ -105,26 +101,26 @@ def _verdict(account: Account, look: Look) -> CheckResult:
             )
         case KeyVerdict.DENIED:
             remedy = "See to the account's bills, its rights and its workspace in Model Studio."
-            return problem(name, f"the account is refused ({said})", remedy)
+            return wrong(name, f"the account is refused ({said})", remedy)
         case KeyVerdict.UNKNOWN:
             remedy = "Try again later; if it stays, check GATEWAY_DASHSCOPE__BASE_URL and proxies."
-            return problem(name, f"it answers {said}, but not as DashScope does", remedy)
+            return wrong(name, f"it answers {said}, but not as DashScope does", remedy)
 
 
-def _clock(account: Account, look: Look) -> Iterator[CheckResult]:
+def _clock(account: Account, look: Look) -> Iterator[Finding]:
     if look.skew_seconds is None:
         return
     name, skew = f"{account.name} clock", look.skew_seconds
     if abs(skew) <= MOST_SKEW_SECONDS:
-        yield ok(name, "agrees with this machine's")
+        yield well(name, "agrees with this machine's")
     else:
         words = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        yield warning(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
+        yield odd(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
 
 
 async def _prices(
     settings: Settings, account: Account, default: Model | None
-) -> AsyncIterator[CheckResult]:
+) -> AsyncIterator[Finding]:
     """Yield whether the default model has a price in force here, and which others lost theirs."""
     region, now = account.bundle.region, datetime.now(UTC)
     models = [
@@ -147,17 +143,17 @@ async def _prices(
     name, priced = f"{account.name} prices", sum(map(bool, prices.values()))
     if lost:
         words = f"none is in force in {region} any more: {', '.join(lost)}"
-        yield warning(name, words, _set_price(lost[0], region))
+        yield odd(name, words, _set_price(lost[0], region))
     else:
-        yield ok(name, f"{priced} of {len(models)} models have one in {region}")
+        yield well(name, f"{priced} of {len(models)} models have one in {region}")
 
 
-def _price(account: Account, model: str, price: str) -> CheckResult:
+def _price(account: Account, model: str, price: str) -> Finding:
     name, region = f"{account.name} price", account.bundle.region
     if price:
-        return ok(name, f"{model} costs {price} in {region}")
+        return well(name, f"{model} costs {price} in {region}")
     found = f"no price of {model} is in force in {region}"
-    return problem(name, found, _set_price(model, region))
+    return wrong(name, found, _set_price(model, region))
 
 
 def _set_price(model: str, region: str) -> str:

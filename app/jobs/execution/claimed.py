@@ -8,7 +8,6 @@ from app.jobs.store.job import Job
 from app.jobs.store.job_view import JobView
 from app.jobs.store.outcome import Completion
 from app.jobs.upstream.caller import FirstCall
-from app.speech.transcript import Transcript
 
 
 @dataclass(eq=False, slots=True)
@@ -46,5 +45,5 @@ class ClaimedJob:
                 used_tokens=used.tokens,
                 estimates=int(used.estimated),
             ),
-            transcript=Transcript.model_construct(**completion.transcript),
+            transcript=completion.transcript,
         )

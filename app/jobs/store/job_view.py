@@ -7,7 +7,6 @@ from typing import Any
 
 from app.billing.ledger import JobTotals
 from app.jobs.store.job_spec import JobOptions, JobPlan
-from app.speech.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,9 @@ class Audio:
 class JobView:
     """A job with all that the API shows of it.
 
-    `transcript` is None before the job has completed; during a retry neither the transcript nor
-    the gaps of the time before are shown. `audio` is None where the audio of a URL has not been
-    fetched yet.
+    `transcript` has the members of `Transcript`, ready for JSON. It is None before the job has
+    completed; during a retry neither the transcript nor the gaps of the time before are shown.
+    `audio` is None where the audio of a URL has not been fetched yet.
     """
 
     id: str
@@ -51,6 +50,6 @@ class JobView:
     erased_at: datetime | None
     audio: Audio | None
     totals: JobTotals
-    transcript: Transcript | None
+    transcript: Mapping[str, Any] | None
     raw: Sequence[Any] | None = None
     task_id: str | None = None

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
 
 from app.api.http import cors, problems
-from app.api.http.middleware import BodyRate, LastResort, RequestContext
+from app.api.http.body_rate import BodyRate
+from app.api.http.middleware import RequestMiddleware
 from app.errors import KeyMissing
 from app.main import create_app
 from app.settings import Settings
@@ -25,10 +25,8 @@ def tiny_app(*origins: str) -> FastAPI:
     """Return an app with the gateway's own stack and routes that fail in every way."""
     app = FastAPI()
     problems.install_error_handlers(app)
-    app.add_middleware(BodyRate, idle_seconds=0.05, grace_seconds=1, least_rate=1)
-    app.add_middleware(LastResort)
-    cors.install_cors(app, origins)
-    app.add_middleware(RequestContext)
+    rate = BodyRate(idle_seconds=0.05, grace_seconds=1, min_bytes_per_second=1)
+    app.add_middleware(RequestMiddleware, rate=rate, cors=cors.cors_for(origins))
 
     @app.get("/crash")
     def crash() -> None:
@@ -133,8 +131,14 @@ async def test_without_the_setting_nothing_is_there() -> None:
 
 
 @pytest.mark.parametrize("origins", [(), (PAGE,)])
-def test_the_gateway_has_it_where_it_is_set(origins: tuple[str, ...]) -> None:
+async def test_the_gateway_has_it_where_it_is_set(origins: tuple[str, ...]) -> None:
     settings = Settings(_env_file=None, server={"cors_origins": origins})  # type: ignore[call-arg, arg-type]
-    stack = [middleware.cls for middleware in create_app(settings).user_middleware]
-    between = [CORSMiddleware] if origins else []
-    assert stack == [RequestContext, *between, LastResort, BodyRate]
+    transport = httpx.ASGITransport(create_app(settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as there:
+        answer = await there.get("/healthz", headers={"Origin": PAGE})
+        # Readiness needs a database, and none is open here: the answer to a crash.
+        crashed = await there.get("/readyz", headers={"Origin": PAGE})
+    assert (answer.status_code, crashed.status_code) == (200, 500)
+    expected = PAGE if origins else None
+    assert answer.headers.get(ALLOWED) == crashed.headers.get(ALLOWED) == expected
+    assert answer.headers["x-request-id"] != crashed.headers["x-request-id"]

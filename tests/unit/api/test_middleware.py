@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from app.api.http import problems
-from app.api.http.middleware import BodyRate, LastResort, RequestContext
+from app.api.http.body_rate import BodyRate, RatedBody
+from app.api.http.middleware import RequestMiddleware
 from app.errors import BodyTooSlow
 from app.kit.ids import is_id
 
@@ -23,9 +24,8 @@ IDLE_SECONDS = 0.05
 def tiny_app() -> FastAPI:
     app = FastAPI()
     problems.install_error_handlers(app)
-    app.add_middleware(BodyRate, idle_seconds=IDLE_SECONDS, grace_seconds=0.1, least_rate=1 << 20)
-    app.add_middleware(LastResort)
-    app.add_middleware(RequestContext)
+    rate = BodyRate(IDLE_SECONDS, grace_seconds=0.1, min_bytes_per_second=1 << 20)
+    app.add_middleware(RequestMiddleware, rate=rate)
     router = APIRouter()
 
     @router.get("/things/{name}")
@@ -93,11 +93,20 @@ async def call(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[int, dict[
     return sent[0]["status"], headers, b"".join(piece.get("body", b"") for piece in sent[1:])
 
 
+def rated(app: ASGIApp, rate: BodyRate) -> ASGIApp:
+    """Return the application with a timed body and nothing else around it."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, RatedBody(receive, rate).receive, send)
+
+    return wrapped
+
+
 async def for_ever() -> Message:
     return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
-# ── RequestContext ──────────────────────────────────────────────────────────────────────────
+# ── RequestMiddleware ───────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("given", ["abc", "A.b_c-9", "x" * 64])
@@ -180,8 +189,8 @@ async def test_lifespan_passes_untouched() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    rate = BodyRate(app, idle_seconds=1, grace_seconds=1, least_rate=1)
-    await RequestContext(rate)({"type": "lifespan"}, for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]
+    wrapped = RequestMiddleware(app, rate=BodyRate(1, 1, 1))
+    await wrapped({"type": "lifespan"}, for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]
     assert seen == ["lifespan"]
 
 
@@ -224,7 +233,7 @@ async def test_a_slow_application_fails_no_client() -> None:
             await asyncio.sleep(0.1)
         await send({"type": "http.response.start", "status": 200, "headers": ()})
 
-    rate = BodyRate(slow_app, idle_seconds=0.05, grace_seconds=0.05, least_rate=1 << 30)
+    rate = rated(slow_app, BodyRate(0.05, 0.05, 1 << 30))
     status, headers, _ = await call(rate, post_scope(), at_once)
     assert (status, headers) == (200, {})
 
@@ -245,7 +254,7 @@ async def test_waiting_for_the_end_of_the_connection_is_not_timed() -> None:
         assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    rate = BodyRate(listener, idle_seconds=IDLE_SECONDS, grace_seconds=0.01, least_rate=1 << 30)
+    rate = rated(listener, BodyRate(IDLE_SECONDS, 0.01, 1 << 30))
     assert (await call(rate, post_scope(), receive))[0] == 200
 
 
@@ -258,9 +267,10 @@ async def test_a_request_without_a_body_is_never_timed() -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    rate = BodyRate(listener, idle_seconds=IDLE_SECONDS, grace_seconds=0.01, least_rate=1)
+    app = RequestMiddleware(listener, rate=BodyRate(IDLE_SECONDS, 0.01, 1))
     scope = post_scope("/", (b"content-length", b"0"))
-    assert await call(rate, scope, receive) == (200, {}, b"")
+    status, headers, body = await call(app, scope, receive)
+    assert (status, "connection" in headers, body) == (200, False, b"")
 
 
 async def test_a_client_that_goes_away_is_no_slow_one() -> None:
@@ -271,7 +281,7 @@ async def test_a_client_that_goes_away_is_no_slow_one() -> None:
         assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    rate = BodyRate(listener, idle_seconds=1, grace_seconds=0, least_rate=1 << 30)
+    rate = rated(listener, BodyRate(1, 0, 1 << 30))
     assert (await call(rate, post_scope(), receive))[0] == 200
 
 
@@ -284,6 +294,6 @@ async def test_the_error_is_ours_to_map() -> None:
     async def reader(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 
-    rate = BodyRate(reader, idle_seconds=0.01, grace_seconds=1, least_rate=1)
+    rate = rated(reader, BodyRate(0.01, 1, 1))
     with pytest.raises(BodyTooSlow):
         await rate(post_scope(), for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]

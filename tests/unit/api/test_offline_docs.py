@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from app.api import docs_page
 from app.api.http import problems
-from app.api.http.middleware import RequestContext
+from app.api.http.body_rate import BodyRate
+from app.api.http.middleware import RequestMiddleware
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +20,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI(title="A & B", docs_url=None, redoc_url=None)
     problems.install_error_handlers(app)
     docs_page.install_docs(app)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestMiddleware, rate=BodyRate(1, 1, 1))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client

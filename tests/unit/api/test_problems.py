@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError, _pydantic_core
 from structlog.testing import capture_logs
 
 from app.api.http import problems
-from app.api.http.middleware import LastResort, RequestContext
+from app.api.http.body_rate import BodyRate
+from app.api.http.middleware import RequestMiddleware
 from app.error_codes import all_errors
 from app.errors import (
     BodyTooSlow,
@@ -54,8 +55,7 @@ class Wish(BaseModel):
 def tiny_app() -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
     problems.install_error_handlers(app)
-    app.add_middleware(LastResort)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestMiddleware, rate=BodyRate(1, 1, 1))
     router = APIRouter()
 
     @router.get("/fail/{code}", responses=problems.responses(NotFound, KeyMissing, KeyInvalid))
