@@ -41,6 +41,6 @@ async def test_what_the_store_does_not_take_is_said(
     async with task_gateway(tmp_path) as here:
         response = await here.send()
         assert code_of(response) == (422, "audio_unreachable")
-        assert "temporary upload does not take a file of" in response.json()["detail"]
+        assert "temporary upload does not accept a file of" in response.json()["detail"]
         assert here.submits == []
         assert await here.lines() == ["hold", "release"]

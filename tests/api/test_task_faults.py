@@ -33,7 +33,7 @@ STREAMED = {"error-in-stream", "duplicate-frames"}
     "fault", [name for name in (*FAULTS, *TASK_FAULTS) if name not in STREAMED]
 )
 async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "UNKNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(run, "UNKNOWN_TASK_SECONDS", 0.2)
     jobs = {"task_timeout_seconds": 0.5} if fault == "task-stuck" else {}
     async with task_gateway(
         tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs
@@ -77,7 +77,7 @@ async def test_a_link_that_the_service_cannot_read(tmp_path: Path) -> None:
         response = await here.link("https://gone.example/a.wav")
         assert code_of(response) == (422, "audio_unreachable")
         assert "FILE_DOWNLOAD_FAILED" in response.json()["detail"]
-        assert "Check that everybody can read the link" in response.json()["detail"]
+        assert "Check that the URL can be read without a login" in response.json()["detail"]
         assert (await here.job())["source_url"] is None
         (call,) = await here.gateway.rows(upstream_call)
         assert (call["state"], call["billed"]) == ("failed", "no")

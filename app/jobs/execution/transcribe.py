@@ -192,7 +192,7 @@ class Transcriber:
         """Transcribe the job to its end; return the length of its audio in milliseconds."""
         job = claimed.job
         if job.plan.kind == "filetrans":
-            return await self._tasks.do(job)
+            return await self._tasks.run(job)
         run = JobRun(claimed, self._db, self._caller, clock=self._now)
         if job.plan.as_is:
             await transcribe_as_received(

@@ -1,63 +1,64 @@
-"""How long a job that waits for an upstream's task pauses, so that thousands may wait at once."""
+"""The pauses of jobs that wait for tasks of a provider, so that thousands may wait at once."""
 
 import asyncio
 from random import Random
 
 from app.settings import JobSettings
 
-GROWTH = 4.0  # a task is asked for again after this part of its age
-SPREAD = 0.2  # so far a pause is off, for what began together not to stay together
-BEGIN_SECONDS = 2.0  # at least, before a job looks again whether it may begin
-FORGOTTEN_SECONDS = 300.0  # after its time a job is taken to be somebody else's
-SHARE = 0.9  # of what is allowed: pauses are no timetable
-LEARNT = 0.1  # what one begin says of how long they take
+GROWTH = 4.0  # a task is polled again after its age divided by this
+JITTER = 0.2  # share by which a pause varies: tasks that began together are polled apart
+MIN_SUBMIT_PAUSE_SECONDS = 2.0
+EXPIRY_SECONDS = 300.0  # after its pause a job without news is taken to run in another process
+RATE_SHARE = 0.9  # of the account's polls that are planned with: pauses are not exact
+SMOOTHING = 0.1  # weight of the newest submit in the average of their lengths
 
 
 class PollPacing:
-    """Counts who waits in this process; `rng` spreads them."""
+    """Computes pauses from the jobs that wait in this process."""
 
     def __init__(self, settings: JobSettings, rng: Random) -> None:
         self._settings = settings
         self._rng = rng
-        self._polls: dict[str, float] = {}
-        self._begins: dict[str, float] = {}
-        self._begin_seconds = 0.1
+        self._polling: dict[str, float] = {}
+        self._submitting: dict[str, float] = {}
+        self._submit_seconds = 0.1
 
     def jittered(self, seconds: float) -> float:
-        """Return about so many seconds."""
-        return seconds * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
+        """Return the seconds, varied by at most JITTER."""
+        return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
-    def before_poll(self, job_id: str, age: float, a_second: float) -> float:
-        """Return the pause of a task of this age: growing, and longer where many of them wait.
+    def before_poll(self, job_id: str, age: float, polls_per_second: float) -> float:
+        """Return the pause before the next poll of a task of this age, in seconds.
 
-        `a_second` is how many of all of them may be asked for.
+        It grows with the age, and with the number of tasks that share `polls_per_second`.
         """
-        self._begins.pop(job_id, None)
+        self._submitting.pop(job_id, None)
         least, most = self._settings.poll_interval_seconds, self._settings.max_poll_interval_seconds
         usual = min(max(least, age / GROWTH), max(least, most))
-        fair = len(self._polls) / (a_second * SHARE)
-        return self._noted(self._polls, job_id, self.jittered(max(usual, fair)))
+        fair = len(self._polling) / (polls_per_second * RATE_SHARE)
+        return self._noted(self._polling, job_id, self.jittered(max(usual, fair)))
 
-    def before_begin(self, job_id: str, at_once: int) -> float:
-        """Return when it may be the turn of a job that found all places taken."""
-        turn = len(self._begins) * self._begin_seconds / at_once
-        return self._noted(self._begins, job_id, self.jittered(max(BEGIN_SECONDS, turn)))
+    def before_submit(self, job_id: str, slots: int) -> float:
+        """Return the pause of a job that found no free slot: until it may be its turn."""
+        turn = len(self._submitting) * self._submit_seconds / slots
+        pause = self.jittered(max(MIN_SUBMIT_PAUSE_SECONDS, turn))
+        return self._noted(self._submitting, job_id, pause)
 
-    def note_begin(self, job_id: str, seconds: float) -> None:
-        """Learn how long a job had its place."""
-        self._begins.pop(job_id, None)
-        self._begin_seconds += LEARNT * (seconds - self._begin_seconds)
+    def note_submit(self, job_id: str, seconds: float) -> None:
+        """Count how long a job held its slot."""
+        self._submitting.pop(job_id, None)
+        self._submit_seconds += SMOOTHING * (seconds - self._submit_seconds)
 
     def forget(self, job_id: str) -> None:
-        """Let a job that waits no more lengthen nobody's pause."""
-        self._polls.pop(job_id, None)
-        self._begins.pop(job_id, None)
+        """Leave a job that no longer waits out of all further pauses."""
+        self._polling.pop(job_id, None)
+        self._submitting.pop(job_id, None)
 
     def _noted(self, waiting: dict[str, float], job_id: str, seconds: float) -> float:
         now = asyncio.get_running_loop().time()
         waiting.pop(job_id, None)
         waiting[job_id] = now + seconds
         oldest = next(iter(waiting))
-        if waiting[oldest] + FORGOTTEN_SECONDS < now:
+        if waiting[oldest] + EXPIRY_SECONDS < now:
             del waiting[oldest]
         return seconds

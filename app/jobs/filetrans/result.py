@@ -1,4 +1,4 @@
-"""What a task that ended means for its job: words, gaps, or the error that the caller is told."""
+"""The result of a finished task as its job needs it: the transcript, warnings, or an error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +14,16 @@ from app.speech.task_engine import FileResult, FileText, TaskReport
 from app.speech.warning_codes import WarningCode
 
 _ADVICE = {
-    "client_url": "Check that everybody can read the link, or upload the file.",
-    "gateway_url": "An operator has to look whether this gateway's public address can be reached.",
+    "client_url": "Check that the URL can be read without a login, or upload the file.",
+    "gateway_url": "An operator should check that this gateway's public address can be reached.",
 }
 
 
-def one_after_the_other(report: TaskReport, texts: Sequence[FileText | None]) -> Sequence[PartText]:
-    """Return the files of a task as parts of one recording; what failed weighs as the others do."""
+def in_sequence(report: TaskReport, texts: Sequence[FileText | None]) -> Sequence[PartText]:
+    """Return the files of a task as parts of one audio, one after the other.
+
+    For the coverage, a failed file is taken to hold as much speech as the average file.
+    """
     lengths = [text.text.end_ms for text in texts if text]
     usual_ms = sum(lengths) // len(lengths) if lengths else 0
     parts, at_ms = [], 0
@@ -37,38 +40,38 @@ def one_after_the_other(report: TaskReport, texts: Sequence[FileText | None]) ->
 
 
 def length_ms(probed_ms: int | None, parts: Sequence[PartText]) -> int:
-    """Return how long the recording is, as far as its header or the result says."""
+    """Return the length of the audio by its header or the result, whichever is longer."""
     return max(probed_ms or 0, *(part.end_ms for part in parts), 0)
 
 
-def whole(parts: Sequence[PartText], length: int, *, with_words: bool) -> dict[str, Any]:
-    """Merge the parts into a transcript's row. Seconds of work for hours of words."""
+def transcript_of(parts: Sequence[PartText], length: int, *, with_words: bool) -> dict[str, Any]:
+    """Merge the parts into the columns of a transcript. Takes seconds for hours of speech."""
     ordered = [*parts[:-1], replace(parts[-1], end_ms=length)] if parts else []
-    words = outcome.merged(ordered)
+    transcript = outcome.merged(ordered)
     if not with_words:
-        words["segments"] = [{**segment, "words": ()} for segment in words["segments"]]
-    return words
+        transcript["segments"] = [{**one, "words": ()} for one in transcript["segments"]]
+    return transcript
 
 
-def answer(
-    words: Mapping[str, Any],
+def answer_of(
+    transcript: Mapping[str, Any],
     report: TaskReport,
     texts: Sequence[FileText | None],
     request_id: str | None,
 ) -> EngineAnswer:
-    """Return what is settled and stored as the answer of the task's call."""
+    """Return the engine's answer by which the call of the task is settled and stored."""
     return EngineAnswer(
-        text=words["text"],
-        language=words["language"],
-        emotion=words["emotion"],
+        text=transcript["text"],
+        language=transcript["language"],
+        emotion=transcript["emotion"],
         usage=report.usage,
         request_id=request_id,
         raw={"task": report.raw, "results": [text.raw for text in texts if text]},
     )
 
 
-def gaps(report: TaskReport) -> list[dict[str, Any]]:
-    """Say which files of a task that is done failed."""
+def failed_file_warnings(report: TaskReport) -> list[dict[str, Any]]:
+    """Return a warning for each failed file of a task that is done."""
     count = len(report.files)
     return [
         {
@@ -80,14 +83,14 @@ def gaps(report: TaskReport) -> list[dict[str, Any]]:
     ]
 
 
-def public_error_of(job: Job, fate: FileResult, error: EngineError) -> GatewayError:
-    """Return what the caller is told of a task that failed."""
-    said = f" It says {fate.code}." if fate.code else ""
-    if fate.unread:
+def public_error_of(job: Job, failed: FileResult, error: EngineError) -> GatewayError:
+    """Return the error of a job whose task failed."""
+    reason = f" Its error code is {failed.code}." if failed.code else ""
+    if failed.unread:
         advice = _ADVICE.get(job.plan.audio_source or "", "Send it again.")
-        words = f"The speech service could not read the recording from its address.{said} {advice}"
-        return AudioUnreachable(words, log=error.log)
+        detail = f"The speech service could not read the audio from its address.{reason} {advice}"
+        return AudioUnreachable(detail, log=error.log)
     if error.kind is ErrorKind.REJECTED:
-        words = f"The speech service does not take this recording.{said}"
-        return EngineRefused(words, log=error.log)
+        detail = f"The speech service does not accept this audio.{reason}"
+        return EngineRefused(detail, log=error.log)
     return public_error(error)

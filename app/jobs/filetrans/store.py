@@ -1,7 +1,7 @@
-"""Calls that are tasks upstream: known by their id once it came, and open until they have ended.
+"""Upstream calls that are tasks: open from the submit until the task has ended.
 
-A task whose id is stored belongs to the job, not to the run that submitted it: whoever takes the
-job up asks how it is, in a later life of the job as well. It is never submitted again.
+A task whose id is stored belongs to the job and not to the run that submitted it. Any later run
+polls it, also after a retry of the job; it is never submitted again.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from app.jobs.tables import audio_tables, part, transcription, upstream_call
 from app.speech.engine import Billed, ErrorKind
 from app.speech.task_engine import SubmittedTask
 
-UNDER_WAY = ("open", "in_doubt")
+ACTIVE = ("open", "in_doubt")
 _call = upstream_call.c
 _audio = audio_tables.audio.c
 _JOB = sa.bindparam("job", type_=sa.String)
-_KNOWN = (
+_ACTIVE_CALLS = (
     sa.select(
         _call.id,
         _call.engine,
@@ -41,17 +41,17 @@ _KNOWN = (
         _call.opened_at,
         _call.run_epoch,
     )
-    .where(_call.transcription_id == _JOB, _call.state.in_(UNDER_WAY))
+    .where(_call.transcription_id == _JOB, _call.state.in_(ACTIVE))
     .order_by(_call.id)
 )
-_NAME = (
+_STORE_TASK_ID = (
     sa.update(upstream_call)
     .where(_call.id == sa.bindparam("call"), _call.task_id.is_(None))
     .values(task_id=sa.bindparam("task"), request_id=sa.bindparam("request"))
 )
-_FREE = (
+_CLOSE_CANCELLED = (
     sa.update(upstream_call)
-    .where(_call.id == sa.bindparam("call"), _call.state.in_(UNDER_WAY))
+    .where(_call.id == sa.bindparam("call"), _call.state.in_(ACTIVE))
     .values(state="failed", billed=Billed.NO, error_kind="cancelled")
 )
 _IS_ADJUSTED = (
@@ -65,8 +65,8 @@ _HAS_ANOTHER = (
     .where(_another.c.transcription_id == _JOB, _another.c.state == "open")
     .exists()
 )
-# One that the upstream does not know, or whose bill has come, will bring no words any more.
-_LEFT = (
+# A task that the provider does not know, or whose bill has come, can bring no result any more.
+_NEWEST_IN_DOUBT = (
     sa.select(_call.id, _call.max_cost_nano)
     .where(
         _call.transcription_id == _JOB,
@@ -80,7 +80,7 @@ _LEFT = (
     .order_by(_call.id.desc())
     .limit(1)
 )
-_TAKE_BACK = (
+_REOPEN = (
     sa.update(upstream_call)
     .where(_call.id == sa.bindparam("call"))
     .values(
@@ -91,7 +91,7 @@ _TAKE_BACK = (
         run_epoch=sa.bindparam("epoch"),
     )
 )
-_RECORDING = (
+_AUDIO = (
     sa.select(_audio.id, _audio.sha256, _audio.blob_key, _audio.bytes, _audio.format)
     .join(transcription, transcription.c.audio_id == _audio.id)
     .where(transcription.c.id == _JOB, _audio.erased_at.is_(None))
@@ -100,9 +100,9 @@ _RECORDING = (
 
 @dataclass(frozen=True, slots=True)
 class KnownTask:
-    """A task that was submitted, and when: `opened_at` is just before that.
+    """A submitted task. `opened_at` is just before the submit.
 
-    `awaited_since` is when the present life of the job began to wait for it.
+    `awaited_since` is when the job, or its last retry, began to wait for the task.
     """
 
     call_id: str
@@ -115,13 +115,13 @@ class KnownTask:
 
     @property
     def is_before_retry(self) -> bool:
-        """Whether the job has been tried anew since it was submitted."""
+        """Whether the task was submitted before the job's last retry."""
         return self.awaited_since > self.opened_at
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAudio:
-    """The recording of a job as it is stored."""
+    """The stored audio of a job."""
 
     audio_id: str
     sha256: str
@@ -131,12 +131,12 @@ class StoredAudio:
 
 
 def find_open_task(tx: sa.Connection, job: Job) -> KnownTask | None:
-    """Return the job's task, if it has one under way.
+    """Return the job's open task, or None.
 
-    Raises UpstreamInDoubt where one may have been submitted of which nobody knows the id. Who
-    tries a job anew knows that of its earlier lives.
+    Raises UpstreamInDoubt where a task may have been submitted since the last retry whose id was
+    lost. Tasks from before a retry are left out: the client accepted that risk with the retry.
     """
-    rows = tx.execute(_KNOWN, {"job": job.id}).all()
+    rows = tx.execute(_ACTIVE_CALLS, {"job": job.id}).all()
     for row in rows:
         if row.state == "open" and row.task_id is not None:
             task = _task(row)
@@ -150,99 +150,102 @@ def find_open_task(tx: sa.Connection, job: Job) -> KnownTask | None:
 
 
 def resume_in_doubt(tx: sa.Connection, job_id: str, *, retry_epoch: int, epoch: int) -> int:
-    """Put the newest task that was left in doubt before this life back under way.
+    """Reopen the newest in-doubt task from before the retry; return its largest cost in nano.
 
-    It counts as begun by the run `epoch`, so that its bound is reserved in this life and no longer
-    in an earlier one. Returns its bound, 0 where there is none: it ended, it was billed already
-    (`reconcile`), or another call is under way. An id that comes later than the retry of its job
-    is found by the next run.
+    The call then belongs to the run `epoch`, so that its cost is reserved from the hold of the
+    retry. Returns 0 where no task can be resumed: it has ended, `reconcile` has found its bill, or
+    another call is open. A task id that is stored after the retry is found by the next run.
     """
-    row = tx.execute(_LEFT, {"job": job_id, "retry_epoch": retry_epoch}).one_or_none()
+    row = tx.execute(_NEWEST_IN_DOUBT, {"job": job_id, "retry_epoch": retry_epoch}).one_or_none()
     if row is None:
         return 0
-    tx.execute(_TAKE_BACK, {"call": row.id, "epoch": epoch})
+    tx.execute(_REOPEN, {"call": row.id, "epoch": epoch})
     return int(row.max_cost_nano)
 
 
 def find_active(tx: sa.Connection, job_id: str, upto: int | None = None) -> Sequence[KnownTask]:
-    """Return the tasks of a job that may still be worked on, whatever has become of the job.
+    """Return a job's tasks that may still run at the provider, in any state of the job.
 
-    `upto` leaves out those of later runs than that epoch.
+    Tasks of runs later than the epoch `upto` are left out.
     """
-    tasks = [_task(row) for row in tx.execute(_KNOWN, {"job": job_id}) if row.task_id is not None]
+    tasks = [
+        _task(row) for row in tx.execute(_ACTIVE_CALLS, {"job": job_id}) if row.task_id is not None
+    ]
     return [task for task in tasks if upto is None or task.run_epoch <= upto]
 
 
-def store_task_id(tx: sa.Connection, call_id: str, taken: SubmittedTask) -> None:
-    """Store what a submit answered. It is a fact, whoever holds the job by now."""
-    tx.execute(_NAME, {"call": call_id, "task": taken.task_id, "request": taken.request_id})
+def store_task_id(tx: sa.Connection, call_id: str, task: SubmittedTask) -> None:
+    """Store the id of a submitted task; not fenced, as any later run of the job needs it."""
+    tx.execute(_STORE_TASK_ID, {"call": call_id, "task": task.task_id, "request": task.request_id})
 
 
 def note_submitted(tx: sa.Connection, job: Job, *, now: datetime) -> None:
-    """Tell that a task is under way; of a recording whose length is known, how long it is."""
+    """Count the submit as progress of the job, with an event where the audio's length is known."""
     events = []
     if job.duration_ms is not None:
-        said = {"done_seconds": 0.0, "total_seconds": job.duration_ms / 1000}
-        events.append(Event("progress", said))
+        progress = {"done_seconds": 0.0, "total_seconds": job.duration_ms / 1000}
+        events.append(Event("progress", progress))
     fenced_update(tx, job.run, now=now, events=events, runs_without_progress=0)
 
 
-def note_cancelled(tx: sa.Connection, call_id: str, *, now: datetime) -> None:
-    """Close the call of a task that was called off before anybody began with it: it is free."""
+def close_cancelled(tx: sa.Connection, call_id: str, *, now: datetime) -> None:
+    """Close the call of a task that was cancelled before it began, which is free of charge."""
     closed = sa.func.coalesce(_call.closed_at, sa.literal(now, _call.closed_at.type))
-    tx.execute(_FREE.values(closed_at=closed), {"call": call_id})
+    tx.execute(_CLOSE_CANCELLED.values(closed_at=closed), {"call": call_id})
 
 
-def recording(tx: sa.Connection, job_id: str) -> StoredAudio:
-    """Return the job's recording. Raises RecordingMissing."""
-    row = tx.execute(_RECORDING, {"job": job_id}).one_or_none()
+def find_audio(tx: sa.Connection, job_id: str) -> StoredAudio:
+    """Return the job's audio. Raises AudioStorageError where it is not stored."""
+    row = tx.execute(_AUDIO, {"job": job_id}).one_or_none()
     if row is None:
         raise AudioStorageError
     return StoredAudio(row.id, row.sha256, row.blob_key, row.bytes, row.format)
 
 
 def span_of(job: Job, source: str, longest_ms: int) -> PartSpan:
-    """Return the one part that a task is; of an unknown length it is the longest there may be.
+    """Return the span of a task, which is all of the audio; an unknown length is the longest.
 
-    `source` is the hash of the bytes that were received, else the address that is passed on.
+    `source` is the SHA-256 of the received bytes, or the client's URL where it is passed on.
     """
-    known_hash = source if job.source_url is None else hashlib.sha256(source.encode()).hexdigest()
+    digest = source if job.source_url is None else hashlib.sha256(source.encode()).hexdigest()
     length_ms = longest_ms if job.duration_ms is None else job.duration_ms
-    return PartSpan(0, 0, length_ms, length_ms, known_hash)
+    return PartSpan(0, 0, length_ms, length_ms, digest)
 
 
-def finish(
+def complete(
     tx: sa.Connection,
     job: Job,
     answered: Answered,
-    words: dict[str, Any],
+    transcript: dict[str, Any],
     warnings: Sequence[dict[str, Any]],
     *,
     now: datetime,
 ) -> None:
-    """The last commit: what was heard, what it cost, and the end of the job."""
+    """Store the transcript, settle the call and complete the job."""
     if calls.is_answered(tx, answered.call_id):
-        return  # an earlier try was committed after all
+        return  # an earlier attempt of this write was committed
     done_ms = answered.span.end_ms
-    said = {"done_seconds": done_ms / 1000, "total_seconds": done_ms / 1000}
+    progress = {"done_seconds": done_ms / 1000, "total_seconds": done_ms / 1000}
     segment = {"index": 0, "start": 0.0, "end": done_ms / 1000}
-    segment |= {name: words[name] for name in ("text", "language", "emotion")}
-    spoken = [Event("segment", segment)] if words["text"] else []
-    fenced_update(tx, job.run, now=now, events=[Event("progress", said), *spoken], done_ms=done_ms)
+    segment |= {name: transcript[name] for name in ("text", "language", "emotion")}
+    events = [Event("progress", progress)]
+    if transcript["text"]:
+        events.append(Event("segment", segment))
+    fenced_update(tx, job.run, now=now, events=events, done_ms=done_ms)
     calls.close_answered(tx, job, answered, keep_raw=job.options.keeps_raw, now=now)
     tx.execute(
         sa.update(part)
         .where(part.c.transcription_id == job.id, part.c.idx == 0)
         .values(end_ms=done_ms, speech_ms=done_ms)
     )
-    completion = Completion(words, warnings, done_ms)
+    completion = Completion(transcript, warnings, done_ms)
     outcome.complete(tx, job, completion, now=now, decoded=False)
 
 
 def settle_without_result(
     tx: sa.Connection, job: Job, call_id: str, used: Used, raw: Any, *, now: datetime
 ) -> None:
-    """Close a call without words that the upstream charges all the same. Raises StaleRun."""
+    """Close and settle a call that is billed although it brought no text. Raises StaleRun."""
     fenced_update(tx, job.run, now=now)
     closed = tx.execute(
         sa.update(upstream_call)

@@ -72,7 +72,7 @@ async def until(condition: Any) -> None:
 
 async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database) -> None:
     desk, settings = Desk(), JobSettings(max_concurrent_submits=1)
-    beginning = TaskSubmitter(
+    submitter = TaskSubmitter(
         db,
         {"scripted": desk},  # type: ignore[dict-item]
         Links(),  # type: ignore[arg-type]
@@ -83,17 +83,17 @@ async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database)
     )
     first, low, urgent, most_urgent = [await a_job(db, one) for one in (0, -1, 1, 2)]
     async with asyncio.TaskGroup() as group:
-        group.create_task(beginning.begin(first))
+        group.create_task(submitter.submit(first))
         await until(lambda: desk.admitted)
         with pytest.raises(Deferred) as deferred:
-            await beginning.begin(low)
+            await submitter.submit(low)
         assert deferred.value.clock == "paused"
-        group.create_task(beginning.begin(urgent))
-        group.create_task(beginning.begin(most_urgent))
+        group.create_task(submitter.submit(urgent))
+        group.create_task(submitter.submit(most_urgent))
         await asyncio.sleep(0.05)
         assert desk.admitted == [0]
         desk.gate.set()
     assert desk.admitted == [0, 2, 1]
     # Whoever ended gave the place back.
-    await beginning.begin(low)
+    await submitter.submit(low)
     assert desk.admitted[-1] == -1

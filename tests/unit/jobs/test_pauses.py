@@ -44,7 +44,7 @@ async def test_where_thousands_wait_each_is_asked_for_once_in_the_time_that_all_
 async def test_who_finds_all_places_taken_comes_back_when_it_may_be_its_turn() -> None:
     queue = pauses()
     for _ in range(100):
-        queue.note_begin("done", 8.0)
-    waits = [queue.before_begin(f"job-{number}", 16) for number in range(160)]
+        queue.note_submit("done", 8.0)
+    waits = [queue.before_submit(f"job-{number}", 16) for number in range(160)]
     assert waits[0] < 3
     assert 160 * 8 / 16 * 0.7 < waits[-1] < 160 * 8 / 16 * 1.3

@@ -118,7 +118,7 @@ async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> 
         if state == "open":
             await scenario.retry()
         assert [row["state"] for row in await scenario.calls()] == [state]
-        await db.write(store.note_cancelled, call, now=scenario.now)
+        await db.write(store.close_cancelled, call, now=scenario.now)
         (row,) = await scenario.calls()
         assert (row["state"], row["billed"], row["error_kind"]) == ("failed", "no", "cancelled")
 
@@ -152,18 +152,18 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
         )
 
     with pytest.raises(Deferred) as deferred:
-        await work().do(await taken_up(scenario))
+        await work().run(await taken_up(scenario))
     assert deferred.value.clock == "reset"
     await scenario.crash()
     scenario.now += timedelta(seconds=100)
     job = await taken_up(scenario)
     with pytest.raises(EngineUnavailable, match="no longer switched on") as caught:
-        await work().do(job)
+        await work().run(job)
     assert [(row["state"], row["error_kind"]) for row in await scenario.calls()] == [
         ("in_doubt", "timeout")
     ]
     await scenario.fail(job, caught.value)
     await scenario.retry()
     with pytest.raises(Deferred) as deferred:
-        await work().do(await taken_up(scenario))
+        await work().run(await taken_up(scenario))
     assert deferred.value.clock == "reset"
