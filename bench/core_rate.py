@@ -1,10 +1,12 @@
-"""Accept + settle: how many jobs a second the core writes, without HTTP, sound or an engine.
+"""Accept and settle: how many jobs a second the database takes, without HTTP, audio or an engine.
 
-python -m bench.core_rate [--jobs 4000] [--tasks 32] [--profile]
+python -m bench.core_rate [--jobs 4000] [--tasks 32] [--rounds 3] [--profile]
 
-Each job is three commits, those of a real one: submit (claimed), open_call, and the last one
-with answer, settle, transcript and end. The bare baseline, in the same run on the same disk, is
-two single-row INSERT commits a job through the same Database.
+Each job is the two commits of a direct job whose first call is admitted at once: job, audio, hold
+and call; then answer, settle, transcript and end. They are made in turns by prepared statements, as
+the gateway makes them, and by SQLAlchemy Core's own execution of the same statements: the ratio of
+their CPU says what the preparation is worth. The bare baseline, in the same run on the same disk,
+is two single-row INSERT commits a job through the same Database.
 """
 
 import argparse
@@ -12,26 +14,32 @@ import asyncio
 import cProfile
 import itertools
 import pstats
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
+from app.db import prepared
 from app.db.database import Database
 from app.db.migrate import open_database
+from app.db.prepared import Prepared
 from app.jobs.execution.commit_part import PartOutcome, commit_part
 from app.jobs.execution.progress import Progress
-from app.jobs.store import calls
 from app.jobs.store.calls import Answered
-from app.jobs.store.create import create_job
+from app.jobs.store.create import CreatedJob, create_job
 from app.jobs.store.job import Job
 from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.parts import PartSpan, stored_result
@@ -47,12 +55,21 @@ WARM_UP = 200
 PRICED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 25
 PROFILED_FROM = 1_000_000_000  # numbers of recordings that no other job has
-PLAN = JobPlan("direct", 120, "it fits", upstream_model="echo", min_speech_ms=250)
-WISH = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, LENGTH_MS)
+PLAN = JobPlan(
+    "direct",
+    120,
+    "m takes 120 s in one call and the audio has 10.0 s",
+    upstream_model="echo",
+    min_speech_ms=250,
+)
+SPEC = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, LENGTH_MS)
 ANSWER = EngineAnswer("heard", "en", usage=EngineUsage(10.0, raw={"seconds": 10.0}))
-WORDS = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}
-STRETCH = PartSpan(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)
-BARE = sa.Table("bare", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True))
+TRANSCRIPT = {"text": "heard", "language": "en", "emotion": None, "segments": [], "coverage": 1.0}
+BARE = sa.Table(
+    "bare", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True, autoincrement=False)
+)
+_ADD_BARE = Prepared(sa.insert(BARE))
+SPAN = PartSpan(0, 0, LENGTH_MS, LENGTH_MS, "0" * 64)
 
 Step = Callable[[Database, int], Awaitable[None]]
 
@@ -61,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=4_000)
     parser.add_argument("--tasks", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of so many jobs each")
     parser.add_argument("--profile", action="store_true", help="tell where the time goes")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gateway-core-") as folder:
@@ -73,14 +91,27 @@ def main() -> int:
 
 async def measure(name: str, url: str, asked: argparse.Namespace) -> None:
     async with open_database(url, pool=asked.tasks) as db:
-        core = core_of(await principal_of(db))
+        principal = await principal_of(db)
+        job, single = job_step(principal), bare_step()
         await db.write(BARE.create)
-        await rate(db, core, WARM_UP, asked.tasks)
-        bare = await rate(db, bare_inserts, asked.jobs, asked.tasks)
-        jobs = await rate(db, core, asked.jobs, asked.tasks)
-        print(f"{name}: {jobs}; bare {bare}; ratio {jobs.a_second / bare.a_second:.2f}", flush=True)
+        await rate(db, job, WARM_UP, asked.tasks)
+        counts = await counted(db, job)
+        bare, by_prepared, by_core = [], [], []
+        for _ in range(asked.rounds):
+            bare.append(await rate(db, single, asked.jobs, asked.tasks))
+            by_prepared.append(await rate(db, job, asked.jobs, asked.tasks))
+            with executed_by_core():
+                by_core.append(await rate(db, job, asked.jobs, asked.tasks))
+        print(f"{name}: {counts['commits']} commits, {counts['statements']} statements a job")
+        for kind, rates in (("prepared", by_prepared), ("Core", by_core), ("bare", bare)):
+            print(f"  {kind:8} {median(rates)}")
+        cpu = median(by_core).cpu_ms / median(by_prepared).cpu_ms
+        speed = median(by_prepared).a_second / median(bare).a_second
+        print(
+            f"  CPU of Core / prepared {cpu:.2f}; rate of prepared / bare {speed:.2f}", flush=True
+        )
         if asked.profile:
-            await db.write(profiled, await principal_of(db))
+            await db.write(profiled, principal)
         broken = list(JobRecords(await db.read(snapshot)).violations())
         assert not broken, broken[:3]
 
@@ -94,6 +125,11 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.a_second:,.0f} jobs/s at {self.cpu_ms:.2f} ms of CPU"
+
+
+def median(rates: Sequence[Rate]) -> Rate:
+    rows = [asdict(rate) for rate in rates]
+    return Rate(**{name: statistics.median(row[name] for row in rows) for name in rows[0]})
 
 
 async def rate(db: Database, step: Step, count: int, tasks: int) -> Rate:
@@ -110,13 +146,67 @@ async def rate(db: Database, step: Step, count: int, tasks: int) -> Rate:
     return Rate(count / took, used / count * 1000)
 
 
-async def bare_inserts(db: Database, number: int) -> None:
-    for id_ in (2 * number, 2 * number + 1):
-        await db.write(_insert_bare, id_)
+async def counted(db: Database, step: Step) -> Counter[str]:
+    """Return the statements and commits of one job; BEGIN, SAVEPOINT and COMMIT are not counted."""
+    counts: Counter[str] = Counter()
+    execute, execute_many = prepared._Compiled.execute, prepared._Compiled.execute_many
+
+    def one(self: Any, tx: sa.Connection, values: Mapping[str, Any]) -> Any:
+        counts["statements"] += 1
+        return execute(self, tx, values)
+
+    def many(self: Any, tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        counts["statements"] += 1
+        execute_many(self, tx, rows)
+
+    def by_core(*_: object) -> None:
+        counts["statements"] += 1
+
+    class Counting:
+        async def write(self, *args: Any, **kwargs: Any) -> Any:
+            counts["commits"] += 1
+            return await db.write(*args, **kwargs)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", by_core)
+    with (
+        mock.patch.object(prepared._Compiled, "execute", one),
+        mock.patch.object(prepared._Compiled, "execute_many", many),
+    ):
+        await step(Counting(), 0)  # type: ignore[arg-type]
+    sa.event.remove(sa.Engine, "before_cursor_execute", by_core)
+    return counts
+
+
+@contextmanager
+def executed_by_core() -> Iterator[None]:
+    """Have SQLAlchemy execute the statements that are prepared otherwise."""
+
+    def run(self: Any, tx: sa.Connection, values: Mapping[str, Any] = {}) -> Any:
+        return tx.execute(self._statement, values).rowcount
+
+    def run_many(self: Any, tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            tx.execute(self._statement, rows)
+
+    def fetch_all(self: Any, tx: sa.Connection, values: Mapping[str, Any] = {}) -> Any:
+        return tx.execute(self._statement, values).all()
+
+    with mock.patch.multiple(Prepared, run=run, run_many=run_many, all=fetch_all):
+        yield
+
+
+def bare_step() -> Step:
+    ids = itertools.count()
+
+    async def step(db: Database, _number: int) -> None:
+        for _ in range(2):
+            await db.write(_insert_bare, next(ids))
+
+    return step
 
 
 def _insert_bare(tx: sa.Connection, id_: int) -> None:
-    tx.execute(sa.insert(BARE).values(id=id_))
+    _ADD_BARE.run(tx, {"id": id_})
 
 
 async def principal_of(db: Database) -> Principal:
@@ -128,62 +218,52 @@ async def principal_of(db: Database) -> Principal:
     return Principal(project, None, ALL_SCOPES)
 
 
-def core_of(principal: Principal) -> Step:
+def job_step(principal: Principal) -> Step:
     """Return a step that takes one job from its acceptance to its end."""
     unlike = itertools.count()
 
     async def step(db: Database, _number: int) -> None:
-        sound = recording(next(unlike))
-        submitted = await db.write(
-            create_job, principal, sound, WISH, now=utc_now(), lease_seconds=LEASE_SECONDS
-        )
-        assert submitted.claimed is not None
-        job = submitted.claimed
-        route = job.routes[0]
-        call = await db.write(
-            calls.open_call, job, route, STRETCH, [], retry_in_doubt=True, now=utc_now()
-        )
-        await db.write(_end, job, Answered(route, call, STRETCH, ANSWER))
+        created = await db.write(_create, principal, next(unlike))
+        await db.write(_end, created)
 
     return step
 
 
-def _end(tx: sa.Connection, job: Job, answered: Answered) -> None:
-    """What Transcriber writes with the last part of a job."""
+def _create(tx: sa.Connection, principal: Principal, number: int) -> CreatedJob:
+    audio = audio_of(number)
+    return create_job(
+        tx, principal, audio, SPEC, now=utc_now(), lease_seconds=LEASE_SECONDS, first_span=SPAN
+    )
+
+
+def _end(tx: sa.Connection, created: CreatedJob) -> None:
+    """Commit the only part of a job and with it the job's end, as JobRun does."""
+    assert created.claimed is not None
+    assert created.first_call is not None
+    job: Job = created.claimed
     progress = Progress(job)
-    progress.cut(STRETCH)
+    progress.add_part(SPAN)
     progress.is_cut = True
-    became = PartOutcome(0, stored_result(ANSWER, job.engine))
-    progress.note(STRETCH, became)
-    told, ending = progress.told(), progress.ending(WORDS)
-    commit_part(tx, job, became, answered, told, ending, now=utc_now())
+    part_outcome = PartOutcome(0, stored_result(ANSWER, job.engine))
+    progress.record(SPAN, part_outcome)
+    update, completion = progress.take_update(), progress.completion(TRANSCRIPT)
+    answered = Answered(job.routes[0], created.first_call[0], SPAN, ANSWER)
+    commit_part(tx, job, part_outcome, answered, update, completion, now=utc_now())
 
 
-def recording(number: int) -> NewAudio:
+def audio_of(number: int) -> NewAudio:
     sha256 = f"{number:064x}"
     return NewAudio(sha256, 320_044, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, LENGTH_MS)
 
 
-def one_job(tx: sa.Connection, principal: Principal, number: int) -> None:
-    """The three works of a job in one transaction, as the profiler sees them best."""
-    now = utc_now()
-    job = create_job(
-        tx, principal, recording(number), WISH, now=now, lease_seconds=LEASE_SECONDS
-    ).claimed
-    assert job is not None
-    route = job.routes[0]
-    call = calls.open_call(tx, job, route, STRETCH, [], retry_in_doubt=True, now=now)
-    _end(tx, job, Answered(route, call, STRETCH, ANSWER))
-
-
 def profiled(tx: sa.Connection, principal: Principal) -> None:
-    """Print in which functions the time of the works themselves passes."""
+    """Print in which functions the time of a job's transactions passes, both in one."""
     numbers = itertools.count(PROFILED_FROM)
     for _ in range(WARM_UP):
-        one_job(tx, principal, next(numbers))
+        _end(tx, _create(tx, principal, next(numbers)))
     with cProfile.Profile() as profile:
         for _ in range(WARM_UP):
-            one_job(tx, principal, next(numbers))
+            _end(tx, _create(tx, principal, next(numbers)))
     pstats.Stats(profile).sort_stats("cumtime").print_stats(r"app/|sqlalchemy|sqlite3", SHOWN)
     pstats.Stats(profile).sort_stats("tottime").print_stats(SHOWN)
 
