@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.api.v1.examples import example, json_answer
-from app.speech.subtitles.formats import Form
+from app.speech.subtitles.formats import Format
 from app.speech.transcript import Transcript
 
 ACCEPTED: dict[str, Any] = {
@@ -45,7 +45,7 @@ COMPLETED: dict[str, Any] = {
     "description": "The transcription is completed; or, where a stream was asked for, its events.",
     "content": {"application/json": {"example": example("completed.json")}, **EVENT_STREAM},
 }
-MEDIA_TYPES: dict[Form, str] = {
+MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
     "text": "text/plain",
     "srt": "application/x-subrip",

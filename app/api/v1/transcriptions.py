@@ -38,7 +38,7 @@ from app.kit.ids import is_id
 from app.kit.json_bytes import json_bytes
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.speech.options import STREAM
-from app.speech.subtitles.formats import Form, render
+from app.speech.subtitles.formats import Format, render
 from app.speech.transcript import Transcript
 
 MAX_PAGE_SIZE = 100
@@ -198,7 +198,7 @@ async def get_transcript(
     principal: Reader,
     id: Id,  # noqa: A002
     format: Annotated[  # noqa: A002
-        Form,
+        Format,
         Query(
             description="The form of the words. `srt`, `vtt`, `lrc` and `tsv` (start and end in "
             "milliseconds, text) are cut into cues of at most two lines of 42 columns and 7 s."
@@ -257,10 +257,10 @@ async def get_audio(
     )
 
 
-def _rendered(transcript: Mapping[str, Any], form: Form, seconds: float | None) -> str | bytes:
-    if form == "json":
+def _rendered(transcript: Mapping[str, Any], fmt: Format, seconds: float | None) -> str | bytes:
+    if fmt == "json":
         return json_bytes(transcript)
-    return render(Transcript.model_validate(transcript), form, seconds=seconds)
+    return render(Transcript.model_validate(transcript), fmt, seconds=seconds)
 
 
 def _after(cursor: str | None) -> str | None:

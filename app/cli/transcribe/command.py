@@ -25,11 +25,11 @@ from app.cli.transcribe.sources import Recording, recordings_of
 from app.errors import GatewayError
 from app.net.api_client import GatewayApi
 from app.settings import Settings
-from app.speech.subtitles.formats import Form
+from app.speech.subtitles.formats import Format
 
 DEFAULT_FOLDER = Path("output/ai-audio-asr/transcripts")
 TEXT, JSON = "text", "json"
-FORMS = get_args(Form)
+FORMS = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,87 +1,57 @@
-"""A transcript as other programs read it: JSON, plain text, SubRip, WebVTT, LRC, and a table.
+"""A transcript in the formats of other programs: JSON, plain text, SubRip, WebVTT, LRC, TSV.
 
-Subtitles and the table are made of the same cues (`cues.py`).
+Subtitles and the table are made from the same cues (`cues.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from app.speech.merge import join
-from app.speech.subtitles.cues import TURN, Cue, cues
+from app.speech.subtitles.cues import SPEAKER_MARK, Cue, make_cues
 from app.speech.transcript import Transcript
 
-Form = Literal["json", "text", "srt", "vtt", "lrc", "tsv"]
+Format = Literal["json", "text", "srt", "vtt", "lrc", "tsv"]
 
+# TSV as Whisper writes it: whole milliseconds and no quotes, since no text has a tab.
+_HEADERS: Mapping[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\tend\ttext\n"}
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def render(transcript: Transcript, form: Form, *, seconds: float | None = None) -> str:
-    """Return the transcript in one of the forms; no cue stands past the recording's `seconds`."""
-    if form == "json":
+def render(transcript: Transcript, fmt: Format, *, seconds: float | None = None) -> str:
+    """Return the transcript in a format. No cue ends after `seconds`, the length of the audio."""
+    if fmt == "json":
         return transcript.model_dump_json()
-    if form == "text":
+    if fmt == "text":
         return transcript.text
-    return _WRITERS[form](cues(transcript.segments, seconds))
+    blocks = [_HEADERS.get(fmt, "")]
+    for number, cue in enumerate(make_cues(transcript.segments, seconds), start=1):
+        text = "\n".join(cue.lines)
+        if fmt == "srt":
+            # SubRip has no escapes. Its readers take a line with this arrow for a cue's times.
+            text = text.replace("-->", "\N{RIGHTWARDS ARROW}")
+            mark = SPEAKER_MARK if cue.starts_speaker else ""
+            blocks.append(f"{number}\n{_times(cue, ',')}\n{mark}{text}\n\n")
+        elif fmt == "vtt":
+            speaker = " ".join((cue.speaker or "").split()).translate(_VTT_ESCAPES)
+            voice = f"<v {speaker}>" if speaker else ""
+            blocks.append(f"{_times(cue, '.')}\n{voice}{text.translate(_VTT_ESCAPES)}\n\n")
+        elif fmt == "lrc":
+            line = join(cue.lines)
+            # "[00:01.00][00:02.00]la" is one line at two times, so text in brackets needs a space.
+            space = " " if line.startswith("[") else ""
+            minutes, centis = divmod(cue.start // 10, 6000)
+            time = f"[{minutes:02}:{centis // 100:02}.{centis % 100:02}]"
+            blocks.append(f"{time}{space}{line}\n")
+        else:
+            blocks.append(f"{cue.start}\t{cue.end}\t{join(cue.lines)}\n")
+    return "".join(blocks)
 
 
-def _srt(made: Sequence[Cue]) -> str:
-    return "".join(
-        f"{number}\n{_stamp(cue.start, ',')} --> {_stamp(cue.end, ',')}\n{_srt_lines(cue)}\n\n"
-        for number, cue in enumerate(made, start=1)
-    )
+def _times(cue: Cue, decimal_mark: str) -> str:
+    def time(millis: int) -> str:
+        seconds, rest = divmod(millis, 1000)
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{rest:03}"
 
-
-def _srt_lines(cue: Cue) -> str:
-    # SubRip has no escapes, and its readers take a line with this arrow for a new cue's times.
-    text = "\n".join(cue.lines).replace("-->", "\N{RIGHTWARDS ARROW}")
-    return f"{TURN}{text}" if cue.opens_turn else text
-
-
-def _vtt(made: Sequence[Cue]) -> str:
-    blocks = (
-        f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{_vtt_lines(cue)}\n\n"
-        for cue in made
-    )
-    return "WEBVTT\n\n" + "".join(blocks)
-
-
-def _vtt_lines(cue: Cue) -> str:
-    text = "\n".join(cue.lines).translate(_VTT_ESCAPES)
-    speaker = " ".join((cue.speaker or "").split()).translate(_VTT_ESCAPES)
-    return f"<v {speaker}>{text}" if speaker else text
-
-
-def _lrc(made: Sequence[Cue]) -> str:
-    return "".join(f"{_lrc_stamp(cue.start)}{_lrc_line(cue)}\n" for cue in made)
-
-
-def _lrc_line(cue: Cue) -> str:
-    line = join(cue.lines)
-    # "[00:01.00][00:02.00]la" is one line sung twice: a bracket of the text must stand apart.
-    return f" {line}" if line.startswith("[") else line
-
-
-def _tsv(made: Sequence[Cue]) -> str:
-    """Write what Whisper does: a head, whole milliseconds; no quotes, for no text has a tab."""
-    rows = (f"{cue.start}\t{cue.end}\t{join(cue.lines)}\n" for cue in made)
-    return "start\tend\ttext\n" + "".join(rows)
-
-
-def _stamp(millis: int, point: str) -> str:
-    seconds, rest = divmod(millis, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{rest:03}"
-
-
-def _lrc_stamp(millis: int) -> str:
-    minutes, centis = divmod(millis // 10, 6000)
-    return f"[{minutes:02}:{centis // 100:02}.{centis % 100:02}]"
-
-
-_WRITERS: Mapping[Form, Callable[[Sequence[Cue]], str]] = {
-    "srt": _srt,
-    "vtt": _vtt,
-    "lrc": _lrc,
-    "tsv": _tsv,
-}
+    return f"{time(cue.start)} --> {time(cue.end)}"

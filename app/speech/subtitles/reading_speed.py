@@ -1,15 +1,15 @@
-"""How long a text has to stand to be read.
+"""The time that a viewer needs to read a text.
 
-After Netflix' Timed Text Style Guides (adult programmes): a cue stands for 5/6 s at least and 7 s
-at most, with at most 17 characters a second in most alphabets, spaces included, 12 in Korean, 9 in
-Chinese. Their 4 for Japanese is for translations that are shortened to fit, which a transcript is
-not: kana are read at the pace of Chinese here.
+After the Netflix Timed Text Style Guides for adult programmes: a cue is shown for 5/6 s to 7 s, at
+most 17 characters a second in most alphabets, spaces included, 12 in Korean, 9 in Chinese. Their 4
+for Japanese is meant for translations that are shortened; a transcript is not, so kana count like
+Chinese here.
 """
 
 import re
 
-LEAST_CUE_MS = 833
-CUE_MS = 7_000
+MIN_CUE_MS = 833
+MAX_CUE_MS = 7_000
 
 _ALPHABET_MS, _HANGUL_MS, _IDEOGRAPH_MS = 1000 / 17, 1000 / 12, 1000 / 9
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
@@ -19,8 +19,8 @@ _IDEOGRAPH = re.compile(
 
 
 def reading_ms(text: str) -> int:
-    """Return the milliseconds that a viewer needs for a cue's text, between the bounds above."""
+    """Return the milliseconds for which a cue of this text should be shown."""
     hangul, ideographs = len(_HANGUL.findall(text)), len(_IDEOGRAPH.findall(text))
     others = len(text) - hangul - ideographs
     needed = hangul * _HANGUL_MS + ideographs * _IDEOGRAPH_MS + others * _ALPHABET_MS
-    return min(max(round(needed), LEAST_CUE_MS), CUE_MS)
+    return min(max(round(needed), MIN_CUE_MS), MAX_CUE_MS)

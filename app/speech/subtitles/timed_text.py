@@ -1,32 +1,39 @@
-"""A segment as the pieces that cues are made of, each with its time and its speaker.
+"""The pieces of a segment that cues are made of, each with its times and its speaker.
 
-The times of words count where the words spell the segment's text, punctuation apart; else the
-segment's time is shared out evenly.
+The times of words are used where the words spell the text of the segment, punctuation apart. Else
+the time of the segment is distributed evenly over its characters.
 """
 
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
-from app.speech.subtitles.line_breaks import SENTENCE, TORN, cleaned, columns, ease, pieces
+from app.speech.subtitles.line_breaks import (
+    FORBIDDEN,
+    SENTENCE,
+    break_quality,
+    display_width,
+    single_line,
+    split_at_breaks,
+)
 from app.speech.transcript import Segment, Word
 
 Side = Literal["start", "end"]
 
-_PAUSE_WORTH_MS = 20  # of silence between two words: a column of imbalance
-_MOST_PAUSE_WORTH = 30
-_LETTERS_A_WORD = 1.4  # fewer, and the engine's words are characters
+_PAUSE_MS_PER_QUALITY = 20  # silence between two words that adds 1 to the quality of a break
+_MAX_PAUSE_QUALITY = 30
+_MIN_LETTERS_PER_WORD = 1.4  # with fewer, the engine's words are single characters
 
 
 @dataclass(slots=True)
 class Piece:
-    """The least text that is kept together; times in milliseconds.
+    """Text that is kept together in a line; times in milliseconds.
 
-    `columns` counts the space behind it, `width` does not. `ease` says how well a text is cut
-    behind it (`line_breaks.ease`). `is_timed`: by words, not by sharing out.
+    `columns` is the width with the space at the end, `width` the width without it. `quality` rates
+    a break after the piece (`line_breaks.break_quality`). `is_timed`: the times come from words.
     """
 
     text: str
@@ -34,95 +41,85 @@ class Piece:
     end: int
     columns: int
     width: int
-    ease: int
+    quality: int
     speaker: str | None
     is_timed: bool
 
 
-def spoken(segment: Segment, most: int) -> list[Piece]:
-    """Return the pieces of a segment's text in order, none wider than `most` columns."""
-    text = cleaned(segment.text)
+def timed_pieces(segment: Segment, max_width: int) -> list[Piece]:
+    """Return the pieces of a segment's text in order, none wider than `max_width` columns."""
+    text = single_line(segment.text)
     if not text:
         return []
     letters = _letters(text)
     spelt = _letters("".join(word.text for word in segment.words))
     words = segment.words if letters and letters == spelt else ()
-    found = list(_timed(segment, words, pieces(text, most)))
-    _judge(found, words)
-    return found
-
-
-def _timed(segment: Segment, words: tuple[Word, ...], cut: Iterator[str]) -> Iterator[Piece]:
-    said = words or (Word(start=segment.start, end=segment.end, text=segment.text),)
-    at, speaker_at = _clock(said, counts=_letters if words else _inked)
-    count = _letters if words else _inked
+    timed = words or (Word(start=segment.start, end=segment.end, text=segment.text),)
+    counted = _letters if words else _visible
+    time_at, speaker_at = _timeline(timed, counted)
+    pieces: list[Piece] = []
     passed = latest = 0
-    for text in cut:
-        behind = passed + len(count(text))
-        start = latest = max(latest, at(passed, "start"))
-        end = latest = max(latest, at(behind, "end"))
+    for piece in split_at_breaks(text, max_width):
+        start = latest = max(latest, time_at(passed, "start"))
         speaker = speaker_at(passed) or segment.speaker
-        width = columns(text.rstrip())
-        yield Piece(text, start, end, width + len(text) - len(text.rstrip()), width, 0, speaker, bool(words))  # fmt: skip  # noqa: E501
-        passed = behind
+        passed += len(counted(piece))
+        end = latest = max(latest, time_at(passed, "end"))
+        bare = piece.rstrip()
+        width = display_width(bare)
+        columns = width + len(piece) - len(bare)
+        pieces.append(Piece(piece, start, end, columns, width, SENTENCE, speaker, bool(words)))
+    _rate_breaks(pieces, words)
+    return pieces
 
 
-def _judge(found: list[Piece], words: tuple[Word, ...]) -> None:
-    """Say of each piece how well the text is cut behind it."""
-    edges = _edges(words)
+def _rate_breaks(pieces: Sequence[Piece], words: Sequence[Word]) -> None:
+    """Set the quality of the break after each piece but the last."""
+    word_ends = set(accumulate(len(_letters(word.text)) for word in words))
+    if max(word_ends, default=0) <= len(words) * _MIN_LETTERS_PER_WORD:
+        word_ends.clear()
     passed = 0
-    for piece, following in pairwise(found):
-        worth = ease(piece.text, following.text)
-        if edges:  # where no space does, the words say which cuts tear
+    for piece, following in pairwise(pieces):
+        quality = break_quality(piece.text, following.text)
+        if word_ends:  # in a script without spaces, the words tell where no word is divided
             passed += len(_letters(piece.text))
             if not piece.text.endswith(" "):
-                worth = max(worth, 0) if passed in edges else min(worth, TORN)
+                quality = max(quality, 0) if passed in word_ends else min(quality, FORBIDDEN)
         if piece.is_timed:
             pause = max(0, following.start - piece.end)
-            worth += min(pause // _PAUSE_WORTH_MS, _MOST_PAUSE_WORTH)
-        piece.ease = worth
-    if found:
-        found[-1].ease = SENTENCE
-
-
-def _edges(words: tuple[Word, ...]) -> frozenset[int]:
-    """Return behind how many letters a word ends; nothing where words are no more than letters."""
-    ends, passed = [], 0
-    for word in words:
-        passed += len(_letters(word.text))
-        ends.append(passed)
-    return frozenset(ends) if passed > len(ends) * _LETTERS_A_WORD else frozenset()
+            quality += min(pause // _PAUSE_MS_PER_QUALITY, _MAX_PAUSE_QUALITY)
+        piece.quality = quality
 
 
 def _letters(text: str) -> str:
-    """Return what is spoken of a text: letters with their marks, and digits."""
+    """Return the letters with their marks, and the digits, in lower case."""
     return "".join(c for c in text if unicodedata.category(c)[0] in "LMN").lower()
 
 
-def _inked(text: str) -> str:
+def _visible(text: str) -> str:
     return "".join(text.split())
 
 
-def _clock(
-    words: tuple[Word, ...], counts: Callable[[str], str]
+def _timeline(
+    words: Sequence[Word], counted: Callable[[str], str]
 ) -> tuple[Callable[[int, Side], int], Callable[[int], str | None]]:
-    """Return at which millisecond so many characters have been said, and who says the next.
+    """Return functions from a number of characters to the millisecond and to the next speaker.
 
-    Where a word ends and the next begins, the side chooses between the two times.
+    `counted` returns the characters of a text that count. Where a word ends and the next begins,
+    the side chooses between the two times.
     """
     marks: list[tuple[int, float]] = []
     begins: list[int] = []
-    said = 0
+    passed = 0
     for word in words:
-        begins.append(said)
-        marks.append((said, word.start))
-        said += len(counts(word.text))
-        marks.append((said, word.end))
-    ends = [count for count, _ in marks]
+        begins.append(passed)
+        marks.append((passed, word.start))
+        passed += len(counted(word.text))
+        marks.append((passed, word.end))
+    counts = [count for count, _ in marks]
 
-    def at(count: int, side: Side) -> int:
-        place = (bisect_right if side == "start" else bisect_left)(ends, count)
-        right = min(max(place, 1), len(marks) - 1)
+    def time_at(count: int, side: Side) -> int:
+        index = (bisect_right if side == "start" else bisect_left)(counts, count)
+        right = min(max(index, 1), len(marks) - 1)
         (before, start), (after, end) = marks[right - 1], marks[right]
         share = (count - before) / (after - before) if after > before else 1.0
         return max(0, round((start + (end - start) * share) * 1000))
@@ -130,4 +127,4 @@ def _clock(
     def speaker_at(count: int) -> str | None:
         return words[max(0, bisect_right(begins, count) - 1)].speaker
 
-    return at, speaker_at
+    return time_at, speaker_at

@@ -11,8 +11,8 @@ import pytest
 import webvtt
 from hypothesis import given
 
-from app.speech.subtitles.cues import Cue, cues
-from app.speech.subtitles.formats import Form, render
+from app.speech.subtitles.cues import Cue, make_cues
+from app.speech.subtitles.formats import Format, render
 from app.speech.transcript import Segment, Transcript
 from tests.support.subtitles import (
     DIALOGUE,
@@ -35,7 +35,7 @@ def stamp(text: str) -> int:
 
 
 def turned(cue: Cue) -> str:
-    return ("- " if cue.opens_turn else "") + "\n".join(cue.lines)
+    return ("- " if cue.starts_speaker else "") + "\n".join(cue.lines)
 
 
 def read_srt(text: str) -> list[tuple[int, int, str]]:
@@ -64,18 +64,18 @@ def check_vtt(made: Sequence[Cue], text: str) -> None:
 
 @given(transcripts())
 def test_srt_is_read_back_with_the_same_texts_and_times(transcript: Transcript) -> None:
-    check_srt(cues(transcript.segments), render(transcript, "srt"))
+    check_srt(make_cues(transcript.segments), render(transcript, "srt"))
 
 
 @given(transcripts())
 def test_vtt_is_read_back_with_the_same_texts_times_and_voices(transcript: Transcript) -> None:
-    check_vtt(cues(transcript.segments), render(transcript, "vtt"))
+    check_vtt(make_cues(transcript.segments), render(transcript, "vtt"))
 
 
 @pytest.mark.parametrize("language", sorted(TEXTS))
 def test_real_languages_are_read_back(language: str) -> None:
     transcript = said(language)
-    made = cues(transcript.segments, 60)
+    made = make_cues(transcript.segments, 60)
     check_srt(made, render(transcript, "srt", seconds=60))
     check_vtt(made, render(transcript, "vtt", seconds=60))
 
@@ -83,7 +83,7 @@ def test_real_languages_are_read_back(language: str) -> None:
 @given(transcripts())
 def test_lrc_has_one_stamped_line_a_cue(transcript: Transcript) -> None:
     lines = render(transcript, "lrc").splitlines()
-    assert len(lines) == len(cues(transcript.segments))
+    assert len(lines) == len(make_cues(transcript.segments))
     assert bare("".join(line.split("]", 1)[1] for line in lines)) == all_said(transcript)
 
 
@@ -93,15 +93,15 @@ def test_tsv_has_one_row_a_cue(transcript: Transcript) -> None:
     assert head == "start\tend\ttext"
     cells = [row.split("\t") for row in rows]
     assert [(int(start), int(end)) for start, end, _ in cells] == [
-        (cue.start, cue.end) for cue in cues(transcript.segments)
+        (cue.start, cue.end) for cue in make_cues(transcript.segments)
     ]
     assert bare("".join(text for _, _, text in cells)) == all_said(transcript)
 
 
-@pytest.mark.parametrize("form", get_args(Form))
-def test_each_form_is_what_it_was(form: Form) -> None:
-    golden = GOLDEN / f"dialogue.{form}"
-    assert render(DIALOGUE, form, seconds=DIALOGUE_SECONDS) == golden.read_text(encoding="utf-8")
+@pytest.mark.parametrize("fmt", get_args(Format))
+def test_each_format_is_unchanged(fmt: Format) -> None:
+    golden = GOLDEN / f"dialogue.{fmt}"
+    assert render(DIALOGUE, fmt, seconds=DIALOGUE_SECONDS) == golden.read_text(encoding="utf-8")
 
 
 def test_json_is_the_transcript() -> None:

@@ -1,9 +1,19 @@
-"""Where lines may be broken: a text with a bar at each place."""
-# ruff: noqa: RUF001 - the wide ones are meant
+"""Break positions, shown as bars in a text; quality of breaks; display width.
+
+Covers: app.speech.subtitles.line_breaks
+"""
+# ruff: noqa: RUF001 - wide characters are intended
 
 import pytest
 
-from app.speech.subtitles.line_breaks import CLAUSE, SENTENCE, cleaned, columns, ease, pieces
+from app.speech.subtitles.line_breaks import (
+    CLAUSE,
+    SENTENCE,
+    break_quality,
+    display_width,
+    single_line,
+    split_at_breaks,
+)
 
 WIDE = 80
 
@@ -34,34 +44,56 @@ WIDE = 80
         "a\u200b|b",
     ],
 )
-def test_pieces(barred: str) -> None:
-    assert list(pieces(barred.replace("|", ""), WIDE)) == barred.split("|")
+def test_split_at_breaks(barred: str) -> None:
+    assert list(split_at_breaks(barred.replace("|", ""), WIDE)) == barred.split("|")
 
 
-def test_what_is_wider_than_a_line_is_torn_but_no_letter_from_its_marks() -> None:
+def test_a_piece_wider_than_a_line_is_divided_but_no_letter_from_its_marks() -> None:
     link = "https://example.org/" + "a" * 100
-    assert [len(piece) for piece in pieces(link, 40)] == [40, 40, 40]
+    assert [len(piece) for piece in split_at_breaks(link, 40)] == [40, 40, 40]
     accents = "e\u0301" * 60
-    assert [columns(piece) for piece in pieces(accents, 40)] == [40, 20]
-    assert not any(piece.startswith("\u0301") for piece in pieces(accents, 40))
-    assert all(columns(piece) <= 40 for piece in pieces("。" * 100, 40))
+    assert [display_width(piece) for piece in split_at_breaks(accents, 40)] == [40, 20]
+    assert not any(piece.startswith("\u0301") for piece in split_at_breaks(accents, 40))
+    assert all(display_width(piece) <= 40 for piece in split_at_breaks("。" * 100, 40))
 
 
-def test_columns() -> None:
-    assert [columns(text) for text in ("abc", "好。", "ｱ", "e\u0301", "สวัสดี", "한국", "👍")] == [
-        3, 4, 1, 1, 4, 4, 2,
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("abc", 3),
+        ("好。", 4),
+        ("ｱ", 1),
+        ("e\u0301", 1),
+        ("สวัสดี", 4),
+        ("한국", 4),
+        ("👍", 2),
+        ("👍🏽", 2),
+        ("👨\u200d👩\u200d👧", 2),
+    ],
+)
+def test_display_width(text: str, columns: int) -> None:
+    assert display_width(text) == columns
 
 
-def test_ease() -> None:
-    assert ease("so. ", "He") == ease("好。", "他") == ease("said.” ", "He") == SENTENCE
-    assert ease("so, ", "he") == ease("好，", "他") == ease("نعم، ", "لا") == CLAUSE
+def test_break_quality() -> None:
+    assert (
+        break_quality("so. ", "He")
+        == break_quality("好。", "他")
+        == break_quality("said.” ", "He")
+        == SENTENCE
+    )
+    assert (
+        break_quality("so, ", "he")
+        == break_quality("好，", "他")
+        == break_quality("نعم، ", "لا")
+        == CLAUSE
+    )
     for before, after in (("Mr. ", "John"), ("J. ", "Austen"), ("approx. ", "ten")):
-        assert ease(before, after) <= 0
-    assert ease("the ", "sea") < ease("sailing ", "sea") < CLAUSE
-    assert ease("タ", "ー") < ease("の", "映") > ease("語", "り")
+        assert break_quality(before, after) <= 0
+    assert break_quality("the ", "sea") < break_quality("sailing ", "sea") < CLAUSE
+    assert break_quality("タ", "ー") < break_quality("の", "映") > break_quality("語", "り")
 
 
-def test_cleaned() -> None:
-    assert cleaned(" a\n\tb \u3000c\u2028d\x00\x1b ") == "a b c d"
-    assert cleaned("50\u00a0km") == "50\u00a0km"
+def test_single_line() -> None:
+    assert single_line(" a\n\tb \u3000c\u2028d\x00\x1b ") == "a b c d"
+    assert single_line("50\u00a0km") == "50\u00a0km"
