@@ -29,6 +29,7 @@ from app.settings import JobSettings
 RETRY_AFTER_SECONDS = 5
 JOBS, TASKS = "jobs", "tasks"
 WINDS_DOWN = timedelta(seconds=1)  # between looks whether a run that was stopped has ended
+UNCLAIMED_SECONDS = 5.0  # for which the view of a completed job is kept for its caller
 MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class Worker:
         self._stopped: set[asyncio.Task[timedelta | None]] = set()
         self._following: set[asyncio.Task[None]] = set()
         self._accepted: set[str] = set()
+        self._unclaimed_views: dict[str, JobView] = {}
         self._callers = Waiters(db, self._tasks.__contains__)
         self._end_of_grace: float | None = None
 
@@ -146,6 +148,8 @@ class Worker:
         Returns the completed job where its run told it, True where the database has to be read,
         and False after `seconds` or as soon as `gone` is done.
         """
+        if (view := self._unclaimed_views.pop(job_id, None)) is not None:
+            return view
         try:
             return await self._callers.wait(job_id, seconds, gone)
         finally:
@@ -248,9 +252,16 @@ class Worker:
     def _ended(self, job_id: str, slots: PrioritySemaphore, claimed: ClaimedJob | None) -> None:
         self._stopped.discard(self._tasks.pop(job_id))
         self._give(slots)
-        self._callers.wake(job_id, None if claimed is None else claimed.completed)
-        if not self._callers.has(job_id):
-            self._accepted.discard(job_id)
+        view = None if claimed is None else claimed.completed
+        self._callers.wake(job_id, view)
+        if self._callers.has(job_id):
+            return
+        if view is not None and job_id in self._accepted:  # the caller has yet to begin its wait
+            self._unclaimed_views[job_id] = view
+            asyncio.get_running_loop().call_later(
+                UNCLAIMED_SECONDS, self._unclaimed_views.pop, job_id, None
+            )
+        self._accepted.discard(job_id)
 
     def _forget_caller(self, job_id: str) -> None:
         if job_id not in self._tasks and not self._callers.has(job_id):
