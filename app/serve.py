@@ -54,6 +54,7 @@ class Lingering(asyncio.Transport):
         self._timer: asyncio.TimerHandle | None = None
         self._thrown_away = 0
         self._is_lost = False
+        self._head: bytes | bytearray | memoryview | None = None
 
     @property
     def lingers(self) -> bool:
@@ -62,6 +63,7 @@ class Lingering(asyncio.Transport):
     def close(self) -> None:
         if self.lingers:
             return
+        self._flush()
         if self._is_lost or self._inner.is_closing() or not self._sending():
             self._inner.close()
             return
@@ -84,8 +86,22 @@ class Lingering(asyncio.Transport):
         return self.lingers or self._inner.is_closing()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.lingers:
+        """Write; the head of a response waits for the first bytes of its body, in one send."""
+        if self.lingers:
+            return
+        if self._head is not None:
+            self._inner.writelines((self._head, data))
+            self._head = None
+        elif data[:5] == b"HTTP/":
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
             self._inner.write(data)
+
+    def _flush(self) -> None:
+        if self._head is not None and not self._is_lost:
+            self._inner.write(self._head)
+        self._head = None
 
     def pause_reading(self) -> None:
         self._inner.pause_reading()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -370,7 +371,11 @@ async def ticks():
     await closing.wait()
     yield b"bye"
 
+async def short():
+    return {}
+
 app = FastAPI(lifespan=lifespan)
+app.add_api_route("/short", short)
 app.add_api_route("/stream", lambda: StreamingResponse(ticks()))
 app.state.begin_shutdown = closing.set
 configure(form="json")
@@ -415,6 +420,29 @@ def test_a_signal_tells_streams_closes_and_exits_with_0(wish: signal.Signals) ->
         assert time.monotonic() - started < 2
         assert process.stdout is not None
         assert process.stdout.read() == "closed\n"
+
+
+def writes_of(pid: int) -> int:
+    """Return the number of write system calls that a process has made."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("syscw"))
+
+
+def test_a_short_answer_is_one_write() -> None:
+    requests = 50
+    with (
+        program() as process,
+        socket.create_connection(("127.0.0.1", port_said(process)), 10) as client,
+    ):
+        for number in range(requests + 1):
+            client.sendall(b"GET /short HTTP/1.1\r\nhost: a\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n{}"):
+                answer += client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            if number == 0:
+                before = writes_of(process.pid)
+        assert writes_of(process.pid) - before == requests
 
 
 def test_a_failed_start_exits_with_1() -> None:
