@@ -1,16 +1,16 @@
-"""A recording made anew as one FLAC file, for who cannot take it as it was received.
+"""Convert a whole recording to one FLAC file, for a provider that does not take it as received.
 
 It goes from the decoder's pipe into the store block by block: memory does not grow with it.
 """
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 
-from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders, FfmpegProcess
-from app.audio.normalise import CPU_BASE_SECONDS, LOG_LEVEL, SILENT_CHILD_SECONDS
+from app.audio.decode import CPU_BASE_SECONDS, LOG_LEVEL
+from app.audio.ffmpeg import Decoders
 from app.audio.probe import read_head, refusal
 from app.audio.store import BlobStore, StoredBlob
-from app.errors import DecodeTimeout
 
 CPU_SHARE = 1 / 20  # of the recording's length: decoded and encoded again
 BLOCK_BYTES = 256 << 10
@@ -29,7 +29,7 @@ async def as_flac(
     max_bytes: int,
     raw_rate: int | None = None,
 ) -> StoredBlob:
-    """Store the copy, its channels mixed into one or kept; whoever asks for it erases it again.
+    """Store the copy, its channels mixed into one or kept. The caller has to erase it.
 
     Raises AudioError, StorageFull, and AudioTooLarge where it would have more than `max_bytes`.
     """
@@ -47,30 +47,13 @@ async def as_flac(
             path, output, log_level=LOG_LEVEL, cpu_seconds=cpu_seconds, raw_rate=raw_rate
         ) as child:
             written = 0
-            while block := await _next(child, decoders):
-                written += len(block)
-                await upload.write(block)
-            code, complaints = await _finished(child)
-        if code == CPU_LIMIT_EXIT:
-            raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
+            async with aclosing(child.blocks(BLOCK_BYTES)) as blocks:
+                async for block in blocks:
+                    written += len(block)
+                    await upload.write(block)
+            code, stderr = await child.end()
         if code != 0 and written < BLOCK_BYTES:
-            raise refusal(head, complaints)
+            raise refusal(head, stderr)
         return await upload.finish(project_id)
     finally:
         await upload.discard()
-
-
-async def _next(child: FfmpegProcess, decoders: Decoders) -> bytes:
-    try:
-        async with decoders.slots, asyncio.timeout(SILENT_CHILD_SECONDS):
-            return await child.stdout.read(BLOCK_BYTES)
-    except TimeoutError:
-        raise DecodeTimeout(log=f"no block for {SILENT_CHILD_SECONDS} s") from None
-
-
-async def _finished(child: FfmpegProcess) -> tuple[int, str]:
-    try:
-        async with asyncio.timeout(SILENT_CHILD_SECONDS):
-            return await child.finish()
-    except TimeoutError:
-        raise DecodeTimeout(log="the child did not end") from None

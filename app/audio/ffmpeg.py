@@ -8,7 +8,7 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -16,6 +16,8 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from app.audio.formats import CODECS, FORMATS
+from app.audio.vad import Detectors
+from app.errors import DecodeTimeout
 from app.kit.open_file import open_file
 from app.settings import AudioSettings
 
@@ -23,7 +25,8 @@ ADDRESS_SPACE_BYTES = 2 << 30
 MAX_ALLOC_BYTES = 256 << 20  # of one allocation
 OPEN_FILES = 32
 PIPE_BYTES = 256 << 10  # gathered from the pipe before the child has to wait
-COMPLAINT_BYTES = 64 << 10  # kept from each end of what a child says on stderr
+STDERR_BYTES = 64 << 10  # kept of each end of stderr
+SILENT_CHILD_SECONDS = 60.0  # longest wait for one block; a healthy child needs some 40 ms
 # Soft and hard limit are equal, so that the kernel kills at once: ffmpeg catches SIGXCPU and exits
 # with 255, which is also its code for a file that "is not permitted".
 CPU_LIMIT_EXIT = -signal.SIGKILL
@@ -47,6 +50,7 @@ class Decoders:
     def __init__(self, settings: AudioSettings) -> None:
         self.slots = asyncio.Semaphore(settings.decoder_processes)
         self.probe_slots = asyncio.Semaphore(settings.decoder_processes)
+        self.detectors = Detectors(settings.decoder_processes)
         self._ffmpeg = settings.ffmpeg
 
     @asynccontextmanager
@@ -72,37 +76,13 @@ class Decoders:
             # Shielded, for a cancelled caller must not leave a process behind.
             await asyncio.shield(asyncio.ensure_future(child.reap()))
 
-    async def through(self, arguments: Sequence[str], sound: bytes) -> tuple[int | None, bytes]:
-        """Send sound of our own through a child; return its exit code and what it wrote."""
-        process = await asyncio.create_subprocess_exec(
-            await self._program(),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"LC_ALL": "C"},
-            cwd="/",
-            start_new_session=True,
-        )
-        try:
-            _, written, _ = await asyncio.gather(
-                _feed(process.stdin, sound), _all_of(process.stdout), process.wait()
-            )
-        except BaseException:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(asyncio.ensure_future(process.communicate()))
-            raise
-        return process.returncode, written
-
-    async def _program(self) -> str:
-        return self._ffmpeg or await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
-
     async def _start(
         self, source: FileIO, arguments: Sequence[str], log_level: str, cpu_seconds: int
     ) -> "FfmpegProcess":
+        if not self._ffmpeg:
+            self._ffmpeg = await asyncio.to_thread(imageio_ffmpeg.get_ffmpeg_exe)
         process = await asyncio.create_subprocess_exec(
-            *(await self._program(), "-v", log_level, *arguments),
+            *(self._ffmpeg, "-v", log_level, *arguments),
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -112,21 +92,50 @@ class Decoders:
             limit=PIPE_BYTES,
         )
         _limit(process.pid, cpu_seconds)
-        return FfmpegProcess(process)
+        return FfmpegProcess(process, self.slots)
 
 
 class FfmpegProcess:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, slots: asyncio.Semaphore) -> None:
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("a child needs both pipes")
         self.stdout = process.stdout
         self._process = process
-        self._complaints = asyncio.create_task(_both_ends(process.stderr))
+        self._slots = slots
+        self._stderr = asyncio.create_task(_both_ends(process.stderr))
+
+    async def blocks(self, size: int) -> AsyncGenerator[bytes, None]:
+        """Yield what the child writes in blocks of `size` bytes; the last one may be shorter.
+
+        A slot is held while a block is waited for. Raises DecodeTimeout.
+        """
+        is_open = True
+        while is_open:
+            try:
+                async with self._slots, asyncio.timeout(SILENT_CHILD_SECONDS):
+                    block = await self.stdout.readexactly(size)
+            except asyncio.IncompleteReadError as end:
+                block, is_open = end.partial, False
+            except TimeoutError:
+                raise DecodeTimeout(log=f"no block for {SILENT_CHILD_SECONDS} s") from None
+            if block:
+                yield block
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for the end and return the exit code and stderr. Raises DecodeTimeout."""
+        try:
+            async with asyncio.timeout(SILENT_CHILD_SECONDS):
+                code, stderr = await self.finish()
+        except TimeoutError:
+            raise DecodeTimeout(log="the child did not end") from None
+        if code == CPU_LIMIT_EXIT:
+            raise DecodeTimeout(log=f"the child used up its CPU time, code {code}")
+        return code, stderr
 
     async def finish(self) -> tuple[int, str]:
-        """Wait for the end; return the exit code and what was said on stderr."""
-        complaints = await asyncio.shield(self._complaints)
-        return await self._process.wait(), complaints
+        """Wait for the end, however long it takes; return the exit code and stderr."""
+        stderr = await asyncio.shield(self._stderr)
+        return await self._process.wait(), stderr
 
     async def reap(self) -> None:
         if self._process.returncode is None:
@@ -135,24 +144,8 @@ class FfmpegProcess:
         # Drained to the end, or the pipe's transport would stay open with the dead child's output.
         while await self.stdout.read(PIPE_BYTES):
             pass
-        await self._complaints
+        await self._stderr
         await self._process.wait()
-
-
-async def _feed(stdin: asyncio.StreamWriter | None, sound: bytes) -> None:
-    """Write slice by slice: written at once, a pipe's transport would copy most of it."""
-    if stdin is None:
-        return
-    view = memoryview(sound)
-    with suppress(BrokenPipeError, ConnectionResetError):  # its exit code tells the rest
-        for start in range(0, len(view), PIPE_BYTES):
-            stdin.write(view[start : start + PIPE_BYTES])
-            await stdin.drain()
-    stdin.close()
-
-
-async def _all_of(stdout: asyncio.StreamReader | None) -> bytes:
-    return b"" if stdout is None else await stdout.read()
 
 
 def _input(raw_rate: int | None) -> Sequence[str]:
@@ -180,9 +173,9 @@ def _limit(pid: int, cpu_seconds: int) -> None:
 async def _both_ends(stream: asyncio.StreamReader) -> str:
     """Return the first and the last of what is said: strangers' tags can be megabytes long."""
     head, tail = bytearray(), bytearray()
-    while chunk := await stream.read(COMPLAINT_BYTES):
-        taken = COMPLAINT_BYTES - len(head)
+    while chunk := await stream.read(STDERR_BYTES):
+        taken = STDERR_BYTES - len(head)
         head += chunk[:taken]
         tail += chunk[taken:]
-        del tail[:-COMPLAINT_BYTES]
+        del tail[:-STDERR_BYTES]
     return (head + tail).decode("utf-8", "replace")

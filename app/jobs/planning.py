@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from app.audio.intake import Received
-from app.audio.normalise import SAMPLE_RATE
+from app.audio.pcm import SAMPLE_RATE
 from app.audio.probe import Probe
 from app.audio.raw import raw_rate
 from app.errors import EngineDisabled

@@ -218,8 +218,15 @@ async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
     assert [asked.sound[:4] for asked in there.asked] == [b"fLaC"]
 
 
+def with_odd_chunk(wav: bytes) -> bytes:
+    """Add a chunk of a kind that is not known: a child has to decode the file then."""
+    file = wav + b"odd!" + bytes(4)
+    return file[:4] + (len(file) - 8).to_bytes(4, "little") + file[8:]
+
+
+@pytest.mark.parametrize("by_child", [True, False])
 async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched_for(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_child: bool
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, 2.0, exact=True)
     monkeypatch.setattr("app.audio.inspect.verified_bytes", lambda _data: found)
@@ -231,12 +238,12 @@ async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched
         return opened(self, path, output, **fields)
 
     monkeypatch.setattr(Decoders, "open", noted)
-    reply = refuses("InvalidParameter")
+    reply, sound = refuses("InvalidParameter"), speech(9, start=0)
     async with proxying(database, tmp_path, reply) as (gateway, there):
-        refused = await gateway.send(speech(9, start=0))
+        refused = await gateway.send(with_odd_chunk(sound) if by_child else sound)
         lines = await gateway.rows(ledger_line)
     assert code_of(refused) == (422, "undecodable")
     assert "more than the 3.0 s that it says" in refused.json()["detail"]
-    assert asked_for == ["4.000"]
+    assert asked_for == (["4.000"] if by_child else [])
     assert len(there.asked) == 1
     assert [line["kind"] for line in lines] == ["hold", "release"]

@@ -78,7 +78,9 @@ async def test_what_suits_goes_as_it_is_without_a_decoder(
         raise AssertionError("a child was started")
 
     monkeypatch.setattr(Decoders, "open", no_child)
-    monkeypatch.setattr(Decoders, "through", no_child)
+    monkeypatch.setattr("app.jobs.execution.decoded.decode", no_child)
+    monkeypatch.setattr("app.jobs.execution.as_received.decode", no_child)
+    monkeypatch.setattr("app.jobs.upstream.caller.encode_flac", no_child)
     sound = made(tmp_path / name, *arguments.split())
     body = (await there.send(sound, model=model)).json()
     (call,), (line,), (row,) = simulator.calls, simulator.bill, await there.rows(part)

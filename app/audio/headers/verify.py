@@ -2,13 +2,15 @@
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
 from app.audio.headers.mp3 import read_mp3
 from app.audio.headers.ogg import read_ogg
-from app.audio.headers.wav import read_wav
+from app.audio.headers.wav import PcmLayout, read_layout, read_wav
+from app.audio.pcm import SAMPLE_BYTES
 from app.audio.probe import Probe
 
 MOST_WALKED_BYTES = 16 << 20  # an MP3 or Ogg that is larger is too large for one call anyhow
@@ -21,13 +23,35 @@ def verified(path: Path) -> Probe | None:
 
     Raises CutShortError where its own figures say that its end is missing.
     """
+    with _mapped(path) as file:
+        return verified_bytes(file)
+
+
+def pcm_layout(path: Path, raw_rate: int | None = None) -> PcmLayout | None:
+    """Return where a file's samples are; None where a decoder has to find them. Blocks.
+
+    With `raw_rate` the file is bare samples of that rate, see `raw`.
+    """
+    with _mapped(path) as file:
+        if raw_rate is not None:
+            return PcmLayout(1, raw_rate, 0, len(file) // SAMPLE_BYTES * SAMPLE_BYTES)
+        try:
+            layout = read_layout(file)
+        except (UnverifiedHeaderError, struct.error):
+            return None
+        return layout if layout.channels <= MOST_CHANNELS else None
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Bytes]:
     with path.open("rb") as file:
         try:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # it is empty
-            return None
+            yield b""
+            return
         with whole:
-            return verified_bytes(whole)
+            yield whole
 
 
 def verified_bytes(file: Bytes) -> Probe | None:

@@ -7,13 +7,14 @@ decodes PCM that begins like an MP3 as MP3: such files are left to it.
 
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
+from app.audio.pcm import SAMPLE_BYTES
 from app.audio.probe import Probe
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
-SAMPLE_BYTES = 2
 MAX_CHUNKS = 256
 PLAIN_FORMAT_BYTES = (16, 18)  # without and with the size of an extension, which is 0
 EXTENSIBLE_FORMAT_BYTES, EXTENSION_BYTES = 40, 22
@@ -38,8 +39,24 @@ _ALIGNED_MARKS = (  # of DTS: FFmpeg looks for them at whole samples
 _STREAM_MARKS = (b"\x72\xf8\x1f\x4e", b"\xf8\x72\x6f\xba", b"\xf8\x72\x6f\xbb")
 
 
+class PcmLayout(NamedTuple):
+    """Where the samples of a file are, and what they are: 16 bit little endian, interleaved."""
+
+    channels: int
+    rate: int
+    start: int
+    size: int
+
+
 def read_wav(file: Bytes) -> Probe:
-    """Read a WAV. Raises DoubtfulError, or struct.error where the file ends inside a field."""
+    """Read a WAV. Raises UnverifiedHeaderError, or struct.error where the file ends in a field."""
+    layout = read_layout(file)
+    seconds = layout.size / (layout.channels * SAMPLE_BYTES) / layout.rate
+    return Probe("wav", "pcm_s16le", layout.channels, layout.rate, seconds, exact=True)
+
+
+def read_layout(file: Bytes) -> PcmLayout:
+    """Find the samples. Raises UnverifiedHeaderError, or struct.error."""
     require(file[:4] == b"RIFF" and file[8:12] == b"WAVE")
     (promised,) = struct.unpack_from("<I", file, 4)
     require(0 < promised < OPEN_ENDED)
@@ -47,24 +64,24 @@ def read_wav(file: Bytes) -> Probe:
         raise CutShortError
     require(promised + 8 == len(file))
     form: tuple[int, int] | None = None
-    sound: slice | None = None
+    layout: PcmLayout | None = None
     for name, at, size in _chunks(file):
         if name == b"fmt ":
             require(form is None)
             form = _form(file, at, size)
         elif name == b"data":
-            require(form is not None and sound is None and size > 0)
-            sound = slice(at, at + size)
+            require(form is not None and layout is None and size > 0)
+            layout = PcmLayout(*(form or (0, 0)), at, size)
         else:
             require(name in MIN_CHUNK_BYTES and size >= MIN_CHUNK_BYTES[name])
-    if form is None or sound is None:
+    if layout is None:
         raise UnverifiedHeaderError
-    channels, rate = form
-    require(channels > 0 and rate > 0)
-    frames, rest = divmod(sound.stop - sound.start, channels * SAMPLE_BYTES)
-    require(rest == 0)
-    require(not may_be_compressed(file[sound.start : min(sound.stop, sound.start + PROBED_BYTES)]))
-    return Probe("wav", "pcm_s16le", channels, rate, frames / rate, exact=True)
+    require(layout.channels > 0 and layout.rate > 0)
+    require(layout.size % (layout.channels * SAMPLE_BYTES) == 0)
+    require(
+        not may_be_compressed(file[layout.start : layout.start + min(layout.size, PROBED_BYTES)])
+    )
+    return layout
 
 
 def may_be_compressed(pcm: bytes) -> bool:

@@ -3,8 +3,8 @@
 import asyncio
 from functools import partial
 
+from app.audio.decode import decode
 from app.audio.ffmpeg import Decoders
-from app.audio.normalise import decode
 from app.audio.store import BlobStore
 from app.db.database import Database
 from app.errors import Undecodable
@@ -29,7 +29,15 @@ async def transcribe_as_received(
     run.progress.add_part(span)
     run.progress.is_cut = True
     source = _Source(run, store, decoders)
-    part = PartRun(run, span, Pcm(b""), source.decode, CallPermit(), source.decode_rejected)
+    part = PartRun(
+        run,
+        span,
+        Pcm(b""),
+        source.decode,
+        decoders.detectors,
+        CallPermit(),
+        source.decode_rejected,
+    )
     # An earlier run may have met an engine that rejects the format.
     if job.run.epoch > 1 and await db.read(calls.was_rejected, job.id):
         part.audio, part.fallback = await source.decode_rejected(), None

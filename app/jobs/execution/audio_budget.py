@@ -1,13 +1,18 @@
-"""How much sound a process holds that waits for engines: one bound for all its jobs."""
+"""How much decoded audio a process holds in memory: one bound for all its jobs.
+
+A run holds a window while it decodes, and each part from its cut until its call has ended.
+"""
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 
 @dataclass(eq=False, slots=True)
 class Allocation:
-    """Sound of one part. It may become smaller, and is given back once."""
+    """The audio of one part. It may become smaller, and is given back once."""
 
     share: "RunShare"
     bytes: int
@@ -26,20 +31,30 @@ class Allocation:
 class _Waiting:
     share: "RunShare"
     bytes: int
+    is_window: bool
     granted: asyncio.Future[None]
 
 
 @dataclass(eq=False, slots=True)
 class RunShare:
-    """What one run holds of the bound."""
+    """The parts that one run holds."""
 
     budget: "AudioBudget"
     bytes: int = 0
 
     async def take(self, size: int) -> Allocation:
-        """Wait until there is room for so many bytes; whoever holds nothing never waits."""
+        """Wait until there is room for a part of so many bytes; a run's only part never waits."""
         await self.budget.room(self, size)
         return Allocation(self, size)
+
+    @asynccontextmanager
+    async def window(self, size: int) -> AsyncIterator[None]:
+        """Hold so many bytes of audio that is being decoded; wait until there is room for them."""
+        await self.budget.room(self, size, is_window=True)
+        try:
+            yield
+        finally:
+            self.budget.close_window(size)
 
     def change(self, by: int) -> None:
         self.bytes += by
@@ -48,21 +63,24 @@ class RunShare:
 
 @dataclass(eq=False, slots=True)
 class AudioBudget:
-    """Room for `most` bytes, in the order in which it is asked for.
+    """Room for `most` bytes, given in the order in which it is asked for.
 
-    A run that holds nothing gets one part whatever the others hold: nobody waits for ever.
+    The bound is exceeded in two cases, so that no run waits for ever: one window is always open,
+    and a run that holds no part gets one. So a run with a window always goes on, and closes it.
     """
 
     most: int
     used: int = 0
+    windows: int = 0
     _queue: deque[_Waiting] = field(default_factory=deque)
 
-    async def room(self, share: RunShare, size: int) -> None:
-        """Take so many bytes for a share; see Share.take."""
-        if not share.bytes or (not self._queue and self.used + size <= self.most):
-            self._grant(share, size)
+    async def room(self, share: RunShare, size: int, *, is_window: bool = False) -> None:
+        """Take so many bytes for a run's part or window."""
+        granted = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(share, size, is_window, granted)
+        if self._must_have(waiting) or (not self._queue and self.used + size <= self.most):
+            self._grant(waiting)
             return
-        waiting = _Waiting(share, size, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         try:
             await waiting.granted
@@ -71,11 +89,19 @@ class AudioBudget:
                 self._queue.remove(waiting)
                 self._serve()
             elif not waiting.granted.cancelled():
-                share.change(-size)
+                if is_window:
+                    self.close_window(size)
+                else:
+                    share.change(-size)
             raise
 
+    def close_window(self, size: int) -> None:
+        """Give back the bytes of a window."""
+        self.windows -= 1
+        self.changed(-size)
+
     def changed(self, by: int) -> None:
-        """Take in that so many bytes more, or fewer, are held."""
+        """Count so many bytes more, or fewer, as held."""
         self.used += by
         if by < 0:
             self._serve()
@@ -84,13 +110,19 @@ class AudioBudget:
         is_first = True
         for waiting in list(self._queue):
             fits = is_first and self.used + waiting.bytes <= self.most
-            if fits or not waiting.share.bytes:
+            if fits or self._must_have(waiting):
                 self._queue.remove(waiting)
-                self._grant(waiting.share, waiting.bytes)
+                self._grant(waiting)
                 waiting.granted.set_result(None)
             else:
                 is_first = False
 
-    def _grant(self, share: RunShare, size: int) -> None:
-        share.bytes += size
-        self.used += size
+    def _must_have(self, waiting: _Waiting) -> bool:
+        return not (self.windows if waiting.is_window else waiting.share.bytes)
+
+    def _grant(self, waiting: _Waiting) -> None:
+        self.used += waiting.bytes
+        if waiting.is_window:
+            self.windows += 1
+        else:
+            waiting.share.bytes += waiting.bytes

@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from pathlib import Path
 
-from app.audio.encode import unflac
+from app.audio.decode import Decoding, decode
 from app.audio.ffmpeg import Decoders
-from app.audio.normalise import Decoding, decode
+from app.audio.flac import decode_flac
+from app.audio.pcm import BYTES_PER_MS
 from app.audio.split import pieces
 from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
 from app.jobs.execution.job_run import JobRun, PartRun
@@ -46,9 +47,12 @@ class DecodedSource:
     async def _cut(self, run: JobRun, path: Path, pool: PartPool) -> None:
         """Cut the decoded audio; each part that holds speech is sent as soon as it is cut."""
         job, progress, share = run.job, run.progress, RunShare(self._budget)
-        async with self._decode(job, path) as decoding:
+        limit_ms = job.plan.part_seconds * 1000
+        window = min(limit_ms, job.duration_ms or limit_ms) * BYTES_PER_MS
+        async with share.window(window), self._decode(job, path) as decoding:
             cut = pieces(
                 decoding.blocks(),
+                detectors=self._decoders.detectors,
                 limit_seconds=job.plan.part_seconds,
                 cut=job.plan.kind == "split",
                 min_speech_ms=job.plan.min_speech_ms,
@@ -82,10 +86,11 @@ class DecodedSource:
 
         async def decode_part() -> bytes:
             if isinstance(audio, Encoded):
-                return await unflac(audio.data, self._decoders)
+                return await decode_flac(audio.data, self._decoders)
             return audio.data
 
-        await transcribe_part(PartRun(run, span, audio, decode_part, permit))
+        detectors = self._decoders.detectors
+        await transcribe_part(PartRun(run, span, audio, decode_part, detectors, permit))
 
     def _decode(self, job: Job, path: Path) -> AbstractAsyncContextManager[Decoding]:
         longest, refuse = self._max_seconds, None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from app.audio.vad import Detectors
 from app.db.database import Database
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.commit_part import (
@@ -103,7 +104,8 @@ class JobRun:
 class PartRun:
     """One part with its audio in the form that the engine takes.
 
-    `decode` returns the part's PCM, should it have to be cut in halves. `fallback` returns the
+    `decode` returns the part's PCM, should it have to be cut in halves, and `detectors` find the
+    pause to cut it in. `fallback` returns the
     same audio decoded, should the engine reject the format in which it was received.
     """
 
@@ -111,6 +113,7 @@ class PartRun:
     span: PartSpan
     audio: PartAudio
     decode: Callable[[], Awaitable[bytes]]
+    detectors: Detectors
     permit: CallPermit
     fallback: Callable[[], Awaitable[Pcm]] | None = None
 

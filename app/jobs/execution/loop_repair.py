@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from app.audio.normalise import BYTES_PER_MS
+from app.audio.pcm import BYTES_PER_MS
 from app.audio.split import middle
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome
@@ -69,7 +69,7 @@ async def _commit_answer(part: PartRun, answered: Answered) -> Result | None:
         return None
     log.info("part.loops", part=index)
     pcm = await _decode(part)
-    cut_ms = None if pcm is None else await middle(pcm)
+    cut_ms = None if pcm is None else await middle(pcm, part.detectors)
     if cut_ms is None:
         await part.commit(_keep_original(index, whole), answered)
         return None

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.audio.decode import Decoding
 from app.audio.formats import is_cut_short
-from app.audio.normalise import Decoding
 from app.error_codes import error_of
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome, ProgressUpdate

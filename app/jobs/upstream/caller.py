@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.audio.encode import flac
 from app.audio.ffmpeg import Decoders
+from app.audio.flac import encode_flac
 from app.db.database import Database
 from app.errors import EngineUnavailable
 from app.jobs.store import calls
@@ -138,7 +138,7 @@ class UpstreamCaller:
         """Return the audio in the format that the job's engine accepts: PCM or a FLAC file."""
         if self.first_engine(job).accepts == "pcm" or isinstance(audio, Encoded):
             return audio
-        return Encoded(await flac(audio.data, self._decoders), "flac", audio.millis)
+        return Encoded(await encode_flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _call_with_retries(self, call: PartCall, audio: PartAudio) -> Answered:
         """Call the route that can be called first, for as long as the retry policy allows.

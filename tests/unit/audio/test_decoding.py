@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from app.audio.decode import BLOCK_BYTES, damage_in, decode
 from app.audio.ffmpeg import Decoders, FfmpegProcess
-from app.audio.normalise import BLOCK_BYTES, damage_in, decode
+from app.audio.headers.verify import pcm_layout
 from app.audio.probe import Probe, parse_banner, probe
 from app.errors import (
     AudioTooLong,
@@ -77,6 +79,57 @@ async def test_every_container_is_known_and_decoded(
     seconds, damage = await hear(path, decoders)
     assert seconds == pytest.approx(SPEECH_SECONDS, abs=0.15)
     assert damage is None
+
+
+async def pcm_of(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> bytes:
+    async with decode(path, decoders=decoders, max_seconds=max_seconds) as decoding:
+        return b"".join([block async for block in decoding.blocks()])
+
+
+@pytest.mark.parametrize("options", ["", "-ar 44100 -ac 2", "-ar 8000", "-ar 48000 -ac 2"])
+async def test_a_plain_wav_is_converted_without_a_child(
+    make: Make, tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    """Its PCM is that of a child, which gets the same samples behind a chunk that is not known."""
+    path = make("plain.wav", *options.split())
+    assert pcm_layout(path) is not None
+    doubtful = tmp_path / "doubtful.wav"
+    file = path.read_bytes() + b"odd!" + bytes(4)
+    doubtful.write_bytes(file[:4] + (len(file) - 8).to_bytes(4, "little") + file[8:])
+    assert pcm_layout(doubtful) is None
+    by_child = np.frombuffer(await pcm_of(doubtful, decoders), "<i2").astype(int)
+
+    def no_child(*_: object, **__: object) -> None:
+        raise AssertionError("a child was started")
+
+    monkeypatch.setattr(decoders, "open", no_child)
+    here = np.frombuffer(await pcm_of(path, decoders), "<i2").astype(int)
+    assert len(here) == len(by_child)
+    assert np.abs(here - by_child).max() <= 40  # of 13,840: 51 dB below the peak
+    assert np.sqrt(np.mean((here - by_child) ** 2)) < 3
+    with pytest.raises(AudioTooLong, match=r"10 s long.*at most 9 s"):
+        await pcm_of(path, decoders, max_seconds=9)
+
+
+async def test_a_wav_of_a_rate_without_a_filter_goes_to_a_child(
+    make: Make, decoders: Decoders
+) -> None:
+    path = make("odd.wav", "-ar", "17777")
+    assert pcm_layout(path) is not None
+    assert len(await pcm_of(path, decoders)) == pytest.approx(SPEECH_SECONDS * 32_000, abs=64)
+
+
+async def test_a_cancelled_conversion_closes_its_file_last(make: Make, decoders: Decoders) -> None:
+    path = make("long.wav", "-ar", "44100", "-t", "60", source=("-f", "lavfi", "-i", "sine"))
+    cancelled = 0
+    for ms in range(0, 12, 2):
+        converting = asyncio.create_task(pcm_of(path, decoders))
+        await asyncio.sleep(ms / 1000)
+        converting.cancel()
+        await asyncio.wait([converting])  # the longer ones may have ended before
+        cancelled += converting.cancelled()
+    assert cancelled
+    assert len(await pcm_of(path, decoders)) == 60 * 32_000
 
 
 async def test_a_cover_picture_disturbs_nothing(make: Make, decoders: Decoders) -> None:
@@ -181,7 +234,7 @@ async def test_a_child_that_says_nothing_is_ended(
     path = make("a.mp3")
     with pytest.raises(DecodeTimeout):
         await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=0.2)
-    monkeypatch.setattr("app.audio.normalise.SILENT_CHILD_SECONDS", 0.2)
+    monkeypatch.setattr("app.audio.ffmpeg.SILENT_CHILD_SECONDS", 0.2)
     with pytest.raises(DecodeTimeout):
         await hear(path, decoders)
 
@@ -192,8 +245,8 @@ async def test_a_child_that_only_computes_is_ended(
     busy = tmp_path / "busy"
     busy.write_text("#!/bin/sh\nwhile :; do :; done\n")
     busy.chmod(0o700)
-    monkeypatch.setattr("app.audio.normalise.CPU_BASE_SECONDS", 1)
-    monkeypatch.setattr("app.audio.normalise.CPU_SHARE", 0)
+    monkeypatch.setattr("app.audio.decode.CPU_BASE_SECONDS", 1)
+    monkeypatch.setattr("app.audio.decode.CPU_SHARE", 0)
     with pytest.raises(DecodeTimeout) as caught:
         await hear(make("a.mp3"), Decoders(AudioSettings(ffmpeg=str(busy))))
     assert "CPU" in str(caught.value.log)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app.audio.decode import decode
 from app.audio.ffmpeg import Decoders
-from app.audio.normalise import decode
 from app.audio.probe import probe
 from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable
 from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg

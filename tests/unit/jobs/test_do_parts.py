@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.audio.normalise import Decoding
+from app.audio.decode import PcmDecoding
 from app.errors import InternalError
 from app.jobs.execution import decoded
 from app.jobs.execution.job_run import PartRun
@@ -36,9 +36,13 @@ Says = Callable[[EngineRequest], "str | EngineError"]
 
 @dataclass
 class Telling(ScriptedEngine):
-    """Says of each part what `says` makes of it; `most` is how many calls were made at once."""
+    """Says of each part what `says` makes of it; `most` is how many calls were made at once.
+
+    An error is raised once so many calls as `rejects_after` were made at once.
+    """
 
     says: Says = lambda _request: "heard"
+    rejects_after: int = 1
     now: int = 0
     most: int = 0
     times: Counter[str] = field(default_factory=Counter)
@@ -53,6 +57,8 @@ class Telling(ScriptedEngine):
             said = self.says(request)
             if isinstance(said, EngineError):
                 await asyncio.sleep(0)
+                while self.most < self.rejects_after:
+                    await asyncio.sleep(0.005)
                 raise said
             self.text = said
             answer = await super().transcribe(request, on_delta)
@@ -142,9 +148,9 @@ async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
 ) -> None:
     """No answer comes before all is decoded, and the rest is not before two parts are sent."""
     engine.gate = asyncio.Event()
-    blocks = Decoding.blocks
+    blocks = PcmDecoding.blocks
 
-    async def held_back(decoding: Decoding) -> AsyncIterator[bytes]:
+    async def held_back(decoding: PcmDecoding) -> AsyncIterator[bytes]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             async for block in blocks(decoding):
                 yield block
@@ -152,7 +158,7 @@ async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
                     await asyncio.sleep(0.01)
         engine.gate.set()
 
-    monkeypatch.setattr(Decoding, "blocks", held_back)
+    monkeypatch.setattr(PcmDecoding, "blocks", held_back)
     job = await sent(gateway, sound)
     assert (job["status"], job["coverage"]) == ("completed", 1.0)
 
@@ -257,7 +263,7 @@ async def test_without_that_the_job_fails_and_keeps_what_was_heard(
 ) -> None:
     bad = (await shas(gateway, sound))[0]
     engine.says = lambda request: REJECTED if sha_of(request) == bad else "heard"
-    engine.delay_seconds = 0.1
+    engine.delay_seconds, engine.rejects_after = 0.1, 2
     before = billed_seconds(engine.bill or Path())
     job = await sent(gateway, sound)
     rows = await gateway.rows(part, transcription_id=job["id"])

@@ -78,3 +78,63 @@ async def test_room_granted_to_who_is_cancelled_at_that_moment_is_given_back() -
     with pytest.raises(asyncio.CancelledError):
         await late
     assert (budget.used, share.bytes) == (0, 0)
+
+
+async def opened(share: RunShare, size: int) -> tuple["asyncio.Task[None]", asyncio.Event]:
+    """Open a window in a task, which closes it when the event is set."""
+    closing = asyncio.Event()
+
+    async def hold() -> None:
+        async with share.window(size):
+            await closing.wait()
+
+    task = asyncio.create_task(hold())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return task, closing
+
+
+async def test_windows_count_and_wait_for_room() -> None:
+    budget = AudioBudget(100)
+    first, close_first = await opened(RunShare(budget), 60)
+    second, close_second = await opened(RunShare(budget), 60)
+    assert (budget.used, budget.windows) == (60, 1)
+    close_first.set()
+    await first
+    await asyncio.sleep(0)
+    assert (budget.used, budget.windows) == (60, 1)
+    close_second.set()
+    await second
+    assert (budget.used, budget.windows) == (0, 0)
+
+
+async def test_one_window_is_open_whatever_its_size_and_its_run_always_goes_on() -> None:
+    budget = AudioBudget(100)
+    mine = RunShare(budget)
+    task, close = await opened(mine, 500)
+    held = await mine.take(500)  # the only part of its run
+    other, close_other = await opened(RunShare(budget), 1)
+    again = await waiting(mine, 1)
+    assert not again.done()
+    held.give_back()
+    assert (await again).bytes == 1  # before the window that waits
+    close.set()
+    await task
+    await asyncio.sleep(0)
+    assert (budget.used, budget.windows) == (2, 1)
+    close_other.set()
+    await other
+
+
+async def test_a_window_that_is_no_longer_wanted_takes_no_room() -> None:
+    budget = AudioBudget(100)
+    first, close = await opened(RunShare(budget), 100)
+    given_up, _ = await opened(RunShare(budget), 10)
+    given_up.cancel()
+    late, _ = await opened(RunShare(budget), 100)
+    close.set()
+    await first
+    late.cancel()  # in the moment in which it gets its room
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert (budget.used, budget.windows) == (0, 0)
