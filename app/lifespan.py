@@ -24,7 +24,7 @@ from app.audio.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database, DatabaseLockedError
 from app.db.migrate import open_database
-from app.db.rate_limit import RowSteps
+from app.db.rate_limit import RowSlots
 from app.db.shared_settings import match_or_store
 from app.errors import DatabaseUnavailable, GatewayError
 from app.jobs.estimate import Estimator
@@ -38,17 +38,17 @@ from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock, utc_now
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.settings import BundleSettings, Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.engine import Engine
 from app.speech.engines.dashscope import sync
-from app.speech.engines.dashscope.omni import Omni
-from app.speech.engines.dashscope.tasks import DashScopeTasks, TaskPatience
-from app.speech.engines.http.account import dashscope_bundle, openai_bundle
+from app.speech.engines.dashscope.omni import OmniModel
+from app.speech.engines.dashscope.tasks import DashScopeTasks, TaskTimeouts
 from app.speech.engines.http.admission import CallAdmission
+from app.speech.engines.http.provider_account import dashscope_account, openai_account
 from app.speech.engines.local.engine import LocalEngine
-from app.speech.engines.openai import engine as openai_compatible
+from app.speech.engines.openai import engine as openai
 from app.speech.model_availability import is_switched_on
 from app.speech.planning.failover import bundle_name
 
@@ -58,14 +58,14 @@ CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's
 log = structlog.get_logger()
 
 Engines = Sequence[Engine]
-MakeEngines = Callable[[Settings, Catalogue, Limiter], Engines]
+MakeEngines = Callable[[Settings, Catalogue, RateLimiter], Engines]
 
 
 class StartRefusedError(Exception):
     """The gateway will not start; the words say why and what to do."""
 
 
-def make_engines(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engines:
+def make_engines(settings: Settings, catalogue: Catalogue, limiter: RateLimiter) -> Engines:
     """Return the engines that the settings switch on; `limiter` is for all of them."""
     engines: list[Engine] = []
     if settings.local.enabled:
@@ -87,62 +87,64 @@ def _dashscope(
     bundle_settings: BundleSettings,
     settings: Settings,
     catalogue: Catalogue,
-    limiter: Limiter,
+    limiter: RateLimiter,
 ) -> Engine:
-    bundle = dashscope_bundle(bundle_settings)
+    account = dashscope_account(bundle_settings)
     models = [
         m
         for m in catalogue.models.values()
         if m.engine in {sync.NAME, name} and is_switched_on(m, settings.dashscope)
     ]
     rates = {
-        m.upstream_in(bundle.region): m.calls_per_minute * bundle_settings.rate_share
+        m.upstream_in(account.region): m.calls_per_minute * bundle_settings.rate_share
         for m in models
         if m.calls_per_minute
     }
-    account = f"{name}/{bundle.region}"
+    limit_key = f"{name}/{account.region}"
     admission = CallAdmission(
-        account, limiter, rates, max_concurrent_calls=bundle_settings.max_concurrent_calls
+        limit_key, limiter, rates, max_concurrent_calls=bundle_settings.max_concurrent_calls
     )
     tasks = DashScopeTasks(
-        bundle,
-        {m.upstream_in(bundle.region): m.wire for m in models if m.is_task},
+        account,
+        {m.upstream_in(account.region): m.wire for m in models if m.is_task},
         admission,
         limiter,
-        account=account,
-        polls_a_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
+        limit_key=limit_key,
+        polls_per_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
         may_upload=bundle_settings.temporary_upload,
-        patience=TaskPatience.at_most(settings.dashscope.timeout_seconds),
+        timeouts=TaskTimeouts.at_most(settings.dashscope.timeout_seconds),
     )
-    return sync.dashscope_sync(
-        bundle,
+    return sync.dashscope_engine(
+        account,
         {
-            m.upstream_in(bundle.region): m.wire
+            m.upstream_in(account.region): m.wire
             for m in models
             if m.wire not in {"", "omni"} and not m.is_task
         },
         admission,
-        answer_seconds=settings.dashscope.timeout_seconds,
+        timeout_seconds=settings.dashscope.timeout_seconds,
         name=name,
         tasks=tasks,
-        omnis={
-            m.upstream_in(bundle.region): Omni(m.prompt, m.max_output_tokens or 0, m.extra_body)
+        omni_models={
+            m.upstream_in(account.region): OmniModel(
+                m.prompt, m.max_output_tokens or 0, m.extra_body
+            )
             for m in models
             if m.wire == "omni"
         },
     )
 
 
-def _openai(settings: Settings, catalogue: Catalogue, limiter: Limiter) -> Engine:
+def _openai(settings: Settings, catalogue: Catalogue, limiter: RateLimiter) -> Engine:
     models = catalogue.models.values()
-    return openai_compatible.openai_compatible(
-        openai_bundle(settings.openai),
-        [m.upstream_model for m in models if m.engine == openai_compatible.NAME],
+    return openai.openai_engine(
+        openai_account(settings.openai),
+        [m.upstream_model for m in models if m.engine == openai.NAME],
         settings.openai.api,
         CallAdmission(
             "openai", limiter, {}, max_concurrent_calls=settings.openai.max_concurrent_calls
         ),
-        answer_seconds=settings.openai.timeout_seconds,
+        timeout_seconds=settings.openai.timeout_seconds,
     )
 
 
@@ -252,7 +254,7 @@ async def _open(
     decoders = Decoders(settings.audio)
     peppers = load_peppers(settings.access.peppers, settings.data_dir)
     links = SignedLinks(settings.server.public_url, peppers)
-    limiter = Limiter(RowSteps(db) if db.is_shared else MemorySteps())
+    limiter = RateLimiter(RowSlots(db) if db.is_shared else MemorySlots())
     engines = await _open_engines(stack, make(settings, catalogue, limiter))
 
     fetcher = Fetcher(settings.fetch)

@@ -25,7 +25,7 @@ from typing import Any
 
 import structlog
 
-from app.net.breaker import LEAST_CALLS, REST_SECONDS
+from app.net.breaker import MIN_CALLS, OPEN_SECONDS
 from tests.simulator import ProviderSimulator, Script
 from tests.simulator.counting import encode
 from tests.support.gateway import Gateway
@@ -69,7 +69,7 @@ class Run:
     @property
     def to_open(self) -> int:
         """Failures that open the breaker: half of its last calls, those that were well included."""
-        return max(LEAST_CALLS, self.stages["alive"][FIRST])
+        return max(MIN_CALLS, self.stages["alive"][FIRST])
 
     @property
     def probes(self) -> int:
@@ -109,7 +109,7 @@ class Run:
             yield f"not all jobs were completed: {dict(self.records.failures)}"
         if self.settled != self.billed:
             yield "what is settled is not what is billed"
-        allowed = AT_ONCE - 1 + int(self.down_seconds / REST_SECONDS)
+        allowed = AT_ONCE - 1 + int(self.down_seconds / OPEN_SECONDS)
         if self.probes > allowed:
             yield f"{self.probes} calls after the breaker opened, {allowed} allowed"
         for call in self.simulator.calls:

@@ -25,7 +25,7 @@ from app.net.http.direct_client import DirectClient
 from app.net.http.exchange import Body, HttpClient
 from app.net.http.httpx_client import HttpxClient
 from app.speech.engine import Encoded
-from app.speech.engines.http.json_body import Hole, json_around
+from app.speech.engines.http.json_body import AudioPlaceholder, json_with_audio
 
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
 HEADERS = {"Authorization": "Bearer sk-" + "x" * 32}
@@ -132,9 +132,9 @@ KINDS: dict[str, Kind] = {
 
 
 def with_sound() -> Body:
-    hole = Hole()
+    placeholder = AudioPlaceholder()
     sound = Encoded(bytes(SOUND_BYTES), "mp3", 10_000)
-    return json_around({"model": "m", "input": {"audio": hole.mark}}, hole, sound)
+    return json_with_audio({"model": "m", "input": placeholder.mark}, placeholder, sound)
 
 
 def small() -> Body:

@@ -27,7 +27,7 @@ from statistics import quantiles
 
 import structlog
 
-from app.speech.engines.http.admission import HELD_SECONDS
+from app.speech.engines.http.admission import BLOCK_SECONDS
 from bench.rate_sender import MODEL, Sent, send
 from tests.simulator import Limits, ProviderSimulator, Script
 from tests.support.postgres import Databases, running_postgres
@@ -178,7 +178,7 @@ async def measured(asked: argparse.Namespace, folder: Path, database_url: str) -
         sum(failed for failed, _ in ends),
         time.monotonic() - began,
         [Stall((at - ready_ours) * asked.scale, long * asked.scale) for at, long in stood],
-        HELD_SECONDS * asked.scale,
+        BLOCK_SECONDS * asked.scale,
     )
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import structlog
 
 from app.db.migrate import open_database
-from app.db.rate_limit import RowSteps
-from app.net.limiter import Limiter, MemorySteps, StepStore
+from app.db.rate_limit import RowSlots
+from app.net.rate_limiter import MemorySlots, RateLimiter, SlotStore
 from app.speech.catalogue import PACKAGED
 from app.speech.engine import Encoded, EngineError, EngineRequest
-from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
+from app.speech.engines.http.provider_account import ProviderAccount
 from tests.simulator import counting
 from tests.support.gateway import Gateway, running, settings_for
 from tests.support.stalls import stalls
@@ -60,15 +60,15 @@ async def _go() -> None:
 
 async def _calls(told: Sent) -> int:
     async with AsyncExitStack() as stack:
-        steps: StepStore = MemorySteps()
+        steps: SlotStore = MemorySlots()
         if told.database_url:
-            steps = RowSteps(await stack.enter_async_context(open_database(told.database_url)))
+            steps = RowSlots(await stack.enter_async_context(open_database(told.database_url)))
         rates = {MODEL: told.calls_per_minute}
-        engine = dashscope_sync(
+        engine = dashscope_engine(
             ProviderAccount("cn-beijing", told.url, told.key),
             {MODEL: "qwen3"},
-            CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
-            answer_seconds=ANSWER_SECONDS,
+            CallAdmission("dashscope/cn-beijing", RateLimiter(steps), rates),
+            timeout_seconds=ANSWER_SECONDS,
         )
         await engine.open()
         stack.push_async_callback(engine.close)

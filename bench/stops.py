@@ -29,7 +29,7 @@ LEFT = {
     "receive": "app.api.v1.transcriptions:receive",
     "store": "app.audio.local_store:_LocalUpload.finish",
     "probe": "app.jobs.submission:look",
-    "turn": "app.speech.engines.http.admission:CallAdmission._wait_for_step",
+    "turn": "app.speech.engines.http.admission:CallAdmission._wait_for_rate",
     "engine call": "app.speech.engines.http.engine:RemoteEngine.transcribe",
 }
 ENTERED = {

@@ -1,6 +1,6 @@
-"""The pace of calls as rows: processes that share a PostgreSQL database take the steps in turn.
+"""The slots of a rate limit as rows, shared by all processes of one PostgreSQL database.
 
-One short transaction a step, by the database's clock; whoever took one sleeps outside of it.
+A slot is reserved in one short transaction by the database's clock. The caller sleeps outside it.
 """
 
 import sqlalchemy as sa
@@ -20,82 +20,89 @@ rate_limit = sa.Table(
 )
 
 _KEY = sa.bindparam("its_key", type_=sa.String())
-_GAP = sa.bindparam("gap", type_=sa.Float())
-_PATIENCE = sa.bindparam("patience", type_=sa.Float())
-_HELD = sa.bindparam("held", type_=sa.Float())
+_INTERVAL = sa.bindparam("interval", type_=sa.Float())
+_TIMEOUT = sa.bindparam("timeout", type_=sa.Float())
+_BLOCKED = sa.bindparam("blocked", type_=sa.Float())
 
-_GAP_LATER = sa.func.make_interval(0, 0, 0, 0, 0, 0, _GAP, type_=sa.Interval())
+_INTERVAL_LATER = sa.func.make_interval(0, 0, 0, 0, 0, 0, _INTERVAL, type_=sa.Interval())
 _SECONDS_LEFT = sa.cast(sa.extract("epoch", rate_limit.c.next_slot_at - database_now()), sa.Float())
 
-# Who waits here for another's step reads the clock when it has the row, not when it asked.
-_TAKE = (
+# A transaction that waits here for the row lock reads the clock once it has the row.
+_RESERVE = (
     sa.update(rate_limit)
-    .where(rate_limit.c.key == _KEY, rate_limit.c.next_slot_at <= database_now(_PATIENCE))
-    .values(next_slot_at=sa.func.greatest(rate_limit.c.next_slot_at, database_now()) + _GAP_LATER)
-    .returning(_SECONDS_LEFT - _GAP, rate_limit.c.block_count)
+    .where(rate_limit.c.key == _KEY, rate_limit.c.next_slot_at <= database_now(_TIMEOUT))
+    .values(
+        next_slot_at=sa.func.greatest(rate_limit.c.next_slot_at, database_now()) + _INTERVAL_LATER
+    )
+    .returning(_SECONDS_LEFT - _INTERVAL, rate_limit.c.block_count)
 )
 _LEFT = sa.select(_SECONDS_LEFT).where(rate_limit.c.key == _KEY)
-# The first process of all begins with an empty bucket; those after it find the row.
-_BEGIN = (
-    insert(rate_limit).values(key=_KEY, next_slot_at=database_now(_GAP)).on_conflict_do_nothing()
+# The first slot of a new key is one interval away. Later processes find the row.
+_INSERT = (
+    insert(rate_limit)
+    .values(key=_KEY, next_slot_at=database_now(_INTERVAL))
+    .on_conflict_do_nothing()
 )
-_END_OF_HOLD = sa.func.greatest(rate_limit.c.blocked_until, database_now(_HELD), type_=Utc())
-_HOLD = (
+_END_OF_BLOCK = sa.func.greatest(rate_limit.c.blocked_until, database_now(_BLOCKED), type_=Utc())
+_BLOCK = (
     insert(rate_limit)
     .values(
-        key=_KEY, next_slot_at=database_now(_HELD), blocked_until=database_now(_HELD), block_count=1
+        key=_KEY,
+        next_slot_at=database_now(_BLOCKED),
+        blocked_until=database_now(_BLOCKED),
+        block_count=1,
     )
     .on_conflict_do_update(
         index_elements=[rate_limit.c.key],
         set_={
-            "next_slot_at": _END_OF_HOLD,
-            "blocked_until": _END_OF_HOLD,
+            "next_slot_at": _END_OF_BLOCK,
+            "blocked_until": _END_OF_BLOCK,
             "block_count": rate_limit.c.block_count + 1,
         },
     )
 )
 
 
-class RowSteps:
-    """A StepStore (net/limiter) for all processes of one PostgreSQL database.
+class RowSlots:
+    """A SlotStore (net/rate_limiter) for all processes of one PostgreSQL database.
 
-    Its methods raise DatabaseAway: without the database nobody knows who called when.
+    Its methods raise DatabaseUnavailable. Without the database no process knows the others' calls.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def take(self, key: str, gap: float, patience: float) -> tuple[float, int | None]:
-        """Take the next step; see StepStore."""
-        return await self._db.write(take_step, key, gap, patience)
+    async def reserve(self, key: str, interval: float, timeout: float) -> tuple[float, int | None]:  # noqa: ASYNC109 - see SlotStore
+        """Reserve the next slot; see SlotStore."""
+        return await self._db.write(reserve_slot, key, interval, timeout)
 
-    async def hold(self, key: str, seconds: float) -> None:
-        """Void the steps taken and let none be for so many seconds."""
-        await self._db.write(hold_steps, key, seconds)
+    async def block(self, key: str, seconds: float) -> None:
+        """Void the reserved slots; see SlotStore."""
+        await self._db.write(block_slots, key, seconds)
 
-    async def holds(self, key: str) -> int:
-        """Return how many holds there have been."""
-        return await self._db.read(count_holds, key)
+    async def block_count(self, key: str) -> int:
+        """Return the number of blocks so far."""
+        return await self._db.read(count_blocks, key)
 
 
-def take_step(
-    tx: sa.Connection, /, key: str, gap: float, patience: float
+def reserve_slot(
+    tx: sa.Connection, /, key: str, interval: float, timeout: float
 ) -> tuple[float, int | None]:
-    """Move the row on by one step, if that is near enough; return the seconds left, and holds."""
-    asked = {"its_key": key, "gap": gap, "patience": patience}
-    while (row := tx.execute(_TAKE, asked).first()) is None:
+    """Reserve the next slot if it is near enough. Return the seconds left and the block count."""
+    values = {"its_key": key, "interval": interval, "timeout": timeout}
+    while (row := tx.execute(_RESERVE, values).first()) is None:
         left = tx.scalar(_LEFT, {"its_key": key})
-        if left is not None and left > patience:
+        if left is not None and left > timeout:
             return left, None
-        tx.execute(_BEGIN, {"its_key": key, "gap": gap})
+        tx.execute(_INSERT, {"its_key": key, "interval": interval})
     return max(0.0, row[0]), row[1]
 
 
-def hold_steps(tx: sa.Connection, /, key: str, seconds: float) -> None:
-    """Void the steps taken; no hold is shortened by a later one."""
-    tx.execute(_HOLD, {"its_key": key, "held": seconds})
+def block_slots(tx: sa.Connection, /, key: str, seconds: float) -> None:
+    """Void the reserved slots. A later block never shortens an earlier one."""
+    tx.execute(_BLOCK, {"its_key": key, "blocked": seconds})
 
 
-def count_holds(tx: sa.Connection, /, key: str) -> int:
-    """Return how many holds there have been."""
+def count_blocks(tx: sa.Connection, /, key: str) -> int:
+    """Return the number of blocks so far."""
     return tx.scalar(sa.select(rate_limit.c.block_count).where(rate_limit.c.key == key)) or 0

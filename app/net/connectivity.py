@@ -1,4 +1,4 @@
-"""Whether a host can be reached from here, and if not, what is in the way: for an operator."""
+"""Checks whether a host can be reached from this machine, and if not, for which reason."""
 
 import asyncio
 import socket
@@ -13,11 +13,11 @@ import httpx
 from app.net.client import causes_of, open_client
 from app.net.http.exchange import Answer
 
-MOST_BYTES = 64 << 10
+MAX_BYTES = 64 << 10
 
 
 class ConnectivityProblem(StrEnum):
-    """What is in the way, in words that follow a host's name."""
+    """The reason, as the end of a sentence that begins with the host."""
 
     NAME = "has a name that does not resolve"
     PROXY = "cannot be reached through the proxy"
@@ -27,20 +27,20 @@ class ConnectivityProblem(StrEnum):
     BROKEN = "answers with something that is not HTTP"
 
 
-class ObstructedError(Exception):
-    """No answer came, because of `obstacle`."""
+class ConnectivityError(Exception):
+    """No answer came, because of `problem`."""
 
-    def __init__(self, obstacle: ConnectivityProblem) -> None:
-        super().__init__(obstacle)
-        self.obstacle = obstacle
+    def __init__(self, problem: ConnectivityProblem) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
-async def look(
+async def probe(
     base_url: str, path: str, *, headers: Mapping[str, str], deadline_seconds: float
 ) -> Answer:
-    """Ask once, over the same way as all calls go, and return whatever answer comes.
+    """Send one request, through the same proxies as all calls, and return any answer.
 
-    Raises ObstructedError. The body is cut off where it is longer than anything we read of it.
+    Raises ConnectivityError. The body is cut off after 64 KiB.
     """
     try:
         async with (
@@ -48,15 +48,20 @@ async def look(
             open_client(base_url=base_url, silence_seconds=deadline_seconds) as client,
             client.stream("GET", path, headers=dict(headers)) as response,
         ):
-            return Answer(response.status_code, dict(response.headers), await _start_of(response))
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    break
+            return Answer(response.status_code, dict(response.headers), bytes(body[:MAX_BYTES]))
     except TimeoutError:
-        raise ObstructedError(ConnectivityProblem.SILENT) from None
+        raise ConnectivityError(ConnectivityProblem.SILENT) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ObstructedError(_obstacle(error, base_url)) from error
+        raise ConnectivityError(_problem(error, base_url)) from error
 
 
 def is_proxied(url: str) -> bool:
-    """Tell whether the operator's proxy variables send calls of this address to a proxy."""
+    """Return whether the operator's proxy variables send requests for this address to a proxy."""
     parts = urlsplit(url)
     proxies = getproxies()
     return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(
@@ -64,16 +69,7 @@ def is_proxied(url: str) -> bool:
     )
 
 
-async def _start_of(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            break
-    return bytes(body[:MOST_BYTES])
-
-
-def _obstacle(error: Exception, url: str) -> ConnectivityProblem:
+def _problem(error: Exception, url: str) -> ConnectivityProblem:
     causes = list(causes_of(error))
     if isinstance(error, httpx.TimeoutException):
         return ConnectivityProblem.SILENT
@@ -83,8 +79,6 @@ def _obstacle(error: Exception, url: str) -> ConnectivityProblem:
         return ConnectivityProblem.TLS
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return ConnectivityProblem.NAME
-    return (
-        ConnectivityProblem.REJECTED
-        if isinstance(error, httpx.ConnectError)
-        else ConnectivityProblem.BROKEN
-    )
+    if isinstance(error, httpx.ConnectError):
+        return ConnectivityProblem.REJECTED
+    return ConnectivityProblem.BROKEN

@@ -129,7 +129,7 @@ class Billed(StrEnum):
 class EngineError(Exception):
     """A call that brought no text. `log` never holds the audio's words or a key.
 
-    `about_form`: the same sound might be taken in another form.
+    `format_rejected`: the same sound might be taken in another form.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class EngineError(Exception):
         retryable: bool = False,
         billed: Billed = Billed.NO,
         retry_after: float | None = None,
-        about_form: bool = False,
+        format_rejected: bool = False,
     ) -> None:
         super().__init__(log)
         self.kind = kind
@@ -148,7 +148,7 @@ class EngineError(Exception):
         self.retryable = retryable
         self.billed = billed
         self.retry_after = retry_after
-        self.about_form = about_form
+        self.format_rejected = format_rejected
 
 
 @dataclass(frozen=True, slots=True)

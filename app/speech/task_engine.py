@@ -47,13 +47,13 @@ class TaskStatus(StrEnum):
 class FileResult:
     """What became of one file: where its result is, or why there is none; neither: no speech.
 
-    `code` is the upstream's own; `unread`: it could not get at the file.
+    `code` is the upstream's own; `unreadable`: it could not read the file.
     """
 
     result_url: str | None = field(default=None, repr=False)
     error: EngineError | None = None
     code: str = ""
-    unread: bool = False
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

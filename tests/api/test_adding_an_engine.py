@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.scripted import ScriptedEngine
 
 from app.billing.tables import ledger_line
 from app.main import create_app
 from tests.support.gateway import ADDRESS, Gateway, settings_for, speech
 from tests.support.markdown import blocks
+from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 

@@ -7,4 +7,4 @@ import pytest
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again without a rest: what is tried again is the point, not when."""
     monkeypatch.setattr("app.jobs.upstream.retry_policy.backoff_seconds", lambda *_: 0.05)
-    monkeypatch.setattr("app.speech.engines.http.admission.HELD_SECONDS", 0.05)
+    monkeypatch.setattr("app.speech.engines.http.admission.BLOCK_SECONDS", 0.05)

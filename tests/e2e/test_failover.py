@@ -14,7 +14,7 @@ from app.billing.tables import ledger_line
 from app.jobs.reconcile import Scope, look
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import retry_policy
-from app.net.breaker import LEAST_CALLS
+from app.net.breaker import MIN_CALLS
 from tests.simulator import ProviderSimulator, Script
 from tests.simulator.bill import Line
 from tests.simulator.counting import encode
@@ -124,7 +124,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
     # after each rest, the first of which is 15 s.
     to_the_dead = sum(call.region == FIRST for call in simulator.calls[asked:])
     probes = int(seconds / 15)
-    assert to_the_dead <= (0 if how == "is gone" else LEAST_CALLS + AT_ONCE - 1 + probes)
+    assert to_the_dead <= (0 if how == "is gone" else MIN_CALLS + AT_ONCE - 1 + probes)
     assert_keys_never_crossed(simulator)
     assert money == bill
     assert set(bill) == set(REGIONS)
@@ -187,7 +187,7 @@ async def test_what_was_refused_or_may_be_billed_goes_nowhere_else(
 async def test_what_is_too_fast_waits_and_goes_nowhere_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.speech.engines.http.admission.HELD_SECONDS", 0.05)
+    monkeypatch.setattr("app.speech.engines.http.admission.BLOCK_SECONDS", 0.05)
     monkeypatch.setattr("app.jobs.upstream.retry_policy.LONGEST_PAUSE_SECONDS", 0.05)
     async with (
         two() as simulator,

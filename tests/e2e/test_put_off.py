@@ -25,10 +25,10 @@ SOUND = encode([1, 2])
 @pytest.fixture(autouse=True)
 def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make rests short, and of what is left long ones: the breaker's second is a put-off."""
-    monkeypatch.setattr(breaker, "REST_SECONDS", 0.5)
-    monkeypatch.setattr(breaker, "LONGEST_REST_SECONDS", 1.0)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(breaker, "MAX_OPEN_SECONDS", 1.0)
     monkeypatch.setattr(breaker, "PROBE_SECONDS", 1.0)
-    monkeypatch.setattr("app.net.retry.LEAST_RETRIES", 1_000)
+    monkeypatch.setattr("app.net.retry.MIN_RETRIES", 1_000)
     monkeypatch.setattr(retry_policy, "LONGEST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(caller, "LONG_SECONDS", 0.3)
 
@@ -124,7 +124,7 @@ async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through
 async def test_closing_does_not_wait_for_jobs_that_wait(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "REST_SECONDS", 60.0)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 60.0)
     jobs = {"max_concurrent_jobs": AT_ONCE}
     async with ProviderSimulator(words=Script("heard")) as simulator:
         async with simulated_gateway(

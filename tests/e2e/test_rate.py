@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 
 from app.db.migrate import open_database
-from app.db.rate_limit import RowSteps
-from app.net.limiter import Limiter, MemorySteps, StepStore
+from app.db.rate_limit import RowSlots
+from app.net.rate_limiter import MemorySlots, RateLimiter, SlotStore
 from app.speech.engine import Encoded, EngineRequest
-from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
+from app.speech.engines.http.provider_account import ProviderAccount
 from tests.simulator import Limits, ProviderSimulator, Script, counting
 from tests.support.stalls import stalls
 
@@ -32,15 +32,15 @@ FOR_EVER = 1e6
 
 @asynccontextmanager
 async def gateway(
-    simulator: ProviderSimulator, steps: StepStore, scale: float
+    simulator: ProviderSimulator, steps: SlotStore, scale: float
 ) -> AsyncIterator[RemoteEngine]:
     """Lend what a process of the gateway calls the simulator with."""
     rates = {MODEL: CALLS_A_MINUTE * scale}
-    engine = dashscope_sync(
+    engine = dashscope_engine(
         ProviderAccount("cn-beijing", simulator.url, simulator.key),
         {MODEL: "qwen3"},
-        CallAdmission("dashscope/cn-beijing", Limiter(steps), rates),
-        answer_seconds=9,
+        CallAdmission("dashscope/cn-beijing", RateLimiter(steps), rates),
+        timeout_seconds=9,
     )
     await engine.open()
     try:
@@ -72,9 +72,9 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
         await stack.enter_async_context(simulator)
         engines = []
         for _ in range(processes):
-            steps: StepStore = MemorySteps()
+            steps: SlotStore = MemorySlots()
             if processes > 1:
-                steps = RowSteps(await stack.enter_async_context(open_database(shared_url)))
+                steps = RowSlots(await stack.enter_async_context(open_database(shared_url)))
             engines.append(await stack.enter_async_context(gateway(simulator, steps, scale)))
         late = await stack.enter_async_context(stalls())
         callers = (call(engines[at % processes]) for at in range(REQUESTS))

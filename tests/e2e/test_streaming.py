@@ -101,8 +101,8 @@ async def test_every_fault_leaves_the_whole_text_or_an_error(tmp_path: Path, fau
 async def test_broken_frames_never_complete_with_missing_text(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.net.breaker.LEAST_CALLS", 1 << 30)
-    monkeypatch.setattr("app.net.retry.LEAST_RETRIES", 1 << 30)
+    monkeypatch.setattr("app.net.breaker.MIN_CALLS", 1 << 30)
+    monkeypatch.setattr("app.net.retry.MIN_RETRIES", 1 << 30)
     sys.stdout.write(f"FRAMES_SEED={SEED} FRAMES_ROUNDS={ROUNDS}\n")
     chance = random.Random(SEED)
     pieces = ["He", " was", " not", " here,", " 我", "说", "。"]

@@ -33,7 +33,7 @@ async def ended(url: str, folder: Path, simulator: ProviderSimulator, *faults: D
 async def test_a_job_that_got_no_step_is_handed_back_and_done_later(
     shared_url: str, tmp_path: Path
 ) -> None:
-    fault = DatabaseFault("take_step")
+    fault = DatabaseFault("reserve_slot")
     async with ProviderSimulator(words=Script("hello")) as simulator:
         job, made, paces = await ended(shared_url, tmp_path, simulator, fault)
     assert fault.met.is_set()
@@ -45,7 +45,7 @@ async def test_a_job_that_got_no_step_is_handed_back_and_done_later(
 async def test_a_429_whose_hold_is_lost_stays_a_call_that_cost_nothing(
     shared_url: str, tmp_path: Path
 ) -> None:
-    fault = DatabaseFault("hold_steps")
+    fault = DatabaseFault("block_slots")
     # One call a minute, and somebody else had it; the simulator's minutes are 2 s long.
     limits = Limits(rpm=1)
     async with ProviderSimulator(words=Script("hello"), limits=limits, clock_scale=30) as simulator:

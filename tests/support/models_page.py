@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from app.kit.money import format_nano, parse_nano
 from app.settings import BundleSettings
 from app.speech.catalogue import CataloguePrice, Model, load_catalogue
-from app.speech.engines.http.account import dashscope_bundle
+from app.speech.engines.http.provider_account import dashscope_account
 
 FILE = Path(__file__).parents[2] / "docs" / "models.md"
 MILLION = 1_000_000
@@ -86,7 +86,7 @@ def _regions() -> str:
 
 
 def _host(**bundle: Any) -> str:
-    return f"`{dashscope_bundle(BundleSettings(**bundle)).base_url}`"
+    return f"`{dashscope_account(BundleSettings(**bundle)).base_url}`"
 
 
 def _kind(model: Model) -> str:

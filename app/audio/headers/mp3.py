@@ -19,7 +19,6 @@ _HEAD_BYTES, _SYNC = 4, 0xFF
 _LAYER_3 = 1
 _MONO = 3
 _TAG_HEAD, _ID3V1 = 10, 128
-_APE_SEARCHED = 1024  # bytes before the end: a footer has 32
 MOST_TAGS = 4  # each is a step of Python that costs no more than ten bytes
 _TAG_VERSIONS = (2, 3, 4)
 _ODD_TAG_FLAGS = 0x1F  # a footer, which not all versions have, and flags that nobody knows
@@ -128,7 +127,6 @@ def _before_tags(file: Bytes) -> int:
     if tag[:3] == b"TAG":
         require(_SYNC not in tag[:-1])  # the last one is the genre: there it means none
         end -= _ID3V1
-    # An APE tag says how long it is itself: it might lay claim to any number of frames. Decoders
-    # look for one at the end, and between frames, where the walk would meet it.
-    require(file.find(b"APETAGEX", max(0, end - _APE_SEARCHED)) < 0)
+    # An APE tag says how long it is itself: it might lay claim to any number of frames.
+    require(file.find(b"APETAGEX") < 0)
     return end

@@ -11,11 +11,17 @@ from app.cli.doctor.check import Finding, odd, well, wrong
 from app.cli.doctor.database import lent
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
-from app.net.connectivity import ConnectivityProblem, ObstructedError, is_proxied
+from app.net.connectivity import ConnectivityError, ConnectivityProblem, is_proxied
 from app.provider_key import where_key_is
 from app.settings import Settings
 from app.speech.catalogue import Model, load_catalogue
-from app.speech.engines.dashscope.account import ENGINE, Account, KeyVerdict, Look, accounts
+from app.speech.engines.dashscope.account import (
+    ENGINE,
+    ConfiguredAccount,
+    KeyCheck,
+    KeyVerdict,
+    configured_accounts,
+)
 from app.speech.model_availability import is_switched_on
 
 MOST_SKEW_SECONDS = 60.0
@@ -40,7 +46,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Yield what there is to say of every account, and of what the default model costs there."""
     model = load_catalogue(settings.speech.catalogue).models.get(settings.default_model)
     is_default = model is not None and model.engine == ENGINE
-    found = list(accounts(settings.dashscope))
+    found = list(configured_accounts(settings.dashscope))
     if not found:
         yield _no_key(settings, is_needed=is_default)
     for account in found:
@@ -60,8 +66,8 @@ def _no_key(settings: Settings, *, is_needed: bool) -> Finding:
     return wrong("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
 
 
-def _key(settings: Settings, account: Account) -> Finding:
-    name, key = f"{account.name} key", account.bundle.key
+def _key(settings: Settings, account: ConfiguredAccount) -> Finding:
+    name, key = f"{account.name} key", account.account.key
     where = where_key_is(settings) if account.name == ENGINE else "settings"
     found = f"set in {where}"
     for start, meaning in _ODD_KEYS.items():
@@ -72,32 +78,32 @@ def _key(settings: Settings, account: Account) -> Finding:
     return well(name, found)
 
 
-async def _host(account: Account) -> AsyncIterator[Finding]:
+async def _host(account: ConfiguredAccount) -> AsyncIterator[Finding]:
     name = f"{account.name} host"
-    proxied = ", through a proxy" if is_proxied(account.bundle.base_url) else ""
-    at = f"{account.host} ({account.bundle.region}{proxied})"
+    proxied = ", through a proxy" if is_proxied(account.account.base_url) else ""
+    at = f"{account.host} ({account.account.region}{proxied})"
     try:
-        look = await account.look()
-    except ObstructedError as error:
-        yield wrong(name, f"{at} {error.obstacle}", _REMEDIES[error.obstacle])
+        check = await account.check()
+    except ConnectivityError as error:
+        yield wrong(name, f"{at} {error.problem}", _REMEDIES[error.problem])
         return
     yield well(name, f"{at} answers")
-    yield _verdict(account, look)
-    for finding in _clock(account, look):
+    yield _verdict(account, check)
+    for finding in _clock(account, check):
         yield finding
 
 
-def _verdict(account: Account, look: Look) -> Finding:
-    name, said = f"{account.name} account", f"{look.status} {look.code}".strip()
-    match look.verdict:
-        case KeyVerdict.TAKEN:
+def _verdict(account: ConfiguredAccount, check: KeyCheck) -> Finding:
+    name, said = f"{account.name} account", f"{check.status} {check.code}".strip()
+    match check.verdict:
+        case KeyVerdict.ACCEPTED:
             return well(name, "the key is taken")
         case KeyVerdict.REJECTED:
             return wrong(
                 name,
                 f"the key is refused ({said})",
                 "It is mistyped, revoked, or another region's: copy it anew, or set "
-                f"GATEWAY_DASHSCOPE__REGION to where it is from (now {account.bundle.region}).",
+                f"GATEWAY_DASHSCOPE__REGION to where it is from (now {account.account.region}).",
             )
         case KeyVerdict.DENIED:
             remedy = "See to the account's bills, its rights and its workspace in Model Studio."
@@ -107,10 +113,10 @@ def _verdict(account: Account, look: Look) -> Finding:
             return wrong(name, f"it answers {said}, but not as DashScope does", remedy)
 
 
-def _clock(account: Account, look: Look) -> Iterator[Finding]:
-    if look.skew_seconds is None:
+def _clock(account: ConfiguredAccount, check: KeyCheck) -> Iterator[Finding]:
+    if check.skew_seconds is None:
         return
-    name, skew = f"{account.name} clock", look.skew_seconds
+    name, skew = f"{account.name} clock", check.skew_seconds
     if abs(skew) <= MOST_SKEW_SECONDS:
         yield well(name, "agrees with this machine's")
     else:
@@ -119,10 +125,10 @@ def _clock(account: Account, look: Look) -> Iterator[Finding]:
 
 
 async def _prices(
-    settings: Settings, account: Account, default: Model | None
+    settings: Settings, account: ConfiguredAccount, default: Model | None
 ) -> AsyncIterator[Finding]:
     """Yield whether the default model has a price in force here, and which others lost theirs."""
-    region, now = account.bundle.region, datetime.now(UTC)
+    region, now = account.account.region, datetime.now(UTC)
     models = [
         model
         for model in load_catalogue(settings.speech.catalogue).models.values()
@@ -148,8 +154,8 @@ async def _prices(
         yield well(name, f"{priced} of {len(models)} models have one in {region}")
 
 
-def _price(account: Account, model: str, price: str) -> Finding:
-    name, region = f"{account.name} price", account.bundle.region
+def _price(account: ConfiguredAccount, model: str, price: str) -> Finding:
+    name, region = f"{account.name} price", account.account.region
     if price:
         return well(name, f"{model} costs {price} in {region}")
     found = f"no price of {model} is in force in {region}"

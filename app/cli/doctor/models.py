@@ -7,10 +7,10 @@ from pathlib import Path
 
 from app.cli.doctor.check import Finding, odd, well, wrong
 from app.cli.doctor.machine import existing
-from app.net.connectivity import ObstructedError, look
+from app.net.connectivity import ConnectivityError, probe
 from app.settings import LocalEngineSettings, Settings
 from app.speech.catalogue import Model, load_catalogue
-from app.speech.engines.local.weights.files import cache_folder, is_here
+from app.speech.engines.local.weights.files import cache_folder, is_present
 
 LOOK_SECONDS = 5.0
 
@@ -63,7 +63,7 @@ async def _files(settings: Settings, model: Model) -> Finding:
 
 
 def _are_here(upstream_model: str, local: LocalEngineSettings) -> bool:
-    return Path(upstream_model).is_dir() or is_here(upstream_model, local)
+    return Path(upstream_model).is_dir() or is_present(upstream_model, local)
 
 
 async def _no_way(settings: Settings) -> str:
@@ -80,9 +80,9 @@ async def _no_way(settings: Settings) -> str:
         reason.append("pip, for the wheels, is not installed")
     if "hub" in local.sources:
         try:
-            await look(local.hub_url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
-        except ObstructedError as error:
-            reason.append(f"the hub {error.obstacle}")
+            await probe(local.hub_url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
+        except ConnectivityError as error:
+            reason.append(f"the hub {error.problem}")
         else:
             return ""
     return " and ".join(reason)
@@ -94,7 +94,7 @@ async def _server(settings: Settings, model: Model) -> Finding:
         remedy = "Set GATEWAY_OPENAI__BASE_URL to a server that speaks OpenAI's wire."
         return wrong(name, f"not set, but {model.name} needs it", remedy)
     try:
-        await look(url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
-    except ObstructedError as error:
-        return wrong(name, f"it {error.obstacle}", "Start it, or check GATEWAY_OPENAI__BASE_URL.")
+        await probe(url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
+    except ConnectivityError as error:
+        return wrong(name, f"it {error.problem}", "Start it, or check GATEWAY_OPENAI__BASE_URL.")
     return well(name, "answers")

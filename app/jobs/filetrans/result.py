@@ -86,7 +86,7 @@ def failed_file_warnings(report: TaskReport) -> list[dict[str, Any]]:
 def public_error_of(job: Job, failed: FileResult, error: EngineError) -> GatewayError:
     """Return the error of a job whose task failed."""
     reason = f" Its error code is {failed.code}." if failed.code else ""
-    if failed.unread:
+    if failed.unreadable:
         advice = _ADVICE.get(job.plan.audio_source or "", "Send it again.")
         detail = f"The speech service could not read the audio from its address.{reason} {advice}"
         return AudioUnreachable(detail, log=error.log)

@@ -184,7 +184,7 @@ class TaskRunner:
         attempts = await self._close_failed(job, task, error)
         self._addresses.forget(job.id)
         # A task that the provider itself gave up after hours would take as long again.
-        may_repeat = error.kind is not ErrorKind.TIMEOUT and not failed.unread
+        may_repeat = error.kind is not ErrorKind.TIMEOUT and not failed.unreadable
         decision = retry_policy.on_failure(error, attempts, remote=True)
         if may_repeat and decision.wait is not None:
             raise Deferred(self._pacing.jittered(decision.wait))

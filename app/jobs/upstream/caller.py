@@ -123,7 +123,7 @@ class UpstreamCaller:
             return await self._call_with_retries(call, audio)
         except _FailedError as failed:
             error = failed.error
-            if fallback is None or not error.about_form or error.billed is not Billed.NO:
+            if fallback is None or not error.format_rejected or error.billed is not Billed.NO:
                 raise public_error(error) from error
         return await self.call(call, await fallback())
 

@@ -1,127 +1,118 @@
-"""Reading an event stream as the WHATWG says, however it is cut into chunks. Pure.
+"""Reads an event stream as the WHATWG defines it, however it is cut into chunks. Pure.
 
-Lines end with CR, LF or CRLF; unknown fields are passed over; an event that its empty line has
-not ended when the stream does was never sent.
+Lines end with CR, LF or CRLF. Unknown fields are ignored. An event without data is dropped, and so
+is one that the stream ends in.
 """
 
-import codecs
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-MOST_LINE_CHARACTERS = 4 << 20  # a frame that repeats the text so far is one long line
-MOST_EVENT_CHARACTERS = 8 << 20
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_BOM = "\ufeff"
+MAX_LINE_BYTES = 4 << 20  # a frame that repeats the text so far is one long line
+MAX_EVENT_BYTES = 8 << 20
+_BOM = b"\xef\xbb\xbf"
+_MAX_RETRY_DIGITS = 18
 
 
 class StreamTooLargeError(ValueError):
-    """A line or an event that is longer than anything an honest stream has."""
+    """A line or an event is longer than the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """One event. `type` is `message` where the stream names none; `id` is the last one named.
+class StreamEvent(NamedTuple):
+    """One event. `type` is `message` if the stream names none; `id` is the last one named.
 
-    `comment` is the last one inside the event: some servers put a status there.
+    `data` is not decoded. `comment` is the last one in the event: DashScope puts a status there.
     """
 
     type: str
-    data: str
+    data: bytes
     id: str
     comment: str = ""
 
 
-class EventReader:
-    """Fed with a stream's bytes, it yields the events that are whole by then.
+class EventStreamReader:
+    """Returns the events that are complete with each chunk.
 
     `retry` is the reconnection time that the stream asked for last, in milliseconds.
     """
 
-    def __init__(
-        self,
-        *,
-        most_line: int = MOST_LINE_CHARACTERS,
-        most_event: int = MOST_EVENT_CHARACTERS,
-    ) -> None:
+    def __init__(self, *, max_line: int = MAX_LINE_BYTES, max_event: int = MAX_EVENT_BYTES) -> None:
         self.retry: int | None = None
         self.last_id = ""
-        self._most_line, self._most_event = most_line, most_event
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._is_first = True
-        self._begun: list[str] = []  # pieces of a line whose end has not come
-        self._begun_size = 0
-        self._after_return = False
+        self._max_line, self._max_event = max_line, max_event
+        self._start: bytes | None = b""  # of the stream, until it is known to be no BOM
+        self._line: list[bytes] = []  # pieces of a line whose end has not come
+        self._line_bytes = 0
+        self._is_after_return = False
         self._type = self._comment = ""
-        self._data: list[str] = []
-        self._size = 0
+        self._data: list[bytes] = []
+        self._data_bytes = 0
 
     @property
     def is_between_events(self) -> bool:
-        """Whether no event is begun: a stream that ends inside one was cut."""
-        return not (self._begun or self._data)
+        """Whether no event has begun: a stream that ends inside one was cut."""
+        return not (self._line or self._data or self._start)
 
-    def feed(self, chunk: bytes) -> Iterator[StreamEvent]:
-        """Take the next bytes in; all of the iterator has to be consumed.
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """Read the next bytes. Raises StreamTooLargeError."""
+        if self._start is not None:
+            chunk = self._start + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._start = chunk
+                return []
+            chunk, self._start = chunk.removeprefix(_BOM), None
+        if self._is_after_return and chunk:
+            chunk, self._is_after_return = chunk.removeprefix(b"\n"), False
+        if b"\r" in chunk:
+            # The CR ends its line at once. An LF that follows it belongs to it.
+            self._is_after_return = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *lines = chunk.split(b"\n")
+        if first:
+            self._check_line(len(first))
+            self._line.append(first)
+        if not lines:
+            return []
+        events: list[StreamEvent] = []
+        *complete, rest = b"".join(self._line), *lines
+        for line in complete:
+            if line:
+                self._read(line)
+            elif self._data:
+                events.append(self._end_event())
+            else:
+                self._type = self._comment = ""
+        self._line, self._line_bytes = [rest] if rest else [], 0
+        self._check_line(len(rest))
+        return events
 
-        Raises StreamTooLargeError.
-        """
-        text = self._decode(chunk)
-        if self._is_first and text:
-            text, self._is_first = text.removeprefix(_BOM), False
-        for line in self._lines(text):
-            event = self._take(line)
-            if event is not None:
-                yield event
+    def _check_line(self, more: int) -> None:
+        self._line_bytes += more
+        if self._line_bytes > self._max_line:
+            raise StreamTooLargeError(f"a line of more than {self._max_line} bytes")
 
-    def _lines(self, text: str) -> Iterator[str]:
-        if self._after_return and text:
-            # The CR ended the line already: an LF that follows it belongs to it.
-            text, self._after_return = text.removeprefix("\n"), False
-        start = 0
-        for end in _LINE_END.finditer(text):
-            self._begun.append(text[start : end.start()])
-            self._check(end.start() - start)
-            yield "".join(self._begun)
-            self._begun.clear()
-            self._begun_size, start = 0, end.end()
-        self._after_return = self._after_return or text.endswith("\r")
-        if start < len(text):
-            self._begun.append(text[start:])
-            self._check(len(text) - start)
+    def _read(self, line: bytes) -> None:
+        if len(line) > self._max_line:
+            raise StreamTooLargeError(f"a line of more than {self._max_line} bytes")
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._data_bytes += len(value) + 1
+            if self._data_bytes > self._max_event:
+                raise StreamTooLargeError(f"an event of more than {self._max_event} bytes")
+            self._data.append(value)
+        elif name == b"event":
+            self._type = value.decode("utf-8", "replace")
+        elif name == b"id":
+            if b"\x00" not in value:
+                self.last_id = value.decode("utf-8", "replace")
+        elif not name:
+            self._comment = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit():
+            self.retry = int(value[:_MAX_RETRY_DIGITS])
 
-    def _check(self, more: int) -> None:
-        self._begun_size += more
-        if self._begun_size > self._most_line:
-            raise StreamTooLargeError(f"a line of more than {self._most_line} characters")
-
-    def _take(self, line: str) -> StreamEvent | None:
-        if not line:
-            return self._ended()
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        match name:
-            case "":
-                self._comment = value
-            case "data":
-                self._add(value)
-            case "event":
-                self._type = value
-            case "id" if "\x00" not in value:
-                self.last_id = value
-            case "retry" if value.isascii() and value.isdecimal():
-                self.retry = int(value[:18])
-        return None
-
-    def _add(self, value: str) -> None:
-        self._size += len(value) + 1
-        if self._size > self._most_event:
-            raise StreamTooLargeError(f"an event of more than {self._most_event} characters")
-        self._data.append(value)
-
-    def _ended(self) -> StreamEvent | None:
-        data, kind, comment = self._data, self._type, self._comment
-        self._data, self._type, self._comment, self._size = [], "", "", 0
-        if not data:
-            return None
-        return StreamEvent(kind or "message", "\n".join(data), self.last_id, comment)
+    def _end_event(self) -> StreamEvent:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        event = StreamEvent(self._type or "message", data, self.last_id, self._comment)
+        self._data, self._data_bytes = [], 0
+        self._type = self._comment = ""
+        return event

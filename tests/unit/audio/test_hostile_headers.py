@@ -197,17 +197,6 @@ def hostile_mp3(bare: bytes, draw: Draw) -> bytes:
     return b"".join(kept)
 
 
-def test_an_ape_footer_is_found_in_the_last_frames_and_harmless_before(
-    make: Make, tmp_path: Path
-) -> None:
-    bare = make("no-xing.mp3", *PLAIN_MP3, "-b:a", "32k").read_bytes()
-    starts = [*frames(bare), len(bare)]
-    footer = ape(b"", size=20_000)
-    for end, holds in ((len(bare), False), (starts[-2], False), (starts[40], True)):
-        hidden = bare[: end - len(footer)] + footer + bare[end:]
-        assert agrees(tmp_path / "a.mp3", hidden) is holds
-
-
 def hostile_opus(file: bytes, draw: Draw) -> bytes:
     pages = ogg_pages(file)
     del pages[2 + draw(1, len(pages) - 3) :]

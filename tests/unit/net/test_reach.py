@@ -4,23 +4,29 @@ import asyncio
 
 import pytest
 
-from app.net.connectivity import MOST_BYTES, ConnectivityProblem, ObstructedError, is_proxied, look
+from app.net.connectivity import (
+    MAX_BYTES,
+    ConnectivityError,
+    ConnectivityProblem,
+    is_proxied,
+    probe,
+)
 from tests.support.stub_server import answers, socket_server, upstream
 
 pytestmark = pytest.mark.anyio
 
 
 async def obstacle(url: str, deadline_seconds: float = 9) -> ConnectivityProblem:
-    with pytest.raises(ObstructedError) as caught:
-        await look(url, "/x", headers={}, deadline_seconds=deadline_seconds)
-    return caught.value.obstacle
+    with pytest.raises(ConnectivityError) as caught:
+        await probe(url, "/x", headers={}, deadline_seconds=deadline_seconds)
+    return caught.value.problem
 
 
 async def test_an_answer_is_returned_whatever_it_is_and_no_more_than_its_start() -> None:
-    async with upstream(answers(b"x" * (3 * MOST_BYTES), "503 No")) as there:
-        answer = await look(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
+    async with upstream(answers(b"x" * (3 * MAX_BYTES), "503 No")) as there:
+        answer = await probe(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
         assert there.asked[0].headers["a"] == "b"
-    assert (answer.status, len(answer.body)) == (503, MOST_BYTES)
+    assert (answer.status, len(answer.body)) == (503, MAX_BYTES)
 
 
 async def test_obstacles_are_told_apart() -> None:
@@ -33,7 +39,7 @@ async def test_obstacles_are_told_apart() -> None:
         await writer.drain()
 
     async with socket_server(silent) as url:
-        assert await obstacle(url, 0.1) is ConnectivityProblem.SILENT
+        assert await obstacle(url, 0.7) is ConnectivityProblem.SILENT
     assert await obstacle(url) is ConnectivityProblem.REJECTED
     async with socket_server(rude) as url:
         assert await obstacle(url) is ConnectivityProblem.BROKEN

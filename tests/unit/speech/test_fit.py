@@ -10,8 +10,8 @@ import pytest
 from app.errors import ContextTooLong, OptionNotSupported
 from app.speech.catalogue import Model, load_catalogue
 from app.speech.engine import Encoded, EngineRequest
-from app.speech.engines.dashscope.sync_requests import input_audio_ask, qwen3_ask
-from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask
+from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
+from app.speech.engines.dashscope.task_requests import file_url_request, file_urls_request
 from app.speech.engines.http.json_body import AudioPlaceholder
 from app.speech.options import Options, parse_options
 from app.speech.planning.fit_options import (
@@ -168,7 +168,9 @@ def asked_for(model: Model, fitted: ModelRequest) -> str:
             words=fitted.words,
             options=fitted.options,
         )
-        return json.dumps((file_url_ask if model.wire == "file-url" else file_urls_ask)(order))
+        return json.dumps(
+            (file_url_request if model.wire == "file-url" else file_urls_request)(order)
+        )
     hole = AudioPlaceholder()
     request = EngineRequest(
         audio=Encoded(b"", "flac", 0),
@@ -179,7 +181,7 @@ def asked_for(model: Model, fitted: ModelRequest) -> str:
         words=fitted.words,
         options=fitted.options,
     )
-    ask = qwen3_ask if model.wire == "qwen3" else input_audio_ask
+    ask = qwen3_request if model.wire == "qwen3" else input_audio_request
     return json.dumps(ask(request, hole)).replace(hole.mark, "")
 
 

@@ -1,7 +1,7 @@
-"""Whether a DashScope account can be used from here: one look that is never billed.
+"""A check of a DashScope account from this machine. It is never billed.
 
-It asks for a task that nobody ever made. Who has a good key is told that there is none; the key
-goes to its own host only, so a key of another region is refused here like a mistyped one.
+The check asks for a task that does not exist. With a valid key the answer is that there is no such
+task. A key is only sent to its own host, so a key of another region is rejected there.
 """
 
 from collections.abc import Iterator
@@ -11,31 +11,31 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from app.kit.clock import parse_http_date
-from app.net.connectivity import look
+from app.net.connectivity import probe
 from app.net.http.exchange import Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
-from app.speech.engines.dashscope.errors import code_in, parse_error
-from app.speech.engines.http.account import ProviderAccount, dashscope_bundle
-from app.speech.engines.http.json_body import member, read_object, text_of
+from app.speech.engines.dashscope.errors import SERVER_ERROR, code_in, parse_error
+from app.speech.engines.http.json_reading import member, read_object, text_of
+from app.speech.engines.http.provider_account import ProviderAccount, dashscope_account
 from app.speech.planning.failover import bundle_name
 
 ENGINE = "dashscope"
-NOBODYS_TASK = "/api/v1/tasks/00000000-0000-4000-8000-000000000000"
-LOOK_SECONDS = 10.0
-UNAUTHORIZED, SERVER_ERRORS = 401, 500
+UNKNOWN_TASK = "/api/v1/tasks/00000000-0000-4000-8000-000000000000"
+CHECK_SECONDS = 10.0
+UNAUTHORIZED = 401
 
 
 class KeyVerdict(StrEnum):
-    TAKEN = "taken"
-    REJECTED = "refused"  # mistyped, revoked, or another region's
-    DENIED = "denied"  # known, but the account or the workspace may not: `code` says why
-    UNKNOWN = "unknown"  # the service is ill, or this is not DashScope
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"  # mistyped, revoked, or a key of another region
+    DENIED = "denied"  # valid, but the account or the workspace has no access; see `code`
+    UNKNOWN = "unknown"  # the service fails, or the host is not DashScope
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen. `skew_seconds`: how far our clock is ahead of theirs, None where not told."""
+class KeyCheck:
+    """The result of a check. `skew_seconds`: by how much our clock is ahead, None if unknown."""
 
     verdict: KeyVerdict
     status: int
@@ -44,61 +44,50 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A bundle of key and host, under the name it has in the settings."""
+class ConfiguredAccount:
+    """A provider account under its name in the settings."""
 
     name: str
-    bundle: ProviderAccount
+    account: ProviderAccount
 
     @property
     def host(self) -> str:
-        return urlsplit(self.bundle.base_url).netloc
+        return urlsplit(self.account.base_url).netloc
 
-    async def look(self) -> Look:
-        """Ask the host once. Raises ObstructedError."""
-        answer = await look(
-            self.bundle.base_url,
-            NOBODYS_TASK,
-            headers=self.bundle.headers(),
-            deadline_seconds=LOOK_SECONDS,
+    async def check(self) -> KeyCheck:
+        """Send one request to the host. Raises ConnectivityError."""
+        answer = await probe(
+            self.account.base_url,
+            UNKNOWN_TASK,
+            headers=self.account.headers(),
+            deadline_seconds=CHECK_SECONDS,
         )
-        return read_look(answer, datetime.now(UTC))
+        return read_check(answer, datetime.now(UTC))
 
 
-def accounts(settings: DashScopeSettings) -> Iterator[Account]:
+def configured_accounts(settings: DashScopeSettings) -> Iterator[ConfiguredAccount]:
     """Yield every account that has a key."""
     if settings.api_key.get_secret_value():
-        yield Account(ENGINE, dashscope_bundle(settings))
+        yield ConfiguredAccount(ENGINE, dashscope_account(settings))
     for name, other in settings.accounts.items():
-        yield Account(bundle_name(ENGINE, name), dashscope_bundle(other))
+        yield ConfiguredAccount(bundle_name(ENGINE, name), dashscope_account(other))
 
 
-def read_look(answer: Answer, now: datetime) -> Look:
-    """Judge the answer to the question for nobody's task. Pure."""
+def read_check(answer: Answer, now: datetime) -> KeyCheck:
+    """Read the answer to a check. Pure."""
     code = code_in(answer.body)
-    return Look(_verdict(answer, code), answer.status, code, _skew(answer, now))
+    server_time = parse_http_date(answer.headers.get("date", ""))
+    skew = None if server_time is None else (now - server_time).total_seconds()
+    return KeyCheck(_verdict(answer, code), answer.status, code, skew)
 
 
 def _verdict(answer: Answer, code: str) -> KeyVerdict:
     if answer.status == UNAUTHORIZED:
         return KeyVerdict.REJECTED
-    if answer.status >= SERVER_ERRORS or not _is_theirs(answer, code):
+    is_dashscope = bool(code or text_of(member(read_object(answer.body), "request_id")))
+    if answer.status >= SERVER_ERROR or not is_dashscope:
         return KeyVerdict.UNKNOWN
-    if code and _is_denial(answer):
+    # With status 200 only the code decides whether the error is about the account.
+    if code and parse_error(200, answer.headers, answer.body).kind is ErrorKind.ACCOUNT:
         return KeyVerdict.DENIED
-    return KeyVerdict.TAKEN
-
-
-def _is_denial(answer: Answer) -> bool:
-    """Tell whether an error's code, apart from what its status says, is about the account."""
-    error = parse_error(200, answer.headers, answer.body)
-    return error.kind is ErrorKind.ACCOUNT
-
-
-def _is_theirs(answer: Answer, code: str) -> bool:
-    return bool(code or text_of(member(read_object(answer.body), "request_id")))
-
-
-def _skew(answer: Answer, now: datetime) -> float | None:
-    theirs = parse_http_date(answer.headers.get("date", ""))
-    return None if theirs is None else (now - theirs).total_seconds()
+    return KeyVerdict.ACCEPTED

@@ -1,7 +1,7 @@
-"""Qwen-Omni as a transcriber: a chat with the sound in it, answered as a stream and paid by token.
+"""Qwen-Omni as a transcriber: a chat with audio, answered as a stream and billed by token.
 
-It is a language model that was told to write down what it hears. It names no language, and what
-it writes may be other words than were spoken.
+It is a language model with the instruction to transcribe. It reports no language, and its text may
+differ from the spoken words.
 """
 
 from collections.abc import Mapping
@@ -9,50 +9,58 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.net.http.exchange import Answer, Body
-from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
-from app.speech.engines.dashscope.errors import parse_chat_error, parse_error
+from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
+from app.speech.engines.dashscope.errors import BAD_REQUEST, parse_error
 from app.speech.engines.http.chat_stream import ChatStream
-from app.speech.engines.http.engine import StreamFormat, WireFormat
-from app.speech.engines.http.json_body import (
-    AudioPlaceholder,
-    file_of,
-    json_with_audio,
-    malformed_response,
-    member,
-    number,
-)
+from app.speech.engines.http.failures import malformed_response
+from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
+from app.speech.engines.http.json_reading import member, number
+from app.speech.engines.http.wire_format import StreamedFormat, StreamParser
 
-ROUTE = "/compatible-mode/v1/chat/completions"
 ID_PREFIX = "chatcmpl-"
 
 
 @dataclass(frozen=True, slots=True)
-class Omni:
-    """What one model is told: its prompt, how long an answer may be, and members of its own."""
+class OmniModel:
+    """The prompt of one model, the limit of its output, and additional members of the request."""
 
     prompt: str
     max_output_tokens: int
     extra_body: Mapping[str, str] = field(default_factory=dict)
 
 
-def omni_dialect(omni: Omni) -> WireFormat:
-    """Return how one of these models is asked."""
+class OmniFormat(StreamedFormat):
+    """The chat route, for one model."""
 
-    def write(request: EngineRequest) -> Body:
-        hole = AudioPlaceholder()
-        return json_with_audio(omni_ask(omni, request, hole), hole, file_of(request))
+    route = "/compatible-mode/v1/chat/completions"
+    stream_only = True
 
-    return WireFormat(
-        ROUTE, write, read_omni, StreamFormat(write, OmniStream, {}, stream_only=True)
-    )
+    def __init__(self, model: OmniModel) -> None:
+        self._model = model
+
+    def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - always
+        """Return the body of a request; see WireFormat."""
+        placeholder = AudioPlaceholder()
+        value = omni_request(self._model, request, placeholder)
+        return json_with_audio(value, placeholder, encoded_audio(request))
+
+    def parse(self, _request: EngineRequest, answer: Answer) -> EngineAnswer:
+        """Raise the error that was answered instead of a stream; see WireFormat."""
+        raise parse_error(answer.status, answer.headers, answer.body)
+
+    def stream_parser(self, request: EngineRequest, on_delta: DeltaSink) -> StreamParser:
+        """Return a parser for one stream; see StreamedFormat."""
+        return OmniStream(request, on_delta)
 
 
-def omni_ask(omni: Omni, request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
-    """Return the body; the answer is bounded, as what was held for the call rests on it."""
-    sound = {"data": hole.mark, "format": file_of(request).form}
+def omni_request(
+    model: OmniModel, request: EngineRequest, placeholder: AudioPlaceholder
+) -> Mapping[str, Any]:
+    """Return the body. The output is limited, because the hold for the call depends on it."""
+    audio = {"data": placeholder.mark, "format": encoded_audio(request).form}
     content = [
-        {"type": "input_audio", "input_audio": sound},
-        {"type": "text", "text": prompt_for(omni, request)},
+        {"type": "input_audio", "input_audio": audio},
+        {"type": "text", "text": prompt_for(model, request)},
     ]
     return {
         "model": request.model,
@@ -60,45 +68,43 @@ def omni_ask(omni: Omni, request: EngineRequest, hole: AudioPlaceholder) -> Mapp
         "modalities": ["text"],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "max_tokens": omni.max_output_tokens,
-        **omni.extra_body,
+        "max_tokens": model.max_output_tokens,
+        **model.extra_body,
     }
 
 
-def prompt_for(omni: Omni, request: EngineRequest) -> str:
-    """Return what the model is told, with what the caller knows of the recording."""
-    told = [omni.prompt]
+def prompt_for(model: OmniModel, request: EngineRequest) -> str:
+    """Return the model's prompt with the language and the context of the request."""
+    lines = [model.prompt]
     if request.language:
-        told.append(f"The speech is in this language: {request.language}.")
+        lines.append(f"The speech is in this language: {request.language}.")
     if request.context:
-        told.append(f"Words that may occur: {request.context}")
-    return "\n".join(told)
-
-
-def read_omni(_request: EngineRequest, answer: Answer) -> EngineAnswer:
-    """Read what came instead of a stream. Raises EngineError."""
-    raise parse_error(answer.status, answer.headers, answer.body)
+        lines.append(f"Words that may occur: {request.context}")
+    return "\n".join(lines)
 
 
 class OmniStream(ChatStream):
-    """A chat's stream, of which the tokens must be told: they are what is paid for."""
+    """The stream of a chat that must report its tokens, because they are billed."""
 
-    def __init__(self, request: EngineRequest, tell: DeltaSink) -> None:
-        super().__init__(request, tell, parse_chat_error)
+    def parse_error(self, body: bytes) -> EngineError:
+        """Return the error of a chunk. Its HTTP status is 200, so that its code decides."""
+        return parse_error(BAD_REQUEST, {}, body)
 
     def answer(self, head: Answer) -> EngineAnswer:
-        """Return what was heard; see Gathering."""
-        said = super().answer(head)
-        named = head.headers.get("x-request-id") or (said.request_id or "").removeprefix(ID_PREFIX)
-        usage = parse_omni_usage(said.usage.raw or {})
-        return replace(said, text=said.text.strip(), usage=usage, request_id=named or None)
+        """Return the answer; see StreamParser."""
+        found = super().answer(head)
+        request_id = head.headers.get("x-request-id")
+        request_id = request_id or (found.request_id or "").removeprefix(ID_PREFIX)
+        usage = parse_omni_usage(found.usage.raw or {})
+        return replace(found, text=found.text.strip(), usage=usage, request_id=request_id or None)
 
 
 def parse_omni_usage(usage: Mapping[str, Any]) -> EngineUsage:
-    """Read what was used. Raises EngineError where a count is missing."""
-    counts = [number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    given, made = (None if count is None else int(count) for count in counts)
-    if given is None or made is None:
+    """Read the usage. Raises EngineError if a count is missing."""
+    prompt, completion = (
+        number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")
+    )
+    if prompt is None or completion is None:
         raise malformed_response("a usage without its tokens")
     text = int(number(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
-    return EngineUsage(None, given, made, min(text, given), usage)
+    return EngineUsage(None, int(prompt), int(completion), min(text, int(prompt)), usage)

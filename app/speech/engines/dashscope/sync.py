@@ -1,14 +1,11 @@
-"""DashScope's synchronous route: a part of a recording is one request, answered whole or streamed.
+"""DashScope's synchronous route: one request for each part, answered as a whole or as a stream.
 
-Everything that reads or writes the vendor's JSON is pure and beside this file (`dashscope_*`).
+The vendor's JSON is written and read by the pure modules beside this one.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
-from app.net.http.exchange import Answer, Body
+from app.net.http.exchange import OK, Answer, Body
 from app.speech.engine import (
     DeltaSink,
     EngineAnswer,
@@ -18,126 +15,106 @@ from app.speech.engine import (
     ErrorKind,
 )
 from app.speech.engines.dashscope.errors import NO_SPEECH, code_in, parse_error
-from app.speech.engines.dashscope.omni import Omni, omni_dialect
-from app.speech.engines.dashscope.sync_requests import (
-    CONTEXT_CUT,
-    input_audio_ask,
-    is_context_cut,
-    qwen3_ask,
-    qwen3_streamed_ask,
-)
+from app.speech.engines.dashscope.omni import OmniFormat, OmniModel
+from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
 from app.speech.engines.dashscope.sync_responses import parse_input_audio, parse_qwen3
-from app.speech.engines.dashscope.sync_stream import HEADERS, InputAudioStream, Qwen3Stream
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engines.dashscope.sync_stream import STREAM_HEADERS, InputAudioStream, Qwen3Stream
 from app.speech.engines.http.admission import CallAdmission
-from app.speech.engines.http.engine import (
-    RemoteEngine,
-    StreamFormat,
-    StreamParser,
-    TasksOfBundle,
-    WireFormat,
-)
+from app.speech.engines.http.engine import AccountTasks, RemoteEngine
 from app.speech.engines.http.json_body import (
     AudioPlaceholder,
     base64_size,
-    file_of,
+    encoded_audio,
     json_with_audio,
 )
+from app.speech.engines.http.provider_account import ProviderAccount
+from app.speech.engines.http.wire_format import StreamedFormat, StreamParser, WireFormat
 
 NAME = "dashscope"
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
-MOST_ENCODED_BYTES = 10 << 20  # of a data: URI
-OK = 200
+MAX_ENCODED_BYTES = 10 << 20  # of a data: URI
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    ask: Callable[[EngineRequest, AudioPlaceholder], Mapping[str, Any]]
-    parse: Callable[[bytes], EngineAnswer]
-    gather: Callable[[DeltaSink], StreamParser]
-
-
-_SHAPES = {
-    "qwen3": _Shape(qwen3_ask, parse_qwen3, Qwen3Stream),
-    "input-audio": _Shape(input_audio_ask, parse_input_audio, InputAudioStream),
-}
-
-
-def dashscope_sync(
-    bundle: ProviderAccount,
+def dashscope_engine(
+    account: ProviderAccount,
     shapes: Mapping[str, str],
     admission: CallAdmission,
     *,
-    answer_seconds: float,
+    timeout_seconds: float,
     name: str = NAME,
-    tasks: TasksOfBundle | None = None,
-    omnis: Mapping[str, Omni] | None = None,
+    tasks: AccountTasks | None = None,
+    omni_models: Mapping[str, OmniModel] | None = None,
 ) -> RemoteEngine:
-    """Return the engine; `shapes` tells of every upstream model which of the two it speaks.
+    """Return the engine of one account; see `failover` for the names of several ones.
 
-    `omnis` are the upstream models that are asked as a chat.
-
-    There is one for each bundle; see `failover` for their names.
+    `shapes` are the request forms (`qwen3`, `input-audio`) of the upstream models. `omni_models`
+    are those that are called as a chat.
     """
-    dialects = {model: _dialect(_SHAPES[shape]) for model, shape in shapes.items()}
-    dialects |= {model: omni_dialect(omni) for model, omni in (omnis or {}).items()}
+    formats: dict[str, WireFormat] = {model: _FORMATS[shape] for model, shape in shapes.items()}
+    formats |= {model: OmniFormat(omni) for model, omni in (omni_models or {}).items()}
     return RemoteEngine(
-        name, bundle, dialects, admission, answer_seconds=answer_seconds, tasks=tasks
+        name, account, formats, admission, timeout_seconds=timeout_seconds, tasks=tasks
     )
 
 
-def _dialect(shape: _Shape) -> WireFormat:
-    streaming = StreamFormat(partial(_write_streamed, shape), partial(_gather, shape), HEADERS)
-    return WireFormat(ROUTE, partial(_write, shape), partial(_read, shape), streaming)
+class Qwen3Format(StreamedFormat):
+    """The qwen3 form of the route."""
+
+    route = ROUTE
+    stream_headers = STREAM_HEADERS
+
+    def body(self, request: EngineRequest, *, streamed: bool) -> Body:
+        """Return the body of a request; see WireFormat."""
+        _check_size(request)
+        placeholder = AudioPlaceholder()
+        value = qwen3_request(request, placeholder, streamed=streamed)
+        return json_with_audio(value, placeholder, encoded_audio(request))
+
+    def parse(self, _request: EngineRequest, answer: Answer) -> EngineAnswer:
+        """Read an answer that is no stream; see WireFormat."""
+        return parse_qwen3(answer.body) if answer.status == OK else _parse_failure(answer)
+
+    def stream_parser(self, _request: EngineRequest, on_delta: DeltaSink) -> StreamParser:
+        """Return a parser for one stream; see StreamedFormat."""
+        return Qwen3Stream(on_delta)
 
 
-class _Warned:
-    """A gathering whose answer gets the warnings that a whole answer gets."""
+class InputAudioFormat(StreamedFormat):
+    """The input-audio form of the route."""
 
-    def __init__(self, shape: _Shape, request: EngineRequest, tell: DeltaSink) -> None:
-        self._gathering = shape.gather(tell)
-        self._shape, self._request = shape, request
-        self.take = self._gathering.take
+    route = ROUTE
+    stream_headers = STREAM_HEADERS
 
-    @property
-    def is_whole(self) -> bool:
-        return self._gathering.is_whole
+    def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - the headers ask for the stream
+        """Return the body of a request; see WireFormat."""
+        _check_size(request)
+        placeholder = AudioPlaceholder()
+        value = input_audio_request(request, placeholder)
+        return json_with_audio(value, placeholder, encoded_audio(request))
 
-    def answer(self, head: Answer) -> EngineAnswer:
-        return _warned(self._gathering.answer(head), self._request, self._shape)
+    def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
+        """Read an answer that is no stream; see WireFormat."""
+        if answer.status == OK:
+            return parse_input_audio(answer.body, request)
+        return _parse_failure(answer)
 
-
-def _gather(shape: _Shape, request: EngineRequest, tell: DeltaSink) -> StreamParser:
-    return _Warned(shape, request, tell)
-
-
-def _write_streamed(shape: _Shape, request: EngineRequest) -> Body:
-    """Ask for what is new in each frame, where that can be asked for."""
-    ask = qwen3_streamed_ask if shape.ask is qwen3_ask else shape.ask
-    return _write(replace(shape, ask=ask), request)
+    def stream_parser(self, request: EngineRequest, on_delta: DeltaSink) -> StreamParser:
+        """Return a parser for one stream; see StreamedFormat."""
+        return InputAudioStream(request, on_delta)
 
 
-def _write(shape: _Shape, request: EngineRequest) -> Body:
-    file = file_of(request)
-    if base64_size(len(file.data)) > MOST_ENCODED_BYTES:
-        raise EngineError(ErrorKind.REJECTED, f"the part has {len(file.data)} bytes as {file.form}")
-    hole = AudioPlaceholder()
-    return json_with_audio(shape.ask(request, hole), hole, file)
+_FORMATS = {"qwen3": Qwen3Format(), "input-audio": InputAudioFormat()}
 
 
-def _read(shape: _Shape, request: EngineRequest, answer: Answer) -> EngineAnswer:
-    if answer.status == OK:
-        return _warned(shape.parse(answer.body), request, shape)
-    if code_in(answer.body) in NO_SPEECH:  # failed requests are free
+def _check_size(request: EngineRequest) -> None:
+    audio = encoded_audio(request)
+    if base64_size(len(audio.data)) > MAX_ENCODED_BYTES:
+        reason = f"the part has {len(audio.data)} bytes as {audio.form}"
+        raise EngineError(ErrorKind.REJECTED, reason)
+
+
+def _parse_failure(answer: Answer) -> EngineAnswer:
+    """Return an empty answer for an error that means no speech, which is free. Raises others."""
+    if code_in(answer.body) in NO_SPEECH:
         return EngineAnswer("", usage=EngineUsage(0.0))
     raise parse_error(answer.status, answer.headers, answer.body)
-
-
-def _warned(answer: EngineAnswer, request: EngineRequest, shape: _Shape) -> EngineAnswer:
-    """Leave out word times that nobody asked for, and say what was left out of the context."""
-    if not request.words and answer.segments:
-        bare = tuple(segment.model_copy(update={"words": ()}) for segment in answer.segments)
-        answer = replace(answer, segments=bare)
-    if shape.ask is input_audio_ask and is_context_cut(request.context):
-        answer = replace(answer, warnings=(*answer.warnings, CONTEXT_CUT))
-    return answer

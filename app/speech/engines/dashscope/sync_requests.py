@@ -1,65 +1,65 @@
-"""What is sent to DashScope's synchronous route: one request in either of its two shapes. Pure."""
+"""Request bodies of DashScope's synchronous route, in its two forms. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.speech.engine import SAMPLE_RATE, EngineRequest
-from app.speech.engines.http.json_body import AudioPlaceholder, file_of
+from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio
 
-ROUNDS = 5  # of earlier messages that the input-audio shape takes
-ROUND_CHARACTERS = 400
-HINTS = 4
+MAX_CONTEXT_MESSAGES = 5  # that the input-audio form accepts
+CONTEXT_MESSAGE_CHARACTERS = 400
+MAX_HINTS = 4
 CONTEXT_CUT = "`context` is longer than the model takes; its end was left out."
 
 
-def qwen3_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
-    """Return the body of the qwen3 shape: context is a system message, one language at most."""
+def qwen3_request(
+    request: EngineRequest, placeholder: AudioPlaceholder, *, streamed: bool = False
+) -> Mapping[str, Any]:
+    """Return the body of the qwen3 form: the context is a system message, one language at most.
+
+    The frames of a stream are requested to be incremental.
+    """
     messages: list[dict[str, Any]] = []
     if request.context:
         messages.append({"role": "system", "content": [{"text": request.context}]})
-    messages.append({"role": "user", "content": [{"audio": hole.mark}]})
+    messages.append({"role": "user", "content": [{"audio": placeholder.mark}]})
     asr_options: dict[str, Any] = {}
     if request.language:
         asr_options["language"] = request.language
     if "enable_itn" in request.options:
         asr_options["enable_itn"] = request.options["enable_itn"]
-    return {
-        "model": request.model,
-        "input": {"messages": messages},
-        "parameters": {"result_format": "message", "asr_options": asr_options},
-    }
-
-
-def qwen3_streamed_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
-    """Return the same for a stream: each frame is to hold what is new, not all text so far."""
-    asked = qwen3_ask(request, hole)
-    return {**asked, "parameters": {**asked["parameters"], "incremental_output": True}}
-
-
-def input_audio_ask(request: EngineRequest, hole: AudioPlaceholder) -> Mapping[str, Any]:
-    """Return the body of the input-audio shape: context is what was said before, sound is last."""
-    # The official client says 16000 whatever the file's own rate is: it counts for bare PCM only.
-    form = file_of(request).form
-    parameters: dict[str, Any] = {"format": form, "sample_rate": str(SAMPLE_RATE)}
-    hints = [request.language] if request.language else request.options.get("language_hints")
-    if hints:
-        parameters["language_hints"] = list(hints)[:HINTS]
-    for name in ("vocabulary_id", "vocabulary"):
-        if name in request.options:
-            parameters[name] = request.options[name]
-    sound = {"type": "input_audio", "input_audio": {"data": hole.mark}}
-    earlier = ({"type": "input_text", "text": said} for said in rounds(request.context))
-    messages = [{"role": "user", "content": [content]} for content in (*earlier, sound)]
+    parameters: dict[str, Any] = {"result_format": "message", "asr_options": asr_options}
+    if streamed:
+        parameters["incremental_output"] = True
     return {"model": request.model, "input": {"messages": messages}, "parameters": parameters}
 
 
-def rounds(context: str | None) -> Iterator[str]:
-    """Cut a context into the messages it may be given as."""
+def input_audio_request(request: EngineRequest, placeholder: AudioPlaceholder) -> Mapping[str, Any]:
+    """Return the body of the input-audio form: the context is earlier messages, audio is last."""
+    # The official client sends 16000 whatever the file's own rate is: it counts for bare PCM only.
+    form = encoded_audio(request).form
+    parameters: dict[str, Any] = {"format": form, "sample_rate": str(SAMPLE_RATE)}
+    hints = [request.language] if request.language else request.options.get("language_hints")
+    if hints:
+        parameters["language_hints"] = list(hints)[:MAX_HINTS]
+    for name in ("vocabulary_id", "vocabulary"):
+        if name in request.options:
+            parameters[name] = request.options[name]
+    audio = {"type": "input_audio", "input_audio": {"data": placeholder.mark}}
+    earlier = ({"type": "input_text", "text": text} for text in context_messages(request.context))
+    messages = [{"role": "user", "content": [content]} for content in (*earlier, audio)]
+    return {"model": request.model, "input": {"messages": messages}, "parameters": parameters}
+
+
+def context_messages(context: str | None) -> Iterator[str]:
+    """Cut a context into the messages that can hold it."""
     text = " ".join((context or "").split())
-    for start in range(0, min(len(text), ROUNDS * ROUND_CHARACTERS), ROUND_CHARACTERS):
-        yield text[start : start + ROUND_CHARACTERS]
+    end = min(len(text), MAX_CONTEXT_MESSAGES * CONTEXT_MESSAGE_CHARACTERS)
+    for start in range(0, end, CONTEXT_MESSAGE_CHARACTERS):
+        yield text[start : start + CONTEXT_MESSAGE_CHARACTERS]
 
 
 def is_context_cut(context: str | None) -> bool:
-    """Tell whether `rounds` leaves some of a context out."""
-    return len(" ".join((context or "").split())) > ROUNDS * ROUND_CHARACTERS
+    """Return whether `context_messages` leaves out the end of a context."""
+    text = " ".join((context or "").split())
+    return len(text) > MAX_CONTEXT_MESSAGES * CONTEXT_MESSAGE_CHARACTERS

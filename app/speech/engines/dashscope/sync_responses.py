@@ -1,24 +1,20 @@
-"""What DashScope's synchronous route answers, in every shape that was seen. Pure.
+"""Answers of DashScope's synchronous route, in every form that was seen. Pure.
 
-A shape that cannot be told is an error; an empty content is nobody speaking.
+An unknown form is an error. An empty content means that there is no speech.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.speech.engine import EngineAnswer, EngineUsage
-from app.speech.engines.http.json_body import (
-    CUT_AT_LENGTH,
-    malformed_response,
-    member,
-    number,
-    read_object,
-    text_of,
-)
+from app.speech.engine import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.engines.dashscope.sync_requests import CONTEXT_CUT, is_context_cut
+from app.speech.engines.http.failures import malformed_response
+from app.speech.engines.http.json_reading import member, number, read_object, text_of
+from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 from app.speech.transcript import Segment, Word
 
 MILLIS = 1000
-# Where the input-audio shape was seen to put its words, the most trusted place first.
+# The places of text in the input-audio form, the most reliable one first.
 _TEXTS = (
     ("output", "text"),
     ("output", "sentence", "text"),
@@ -36,17 +32,17 @@ _SENTENCES = (
 
 
 def parse_qwen3(body: bytes) -> EngineAnswer:
-    """Read the qwen3 shape. Raises EngineError (garbled)."""
+    """Read the qwen3 form. Raises EngineError if the body is malformed."""
     answer = _object(body)
     choice = member(answer, "output", "choices", 0)
     content = member(choice, "message", "content")
     if not isinstance(content, list | str):
         raise malformed_response("an answer without output.choices[0].message.content")
-    noted = _annotation(choice)
+    annotation = annotation_of(choice)
     return EngineAnswer(
-        text=content if isinstance(content, str) else joined(content),
-        language=text_of(noted.get("language")) or None,
-        emotion=text_of(noted.get("emotion")) or None,
+        text=content if isinstance(content, str) else content_text(content),
+        language=text_of(annotation.get("language")) or None,
+        emotion=text_of(annotation.get("emotion")) or None,
         usage=parse_usage(answer.get("usage")),
         request_id=text_of(answer.get("request_id")) or None,
         warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
@@ -54,34 +50,38 @@ def parse_qwen3(body: bytes) -> EngineAnswer:
     )
 
 
-def parse_input_audio(body: bytes) -> EngineAnswer:
-    """Read the input-audio shape. Raises EngineError (garbled)."""
+def parse_input_audio(body: bytes, request: EngineRequest) -> EngineAnswer:
+    """Read the input-audio form. Raises EngineError if the body is malformed."""
     answer = _object(body)
     if text_in(answer) is None and not isinstance(answer.get("output"), dict):
         raise malformed_response("an answer without output")
-    return read_input_audio(answer)
+    return read_input_audio(answer, request)
 
 
 def text_in(answer: Mapping[str, Any]) -> str | None:
-    """Return the text of the input-audio shape, wherever it is; None where it has no place."""
+    """Return the text of the input-audio form, or None if there is no place for it."""
     found = [value for path in _TEXTS if isinstance(value := member(answer, *path), str)]
     return next((value for value in found if value.strip()), "") if found else None
 
 
-def read_input_audio(answer: Mapping[str, Any]) -> EngineAnswer:
-    """Read an answer of the input-audio shape that is known to be one."""
+def read_input_audio(answer: Mapping[str, Any], request: EngineRequest) -> EngineAnswer:
+    """Read the JSON object of an input-audio answer. Word times are kept if they were requested."""
     text = text_in(answer) or ""
+    segments = _segments(answer, text)
+    if not request.words:
+        segments = tuple(segment.model_copy(update={"words": ()}) for segment in segments)
     return EngineAnswer(
         text=text,
-        segments=_segments(answer, text),
+        segments=segments,
         usage=parse_usage(answer.get("usage") or member(answer, "output", "usage")),
         request_id=text_of(answer.get("request_id")) or None,
+        warnings=(CONTEXT_CUT,) if is_context_cut(request.context) else (),
         raw=answer,
     )
 
 
 def parse_usage(usage: Any) -> EngineUsage:
-    """Read what was used: seconds by either name; tokens whole, or only in their details."""
+    """Read the usage: seconds under two names, tokens as a sum or as details only."""
     if not isinstance(usage, dict):
         return EngineUsage()
     seconds = number(usage.get("seconds"))
@@ -100,13 +100,14 @@ def _object(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _annotation(choice: Any) -> Mapping[str, Any]:
-    noted = member(choice, "message", "annotations", 0)
-    return noted if isinstance(noted, dict) else {}
+def annotation_of(choice: Any) -> Mapping[str, Any]:
+    """Return the annotation of a choice: language and emotion. Empty if there is none."""
+    annotation = member(choice, "message", "annotations", 0)
+    return annotation if isinstance(annotation, dict) else {}
 
 
-def joined(content: list[Any]) -> str:
-    """Return the text of a message's content."""
+def content_text(content: list[Any]) -> str:
+    """Return the text of the content of a message."""
     return "".join(text_of(member(piece, "text")) for piece in content)
 
 
@@ -120,12 +121,12 @@ def _tokens(usage: Mapping[str, Any], name: str) -> int:
 
 
 def _segments(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]:
-    """Return the sentences' own times, unless the sentences are not all of the text."""
+    """Return the sentences as segments, unless they are not all of the text."""
     for path in _SENTENCES:
         value = member(answer, *path)
         listed = value if isinstance(value, list) else [value]
         segments = tuple(_read_segments(listed))
-        if segments and squeezed("".join(s.text for s in segments)) == squeezed(text):
+        if segments and without_spaces("".join(s.text for s in segments)) == without_spaces(text):
             return segments
     return ()
 
@@ -145,7 +146,7 @@ def _read_segments(sentences: list[Any]) -> Iterator[Segment]:
 
 
 def read_words(sentence: Mapping[str, Any]) -> Iterator[Word]:
-    """Read the words of a sentence, as all of DashScope's shapes have them."""
+    """Yield the words of a sentence. All forms of DashScope have the same ones."""
     words = sentence.get("words")
     for word in words if isinstance(words, list) else ():
         start, end = _span(word)
@@ -166,6 +167,6 @@ def _speaker(timed: Mapping[str, Any]) -> str | None:
     return None if speaker is None else str(speaker)
 
 
-def squeezed(text: str) -> str:
-    """Return a text without its white space, to be compared."""
+def without_spaces(text: str) -> str:
+    """Return a text without white space, for comparison."""
     return "".join(text.split())

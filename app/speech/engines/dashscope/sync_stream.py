@@ -1,7 +1,6 @@
-"""DashScope's synchronous route as an event stream, in both of its shapes. Pure.
+"""DashScope's synchronous route as an event stream, in its two forms. Pure.
 
-Text that came is worth nothing without the frame that says it is all: a stream that ends without
-it is an error, whatever it held.
+Text is worth nothing without the frame that ends it: a stream without that frame is an error.
 """
 
 from collections.abc import Mapping
@@ -10,149 +9,154 @@ from typing import Any
 
 from app.net.http.event_stream import StreamEvent
 from app.net.http.exchange import Answer
-from app.speech.engine import DeltaSink, EngineAnswer, EngineUsage
-from app.speech.engines.dashscope.errors import NO_SPEECH, code_in, parse_error
+from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
+from app.speech.engines.dashscope.errors import BAD_REQUEST, NO_SPEECH, code_in, parse_error
 from app.speech.engines.dashscope.sync_responses import (
-    joined,
+    content_text,
     parse_usage,
     read_input_audio,
-    squeezed,
     text_in,
+    without_spaces,
 )
+from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.incremental_text import FrameMerger, IncrementalText
-from app.speech.engines.http.json_body import (
-    CUT_AT_LENGTH,
-    malformed_response,
-    member,
-    read_object,
-    text_of,
-)
+from app.speech.engines.http.json_reading import event_object, member, text_of
+from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 from app.speech.merge import join
 
-HEADERS = {"X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
-BAD_REQUEST = 400
+STREAM_HEADERS = {"X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
 _STATUS = "HTTP_STATUS/"
-_NOT_YET = (None, "", "null")
+_UNFINISHED = (None, "", "null")
+_FINISHED = ("stop", "length")
 
 
-class _Frames:
-    """What both shapes do with a frame: pass over repeated ones, and see errors and gaps."""
+class _FrameReader:
+    """Reads the frames of both forms: skips repeated ones, and finds errors and gaps."""
 
     def __init__(self) -> None:
-        self.is_whole = False
+        self.is_complete = False
+        self.found_no_speech = False
         self._number = 0
-        self._last: tuple[str, str] = ("", "")
-        self.was_silent = False
+        self._last: tuple[str, bytes] = ("", b"")
 
     def read(self, event: StreamEvent) -> dict[str, Any] | None:
-        """Return a frame's object; None where there is nothing new. Raises EngineError."""
+        """Return the object of a frame, or None if there is nothing new. Raises EngineError."""
         if self._is_repeated(event):
             return None
-        body = read_object(event.data.encode("utf-8", "replace"))
+        body = event_object(event)
         if event.type == "error" or (body is not None and "code" in body and "output" not in body):
-            self._refused(event)
+            self._read_error(event)
             return None
         if body is None:
             raise malformed_response(
-                f"a frame of {len(event.data)} characters that is not a JSON object"
+                f"a frame of {len(event.data)} bytes that is not a JSON object"
             )
         return body
 
     def _is_repeated(self, event: StreamEvent) -> bool:
-        """Tell whether it is the last frame once more. Raises EngineError where one is missing."""
+        """Return whether it is the last frame again. Raises EngineError if one is missing."""
         if not event.id.isdecimal():
             return False
-        same, self._last = self._last == (event.id, event.data), (event.id, event.data)
         number = int(event.id[:9])
-        if not same and self._number and number != self._number + 1:
-            raise malformed_response(f"frame {number} after frame {self._number}")
-        self._number = number
-        return same
+        if number == self._number + 1:
+            is_repeated = False
+        else:
+            is_repeated = self._last == (event.id, event.data)
+            if not is_repeated and self._number:
+                raise malformed_response(f"frame {number} after frame {self._number}")
+        self._number, self._last = number, (event.id, event.data)
+        return is_repeated
 
-    def _refused(self, event: StreamEvent) -> None:
-        body = event.data.encode("utf-8", "replace")
-        if code_in(body) in NO_SPEECH:
-            self.was_silent = self.is_whole = True
+    def _read_error(self, event: StreamEvent) -> None:
+        if code_in(event.data) in NO_SPEECH:
+            self.found_no_speech = self.is_complete = True
             return
-        said = event.comment.removeprefix(_STATUS)
-        status = int(said[:3]) if said.isdecimal() else BAD_REQUEST
-        raise parse_error(max(status, BAD_REQUEST), {}, body)
+        status = event.comment.removeprefix(_STATUS)
+        number = int(status[:3]) if status.isdecimal() else BAD_REQUEST
+        raise parse_error(max(number, BAD_REQUEST), {}, event.data)
 
 
 class Qwen3Stream:
-    """The qwen3 shape: frames end with one that has a reason to finish, and the usage."""
+    """The StreamParser of the qwen3 form. The last frame has a finish reason and the usage."""
 
-    def __init__(self, tell: DeltaSink) -> None:
-        self._frames = _Frames()
-        self._growing = IncrementalText(tell)
-        self._pieces = FrameMerger(self._growing)
-        self._noted: Mapping[str, Any] = {}
+    def __init__(self, on_delta: DeltaSink) -> None:
+        self._frames = _FrameReader()
+        self._text = IncrementalText(on_delta)
+        self._pieces = FrameMerger(self._text)
+        self._annotation: dict[str, Any] = {}
         self._last: Mapping[str, Any] = {}
+        self._finish_reason: str | None = None
 
     @property
-    def is_whole(self) -> bool:
-        return self._frames.is_whole
+    def is_complete(self) -> bool:
+        return self._frames.is_complete
 
     def take(self, event: StreamEvent) -> None:
-        """Take in one frame; see Gathering."""
+        """Read one frame; see StreamParser."""
         body = self._frames.read(event)
         if body is None:
             return
-        choice = member(body, "output", "choices", 0)
-        content = member(choice, "message", "content")
-        reason = member(choice, "finish_reason")
+        try:
+            choice = body["output"]["choices"][0]
+            message = choice["message"]
+            content = message["content"]
+            reason = choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            content = None
         if not isinstance(content, list | str):
             raise malformed_response("a frame without output.choices[0].message.content")
-        if reason not in (*_NOT_YET, "stop", "length"):
-            raise malformed_response("a frame with an unknown reason to finish")
-        self._last = body
-        self._noted = {**self._noted, **_annotation(choice)}
-        is_last = reason not in _NOT_YET
-        piece = content if isinstance(content, str) else joined(content)
+        is_last = reason not in _UNFINISHED
+        if is_last and reason not in _FINISHED:
+            raise malformed_response("a frame with an unknown finish reason")
+        self._last, self._finish_reason = body, reason
+        annotation = member(message, "annotations", 0)
+        if isinstance(annotation, dict):
+            self._annotation.update(annotation)
+        piece = content if isinstance(content, str) else content_text(content)
         self._pieces.take(piece, is_last=is_last)
-        self._frames.is_whole = is_last
+        self._frames.is_complete = is_last
 
     def answer(self, _head: Answer) -> EngineAnswer:
-        """Return what was heard; see Gathering."""
-        if self._frames.was_silent and not self._growing.text:
+        """Return the answer; see StreamParser."""
+        if self._frames.found_no_speech and not self._text.text:
             return EngineAnswer("", usage=EngineUsage(0.0))
-        if not self.is_whole or self._frames.was_silent:
+        if not self.is_complete or self._frames.found_no_speech:
             raise malformed_response("a stream that ended without its last frame")
         usage = self._last.get("usage")
         if not isinstance(usage, dict) or not usage:
             raise malformed_response("a last frame without usage")
-        choice = member(self._last, "output", "choices", 0)
         return EngineAnswer(
-            text=self._growing.text,
-            language=text_of(self._noted.get("language")) or None,
-            emotion=text_of(self._noted.get("emotion")) or None,
+            text=self._text.text,
+            language=text_of(self._annotation.get("language")) or None,
+            emotion=text_of(self._annotation.get("emotion")) or None,
             usage=parse_usage(usage),
             request_id=text_of(self._last.get("request_id")) or None,
-            warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
-            raw={**self._last, "text": self._growing.text},
+            warnings=(CUT_AT_LENGTH,) if self._finish_reason == "length" else (),
+            raw={**self._last, "text": self._text.text},
         )
 
 
 class InputAudioStream:
-    """The input-audio shape: sentences that grow, one after the other, until the stream ends.
+    """The StreamParser of the input-audio form: sentences that grow one after the other.
 
-    No frame says that it is the last one. So the end of the stream has to be a real one, behind
-    a finished sentence with its usage.
+    No frame says that it is the last one. So the stream has to end properly, after a finished
+    sentence with its usage.
     """
 
-    def __init__(self, tell: DeltaSink) -> None:
-        self._frames = _Frames()
-        self._growing = IncrementalText(tell)
+    def __init__(self, request: EngineRequest, on_delta: DeltaSink) -> None:
+        self._request = request
+        self._frames = _FrameReader()
+        self._text = IncrementalText(on_delta)
         self._sentences: dict[Any, Mapping[str, Any]] = {}
         self._last: Mapping[str, Any] = {}
         self._is_at_end = False
 
     @property
-    def is_whole(self) -> bool:
-        return self._frames.is_whole
+    def is_complete(self) -> bool:
+        return self._frames.is_complete
 
     def take(self, event: StreamEvent) -> None:
-        """Take in one frame; see Gathering."""
+        """Read one frame; see StreamParser."""
         body = self._frames.read(event)
         if body is None:
             return
@@ -164,37 +168,33 @@ class InputAudioStream:
         if sentence is not None:
             self._sentences[sentence.get("sentence_id")] = sentence
         self._is_at_end = sentence is None or sentence.get("sentence_end") is not False
-        self._growing.become(self._whole(text or ""))
+        self._text.replace(self._whole_text(text or ""))
 
     def answer(self, head: Answer) -> EngineAnswer:
-        """Return what was heard; see Gathering."""
-        if self._frames.was_silent and not self._growing.text:
+        """Return the answer; see StreamParser."""
+        no_speech = self._frames.found_no_speech
+        if no_speech and not self._text.text:
             return EngineAnswer("", usage=EngineUsage(0.0))
-        if not self._last or not self._is_at_end or self._frames.was_silent or not head.has_an_end:
+        if not self._last or not self._is_at_end or no_speech or not head.has_an_end:
             raise malformed_response("a stream that ended before its last sentence did")
         usage = self._last.get("usage") or member(self._last, "output", "usage")
         if not isinstance(usage, dict) or not usage:
             raise malformed_response("a last sentence without usage")
         sentences = list(self._sentences.values())
-        whole = {**self._last, "output": {"text": self._growing.text, "sentences": sentences}}
-        return replace(read_input_audio(whole), usage=parse_usage(usage))
+        whole = {**self._last, "output": {"text": self._text.text, "sentences": sentences}}
+        return replace(read_input_audio(whole, self._request), usage=parse_usage(usage))
 
-    def _whole(self, text: str) -> str:
-        """Return all text so far: what the frame says it is, or its sentences where they are more.
+    def _whole_text(self, text: str) -> str:
+        """Return the text so far: the text of the frame, or of all sentences if that is more.
 
-        The field is documented as the whole text, and where it is not, its sentences are.
+        The text of a frame is documented to be all text so far, but may be the last sentence only.
         """
-        said = join(text_of(sentence.get("text")) for sentence in self._sentences.values())
-        return said if len(squeezed(said)) > len(squeezed(text)) else text
+        joined = join(text_of(sentence.get("text")) for sentence in self._sentences.values())
+        return joined if len(without_spaces(joined)) > len(without_spaces(text)) else text
 
 
 def sentence_in(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the sentence of a frame, wherever it was seen to be."""
+    """Return the sentence of a frame, or None. It was seen in three places."""
     places = (("output", "sentence"), ("output", "output", "sentence"), ("sentence",))
     found = (member(body, *place) for place in places)
     return next((one for one in found if isinstance(one, dict)), None)
-
-
-def _annotation(choice: Any) -> Mapping[str, Any]:
-    noted = member(choice, "message", "annotations", 0)
-    return noted if isinstance(noted, dict) else {}

@@ -1,13 +1,13 @@
-"""What is sent to DashScope's asynchronous route: a task in either of its two shapes. Pure."""
+"""Request bodies of DashScope's asynchronous route, in its two forms. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from app.speech.engines.dashscope.sync_requests import HINTS, rounds
+from app.speech.engines.dashscope.sync_requests import MAX_HINTS, context_messages
 from app.speech.task_engine import TaskRequest
 
-RESOLVED = "oss://"  # an address that the service finds only where it is asked to
-_SHARED = (
+TEMPORARY_URL = "oss://"  # the service reads such an address only if a header asks for it
+_OPTIONS = (
     "diarization_enabled",
     "speaker_count",
     "channel_id",
@@ -19,38 +19,40 @@ _SHARED = (
 )
 
 
-def file_url_ask(order: TaskRequest) -> Mapping[str, Any]:
-    """Return the body of qwen3's own shape: one address, one language, words where asked for."""
+def file_url_request(request: TaskRequest) -> Mapping[str, Any]:
+    """Return the body of the qwen3 form: one address, one language, word times if requested."""
+    options = request.options
     parameters: dict[str, Any] = {
-        name: order.options[name] for name in ("channel_id", "enable_itn") if name in order.options
+        name: options[name] for name in ("channel_id", "enable_itn") if name in options
     }
-    if order.words:
+    if request.words:
         parameters["enable_words"] = True
-    if order.language:
-        parameters["language"] = order.language
-    if order.context:
-        parameters["corpus"] = {"text": order.context}
-    return {"model": order.model, "input": {"file_url": order.url}, "parameters": parameters}
+    if request.language:
+        parameters["language"] = request.language
+    if request.context:
+        parameters["corpus"] = {"text": request.context}
+    return {"model": request.model, "input": {"file_url": request.url}, "parameters": parameters}
 
 
-def file_urls_ask(order: TaskRequest) -> Mapping[str, Any]:
-    """Return the body of everybody else's: a list of one address, and hints of languages."""
-    parameters = {name: order.options[name] for name in _SHARED if name in order.options}
-    hints = [order.language] if order.language else order.options.get("language_hints")
+def file_urls_request(request: TaskRequest) -> Mapping[str, Any]:
+    """Return the body of the form of all other models: a list of one address, language hints."""
+    options = request.options
+    parameters = {name: options[name] for name in _OPTIONS if name in options}
+    hints = [request.language] if request.language else options.get("language_hints")
     if hints:
-        parameters["language_hints"] = list(hints)[:HINTS]
-    given: dict[str, Any] = {"file_urls": [order.url]}
-    if earlier := list(rounds(order.context)):
-        given["context"] = [
-            {"role": "user", "content": [{"type": "input_text", "text": said}]} for said in earlier
+        parameters["language_hints"] = list(hints)[:MAX_HINTS]
+    task: dict[str, Any] = {"file_urls": [request.url]}
+    if messages := list(context_messages(request.context)):
+        task["context"] = [
+            {"role": "user", "content": [{"type": "input_text", "text": text}]} for text in messages
         ]
-    # Of some models the parameters must be there even where there are none.
-    return {"model": order.model, "input": given, "parameters": parameters}
+    # Some models reject a request without parameters, even empty ones.
+    return {"model": request.model, "input": task, "parameters": parameters}
 
 
-def submit_headers(order: TaskRequest) -> Mapping[str, str]:
-    """Return what a submit says beside its body."""
+def submit_headers(request: TaskRequest) -> Mapping[str, str]:
+    """Return the headers of a submit."""
     headers = {"X-DashScope-Async": "enable"}
-    if order.url.startswith(RESOLVED):
+    if request.url.startswith(TEMPORARY_URL):
         headers["X-DashScope-OssResourceResolve"] = "enable"
     return headers

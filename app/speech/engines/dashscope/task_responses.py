@@ -1,6 +1,6 @@
-"""What DashScope's asynchronous route answers: to a submit, of a task, and in a result file. Pure.
+"""Answers of DashScope's asynchronous route: to a submit, about a task, and result files. Pure.
 
-A shape that cannot be told is an error; a task in which nobody speaks is an empty transcript.
+An unknown form is an error. A task without speech is an empty transcript.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,8 @@ from typing import Any
 from app.speech.engine import EngineUsage
 from app.speech.engines.dashscope.errors import NO_SPEECH, file_error
 from app.speech.engines.dashscope.sync_responses import parse_usage, read_words
-from app.speech.engines.http.json_body import (
-    SHOWN_CHARACTERS,
-    malformed_response,
-    member,
-    number,
-    read_object,
-    text_of,
-)
+from app.speech.engines.http.failures import LOGGED_CHARACTERS, malformed_response
+from app.speech.engines.http.json_reading import member, number, read_object, text_of
 from app.speech.merge import PartText, join, majority
 from app.speech.task_engine import FileResult, FileText, SubmittedTask, TaskReport, TaskStatus
 from app.speech.transcript import Segment
@@ -33,10 +27,10 @@ _STATUS = {
 }
 
 
-def parse_taken(body: bytes) -> SubmittedTask:
-    """Read the answer to a submit. Raises EngineError (garbled): there may be a task all the same.
+def parse_submitted(body: bytes) -> SubmittedTask:
+    """Read the answer to a submit. Raises EngineError if it is malformed; a task may exist then.
 
-    A task that has failed already is taken as well: its first report says so.
+    A task that has failed already is returned as well. Its first report tells the failure.
     """
     answer = read_object(body)
     task_id = text_of(member(answer, "output", "task_id"))
@@ -46,7 +40,7 @@ def parse_taken(body: bytes) -> SubmittedTask:
 
 
 def parse_report(body: bytes) -> TaskReport:
-    """Read how a task is. Raises EngineError (garbled)."""
+    """Read the status of a task. Raises EngineError if the body is malformed."""
     answer = read_object(body)
     status = _STATUS.get(text_of(member(answer, "output", "task_status")))
     if answer is None or status is None:
@@ -54,19 +48,17 @@ def parse_report(body: bytes) -> TaskReport:
     usage = parse_usage(answer.get("usage"))
     if status not in {TaskStatus.DONE, TaskStatus.FAILED}:
         return TaskReport(status, usage=usage, raw=answer)
-    files = tuple(_fates(answer["output"], status))
+    files = tuple(_file_results(answer["output"], status))
+    has_result = any(file.result_url for file in files)
     if all(file.error is None for file in files):
-        # Silence is told as a failure, which is free.
-        heard = any(file.result_url for file in files)
-        return TaskReport(
-            TaskStatus.DONE, files, usage if heard or usage.raw else EngineUsage(0.0), answer
-        )
-    is_lost = all(file.result_url is None for file in files)
-    return TaskReport(TaskStatus.FAILED if is_lost else TaskStatus.DONE, files, usage, answer)
+        # A file without speech is reported as failed, and is free.
+        is_used = has_result or usage.raw
+        return TaskReport(TaskStatus.DONE, files, usage if is_used else EngineUsage(0.0), answer)
+    return TaskReport(TaskStatus.DONE if has_result else TaskStatus.FAILED, files, usage, answer)
 
 
 def parse_result(body: bytes) -> FileText:
-    """Read a result file in any of its shapes. Raises EngineError (garbled)."""
+    """Read a result file in any of its forms. Raises EngineError if it is malformed."""
     answer = read_object(body)
     if answer is None or not isinstance(answer.get("transcripts"), list):
         raise malformed_response(f"a result of {len(body)} bytes without transcripts")
@@ -76,7 +68,7 @@ def parse_result(body: bytes) -> FileText:
         key=lambda segment: (segment.start, segment.end),
     )
     length_ms = _length_ms(answer, segments)
-    segments += _untimed(channels, length_ms, named=len(channels) > 1)
+    segments += _without_times(channels, length_ms, named=len(channels) > 1)
     text = text_of(channels[0].get("text")) if len(channels) == 1 else ""
     return FileText(
         PartText(
@@ -92,8 +84,8 @@ def parse_result(body: bytes) -> FileText:
     )
 
 
-def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileResult]:
-    """Yield what became of each file; a task that says nothing of its files is one of one."""
+def _file_results(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileResult]:
+    """Yield the result of each file. A task without a list of files has one file."""
     listed = output.get("results")
     files: list[Mapping[str, Any]] = []
     if isinstance(listed, list):
@@ -109,8 +101,8 @@ def _fates(output: Mapping[str, Any], status: TaskStatus) -> Iterator[FileResult
         elif code in NO_SPEECH:
             yield FileResult()
         else:
-            error, unread = file_error(code)
-            yield FileResult(error=error, code=code[:SHOWN_CHARACTERS], unread=unread)
+            error, unreadable = file_error(code)
+            yield FileResult(error=error, code=code[:LOGGED_CHARACTERS], unreadable=unreadable)
 
 
 def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:
@@ -135,8 +127,8 @@ def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment
         )
 
 
-def _untimed(channels: list[dict[str, Any]], length_ms: int, *, named: bool) -> list[Segment]:
-    """Return the words of channels that have no sentences of their own."""
+def _without_times(channels: list[dict[str, Any]], length_ms: int, *, named: bool) -> list[Segment]:
+    """Return one segment for each channel that has text but no sentences."""
     return [
         Segment(
             start=0.0,
@@ -150,15 +142,15 @@ def _untimed(channels: list[dict[str, Any]], length_ms: int, *, named: bool) -> 
 
 
 def _channel(transcript: Mapping[str, Any]) -> int | None:
-    said = number(transcript.get("channel_id"))
-    return None if said is None else int(said)
+    channel = number(transcript.get("channel_id"))
+    return None if channel is None else int(channel)
 
 
 def _length_ms(answer: Mapping[str, Any], segments: list[Segment]) -> int:
-    """Return the recording's length, as far as the result tells it."""
-    said = number(member(answer, "properties", "original_duration_in_milliseconds"))
-    heard = max((segment.end for segment in segments), default=0.0)
-    return max(int(said or 0), round(heard * MILLIS))
+    """Return the length of the audio: the reported one, or the end of the last segment."""
+    reported = number(member(answer, "properties", "original_duration_in_milliseconds"))
+    last_end = max((segment.end for segment in segments), default=0.0)
+    return max(int(reported or 0), round(last_end * MILLIS))
 
 
 def _millis(segment: Segment) -> int:

@@ -1,6 +1,6 @@
-"""DashScope's asynchronous route: tasks, the results that they leave, and the temporary upload.
+"""DashScope's asynchronous route: tasks, their results, and the upload to temporary storage.
 
-Everything that reads or writes the vendor's JSON is pure and beside this file (`dashscope_*`).
+The vendor's JSON is written and read by the pure modules beside this one.
 """
 
 import asyncio
@@ -11,47 +11,53 @@ from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from app.net.fetch import Fault, FetchError
-from app.net.http.exchange import Answer, Body, ExchangeError, HttpClient
+from app.net.http.exchange import OK, Answer, Body, ExchangeError, HttpClient
 from app.net.http.selection import open_http_client
-from app.net.limiter import Limiter, QueueTooLongError
 from app.net.provider_storage import ProviderStorage
+from app.net.rate_limiter import MINUTE, QueueTooLongError, RateLimiter
 from app.speech.engine import Billed, EngineError, ErrorKind
 from app.speech.engines.dashscope.errors import parse_error
-from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask, submit_headers
-from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
-from app.speech.engines.dashscope.uploads import STORED, check_size, form_of, key_of, parse_policy
-from app.speech.engines.http.account import ProviderAccount
-from app.speech.engines.http.admission import HELD_SECONDS, CallAdmission
-from app.speech.engines.http.json_body import (
-    MOST_ANSWER_BYTES,
-    json_bytes,
-    malformed_response,
-    no_answer,
+from app.speech.engines.dashscope.task_requests import (
+    file_url_request,
+    file_urls_request,
+    submit_headers,
 )
+from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_submitted
+from app.speech.engines.dashscope.uploads import (
+    STORED_STATUSES,
+    check_size,
+    parse_policy,
+    storage_key,
+    upload_form,
+)
+from app.speech.engines.http.admission import BLOCK_SECONDS, CallAdmission
+from app.speech.engines.http.engine import MAX_ANSWER_BYTES
+from app.speech.engines.http.failures import exchange_failure, malformed_response
+from app.speech.engines.http.json_body import json_bytes
+from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.task_engine import FileText, FileUpload, SubmittedTask, TaskReport, TaskRequest
 
 SUBMIT_ROUTE = "/api/v1/services/audio/asr/transcription"
 TASKS_ROUTE = "/api/v1/tasks"
 POLICY_ROUTE = "/api/v1/uploads"
-DOMAINS = ("aliyuncs.com",)
-MOST_RESULT_BYTES = 256 << 20
+STORAGE_DOMAINS = ("aliyuncs.com",)
+MAX_RESULT_BYTES = 256 << 20
 PARSE_IN_THREAD_BYTES = 64 << 10
-POLICIES_A_MINUTE = 100 * 60
-# Of the questions allowed: they are counted in every single second, in which a stall of either
-# side gathers those of the moments before.
+POLICIES_PER_MINUTE = 100 * 60
+# Of the allowed polls. The provider counts them in every second, and a stall of either side moves
+# polls of one second into the next.
 POLL_SHARE = 0.85
-QUEUE_SECONDS = 2.0  # that a question about a task waits for its turn
-LEAST_BYTES_A_SECOND = 256 << 10  # of an upload
-OK = 200
+POLL_QUEUE_SECONDS = 2.0  # that a poll waits for its slot
+MIN_UPLOAD_BYTES_PER_SECOND = 256 << 10
 
-_ASKS = {"file-url": file_url_ask, "file-urls": file_urls_ask}
+_REQUESTS = {"file-url": file_url_request, "file-urls": file_urls_request}
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPatience:
-    """How many seconds are waited for each of them; `silence` of the store between two reads.
+class TaskTimeouts:
+    """Seconds that each kind of request may take; `silence` between two reads from the storage.
 
-    An upload has besides them what its size takes.
+    An upload may take longer, by its size.
     """
 
     submit: float = 60.0
@@ -62,97 +68,98 @@ class TaskPatience:
 
     @classmethod
     def at_most(cls, seconds: float) -> Self:
-        """Return the usual patience, none of it longer than that."""
-        usual = asdict(cls())
-        return cls(**{name: min(value, seconds) for name, value in usual.items()})
+        """Return the default timeouts, none of them longer than `seconds`."""
+        return cls(**{name: min(value, seconds) for name, value in asdict(cls()).items()})
 
 
 class DashScopeTasks:
-    """A TaskEngine; `shapes` tells of every upstream model how it is asked.
+    """A TaskEngine. `shapes` are the request forms of the upstream models.
 
-    `account` names whose polls are counted together, `polls_a_minute` how many are allowed.
+    `limit_key` names the account whose polls are counted together, at most `polls_per_minute`.
     """
 
     def __init__(
         self,
-        bundle: ProviderAccount,
+        account: ProviderAccount,
         shapes: Mapping[str, str],
         admission: CallAdmission,
-        limiter: Limiter,
+        limiter: RateLimiter,
         *,
-        account: str,
-        polls_a_minute: float,
+        limit_key: str,
+        polls_per_minute: float,
         may_upload: bool = True,
-        patience: TaskPatience | None = None,
+        timeouts: TaskTimeouts | None = None,
     ) -> None:
         self.may_upload = may_upload
-        self._bundle = bundle
+        self._account = account
         self._shapes = shapes
         self._admission = admission
         self._limiter = limiter
-        self._account = account
-        self._polls_a_minute = polls_a_minute * POLL_SHARE
-        self.polls_a_second = self._polls_a_minute / 60
-        self._patience = patience or TaskPatience()
+        self._limit_key = limit_key
+        self._polls_per_minute = polls_per_minute * POLL_SHARE
+        self.polls_a_second = self._polls_per_minute / MINUTE
+        self._timeouts = timeouts or TaskTimeouts()
         self._client: HttpClient | None = None
-        own_host = urlsplit(bundle.base_url).hostname or ""
-        silence = self._patience.silence
-        self._store = ProviderStorage(DOMAINS, own_host, silence_seconds=silence)
+        own_host = urlsplit(account.base_url).hostname or ""
+        silence = self._timeouts.silence
+        self._storage = ProviderStorage(STORAGE_DOMAINS, own_host, silence_seconds=silence)
 
     async def open(self) -> None:
-        """Open the pool; a connection comes with the first call."""
-        self._client = open_http_client(self._bundle.base_url)
+        """Open the HTTP client. Connections are made by the first calls."""
+        self._client = open_http_client(self._account.base_url)
 
     async def close(self) -> None:
-        """Close the pools; calls that still run end with an error."""
-        await self._store.close()
+        """Close the HTTP clients. Calls that still run end with an error."""
+        await self._storage.close()
         if self._client is not None:
             await self._client.close()
             self._client = None
 
     def knows(self, model: str) -> bool:
-        """Tell whether tasks of `model` may be submitted."""
+        """Return whether tasks of `model` can be submitted."""
         return model in self._shapes
 
     def admit(
         self, model: str, patience: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
-        """Wait for the turn of a submit; see TaskEngine."""
+        """Wait for the admission of a submit; see TaskEngine."""
         return self._admission.admit(model, patience, priority)
 
     async def submit(self, order: TaskRequest) -> SubmittedTask:
         """Submit a task; see TaskEngine."""
         began = await self._admission.begin(order.model)
         try:
-            taken = await self._submit(order)
+            task = await self._submit(order)
         except EngineError as error:
-            raise await self._admission.note_error(order.model, error, began) from error
-        self._admission.note_answer(began)
-        return taken
+            raise await self._admission.record_error(order.model, error, began) from error
+        self._admission.record_answer(began)
+        return task
 
-    async def _submit(self, order: TaskRequest) -> SubmittedTask:
-        shape = self._shapes.get(order.model)
+    async def _submit(self, request: TaskRequest) -> SubmittedTask:
+        shape = self._shapes.get(request.model)
         if shape is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "a model of another engine")
-        headers = {**self._bundle.headers(), **submit_headers(order)}
+        data = json_bytes(_REQUESTS[shape](request))
         answer = await self._post(
-            SUBMIT_ROUTE, json_body(_ASKS[shape](order)), headers, self._patience.submit
+            SUBMIT_ROUTE,
+            Body(len(data), "application/json", lambda: (data,)),
+            {**self._account.headers(), **submit_headers(request)},
+            self._timeouts.submit,
         )
         if answer.status != OK:
             raise parse_error(answer.status, answer.headers, answer.body)
-        return parse_taken(answer.body)
+        return parse_submitted(answer.body)
 
     async def report(self, task_id: str) -> TaskReport:
-        """Ask how a task is; see TaskEngine."""
-        answer = await self._asked_for_task(_path(task_id))
+        """Return the status of a task; see TaskEngine."""
+        answer = await self._call_task(_task_path(task_id))
         return parse_report(answer.body)
 
     async def cancel(self, task_id: str) -> bool:
-        """Call a task off; see TaskEngine."""
+        """Cancel a task; see TaskEngine."""
+        path, empty = f"{_task_path(task_id)}/cancel", Body(0, "application/json", tuple)
         try:
-            await self._asked_for_task(
-                f"{_path(task_id)}/cancel", Body(0, "application/json", tuple)
-            )
+            await self._call_task(path, empty)
         except EngineError as error:
             if error.kind is ErrorKind.REJECTED:
                 return False
@@ -162,18 +169,18 @@ class DashScopeTasks:
     async def result(self, url: str) -> FileText:
         """Fetch and read a result; see TaskEngine."""
         try:
-            body = await self._store.download(
-                url, max_bytes=MOST_RESULT_BYTES, deadline_seconds=self._patience.result
+            body = await self._storage.download(
+                url, max_bytes=MAX_RESULT_BYTES, deadline_seconds=self._timeouts.result
             )
         except FetchError as error:
-            raise _not_fetched(error) from error
+            raise _fetch_failure(error) from error
         if len(body) < PARSE_IN_THREAD_BYTES:
             return parse_result(body)
         return await asyncio.to_thread(parse_result, body)
 
     async def upload(self, model: str, file: FileUpload) -> str:
-        """Bring a file into the temporary store; see TaskEngine."""
-        await self._turn(f"{self._account}/{model}/uploads", POLICIES_A_MINUTE)
+        """Upload a file to the temporary storage; see TaskEngine."""
+        await self._wait_for_slot(f"{self._limit_key}/{model}/uploads", POLICIES_PER_MINUTE)
         query = urlencode({"action": "getPolicy", "model": model})
         answer = await self._get(f"{POLICY_ROUTE}?{query}")
         if answer.status != OK:
@@ -181,57 +188,57 @@ class DashScopeTasks:
         policy = parse_policy(answer.body)
         check_size(policy, file.length)
         try:
-            stored = await self._store.send(
+            stored = await self._storage.send(
                 policy["upload_host"],
-                form_of(policy, file),
-                deadline_seconds=self._patience.upload + file.length / LEAST_BYTES_A_SECOND,
-                max_bytes=MOST_ANSWER_BYTES,
+                upload_form(policy, file),
+                deadline_seconds=self._timeouts.upload + file.length / MIN_UPLOAD_BYTES_PER_SECOND,
+                max_bytes=MAX_ANSWER_BYTES,
             )
         except ExchangeError as error:
-            raise _free(no_answer(error)) from error
-        if stored.status not in STORED:
-            words = f"the store answered {stored.status} to an upload"
-            raise EngineError(ErrorKind.INTERNAL, words, retryable=True)
-        return f"oss://{key_of(policy, file)}"
+            raise _free(exchange_failure(error)) from error
+        if stored.status not in STORED_STATUSES:
+            reason = f"the storage answered {stored.status} to an upload"
+            raise EngineError(ErrorKind.INTERNAL, reason, retryable=True)
+        return f"oss://{storage_key(policy, file)}"
 
-    async def _asked_for_task(self, path: str, body: Body | None = None) -> Answer:
-        """Send one of the calls that are counted together, in its turn. Raises EngineError."""
-        key = f"{self._account}/tasks"
-        await self._turn(key, self._polls_a_minute)
+    async def _call_task(self, path: str, body: Body | None = None) -> Answer:
+        """Make a call about a task. All of them share one rate limit. Raises EngineError."""
+        key = f"{self._limit_key}/tasks"
+        await self._wait_for_slot(key, self._polls_per_minute)
         try:
             answer = await (
                 self._get(path)
                 if body is None
-                else self._post(path, body, self._bundle.headers(), self._patience.poll)
+                else self._post(path, body, self._account.headers(), self._timeouts.poll)
             )
         except EngineError as error:
             raise _free(error) from error
         if answer.status == OK:
             return answer
-        refusal = parse_error(answer.status, answer.headers, answer.body)
-        if refusal.kind is ErrorKind.RATE_LIMITED:
-            await self._limiter.hold(key, refusal.retry_after or HELD_SECONDS)
-        raise _free(refusal)
+        failure = parse_error(answer.status, answer.headers, answer.body)
+        if failure.kind is ErrorKind.RATE_LIMITED:
+            await self._limiter.block(key, failure.retry_after or BLOCK_SECONDS)
+        raise _free(failure)
 
-    async def _turn(self, key: str, per_minute: float) -> None:
+    async def _wait_for_slot(self, key: str, per_minute: float) -> None:
         try:
-            await self._limiter.wait(key, per_minute, QUEUE_SECONDS)
+            await self._limiter.acquire(key, per_minute, POLL_QUEUE_SECONDS)
         except QueueTooLongError as error:
             raise EngineError(
                 ErrorKind.RATE_LIMITED, str(error), retryable=True, retry_after=error.seconds
             ) from error
-        await self._limiter.leave(key, per_minute)
+        await self._limiter.pace_departure(key, per_minute)
 
     async def _get(self, path: str) -> Answer:
         try:
             return await self._opened.get(
                 path,
-                headers=self._bundle.headers(),
-                deadline_seconds=self._patience.poll,
-                max_bytes=MOST_ANSWER_BYTES,
+                headers=self._account.headers(),
+                deadline_seconds=self._timeouts.poll,
+                max_bytes=MAX_ANSWER_BYTES,
             )
         except ExchangeError as error:
-            raise _free(no_answer(error)) from error
+            raise _free(exchange_failure(error)) from error
 
     async def _post(
         self, path: str, body: Body, headers: Mapping[str, str], seconds: float
@@ -242,10 +249,10 @@ class DashScopeTasks:
                 body,
                 headers=headers,
                 deadline_seconds=seconds,
-                max_bytes=MOST_ANSWER_BYTES,
+                max_bytes=MAX_ANSWER_BYTES,
             )
         except ExchangeError as error:
-            raise no_answer(error) from error
+            raise exchange_failure(error) from error
 
     @property
     def _opened(self) -> HttpClient:
@@ -254,25 +261,19 @@ class DashScopeTasks:
         return self._client
 
 
-def json_body(value: Mapping[str, object]) -> Body:
-    """Return a small JSON body."""
-    data = json_bytes(value)
-    return Body(len(data), "application/json", lambda: (data,))
-
-
-def _path(task_id: str) -> str:
+def _task_path(task_id: str) -> str:
     return f"{TASKS_ROUTE}/{quote(task_id, safe='')}"
 
 
 def _free(error: EngineError) -> EngineError:
-    """Say that what failed costs nothing, whether or not it was carried out."""
+    """Mark a failure as not billed: the request is free even if it was carried out."""
     error.billed = Billed.NO
     return error
 
 
-def _not_fetched(error: FetchError) -> EngineError:
+def _fetch_failure(error: FetchError) -> EngineError:
     if error.fault is Fault.TOO_LARGE:
-        return _free(malformed_response(f"a result of more than {MOST_RESULT_BYTES} bytes"))
-    words = f"the result could not be fetched: {error.host} {error.fault} {error.status or ''}"
+        return _free(malformed_response(f"a result of more than {MAX_RESULT_BYTES} bytes"))
+    reason = f"the result could not be fetched: {error.host} {error.fault} {error.status or ''}"
     kind = ErrorKind.TIMEOUT if error.fault is Fault.TIMEOUT else ErrorKind.NETWORK
-    return EngineError(kind, words.rstrip(), retryable=True)
+    return EngineError(kind, reason.rstrip(), retryable=True)

@@ -1,4 +1,4 @@
-"""The form that brings a file into DashScope's temporary store. Pure, but for the file's bytes."""
+"""The upload of a file to DashScope's temporary storage: its policy and its form. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,47 +6,43 @@ from typing import Any
 from app.net.http.exchange import Body
 from app.net.http.multipart_body import FilePart, multipart_body
 from app.speech.engine import EngineError, ErrorKind
-from app.speech.engines.http.json_body import (
-    malformed_response,
-    member,
-    number,
-    read_object,
-    text_of,
-)
+from app.speech.engines.http.failures import malformed_response
+from app.speech.engines.http.json_reading import member, number, read_object, text_of
 from app.speech.task_engine import FileUpload
 
 MIB = 1 << 20
-STORED = frozenset({200, 201, 204})
-_NEEDED = ("policy", "signature", "upload_dir", "upload_host", "oss_access_key_id")
+STORED_STATUSES = frozenset({200, 201, 204})
+_REQUIRED = ("policy", "signature", "upload_dir", "upload_host", "oss_access_key_id")
 
 
 def parse_policy(body: bytes) -> Mapping[str, Any]:
-    """Read who may put a file where. Raises EngineError (garbled)."""
+    """Read an upload policy. Raises EngineError if a member is missing."""
     policy = member(read_object(body), "data")
-    if not isinstance(policy, dict) or not all(text_of(policy.get(name)) for name in _NEEDED):
-        raise malformed_response("an upload policy that says too little")
+    if not isinstance(policy, dict) or not all(text_of(policy.get(name)) for name in _REQUIRED):
+        raise malformed_response("an upload policy with missing members")
     return policy
 
 
 def check_size(policy: Mapping[str, Any], size: int) -> None:
-    """Raise EngineError (refused) where the store takes no file of this size."""
+    """Raise EngineError, of kind REJECTED, if the file is larger than the policy allows."""
     most = number(policy.get("max_file_size_mb"))
     if most is not None and size > most * MIB:
-        words = f"the temporary store takes {most:g} MB, and the file has {size} bytes"
-        raise EngineError(ErrorKind.REJECTED, words)
+        reason = f"the temporary storage takes {most:g} MB, and the file has {size} bytes"
+        raise EngineError(ErrorKind.REJECTED, reason)
 
 
-def key_of(policy: Mapping[str, Any], file: FileUpload) -> str:
+def storage_key(policy: Mapping[str, Any], file: FileUpload) -> str:
+    """Return the key of the file in the temporary storage."""
     return f"{policy['upload_dir']}/{file.name}"
 
 
-def form_of(policy: Mapping[str, Any], file: FileUpload) -> Body:
-    """Return the form; the store reads nothing that comes after the file."""
+def upload_form(policy: Mapping[str, Any], file: FileUpload) -> Body:
+    """Return the form. The file is last, because the storage reads nothing after it."""
     fields = {
         "OSSAccessKeyId": policy["oss_access_key_id"],
         "Signature": policy["signature"],
         "policy": policy["policy"],
-        "key": key_of(policy, file),
+        "key": storage_key(policy, file),
         "x-oss-object-acl": text_of(policy.get("x_oss_object_acl")) or "private",
         "x-oss-forbid-overwrite": text_of(policy.get("x_oss_forbid_overwrite")) or "true",
         "success_action_status": "200",

@@ -1,104 +1,102 @@
-"""An OpenAI-compatible chat as an event stream. Pure.
+"""An OpenAI-compatible chat completion as an event stream. Pure.
 
-It is whole with `[DONE]`, behind a reason to finish and the usage that was asked for.
+It is complete with `[DONE]`, after a finish reason and the requested usage.
 """
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from app.net.http.event_stream import StreamEvent
 from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
+from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.incremental_text import IncrementalText
-from app.speech.engines.http.json_body import (
-    CUT_AT_LENGTH,
-    malformed_response,
-    member,
-    number,
-    read_object,
-    text_of,
-)
-from app.speech.engines.http.qwen_output import read_raw, said_in
+from app.speech.engines.http.json_reading import event_object, member, number, text_of
+from app.speech.engines.http.qwen_output import parse_output, text_so_far
+from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 
-_DONE = "[DONE]"
+_DONE = b"[DONE]"
 
 
-class ChatStream:
-    """The pieces of one chat; see Gathering. `parse_error` classifies an error chunk's data."""
+class ChatStream(ABC):
+    """The StreamParser of one chat. Each provider classifies errors by its own table."""
 
-    def __init__(
-        self, request: EngineRequest, tell: DeltaSink, parse_error: Callable[[bytes], EngineError]
-    ) -> None:
-        self.is_whole = False
-        self._parse_error = parse_error
+    def __init__(self, request: EngineRequest, on_delta: DeltaSink) -> None:
+        self.is_complete = False
         self._request = request
-        self._growing = IncrementalText(tell)
-        self._raw = ""
-        self._noted: Mapping[str, Any] = {}
-        self._reason: str | None = None
+        self._text = IncrementalText(on_delta)
+        self._output = ""
+        self._annotation: Mapping[str, Any] = {}
+        self._finish_reason: str | None = None
         self._usage: Mapping[str, Any] = {}
         self._id = ""
 
+    @abstractmethod
+    def parse_error(self, body: bytes) -> EngineError:
+        """Return the error of a chunk, given its data."""
+
     def take(self, event: StreamEvent) -> None:
-        """Take one chunk in; see Gathering."""
+        """Read one chunk; see StreamParser."""
         if event.data.strip() == _DONE:
-            self.is_whole = True
+            self.is_complete = True
             return
-        chunk = read_object(event.data.encode("utf-8", "replace"))
+        chunk = event_object(event)
         if chunk is None:
             raise malformed_response(
-                f"a chunk of {len(event.data)} characters that is not a JSON object"
+                f"a chunk of {len(event.data)} bytes that is not a JSON object"
             )
         if event.type == "error" or "choices" not in chunk:
             if event.type != "error" and not {"error", "code"} & chunk.keys():
                 raise malformed_response("a chunk without choices")
-            raise self._parse_error(event.data.encode("utf-8", "replace"))
+            raise self.parse_error(event.data)
         self._id = text_of(chunk.get("id")) or self._id
         if isinstance(usage := chunk.get("usage"), dict):
             self._usage = usage
         self._take_choice(member(chunk, "choices", 0))
 
     def answer(self, _head: Answer) -> EngineAnswer:
-        """Return what was heard; see Gathering."""
-        if not self.is_whole or self._reason is None:
+        """Return the answer; see StreamParser."""
+        if not self.is_complete or self._finish_reason is None:
             raise malformed_response("a stream that ended without its last chunk")
         if not self._usage:
-            raise malformed_response("a stream without the usage that was asked for")
-        text, language = read_raw(self._raw)
+            raise malformed_response("a stream without the requested usage")
+        text, language = parse_output(self._output)
+        language = language or text_of(self._annotation.get("language"))
         return EngineAnswer(
             text=text,
-            language=language or text_of(self._noted.get("language")) or self._request.language,
-            emotion=text_of(self._noted.get("emotion")) or None,
+            language=language or self._request.language,
+            emotion=text_of(self._annotation.get("emotion")) or None,
             usage=parse_chat_usage(self._usage),
             request_id=self._id or None,
-            warnings=(CUT_AT_LENGTH,) if self._reason == "length" else (),
-            raw={"id": self._id, "content": self._raw, "usage": dict(self._usage)},
+            warnings=(CUT_AT_LENGTH,) if self._finish_reason == "length" else (),
+            raw={"id": self._id, "content": self._output, "usage": dict(self._usage)},
         )
 
     def _take_choice(self, choice: Any) -> None:
-        if choice is None:  # of the chunk that brings the usage
+        if choice is None:  # the chunk with the usage has none
             return
         piece = member(choice, "delta", "content")
         if piece is not None and not isinstance(piece, str):
             raise malformed_response("a chunk whose delta.content is no text")
         reason = member(choice, "finish_reason")
-        if self._reason is not None and (piece or reason):
-            raise malformed_response(
-                "a chunk behind the last one"
-            )  # frames that came twice, for one
+        if self._finish_reason is not None and (piece or reason):
+            raise malformed_response("a chunk after the last one")  # repeated chunks, for example
         if reason not in (None, "", "stop", "length"):
-            raise malformed_response("a chunk with an unknown reason to finish")
-        noted = member(choice, "delta", "annotations", 0)
-        self._noted = noted if isinstance(noted, dict) else self._noted
-        self._raw += piece or ""
-        self._reason = reason or None
-        said = said_in(self._raw)
-        if said is not None:
-            self._growing.become(said)
+            raise malformed_response("a chunk with an unknown finish reason")
+        annotation = member(choice, "delta", "annotations", 0)
+        if isinstance(annotation, dict):
+            self._annotation = annotation
+        self._finish_reason = reason or None
+        if piece:
+            self._output += piece
+            text = text_so_far(self._output)
+            if text is not None:
+                self._text.replace(text)
 
 
 def parse_chat_usage(usage: Any) -> EngineUsage:
-    """Read what was used, in the names of either of OpenAI's forms."""
+    """Read the usage of a chat or of a transcription, whose token counts have different names."""
     if not isinstance(usage, dict):
         return EngineUsage()
     return EngineUsage(

@@ -1,98 +1,95 @@
-"""Text that grows while it is heard, told as far as it is certain. Pure.
+"""The text of one call while it is streamed, reported as far as it is certain. Pure.
 
-What was told cannot be taken back here: where an engine rewrites it, nothing more is told, and
-whoever listens learns the whole at the end.
+Reported text cannot be taken back. If an engine rewrites it, nothing more is reported, and the
+listener gets the whole text at the end.
 """
 
 import re
 
 from app.speech.engine import DeltaSink
-from app.speech.engines.http.json_body import malformed_response
+from app.speech.engines.http.failures import malformed_response
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-PIECES_THAT_SHOW = 3  # of which each holds the one before it: then every one is all the text so far
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+CUMULATIVE_FRAMES = 3  # that each begin with the one before it show that frames are cumulative
 
 
 class IncrementalText:
-    """The text of one call."""
+    """The text so far. `append` and `replace` raise EngineError for text that no store accepts."""
 
-    def __init__(self, tell: DeltaSink) -> None:
-        self._tell = tell
-        self._told = 0  # characters of the text
+    def __init__(self, on_delta: DeltaSink) -> None:
+        self._on_delta = on_delta
+        self._reported = 0  # characters of the text
         self._is_rewritten = False
         self.text = ""
 
-    def add(self, piece: str) -> None:
-        """Take in what comes after the text so far. Raises EngineError (garbled)."""
+    def append(self, piece: str) -> None:
+        """Add text at the end."""
         _check(piece)
         self.text += piece
-        self._tell_rest()
+        self._report()
 
-    def become(self, whole: str) -> None:
-        """Take in all of the text so far. Raises EngineError (garbled)."""
+    def replace(self, whole: str) -> None:
+        """Replace the text so far."""
         _check(whole)
-        if not whole.startswith(self.text[: self._told]):
+        if not whole.startswith(self.text[: self._reported]):
             self._is_rewritten = True
         self.text = whole
-        self._tell_rest()
+        self._report()
 
-    def _tell_rest(self) -> None:
-        if not self._is_rewritten and len(self.text) > self._told:
-            piece, self._told = self.text[self._told :], len(self.text)
-            self._tell(piece)
+    def _report(self) -> None:
+        if not self._is_rewritten and len(self.text) > self._reported:
+            piece, self._reported = self.text[self._reported :], len(self.text)
+            self._on_delta(piece)
 
 
 class FrameMerger:
-    """Text in frames that each hold what is new, as was asked for, or all so far nevertheless.
+    """Text from frames that are either incremental, as requested, or cumulative nevertheless.
 
-    A piece that begins with the one before it may be either: it is not told before the next one
-    shows which. Where none does, it is what was asked for, so that nothing can be lost.
+    A frame that begins with the one before it may be either, so it is held back until the next
+    frame shows which. Without such a frame they are incremental, so that no text can be lost.
     """
 
-    def __init__(self, growing: IncrementalText) -> None:
-        self._growing = growing
-        self._unsure: list[str] = []
-        self._are_whole: bool | None = None
+    def __init__(self, text: IncrementalText) -> None:
+        self._text = text
+        self._ambiguous: list[str] = []
+        self._are_cumulative: bool | None = None
 
     def take(self, piece: str, *, is_last: bool) -> None:
-        """Take in the text of one frame. Raises EngineError (garbled)."""
-        if self._are_whole is None and piece:
-            self._judge(piece, is_last=is_last)
-        elif self._are_whole and piece:
-            if len(piece) < len(self._growing.text) and self._growing.text.startswith(piece):
-                raise malformed_response(
-                    "a frame that holds less of the text than the one before it"
-                )
-            self._growing.become(piece)
+        """Add the text of one frame. Raises EngineError."""
+        if piece and self._are_cumulative is None:
+            self._classify(piece, is_last=is_last)
+        elif piece and self._are_cumulative:
+            if len(piece) < len(self._text.text) and self._text.text.startswith(piece):
+                raise malformed_response("a frame with less text than the one before it")
+            self._text.replace(piece)
         elif piece:
-            self._growing.add(piece)
-        if is_last and self._are_whole is None:
-            self._settle(are_whole=False)
+            self._text.append(piece)
+        if is_last and self._are_cumulative is None:
+            self._settle(are_cumulative=False)
 
-    def _judge(self, piece: str, *, is_last: bool) -> None:
-        """Find out what the frames hold, by the first few of them."""
-        pieces = self._unsure
+    def _classify(self, piece: str, *, is_last: bool) -> None:
+        """Find out by the first frames which kind they are."""
+        pieces = self._ambiguous
         pieces.append(piece)
         if len(pieces) == 1:
-            self._growing.become(piece)
+            self._text.replace(piece)
             return
         before = pieces[-2]
-        again = is_last and len(pieces) == PIECES_THAT_SHOW and piece == before
-        if not again and (len(piece) <= len(before) or not piece.startswith(before)):
-            self._settle(are_whole=False)
-        elif len(pieces) == PIECES_THAT_SHOW:
-            self._settle(are_whole=True)
+        is_repeated = is_last and len(pieces) == CUMULATIVE_FRAMES and piece == before
+        if not is_repeated and (len(piece) <= len(before) or not piece.startswith(before)):
+            self._settle(are_cumulative=False)
+        elif len(pieces) == CUMULATIVE_FRAMES:
+            self._settle(are_cumulative=True)
 
-    def _settle(self, *, are_whole: bool) -> None:
-        self._are_whole = are_whole
-        if are_whole:
-            self._growing.become(self._unsure[-1])
+    def _settle(self, *, are_cumulative: bool) -> None:
+        self._are_cumulative = are_cumulative
+        if are_cumulative:
+            self._text.replace(self._ambiguous[-1])
         else:
-            self._growing.add("".join(self._unsure[1:]))
-        self._unsure.clear()
+            self._text.append("".join(self._ambiguous[1:]))
+        self._ambiguous.clear()
 
 
 def _check(text: str) -> None:
-    """Refuse what no database or UTF-8 can hold."""
-    if _UNSTORABLE.search(text):
+    if _NOT_STORABLE.search(text):
         raise malformed_response("text with a NUL character or half a surrogate pair")

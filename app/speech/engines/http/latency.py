@@ -1,21 +1,21 @@
-"""How long calls take lately: a moving average, which the last few calls decide."""
+"""A moving average of how long calls take, to which the last few calls contribute most."""
 
-WEIGHT = 0.2  # of the newest call: about ten calls later little is left of an old one
+WEIGHT = 0.2  # of the newest call
 
 
 class LatencyAverage:
-    """Averages by name, each with how many calls it is of."""
+    """Averages in seconds by name, each with the number of calls it is made of."""
 
     def __init__(self) -> None:
         self._averages: dict[str, tuple[float, int]] = {}
 
-    def note(self, name: str, seconds: float) -> None:
-        """Take in a call that was answered."""
+    def record(self, name: str, seconds: float) -> None:
+        """Add the duration of an answered call."""
         average, calls = self._averages.get(name, (seconds, 0))
-        # The first calls weigh alike, or the very first would count for long.
+        # The first calls have the same weight. Otherwise the very first would dominate for long.
         weight = max(WEIGHT, 1 / (calls + 1))
         self._averages[name] = average + weight * (seconds - average), calls + 1
 
     def of(self, name: str, default: float) -> tuple[float, int]:
-        """Return the average and of how many calls it is; the default where there were none."""
+        """Return the average and its number of calls, or the default and 0 without any call."""
         return self._averages.get(name, (default, 0))

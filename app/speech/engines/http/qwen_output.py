@@ -1,7 +1,7 @@
-"""What the open Qwen3-ASR weights write before their text, and the languages as they name them."""
+"""The output of the open Qwen3-ASR weights: `language English<asr_text>Hello.` Pure."""
 
 _TAG = "<asr_text>"
-LONGEST_HEAD = 200  # characters that the name of a language and its tag never have
+MAX_HEAD_CHARACTERS = 200  # before the tag
 _PREFIX = "language "
 _NAMES = {
     "zh": "Chinese",
@@ -38,30 +38,30 @@ _NAMES = {
 _CODES = {name.lower(): code for code, name in _NAMES.items()}
 
 
-def read_raw(raw: str) -> tuple[str, str | None]:
-    """Return the text and the language of `language English<asr_text>Hello.`.
+def parse_output(output: str) -> tuple[str, str | None]:
+    """Return the text and the language.
 
-    Text without the tag is all text: the language was forced, or another model answers.
+    Output without the tag is all text: the language was forced, or another model answers.
     """
-    before, tag, text = raw.strip().partition(_TAG)
+    before, tag, text = output.strip().partition(_TAG)
     if not tag:
         return before, None
     line = before.strip().rpartition("\n")[2]
-    named = line.removeprefix(_PREFIX) if line.startswith(_PREFIX) else ""
-    return text.strip(), _CODES.get(named.partition(",")[0].strip().lower())
+    name = line.removeprefix(_PREFIX) if line.startswith(_PREFIX) else ""
+    return text.strip(), _CODES.get(name.partition(",")[0].strip().lower())
 
 
-def said_in(begun: str) -> str | None:
-    """Return the text inside the beginning of what `read_raw` reads; None before it is known."""
-    before, tag, text = begun.partition(_TAG)
+def text_so_far(output: str) -> str | None:
+    """Return the text in the beginning of an output, or None while it may be the language."""
+    before, tag, text = output.partition(_TAG)
     if tag:
         return text
     head = before.lstrip()
-    may_be_named = _PREFIX.startswith(head[: len(_PREFIX)]) and len(head) < LONGEST_HEAD
-    return None if may_be_named else before
+    may_be_language = _PREFIX.startswith(head[: len(_PREFIX)]) and len(head) < MAX_HEAD_CHARACTERS
+    return None if may_be_language else before
 
 
-def begun_in(language: str) -> str | None:
-    """Return how an answer in this language begins; None for one that the weights do not name."""
+def forced_output(language: str) -> str | None:
+    """Return the beginning of an output that forces a language, or None if it has no name here."""
     name = _NAMES.get(language)
     return f"{_PREFIX}{name}{_TAG}" if name else None

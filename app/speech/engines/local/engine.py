@@ -1,6 +1,6 @@
-"""The local engine: Whisper on this machine's CPU, for no key, no money and no network.
+"""The local engine: Whisper on the CPU of this machine, without key, cost or network.
 
-CTranslate2 lets go of the GIL, so threads do the work; the event loop only waits.
+CTranslate2 releases the GIL, so the work is done in threads.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ from app.speech.engines.http.latency import LatencyAverage
 from app.speech.engines.local.model import RETRY_SECONDS, LoadingModel
 from app.speech.engines.local.weights.files import pull
 from app.speech.engines.local.weights.pinned import pinned_models
-from app.speech.engines.local.whisper import Heard, Question, Whisper
+from app.speech.engines.local.whisper import Whisper, WhisperOutput, WhisperRequest
 
 NOT_INSTALLED = "faster-whisper is not installed: pip install asr-gateway[local]"
-DEFAULT_SHARE = 0.1  # of a recording's length, until one was measured
+DEFAULT_SHARE = 0.1  # of the audio's length, until a call was measured
 CONTEXT_CUT = "`context` is longer than the model takes; its beginning was left out."
 
 
 class _StoppedError(Exception):
-    """Nobody waits for this thread's answer any more."""
+    """The call of this thread was cancelled, or the engine was closed."""
 
 
 class LocalEngine:
-    """An Engine. `warm` are the models that are made ready at `open`, the rest when asked for."""
+    """An Engine. The `warm` models are loaded at `open`, the others by their first call."""
 
     name = "local"
     region = "local"
@@ -64,34 +64,34 @@ class LocalEngine:
         self._running: set[threading.Event] = set()
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="whisper")
         self._closed = False
-        self._speed = LatencyAverage()
+        self._latency = LatencyAverage()
 
     async def open(self) -> None:
-        """Begin to fetch and load the warm models; returns at once."""
+        """Start to fetch and load the warm models. Returns at once."""
         if self._installed:
             for name in self._warm:
-                self._coming(name).start()
+                self._model(name).start()
 
     async def close(self) -> None:
-        """End the running calls at their next segment, and wait for their threads."""
+        """Stop the running calls at their next segment, and wait for their threads."""
         self._closed = True
-        for coming in self._models.values():
-            await coming.close()
+        for model in self._models.values():
+            await model.close()
         for stop in self._running:
             stop.set()
         await asyncio.to_thread(self._pool.shutdown)
 
     def readiness(self, model: str) -> Readiness:
-        """Tell whether `model` can be called now."""
+        """Return whether `model` can be called now."""
         if not self._installed:
             return Readiness(ready=False, unmet=NOT_INSTALLED)
         if model not in pinned_models():
             return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
-        return self._coming(model).readiness
+        return self._model(model).readiness
 
     def throughput(self, model: str, audio_seconds: float) -> Throughput:
         """Return how fast calls are made now: a call takes a share of the audio's length."""
-        share, measured = self._speed.of(model, DEFAULT_SHARE)
+        share, measured = self._latency.of(model, DEFAULT_SHARE)
         return Throughput(
             call_seconds=share * audio_seconds,
             max_concurrent_calls=self._settings.workers,
@@ -101,25 +101,25 @@ class LocalEngine:
     def admit(
         self, _model: str, _patience: float, _priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
-        """Make nobody wait: calls wait for a thread, and cost nothing."""
+        """Admit every call at once: it waits for a thread, and costs nothing."""
         return nullcontext()
 
     async def try_admit(self, _model: str) -> CallSlot | None:
-        """Admit every call: it waits for a thread, and costs nothing."""
+        """Admit every call; see `admit`."""
         return CallSlot()
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
-        """Hear one part; see Engine. Cancelling it frees its thread at the next segment."""
+        """Transcribe one part; see Engine. If cancelled, its thread ends at the next segment."""
         deadline = asyncio.get_running_loop().time() + request.deadline_seconds
-        whisper = await self._ready(request.model, deadline)
+        whisper = await self._loaded(request.model, deadline)
         began = asyncio.get_running_loop().time()
         stop = threading.Event()
         self._running.add(stop)
         try:
             async with asyncio.timeout_at(deadline):
-                heard = await self._hear(whisper, request, stop, on_delta)
+                output = await self._run(whisper, request, stop, on_delta)
         except TimeoutError as error:
             raise _failure(ErrorKind.TIMEOUT, "the deadline passed while transcribing") from error
         except _StoppedError as error:
@@ -129,25 +129,30 @@ class LocalEngine:
         finally:
             stop.set()
             self._running.discard(stop)
-        took = asyncio.get_running_loop().time() - began
-        if sound := request.audio.millis / 1000:
-            self._speed.note(request.model, took / sound)
-        return _answer(heard)
+        seconds = asyncio.get_running_loop().time() - began
+        if audio_seconds := request.audio.millis / 1000:
+            self._latency.record(request.model, seconds / audio_seconds)
+        return EngineAnswer(
+            text=output.text,
+            language=output.language,
+            segments=output.segments,
+            warnings=(CONTEXT_CUT,) if output.is_context_cut else (),
+        )
 
-    async def _ready(self, model: str, deadline: float) -> Whisper:
+    async def _loaded(self, model: str, deadline: float) -> Whisper:
         if self._closed:
             raise _failure(ErrorKind.UNAVAILABLE, "the engine is closed")
         if not self._installed or model not in pinned_models():
             raise EngineError(ErrorKind.UNAVAILABLE, self.readiness(model).unmet)
-        return await self._coming(model).ready(deadline)
+        return await self._model(model).loaded(deadline)
 
-    async def _hear(
+    async def _run(
         self,
         whisper: Whisper,
         request: EngineRequest,
         stop: threading.Event,
         on_delta: DeltaSink | None,
-    ) -> Heard:
+    ) -> WhisperOutput:
         loop = asyncio.get_running_loop()
 
         def check() -> None:
@@ -162,10 +167,10 @@ class LocalEngine:
             loop.call_soon_threadsafe(deliver, text)
 
         return await loop.run_in_executor(
-            self._pool, partial(whisper.hear, _question(request), check, sink)
+            self._pool, partial(whisper.transcribe, _whisper_request(request), check, sink)
         )
 
-    def _coming(self, name: str) -> LoadingModel[Whisper]:
+    def _model(self, name: str) -> LoadingModel[Whisper]:
         if name not in self._models:
             self._models[name] = LoadingModel(
                 name,
@@ -181,10 +186,10 @@ class LocalEngine:
         return whisper
 
 
-def _question(request: EngineRequest) -> Question:
+def _whisper_request(request: EngineRequest) -> WhisperRequest:
     if not isinstance(request.audio, Pcm):
         raise EngineError(ErrorKind.INTERNAL, "the part is not PCM")
-    return Question(
+    return WhisperRequest(
         pcm=request.audio.data,
         language=request.language,
         hints=tuple(request.options.get("language_hints", ())),
@@ -193,14 +198,5 @@ def _question(request: EngineRequest) -> Question:
     )
 
 
-def _answer(heard: Heard) -> EngineAnswer:
-    return EngineAnswer(
-        text=heard.text,
-        language=heard.language,
-        segments=heard.segments,
-        warnings=(CONTEXT_CUT,) if heard.context_was_cut else (),
-    )
-
-
-def _failure(kind: ErrorKind, words: str) -> EngineError:
-    return EngineError(kind, words, retryable=True)
+def _failure(kind: ErrorKind, reason: str) -> EngineError:
+    return EngineError(kind, reason, retryable=True)

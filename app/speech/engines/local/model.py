@@ -1,4 +1,4 @@
-"""One model's way into memory: fetched, loaded, and tried again after a pause when that failed."""
+"""A model that is fetched and loaded in the background, again after a pause if that failed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ Model = TypeVar("Model")
 
 
 class LoadingModel(Generic[Model]):
-    """A model that is there, on its way, or missing, with words for each."""
+    """A model that is loaded, being loaded or missing. `readiness` says which and why."""
 
     def __init__(
         self,
@@ -35,24 +35,24 @@ class LoadingModel(Generic[Model]):
         self._retry_seconds = retry_seconds
         self._task: asyncio.Task[None] | None = None
         self._model: Model | None = None
-        self._missing = "model not loaded yet; the first request loads it"
+        self._unmet = "model not loaded yet; the first request loads it"
         self._failed = False
         self._changed = asyncio.Event()
 
     @property
     def readiness(self) -> Readiness:
-        return Readiness(ready=self._model is not None, unmet="" if self._model else self._missing)
+        return Readiness(ready=self._model is not None, unmet="" if self._model else self._unmet)
 
     def start(self) -> None:
-        """Begin, unless begun; returns at once."""
+        """Start to load, unless started. Returns at once."""
         if self._task is None:
-            self._say("model loading")
-            self._task = asyncio.create_task(self._come(), name=f"local-model-{self._name}")
+            self._set_unmet("model loading")
+            self._task = asyncio.create_task(self._run(), name=f"local-model-{self._name}")
 
-    async def ready(self, deadline: float) -> Model:
-        """Wait for the model until the loop's clock shows `deadline`.
+    async def loaded(self, deadline: float) -> Model:
+        """Wait for the model until `deadline` of the loop's clock.
 
-        Raises EngineError at once where it is missing and will only be tried again later.
+        Raises EngineError at once if loading has failed and is tried again later.
         """
         self.start()
         with suppress(TimeoutError):
@@ -61,43 +61,41 @@ class LoadingModel(Generic[Model]):
                     await self._changed.wait()
         if self._model is None:
             pause = self._retry_seconds if self._failed else None
-            raise EngineError(
-                ErrorKind.UNAVAILABLE, self._missing, retryable=True, retry_after=pause
-            )
+            raise EngineError(ErrorKind.UNAVAILABLE, self._unmet, retryable=True, retry_after=pause)
         return self._model
 
     async def close(self) -> None:
-        """Stop coming; whoever waits is told."""
+        """Stop loading. Callers of `loaded` get an EngineError."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._model = None
-        self._say("the engine is closed", failed=True)
+        self._set_unmet("the engine is closed", failed=True)
 
-    async def _come(self) -> None:
+    async def _run(self) -> None:
         while True:
             try:
-                await self._try_once()
-            except Exception as error:  # noqa: BLE001 - native code raises what it likes
-                self._say(str(error) or type(error).__name__, failed=True)
-                log.warning("model.unavailable", model=self._name, reason=self._missing)
+                await self._load_once()
+            except Exception as error:  # noqa: BLE001 - native code raises any exception
+                self._set_unmet(str(error) or type(error).__name__, failed=True)
+                log.warning("model.unavailable", model=self._name, reason=self._unmet)
             else:
                 return
             await asyncio.sleep(self._retry_seconds)
-            self._say("model loading")
+            self._set_unmet("model loading")
 
-    async def _try_once(self) -> None:
-        folder = await self._fetch(self._progressed)
-        self._say("model loading")
+    async def _load_once(self) -> None:
+        folder = await self._fetch(self._report_progress)
+        self._set_unmet("model loading")
         self._model = await asyncio.to_thread(self._load, folder)
-        self._say("")
+        self._set_unmet("")
         log.info("model.loaded", model=self._name)
 
-    def _progressed(self, done: int, total: int) -> None:
-        self._say(f"model downloading {100 * done // total if total else 0} %")
+    def _report_progress(self, done: int, total: int) -> None:
+        self._set_unmet(f"model downloading {100 * done // total if total else 0} %")
 
-    def _say(self, unmet: str, *, failed: bool = False) -> None:
-        self._missing = unmet
+    def _set_unmet(self, unmet: str, *, failed: bool = False) -> None:
+        self._unmet = unmet
         self._failed = failed
         if failed or self._model is not None:
             self._changed.set()

@@ -1,7 +1,8 @@
 """One Whisper model in memory: PCM in, segments out. Every call blocks: for threads only.
 
-The settings below were measured on the base model; each keeps Whisper from making up words or
-time. Never a file: faster-whisper's own decoder holds all of it and trusts what it says.
+The constants below were measured on the base model. Each one keeps Whisper from inventing words or
+times. It never gets a file, because the decoder of faster-whisper holds a whole file in memory and
+trusts its header.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,39 +20,39 @@ from app.speech.transcript import Segment, Word
 FULL_SCALE = 32768.0
 MIN_SILENCE_MS = 500
 SPEECH_PAD_MS = 200
-# What fits into one of Whisper's windows gains nothing from a tight cut, and the first syllable
-# can be lost by it: of ten spoken Mandarin digits half came wrong with 200 ms, none with 400.
+# Audio that fits into one window of Whisper gains nothing from a tight cut, and may lose its first
+# syllable: of ten spoken Mandarin digits half were wrong with 200 ms, none with 400.
 WINDOW_SECONDS = 30
 WIDE_PAD_MS = 400
 DECODING = {
     "beam_size": 1,  # 5 costs twice the time for one word in a hundred
     "temperature": 0.0,  # the default list of fallbacks spends 12 s on half a second of noise
-    "condition_on_previous_text": False,  # one invented phrase would breed the next
+    "condition_on_previous_text": False,  # one invented phrase leads to the next
     "no_speech_threshold": 0.6,
     "compression_ratio_threshold": 2.4,
     "vad_filter": False,  # done here, once, for detection and transcription
 }
-# Marks of a segment in which Whisper talks to itself; each alone is also met in real speech.
+# Signs of an invented segment. Each of them alone occurs in real speech as well.
 UNSURE_LOGPROB = -1.0
 NO_SPEECH = 0.6
 REPETITIVE_RATIO = 2.4
-FASTEST_CHARS_A_SECOND = 40.0  # nobody speaks as fast; a loop of 223 characters took 0.4 s
+MAX_CHARACTERS_PER_SECOND = 40.0  # of speech; a loop of 223 characters took 0.4 s
 # Half of the 448-token text window, less one (faster_whisper 1.2.1, WhisperModel.get_prompt).
 PROMPT_TOKENS = 223
 
-# A sentence in the wanted script: without it Mandarin comes in traditional characters and
-# without punctuation.
+# A sentence in the desired script: without it the output for Mandarin has traditional characters
+# and no punctuation.
 LANGUAGE_PROMPTS = {"zh": "以下是普通话的句子。"}
 
 Samples = NDArray[np.float32]
 SegmentSink = Callable[[str], None]
 Check = Callable[[], None]
-"""Raises when nobody waits for the answer any more; asked between segments."""
+"""Raises an exception once the call is cancelled. Called between segments."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What to hear for: plain values, ready for a thread."""
+class WhisperRequest:
+    """One call: 16 kHz mono PCM and its options, as plain values for a thread."""
 
     pcm: bytes
     language: str | None = None
@@ -61,15 +62,15 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WhisperOutput:
     text: str
     language: str | None
     segments: tuple[Segment, ...]
-    context_was_cut: bool
+    is_context_cut: bool
 
 
 class Whisper:
-    """A loaded model. Several threads may call it at once, as many as it has workers."""
+    """A loaded model. As many threads may call it at once as it has workers."""
 
     def __init__(self, folder: Path, *, threads: int, workers: int) -> None:
         from faster_whisper import WhisperModel  # noqa: PLC0415 - an extra, and 0.3 s to import
@@ -84,50 +85,50 @@ class Whisper:
         self._multilingual = bool(self._model.model.is_multilingual)
 
     def warm(self) -> None:
-        """Run once over a second of silence: the first run of a process pays for allocations."""
+        """Transcribe a second of silence, because the first run of a process allocates memory."""
         samples = np.zeros(SAMPLE_RATE, np.float32)
         for _ in self._model.transcribe(samples, language="en", **DECODING)[0]:
             pass
 
-    def hear(self, question: Question, check: Check, sink: SegmentSink) -> Heard:
-        """Transcribe, telling `sink` each segment's text with the gap that precedes it."""
+    def transcribe(self, request: WhisperRequest, check: Check, sink: SegmentSink) -> WhisperOutput:
+        """Transcribe. `sink` gets the text of each segment with the space before it."""
         check()
-        samples = np.frombuffer(question.pcm, "<i2").astype(np.float32) / FULL_SCALE
+        samples = np.frombuffer(request.pcm, "<i2").astype(np.float32) / FULL_SCALE
         speech = _find_speech(samples)
         if not speech:
-            return Heard("", question.language, (), context_was_cut=False)
+            return WhisperOutput("", request.language, (), is_context_cut=False)
         voiced = np.concatenate([samples[span["start"] : span["end"]] for span in speech])
-        language = question.language if self._multilingual else "en"
+        language = request.language if self._multilingual else "en"
         if not language:
-            language = self._detect(voiced, question.hints)
+            language = self._detect(voiced, request.hints)
             check()
-        prompt, cut = self._prompt(language, question.context)
+        prompt, is_cut = self._prompt(language, request.context)
         segments = []
         text = ""
-        for segment in self._segments(voiced, speech, language, prompt, words=question.words):
+        for segment in self._segments(voiced, speech, language, prompt, words=request.words):
             check()
             sink(glue(text, segment.text) + segment.text)
             text = join((text, segment.text))
             segments.append(segment)
-        told = language if text else question.language
-        return Heard(text, told, tuple(segments), cut)
+        found = language if text else request.language
+        return WhisperOutput(text, found, tuple(segments), is_cut)
 
     def _detect(self, voiced: Samples, hints: tuple[str, ...]) -> str:
         best, _, ranked = self._model.detect_language(audio=voiced)
         return next((code for code, _ in ranked if code in hints), str(best))
 
     def _prompt(self, language: str, context: str | None) -> tuple[str | None, bool]:
-        """Return the prompt, and whether the context had to lose its beginning to fit."""
+        """Return the prompt, and whether the beginning of the context was cut off."""
         opening = LANGUAGE_PROMPTS.get(language, "")
         if not context or not context.strip():
             return opening or None, False
         tokenizer = self._model.hf_tokenizer
-        taken = len(tokenizer.encode(f" {opening}", add_special_tokens=False).ids)
+        used = len(tokenizer.encode(f" {opening}", add_special_tokens=False).ids)
         encoded = tokenizer.encode(f" {context.strip()}", add_special_tokens=False).ids
-        room = PROMPT_TOKENS - taken - 1
+        room = PROMPT_TOKENS - used - 1
         if len(encoded) <= room:
             return join((opening, context)), False
-        # A cut between the bytes of one character leaves replacement marks.
+        # A cut between the bytes of one character leaves replacement characters.
         kept = tokenizer.decode(encoded[-room:]).strip().lstrip("\ufffd")
         return join((opening, kept)), True
 
@@ -142,8 +143,8 @@ class Whisper:
     ) -> Iterator[Segment]:
         from faster_whisper.transcribe import restore_speech_timestamps  # noqa: PLC0415
 
-        # `initial_prompt` would reach the first 30 s only, as nothing is carried on from window
-        # to window; `hotwords` stand in the same place of the prompt of every window.
+        # `initial_prompt` is used for the first 30 s only, because no text is carried over between
+        # windows. `hotwords` are at the same place of the prompt of every window.
         found, _ = self._model.transcribe(
             voiced, language=language, hotwords=prompt, word_timestamps=words, **DECODING
         )
@@ -164,12 +165,12 @@ def _find_speech(samples: Samples) -> list[dict[str, int]]:
 
 
 def _without_inventions(found: Iterable[Any]) -> Iterator[Any]:
-    """Leave out what was made up over a pause: unsure or repetitive, and hardly speech."""
+    """Drop segments invented over a pause: unsure or repetitive ones with hardly any speech."""
     for raw in found:
         silent = raw.no_speech_prob > NO_SPEECH
-        hasty = len(raw.text) > FASTEST_CHARS_A_SECOND * (raw.end - raw.start)
-        looping = raw.compression_ratio > REPETITIVE_RATIO and (silent or hasty)
-        if not looping and not (silent and raw.avg_logprob < UNSURE_LOGPROB):
+        too_fast = len(raw.text) > MAX_CHARACTERS_PER_SECOND * (raw.end - raw.start)
+        repetitive = raw.compression_ratio > REPETITIVE_RATIO and (silent or too_fast)
+        if not repetitive and not (silent and raw.avg_logprob < UNSURE_LOGPROB):
             yield raw
 
 

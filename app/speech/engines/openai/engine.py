@@ -1,131 +1,140 @@
-"""Servers that speak OpenAI's wire, above all vLLM with the open Qwen3-ASR weights.
+"""OpenAI-compatible servers, above all vLLM with the open Qwen3-ASR weights.
 
-`chat` keeps the language that the model detects; `transcriptions` loses it, but is spoken by
-every server of this kind.
+The `chat` API reports the language that the model detects. The `transcriptions` API does not, but
+every server of this kind has it.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from app.net.http.exchange import Answer, Body
+from app.net.http.exchange import OK, Answer, Body
 from app.net.http.multipart_body import FilePart, multipart_body
-from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
-from app.speech.engines.http.engine import RemoteEngine, StreamFormat, WireFormat
-from app.speech.engines.http.json_body import (
+from app.speech.engines.http.engine import RemoteEngine
+from app.speech.engines.http.failures import malformed_response
+from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
+from app.speech.engines.http.json_reading import member, read_object, text_of
+from app.speech.engines.http.provider_account import ProviderAccount
+from app.speech.engines.http.qwen_output import forced_output, parse_output
+from app.speech.engines.http.wire_format import (
     CUT_AT_LENGTH,
-    AudioPlaceholder,
-    file_of,
-    json_with_audio,
-    malformed_response,
-    member,
-    read_object,
-    text_of,
+    StreamedFormat,
+    StreamParser,
+    WireFormat,
 )
-from app.speech.engines.http.qwen_output import begun_in, read_raw
 from app.speech.engines.openai.errors import parse_error, parse_stream_error
 
 NAME = "openai"
-MOST_TOKENS = 4096
-OK = 200
+MAX_OUTPUT_TOKENS = 4096
 
-Form = Literal["chat", "transcriptions"]
+Api = Literal["chat", "transcriptions"]
 
 
-def openai_compatible(
-    bundle: ProviderAccount,
+def openai_engine(
+    account: ProviderAccount,
     models: Iterable[str],
-    form: Form,
+    api: Api,
     admission: CallAdmission,
     *,
-    answer_seconds: float,
+    timeout_seconds: float,
 ) -> RemoteEngine:
-    """Return the engine for these upstream models, all asked in one form."""
-    dialect = _DIALECTS[form]
-    dialects = dict.fromkeys(models, dialect)
-    return RemoteEngine(NAME, bundle, dialects, admission, answer_seconds=answer_seconds)
+    """Return the engine for these upstream models, all of them called by the same API."""
+    wire: WireFormat = ChatFormat() if api == "chat" else TranscriptionFormat()
+    formats = dict.fromkeys(models, wire)
+    return RemoteEngine(NAME, account, formats, admission, timeout_seconds=timeout_seconds)
 
 
-def write_chat(request: EngineRequest, **more: Any) -> Body:
-    """Ask as a chat; a language is forced by beginning the answer in it."""
-    hole = AudioPlaceholder()
-    sound = {"type": "audio_url", "audio_url": {"url": hole.mark}}
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [sound]}]
-    if request.context:
-        messages.insert(0, {"role": "system", "content": request.context})
-    ask: dict[str, Any] = {"model": request.model, "messages": messages}
-    ask |= {"temperature": 0, "max_tokens": MOST_TOKENS, **more}
-    if request.language and (begun := begun_in(request.language)):
-        messages.append({"role": "assistant", "content": begun})
-        ask |= {"continue_final_message": True, "add_generation_prompt": False}
-    return json_with_audio(ask, hole, file_of(request))
+class ChatFormat(StreamedFormat):
+    """Chat completions. A language is forced by giving the beginning of the output."""
+
+    route = "/v1/chat/completions"
+    stream_headers = {"Accept": "text/event-stream"}  # noqa: RUF012 - see StreamedFormat
+
+    def body(self, request: EngineRequest, *, streamed: bool) -> Body:
+        """Return the body of a request; see WireFormat."""
+        placeholder = AudioPlaceholder()
+        audio = {"type": "audio_url", "audio_url": {"url": placeholder.mark}}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [audio]}]
+        if request.context:
+            messages.insert(0, {"role": "system", "content": request.context})
+        value: dict[str, Any] = {
+            "model": request.model,
+            "messages": messages,
+            "temperature": 0,
+            "max_tokens": MAX_OUTPUT_TOKENS,
+        }
+        if streamed:
+            value |= {"stream": True, "stream_options": {"include_usage": True}}
+        if request.language and (output := forced_output(request.language)):
+            messages.append({"role": "assistant", "content": output})
+            value |= {"continue_final_message": True, "add_generation_prompt": False}
+        return json_with_audio(value, placeholder, encoded_audio(request))
+
+    def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
+        """Read an answer that is no stream; see WireFormat."""
+        body = _object(answer)
+        choice = member(body, "choices", 0)
+        content = member(choice, "message", "content")
+        if not isinstance(content, str):
+            raise malformed_response("an answer without choices[0].message.content")
+        text, language = parse_output(content)
+        return EngineAnswer(
+            text=text,
+            language=language or request.language,
+            usage=parse_chat_usage(body.get("usage")),
+            request_id=text_of(body.get("id")) or None,
+            warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
+            raw=body,
+        )
+
+    def stream_parser(self, request: EngineRequest, on_delta: DeltaSink) -> StreamParser:
+        """Return a parser for one stream; see StreamedFormat."""
+        return OpenAIChatStream(request, on_delta)
 
 
-def write_streamed_chat(request: EngineRequest) -> Body:
-    """Ask as a chat whose answer comes piece by piece, with its usage at the end."""
-    return write_chat(request, stream=True, stream_options={"include_usage": True})
+class OpenAIChatStream(ChatStream):
+    """A chat stream whose errors are classified by the OpenAI table."""
+
+    def parse_error(self, body: bytes) -> EngineError:
+        """Return the error of a chunk."""
+        return parse_stream_error(body)
 
 
-def read_chat(request: EngineRequest, answer: Answer) -> EngineAnswer:
-    """Read a chat's answer. Raises EngineError."""
-    body = _object(answer)
-    choice = member(body, "choices", 0)
-    content = member(choice, "message", "content")
-    if not isinstance(content, str):
-        raise malformed_response("an answer without choices[0].message.content")
-    text, language = read_raw(content)
-    return EngineAnswer(
-        text=text,
-        language=language or request.language,
-        usage=parse_chat_usage(body.get("usage")),
-        request_id=text_of(body.get("id")) or None,
-        warnings=(CUT_AT_LENGTH,) if member(choice, "finish_reason") == "length" else (),
-        raw=body,
-    )
+class TranscriptionFormat(WireFormat):
+    """Transcriptions: a form with the file. It is never streamed."""
+
+    route = "/v1/audio/transcriptions"
+
+    def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - never
+        """Return the body of a request; see WireFormat."""
+        fields = {"model": request.model, "response_format": "json"}
+        if request.language:
+            fields["language"] = request.language
+        if request.context:
+            fields["prompt"] = request.context
+        audio = encoded_audio(request)
+        file = FilePart(
+            f"part.{audio.form}", audio.media_type, len(audio.data), lambda: (audio.data,)
+        )
+        return multipart_body(fields, file)
+
+    def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
+        """Read an answer; see WireFormat."""
+        body = _object(answer)
+        if not isinstance(body.get("text"), str):
+            raise malformed_response("an answer without text")
+        return EngineAnswer(
+            text=body["text"].strip(),
+            language=request.language,
+            usage=parse_chat_usage(body.get("usage")),
+            request_id=answer.headers.get("x-request-id"),
+            raw=body,
+        )
 
 
-def write_transcription(request: EngineRequest) -> Body:
-    """Ask by a form, its file last."""
-    fields = {"model": request.model, "response_format": "json"}
-    if request.language:
-        fields["language"] = request.language
-    if request.context:
-        fields["prompt"] = request.context
-    sound = file_of(request)
-    file = FilePart(f"part.{sound.form}", sound.media_type, len(sound.data), lambda: (sound.data,))
-    return multipart_body(fields, file)
-
-
-def read_transcription(request: EngineRequest, answer: Answer) -> EngineAnswer:
-    """Read a transcription's answer. Raises EngineError."""
-    body = _object(answer)
-    if not isinstance(body.get("text"), str):
-        raise malformed_response("an answer without text")
-    return EngineAnswer(
-        text=body["text"].strip(),
-        language=request.language,
-        usage=parse_chat_usage(body.get("usage")),
-        request_id=answer.headers.get("x-request-id"),
-        raw=body,
-    )
-
-
-def _gather(request: EngineRequest, tell: DeltaSink) -> ChatStream:
-    return ChatStream(request, tell, parse_stream_error)
-
-
-_STREAMED_CHAT = StreamFormat(write_streamed_chat, _gather, {"Accept": "text/event-stream"})
-_DIALECTS: Mapping[Form, WireFormat] = {
-    "chat": WireFormat("/v1/chat/completions", write_chat, read_chat, _STREAMED_CHAT),
-    "transcriptions": WireFormat(
-        "/v1/audio/transcriptions", write_transcription, read_transcription
-    ),
-}
-
-
-def _object(answer: Answer) -> dict[str, Any]:
+def _object(answer: Answer) -> Mapping[str, Any]:
     if answer.status != OK:
         raise parse_error(answer.status, answer.headers, answer.body)
     body = read_object(answer.body)

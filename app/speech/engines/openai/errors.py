@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.speech.engine import Billed, EngineError
-from app.speech.engines.http.json_body import member, read_object, text_of
-from app.speech.engines.http.verdict import (
+from app.speech.engines.http.failures import (
     ACCOUNT,
     INTERNAL,
     RATE_LIMITED,
@@ -19,8 +18,9 @@ from app.speech.engines.http.verdict import (
     TIMEOUT,
     UNAVAILABLE,
     Verdict,
-    engine_error,
+    provider_error,
 )
+from app.speech.engines.http.json_reading import member, read_object, text_of
 
 BAD_REQUEST, SERVER_ERROR, LAST_STATUS = 400, 500, 599
 
@@ -104,9 +104,14 @@ def _error(
     billed: Billed,
 ) -> EngineError:
     words = _words(envelope)
-    about_form = verdict is REJECTED and not _CONTENT & set(words)
-    return engine_error(
-        verdict, status, next(iter(words), ""), headers, billed=billed, about_form=about_form
+    format_rejected = verdict is REJECTED and not _CONTENT & set(words)
+    return provider_error(
+        verdict,
+        status,
+        next(iter(words), ""),
+        headers,
+        billed=billed,
+        format_rejected=format_rejected,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import DatabaseUnavailable
 from app.net.breaker import PROBE_SECONDS
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.speech.engine import EngineError, ErrorKind
 from app.speech.engines.http.admission import CallAdmission
 
@@ -36,7 +36,7 @@ class Hand:
 
 def admission(clock: Hand, per_minute: float | None = None) -> CallAdmission:
     rates = {"m": per_minute} if per_minute else {}
-    return CallAdmission("account", Limiter(MemorySteps(clock), clock), rates, clock)
+    return CallAdmission("account", RateLimiter(MemorySlots(clock), clock), rates, clock)
 
 
 async def entered(here: CallAdmission, patience: float = 9) -> None:
@@ -51,27 +51,27 @@ async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: Error
     here = admission(clock)
     for _ in range(20):
         async with here.admit("m", 9):
-            await here.note_error("m", EngineError(kind, "x"))
+            await here.record_error("m", EngineError(kind, "x"))
     with pytest.raises(EngineError) as caught:
         await entered(here)
     assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.UNAVAILABLE, 15)
-    assert (here.state, here.rest_seconds) == ("open", 15)
+    assert (here.state, here.open_for) == ("open", 15)
     clock.now += 15
-    assert here.rest_seconds == 0
+    assert here.open_for == 0
     await entered(here)
-    assert here.rest_seconds == PROBE_SECONDS  # while the probe is under way
+    assert here.open_for == PROBE_SECONDS  # while the probe is under way
     with pytest.raises(EngineError):
         await entered(here)
-    here.note_answer()
+    here.record_answer()
     await entered(here)
 
 
 async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 60 / 0.1})
+    here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 60 / 0.1})
     waiting = [asyncio.create_task(entered(here)) for _ in range(5)]
     await asyncio.sleep(0)
     for _ in range(20):
-        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+        await here.record_error("m", EngineError(ErrorKind.NETWORK, "x"))
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [getattr(error, "kind", None) for error in ended] == [ErrorKind.UNAVAILABLE] * 5
 
@@ -81,12 +81,12 @@ async def test_what_began_before_the_probe_does_not_end_it() -> None:
     here = admission(clock)
     long_ago = await here.begin("m")
     for _ in range(20):
-        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+        await here.record_error("m", EngineError(ErrorKind.NETWORK, "x"))
     clock.now += 15
     await entered(here)
-    await here.note_error("m", EngineError(ErrorKind.TIMEOUT, "x"), long_ago)
+    await here.record_error("m", EngineError(ErrorKind.TIMEOUT, "x"), long_ago)
     assert here.state == "half_open"
-    here.note_answer(await here.begin("m"))
+    here.record_answer(await here.begin("m"))
     assert here.state == "closed"
 
 
@@ -94,7 +94,7 @@ async def test_what_began_before_the_probe_does_not_end_it() -> None:
 async def test_answers_that_we_do_not_like_do_not_mean_that_it_is_ill(kind: ErrorKind) -> None:
     here = admission(Hand())
     for _ in range(40):
-        await here.note_error("m", EngineError(kind, "x"))
+        await here.record_error("m", EngineError(kind, "x"))
     assert here.state == "closed"
 
 
@@ -133,7 +133,7 @@ class Calls:
 
 @pytest.fixture
 async def calls() -> AsyncIterator[Calls]:
-    calls = Calls(CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=2))
+    calls = Calls(CallAdmission("account", RateLimiter(MemorySlots()), {}, max_concurrent_calls=2))
     await calls.begin(7)
     yield calls
     for task in calls.tasks:
@@ -173,15 +173,15 @@ async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> 
 
 
 async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, max_concurrent_calls=1)
+    here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 1}, max_concurrent_calls=1)
     for _ in range(3):
         with pytest.raises(EngineError) as caught:
             await entered(here, 0.01)
-        assert "step" in caught.value.log
+        assert "slot" in caught.value.log
 
 
 async def test_a_call_is_admitted_at_once_only_where_a_slot_is_free() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=1)
+    here = CallAdmission("account", RateLimiter(MemorySlots()), {}, max_concurrent_calls=1)
     slot = await here.try_admit("m")
     assert slot is not None
     assert await here.try_admit("m") is None
@@ -209,7 +209,7 @@ async def test_a_call_is_admitted_at_once_only_where_a_step_is_free() -> None:
 
 
 async def test_a_refused_call_keeps_no_slot() -> None:
-    here = CallAdmission("account", Limiter(MemorySteps()), {"m": 1}, max_concurrent_calls=1)
+    here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 1}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
 
@@ -218,42 +218,42 @@ async def test_an_upstream_that_is_down_or_probed_admits_no_call_at_once() -> No
     clock = Hand()
     here = admission(clock)
     for _ in range(20):
-        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+        await here.record_error("m", EngineError(ErrorKind.NETWORK, "x"))
     assert await here.try_admit("m") is None
     clock.now += 15
     assert await here.try_admit("m") is None  # the probe goes the ordinary way
     await entered(here)
-    here.note_answer()
+    here.record_answer()
     assert await here.try_admit("m") is not None
 
 
 async def test_without_the_database_of_the_pace_no_call_is_admitted_at_once() -> None:
-    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
+    here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
 
 
-class AwaySteps(MemorySteps):
+class AwaySteps(MemorySlots):
     """A store whose database is away."""
 
-    async def take(self, *_: object) -> tuple[float, int | None]:
+    async def reserve(self, *_: object) -> tuple[float, int | None]:
         raise DatabaseUnavailable
 
-    async def hold(self, *_: object) -> None:
+    async def block(self, *_: object) -> None:
         raise DatabaseUnavailable
 
 
 async def test_nobody_calls_while_the_database_that_keeps_the_pace_is_away() -> None:
-    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
+    here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await entered(here)
 
 
 async def test_what_is_known_of_a_call_is_not_lost_with_the_database() -> None:
-    here = CallAdmission("account", Limiter(AwaySteps()), {"m": 100})
+    here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100})
     busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True, retry_after=3)
-    assert await here.note_error("m", busy) is busy
+    assert await here.record_error("m", busy) is busy
     assert (busy.retryable, busy.retry_after) == (True, 3)
 
 
@@ -262,7 +262,7 @@ async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> Non
     here = admission(clock)
 
     async def failed() -> EngineError:
-        return await here.note_error("m", EngineError(ErrorKind.REJECTED, "x", retryable=True))
+        return await here.record_error("m", EngineError(ErrorKind.REJECTED, "x", retryable=True))
 
     for _ in range(10):
         assert (await failed()).retry_after is None
@@ -275,7 +275,7 @@ async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
     here = admission(Hand())
     for _ in range(40):
         busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True)
-        assert (await here.note_error("m", busy)).retryable
+        assert (await here.record_error("m", busy)).retryable
 
 
 async def test_the_throughput_is_the_rate_limit_and_the_latency_of_the_last_calls() -> None:
@@ -287,7 +287,7 @@ async def test_the_throughput_is_the_rate_limit_and_the_latency_of_the_last_call
     assert found.interval_seconds == pytest.approx(1.0)
     began = await here.begin("m")
     clock.now += 3
-    here.note_answer(began, "m")
+    here.record_answer(began, "m")
     assert ((found := here.throughput("m")).call_seconds, found.measured_calls) == (3.0, 1)
     assert here.throughput("other").interval_seconds == 0
 
@@ -295,12 +295,12 @@ async def test_the_throughput_is_the_rate_limit_and_the_latency_of_the_last_call
 async def test_the_throughput_says_for_how_long_no_call_is_made() -> None:
     clock = Hand()
     here = admission(clock, per_minute=60)
-    await here.note_error("m", EngineError(ErrorKind.RATE_LIMITED, "x", retry_after=7))
+    await here.record_error("m", EngineError(ErrorKind.RATE_LIMITED, "x", retry_after=7))
     found = here.throughput("m")
     assert (found.paused_seconds, found.pause_reason) == (7, "the provider limits the rate")
     clock.now += 8
     assert (here.throughput("m").paused_seconds, here.throughput("m").pause_reason) == (0, "")
     for _ in range(20):
-        await here.note_error("m", EngineError(ErrorKind.NETWORK, "x"))
+        await here.record_error("m", EngineError(ErrorKind.NETWORK, "x"))
     found = here.throughput("m")
     assert (found.paused_seconds, found.pause_reason) == (15, "too many calls failed")

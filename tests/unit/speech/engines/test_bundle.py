@@ -3,7 +3,7 @@
 import pytest
 
 from app.settings import DashScopeSettings
-from app.speech.engines.http.account import dashscope_bundle
+from app.speech.engines.http.provider_account import dashscope_account
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from app.speech.engines.http.account import dashscope_bundle
     ],
 )
 def test_the_host_is_the_regions(said: dict[str, str], url: str) -> None:
-    account = dashscope_bundle(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
+    account = dashscope_account(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
     assert account.base_url == url
     assert account.region == said.get("region", "cn-beijing")
     assert account.headers() == {"Authorization": "Bearer sk-1"}

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.http.event_stream import EventReader
+from app.net.http.event_stream import EventStreamReader
 from app.net.http.exchange import Answer
 from app.speech.engine import Billed, EngineAnswer, EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines.dashscope.omni import OmniStream
-from app.speech.engines.http.json_body import malformed_response
+from app.speech.engines.http.failures import malformed_response
 
 USAGE = {
     "prompt_tokens": 90,
@@ -45,11 +45,11 @@ def read_stream(
     """Read a stream as the engine does that gets it in one chunk."""
     told: list[str] = []
     gathering = OmniStream(EngineRequest(Pcm(b""), "m", 1.0, language), told.append)
-    reader = EventReader()
+    reader = EventStreamReader()
     for event in reader.feed(body):
-        if not gathering.is_whole:
+        if not gathering.is_complete:
             gathering.take(event)
-    if not gathering.is_whole and not reader.is_between_events:
+    if not gathering.is_complete and not reader.is_between_events:
         raise malformed_response("inside an event")
     answer = gathering.answer(Answer(200, headers, b"", was_streamed=True))
     assert "".join(told).strip() == answer.text

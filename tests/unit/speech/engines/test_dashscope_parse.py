@@ -1,13 +1,14 @@
 """DashScope's JSON: every shape that was seen is read, everything else is an EngineError."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.speech.engine import Billed, EngineError, ErrorKind
+from app.speech.engine import Billed, EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines.dashscope.errors import parse_error
 from app.speech.engines.dashscope.sync_responses import (
     CUT_AT_LENGTH,
@@ -71,6 +72,8 @@ def test_an_answer_that_ended_at_its_length_is_warned_of() -> None:
     assert parse_qwen3(encoded(qwen3_answer())).warnings == ()
 
 
+REQUEST = EngineRequest(Pcm(b""), "m", 1.0, words=True)
+REQUEST = EngineRequest(Pcm(b""), "m", 1.0, words=True)
 SENTENCE = {"begin_time": 0, "end_time": 900, "text": "Hi.", "words": []}
 
 
@@ -86,14 +89,14 @@ SENTENCE = {"begin_time": 0, "end_time": 900, "text": "Hi.", "words": []}
     ],
 )
 def test_places_of_the_input_audio_shape(body: dict[str, Any]) -> None:
-    answer = parse_input_audio(encoded(body))
+    answer = parse_input_audio(encoded(body), REQUEST)
     assert answer.text == "Hi."
     assert [(s.start, s.end, s.text) for s in answer.segments] == [(0, 0.9, "Hi.")]
 
 
 def test_a_sentence_that_is_not_all_of_the_text_gives_no_times() -> None:
     body = {"output": {"sentence": SENTENCE, "text": "Before. Hi."}}
-    assert parse_input_audio(encoded(body)).segments == ()
+    assert parse_input_audio(encoded(body), REQUEST).segments == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_usage_in_every_shape(usage: Any, expected: tuple[Any, ...]) -> None:
 
 @given(JSON)
 def test_any_json_is_an_answer_or_garbled(value: Any) -> None:
-    for parse in (parse_qwen3, parse_input_audio):
+    for parse in (parse_qwen3, partial(parse_input_audio, request=REQUEST)):
         try:
             parse(encoded(value))
         except EngineError as error:
@@ -124,7 +127,7 @@ def test_any_json_is_an_answer_or_garbled(value: Any) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_garbled(body: bytes) -> None:
-    for parse in (parse_qwen3, parse_input_audio):
+    for parse in (parse_qwen3, partial(parse_input_audio, request=REQUEST)):
         with pytest.raises(EngineError):
             parse(body)
 

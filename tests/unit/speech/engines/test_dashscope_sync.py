@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
-from app.speech.engines.dashscope.sync import dashscope_sync
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.http.json_body import (
@@ -23,8 +22,9 @@ from app.speech.engines.http.json_body import (
     AudioPlaceholder,
     json_bytes,
     json_with_audio,
-    read_object,
 )
+from app.speech.engines.http.json_reading import read_object
+from app.speech.engines.http.provider_account import ProviderAccount
 from tests.support.stub_server import (
     ReceivedRequest,
     Reply,
@@ -43,11 +43,11 @@ DEADLINE = 1.0
 
 @asynccontextmanager
 async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
-    engine = dashscope_sync(
+    engine = dashscope_engine(
         ProviderAccount("cn-beijing", url, "sk-canary"),
         {"qwen3-asr-flash": "qwen3", "qwen-audio-3.0-asr-flash": "input-audio"},
-        CallAdmission("dashscope/test", Limiter(MemorySteps()), {}),
-        answer_seconds=60,
+        CallAdmission("dashscope/test", RateLimiter(MemorySlots()), {}),
+        timeout_seconds=60,
     )
     await engine.open()
     try:
@@ -140,13 +140,13 @@ async def test_a_recording_sent_as_it_is_says_what_it_is(form: str, media_type: 
 
 
 @pytest.mark.parametrize(
-    ("code", "about_form"),
+    ("code", "format_rejected"),
     [("InvalidParameter", True), ("DataInspectionFailed", False), ("InvalidApiKey", False)],
 )
 async def test_a_refusal_says_whether_another_form_might_be_taken(
-    code: str, about_form: bool
+    code: str, format_rejected: bool
 ) -> None:
-    assert (await failure(refuses(code))).about_form is about_form
+    assert (await failure(refuses(code))).format_rejected is format_rejected
 
 
 async def test_no_speech_as_an_error_is_an_empty_answer_that_is_free() -> None:
@@ -293,10 +293,12 @@ async def test_retry_after_is_read_in_all_its_forms(header: str) -> None:
 
 async def test_after_a_429_everybody_waits() -> None:
     async def once(there: Upstream) -> float:
-        limiter = Limiter(MemorySteps())
+        limiter = RateLimiter(MemorySlots())
         admission = CallAdmission("a", limiter, {"qwen3-asr-flash": 60_000.0})
         account = ProviderAccount("cn-beijing", there.url, "k")
-        engine = dashscope_sync(account, {"qwen3-asr-flash": "qwen3"}, admission, answer_seconds=9)
+        engine = dashscope_engine(
+            account, {"qwen3-asr-flash": "qwen3"}, admission, timeout_seconds=9
+        )
         await engine.open()
         with pytest.raises(EngineError):
             async with engine.admit("qwen3-asr-flash", 9):
@@ -313,8 +315,8 @@ async def test_after_a_429_everybody_waits() -> None:
 
 async def test_an_engine_that_is_not_open_says_so() -> None:
     account = ProviderAccount("cn-beijing", "http://127.0.0.1:9", "k")
-    engine = dashscope_sync(
-        account, {}, CallAdmission("a", Limiter(MemorySteps()), {}), answer_seconds=9
+    engine = dashscope_engine(
+        account, {}, CallAdmission("a", RateLimiter(MemorySlots()), {}), timeout_seconds=9
     )
     with pytest.raises(EngineError) as caught:
         await engine.transcribe(request())

@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.speech.engine import Billed, EngineError, ErrorKind
-from app.speech.engines.dashscope.task_requests import file_url_ask, file_urls_ask, submit_headers
-from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_taken
+from app.speech.engines.dashscope.task_requests import (
+    file_url_request,
+    file_urls_request,
+    submit_headers,
+)
+from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_submitted
 from app.speech.engines.dashscope.tasks import DashScopeTasks
-from app.speech.engines.dashscope.uploads import check_size, form_of, parse_policy
-from app.speech.engines.http.account import ProviderAccount
+from app.speech.engines.dashscope.uploads import check_size, parse_policy, upload_form
 from app.speech.engines.http.admission import CallAdmission
+from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.task_engine import FileUpload, TaskRequest, TaskStatus
 from tests.contract.recordings import ALL
 
@@ -40,7 +44,7 @@ def test_the_qwen3_shape_is_what_the_sdk_sends() -> None:
         words=True,
         options={"enable_itn": False, "channel_id": [0], "vocabulary_id": "v"},
     )
-    assert file_url_ask(order) == sent.body
+    assert file_url_request(order) == sent.body
     assert submit_headers(order) == {"X-DashScope-Async": "enable"}
 
 
@@ -58,7 +62,7 @@ def test_the_other_shape_is_what_the_sdk_sends() -> None:
         "special_word_filter": {"system_reserved_filter": True},
         "vocabulary_id": "vocab-1",
     }
-    assert file_urls_ask(TaskRequest("paraformer-v2", WELCOME, options=options)) == expected
+    assert file_urls_request(TaskRequest("paraformer-v2", WELCOME, options=options)) == expected
 
 
 def test_hints_context_and_an_upload() -> None:
@@ -68,27 +72,27 @@ def test_hints_context_and_an_upload() -> None:
         context="x" * 500,
         options={"language_hints": ["zh", "en"]},
     )
-    asked = file_urls_ask(order)
+    asked = file_urls_request(order)
     assert asked["parameters"] == {"language_hints": ["zh", "en"]}
     texts = [one["content"][0]["text"] for one in asked["input"]["context"]]
     assert [len(text) for text in texts] == [400, 100]
     assert submit_headers(order)["X-DashScope-OssResourceResolve"] == "enable"
-    assert file_urls_ask(TaskRequest(FUN, WELCOME))["parameters"] == {}
-    assert file_url_ask(TaskRequest(QWEN3, WELCOME, context="Ada"))["parameters"] == {
+    assert file_urls_request(TaskRequest(FUN, WELCOME))["parameters"] == {}
+    assert file_url_request(TaskRequest(QWEN3, WELCOME, context="Ada"))["parameters"] == {
         "corpus": {"text": "Ada"}
     }
 
 
 @pytest.mark.anyio
 async def test_the_most_urgent_submit_is_next() -> None:
-    admission = CallAdmission("account", Limiter(MemorySteps()), {}, max_concurrent_calls=1)
+    admission = CallAdmission("account", RateLimiter(MemorySlots()), {}, max_concurrent_calls=1)
     tasks = DashScopeTasks(
         ProviderAccount("cn-beijing", "http://127.0.0.1:9", "sk-x"),
         {},
         admission,
-        Limiter(MemorySteps()),
-        account="account",
-        polls_a_minute=60,
+        RateLimiter(MemorySlots()),
+        limit_key="account",
+        polls_per_minute=60,
     )
     order: list[int] = []
 
@@ -110,11 +114,11 @@ async def test_the_most_urgent_submit_is_next() -> None:
 
 def test_a_submits_answer() -> None:
     answer = {"output": {"task_status": "PENDING", "task_id": "t-1"}, "request_id": "r-1"}
-    taken = parse_taken(body(answer))
+    taken = parse_submitted(body(answer))
     assert (taken.task_id, taken.request_id) == ("t-1", "r-1")
     for broken in ({}, {"output": {}}, {"output": {"task_id": 7}}, []):
         with pytest.raises(EngineError) as caught:
-            parse_taken(body(broken))
+            parse_submitted(body(broken))
         assert caught.value.billed is Billed.MAYBE
 
 
@@ -166,7 +170,10 @@ def test_a_task_that_failed_partly_is_done_and_says_which_file() -> None:
     assert report.status is TaskStatus.DONE
     assert [bool(file.result_url) for file in report.files] == [True, False]
     assert report.failure is report.files[1]
-    assert (report.files[1].code, report.files[1].unread) == ("InvalidFile.DownloadFailed", True)
+    assert (report.files[1].code, report.files[1].unreadable) == (
+        "InvalidFile.DownloadFailed",
+        True,
+    )
     assert report.usage.seconds == 9
 
 
@@ -185,7 +192,7 @@ def test_silence_is_no_failure_and_free(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "unread"),
+    ("code", "kind", "unreadable"),
     [
         ("FILE_403_FORBIDDEN", ErrorKind.REJECTED, True),
         ("FILE_DOWNLOAD_FAILED", ErrorKind.REJECTED, True),
@@ -198,7 +205,7 @@ def test_silence_is_no_failure_and_free(code: str) -> None:
         ("", ErrorKind.INTERNAL, False),
     ],
 )
-def test_why_a_task_failed(code: str, kind: ErrorKind, *, unread: bool) -> None:
+def test_why_a_task_failed(code: str, kind: ErrorKind, *, unreadable: bool) -> None:
     report = parse_report(
         body({"output": {"task_status": "FAILED", "code": code, "message": "canary"}})
     )
@@ -206,7 +213,7 @@ def test_why_a_task_failed(code: str, kind: ErrorKind, *, unread: bool) -> None:
     failure = report.failure
     assert failure is not None
     assert failure.error is not None
-    assert (failure.error.kind, failure.unread) == (kind, unread)
+    assert (failure.error.kind, failure.unreadable) == (kind, unreadable)
     assert failure.error.billed is Billed.NO
     assert "canary" not in failure.error.log
 
@@ -334,7 +341,7 @@ JSON = st.recursive(
 
 @given(st.binary(max_size=50) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_nothing_but_an_engine_error_comes_of_any_bytes(given_bytes: bytes) -> None:
-    for parse in (parse_taken, parse_report, parse_result, parse_policy):
+    for parse in (parse_submitted, parse_report, parse_result, parse_policy):
         try:
             parse(given_bytes)
         except EngineError as error:
@@ -364,7 +371,7 @@ async def test_the_form_has_the_file_last_and_its_length_is_known() -> None:
         yield b"RI"
         yield b"FF"
 
-    form = form_of(parsed, FileUpload("f.wav", 4, chunks))
+    form = upload_form(parsed, FileUpload("f.wav", 4, chunks))
     sent = await _bytes(form)
     assert len(sent) == form.length
     assert sent.rindex(b'name="file"; filename="f.wav"') > sent.index(b'name="key"')

@@ -18,7 +18,7 @@ from app.settings import LocalEngineSettings
 from app.speech.engine import EngineError, EngineRequest, ErrorKind, Pcm
 from app.speech.engines.local import engine as local
 from app.speech.engines.local.engine import CONTEXT_CUT, NOT_INSTALLED, LocalEngine
-from app.speech.engines.local.whisper import Check, Heard, Question, SegmentSink
+from app.speech.engines.local.whisper import Check, SegmentSink, WhisperOutput, WhisperRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -146,7 +146,9 @@ class SlowWhisper:
     def __init__(self) -> None:
         self.began, self.go, self.ended = Event(), Event(), Event()
 
-    def hear(self, _question: Question, check: Check, sink: SegmentSink) -> Heard:
+    def transcribe(
+        self, _request: WhisperRequest, check: Check, sink: SegmentSink
+    ) -> WhisperOutput:
         try:
             check()
             sink("one")
@@ -155,7 +157,7 @@ class SlowWhisper:
                 check()
             check()
             sink(" two")
-            return Heard("one two", "en", (), context_was_cut=False)
+            return WhisperOutput("one two", "en", (), is_context_cut=False)
         finally:
             self.ended.set()
 

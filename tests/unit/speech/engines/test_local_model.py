@@ -47,7 +47,7 @@ async def test_the_way_is_told_in_words() -> None:
     await asyncio.sleep(0)
     assert model.readiness.unmet == "model downloading 43 %"
     fetch.gate.set()
-    assert await model.ready(soon(5)) == "loaded"
+    assert await model.loaded(soon(5)) == "loaded"
     assert (model.readiness.ready, model.readiness.unmet) == (True, "")
     await model.close()
 
@@ -55,7 +55,7 @@ async def test_the_way_is_told_in_words() -> None:
 async def test_who_cannot_wait_longer_is_told_how_far_it_is() -> None:
     model = coming(Fetching())
     with pytest.raises(EngineError) as caught:
-        await model.ready(soon(0.05))
+        await model.loaded(soon(0.05))
     assert caught.value.kind is ErrorKind.UNAVAILABLE
     assert caught.value.retryable
     assert "43 %" in caught.value.log
@@ -67,7 +67,7 @@ async def test_a_failed_fetch_fails_those_who_wait_and_is_tried_again() -> None:
     model = coming(fetch, retry=0.05)
     fetch.gate.set()
     with pytest.raises(EngineError, match="pip is not installed") as caught:
-        await model.ready(soon(5))
+        await model.loaded(soon(5))
     assert caught.value.retry_after == 0.05
     assert model.readiness.unmet == "hub: no connection; wheels: pip is not installed"
     async with asyncio.timeout(5):
@@ -81,14 +81,14 @@ async def test_many_who_ask_start_one_fetch() -> None:
     fetch = Fetching()
     model = coming(fetch)
     fetch.gate.set()
-    assert await asyncio.gather(*(model.ready(soon(5)) for _ in range(9))) == ["loaded"] * 9
+    assert await asyncio.gather(*(model.loaded(soon(5)) for _ in range(9))) == ["loaded"] * 9
     assert fetch.calls == 1
     await model.close()
 
 
 async def test_closing_tells_those_who_wait() -> None:
     model = coming(Fetching())
-    waiting = asyncio.create_task(model.ready(soon(60)))
+    waiting = asyncio.create_task(model.loaded(soon(60)))
     await asyncio.sleep(0)
     await model.close()
     with pytest.raises(EngineError, match="closed"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.settings import OpenAISettings
 from app.speech.engine import (
     Billed,
@@ -20,11 +20,11 @@ from app.speech.engine import (
     EngineRequest,
     ErrorKind,
 )
-from app.speech.engines.http.account import ProviderAccount, openai_bundle
 from app.speech.engines.http.admission import CallAdmission
-from app.speech.engines.http.json_body import CUT_AT_LENGTH
-from app.speech.engines.http.qwen_output import read_raw
-from app.speech.engines.openai.engine import Form, openai_compatible
+from app.speech.engines.http.provider_account import ProviderAccount, openai_account
+from app.speech.engines.http.qwen_output import parse_output
+from app.speech.engines.http.wire_format import CUT_AT_LENGTH
+from app.speech.engines.openai.engine import Api, openai_engine
 from tests.support.chunked_reply import streams
 from tests.support.stub_server import ReceivedRequest, Reply, answers, upstream
 
@@ -44,19 +44,19 @@ def chat(content: Any, **choice: Any) -> dict[str, Any]:
 
 
 async def ask(
-    form: Form,
+    form: Api,
     reply: Reply,
     sound: Encoded = SOUND,
     on_delta: DeltaSink | None = None,
     **fields: Any,
 ) -> tuple[EngineAnswer, ReceivedRequest]:
     async with upstream(reply) as there:
-        engine = openai_compatible(
+        engine = openai_engine(
             ProviderAccount("self-hosted", there.url, ""),
             [MODEL],
             form,
-            CallAdmission("openai", Limiter(MemorySteps()), {}),
-            answer_seconds=9,
+            CallAdmission("openai", RateLimiter(MemorySlots()), {}),
+            timeout_seconds=9,
         )
         await engine.open()
         request = EngineRequest(audio=sound, model=MODEL, deadline_seconds=5, **fields)
@@ -141,7 +141,7 @@ async def test_a_recording_sent_as_it_is_says_what_it_is() -> None:
     ],
 )
 async def test_errors_are_told_apart(
-    form: Form, status: str, kind: ErrorKind, billed: Billed, *, retryable: bool
+    form: Api, status: str, kind: ErrorKind, billed: Billed, *, retryable: bool
 ) -> None:
     error = {"message": "canary", "type": "SomeError", "param": None, "code": int(status[:3])}
     with pytest.raises(EngineError) as caught:
@@ -165,18 +165,18 @@ async def test_errors_are_told_apart(
     ],
 )
 def test_raw_text_of_the_weights(raw: str, text: str, language: str | None) -> None:
-    assert read_raw(raw) == (text, language)
+    assert parse_output(raw) == (text, language)
 
 
 @given(st.text())
 def test_any_raw_text_is_read(raw: str) -> None:
-    text, _ = read_raw(raw)
+    text, _ = parse_output(raw)
     assert text in raw
 
 
 def test_the_address_may_end_with_its_version() -> None:
     for url in ("http://x:1", "http://x:1/", "http://x:1/v1", "http://x:1/v1/"):
-        assert openai_bundle(OpenAISettings.model_validate({"base_url": url})).base_url == (
+        assert openai_account(OpenAISettings.model_validate({"base_url": url})).base_url == (
             "http://x:1"
         )
 
@@ -209,7 +209,7 @@ def refusal(status: int, **members: Any) -> Reply:
     ],
 )
 async def test_errors_are_classified_by_the_table_of_the_openai_protocol(
-    form: Form, status: int, members: dict[str, Any], kind: ErrorKind, *, retryable: bool
+    form: Api, status: int, members: dict[str, Any], kind: ErrorKind, *, retryable: bool
 ) -> None:
     with pytest.raises(EngineError) as caught:
         await ask(form, refusal(status, **members))
@@ -230,10 +230,10 @@ async def test_a_timeout_may_have_been_billed(status: int) -> None:
 async def test_rejected_content_is_not_a_matter_of_the_audio_format(code: str) -> None:
     with pytest.raises(EngineError) as caught:
         await ask("chat", refusal(400, code=code))
-    assert (caught.value.kind, caught.value.about_form) == (ErrorKind.REJECTED, False)
+    assert (caught.value.kind, caught.value.format_rejected) == (ErrorKind.REJECTED, False)
     with pytest.raises(EngineError) as caught:
         await ask("chat", refusal(400, code="unsupported_format"))
-    assert caught.value.about_form
+    assert caught.value.format_rejected
 
 
 @pytest.mark.parametrize(

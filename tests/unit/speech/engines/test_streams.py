@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from app.net.limiter import Limiter, MemorySteps
+from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
-from app.speech.engines.dashscope.sync import dashscope_sync
+from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http import engine as remote
-from app.speech.engines.http.account import ProviderAccount
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
-from app.speech.engines.openai.engine import openai_compatible
+from app.speech.engines.http.provider_account import ProviderAccount
+from app.speech.engines.openai.engine import openai_engine
 from tests.support import frames
 from tests.support.chunked_reply import streams
 from tests.support.stub_server import Reply, answers, qwen3_answer, refuses, upstream
@@ -35,13 +35,13 @@ TEXT = "".join(PIECES)
 
 @asynccontextmanager
 async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteEngine]:
-    admission = CallAdmission("test", Limiter(MemorySteps()), {})
+    admission = CallAdmission("test", RateLimiter(MemorySlots()), {})
     account = ProviderAccount("cn-beijing", url, "sk-canary")
     if is_chat:
-        engine = openai_compatible(account, ["asr"], "chat", admission, answer_seconds=60)
+        engine = openai_engine(account, ["asr"], "chat", admission, timeout_seconds=60)
     else:
         shapes = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
-        engine = dashscope_sync(account, shapes, admission, answer_seconds=60)
+        engine = dashscope_engine(account, shapes, admission, timeout_seconds=60)
     await engine.open()
     try:
         yield engine
@@ -195,7 +195,7 @@ async def test_an_answer_that_is_whole_needs_no_good_end() -> None:
 
 
 async def test_a_stream_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 1 << 16)
+    monkeypatch.setattr(remote, "MAX_ANSWER_BYTES", 1 << 16)
     error = await failure(streams([b": " + b"x" * 1000 + b"\n"] * 100))
     assert (error.kind, error.billed) == (ErrorKind.MALFORMED, Billed.MAYBE)
 

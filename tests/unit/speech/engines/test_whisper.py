@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.speech.engines.local import whisper
-from app.speech.engines.local.whisper import PROMPT_TOKENS, Question, Whisper
+from app.speech.engines.local.whisper import PROMPT_TOKENS, Whisper, WhisperRequest
 
 
 class Letters:
@@ -50,17 +50,19 @@ def _all_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whisper, "_find_speech", lambda s: [{"start": 0, "end": s.size}])
 
 
-def hearing(model: FakeModel, *, multilingual: bool = True, **question: Any) -> whisper.Heard:
+def transcribe(
+    model: FakeModel, *, multilingual: bool = True, **options: Any
+) -> whisper.WhisperOutput:
     loaded = Whisper.__new__(Whisper)
     loaded._model = model
     loaded._multilingual = multilingual
     pcm = np.zeros(160_000, "<i2").tobytes()
-    return loaded.hear(Question(pcm, **question), lambda: None, lambda _text: None)
+    return loaded.transcribe(WhisperRequest(pcm, **options), lambda: None, lambda _text: None)
 
 
 def test_detected_mandarin_is_asked_for_in_simplified_characters() -> None:
     model = FakeModel(segment(" 你好。", 0, 1), segment("世界。", 1, 2))
-    heard = hearing(model)
+    heard = transcribe(model)
     assert (heard.text, heard.language) == ("你好。世界。", "zh")
     assert model.asked["hotwords"] == "以下是普通话的句子。"
     assert model.asked["language"] == "zh"
@@ -68,28 +70,28 @@ def test_detected_mandarin_is_asked_for_in_simplified_characters() -> None:
 
 def test_hints_overrule_what_was_detected() -> None:
     model = FakeModel()
-    hearing(model, hints=("fr", "en"))
+    transcribe(model, hints=("fr", "en"))
     assert model.asked["language"] == "en"
 
 
 def test_an_english_model_is_asked_for_english_whatever_was_asked() -> None:
     model = FakeModel(segment("hi", 0, 1))
-    assert hearing(model, multilingual=False, language="zh").language == "en"
+    assert transcribe(model, multilingual=False, language="zh").language == "en"
     assert model.asked["hotwords"] is None
 
 
 def test_context_follows_the_opening_sentence() -> None:
     model = FakeModel()
-    heard = hearing(model, language="zh", context="语音网关")
+    heard = transcribe(model, language="zh", context="语音网关")
     assert model.asked["hotwords"] == "以下是普通话的句子。语音网关"
-    assert not heard.context_was_cut
+    assert not heard.is_context_cut
 
 
 def test_a_context_that_is_too_long_keeps_its_last_tokens() -> None:
     model = FakeModel()
-    heard = hearing(model, language="zh", context="a" * 500 + "z")
+    heard = transcribe(model, language="zh", context="a" * 500 + "z")
     prompt = model.asked["hotwords"]
-    assert heard.context_was_cut
+    assert heard.is_context_cut
     assert prompt.startswith("以下是普通话的句子。aaa")
     assert prompt.endswith("z")
     assert PROMPT_TOKENS - 2 <= len(f" {prompt}") <= PROMPT_TOKENS
@@ -104,7 +106,7 @@ def test_a_context_that_is_too_long_keeps_its_last_tokens() -> None:
     ],
 )
 def test_what_was_made_up_over_a_pause_is_left_out(made_up: SimpleNamespace) -> None:
-    heard = hearing(FakeModel(segment("Hello.", 0, 3), made_up, segment("Bye.", 4, 5)))
+    heard = transcribe(FakeModel(segment("Hello.", 0, 3), made_up, segment("Bye.", 4, 5)))
     assert heard.text == "Hello. Bye."
     assert len(heard.segments) == 2
 
@@ -118,9 +120,9 @@ def test_what_was_made_up_over_a_pause_is_left_out(made_up: SimpleNamespace) -> 
     ],
 )
 def test_speech_with_one_odd_mark_is_kept(real: SimpleNamespace) -> None:
-    assert hearing(FakeModel(real)).text == real.text.strip()
+    assert transcribe(FakeModel(real)).text == real.text.strip()
 
 
 def test_nothing_heard_has_no_language_unless_asked() -> None:
-    assert hearing(FakeModel()).language is None
-    assert hearing(FakeModel(), language="fr").language == "fr"
+    assert transcribe(FakeModel()).language is None
+    assert transcribe(FakeModel(), language="fr").language == "fr"

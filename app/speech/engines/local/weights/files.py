@@ -1,6 +1,6 @@
-"""A model's files on this machine: found, or fetched, and never believed without their hashes.
+"""The files of a model on this machine: found or fetched, and used only if their hashes match.
 
-The order is the operator's folder, the cache, then the sources in the order of the settings.
+They are looked for in the operator's folder, in the cache, and in the sources of the settings.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ ABANDONED_SECONDS = 24 * 3600  # a work folder this old belongs to a process tha
 
 
 class ModelMissingError(Exception):
-    """No source had the model; the words name each and why, for an operator."""
+    """No source has the model. The message names each source and its reason, for an operator."""
 
 
 def cache_folder(settings: LocalEngineSettings) -> Path:
-    """Return where models are kept: as set, else the user's cache folder (XDG)."""
+    """Return the folder for models: the one of the settings, else the user's cache (XDG)."""
     if settings.cache_dir:
         return Path(settings.cache_dir)
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -50,46 +50,46 @@ async def pull(
 async def obtain(
     model: PinnedModel, name: str, settings: LocalEngineSettings, on_progress: Progress
 ) -> Path:
-    """Return a folder that holds exactly the pinned files, fetching them where none does."""
-    refusals = []
+    """Return a folder with exactly the pinned files. Fetch them if no folder has them."""
+    reasons = []
     for place, folder in _places(model, name, settings):
-        wrong = await asyncio.to_thread(what_is_wrong, model, folder)
-        if not wrong:
+        defect = await asyncio.to_thread(find_defect, model, folder)
+        if not defect:
             return folder
-        refusals.append(f"{place}: {wrong}")
+        reasons.append(f"{place}: {defect}")
     cache = cache_folder(settings)
     for source in settings.sources:
         try:
             return await _fetch(source, model, cache, settings.hub_url, on_progress)
         except (SourceError, OSError) as error:
-            refusals.append(f"{source}: {error}")
-    raise ModelMissingError(f"model {name} could not be had. " + "; ".join(refusals))
+            reasons.append(f"{source}: {error}")
+    raise ModelMissingError(f"model {name} could not be fetched. " + "; ".join(reasons))
 
 
 def _places(model: PinnedModel, name: str, settings: LocalEngineSettings) -> list[tuple[str, Path]]:
     places = [("cache", cache_folder(settings) / model.folder)]
     if settings.model_dir:
-        given = Path(settings.model_dir)
-        inside = given / name
-        places.insert(0, ("model_dir", inside if inside.is_dir() else given))
+        folder = Path(settings.model_dir)
+        inside = folder / name
+        places.insert(0, ("model_dir", inside if inside.is_dir() else folder))
     return places
 
 
-def is_here(name: str, settings: LocalEngineSettings) -> bool:
-    """Tell whether the pinned model of this name needs no fetching. Reads its files; blocks."""
+def is_present(name: str, settings: LocalEngineSettings) -> bool:
+    """Return whether the model of this name need not be fetched. Reads its files; blocks."""
     model = pinned_models().get(name)
     places = _places(model, name, settings) if model else []
-    return any(not what_is_wrong(model, folder) for _, folder in places if model)
+    return any(not find_defect(model, folder) for _, folder in places if model)
 
 
-def what_is_wrong(model: PinnedModel, folder: Path) -> str:
-    """Return why the folder does not hold the model, in words; nothing when it does."""
+def find_defect(model: PinnedModel, folder: Path) -> str:
+    """Return why the folder does not hold the model, or an empty text if it does."""
     for file in model.files:
         path = folder / file.name
         if not path.is_file():
-            return f"{file.name} is not there"
+            return f"{file.name} is missing"
         if (size := path.stat().st_size) != file.size:
-            return f"{file.name} has {size} bytes and not {file.size}"
+            return f"{file.name} has {size} bytes instead of {file.size}"
         with path.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
                 return f"{file.name} has the wrong SHA-256"
@@ -112,7 +112,7 @@ async def _fetch(
 
 
 def _work_folder(cache: Path) -> Path:
-    """Make a folder of our own beside the models, and clear away those of dead processes."""
+    """Make a work folder beside the models, and remove those of dead processes."""
     cache.mkdir(parents=True, exist_ok=True)
     for old in cache.glob(f"{WORK_PREFIX}*"):
         with suppress(OSError):
@@ -125,18 +125,18 @@ def _work_folder(cache: Path) -> Path:
 
 
 def _publish(model: PinnedModel, files: Path, final: Path) -> Path:
-    """Move judged files into their place in one step. Several processes may do so at once."""
-    if wrong := what_is_wrong(model, files):
-        raise SourceError(wrong)
+    """Move verified files to their folder in one step. Several processes may do so at once."""
+    if defect := find_defect(model, files):
+        raise SourceError(defect)
     try:
         files.rename(final)
     except OSError:
-        # Taken: by a process that was faster, or by files that were found to be wrong.
-        if what_is_wrong(model, final):
+        # The folder exists: a faster process made it, or its files are defective.
+        if find_defect(model, final):
             with suppress(OSError):
-                final.rename(files.with_name("wrong"))
+                final.rename(files.with_name("defective"))
             with suppress(OSError):
                 files.rename(final)
-        if wrong := what_is_wrong(model, final):
-            raise SourceError(f"{final} cannot be replaced: {wrong}") from None
+        if defect := find_defect(model, final):
+            raise SourceError(f"{final} cannot be replaced: {defect}") from None
     return final

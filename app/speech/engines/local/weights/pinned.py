@@ -1,4 +1,4 @@
-"""The pinned models as values: which bytes a model is made of, and where the same bytes lie."""
+"""The pinned models: the hashes of their files, and the sources of these files."""
 
 import tomllib
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class PinnedModel(_Pin):
 
     @property
     def folder(self) -> str:
-        """The cache folder's name: another revision is another folder."""
+        """The name of the cache folder. Each revision has its own."""
         return f"{self.repo.replace('/', '--')}-{self.revision[:12]}"
 
     @property
@@ -47,6 +47,6 @@ class PinnedModel(_Pin):
 
 @cache
 def pinned_models() -> Mapping[str, PinnedModel]:
-    """Return the models by the name that engine requests use, e.g. `base`."""
+    """Return the models by the name in engine requests, such as `base`."""
     pins = tomllib.loads(PINS.read_text(encoding="utf-8"))
     return TypeAdapter(dict[str, PinnedModel]).validate_python(pins)

