@@ -3,15 +3,12 @@
 Judged by what the guard connected to, not by the error it gave.
 """
 
-import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -24,8 +21,6 @@ from app.net.client import Client
 from app.net.fetch import REDIRECTS, Caps, Fault, FetchError, fetch
 from app.net.guard import NameUnknownError, open_guarded_client
 from app.net.urls import Rules, UrlRefusedError, judge_url
-from tests.support.certificates import make_certificate
-from tests.support.web_server import answer, serving
 from tests.unit.net.hostile import GOOD, HOSTILE, spellings
 
 pytestmark = pytest.mark.anyio
@@ -289,44 +284,3 @@ async def test_a_proxy_of_the_environment_is_not_used(
     world = World({"name.test": [[PUBLIC]]})
     assert await fetched(world, "http://name.test/", tls) == 2
     assert world.connected == [(PUBLIC, 80)]
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for good.test and its key, in one file, signed by itself."""
-    return make_certificate(tmp_path_factory.mktemp("tls"), "good.test")
-
-
-@asynccontextmanager
-async def over_tls(certificate: Path) -> AsyncIterator[tuple[Any, list[str | None], Client, Rules]]:
-    """Lend a TLS server on loopback, the names that clients greeted it with, and a client."""
-    greeted: list[str | None] = []
-    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    theirs.load_cert_chain(certificate)
-    theirs.sni_callback = lambda _socket, name, _context: greeted.append(name)
-    ours = ssl.create_default_context(cafile=certificate)
-    async with serving(tls=theirs) as source:
-        source.pages["/a"] = answer("200 OK", b"sound")
-        rules = Rules(frozenset({"https"}), frozenset({source.port}), (LOOPBACK,))
-        names = World({"good.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
-        async with open_guarded_client(rules, names.resolve, tls=ours) as client:
-            yield source, greeted, client, rules
-
-
-async def test_tls_is_with_the_name_and_not_with_the_address(certificate: Path) -> None:
-    async with over_tls(certificate) as (source, greeted, client, rules):
-        url = source.url("/a", scheme="https", host="good.test")
-        assert await fetch(client, url, Nowhere(), rules=rules, caps=CAPS) == 5
-        assert greeted == ["good.test"]
-        assert source.asked[0].headers["host"] == f"good.test:{source.port}"
-
-
-async def test_a_certificate_for_another_name_is_refused(certificate: Path) -> None:
-    async with over_tls(certificate) as (source, greeted, client, rules):
-        url = source.url("/a", scheme="https", host="other.test")
-        with pytest.raises(FetchError) as caught:
-            await fetch(client, url, Nowhere(), rules=rules, caps=CAPS)
-        assert caught.value.fault is Fault.NO_TRUST
-        assert greeted == ["other.test"]
-        assert source.asked == []
-        await asyncio.sleep(0)

@@ -1,6 +1,6 @@
 """Streams from upstreams: every form read alike, and nothing but a whole one taken for an answer.
 
-FRAMES_SEED=7 FRAMES_ROUNDS=5000 pytest tests/unit/speech/engines/test_streams.py
+FRAMES_SEED=7 FRAMES_ROUNDS=5000 pytest tests/integration/speech/engines/test_streams.py
 """
 
 import os

@@ -9,7 +9,7 @@ from app.access.tables import project
 from app.db.database import Database
 from app.db.shared_settings import match_or_store
 from app.errors import DatabaseUnavailable
-from tests.unit.db.test_verbs import add, names
+from tests.integration.db.test_database import add, names
 
 pytestmark = pytest.mark.anyio
 FULL_AT_PAGES = 1  # SQLite takes the present size instead: not one page more

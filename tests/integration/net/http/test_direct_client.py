@@ -21,8 +21,7 @@ from app.net.http.direct_client import DirectClient
 from app.net.http.exchange import ExchangeError, Fault
 from app.net.http.httpx_client import HttpxClient
 from app.net.http.selection import open_http_client
-from tests.support.certificates import make_certificate
-from tests.unit.net.http.server import (
+from tests.integration.net.http.server import (
     LOOPS,
     Request,
     Respond,
@@ -36,6 +35,7 @@ from tests.unit.net.http.server import (
     responds,
     serving,
 )
+from tests.support.certificates import make_certificate
 
 pytestmark = pytest.mark.anyio
 OK = answer(b"ok")

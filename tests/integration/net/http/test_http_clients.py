@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.net.http.exchange import Body, ExchangeError, Fault, HttpClient
-from tests.support.stub_server import socket_server
-from tests.unit.net.http.server import (
+from tests.integration.net.http.server import (
     LOOPS,
     Request,
     Respond,
@@ -27,6 +26,7 @@ from tests.unit.net.http.server import (
     responds,
     serving,
 )
+from tests.support.stub_server import socket_server
 
 pytestmark = pytest.mark.anyio
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -11,9 +11,9 @@ from app.access.principals import REMEMBERED_FOR, Principals
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, KeyInvalid
 from app.kit.secrets import mint_key
+from tests.integration.access.test_keys import OLD_PEPPER, PEPPER, key_of
 from tests.support.scenario import NOW
 from tests.support.unreliable_database import DatabaseFault, UnreliableDatabase
-from tests.unit.access.test_keys import OLD_PEPPER, PEPPER, key_of
 
 pytestmark = pytest.mark.anyio
 

@@ -28,7 +28,7 @@ from app.speech.engines.local.weights.pinned import (
     pinned_models,
 )
 from app.speech.engines.local.weights.sources import SourceError
-from tests.unit.net.loopback import Answer, send, serving
+from tests.integration.net.loopback import Answer, send, serving
 
 pytestmark = pytest.mark.anyio
 

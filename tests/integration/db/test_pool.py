@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.db.database import Database
 from app.db.migrate import open_database
-from tests.unit.db.test_verbs import add, names
+from tests.integration.db.test_database import add, names
 
 pytestmark = pytest.mark.anyio
 POOL = 4

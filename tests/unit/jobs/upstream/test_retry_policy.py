@@ -1,14 +1,14 @@
-"""What follows from a failed call, for each kind; and counts that no wait begins anew."""
+"""The retry policy: delay, next route or failure for each kind of engine error.
+
+Covers: app.jobs.upstream.retry_policy
+"""
 
 import pytest
 
-from app.db.database import Database
-from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts, exhausted_engines
+from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts
 from app.jobs.upstream.retry_policy import LONG_SECONDS, on_failure
 from app.speech.engine import Billed, EngineError, ErrorKind
-from tests.support.scenario import Scenario, part_span
 
-pytestmark = pytest.mark.anyio
 ILL = [ErrorKind.TIMEOUT, ErrorKind.MALFORMED, ErrorKind.INTERNAL]
 AWAY = [ErrorKind.UNAVAILABLE, ErrorKind.NETWORK]
 SPENT = AttemptCounts(MAX_ATTEMPTS, 0, MAX_ATTEMPTS)
@@ -62,28 +62,3 @@ def test_a_long_rest_is_a_reason_to_go_elsewhere_and_a_short_one_is_not() -> Non
     for seconds, goes in ((LONG_SECONDS, False), (LONG_SECONDS + 1, True)):
         error = failed(ErrorKind.INTERNAL, retry_after=seconds)
         assert on_failure(error, ONCE, remote=True).try_next_route is goes
-
-
-async def test_counts_are_of_one_part_and_survive_a_crash(db: Database) -> None:
-    scenario = await Scenario.create(db)
-    job = await scenario.claim()
-
-    async def fail(kind: ErrorKind, part: int = 0, billed: Billed = Billed.NO) -> AttemptCounts:
-        call = await scenario.call(job, part_span(part))
-        return await scenario.call_failed(job, call, failed(kind, billed))
-
-    assert await fail(ErrorKind.INTERNAL) == AttemptCounts(1, 0, 1)
-    assert await fail(ErrorKind.UNAVAILABLE) == AttemptCounts(1, 1, 2)
-    assert await fail(ErrorKind.RATE_LIMITED) == AttemptCounts(1, 1, 3)
-    assert await fail(ErrorKind.INTERNAL, part=1) == AttemptCounts(1, 0, 1)
-    await scenario.call(job, part_span(0))
-    await scenario.crash()
-    job = await scenario.claim()
-    assert await fail(ErrorKind.NETWORK, billed=Billed.MAYBE) == AttemptCounts(2, 1, 4)
-    assert await db.read(exhausted_engines, scenario.id, 0) == frozenset()
-    assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(2, 0, 2)
-    assert await fail(ErrorKind.TIMEOUT, part=1) == AttemptCounts(3, 0, 3)
-    assert await db.read(exhausted_engines, scenario.id, 0) == frozenset()
-    assert await db.read(exhausted_engines, scenario.id, 1) == {job.engine}
-    await fail(ErrorKind.ACCOUNT, part=2)
-    assert await db.read(exhausted_engines, scenario.id, 0) == {job.engine}

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.net.client import DownloadError, download, open_client
-from tests.unit.net.loopback import Answer, redirect, send, serving
+from tests.integration.net.loopback import Answer, redirect, send, serving
 
 pytestmark = pytest.mark.anyio
 
