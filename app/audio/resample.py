@@ -12,11 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
+from app.audio.pcm import RATES, SAMPLE_BYTES, SAMPLE_RATE
 
-RATES = frozenset(
-    (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
-)
 _ZERO_CROSSINGS = 32
 _CUTOFF = 0.97
 _KAISER_BETA = 9.0

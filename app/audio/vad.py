@@ -5,10 +5,8 @@ It processes about 150 seconds of audio in a second, so `speech_map` asks for as
 A model takes 9 MB and 70 ms to load.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +25,6 @@ SILENT_FRAMES = 16  # of silence that are processed after other frames: the outp
 Likelihoods = npt.NDArray[np.float32]
 StopRule = Callable[[int, float], bool]
 """Called with the number of each frame and its likelihood; true ends the listening."""
-T = TypeVar("T")
 
 
 class Detector(Protocol):
@@ -65,32 +62,3 @@ class SileroDetector:
             if stop is not None and stop(number, float(heard[number])):
                 return heard[: number + 1]
         return heard
-
-
-class Detectors:
-    """A bounded set of detectors, each loaded when it is first needed."""
-
-    def __init__(self, count: int, make: Callable[[], Detector] = SileroDetector) -> None:
-        self._slots = asyncio.Semaphore(count)
-        self._idle: deque[Detector] = deque()
-        self._make = make
-
-    async def run(self, work: Callable[[Detector], T]) -> T:
-        """Run `work` with a detector in a thread, once one is free.
-
-        A cancelled caller leaves at once; the detector is free again when the work has ended.
-        """
-        await self._slots.acquire()
-        running = asyncio.ensure_future(asyncio.to_thread(self._run, work))
-        running.add_done_callback(lambda _: self._slots.release())
-        return await asyncio.shield(running)
-
-    def _run(self, work: Callable[[Detector], T]) -> T:
-        try:
-            detector = self._idle.pop()
-        except IndexError:
-            detector = self._make()
-        try:
-            return work(detector)
-        finally:
-            self._idle.append(detector)

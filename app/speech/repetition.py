@@ -9,11 +9,13 @@ not, so that a loop is only ever reported and asked anew, never cut out.
 
 import re
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from app.speech.merge import is_unspaced
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LONGEST_PERIOD = 200
 LONGEST_WORD = 60  # characters; what is longer is read character by character
@@ -53,6 +55,8 @@ def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Repetitio
     if len(tokens) < period * times:
         return None
     repeats = tokens[period:] == tokens[:-period]
+    import numpy as np  # noqa: PLC0415 - 17 MB that an idle process saves
+
     edges = np.flatnonzero(np.diff(repeats.astype(np.int8), prepend=0, append=0))
     runs = edges[1::2] - edges[::2]
     runs = runs[runs >= period * (times - 1)]
@@ -65,6 +69,8 @@ def _numbered(text: str) -> "npt.NDArray[np.int64]":
     """Return a text as numbers, the same for the same token."""
     numbers: dict[str, int] = {}
     tokens = [token for word in _WORD.findall(text.lower()) for token in _tokens(word)]
+    import numpy as np  # noqa: PLC0415
+
     return np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64)
 
 

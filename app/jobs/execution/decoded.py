@@ -12,7 +12,6 @@ from app.audio.decode import Decoding, decode
 from app.audio.ffmpeg import Decoders
 from app.audio.flac import decode_flac
 from app.audio.pcm import BYTES_PER_MS
-from app.audio.split import pieces
 from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
 from app.jobs.execution.job_run import JobRun, PartRun
 from app.jobs.execution.loop_repair import transcribe_part
@@ -47,6 +46,8 @@ class DecodedSource:
     async def _cut(self, run: JobRun, path: Path, pool: PartPool) -> None:
         """Cut the decoded audio; each part that holds speech is sent as soon as it is cut."""
         job, progress, share = run.job, run.progress, RunShare(self._budget)
+        from app.audio.split import pieces  # noqa: PLC0415 - with numpy, 17 MB
+
         limit_ms = job.plan.part_seconds * 1000
         window = min(limit_ms, job.duration_ms or limit_ms) * BYTES_PER_MS
         async with share.window(window), self._decode(job, path) as decoding:

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from app.audio.pcm import BYTES_PER_MS
-from app.audio.split import middle
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.job_run import PartRun
@@ -69,6 +68,8 @@ async def _commit_answer(part: PartRun, answered: Answered) -> Result | None:
         return None
     log.info("part.loops", part=index)
     pcm = await _decode(part)
+    from app.audio.split import middle  # noqa: PLC0415 - with numpy, 17 MB
+
     cut_ms = None if pcm is None else await middle(pcm, part.detectors)
     if cut_ms is None:
         await part.commit(_keep_original(index, whole), answered)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from app.audio.resample import RATES, Resampler
+from app.audio.pcm import RATES
+from app.audio.resample import Resampler
 from tests.unit.audio.audio_samples import Make
 
 MAX_BYTES = 1 << 20

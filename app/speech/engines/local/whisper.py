@@ -8,10 +8,7 @@ trusts its header.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from app.speech.engine import SAMPLE_RATE
 from app.speech.merge import glue, join
@@ -44,7 +41,11 @@ PROMPT_TOKENS = 223
 # and no punctuation.
 LANGUAGE_PROMPTS = {"zh": "以下是普通话的句子。"}
 
-Samples = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
 SegmentSink = Callable[[str], None]
 Check = Callable[[], None]
 """Raises an exception once the call is cancelled. Called between segments."""
@@ -86,6 +87,8 @@ class Whisper:
 
     def warm(self) -> None:
         """Transcribe a second of silence, because the first run of a process allocates memory."""
+        import numpy as np  # noqa: PLC0415 - 17 MB that an idle process saves
+
         samples = np.zeros(SAMPLE_RATE, np.float32)
         for _ in self._model.transcribe(samples, language="en", **DECODING)[0]:
             pass
@@ -93,6 +96,8 @@ class Whisper:
     def transcribe(self, request: WhisperRequest, check: Check, sink: SegmentSink) -> WhisperOutput:
         """Transcribe. `sink` gets the text of each segment with the space before it."""
         check()
+        import numpy as np  # noqa: PLC0415
+
         samples = np.frombuffer(request.pcm, "<i2").astype(np.float32) / FULL_SCALE
         speech = _find_speech(samples)
         if not speech:
@@ -113,7 +118,7 @@ class Whisper:
         found = language if text else request.language
         return WhisperOutput(text, found, tuple(segments), is_cut)
 
-    def _detect(self, voiced: Samples, hints: tuple[str, ...]) -> str:
+    def _detect(self, voiced: "Samples", hints: tuple[str, ...]) -> str:
         best, _, ranked = self._model.detect_language(audio=voiced)
         return next((code for code, _ in ranked if code in hints), str(best))
 
@@ -134,7 +139,7 @@ class Whisper:
 
     def _segments(
         self,
-        voiced: Samples,
+        voiced: "Samples",
         speech: list[dict[str, int]],
         language: str,
         prompt: str | None,
@@ -153,7 +158,7 @@ class Whisper:
                 yield _segment(raw, text, language)
 
 
-def _find_speech(samples: Samples) -> list[dict[str, int]]:
+def _find_speech(samples: "Samples") -> list[dict[str, int]]:
     from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
 
     if not samples.size:

@@ -1,0 +1,49 @@
+"""The detectors of speech that a process has.
+
+What they need (numpy and the model, 60 MB) is imported with the first recording that is decoded.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from app.audio.vad import Detector
+
+T = TypeVar("T")
+
+
+class Detectors:
+    """A bounded set of detectors, each loaded when it is first needed."""
+
+    def __init__(self, count: int, make: Callable[[], "Detector"] | None = None) -> None:
+        self._slots = asyncio.Semaphore(count)
+        self._idle: deque[Detector] = deque()
+        self._make = make or _silero
+
+    async def run(self, work: Callable[["Detector"], T]) -> T:
+        """Run `work` with a detector in a thread, once one is free.
+
+        A cancelled caller leaves at once; the detector is free again when the work has ended.
+        """
+        await self._slots.acquire()
+        running = asyncio.ensure_future(asyncio.to_thread(self._run, work))
+        running.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.shield(running)
+
+    def _run(self, work: Callable[["Detector"], T]) -> T:
+        try:
+            detector = self._idle.pop()
+        except IndexError:
+            detector = self._make()
+        try:
+            return work(detector)
+        finally:
+            self._idle.append(detector)
+
+
+def _silero() -> "Detector":
+    from app.audio.vad import SileroDetector  # noqa: PLC0415
+
+    return SileroDetector()
