@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, time
 from functools import partial
 
 import sqlalchemy as sa
-import structlog
 from alembic.util import CommandError
 from fastapi import FastAPI
 
@@ -36,6 +35,7 @@ from app.jobs.submission import Submission
 from app.jobs.worker.maintenance import Maintenance
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock, utc_now
+from app.kit.log import log
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
 from app.net.rate_limiter import MemorySlots, RateLimiter
@@ -55,7 +55,6 @@ from app.speech.planning.failover import bundle_name
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
 
-log = structlog.get_logger()
 
 Engines = Sequence[Engine]
 MakeEngines = Callable[[Settings, Catalogue, RateLimiter], Engines]
@@ -312,7 +311,7 @@ async def _open(
         clock=clock,
     )
     if is_loopback(settings.server.host) and not await db.read(any_key):
-        log.warning("access.open", reason="no key exists; whoever can reach loopback may call")
+        log.warning("access.without_keys", reason="no key exists: every local program may call")
     return Services(
         settings=settings,
         db=db,

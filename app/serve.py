@@ -13,13 +13,12 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from pydantic import ValidationError
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.kit.log import configure
+from app.kit.log import configure, log
 from app.kit.memory import tune_collector, tune_malloc
 from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
@@ -31,8 +30,6 @@ LINGER_BYTES = 1 << 20  # of an upload nobody wants, read so that its sender see
 LINGER_SECONDS = 2.0
 FAILED = 1
 WRONG_SETTING = 2
-
-_log = structlog.get_logger()
 
 
 class Lingering(asyncio.Transport):
@@ -248,7 +245,7 @@ class GuardedServer(Server):
         tune_collector()
         for bound in sockets or []:
             host, port = bound.getsockname()[:2]
-            _log.info("server.listening", host=host, port=port)
+            log.info("server.listening", host=host, port=port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

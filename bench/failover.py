@@ -23,8 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import structlog
-
+from app.kit.log import log
 from app.net.breaker import MIN_CALLS, OPEN_SECONDS
 from tests.simulator import ProviderSimulator, Script
 from tests.simulator.counting import encode
@@ -46,7 +45,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=120)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     asked = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log.threshold = logging.CRITICAL
     folder = Path(tempfile.mkdtemp(prefix="gateway-failover-"))
     run = asyncio.run(tried(asked.jobs, asked.seed, folder))
     print(f"seed {asked.seed}\n" + "\n".join(run.lines()), flush=True)

@@ -15,8 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import structlog
-
+from app.kit.log import log
 from tests.support.mixed import Trial, Verdict
 from tests.support.postgres import database_of
 
@@ -25,7 +24,7 @@ SHOWN = 20
 
 def main() -> int:
     asked = arguments()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log.threshold = logging.CRITICAL
     folder = Path(tempfile.mkdtemp(prefix="gateway-mixed-"))
     with database_of(asked.database, folder) as url:
         verdict = asyncio.run(Trial(asked.jobs, asked.faults, asked.seed, folder, url).run())

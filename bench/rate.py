@@ -25,8 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
 
-import structlog
-
+from app.kit.log import log
 from app.speech.engines.http.admission import BLOCK_SECONDS
 from bench.rate_sender import MODEL, Sent, send
 from tests.simulator import Limits, ProviderSimulator, Script
@@ -48,7 +47,7 @@ def main() -> int:
     if len(sys.argv) == 3 and sys.argv[1] == "--send":
         return asyncio.run(send(Sent(**json.loads(sys.argv[2]))))
     asked = arguments()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log.threshold = logging.CRITICAL
     folder = Path(tempfile.mkdtemp(prefix="gateway-rate-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)

@@ -10,10 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from app.db.migrate import open_database
 from app.db.rate_limit import RowSlots
+from app.kit.log import log
 from app.net.rate_limiter import MemorySlots, RateLimiter, SlotStore
 from app.speech.catalogue import PACKAGED
 from app.speech.engine import Encoded, EngineError, EngineRequest
@@ -46,7 +45,7 @@ class Sent:
 
 async def send(told: Sent) -> int:
     """Get ready, wait for a line, send everything; print what failed, and all stalls."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log.threshold = logging.CRITICAL
     async with stalls() as late:
         failed = await (_jobs(told) if told.folder else _calls(told))
     print(json.dumps([failed, late]))

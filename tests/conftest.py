@@ -1,6 +1,7 @@
 """Fixtures every test may ask for."""
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 from app import provider_key
 from app.db.database import Database
 from app.db.migrate import open_database
+from app.kit.log import log
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
 from tests.support.scripted_engine import ScriptedEngine
@@ -26,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: it measures time, so nothing else runs beside it")
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
+    log.threshold = logging.DEBUG  # so that tests for secrets in the log see all of it
     os.environ[provider_key.VENDORS_VARIABLE] = ""
     provider_key.VENDORS_FILE = Path(os.devnull)
 

@@ -1,116 +1,81 @@
-"""Structured logs: one event with fields a line, and nothing secret in any of them."""
+"""Structured logs: one event with fields per line, to stderr, without secrets.
+
+    log.info("job.completed", job=job_id, seconds=3.2)
+
+`docs/log-events.md` explains every event. Records of the standard library's loggers are written in
+the same form.
+"""
 
 import errno
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import structlog
-
 from app.kit.json_bytes import json_bytes
+from app.kit.redaction import redact_text, redacted
 
-MASK = "****"
-_SYSTEM_WORDS = frozenset(map(os.strerror, errno.errorcode))
-_SECRET_FIELDS = frozenset(
-    {
-        "authorization",
-        "key",
-        "api_key",
-        "password",
-        "pepper",
-        "secret",
-        "text",
-        "token",
-        "transcript",
-    }
-)
-_SECRET_TEXT = re.compile(
-    r"(?:\b(?:sk|gw|st|whsec)[-_][A-Za-z0-9_-]{8,})"
-    r"|(?:(?<=://)[^/\s:@]*:[^/\s@]+(?=@))"
-    r"|(?:(?<=[?&])(?:[a-z-]*signature|[a-z-]*token|sig)=[^&\s]+)"
-    r"|(?:\bbearer\s+[^\s\"',]+)",
-    re.IGNORECASE,
-)
+_SYSTEM_MESSAGES = frozenset(map(os.strerror, errno.errorcode))
+_FIRST_IN_TEXT = frozenset({"timestamp", "level", "event", "exception"})
+_context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default={})  # noqa: B039 - never changed
 
 
-_IN_EVERY_SECRET = re.compile(r"[-_:=\s]")  # a text without any of these holds no secret
-_TEXT_HEAD = frozenset({"timestamp", "level", "event", "exception"})
+class Log:
+    """Writes events of at least `threshold`, a level of the standard library's `logging`."""
+
+    def __init__(self) -> None:
+        self.threshold = logging.INFO
+        self.write: Callable[[str, str, Mapping[str, Any]], None] = _writer(_text_line)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self.threshold <= logging.DEBUG:
+            self.write("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        if self.threshold <= logging.INFO:
+            self.write("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if self.threshold <= logging.WARNING:
+            self.write("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        if self.threshold <= logging.ERROR:
+            self.write("error", event, fields)
 
 
-def redact_text(text: str) -> str:
-    """Mask parts of a text that look like a key, a password in a URL or a signature."""
-    return _SECRET_TEXT.sub(MASK, text) if _IN_EVERY_SECRET.search(text) else text
+@contextmanager
+def log_context(**fields: Any) -> Iterator[None]:
+    """Add these fields to every event that this task logs inside the block."""
+    token = _context.set({**_context.get(), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
 
 
-def complete(
-    _logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Structlog processor: add context, exception, level and time; mask secrets in all the rest."""
-    if "exc_info" in event:
-        event = structlog.processors.format_exc_info(_logger, method, event)
-    event = structlog.contextvars.merge_contextvars(_logger, method, event)
-    for name, value in event.items():
-        event[name] = MASK if name in _SECRET_FIELDS else _redacted(value)
-    event["level"] = method
-    event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
-    return event
+def set_log_context(**fields: Any) -> None:
+    """Replace the fields that are added to every event that this task logs."""
+    _context.set(fields)
 
 
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact_text(value)
-    if isinstance(value, dict):
-        return {
-            name: MASK if name in _SECRET_FIELDS else _redacted(inner)
-            for name, inner in value.items()
-        }
-    return [_redacted(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def safe_traceback(problem: BaseException) -> list[str]:
-    """Tell an exception by types and frames; its message may quote what was sent to us.
-
-    Of an OSError the system's own words are safe, and told; a library may have put in others.
-    """
-    return list(_story(problem))
-
-
-def _story(problem: BaseException) -> Iterator[str]:
-    seen: BaseException | None = problem
-    while seen is not None:
-        words = str(getattr(seen, "strerror", None))
-        told = f": {words}" if words in _SYSTEM_WORDS else ""
-        yield f"{type(seen).__module__}.{type(seen).__qualname__}{told}"
-        for frame in traceback.extract_tb(seen.__traceback__):
-            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
-        if isinstance(seen, BaseExceptionGroup):
-            for inner in seen.exceptions:
-                yield from _story(inner)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+def get_log_context() -> Mapping[str, Any]:
+    """Return the fields that are added to every event that this task logs."""
+    return _context.get()
 
 
 def configure(*, level: str = "INFO", form: Literal["json", "console"] = "console") -> None:
-    """Set up structlog and the standard library's loggers for the whole process, to stderr."""
+    """Set up this log and the standard library's loggers for the whole process."""
     render = _json_line if form == "json" else _text_line
-    structlog.configure(
-        # Straight to the stream: through the standard library a line costs four times as much.
-        processors=[complete, render],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=_Stderr,
-        cache_logger_on_first_use=False,
-    )
+    log.threshold = logging.getLevelNamesMapping()[level]
+    log.write = _writer(render)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[complete],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
-        )
-    )
+    handler.setFormatter(_Formatter(render))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -119,23 +84,74 @@ def configure(*, level: str = "INFO", form: Literal["json", "console"] = "consol
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-class _Stderr:
-    """Structlog's last step: writes a line to stderr."""
+def safe_traceback(problem: BaseException) -> list[str]:
+    """Return the types and frames of an exception without its message, which may hold user data.
 
-    def msg(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-
-    debug = info = warning = error = critical = msg
-
-
-def _json_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    return json_bytes(event, default=repr).decode()
+    Of an OSError the system's own message is kept, but no message that a library put there.
+    """
+    return list(_frames(problem))
 
 
-def _text_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+def _frames(problem: BaseException) -> Iterator[str]:
+    current: BaseException | None = problem
+    while current is not None:
+        message = str(getattr(current, "strerror", None))
+        suffix = f": {message}" if message in _SYSTEM_MESSAGES else ""
+        yield f"{type(current).__module__}.{type(current).__qualname__}{suffix}"
+        for frame in traceback.extract_tb(current.__traceback__):
+            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
+        if isinstance(current, BaseExceptionGroup):
+            for inner in current.exceptions:
+                yield from _frames(inner)
+        current = current.__cause__ or (
+            None if current.__suppress_context__ else current.__context__
+        )
+
+
+_Render = Callable[[Mapping[str, Any]], str]
+
+
+class _Formatter(logging.Formatter):
+    """Renders a record of the standard library's logging as an event."""
+
+    def __init__(self, render: _Render) -> None:
+        super().__init__()
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"logger": record.name}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return self._render(_completed(record.levelname.lower(), record.getMessage(), fields))
+
+
+def _writer(render: _Render) -> Callable[[str, str, Mapping[str, Any]], None]:
+    def write(level: str, event: str, fields: Mapping[str, Any]) -> None:
+        sys.stderr.write(render(_completed(level, event, fields)) + "\n")
+
+    return write
+
+
+def _completed(level: str, event: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a line, with secrets masked."""
+    return {
+        "timestamp": f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z",
+        "level": level,
+        "event": redact_text(event),
+        **redacted(_context.get()),
+        **redacted(fields),
+    }
+
+
+def _json_line(line: Mapping[str, Any]) -> str:
+    return json_bytes(line, default=repr).decode()
+
+
+def _text_line(line: Mapping[str, Any]) -> str:
     """Return `time level event field=value ...`, and a traceback on lines of its own."""
-    fields = {name: value for name, value in event.items() if name not in _TEXT_HEAD}
-    shown = [f"{name}={value!r}" for name, value in fields.items()]
-    head = f"{event['timestamp']} {event['level']:<8} {event['event']}"
-    line = " ".join([head, *shown])
-    return f"{line}\n{event['exception']}" if "exception" in event else line
+    fields = [f"{name}={value!r}" for name, value in line.items() if name not in _FIRST_IN_TEXT]
+    text = " ".join((line["timestamp"], f"{line['level']:<8}", line["event"], *fields))
+    return f"{text}\n{line['exception']}" if "exception" in line else text
+
+
+log = Log()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import httpx
 
-from app.kit.log import redact_text
+from app.kit.redaction import redact_text
 
 CONNECT_SECONDS = 5.0  # a black-holed network must not look like a slow one
 SILENCE_SECONDS = 30.0  # longest gap between two reads

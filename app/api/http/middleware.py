@@ -7,12 +7,12 @@ import re
 import time
 from collections.abc import Callable, Iterable
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.body_rate import BodyRate, RatedBody
 from app.api.http.problems import problem_response
 from app.kit.ids import new_id
+from app.kit.log import log, set_log_context
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _SAFE_HEADERS = (
@@ -23,7 +23,6 @@ _SAFE_HEADERS = (
 )
 _EXCHANGE = "asr_gateway.exchange"
 SERVER_SEND = "server_send"  # key in scope["state"]: the server's own `send`
-_log = structlog.get_logger()
 
 
 def route_of(scope: Scope) -> str:
@@ -54,20 +53,19 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         state["request_id"], state[SERVER_SEND] = exchange.request_id, send
         # uvicorn starts a pipelined request inside the context of the one before it.
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        set_log_context(request_id=exchange.request_id)
         began = time.perf_counter()
         try:
             await self._inner(scope, exchange.receive, exchange.send)
         finally:
-            _log.info(
+            log.info(
                 "http.request",
                 method=scope["method"],
                 route=route_of(scope),
                 status=exchange.status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
-            structlog.contextvars.clear_contextvars()
+            set_log_context()
 
     async def _answer_crashes(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

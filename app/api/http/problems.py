@@ -9,7 +9,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +28,7 @@ from app.errors import (
     RangeNotSatisfiable,
     UnsupportedMediaType,
 )
-from app.kit.log import safe_traceback
+from app.kit.log import log, safe_traceback
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_LEFT = 499  # nobody reads it; the log does
@@ -68,7 +67,6 @@ QUOTING_TYPES = frozenset(
         "value_error",
     }
 )
-_log = structlog.get_logger()
 
 
 class Problem(BaseModel):
@@ -117,11 +115,11 @@ def problem_response(
     """Log what has to be, and make the answer to any exception."""
     error = error_from(problem)
     if isinstance(error, InternalError) and problem is not error:
-        _log.error("http.crashed", exception="\n".join(safe_traceback(problem)))
+        log.error("http.crashed", exception="\n".join(safe_traceback(problem)))
     elif error.status >= _SERVER_ERROR:
-        _log.error("http.error", code=error.code, reason=error.log)
+        log.error("http.error", code=error.code, reason=error.log)
     elif error.log is not None:
-        _log.info("http.error", code=error.code, reason=error.log)
+        log.info("http.error", code=error.code, reason=error.log)
     return Response(
         to_json(problem_of(error, request_id)),
         error.status,
@@ -180,7 +178,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 
 async def _handle(request: Request, problem: Exception) -> Response:
     if isinstance(problem, ClientDisconnect):
-        _log.info("http.client_left")
+        log.info("http.client_disconnected")
         return Response(status_code=CLIENT_LEFT)
     headers = dict(getattr(problem, "headers", None) or {})
     if "Allow" in headers:

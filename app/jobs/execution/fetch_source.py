@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
-import structlog
 
 from app.audio.fetch import Fetcher, refused
 from app.audio.ffmpeg import Decoders
@@ -25,11 +24,11 @@ from app.jobs.store.recordings import NewAudio, find_or_add_audio, new_audio_of
 from app.jobs.store.runs import Deferred, StaleRun, fenced_update
 from app.jobs.tables import transcription
 from app.kit.clock import Clock
+from app.kit.log import log
 from app.settings import AudioSettings
 
 BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
 
-log = structlog.get_logger()
 
 _BRING = (
     sa.update(transcription)
@@ -97,7 +96,7 @@ class SourceFetcher:
                 raise
             undo.pop_all()
         await delete_duplicate(self._store, blob.key, kept=blob_key)
-        log.info("job.fetched", bytes=blob.bytes)
+        log.info("audio.fetched", bytes=blob.bytes)
         return replace(
             known,
             blob_key=blob_key,

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
-
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Run
 from app.jobs.store.runs import StaleRun, renew
+from app.kit.log import log
 
 RENEWALS_PER_LEASE = 3
-
-log = structlog.get_logger()
 
 
 class _Renewal:

@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from app.audio.pcm import BYTES_PER_MS
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome
@@ -20,6 +18,7 @@ from app.jobs.store.durable_write import shielded
 from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.upstream.engine_errors import is_of_part
 from app.kit.hashing import sha256_hex
+from app.kit.log import log
 from app.speech.engine import Pcm
 from app.speech.merge import PartText, merge
 from app.speech.repetition import find_loop, share_of_loops
@@ -27,7 +26,6 @@ from app.speech.transcript import Segment
 
 SMALL_TEXT_CHARACTERS = 4_000  # texts up to here are searched on the event loop, in microseconds
 
-log = structlog.get_logger()
 
 Result = Mapping[str, Any]
 
@@ -66,7 +64,7 @@ async def _commit_answer(part: PartRun, answered: Answered) -> Result | None:
     if loop is None:
         await part.commit(PartOutcome(index, whole), answered)
         return None
-    log.info("part.loops", part=index)
+    log.info("part.repetition", part=index)
     pcm = await _decode(part)
     from app.audio.split import middle  # noqa: PLC0415 - with numpy, 17 MB
 
@@ -84,7 +82,7 @@ async def _decode(part: PartRun) -> bytes | None:
     try:
         return await part.decode()
     except GatewayError as error:
-        log.warning("part.no_halves", part=part.span.index, code=error.code, reason=error.log)
+        log.warning("part.halves_failed", part=part.span.index, code=error.code, reason=error.log)
         return None
 
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-import structlog
 
 from app.audio.ffmpeg import Decoders
 from app.audio.links import SignedLinks
@@ -40,13 +39,11 @@ from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.streaming.hub import StreamHub
 from app.jobs.upstream.caller import UpstreamCaller
 from app.kit.clock import Clock
-from app.kit.log import safe_traceback
+from app.kit.log import log, log_context, safe_traceback
 from app.settings import JobSettings
 from app.speech.engine import Engine
 from app.speech.options import STREAM
 from app.speech.task_engine import HasTasks
-
-log = structlog.get_logger()
 
 
 class Transcriber:
@@ -121,7 +118,7 @@ class Transcriber:
         run = claimed.job.run
         self._epochs[job_id] = run.epoch
         try:
-            with structlog.contextvars.bound_contextvars(job=job_id, epoch=run.epoch):
+            with log_context(job=job_id, epoch=run.epoch):
                 async with self._hub.publishing(claimed.job) as job:
                     claimed.job = job
                     return await self._run(claimed)
@@ -179,12 +176,12 @@ class Transcriber:
         except Deferred as deferred:
             return await self._defer(job, deferred)
         except AudioStorageError:
-            log.error("run.audio_not_readable")  # noqa: TRY400 - there is nothing to trace
+            log.error("run.audio_not_readable")
             await self._release(job, was_idle=True)
         except GatewayError as error:
             await self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
-            log.error("run.broke", frames=safe_traceback(error))  # noqa: TRY400 - no message in a log
+            log.error("run.crashed", frames=safe_traceback(error))
             await self._fail(job, InternalError())
         return None
 

@@ -9,8 +9,6 @@ import random
 from collections.abc import Mapping
 from typing import NoReturn
 
-import structlog
-
 from app.db.database import Database
 from app.errors import (
     DatabaseUnavailable,
@@ -34,6 +32,7 @@ from app.jobs.store.routes import Route
 from app.jobs.store.runs import Deferred
 from app.jobs.upstream import retry_policy
 from app.kit.clock import Clock
+from app.kit.log import log
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
 from app.speech.task_engine import FileResult, FileText, TaskEngine, TaskReport, TaskStatus
@@ -41,8 +40,6 @@ from app.speech.task_engine import FileResult, FileText, TaskEngine, TaskReport,
 MAX_CONCURRENT_RESULTS = 4  # fetched and parsed at once: a result may have many megabytes
 UNKNOWN_TASK_SECONDS = 10.0  # for which a new task may be unknown to some servers of the provider
 RESULT_TIMEOUT_SECONDS = 23 * 3600.0  # for which a paid result is requested: it expires after 24 h
-
-log = structlog.get_logger()
 
 
 class TaskRunner:

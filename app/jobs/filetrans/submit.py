@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NoReturn
 
-import structlog
-
 from app.db.database import Database
 from app.errors import EngineUnavailable, UpstreamInDoubt
 from app.jobs.filetrans import store
@@ -24,14 +22,13 @@ from app.jobs.store.runs import Deferred
 from app.jobs.upstream import retry_policy
 from app.jobs.upstream.engine_errors import public_error
 from app.kit.clock import Clock
+from app.kit.log import log
 from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineError
 from app.speech.task_engine import TaskEngine, TaskRequest
 
 ADMISSION_TIMEOUT_SECONDS = 15.0  # for which a submit waits for the account's rate limit
-
-log = structlog.get_logger()
 
 
 class TaskSubmitter:

@@ -6,16 +6,14 @@ from contextlib import suppress
 from typing import Any, Concatenate
 
 import sqlalchemy as sa
-import structlog
 
 from app.db.database import Database, P, T, Transaction
 from app.errors import DatabaseUnavailable
 from app.jobs.store.job import Job
+from app.kit.log import log
 
 DATABASE_PAUSE_SECONDS = 2.0  # between two attempts to write
 LAST_WRITE_SECONDS = 5.0  # for which a cancelled run still attempts its last write
-
-log = structlog.get_logger()
 
 
 async def write_of_run(

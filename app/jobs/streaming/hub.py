@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import partial
 
 import sqlalchemy as sa
-import structlog
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
@@ -20,11 +19,10 @@ from app.jobs.store.job import Job, Run
 from app.jobs.store.runs import StaleRun, fenced_update
 from app.jobs.streaming.buffer import LiveTextBuffer
 from app.kit.clock import Clock
+from app.kit.log import log
 from app.speech.options import STREAM
 
 SAVE_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 class Subscription:
@@ -157,7 +155,7 @@ class StreamHub:
             except StaleRun:
                 return  # the run learns it by its own next write
             except DatabaseUnavailable:
-                log.warning("deltas.not_saved", job=run.job_id)
+                log.warning("events.not_stored", job=run.job_id)
                 await asyncio.sleep(SAVE_SECONDS)
 
     async def _reset(self, job: Job) -> None:

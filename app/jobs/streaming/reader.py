@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
@@ -20,6 +19,7 @@ from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
 from app.jobs.streaming.hub import StreamHub, Subscription
 from app.jobs.tables import ENDED, delta_text, event, transcription
+from app.kit.log import log
 
 MOST_ROWS = 100  # in one look at the database
 MOST_PIECES = 200
@@ -48,8 +48,6 @@ _PIECES = (
     .order_by(_text.epoch, _text.start)
     .limit(MOST_PIECES)
 )
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

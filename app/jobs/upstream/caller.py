@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
 from app.audio.ffmpeg import Decoders
 from app.audio.flac import encode_flac
 from app.db.database import Database
@@ -29,6 +27,7 @@ from app.jobs.upstream.call_permit import CallPermit
 from app.jobs.upstream.engine_errors import public_error
 from app.jobs.upstream.retry_policy import LONG_SECONDS, RetryDecision
 from app.kit.clock import Clock
+from app.kit.log import log
 from app.settings import JobSettings
 from app.speech.engine import (
     Billed,
@@ -40,8 +39,6 @@ from app.speech.engine import (
     PartAudio,
     Pcm,
 )
-
-log = structlog.get_logger()
 
 
 @dataclass(eq=False, slots=True)
@@ -166,7 +163,7 @@ class UpstreamCaller:
                     raise
                 if try_next_route:
                     engine = min(free_at, key=lambda one: max(free_at[one], now()))
-                    log.info("call.next", engine=engine, reason=failed.error.kind)
+                    log.info("call.next_route", engine=engine, reason=failed.error.kind)
                 await self._wait(since, free_at[engine] - now(), failed.error)
 
     async def _routes(self, job: Job, span: PartSpan) -> Sequence[Route]:

@@ -7,8 +7,6 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-import structlog
-
 from app.audio.store import BlobStore
 from app.db.database import Database
 from app.db.stalled_sessions import end_stalled
@@ -18,13 +16,11 @@ from app.jobs.erase import PendingPurge
 from app.jobs.store import runs
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
-from app.kit.log import safe_traceback
+from app.kit.log import log, safe_traceback
 
 FORSAKEN_AT_ONCE = 500
 ORPHAN_AGE_SECONDS = 24 * 3600.0  # by then the commit that a blob waits for has long been made
 ORPHANS_EVERY_SECONDS = 24 * 3600.0
-
-log = structlog.get_logger()
 
 
 class Maintenance:
@@ -74,20 +70,20 @@ class Maintenance:
                 await self.purge(await self._db.read(erase.pending_purges))
                 await self._remove_orphans()
             except Exception as error:  # noqa: BLE001 - the next round must come
-                log.error("upkeep.failed", frames=safe_traceback(error))  # noqa: TRY400 - no messages
+                log.error("maintenance.failed", frames=safe_traceback(error))
             await asyncio.sleep(self._every_seconds)
 
     async def _end_stalled(self) -> None:
         """Free what a process that stands still has locked: jobs of its could not be taken over."""
         if self._db.is_shared and (ended := await self._db.write(end_stalled)):
-            log.warning("database.stalled_ended", count=ended)
+            log.warning("database.stalled_sessions_ended", count=ended)
 
     async def _put_back_forsaken(self) -> None:
         """See to it that every open job is in the queue, or somebody's."""
         last = ""
         while found := await self._db.read(runs.find_stalled, after=last, limit=FORSAKEN_AT_ONCE):
             if added := await self._runner.requeue(found):
-                log.info("jobs.put_back", count=added)
+                log.info("jobs.requeued", count=added)
             last = found[-1].job_id
 
     async def _remove_orphans(self) -> None:
@@ -101,5 +97,5 @@ class Maintenance:
                     await self._store.erase(key)
                     log.info("store.orphan_removed")
                 except OSError as error:
-                    log.warning("store.orphan_kept", frames=safe_traceback(error))
+                    log.warning("store.orphan_not_removed", frames=safe_traceback(error))
         self._orphans_due = loop.time() + ORPHANS_EVERY_SECONDS

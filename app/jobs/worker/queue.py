@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.adapters.inmemory import InMemoryDriver, InMemoryQueries
 from pgqueuer.adapters.persistence import qb
@@ -27,7 +26,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from app.db.database import Database
 from app.jobs.worker.lane import Entry, Lane, NoSlot
-from app.kit.log import safe_traceback
+from app.kit.log import log, safe_traceback
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
 HOLD_SECONDS = 10.0  # waits shorter than this are held here as one coroutine
@@ -39,8 +38,6 @@ PAUSE_SECONDS = 2.0  # before the queue is joined anew
 CONNECTIONS = 4  # of each worker: one listens
 CLOSE_SECONDS = 5.0
 KEPT_LOG = "10 minutes"
-
-log = structlog.get_logger()
 
 
 class _Names(DBSettings):
@@ -211,7 +208,7 @@ class Queue:
                 async with self._queries() as queries:
                     await self._work(queries)
             except Exception as error:  # noqa: BLE001 - whatever ended it, jobs must go on
-                log.warning("queue.left", frames=safe_traceback(error))
+                log.warning("queue.connection_lost", frames=safe_traceback(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 

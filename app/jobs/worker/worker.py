@@ -10,8 +10,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import structlog
-
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, ShuttingDown, TooManyJobs
 from app.jobs.execution.claimed import ClaimedJob
@@ -22,7 +20,7 @@ from app.jobs.store.runs import StalledJob
 from app.jobs.worker.lane import Entry, Lane, NoSlot
 from app.jobs.worker.queue import Queue
 from app.jobs.worker.waiters import Waiters
-from app.kit.log import safe_traceback
+from app.kit.log import log, safe_traceback
 from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 
@@ -31,8 +29,6 @@ JOBS, TASKS = "jobs", "tasks"
 WINDS_DOWN = timedelta(seconds=1)  # between looks whether a run that was stopped has ended
 UNCLAIMED_SECONDS = 5.0  # for which the view of a completed job is kept for its caller
 MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
-
-log = structlog.get_logger()
 
 
 def lane_of(plan_kind: str) -> str:
@@ -245,7 +241,7 @@ class Worker:
         if task.cancelled():
             return timedelta(0) if self.is_closing else None
         if (error := task.exception()) is not None:
-            log.error("run.lost", frames=safe_traceback(error))
+            log.error("run.not_ended", frames=safe_traceback(error))
             return timedelta(seconds=self._settings.lease_seconds)
         return task.result()
 

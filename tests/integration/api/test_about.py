@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from structlog.testing import capture_logs
 
 from app import __version__
 from app.speech.engine import Readiness
+from tests.support.captured_log import capture_logs
 from tests.support.gateway import Gateway
 
 pytestmark = pytest.mark.anyio

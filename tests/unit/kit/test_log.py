@@ -5,12 +5,11 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.kit import log
-from app.kit.log import MASK, redact_text
+from app.kit.redaction import MASK, redact_text
 from app.kit.secrets import mint_key
 
 KEY = mint_key()
@@ -35,11 +34,11 @@ SECRET_IDS = ["ours", *list(SECRETS)[1:]]  # the same in every process that coll
 def log_as_it_was() -> Iterator[None]:
     """Undo what `configure` does to the whole process."""
     root = logging.getLogger()
-    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
+    handlers, level, ours = root.handlers[:], root.level, vars(log.log).copy()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.configure(**config)
+    vars(log.log).update(ours)
 
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS.items(), ids=SECRET_IDS)
@@ -68,17 +67,16 @@ def test_no_line_of_any_logger_shows_a_secret(
     capsys: pytest.CaptureFixture[str], text: str, secret: str
 ) -> None:
     log.configure(level="INFO", form="json")
-    structlog.get_logger().info("event", url=text, headers={"a": text}, several=[text, (text,)])
-    structlog.get_logger().info(f"event {text}")
+    log.log.info("event", url=text, headers={"a": text}, several=[text, (text,)])
+    log.log.info(f"event {text}")
     logging.getLogger("library").warning("said %s", text)
     logging.getLogger("library").warning("said %s", {"deep": [text]})
     try:
         raise ValueError(text)  # noqa: TRY301
     except ValueError:
-        structlog.get_logger().exception("broke")
         logging.getLogger("library").exception("broke")
     written = capsys.readouterr().err
-    assert len(written.splitlines()) == 6
+    assert len(written.splitlines()) == 5
     assert secret not in written
 
 
@@ -87,7 +85,7 @@ def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
     capsys: pytest.CaptureFixture[str], field: str
 ) -> None:
     log.configure(level="INFO", form="json")
-    structlog.get_logger().info("event", **{field: "canary"}, inside={field: "canary"})
+    log.log.info("event", **{field: "canary"}, inside={field: "canary"})
     line = json.loads(capsys.readouterr().err)
     assert line[field] == MASK
     assert "canary" not in str(line)
@@ -95,8 +93,8 @@ def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
 
 def test_a_line_is_one_json_object_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(level="INFO", form="json")
-    structlog.get_logger().warning("job.settled", job="tr_1", seconds=2.5)
-    structlog.get_logger().debug("unseen")
+    log.log.warning("job.settled", job="tr_1", seconds=2.5)
+    log.log.debug("unseen")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["level"], line["seconds"]) == ("job.settled", "warning", 2.5)
     assert line["timestamp"].endswith("Z")

@@ -8,9 +8,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import structlog
-
 from app.errors import DatabaseUnavailable
+from app.kit.log import log
 from app.kit.priority_semaphore import PrioritySemaphore
 from app.net.breaker import Breaker, State
 from app.net.rate_limiter import QueueTooLongError, RateLimiter, Ticks, interval_of
@@ -28,8 +27,6 @@ _FAILURES = {
     ErrorKind.MALFORMED,
     ErrorKind.INTERNAL,
 }
-
-log = structlog.get_logger()
 
 
 class CallAdmission:
@@ -183,7 +180,7 @@ class CallAdmission:
         except DatabaseUnavailable:
             # The result of the call must not be lost because of this. Without the database there
             # are no slots, so no call is made too early either.
-            log.warning("rate_limit.block_lost", account=self._account, model=model)
+            log.warning("rate_limit.block_not_stored", account=self._account, model=model)
 
     def _check_breaker(self, seconds: float) -> None:
         if seconds:

@@ -6,14 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import structlog
-
+from app.kit.log import log
 from app.speech.engine import EngineError, ErrorKind, Readiness
 from app.speech.engines.local.weights.sources import Progress
 
 RETRY_SECONDS = 30.0  # after a fetch or a load that failed
 
-log = structlog.get_logger(__name__)
 
 Model = TypeVar("Model")
 

@@ -75,8 +75,8 @@ async def test_whatever_goes_wrong_in_a_round_the_next_one_comes(
             await until(lambda: fault.times == 0)
             scenario = await queued(gateway, recording)
             await until_completed(gateway, scenario.id)
-    said = capsys.readouterr().out
-    assert said.count("upkeep.failed") == 3
+    said = capsys.readouterr().err
+    assert said.count("maintenance.failed") == 3
     assert "canary" not in said
 
 
@@ -266,4 +266,4 @@ async def test_what_nobody_owns_is_removed_once_it_is_old(
         await until(lambda: not old.exists())
         await asyncio.sleep(0.3)
     assert all(path.exists() for path in (ours, young, stuck, *strange))
-    assert "upkeep.failed" not in capsys.readouterr().out
+    assert "maintenance.failed" not in capsys.readouterr().err

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.testing import capture_logs
 
 from app.api.http import problems
 from app.api.http.body_rate import BodyRate, RatedBody
 from app.api.http.middleware import RequestMiddleware
 from app.errors import BodyTooSlow
 from app.kit.ids import is_id
+from app.kit.log import get_log_context
+from tests.support.captured_log import capture_logs
 
 pytestmark = pytest.mark.anyio
 IDLE_SECONDS = 0.05
@@ -32,7 +32,7 @@ def tiny_app() -> FastAPI:
     def thing(name: str, request: Request) -> dict[str, object]:
         return {
             "id": request.state.request_id,
-            "bound": structlog.contextvars.get_contextvars().get("request_id"),
+            "bound": get_log_context().get("request_id"),
         }
 
     @router.get("/own")
@@ -125,7 +125,7 @@ async def test_any_other_id_is_replaced(client: httpx.AsyncClient, given: str) -
 
 async def test_nothing_stays_bound_after_a_request(client: httpx.AsyncClient) -> None:
     await client.get("/v1/things/a")
-    assert structlog.contextvars.get_contextvars() == {}
+    assert get_log_context() == {}
 
 
 @pytest.mark.parametrize("path", ["/v1/things/a", "/nowhere"])

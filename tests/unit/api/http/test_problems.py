@@ -9,7 +9,6 @@ import pytest
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError, _pydantic_core
-from structlog.testing import capture_logs
 
 from app.api.http import problems
 from app.api.http.body_rate import BodyRate
@@ -27,6 +26,7 @@ from app.errors import (
     TooManyJobs,
     Undecodable,
 )
+from tests.support.captured_log import capture_logs
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"

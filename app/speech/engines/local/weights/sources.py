@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.kit.log import redact_text
+from app.kit.redaction import redact_text
 from app.net.client import DownloadError, download, open_client
 from app.speech.engines.local.weights.pinned import PinnedFile, PinnedModel
 
