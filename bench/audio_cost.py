@@ -23,7 +23,7 @@ from statistics import median
 
 import psutil
 import uvloop
-from tests.support.twin import hastened
+from tests.support.simulated_gateway import fast_catalogue
 
 from bench.overhead import MARK, Body, Client, converted, form, mp3, port_of, running_upstream
 from tests.support.process import REPOSITORY, GatewayProcess
@@ -147,7 +147,7 @@ def start(folder: Path, upstream: int) -> tuple[GatewayProcess, str]:
     """Start a gateway and return it with a key of its own."""
     folder.mkdir()
     settings = {
-        "SPEECH__CATALOGUE": str(hastened(folder, CALLS_A_MINUTE)),
+        "SPEECH__CATALOGUE": str(fast_catalogue(folder, CALLS_A_MINUTE)),
         "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
         "DASHSCOPE__API_KEY": "sk-audio-cost",
         "DASHSCOPE__BASE_URL": f"http://127.0.0.1:{upstream}/api/v1",
