@@ -23,10 +23,10 @@ from statistics import median
 
 import psutil
 import uvloop
-from tests.support.simulated_gateway import fast_catalogue
 
 from bench.overhead import MARK, Body, Client, converted, form, mp3, port_of, running_upstream
 from tests.support.process import REPOSITORY, GatewayProcess
+from tests.support.simulated_gateway import fast_catalogue
 
 MIB = 1 << 20
 CALLS_A_MINUTE = 100_000_000
