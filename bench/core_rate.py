@@ -32,7 +32,7 @@ import sqlalchemy as sa
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.billing.prices import PriceRow, load_prices
-from app.db import prepared
+from app.db import driver
 from app.db.database import Database
 from app.db.migrate import open_database
 from app.db.prepared import Prepared
@@ -149,15 +149,11 @@ async def rate(db: Database, step: Step, count: int, tasks: int) -> Rate:
 async def counted(db: Database, step: Step) -> Counter[str]:
     """Return the statements and commits of one job; BEGIN, SAVEPOINT and COMMIT are not counted."""
     counts: Counter[str] = Counter()
-    execute, execute_many = prepared._Compiled.execute, prepared._Compiled.execute_many
+    execute = driver.execute
 
-    def one(self: Any, tx: sa.Connection, values: Mapping[str, Any]) -> Any:
+    def by_driver(*args: Any, **kwargs: Any) -> Any:
         counts["statements"] += 1
-        return execute(self, tx, values)
-
-    def many(self: Any, tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        counts["statements"] += 1
-        execute_many(self, tx, rows)
+        return execute(*args, **kwargs)
 
     def by_core(*_: object) -> None:
         counts["statements"] += 1
@@ -168,10 +164,7 @@ async def counted(db: Database, step: Step) -> Counter[str]:
             return await db.write(*args, **kwargs)
 
     sa.event.listen(sa.Engine, "before_cursor_execute", by_core)
-    with (
-        mock.patch.object(prepared._Compiled, "execute", one),
-        mock.patch.object(prepared._Compiled, "execute_many", many),
-    ):
+    with mock.patch.object(driver, "execute", by_driver):
         await step(Counting(), 0)  # type: ignore[arg-type]
     sa.event.remove(sa.Engine, "before_cursor_execute", by_core)
     return counts
@@ -191,7 +184,8 @@ def executed_by_core() -> Iterator[None]:
     def fetch_all(self: Any, tx: sa.Connection, values: Mapping[str, Any] = {}) -> Any:
         return tx.execute(self._statement, values).all()
 
-    with mock.patch.multiple(Prepared, run=run, run_many=run_many, all=fetch_all):
+    methods = {"run": run, "run_many": run_many, "add": run, "add_many": run_many, "all": fetch_all}
+    with mock.patch.multiple(Prepared, **methods):
         yield
 
 

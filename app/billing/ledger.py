@@ -191,4 +191,4 @@ def _write(
         "created_at": now,
         **fields,
     }
-    _ADD_LINE.run(tx, row)
+    _ADD_LINE.add(tx, row)

@@ -9,14 +9,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from app.db import json_columns
+from app.db import batch, json_columns
 from app.db.database import AfterWrite, Transaction
+from app.db.driver import raise_as_core
 from app.errors import DatabaseUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIES = 3
+STATEMENTS_A_CONNECTION = 500  # that stay prepared; there are some 200
 _BEGIN = "BEGIN"
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 # A serialization failure or a deadlock: the server undid the transaction and wants it again.
@@ -64,6 +66,7 @@ class PostgresDatabase:
     ) -> T:
         def transact(connection: sa.Connection) -> T:
             result = work(connection, *args, **kwargs)
+            batch.flush(connection)
             if follow is not _nothing:
                 await_only(follow(result, connection.connection.driver_connection))
             connection.commit()
@@ -115,12 +118,13 @@ def _begin(connection: sa.Connection) -> None:
     A pooled connection that the server has closed is found here, where nothing is lost, so none is
     pinged: `pool_pre_ping` takes three round trips, half the cost of a short transaction.
     """
+    batch.discard(connection)
     connection.begin()
-    driver: Any = connection.connection.dbapi_connection
+    adapted: Any = connection.connection.dbapi_connection
     try:
-        await_only(driver._start_transaction())  # noqa: SLF001
+        await_only(adapted._start_transaction())  # noqa: SLF001
     except BaseException as error:  # noqa: BLE001 - raised anew
-        connection._handle_dbapi_exception(error, _BEGIN, None, None, None)  # noqa: SLF001
+        raise_as_core(connection, error, _BEGIN)
 
 
 def _was_undone(error: Exception) -> bool:
@@ -162,11 +166,16 @@ def _state_of(error: BaseException) -> str:
 
 def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
     """Return an async engine for any spelling of a PostgreSQL address."""
-    return create_async_engine(
+    engine = create_async_engine(
         address.set(drivername="postgresql+asyncpg"),
         pool_size=pool,
         max_overflow=0,
         hide_parameters=True,
         json_serializer=json_columns.dump,  # read by the standard library: JSONB keeps no mark
-        connect_args={"server_settings": _SESSION},
+        connect_args={
+            "server_settings": _SESSION,
+            "prepared_statement_cache_size": STATEMENTS_A_CONNECTION,
+        },
     )
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda tx, *_: batch.flush(tx))
+    return engine

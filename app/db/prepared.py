@@ -8,11 +8,13 @@ Errors are the ones that `Connection.execute` raises.
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import visitors
+
+from app.db import batch, driver
 
 Values = Mapping[str, Any]
 Convert = Callable[[Any], Any]
@@ -44,7 +46,8 @@ class Prepared:
 
     def run(self, tx: sa.Connection, values: Values = _NO_VALUES) -> int:
         """Execute a statement that returns no rows; return the number of rows it changed."""
-        cursor = self._for(tx, values).execute(tx, values)
+        compiled = self._for(tx, values)
+        cursor = compiled.execute(tx, values)
         changed: int = cursor.rowcount
         cursor.close()
         return changed
@@ -53,6 +56,25 @@ class Prepared:
         """Execute a statement that returns no rows once for each item; all have the same names."""
         if rows:
             self._for(tx, rows[0]).execute_many(tx, rows)
+
+    def add(self, tx: sa.Connection, values: Values) -> None:
+        """Execute an INSERT at the latest with the next statement of the transaction; see batch.
+
+        On PostgreSQL that saves a round trip, and an error may come from that later statement.
+        """
+        compiled = self._for(tx, values)
+        if tx.dialect.name == "postgresql":
+            batch.defer(tx, compiled, compiled.arguments(tx, values))
+        else:
+            compiled.execute(tx, values).close()
+
+    def add_many(self, tx: sa.Connection, rows: Sequence[Values]) -> None:
+        """Execute an INSERT for each item, as `add` does."""
+        if tx.dialect.name == "postgresql":
+            for row in rows:
+                self.add(tx, row)
+        else:
+            self.run_many(tx, rows)
 
     def all(self, tx: sa.Connection, values: Values = _NO_VALUES) -> list[Any]:
         """Return all rows."""
@@ -99,6 +121,7 @@ class _Compiled:
         ]
         given = {*values, *(item for _, items in self._items for item in items)}
         self.sql: str = state.statement
+        self.tables = _tables_of(statement, self.sql)
         self._parameters = [
             _parameter(name, name in given, state.parameters[name], converts.get(name))
             for name in state.positiontup or ()
@@ -109,22 +132,16 @@ class _Compiled:
 
     def execute(self, tx: sa.Connection, values: Values) -> Any:
         """Return the driver's cursor; the caller closes it."""
-        cursor = None
-        try:
-            cursor = _cursor(tx)
-            cursor.execute(self.sql, self._arguments(values))
-        except BaseException as error:  # noqa: BLE001 - raised anew
-            _raise(tx, error, self.sql, cursor)
-        return cursor
+        arguments = self.arguments(tx, values)
+        if tx.dialect.name == "postgresql":
+            return driver.execute(tx, *batch.with_deferred(tx, self, arguments))
+        return driver.execute(tx, self.sql, arguments)
 
     def execute_many(self, tx: sa.Connection, rows: Sequence[Values]) -> None:
-        cursor = None
-        try:
-            cursor = _cursor(tx)
-            cursor.executemany(self.sql, [self._arguments(row) for row in rows])
-            cursor.close()
-        except BaseException as error:  # noqa: BLE001 - raised anew
-            _raise(tx, error, self.sql, cursor)
+        many = [self.arguments(tx, row) for row in rows]
+        if tx.dialect.name == "postgresql":
+            batch.flush(tx)
+        driver.execute(tx, self.sql, many, many=True).close()
 
     def fetch(self, tx: sa.Connection, cursor: Any) -> list[Any]:
         """Return the rows of an executed cursor."""
@@ -137,15 +154,19 @@ class _Compiled:
                     row[index] = convert(row[index])
         return [make(row) for row in found]
 
-    def _arguments(self, values: Values) -> tuple[Any, ...]:
-        for name, items in self._items:
-            values = {**values, **dict(zip(items, values[name], strict=True))}
-        return tuple(
-            [
-                constant if name is None else convert(values[name]) if convert else values[name]
-                for name, convert, constant in self._parameters
-            ]
-        )
+    def arguments(self, tx: sa.Connection, values: Values) -> tuple[Any, ...]:
+        """Return the values in their order, converted for the driver. Raises StatementError."""
+        try:
+            for name, items in self._items:
+                values = {**values, **dict(zip(items, values[name], strict=True))}
+            return tuple(
+                [
+                    constant if name is None else convert(values[name]) if convert else values[name]
+                    for name, convert, constant in self._parameters
+                ]
+            )
+        except Exception as error:  # noqa: BLE001 - raised anew
+            driver.raise_as_core(tx, error, self.sql)
 
     def _learn_rows(
         self, tx: sa.Connection, description: Sequence[Any]
@@ -162,6 +183,14 @@ class _Compiled:
         return self._make_row
 
 
+def _tables_of(statement: Any, sql: str) -> frozenset[str] | None:
+    """Return the tables a statement uses; None where they, or its form, are not known."""
+    if isinstance(statement, sa.TextClause) or sql.startswith("WITH"):
+        return None
+    tables = {one.name for one in visitors.iterate(statement) if isinstance(one, sa.Table)}
+    return frozenset(tables) or None
+
+
 def _parameter(
     name: str, is_given: bool, value: Any, convert: Convert | None
 ) -> tuple[str | None, Convert | None, Any]:
@@ -169,20 +198,3 @@ def _parameter(
     if is_given:
         return name, convert, None
     return None, None, convert(value) if convert else value
-
-
-def _cursor(tx: sa.Connection) -> Any:
-    cursor: Any = tx.connection.cursor()
-    # asyncpg keeps prepared statements; those from before this moment are prepared again.
-    stale_before = getattr(tx.dialect, "_invalidate_schema_cache_asof", None)
-    if stale_before is not None:
-        cursor._invalidate_schema_cache_asof = stale_before  # noqa: SLF001
-    return cursor
-
-
-def _raise(tx: sa.Connection, error: BaseException, sql: str, cursor: Any) -> NoReturn:
-    """Raise what `Connection.execute` would, and do what it does to the connection."""
-    dialect: Any = tx.dialect
-    if dialect.driver == "asyncpg" and isinstance(error, dialect.dbapi.InvalidCachedStatementError):
-        dialect._invalidate_schema_cache()  # noqa: SLF001
-    tx._handle_dbapi_exception(error, sql, None, cursor, None)  # noqa: SLF001

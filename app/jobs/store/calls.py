@@ -150,7 +150,7 @@ def _add_call(
         "max_cost_nano": max_cost_nano,
         "opened_at": now,
     }
-    _ADD_CALL.run(tx, row)
+    _ADD_CALL.add(tx, row)
     return call_id
 
 

@@ -135,9 +135,9 @@ def create_job(
         "created_at": now,
     }
     if is_claimed:
-        _ADD_CLAIMED.run(tx, {**row, "started_at": now, "lease": lease_seconds})
+        _ADD_CLAIMED.add(tx, {**row, "started_at": now, "lease": lease_seconds})
     else:
-        _ADD_QUEUED.run(tx, row)
+        _ADD_QUEUED.add(tx, row)
     account = Account(principal.project_id, principal.key_id, view.id, spec.model, tariff.currency)
     held_nano = limit.held(price.max_cost_nano)
     hold(tx, account, held_nano, now=now)

@@ -56,4 +56,4 @@ def add_events(
         }
         for seq, one in enumerate(events, first)
     ]
-    _ADD_EVENTS.run_many(tx, rows)
+    _ADD_EVENTS.add_many(tx, rows)

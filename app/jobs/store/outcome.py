@@ -104,7 +104,7 @@ def store_transcript(
     """
     if job.account.retry_epoch:
         _DROP_WORDS.run(tx, {"job": job.id})
-    _ADD_WORDS.run(tx, {"transcription_id": job.id, "created_at": now, **completion.transcript})
+    _ADD_WORDS.add(tx, {"transcription_id": job.id, "created_at": now, **completion.transcript})
     if decoded and completion.done_ms != job.duration_ms:
         _CORRECT_LENGTH.run(tx, {"job": job.id, "decoded_ms": completion.done_ms})
     ledger.release(tx, job.account, now=now)

@@ -51,12 +51,12 @@ def store_parts(tx: sa.Connection, job: Job, spans: Sequence[PartSpan]) -> None:
         return
     indexes = [span.index for span in spans]
     known = set(_KNOWN_PARTS.scalars(tx, {"job": job.id, "indexes": indexes}))
-    _ADD_PARTS.run_many(tx, [_row_of(job, span) for span in spans if span.index not in known])
+    _ADD_PARTS.add_many(tx, [_row_of(job, span) for span in spans if span.index not in known])
 
 
 def add_part(tx: sa.Connection, job: Job, span: PartSpan) -> None:
     """Store the first part of a job that was created in the same transaction."""
-    _ADD_PARTS.run(tx, _row_of(job, span))
+    _ADD_PARTS.add(tx, _row_of(job, span))
 
 
 def _row_of(job: Job, span: PartSpan) -> dict[str, Any]:

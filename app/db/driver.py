@@ -1,0 +1,41 @@
+"""Executes SQL by the driver's own cursor, with SQLAlchemy's errors and none of its other work."""
+
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+
+
+def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) -> Any:
+    """Return the cursor, which the caller closes. `many`: the arguments are those of many rows.
+
+    Raises what `Connection.execute` would raise.
+    """
+    cursor = None
+    try:
+        cursor = _cursor(tx)
+        if many:
+            cursor.executemany(sql, arguments)
+        else:
+            cursor.execute(sql, arguments)
+    except BaseException as error:  # noqa: BLE001 - raised anew
+        raise_as_core(tx, error, sql, cursor)
+    return cursor
+
+
+def raise_as_core(
+    tx: sa.Connection, error: BaseException, sql: str, cursor: Any = None
+) -> NoReturn:
+    """Raise what `Connection.execute` would, and do to the connection what it would do."""
+    dialect: Any = tx.dialect
+    if dialect.driver == "asyncpg" and isinstance(error, dialect.dbapi.InvalidCachedStatementError):
+        dialect._invalidate_schema_cache()  # noqa: SLF001
+    tx._handle_dbapi_exception(error, sql, None, cursor, None)  # noqa: SLF001
+
+
+def _cursor(tx: sa.Connection) -> Any:
+    cursor: Any = tx.connection.cursor()
+    # asyncpg keeps prepared statements; those from before this moment are prepared again.
+    stale_before = getattr(tx.dialect, "_invalidate_schema_cache_asof", None)
+    if stale_before is not None:
+        cursor._invalidate_schema_cache_asof = stale_before  # noqa: SLF001
+    return cursor
