@@ -17,21 +17,21 @@ from app.errors import (
     UrlUnreachable,
 )
 from app.net.client import Client
-from app.net.fetch import Caps, Fault, FetchError, fetch
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
 from app.net.guard import Resolver, open_guarded_client
-from app.net.urls import Rules, UrlRefusedError, judge_url
+from app.net.urls import UrlNotAllowedError, UrlRules, check_url
 from app.settings import FetchSettings
 
 _ADVICE = "Check the link, or upload the file."
-_WORDS: Mapping[Fault, str] = {
-    Fault.NO_NAME: f"The URL's host name has no address. {_ADVICE}",
-    Fault.NO_CONNECTION: f"The server behind the URL could not be reached. {_ADVICE}",
-    Fault.NO_TRUST: "The server behind the URL has no valid certificate for its name.",
-    Fault.REDIRECTS: "The URL redirects too often. Give the link that it ends at.",
-    Fault.ENCODED: "The server behind the URL sends the file compressed, which is not taken.",
-    Fault.CUT: f"The connection to the server behind the URL broke off repeatedly. {_ADVICE}",
-    Fault.SILENT: f"The server behind the URL fell silent. {_ADVICE}",
-    Fault.SLOW: f"The server behind the URL sends too slowly. {_ADVICE}",
+_WORDS: Mapping[FetchFault, str] = {
+    FetchFault.NO_NAME: f"The URL's host name has no address. {_ADVICE}",
+    FetchFault.NO_CONNECTION: f"The server behind the URL could not be reached. {_ADVICE}",
+    FetchFault.NO_TRUST: "The server behind the URL has no valid certificate for its name.",
+    FetchFault.REDIRECTS: "The URL redirects too often. Give the link that it ends at.",
+    FetchFault.ENCODED: "The server behind the URL sends the file compressed, which is not taken.",
+    FetchFault.CUT: f"The connection to the server behind the URL broke off repeatedly. {_ADVICE}",
+    FetchFault.SILENT: f"The server behind the URL fell silent. {_ADVICE}",
+    FetchFault.SLOW: f"The server behind the URL sends too slowly. {_ADVICE}",
 }
 _STATUS_WORDS = {
     401: "it asks for a login, or its signature has expired. Give a link that works without a "
@@ -48,12 +48,14 @@ class Fetcher:
 
     def __init__(self, settings: FetchSettings, resolver: Resolver | None = None) -> None:
         self._settings = settings
-        self._rules = Rules(
+        self._rules = UrlRules(
             schemes=frozenset({"https", "http"} if settings.allow_http else {"https"}),
             ports=frozenset(settings.ports),
             allowed=settings.allow_addresses,
         )
-        self._caps = Caps(settings.max_bytes, settings.deadline_seconds, settings.max_redirects)
+        self._limits = FetchLimits(
+            settings.max_bytes, settings.deadline_seconds, settings.max_redirects
+        )
         self._resolver = resolver or Resolver()
         self._client: Client | None = None
 
@@ -62,8 +64,8 @@ class Fetcher:
         if not self._settings.enabled:
             raise UrlNotAllowed("This gateway fetches no audio by URL. Upload the file.")
         try:
-            judge_url(url, self._rules)
-        except UrlRefusedError as error:
+            check_url(url, self._rules)
+        except UrlNotAllowedError as error:
             raise UrlNotAllowed(str(error)) from None
 
     async def fetch(self, url: str, store: BlobStore, project_id: str) -> StoredBlob:
@@ -72,9 +74,9 @@ class Fetcher:
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and StorageFull.
         """
         self.check(url)  # what was accepted yesterday may not be allowed today
-        pouring = UploadSink(store, self._caps.max_bytes)
+        pouring = UploadSink(store, self._limits.max_bytes)
         try:
-            await fetch(self._opened(), url, pouring, rules=self._rules, caps=self._caps)
+            await fetch(self._opened(), url, pouring, rules=self._rules, limits=self._limits)
             return await pouring.finish(project_id)
         except FetchError as error:
             raise self._told(error) from None
@@ -95,20 +97,20 @@ class Fetcher:
     def _told(self, error: FetchError) -> GatewayError:
         reason = f"{error.host}: {error.fault} {error.status or ''}".rstrip()
         match error.fault:
-            case Fault.NOT_ALLOWED:
+            case FetchFault.NOT_ALLOWED:
                 return UrlNotAllowed(error.words, log=reason)
-            case Fault.TOO_LARGE:
-                most = self._caps.max_bytes
+            case FetchFault.TOO_LARGE:
+                most = self._limits.max_bytes
                 return SourceTooLarge(
                     f"The file behind the URL is larger than the {most:,} bytes this gateway "
                     "fetches.",
                     log=reason,
                     max_bytes=most,
                 )
-            case Fault.TIMEOUT:
-                seconds = self._caps.deadline_seconds
+            case FetchFault.TIMEOUT:
+                seconds = self._limits.deadline_seconds
                 words = f"The file behind the URL had not come whole after {seconds:g} s."
-            case Fault.STATUS:
+            case FetchFault.STATUS:
                 otherwise = f"the server answers with status {error.status}. {_ADVICE}"
                 words = f"Behind the URL {_STATUS_WORDS.get(error.status, otherwise)}"
             case _:

@@ -68,7 +68,7 @@ def retry(job_ids: Ids, as_json: Json = False) -> None:
 
 
 def _steered(deed: str) -> Callable[[GatewayApi, str], Awaitable[Body]]:
-    return lambda api, job_id: api.steer(job_id, deed)
+    return lambda api, job_id: api.act(job_id, deed)
 
 
 def _each(

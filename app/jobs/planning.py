@@ -16,7 +16,7 @@ from app.errors import EngineDisabled
 from app.jobs.store.job import Job
 from app.jobs.store.job_spec import EnginePlace, JobOptions, JobPlan, JobSpec
 from app.jobs.store.spending_limit import SpendingLimit
-from app.net.urls import is_public
+from app.net.urls import is_publicly_reachable
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
 from app.speech.engine import CallSlot, Engine
@@ -165,7 +165,7 @@ class Planner:
         if tasks is None:
             return ()
         given: tuple[AudioSource, ...] = (
-            ("client_url",) if url is not None and is_public(url) else ()
+            ("client_url",) if url is not None and is_publicly_reachable(url) else ()
         )
         ours: tuple[AudioSource, ...] = ("gateway_url",) if self._settings.server.public_url else ()
         theirs: tuple[AudioSource, ...] = ("provider_upload",) if tasks.may_upload else ()

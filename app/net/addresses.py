@@ -1,7 +1,7 @@
-"""May a stranger's URL reach this address? Pure: nothing is looked up and nothing is opened.
+"""The IP addresses that a client's URL may reach. Pure: no lookup and no connection.
 
-Python's own `is_global` gives other answers from one patch release to the next, so the ranges are
-here: IANA's special-purpose registries, and what clouds put at addresses that look public.
+`ipaddress.is_global` changes between patch releases of Python, so the ranges are listed here: the
+special-purpose registries of IANA, and services of clouds at addresses that look public.
 """
 
 import socket
@@ -11,14 +11,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_GLOBAL_V6 = IPv6Network("2000::/3")  # all that was ever allocated; NAT64, fc00, fe80 are outside
-_INNER = tuple(
+_GLOBAL_V6 = IPv6Network("2000::/3")  # all allocated addresses; NAT64, fc00 and fe80 are outside
+_NOT_PUBLIC = tuple(
     ip_network(text)
     for text in (
         *("0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
-        "100.64.0.0/10",  # shared by carriers; Alibaba's credentials are at 100.100.100.200
-        "168.63.129.16/32",  # Azure's wire server
-        "169.254.0.0/16",  # link-local; everybody else's credentials
+        "100.64.0.0/10",  # carrier NAT; credentials of Alibaba Cloud are at 100.100.100.200
+        "168.63.129.16/32",  # the wire server of Azure
+        "169.254.0.0/16",  # link-local; credentials of all other clouds
         *("192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.175.48.0/24"),
         "192.88.99.0/24",  # 6to4 relays
         *("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),  # documentation
@@ -30,31 +30,31 @@ _INNER = tuple(
         "2620:4f:8000::/48",
     )
 )
-_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")  # what wraps an IPv4 address, too
+_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")  # these wrap an IPv4 address as well
 
 
-class AddressRefusedError(Exception):
-    """The address is not one that a stranger's URL may reach."""
+class AddressNotAllowedError(Exception):
+    """A client's URL must not reach this address."""
 
 
-def judge(text: str, allowed: Sequence[Network] = ()) -> str:
-    """Return the address to connect to, or raise AddressRefusedError.
+def check_address(text: str, allowed: Sequence[Network] = ()) -> str:
+    """Return the address to connect to. Raises AddressNotAllowedError.
 
-    `allowed` networks are let through besides the public ones.
+    `allowed` networks are added to the public ones.
     """
     address = _unwrapped(ip_address(text.partition("%")[0]))
     if not (_is_in(address, allowed) or _is_public(address)):
-        raise AddressRefusedError(str(address))
+        raise AddressNotAllowedError(str(address))
     return str(address)
 
 
-def literal_of(host: str) -> str | None:
-    """Return the address that a host spells, in any form a resolver would take for one.
+def address_in(host: str) -> str | None:
+    """Return the address that a host spells in any form a resolver accepts, or None for a name.
 
-    None: it is a name. Raises AddressRefusedError where it names an interface (`fe80::1%eth0`).
+    Raises AddressNotAllowedError if the host names an interface (`fe80::1%eth0`).
     """
     if ":" in host and "%" in host:
-        raise AddressRefusedError(host)
+        raise AddressNotAllowedError(host)
     plain = host.removesuffix(".")
     try:
         return str(ip_address(plain))
@@ -79,4 +79,4 @@ def _is_public(address: Address) -> bool:
         address not in _GLOBAL_V6 or address.packed[8:12] in _ISATAP
     ):
         return False
-    return not _is_in(address, _INNER)
+    return not _is_in(address, _NOT_PUBLIC)

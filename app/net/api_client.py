@@ -1,8 +1,4 @@
-"""A client of a gateway's own API: answers as JSON objects, failures as sentences for people.
-
-ApiError
-└── GatewayAway      nobody answers there, or the connection broke
-"""
+"""A client of a gateway's own API: answers as JSON objects, failures as sentences."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +9,17 @@ import httpx
 
 from app.net.client import Client, Response, TransportError, open_client
 
-SILENCE_SECONDS = 120.0  # an upload is probed before it is answered, behind others
+SILENCE_SECONDS = 120.0  # an upload is probed before it is answered, after others
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-SHOWN_CHARS = 100  # of what somebody typed
+SHOWN_CHARS = 100  # of a mistyped address
 
 Source = Path | str
 
 
 class ApiError(Exception):
-    """A call that failed, in one sentence. `code` is the gateway's word for it, if it sent one.
+    """A failed call, in one sentence. `code` is the gateway's error code, if it sent one.
 
-    `transcription_id` is there where the recording was accepted all the same; `retry_after` is
-    in seconds.
+    `transcription_id` is set if the audio was accepted nevertheless; `retry_after` is in seconds.
     """
 
     def __init__(
@@ -41,23 +36,15 @@ class ApiError(Exception):
         self.transcription_id = transcription_id
 
 
-class GatewayAway(ApiError):
-    """Nobody answers at the gateway's address; `never_sent` says that nothing arrived there."""
-
-    def __init__(self, sentence: str, *, never_sent: bool) -> None:
-        super().__init__(sentence, retryable=True)
-        self.never_sent = never_sent
-
-
 class GatewayApi:
-    """One gateway's API, to be used as an async context manager; every method raises ApiError."""
+    """The API of one gateway, an async context manager. Every method raises ApiError."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        """Take the address and a key. Raises ValueError where the address is none."""
-        self.shown = _shown(url)
+        """Keep the address and the key. Raises ValueError if one of them is invalid."""
+        self.shown = _without_secrets(url)
         self._client: Client = open_client(
             base_url=url,
-            headers={"Authorization": f"Bearer {_header(key)}"} if key else {},
+            headers={"Authorization": f"Bearer {_header_value(key)}"} if key else {},
             silence_seconds=SILENCE_SECONDS,
             proxies=urlsplit(url).hostname not in LOOPBACK,
         )
@@ -69,65 +56,63 @@ class GatewayApi:
         await self._client.aclose()
 
     async def submit(self, source: Source, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a recording, or its link, and return the transcription. Raises OSError as well.
+        """Send a file or a URL, and return the transcription. Raises OSError as well.
 
-        A file is streamed from the disk. Its own name stays here: it may say who speaks.
+        A file is streamed from the disk. Its name is not sent: it may name a speaker.
         """
         if isinstance(source, str):
-            return await self._asked("POST", "/v1/transcriptions", json={"url": source, **options})
+            return await self._call("POST", "/v1/transcriptions", json={"url": source, **options})
         fields = {name: str(value) for name, value in options.items()}
         with source.open("rb") as file:
             files = {"file": ("recording", file)}
-            return await self._asked("POST", "/v1/transcriptions", files=files, data=fields)
+            return await self._call("POST", "/v1/transcriptions", files=files, data=fields)
 
     async def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return what is at an address of the API."""
-        return await self._asked("GET", path, params=query)
+        """Return the object at a path of the API."""
+        return await self._call("GET", path, params=query)
 
     async def transcription(self, job_id: str) -> dict[str, Any]:
-        """Return a transcription as it is by now."""
-        return await self.get(_address(job_id))
+        """Return a transcription in its present state."""
+        return await self.get(_path(job_id))
 
-    async def steer(self, job_id: str, deed: str) -> dict[str, Any]:
-        """Do a deed to a transcription (`cancel`, `retry`) and return it."""
-        return await self._asked("POST", f"{_address(job_id)}/{deed}")
+    async def act(self, job_id: str, action: str) -> dict[str, Any]:
+        """Apply an action (`cancel`, `retry`) to a transcription, and return it."""
+        return await self._call("POST", f"{_path(job_id)}/{action}")
 
-    async def rendered(self, job_id: str, form: str) -> str:
-        """Return a finished transcription's words in one of the API's forms."""
-        answer = await self._answer(
-            "GET", f"{_address(job_id)}/transcript", params={"format": form}
-        )
+    async def transcript(self, job_id: str, form: str) -> str:
+        """Return the transcript of a finished transcription in one of the API's formats."""
+        answer = await self._send("GET", f"{_path(job_id)}/transcript", params={"format": form})
         if answer.is_error:
             raise self._error(answer)
         return answer.text
 
-    async def _asked(self, method: str, path: str, **what: Any) -> dict[str, Any]:
-        answer = await self._answer(method, path, **what)
-        body = _object(answer)
+    async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        answer = await self._send(method, path, **content)
+        body = _json_object(answer)
         if not answer.is_success or body is None:
             raise self._error(answer)
         return body
 
-    async def _answer(self, method: str, path: str, **what: Any) -> Response:
+    async def _send(self, method: str, path: str, **content: Any) -> Response:
         try:
-            return await self._client.request(method, path, **what)
+            return await self._client.request(method, path, **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise GatewayAway(
+            raise ApiError(
                 f"No gateway answers at {self.shown}: start it with `asr-gateway serve`, "
                 "or correct ASR_GATEWAY_URL.",
-                never_sent=True,
+                retryable=True,
             ) from error
         except TransportError as error:
-            raise GatewayAway(
+            raise ApiError(
                 f"The connection to the gateway at {self.shown} broke ({type(error).__name__}).",
-                never_sent=False,
+                retryable=True,
             ) from error
 
     def _error(self, answer: Response) -> ApiError:
-        body = _object(answer)
+        body = _json_object(answer)
         if body is None or not {"code", "detail"} <= body.keys():
             return ApiError(
-                f"What answers at {self.shown} is no asr-gateway (HTTP {answer.status_code}); "
+                f"The server at {self.shown} is no asr-gateway (HTTP {answer.status_code}); "
                 "correct ASR_GATEWAY_URL."
             )
         hint = " Put a key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
@@ -140,13 +125,13 @@ class GatewayApi:
         )
 
 
-def _address(job_id: str) -> str:
-    if not job_id.strip("."):  # that would be another address
+def _path(job_id: str) -> str:
+    if not job_id.strip("."):  # dots would lead to another path
         raise ApiError("That is no id of a transcription.", code="not_found")
     return f"/v1/transcriptions/{quote(job_id, safe='')}"
 
 
-def _object(answer: Response) -> dict[str, Any] | None:
+def _json_object(answer: Response) -> dict[str, Any] | None:
     try:
         body = answer.json()
     except ValueError:
@@ -158,25 +143,25 @@ def _seconds(value: str | None) -> float | None:
     return float(value) if value and value.isascii() and value.isdigit() else None
 
 
-def _shown(url: str) -> str:
-    """Return an address without what may be secret in it. Raises ValueError."""
+def _without_secrets(url: str) -> str:
+    """Return an address without user, password and query. Raises ValueError."""
     problem = ValueError(
         f"ASR_GATEWAY_URL is no address of a gateway, such as http://127.0.0.1:8000: "
         f"{url.rpartition('@')[2][:SHOWN_CHARS]!r}."
     )
     try:
-        parts, known = urlsplit(url), httpx.URL(url)
+        parts, parsed = urlsplit(url), httpx.URL(url)
         host, port = parts.hostname, parts.port
     except (ValueError, httpx.InvalidURL):
         raise problem from None
-    if parts.scheme not in {"http", "https"} or not host or not known.host or parts.query:
+    if parts.scheme not in {"http", "https"} or not host or not parsed.host or parts.query:
         raise problem
-    at = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{at}" + (f":{port}" if port else "") + parts.path
+    authority = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{authority}" + (f":{port}" if port else "") + parts.path
 
 
-def _header(key: str) -> str:
-    """Return a key as a header can carry it. Raises ValueError."""
+def _header_value(key: str) -> str:
+    """Return a key that a header can carry. Raises ValueError."""
     if not key.isascii() or not key.isprintable():
         raise ValueError("ASR_GATEWAY_KEY holds characters that no key has.")
     return key

@@ -1,4 +1,4 @@
-"""The one door to the network: only this file speaks httpx, so a move to another client is here."""
+"""Clients on httpx: for the gateway's own API, for model files, and where a proxy is in between."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -7,22 +7,21 @@ import httpx
 
 from app.kit.redaction import redact_text
 
-CONNECT_SECONDS = 5.0  # a black-holed network must not look like a slow one
-SILENCE_SECONDS = 30.0  # longest gap between two reads
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 30.0  # between two reads
 MAX_CONNECTIONS = 100
 CHUNK_BYTES = 1 << 20
 
 Client = httpx.AsyncClient
 Response = httpx.Response
-Timeout = httpx.Timeout
 TransportError = httpx.TransportError
 
-Sink = Callable[[bytes], Awaitable[None]]
+ChunkSink = Callable[[bytes], Awaitable[None]]
 Progress = Callable[[int], None]
 
 
 class DownloadError(Exception):
-    """A download that did not end well, in words for an operator; never holds a URL's query."""
+    """A download failed. The message is for an operator and never contains a URL's query."""
 
 
 def open_client(
@@ -35,9 +34,9 @@ def open_client(
     follow_redirects: bool = False,
     proxies: bool = True,
 ) -> Client:
-    """Return a pooled client. Close it after use.
+    """Return a client with a connection pool. Close it after use.
 
-    The operator's proxy variables count unless `proxies` is off: no proxy leads to loopback.
+    It uses the operator's proxy variables unless `proxies` is off, as it must be for loopback.
     """
     return httpx.AsyncClient(
         base_url=base_url,
@@ -54,33 +53,33 @@ def open_client(
 async def download(
     client: Client,
     url: str,
-    sink: Sink,
+    sink: ChunkSink,
     *,
     max_bytes: int,
     deadline_seconds: float,
     on_progress: Progress | None = None,
 ) -> int:
-    """Pour the body at `url` into `sink` and return its size; progress is told in bytes so far.
+    """Write the body at `url` to `sink` and return its size. Raises DownloadError.
 
-    Raises DownloadError. `deadline_seconds` bounds the whole: the client's own timeout only
-    bounds the silence between two reads, and a dripping server never falls silent.
+    `on_progress` gets the bytes so far. `deadline_seconds` bounds the whole download. The client's
+    own timeout bounds the gap between two reads only.
     """
     try:
         async with asyncio.timeout(deadline_seconds):
-            return await _pour(client, url, sink, max_bytes, on_progress)
+            return await _download(client, url, sink, max_bytes, on_progress)
     except TimeoutError as error:
         raise DownloadError(f"not finished after {deadline_seconds:.0f} s") from error
     except httpx.InvalidURL as error:
         raise DownloadError("not a valid address") from error
     except httpx.HTTPError as error:
-        raise DownloadError(_words(error)) from error
+        raise DownloadError(_reason(error)) from error
 
 
-async def _pour(
-    client: Client, url: str, sink: Sink, max_bytes: int, on_progress: Progress | None
+async def _download(
+    client: Client, url: str, sink: ChunkSink, max_bytes: int, on_progress: Progress | None
 ) -> int:
     done = 0
-    # A compressed body would make sizes and progress lie.
+    # The size of a compressed body would be unknown.
     async with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
         if response.status_code != httpx.codes.OK:
             raise DownloadError(f"{response.url.host} answered {response.status_code}")
@@ -94,7 +93,7 @@ async def _pour(
     return done
 
 
-def _words(error: httpx.HTTPError) -> str:
+def _reason(error: httpx.HTTPError) -> str:
     match error:
         case httpx.ConnectTimeout():
             return "no connection in time"
@@ -111,8 +110,8 @@ def _words(error: httpx.HTTPError) -> str:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what led to it: httpx wraps what a library below it has raised."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    """Yield an error and its causes: httpx wraps the errors of the libraries below it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

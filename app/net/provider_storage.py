@@ -1,8 +1,8 @@
-"""The way to an upstream's object store: uploads go there, and results come from there.
+"""The object storage of a provider: uploads go there, and results come from there.
 
-Its addresses are told by the upstream, often over plain http. They are followed to the vendor's
-own domains at public addresses, or to the host that the operator has put in the vendor's place;
-never with a key, and never through a redirect.
+Its addresses are named by the provider, often with plain http. They are used if they lead to the
+provider's own domains at public addresses, or to the host that the operator has set in its place.
+No key is sent there, and no redirect is followed.
 """
 
 import ssl
@@ -13,23 +13,22 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.net.addresses import AddressRefusedError
+from app.net.addresses import AddressNotAllowedError
 from app.net.client import SILENCE_SECONDS, Client, open_client
 from app.net.connectivity import is_proxied
-from app.net.fetch import Caps, FetchError, fetch
-from app.net.fetch import Fault as FetchFault
-from app.net.guard import NameUnknownError, Resolver, open_guarded_client
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
+from app.net.guard import HostNotFoundError, Resolver, open_guarded_client
 from app.net.http.exchange import Answer, Body, ExchangeError, Fault
 from app.net.http.httpx_client import HttpxClient
-from app.net.urls import DEFAULT_PORTS, Rules, UrlRefusedError, judge_url
+from app.net.urls import DEFAULT_PORTS, UrlNotAllowedError, UrlRules, check_url
 
-_ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_ALL_ADDRESSES = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _SCHEMES = frozenset({"http", "https"})
-_KEPT = 4  # clients: there is one store, or a few of them
+_MAX_CLIENTS = 4  # a provider has one storage host, or a few
 
 
 class ProviderStorage:
-    """`domains` are the vendor's, without a leading dot; `own_host` the one of the operator's."""
+    """`domains` are the provider's, without a leading dot. `own_host` is set by the operator."""
 
     def __init__(
         self,
@@ -42,7 +41,7 @@ class ProviderStorage:
         self._domains = tuple(domains)
         self._own_host = own_host.lower()
         self._resolver = Resolver()
-        self._clients: dict[Rules | None, Client] = {}
+        self._clients: dict[UrlRules | None, Client] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -52,13 +51,13 @@ class ProviderStorage:
         self._clients.clear()
 
     async def download(self, url: str, *, max_bytes: int, deadline_seconds: float) -> bytes:
-        """Return what is behind `url`. Raises FetchError."""
-        sink, caps = _Memory(), Caps(max_bytes, deadline_seconds, 0)
+        """Return the file at `url`. Raises FetchError."""
+        sink, limits = _MemorySink(), FetchLimits(max_bytes, deadline_seconds, 0)
         try:
             rules = self._rules(url)
-        except UrlRefusedError as error:
+        except UrlNotAllowedError as error:
             raise FetchError(FetchFault.NOT_ALLOWED, str(error)) from None
-        await fetch(await self._client(url, rules), url, sink, rules=rules, caps=caps)
+        await fetch(await self._client(url, rules), url, sink, rules=rules, limits=limits)
         return bytes(sink.data)
 
     async def send(
@@ -74,30 +73,30 @@ class ProviderStorage:
                 deadline_seconds=deadline_seconds,
                 max_bytes=max_bytes,
             )
-        except (UrlRefusedError, AddressRefusedError, NameUnknownError) as error:
+        except (UrlNotAllowedError, AddressNotAllowedError, HostNotFoundError) as error:
             raise ExchangeError(Fault.UNREACHABLE, str(error), was_sent=False) from None
 
-    def _rules(self, url: str) -> Rules:
-        """Return where this address may lead. Raises UrlRefusedError."""
+    def _rules(self, url: str) -> UrlRules:
+        """Return the rules for connections to this URL. Raises UrlNotAllowedError."""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower(), parts.port
         except ValueError:
-            raise UrlRefusedError("This is not a valid URL.") from None
+            raise UrlNotAllowedError("This is not a valid URL.") from None
         if host == self._own_host:
             ports = frozenset({port or DEFAULT_PORTS.get(parts.scheme, 0)})
-            return Rules(_SCHEMES, ports, _ANYWHERE)
+            return UrlRules(_SCHEMES, ports, _ALL_ADDRESSES)
         if not any(host.endswith(f".{domain}") for domain in self._domains):
-            raise UrlRefusedError("The upstream names a store of somebody else's.")
-        rules = Rules(_SCHEMES, frozenset(DEFAULT_PORTS.values()))
-        judge_url(url, rules)
+            raise UrlNotAllowedError("The provider names a storage of another domain.")
+        rules = UrlRules(_SCHEMES, frozenset(DEFAULT_PORTS.values()))
+        check_url(url, rules)
         return rules
 
-    async def _client(self, url: str, rules: Rules) -> Client:
-        # Behind a proxy, names are looked up and addresses judged by it.
+    async def _client(self, url: str, rules: UrlRules) -> Client:
+        # A proxy resolves the name and decides about the address itself.
         key = None if is_proxied(url) else rules
         if key not in self._clients:
-            if len(self._clients) >= _KEPT:
+            if len(self._clients) >= _MAX_CLIENTS:
                 await self._clients.pop(next(iter(self._clients))).aclose()
             self._clients[key] = (
                 open_client(silence_seconds=self._silence_seconds)
@@ -113,7 +112,7 @@ class ProviderStorage:
         return httpx.create_ssl_context()
 
 
-class _Memory:
+class _MemorySink:
     def __init__(self) -> None:
         self.data = bytearray()
 

@@ -1,6 +1,6 @@
-"""May a stranger's URL be followed, as far as can be seen of it? Names are not looked up here.
+"""Checks a client's URL against the rules, without a name lookup.
 
-The URL is read by the parser whose reading is connected to later, so there are no two readings.
+The URL is parsed by httpx, which also makes the connection, so that there is only one reading.
 """
 
 import re
@@ -8,80 +8,87 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.net.addresses import AddressRefusedError, Network, judge, literal_of
+from app.net.addresses import AddressNotAllowedError, Network, address_in, check_address
 
 MAX_URL_CHARS = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
+_PRIVATE_NAMES = (
+    ".local",
+    ".localhost",
+    ".internal",
+    ".intranet",
+    ".lan",
+    ".home.arpa",
+    ".test",
+)
 
 Url = httpx.URL
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """Where strangers' URLs may lead; `allowed` networks are let through besides public ones."""
+class UrlRules:
+    """The URLs that are fetched. `allowed` networks are added to the public ones."""
 
     schemes: frozenset[str]
     ports: frozenset[int]
     allowed: tuple[Network, ...] = ()
 
 
-class UrlRefusedError(Exception):
-    """The URL may not be followed. The words are for its sender and hold nothing of it."""
+_PUBLIC_RULES = UrlRules(frozenset({"http", "https"}), frozenset({80, 443}))
 
 
-def judge_url(text: str, rules: Rules) -> Url:
-    """Return the URL as it will be requested. Raises UrlRefusedError."""
-    url = _parsed(text)
+class UrlNotAllowedError(Exception):
+    """The URL is not fetched. The message is for the client and repeats nothing of the URL."""
+
+
+def check_url(text: str, rules: UrlRules) -> Url:
+    """Return the URL as it will be requested. Raises UrlNotAllowedError."""
+    url = _parse(text)
     if url.scheme not in rules.schemes:
         schemes = " or ".join(f"{scheme}://" for scheme in sorted(rules.schemes, reverse=True))
-        raise UrlRefusedError(f"Only {schemes} URLs are fetched.")
+        raise UrlNotAllowedError(f"Only {schemes} URLs are fetched.")
     if url.userinfo:
-        raise UrlRefusedError("A URL with a user name or a password in it is not fetched.")
-    _judge_host(url.raw_host.decode("ascii"), rules)
+        raise UrlNotAllowedError("A URL with a user name or a password in it is not fetched.")
+    _check_host(url.raw_host.decode("ascii"), rules)
     if (url.port or DEFAULT_PORTS[url.scheme]) not in rules.ports:
         ports = ", ".join(map(str, sorted(rules.ports)))
-        raise UrlRefusedError(f"The URL's port is not allowed here; these are: {ports}.")
+        raise UrlNotAllowedError(f"The URL's port is not allowed here; these are: {ports}.")
     return url
 
 
-def _parsed(text: str) -> Url:
-    if len(text) > MAX_URL_CHARS:
-        raise UrlRefusedError(f"The URL is longer than {MAX_URL_CHARS:,} characters.")
-    try:
-        return httpx.URL(text.strip())
-    except (httpx.InvalidURL, ValueError):  # its words repeat the URL
-        raise UrlRefusedError("This is not a valid URL.") from None
+def is_publicly_reachable(text: str) -> bool:
+    """Return whether a server on the internet could fetch this URL, without a name lookup.
 
-
-def _judge_host(host: str, rules: Rules) -> None:
-    try:
-        literal = literal_of(host)
-        if literal is not None:
-            judge(literal, rules.allowed)
-        elif not _NAME.fullmatch(host.lower()):
-            raise UrlRefusedError("The URL has no valid host name.")
-    except AddressRefusedError:
-        raise UrlRefusedError(
-            "The URL leads to an address that is not public; such are not fetched."
-        ) from None
-
-
-_NOBODYS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home.arpa", ".test")
-_EVERYBODYS = Rules(frozenset({"http", "https"}), frozenset({80, 443}))
-
-
-def is_public(text: str) -> bool:
-    """Tell whether somebody far away could read this URL, as far as that can be seen of it.
-
-    Addresses that only the operator's own settings let through are not, and neither are names
-    that mean something inside a network alone.
+    The operator's `allowed` networks do not count, and neither do names of private networks.
     """
     try:
-        url = judge_url(text, _EVERYBODYS)
-    except UrlRefusedError:
+        url = check_url(text, _PUBLIC_RULES)
+    except UrlNotAllowedError:
         return False
     name = url.host.lower().removesuffix(".")
-    if literal_of(name) is not None:
+    if address_in(name) is not None:
         return True
-    return "." in name and not name.endswith(_NOBODYS)
+    return "." in name and not name.endswith(_PRIVATE_NAMES)
+
+
+def _parse(text: str) -> Url:
+    if len(text) > MAX_URL_CHARS:
+        raise UrlNotAllowedError(f"The URL is longer than {MAX_URL_CHARS:,} characters.")
+    try:
+        return httpx.URL(text.strip())
+    except (httpx.InvalidURL, ValueError):  # the message repeats the URL
+        raise UrlNotAllowedError("This is not a valid URL.") from None
+
+
+def _check_host(host: str, rules: UrlRules) -> None:
+    try:
+        address = address_in(host)
+        if address is not None:
+            check_address(address, rules.allowed)
+        elif not _NAME.fullmatch(host.lower()):
+            raise UrlNotAllowedError("The URL has no valid host name.")
+    except AddressNotAllowedError:
+        raise UrlNotAllowedError(
+            "The URL leads to an address that is not public; such are not fetched."
+        ) from None

@@ -153,11 +153,11 @@ def _batch(api: GatewayApi, wish: Wish, screen: Screen) -> Batch:
             return None, ""
         forms = {TEXT: body["text"] or ""}
         if wish.form not in {TEXT, JSON}:
-            forms[wish.form] = await api.rendered(body["id"], wish.form)
+            forms[wish.form] = await api.transcript(body["id"], wish.form)
         async with keeping:
             place = await asyncio.to_thread(wish.results.keep, recording.name, body, forms)
         if wish.form == JSON and wish.is_single:
-            forms[JSON] = await api.rendered(body["id"], JSON)
+            forms[JSON] = await api.transcript(body["id"], JSON)
         return place, forms.get(wish.form, "")
 
     def told(index: int, body: Body | None) -> None:

@@ -55,7 +55,7 @@ async def _acknowledged(batch: Batch, screen: Screen, interrupts: Interrupts) ->
 async def _cancel(batch: Batch, screen: Screen) -> None:
     for job_id, recording in list(batch.under_way.items()):
         try:
-            body = await batch.api.steer(job_id, "cancel")
+            body = await batch.api.act(job_id, "cancel")
         except ApiError as error:
             screen.line(f"{recording.shown} ({job_id}): {error}")
         else:

@@ -63,8 +63,8 @@ class ExchangeError(Exception):
 class HttpClient(Protocol):
     """Sends requests to the server at one base address. No request is ever sent twice.
 
-    All methods raise ExchangeError, and return an answer whatever its status is. Redirects are
-    not followed. `deadline_seconds` bounds the whole exchange, and the client's own silence limit
+    All methods raise ExchangeError, and return answers of any status. Redirects are not followed.
+    `deadline_seconds` bounds the whole exchange, and the client's own silence limit
     the gap between two reads. `max_bytes` bounds the body of the answer.
     """
 

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as badly as a test wants."""
+"""A server on loopback whose answers are made by a test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,7 @@
-"""A download ends: whole, or with words that say why and never leak the address's query."""
+"""A download is complete, or an error whose message never contains the query of the URL.
+
+Covers: app.net.client
+"""
 
 import asyncio
 
@@ -28,7 +31,7 @@ async def fetch(answer: Answer, *, deadline: float = 10.0, silence: float = 5.0)
     return bytes(body)
 
 
-async def test_the_body_is_poured_and_redirects_followed() -> None:
+async def test_the_body_is_written_and_redirects_are_followed() -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         if path == "/there":
             await send(writer, b"abc")
@@ -46,7 +49,7 @@ async def test_the_body_is_poured_and_redirects_followed() -> None:
         (b"x" * 101, "200 OK", None, "more than the expected 100 bytes"),
     ],
 )
-async def test_a_wrong_answer_has_its_words(
+async def test_a_wrong_answer_is_an_error_with_its_reason(
     body: bytes, status: str, claimed: int | None, words: str
 ) -> None:
     async def answer(_path: str, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +69,7 @@ async def test_a_silent_server_is_left() -> None:
         await fetch(answer, silence=0.1)
 
 
-async def test_a_dripping_server_is_left_at_the_deadline() -> None:
+async def test_a_slow_server_is_left_at_the_deadline() -> None:
     async def answer(_path: str, writer: asyncio.StreamWriter) -> None:
         await send(writer, b"", claimed=90)
         for _ in range(90):
@@ -79,7 +82,7 @@ async def test_a_dripping_server_is_left_at_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x?sig=hush", "http://[bad", "ftp://x/?a=hush"])
-async def test_an_address_where_nobody_is_has_words(url: str) -> None:
+async def test_an_unreachable_address_is_an_error_without_its_query(url: str) -> None:
     async def sink(_chunk: bytes) -> None:
         raise AssertionError
 
@@ -89,7 +92,7 @@ async def test_an_address_where_nobody_is_has_words(url: str) -> None:
     assert "hush" not in str(caught.value)
 
 
-async def test_progress_is_told_in_bytes_so_far() -> None:
+async def test_progress_is_reported_in_bytes_so_far() -> None:
     told: list[int] = []
 
     async def answer(_path: str, writer: asyncio.StreamWriter) -> None:

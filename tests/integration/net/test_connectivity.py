@@ -1,4 +1,7 @@
-"""What is in the way to a host, told apart."""
+"""The problems on the way to a host.
+
+Covers: app.net.connectivity
+"""
 
 import asyncio
 
@@ -22,14 +25,14 @@ async def obstacle(url: str, deadline_seconds: float = 9) -> ConnectivityProblem
     return caught.value.problem
 
 
-async def test_an_answer_is_returned_whatever_it_is_and_no_more_than_its_start() -> None:
+async def test_any_answer_is_returned_with_the_start_of_its_body() -> None:
     async with upstream(answers(b"x" * (3 * MAX_BYTES), "503 No")) as there:
         answer = await probe(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
         assert there.asked[0].headers["a"] == "b"
     assert (answer.status, len(answer.body)) == (503, MAX_BYTES)
 
 
-async def test_obstacles_are_told_apart() -> None:
+async def test_each_problem_is_recognised() -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -51,7 +54,7 @@ async def test_obstacles_are_told_apart() -> None:
     }
 
 
-async def test_a_proxy_that_is_not_there_is_what_is_in_the_way(
+async def test_an_unreachable_proxy_is_the_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from app.net.client import Client
-from app.net.fetch import Caps, Fault, FetchError, fetch
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
 from app.net.guard import open_guarded_client
-from app.net.urls import Rules
+from app.net.urls import UrlRules
 from tests.support.certificates import make_certificate
 from tests.support.web_server import answer, serving
 
 pytestmark = pytest.mark.anyio
 LOOPBACK = ip_network("127.0.0.1/32")
-CAPS = Caps(max_bytes=1000, deadline_seconds=10, max_redirects=5)
+CAPS = FetchLimits(max_bytes=1000, deadline_seconds=10, max_redirects=5)
 
 
 class DiscardingSink:
@@ -46,7 +46,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def tls_server(
     certificate: Path,
-) -> AsyncIterator[tuple[Any, list[str | None], Client, Rules]]:
+) -> AsyncIterator[tuple[Any, list[str | None], Client, UrlRules]]:
     """Yield a TLS server on loopback, the server names (SNI) it received, a client, its rules."""
     server_names: list[str | None] = []
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -55,7 +55,7 @@ async def tls_server(
     ours = ssl.create_default_context(cafile=certificate)
     async with serving(tls=theirs) as source:
         source.pages["/a"] = answer("200 OK", b"sound")
-        rules = Rules(frozenset({"https"}), frozenset({source.port}), (LOOPBACK,))
+        rules = UrlRules(frozenset({"https"}), frozenset({source.port}), (LOOPBACK,))
         async with open_guarded_client(rules, resolve_to_loopback, tls=ours) as client:
             yield source, server_names, client, rules
 
@@ -63,7 +63,7 @@ async def tls_server(
 async def test_tls_uses_the_host_name_and_not_the_address(certificate: Path) -> None:
     async with tls_server(certificate) as (source, server_names, client, rules):
         url = source.url("/a", scheme="https", host="good.test")
-        assert await fetch(client, url, DiscardingSink(), rules=rules, caps=CAPS) == 5
+        assert await fetch(client, url, DiscardingSink(), rules=rules, limits=CAPS) == 5
         assert server_names == ["good.test"]
         assert source.asked[0].headers["host"] == f"good.test:{source.port}"
 
@@ -72,8 +72,8 @@ async def test_a_certificate_for_another_name_is_refused(certificate: Path) -> N
     async with tls_server(certificate) as (source, server_names, client, rules):
         url = source.url("/a", scheme="https", host="other.test")
         with pytest.raises(FetchError) as caught:
-            await fetch(client, url, DiscardingSink(), rules=rules, caps=CAPS)
-        assert caught.value.fault is Fault.NO_TRUST
+            await fetch(client, url, DiscardingSink(), rules=rules, limits=CAPS)
+        assert caught.value.fault is FetchFault.NO_TRUST
         assert server_names == ["other.test"]
         assert source.asked == []
         await asyncio.sleep(0)

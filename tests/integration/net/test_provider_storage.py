@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.net.fetch import Fault as FetchFault
-from app.net.fetch import FetchError
+from app.net.fetch import FetchError, FetchFault
 from app.net.http.exchange import Body
 from app.net.provider_storage import ProviderStorage
 from tests.support.web_server import answer, redirect, serving
@@ -28,7 +27,7 @@ async def _download(store: ProviderStorage, url: str) -> bytes:
     return await store.download(url, max_bytes=100, deadline_seconds=5)
 
 
-async def test_a_result_is_fetched_over_plain_http_and_bounded(store: ProviderStorage) -> None:
+async def test_a_result_is_fetched_over_plain_http_up_to_a_limit(store: ProviderStorage) -> None:
     async with serving() as source:
         source.pages["/a.json"] = answer("200 OK", b"{}")
         source.pages["/big.json"] = answer("200 OK", b"x" * 101)

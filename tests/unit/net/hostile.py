@@ -1,4 +1,4 @@
-"""Addresses that no stranger's URL may reach, and the ways they can be spelled in one."""
+"""Addresses that no URL of a client may reach, and their spellings."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address

@@ -1,4 +1,7 @@
-"""The breaker: opens on what it must, sends one probe, and never stays shut for ever."""
+"""The circuit breaker opens after failures, allows one probe, and closes again.
+
+Covers: app.net.breaker
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,19 +28,19 @@ def opened(at: float = 0.0) -> Breaker:
     return told(Breaker(), "-" * MIN_CALLS, at=at)
 
 
-def test_half_of_twenty_calls_open_it() -> None:
+def test_it_opens_when_half_of_twenty_calls_have_failed() -> None:
     assert told(Breaker(), "+-" * 10).state is State.OPEN
     assert told(Breaker(), "+" * 11 + "-" * 9).state is State.CLOSED
     assert told(Breaker(), "-" * (MIN_CALLS - 1)).state is State.CLOSED
 
 
-def test_what_is_older_than_the_window_does_not_count() -> None:
+def test_calls_older_than_the_window_do_not_count() -> None:
     breaker = told(Breaker(), "-" * (MIN_CALLS - 1))
     told(breaker, "-", at=WINDOW_SECONDS)
     assert breaker.state is State.CLOSED
 
 
-def test_while_it_is_open_nobody_calls_and_then_one_does() -> None:
+def test_while_it_is_open_no_call_is_allowed_and_then_one_probe() -> None:
     breaker = opened()
     assert breaker.try_acquire(1.0) == OPEN_SECONDS - 1
     assert breaker.try_acquire(OPEN_SECONDS) == 0
@@ -45,7 +48,7 @@ def test_while_it_is_open_nobody_calls_and_then_one_does() -> None:
     assert breaker.state is State.HALF_OPEN
 
 
-def test_a_probe_that_is_well_closes_it() -> None:
+def test_a_successful_probe_closes_it() -> None:
     breaker = opened()
     breaker.try_acquire(OPEN_SECONDS)
     told(breaker, "+", at=OPEN_SECONDS + 1)
@@ -55,7 +58,7 @@ def test_a_probe_that_is_well_closes_it() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_each_probe_that_fails_doubles_the_rest_up_to_a_bound() -> None:
+def test_each_failed_probe_doubles_the_open_time_up_to_a_limit() -> None:
     breaker, now, rests = opened(), 0.0, []
     for _ in range(6):
         now += breaker.try_acquire(now)
@@ -65,14 +68,14 @@ def test_each_probe_that_fails_doubles_the_rest_up_to_a_bound() -> None:
     assert rests == [30, 60, 120, 240, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS]
 
 
-def test_a_probe_whose_end_is_never_told_is_followed_by_another() -> None:
+def test_a_probe_without_a_recorded_result_is_followed_by_another() -> None:
     breaker = opened()
     assert breaker.try_acquire(OPEN_SECONDS) == 0
     assert breaker.try_acquire(OPEN_SECONDS + PROBE_SECONDS - 1) == 1
     assert breaker.try_acquire(OPEN_SECONDS + PROBE_SECONDS) == 0
 
 
-def test_only_what_began_since_the_probe_tells_of_it() -> None:
+def test_results_of_calls_before_the_probe_are_ignored() -> None:
     breaker = opened(at=5)
     assert breaker.try_acquire(5 + OPEN_SECONDS) == 0
     for was_well in (False, True):
@@ -85,7 +88,7 @@ def test_only_what_began_since_the_probe_tells_of_it() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_asking_how_long_it_rests_is_no_probe() -> None:
+def test_open_for_is_no_probe() -> None:
     breaker = opened()
     assert [breaker.open_for(at) for at in (0, OPEN_SECONDS - 1, OPEN_SECONDS)] == [
         OPEN_SECONDS,
@@ -97,7 +100,7 @@ def test_asking_how_long_it_rests_is_no_probe() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.booleans(), st.booleans())))
-def test_it_always_lets_somebody_through_in_the_end(steps: list[tuple[float, bool, bool]]) -> None:
+def test_a_call_is_always_allowed_in_the_end(steps: list[tuple[float, bool, bool]]) -> None:
     breaker, now = Breaker(), 0.0
     for pause, asks, was_well in steps:
         now += pause
@@ -110,7 +113,7 @@ def test_it_always_lets_somebody_through_in_the_end(steps: list[tuple[float, boo
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=200))
-def test_it_never_opens_while_most_calls_are_well(steps: list[tuple[float, bool]]) -> None:
+def test_it_never_opens_while_most_calls_succeed(steps: list[tuple[float, bool]]) -> None:
     breaker, now = Breaker(), 0.0
     for pause, extra in steps:
         now += pause
@@ -118,7 +121,7 @@ def test_it_never_opens_while_most_calls_are_well(steps: list[tuple[float, bool]
         assert breaker.state is State.CLOSED
 
 
-def test_a_slow_upstream_that_is_well_again_closes_it() -> None:
+def test_a_slow_provider_that_works_again_closes_it() -> None:
     breaker, slow = opened(), PROBE_SECONDS + 10
     first = OPEN_SECONDS
     assert breaker.try_acquire(first) == 0

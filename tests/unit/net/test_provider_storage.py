@@ -1,12 +1,14 @@
-"""The vendor's store is reached at the vendor's, or where the operator put it; nowhere else."""
+"""The storage of a provider is used at its own domains or at the operator's host only.
+
+Covers: app.net.provider_storage
+"""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from app.net import provider_storage
-from app.net.fetch import Fault as FetchFault
-from app.net.fetch import FetchError
+from app.net.fetch import FetchError, FetchFault
 from app.net.http.exchange import Body, ExchangeError, Fault
 from app.net.provider_storage import ProviderStorage
 
@@ -39,7 +41,7 @@ async def _download(store: ProviderStorage, url: str) -> bytes:
         "http://[broken",
     ],
 )
-async def test_other_addresses_are_refused(store: ProviderStorage, url: str) -> None:
+async def test_other_addresses_are_not_used(store: ProviderStorage, url: str) -> None:
     with pytest.raises(FetchError) as caught:
         await _download(store, url)
     assert caught.value.fault is FetchFault.NOT_ALLOWED
@@ -48,7 +50,7 @@ async def test_other_addresses_are_refused(store: ProviderStorage, url: str) -> 
     assert (refused.value.fault, refused.value.was_sent) == (Fault.UNREACHABLE, False)
 
 
-async def test_a_vendors_name_that_leads_inside_is_not_followed(
+async def test_a_provider_name_with_a_private_address_is_not_used(
     store: ProviderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def inside(_self: object, _host: str, _port: int) -> list[str]:

@@ -1,6 +1,8 @@
-"""Even steps, nothing saved up, and a hold that voids the steps taken before it.
+"""Slots at even intervals, never saved up; a block voids the slots reserved before it.
 
-Each store keeps the same promises: in memory, and in rows that several processes share.
+Both stores pass the same tests: in memory, and in rows shared by several processes.
+
+Covers: app.net.rate_limiter, app.db.rate_limit
 """
 
 import asyncio
@@ -65,7 +67,7 @@ def stage(request: pytest.FixtureRequest) -> tuple[SlotStore, Pass]:
 
 
 def near(seconds: float) -> object:
-    """Match what a store says of a moment: the database's clock goes on while it is asked."""
+    """Match seconds of a store roughly, because the database's clock goes on meanwhile."""
     return pytest.approx(seconds, abs=0.25)
 
 
@@ -73,7 +75,7 @@ async def waits(steps: SlotStore, gap: float, count: int = 1, key: str = "k") ->
     return [(await steps.reserve(key, gap, FOR_EVER))[0] for _ in range(count)]
 
 
-async def test_the_first_step_after_a_start_is_waited_for_too(
+async def test_the_first_slot_is_one_interval_after_the_start(
     stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, _ = stage
@@ -81,7 +83,7 @@ async def test_the_first_step_after_a_start_is_waited_for_too(
     assert await waits(steps, 20, key="other") == [near(20)]
 
 
-async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle(
+async def test_unused_slots_are_lost_and_an_idle_limiter_has_a_free_slot(
     stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
@@ -90,7 +92,7 @@ async def test_steps_that_nobody_took_are_gone_and_nobody_waits_when_idle(
     assert await waits(steps, 6, 3) == [near(0), near(6), near(12)]
 
 
-async def test_a_queue_longer_than_ones_patience_takes_no_step(
+async def test_a_slot_beyond_the_timeout_is_not_reserved(
     stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
@@ -101,7 +103,7 @@ async def test_a_queue_longer_than_ones_patience_takes_no_step(
     assert await steps.reserve("k", 5.0, 0.0) == (0, 0)
 
 
-async def test_a_hold_voids_the_steps_taken_and_is_never_shortened(
+async def test_a_block_voids_the_reserved_slots_and_is_never_shortened(
     stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, passed = stage
@@ -116,7 +118,7 @@ async def test_a_hold_voids_the_steps_taken_and_is_never_shortened(
     assert await waits(steps, 6) == [near(3)]
 
 
-async def test_a_hold_may_come_before_any_step_and_is_its_keys_own(
+async def test_a_block_may_come_before_any_slot_and_is_of_its_key_only(
     stage: tuple[SlotStore, Pass],
 ) -> None:
     steps, _ = stage
@@ -126,7 +128,7 @@ async def test_a_hold_may_come_before_any_step_and_is_its_keys_own(
     assert await steps.block_count("other") == 0
 
 
-async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
+async def test_processes_of_one_database_reserve_slots_by_one_clock(
     shared_url: str,
 ) -> None:
     gap, takers, steps_each = 0.5, 4, 12
@@ -154,7 +156,7 @@ async def test_several_processes_of_one_database_take_the_steps_of_one_clock(
     assert min(b - a for a, b in itertools.pairwise(moments)) > gap - 0.2
 
 
-async def test_without_its_database_nobody_gets_a_step() -> None:
+async def test_without_its_database_there_are_no_slots() -> None:
     class Away:
         is_shared = True
 
@@ -165,13 +167,13 @@ async def test_without_its_database_nobody_gets_a_step() -> None:
         await RateLimiter(RowSlots(Away())).acquire("k", 60, 9)  # type: ignore[arg-type]
 
 
-async def test_who_cannot_wait_for_a_step_is_told_how_long_it_would_be() -> None:
+async def test_an_error_says_how_long_the_wait_would_be() -> None:
     with pytest.raises(QueueTooLongError) as caught:
         await RateLimiter(MemorySlots(Hand())).acquire("k", 6 / RATE_SHARE, 9)
     assert caught.value.seconds == pytest.approx(10)
 
 
-async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
+async def test_calls_go_at_even_intervals_and_after_a_block() -> None:
     limiter = RateLimiter(MemorySlots())
     loop = asyncio.get_running_loop()
     left: list[float] = []
@@ -193,7 +195,7 @@ async def test_callers_leave_in_even_steps_and_wait_out_a_hold() -> None:
     assert sum(gaps) >= 0.02 / RATE_SHARE * len(gaps) - 0.02
 
 
-async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
+async def test_calls_delayed_by_a_stall_do_not_leave_in_a_burst() -> None:
     limiter = RateLimiter(MemorySlots())
     left: list[float] = []
 
@@ -211,14 +213,14 @@ async def test_callers_that_a_stall_made_late_do_not_leave_in_a_burst() -> None:
     assert left[10] - left[1] >= 0.02 * (9 - LATE_SHARE)
 
 
-async def test_a_hold_is_not_longer_than_a_minute_whatever_was_asked() -> None:
+async def test_a_block_is_a_minute_at_most() -> None:
     steps = MemorySlots(Hand())
     await RateLimiter(steps).block("k", 86_400)
     assert await waits(steps, 1) == [60]
 
 
 @given(st.lists(st.floats(0, 5), max_size=60))
-def test_no_two_steps_are_closer_than_the_gap(pauses: list[float]) -> None:
+def test_no_two_slots_are_closer_than_the_interval(pauses: list[float]) -> None:
     clock = Hand()
     steps = MemorySlots(clock)
     moments = []
@@ -236,7 +238,7 @@ def _take(steps: MemorySlots) -> float:
     return float(end.value.value[0])
 
 
-async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> None:
+async def test_the_call_of_the_highest_priority_gets_the_next_slot() -> None:
     limiter, gap = RateLimiter(MemorySlots()), 0.04
     order: list[int] = []
 
@@ -256,7 +258,7 @@ async def test_the_highest_priority_goes_on_the_next_step_whosever_it_is() -> No
     assert took >= 10 * gap  # as many steps as callers: none was jumped into
 
 
-async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits() -> None:
+async def test_try_acquire_takes_a_slot_only_if_one_is_free_and_no_call_waits() -> None:
     clock = Hand()
     steps = MemorySlots(clock)
     limiter = RateLimiter(steps, clock)
@@ -274,7 +276,7 @@ async def test_a_step_is_taken_at_once_only_where_it_is_free_and_no_call_waits()
     assert await limiter.try_acquire("k", 60)
 
 
-async def test_a_step_in_rows_is_taken_at_once_where_it_is_free(shared: Database) -> None:
+async def test_try_acquire_takes_a_slot_of_a_row_only_if_one_is_free(shared: Database) -> None:
     limiter = RateLimiter(RowSlots(shared))
     assert not await limiter.try_acquire("k", 60)
     await shared.write(
@@ -284,7 +286,7 @@ async def test_a_step_in_rows_is_taken_at_once_where_it_is_free(shared: Database
     assert not await limiter.try_acquire("k", 60)
 
 
-async def test_waiting_calls_use_each_step_and_the_last_one_takes_none_too_many() -> None:
+async def test_waiting_calls_use_every_slot_and_the_last_one_reserves_no_further_one() -> None:
     steps, interval = MemorySlots(), 0.02
     limiter = RateLimiter(steps)
     for _ in range(3):
@@ -293,7 +295,7 @@ async def test_waiting_calls_use_each_step_and_the_last_one_takes_none_too_many(
     assert next_step <= interval / RATE_SHARE
 
 
-async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:
+async def test_a_cancelled_call_leaves_its_slot_to_the_next_one() -> None:
     limiter, interval = RateLimiter(MemorySlots()), 0.05
     began = time.monotonic()
     first, second = (
@@ -311,7 +313,7 @@ async def test_a_cancelled_call_leaves_its_step_to_the_next_one() -> None:
         await limiter.acquire("k", 60 / interval, FOR_EVER)
 
 
-async def test_a_database_that_goes_away_lets_every_waiting_call_fail() -> None:
+async def test_without_its_database_every_waiting_call_fails() -> None:
     class Failing(MemorySlots):
         async def block_count(self, key: str) -> int:
             raise DatabaseUnavailable(key)
@@ -322,7 +324,7 @@ async def test_a_database_that_goes_away_lets_every_waiting_call_fail() -> None:
     assert [type(error) for error in found] == [DatabaseUnavailable] * 3
 
 
-async def test_who_was_overtaken_beyond_their_patience_is_told_so() -> None:
+async def test_a_call_overtaken_beyond_its_timeout_fails() -> None:
     limiter, gap = RateLimiter(MemorySlots()), 0.1
     hasty = asyncio.create_task(limiter.acquire("k", 60 / gap, 1.5 * gap))
     await asyncio.sleep(0)

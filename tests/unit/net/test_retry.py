@@ -1,4 +1,7 @@
-"""A tenth of the calls may be retries; those beyond it are put off."""
+"""A tenth of the calls may be retries. Further ones are deferred.
+
+Covers: app.net.retry
+"""
 
 import itertools
 
@@ -8,13 +11,13 @@ from hypothesis import strategies as st
 from app.net.retry import MIN_RETRIES, RETRY_SHARE, WINDOW_SECONDS, RetryBudget
 
 
-def test_a_quiet_minute_has_some_retries_too() -> None:
+def test_a_minute_with_few_calls_has_some_retries() -> None:
     budget = RetryBudget()
     waits = [budget.reserve(0) for _ in range(MIN_RETRIES + 1)]
     assert waits == [0.0] * MIN_RETRIES + [WINDOW_SECONDS]
 
 
-def test_a_retry_beyond_the_budget_waits_for_the_first_to_be_forgotten() -> None:
+def test_a_retry_beyond_the_budget_waits_until_the_first_one_is_a_minute_old() -> None:
     budget = RetryBudget()
     for second in range(MIN_RETRIES):
         assert budget.reserve(second) == 0
@@ -22,7 +25,7 @@ def test_a_retry_beyond_the_budget_waits_for_the_first_to_be_forgotten() -> None
     assert budget.reserve(10) == WINDOW_SECONDS - 9
 
 
-def test_many_calls_have_more_and_old_ones_do_not_count() -> None:
+def test_many_calls_allow_more_retries_and_old_ones_do_not_count() -> None:
     budget = RetryBudget()
     for _ in range(1_000):
         budget.record_call(0)

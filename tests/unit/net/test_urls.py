@@ -1,15 +1,18 @@
-"""Which links somebody far away can read, as far as can be seen of them."""
+"""URLs that a server on the internet could fetch.
+
+Covers: app.net.urls
+"""
 
 import pytest
 
-from app.net.urls import is_public
+from app.net.urls import is_publicly_reachable
 
 
 @pytest.mark.parametrize(
     "url", ["https://far.example/a", "http://8.8.8.8/a", "https://a.b:443/x?y"]
 )
 def test_public(url: str) -> None:
-    assert is_public(url)
+    assert is_publicly_reachable(url)
 
 
 @pytest.mark.parametrize(
@@ -22,4 +25,4 @@ def test_public(url: str) -> None:
     ],
 )
 def test_not_public(url: str) -> None:
-    assert not is_public(url)
+    assert not is_publicly_reachable(url)

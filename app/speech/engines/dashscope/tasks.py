@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from app.net.fetch import Fault, FetchError
+from app.net.fetch import FetchError, FetchFault
 from app.net.http.exchange import OK, Answer, Body, ExchangeError, HttpClient
 from app.net.http.selection import open_http_client
 from app.net.provider_storage import ProviderStorage
@@ -272,8 +272,8 @@ def _free(error: EngineError) -> EngineError:
 
 
 def _fetch_failure(error: FetchError) -> EngineError:
-    if error.fault is Fault.TOO_LARGE:
+    if error.fault is FetchFault.TOO_LARGE:
         return _free(malformed_response(f"a result of more than {MAX_RESULT_BYTES} bytes"))
     reason = f"the result could not be fetched: {error.host} {error.fault} {error.status or ''}"
-    kind = ErrorKind.TIMEOUT if error.fault is Fault.TIMEOUT else ErrorKind.NETWORK
+    kind = ErrorKind.TIMEOUT if error.fault is FetchFault.TIMEOUT else ErrorKind.NETWORK
     return EngineError(kind, reason.rstrip(), retryable=True)

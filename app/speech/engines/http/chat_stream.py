@@ -96,7 +96,7 @@ class ChatStream(ABC):
 
 
 def parse_chat_usage(usage: Any) -> EngineUsage:
-    """Read the usage of a chat or of a transcription, whose token counts have different names."""
+    """Read the usage of a chat or a transcription. Their token counts have different names."""
     if not isinstance(usage, dict):
         return EngineUsage()
     return EngineUsage(

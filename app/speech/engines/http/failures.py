@@ -1,6 +1,6 @@
-"""Failed calls as EngineErrors: no answer, a malformed answer, or an error of the provider. Pure.
+"""Failed calls as EngineErrors: no answer, a malformed answer, or a provider error. Pure.
 
-Which error of a provider means what is decided in the error table of each engine.
+The errors of a provider are classified by the error table of its engine.
 """
 
 from collections.abc import Mapping

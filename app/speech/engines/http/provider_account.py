@@ -37,6 +37,6 @@ def dashscope_account(settings: BundleSettings) -> ProviderAccount:
 
 
 def openai_account(settings: OpenAISettings) -> ProviderAccount:
-    """Return the account at an OpenAI-compatible server, whose address may end with `/v1`."""
+    """Return the account at an OpenAI-compatible server. Its address may end with `/v1`."""
     base_url = settings.base_url.rstrip("/").removesuffix("/v1")
     return ProviderAccount("self-hosted", base_url, settings.api_key.get_secret_value())

@@ -37,7 +37,7 @@ class WireFormat(ABC):
 
     @abstractmethod
     def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
-        """Read an answer that is no stream, whatever its status is."""
+        """Read an answer of any status that is no stream."""
 
 
 class StreamedFormat(WireFormat):

@@ -92,7 +92,7 @@ def closes_after_an_answer(pause: float) -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
-async def test_an_end_that_the_loop_has_not_seen_yet_is_noticed_before_a_request() -> None:
+async def test_a_closed_connection_is_noticed_before_the_event_loop_has_read_its_end() -> None:
     with closes_after_an_answer(0.05) as (url, requests):
         async with client_of("direct", url) as client:
             await post(client)
@@ -279,7 +279,7 @@ async def refusal(url: str) -> ExchangeError:
     return caught.value
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
+async def test_an_untrusted_certificate_is_rejected(certificate: Path) -> None:
     async with serving_tls(certificate, responds(OK)) as server:
         error = await refusal(server.url)
     assert (error.fault, error.was_sent) == (Fault.UNREACHABLE, False)

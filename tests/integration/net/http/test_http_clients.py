@@ -360,7 +360,9 @@ async def test_a_stream_is_taken_as_it_comes(kind: str) -> None:
         assert server.connections == 1
 
 
-async def test_a_stream_is_over_with_its_last_word_and_its_connection_used_again(kind: str) -> None:
+async def test_a_stream_ends_when_take_returns_true_and_its_connection_is_used_again(
+    kind: str,
+) -> None:
     async with exchange(kind, streaming(b"a", b"end", b"more", pause=0.02)) as (client, server):
         taken: list[bytes] = []
         assert (await post_streamed(client, collect(taken, b"end"))).was_streamed
@@ -430,7 +432,7 @@ async def test_an_answer_that_is_no_stream_is_returned_whole(
     assert (got.status, got.body, got.was_streamed, taken) == (status, b'{"a": 1}', False, [])
 
 
-async def test_an_error_of_the_one_who_takes_a_stream_is_raised(kind: str) -> None:
+async def test_an_error_of_take_is_raised_and_closes_the_connection(kind: str) -> None:
     def take(_chunk: bytes) -> bool:
         raise LookupError("malformed")
 

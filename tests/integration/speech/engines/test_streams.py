@@ -1,4 +1,7 @@
-"""Streams from upstreams: every form read alike, and nothing but a whole one taken for an answer.
+"""Streams of all providers: a complete stream is an answer, any other one is an error.
+
+Covers: app.speech.engines.dashscope.sync_stream, app.speech.engines.http.incremental_text,
+app.speech.engines.http.wire_format
 
 FRAMES_SEED=7 FRAMES_ROUNDS=5000 pytest tests/integration/speech/engines/test_streams.py
 """
@@ -66,7 +69,7 @@ async def failure(reply: Reply, model: str = QWEN3, **fields: Any) -> EngineErro
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 3, 6])
-async def test_both_forms_of_the_native_stream(count: int, whole: bool, merged: bool) -> None:
+async def test_incremental_and_cumulative_frames(count: int, whole: bool, merged: bool) -> None:
     pieces = PIECES[:count]
     if whole and count == 1 and not merged:
         pytest.skip("one piece twice is two pieces: see the next test")
@@ -82,19 +85,19 @@ async def test_both_forms_of_the_native_stream(count: int, whole: bool, merged: 
     "texts",
     [["对", "对", "对"], ["ha", "haha"], ["a", "ab", "c"], ["one", " one two", " one two three"]],
 )
-async def test_repeated_words_are_not_taken_for_repeated_frames(texts: list[str]) -> None:
-    """What was asked for are new words only: where frames could mean both, nothing is lost."""
+async def test_repeated_words_are_no_repeated_frames(texts: list[str]) -> None:
+    """Incremental frames were requested, so ambiguous ones are incremental and no text is lost."""
     answer, told = await hear(streams(frames.qwen3(texts)))
     assert answer.text == "".join(told) == "".join(texts)
 
 
-async def test_frames_that_come_twice_count_once() -> None:
+async def test_repeated_frames_count_once() -> None:
     twice = [frame for frame in frames.qwen3(PIECES) for _ in range(2)]
     answer, told = await hear(streams(twice))
     assert answer.text == "".join(told) == TEXT
 
 
-async def test_text_that_is_rewritten_is_not_told_twice() -> None:
+async def test_rewritten_text_is_not_reported_twice() -> None:
     texts = ["Hello", "Hello word", "Hello word and", "Hello world, and"]
     bodies = [*map(frames.qwen3_body, texts), frames.qwen3_body("Hello world, and all.", "stop")]
     answer, told = await hear(streams([frames.native(n, b) for n, b in enumerate(bodies, 1)]))
@@ -102,7 +105,7 @@ async def test_text_that_is_rewritten_is_not_told_twice() -> None:
     assert "".join(told) == "Hello word and"
 
 
-async def test_what_is_asked_for() -> None:
+async def test_the_request_of_a_stream() -> None:
     async with upstream(streams(frames.qwen3(PIECES))) as there, engine_at(there.url) as engine:
         sound = Encoded(b"fLaC", "flac", 2000)
         await engine.transcribe(EngineRequest(sound, QWEN3, 5.0), lambda _: None)
@@ -127,7 +130,7 @@ async def test_sentences_one_after_the_other() -> None:
     assert answer.usage.seconds == 2
 
 
-async def test_an_end_that_is_no_end_is_not_trusted() -> None:
+async def test_an_input_audio_stream_needs_a_proper_end() -> None:
     """Behind a finished sentence only the transfer itself says that no other follows."""
     stream = frames.input_audio([["Good", " morning."], [" It is", " ten."]])[:2]
     assert (await hear(streams(stream), INPUT_AUDIO))[0].text == "Good morning."
@@ -149,18 +152,18 @@ async def test_a_chat_with_and_without_its_raw_beginning() -> None:
     assert answer.text.startswith("".join(told))
 
 
-async def test_a_chat_that_comes_twice_is_none() -> None:
+async def test_a_chat_with_repeated_chunks_is_an_error() -> None:
     twice = [frame for frame in frames.chat(PIECES) for _ in range(2)]
     assert (await failure(streams(twice), "asr")).kind is ErrorKind.MALFORMED
 
 
-async def test_a_server_that_does_not_stream_is_heard_all_the_same() -> None:
+async def test_json_instead_of_a_stream_is_an_answer() -> None:
     answer, told = await hear(answers(qwen3_answer("欢迎。")))
     assert answer.text == "欢迎。"
     assert told == []
 
 
-async def test_a_stream_under_another_name_is_one() -> None:
+async def test_a_stream_with_another_content_type_is_read() -> None:
     answer, _ = await hear(streams(frames.qwen3(PIECES), **{"content-type": "text/plain"}))
     assert answer.text == TEXT
 
@@ -177,7 +180,7 @@ async def test_errors_before_and_inside_a_stream() -> None:
     assert (await hear(silent, INPUT_AUDIO))[0].text == ""
 
 
-async def test_silence_and_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_silence_limit_and_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = frames.qwen3(PIECES)[:2]
     monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.2)
     silent = await failure(streams(begun, ends="silent"))
@@ -188,19 +191,19 @@ async def test_silence_and_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None
     assert "no whole answer" in drip.log
 
 
-async def test_an_answer_that_is_whole_needs_no_good_end() -> None:
+async def test_a_complete_answer_needs_no_proper_end_of_the_stream() -> None:
     for ends in ("torn", "unframed"):
         answer, _ = await hear(streams(frames.qwen3(PIECES), ends=ends))
         assert answer.text == TEXT
 
 
-async def test_a_stream_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_stream_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_ANSWER_BYTES", 1 << 16)
     error = await failure(streams([b": " + b"x" * 1000 + b"\n"] * 100))
     assert (error.kind, error.billed) == (ErrorKind.MALFORMED, Billed.MAYBE)
 
 
-async def test_no_stream_that_was_harmed_is_taken_for_a_whole_one() -> None:
+async def test_no_damaged_stream_is_a_complete_answer() -> None:
     """A stream gives the whole text or an error."""
     sys.stdout.write(f"FRAMES_SEED={SEED} FRAMES_ROUNDS={ROUNDS}\n")
     chance = random.Random(SEED)

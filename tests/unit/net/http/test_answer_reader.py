@@ -116,7 +116,7 @@ def test_an_error_is_enough_without_the_rest_of_its_body() -> None:
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", True),
     ],
 )
-def test_what_the_server_says_of_the_connection_is_heeded(head: bytes, *, keeps: bool) -> None:
+def test_a_connection_is_kept_only_if_the_server_keeps_it(head: bytes, *, keeps: bool) -> None:
     assert read(head + b"Content-Length: 0\r\n\r\n").keeps_connection is keeps
 
 
@@ -231,7 +231,7 @@ def test_an_error_or_json_is_no_stream(head: bytes) -> None:
     assert (reader.answer.body, reader.answer.was_streamed, taken) == (b"{}", False, [])
 
 
-def test_an_error_of_the_one_who_takes_the_stream_is_raised() -> None:
+def test_an_error_of_take_is_raised() -> None:
     def take(_chunk: bytes) -> bool:
         raise LookupError("malformed")
 

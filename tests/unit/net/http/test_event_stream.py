@@ -19,7 +19,7 @@ def data_of(*chunks: bytes) -> list[str]:
     return [event.data.decode() for event in read(*chunks)]
 
 
-def test_the_standards_examples() -> None:
+def test_the_examples_of_the_standard() -> None:
     assert data_of(b"data: YHOO\ndata: +2\ndata: 10\n\n") == ["YHOO\n+2\n10"]
     stream = b": test\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event"
     assert [(one.data, one.id) for one in read(stream)] == [
@@ -76,7 +76,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40), st.data())
-def test_where_it_is_cut_changes_nothing(pieces: list[str], data: st.DataObject) -> None:
+def test_cuts_change_nothing(pieces: list[str], data: st.DataObject) -> None:
     raw = "".join(pieces).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     ends = [*cuts, len(raw)]
@@ -85,7 +85,7 @@ def test_where_it_is_cut_changes_nothing(pieces: list[str], data: st.DataObject)
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
-def test_whether_an_event_has_begun_does_not_depend_on_the_cut(newline: bytes) -> None:
+def test_is_between_events_does_not_depend_on_the_cut(newline: bytes) -> None:
     raw = b"\xef\xbb\xbfid:1\ndata:{}\n\n".replace(b"\n", newline)
     for cut in range(len(raw) + 1):
         reader = EventStreamReader()

@@ -1,4 +1,9 @@
-"""Qwen3-ASR's synchronous wire: what is asked, what is heard, and each way of failing."""
+"""DashScope's synchronous route: requests, answers, and every kind of failure.
+
+Covers: app.speech.engines.dashscope.sync, app.speech.engines.dashscope.sync_requests,
+app.speech.engines.http.engine, app.speech.engines.http.json_body,
+app.speech.engines.http.json_reading
+"""
 
 import asyncio
 import base64
@@ -74,7 +79,7 @@ async def failure(reply: Reply, **fields: object) -> EngineError:
     return caught.value
 
 
-async def test_a_part_is_asked_for_in_the_qwen3_shape() -> None:
+async def test_a_request_in_the_qwen3_form() -> None:
     answer, asked = await heard(
         answers(qwen3_answer()), language="zh", context="Ada 洛夫莱斯", options={"enable_itn": True}
     )
@@ -95,7 +100,7 @@ async def test_a_part_is_asked_for_in_the_qwen3_shape() -> None:
     }
 
 
-async def test_a_part_is_asked_for_in_the_input_audio_shape() -> None:
+async def test_a_request_in_the_input_audio_form() -> None:
     word = {"begin_time": 0, "end_time": 160, "text": "欢", "punctuation": "。", "speaker_id": None}
     sentence = {"begin_time": 0, "end_time": 1680, "text": "欢。", "words": [word]}
     reply = {"output": {"sentence": sentence, "text": "欢。"}, "usage": {"duration": 2}}
@@ -127,7 +132,7 @@ async def test_a_part_is_asked_for_in_the_input_audio_shape() -> None:
     ("form", "media_type"),
     [("mp3", "audio/mpeg"), ("wav", "audio/wav"), ("opus", "audio/ogg")],
 )
-async def test_a_recording_sent_as_it_is_says_what_it_is(form: str, media_type: str) -> None:
+async def test_audio_sent_as_received_has_its_own_format(form: str, media_type: str) -> None:
     sound = Encoded(FLAC, form, 1_000)
     model = "qwen-audio-3.0-asr-flash"
     _, asked = await heard(answers({"output": {"text": "a"}}), model=model, audio=sound)
@@ -143,13 +148,13 @@ async def test_a_recording_sent_as_it_is_says_what_it_is(form: str, media_type: 
     ("code", "format_rejected"),
     [("InvalidParameter", True), ("DataInspectionFailed", False), ("InvalidApiKey", False)],
 )
-async def test_a_refusal_says_whether_another_form_might_be_taken(
+async def test_a_rejection_says_whether_another_format_might_be_accepted(
     code: str, format_rejected: bool
 ) -> None:
     assert (await failure(refuses(code))).format_rejected is format_rejected
 
 
-async def test_no_speech_as_an_error_is_an_empty_answer_that_is_free() -> None:
+async def test_an_error_that_means_no_speech_is_an_empty_free_answer() -> None:
     answer, _ = await heard(refuses("ASR_RESPONSE_HAVE_NO_WORDS"), model="qwen-audio-3.0-asr-flash")
     assert (answer.text, answer.usage.seconds) == ("", 0)
 
@@ -256,7 +261,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_has_its_kind_and_the_deadline_is_kept(fault: str) -> None:
+async def test_a_fault_has_its_kind_and_ends_by_the_deadline(fault: str) -> None:
     reply, kind, billed = FAULTS[fault]
     began = time.monotonic()
     error = await failure(reply)
@@ -266,14 +271,14 @@ async def test_a_fault_has_its_kind_and_the_deadline_is_kept(fault: str) -> None
     assert (took > DEADLINE - 0.1) is (kind is ErrorKind.TIMEOUT)
 
 
-async def test_where_nobody_listens_nothing_was_billed() -> None:
+async def test_without_a_connection_nothing_is_billed() -> None:
     async with engine_at("http://127.0.0.1:9") as engine:
         with pytest.raises(EngineError) as caught:
             await engine.transcribe(request())
     assert (caught.value.kind, caught.value.billed) == (ErrorKind.NETWORK, Billed.NO)
 
 
-async def test_a_request_that_was_not_taken_whole_was_not_billed() -> None:
+async def test_a_request_that_was_not_sent_completely_is_not_billed() -> None:
     async def stuck(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(10)
@@ -285,13 +290,13 @@ async def test_a_request_that_was_not_taken_whole_was_not_billed() -> None:
 
 
 @pytest.mark.parametrize("header", ["7", "Thu, 01 Jan 1970 00:00:00 GMT", "soon", ""])
-async def test_retry_after_is_read_in_all_its_forms(header: str) -> None:
+async def test_retry_after_is_read_in_both_forms(header: str) -> None:
     error = await failure(refuses("Throttling.RateQuota", "429 Slow down", retry_after=header))
     assert error.kind is ErrorKind.RATE_LIMITED
     assert error.retry_after == {"7": 7.0, "Thu, 01 Jan 1970 00:00:00 GMT": 0.0}.get(header)
 
 
-async def test_after_a_429_everybody_waits() -> None:
+async def test_after_a_429_all_calls_wait() -> None:
     async def once(there: Upstream) -> float:
         limiter = RateLimiter(MemorySlots())
         admission = CallAdmission("a", limiter, {"qwen3-asr-flash": 60_000.0})
@@ -313,7 +318,7 @@ async def test_after_a_429_everybody_waits() -> None:
         assert 0.35 < await once(there) < 0.8
 
 
-async def test_an_engine_that_is_not_open_says_so() -> None:
+async def test_an_engine_that_is_not_open_is_unavailable() -> None:
     account = ProviderAccount("cn-beijing", "http://127.0.0.1:9", "k")
     engine = dashscope_engine(
         account, {}, CallAdmission("a", RateLimiter(MemorySlots()), {}), timeout_seconds=9
@@ -328,7 +333,7 @@ def test_a_key_is_not_shown() -> None:
     assert "canary" not in repr(ProviderAccount("cn-beijing", "http://x", "canary"))
 
 
-def test_bodies_are_json_whatever_the_context_says() -> None:
+def test_a_body_is_json_with_any_context() -> None:
     hole = AudioPlaceholder()
     body = json_with_audio(
         {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, Encoded(b"1234", "mp3", 1)

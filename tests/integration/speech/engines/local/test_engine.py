@@ -1,4 +1,7 @@
-"""The real base model, out of the cache or the package index, hears real people and no ghosts."""
+"""The local engine with the real base model, from the cache or the package index.
+
+Covers: app.speech.engines.local.engine, app.speech.engines.local.whisper
+"""
 
 import asyncio
 import time
@@ -65,7 +68,7 @@ async def engine() -> AsyncIterator[LocalEngine]:
         yield engine
 
 
-async def test_english_is_heard_with_few_errors_and_told_as_it_comes(engine: LocalEngine) -> None:
+async def test_english_is_transcribed_with_few_errors_and_streamed(engine: LocalEngine) -> None:
     deltas: list[str] = []
     answer = await engine.transcribe(ask(recording("en_clean_10s.wav"), words=True), deltas.append)
     assert jiwer.wer(SAID, plain(answer.text)) < 0.1
@@ -79,7 +82,7 @@ async def test_english_is_heard_with_few_errors_and_told_as_it_comes(engine: Loc
     assert engine.readiness("base").ready
 
 
-async def test_silence_noise_and_tone_say_nothing(engine: LocalEngine) -> None:
+async def test_silence_noise_and_tone_have_no_text(engine: LocalEngine) -> None:
     rng = np.random.default_rng(7)
     clock = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
     brown = np.cumsum(rng.standard_normal(10 * SAMPLE_RATE))
@@ -98,7 +101,9 @@ async def test_silence_noise_and_tone_say_nothing(engine: LocalEngine) -> None:
     assert asked.language == "zh"
 
 
-async def test_a_context_that_does_not_fit_keeps_its_end_and_says_so(engine: LocalEngine) -> None:
+async def test_a_context_that_does_not_fit_keeps_its_end_with_a_warning(
+    engine: LocalEngine,
+) -> None:
     answer = await engine.transcribe(
         ask(recording("en_clean_10s.wav"), language="en", context="Elinor Marianne. " * 200)
     )
@@ -106,7 +111,7 @@ async def test_a_context_that_does_not_fit_keeps_its_end_and_says_so(engine: Loc
     assert jiwer.wer(SAID, plain(answer.text)) < 0.2
 
 
-async def test_hints_confine_detection(engine: LocalEngine) -> None:
+async def test_hints_restrict_the_detected_language(engine: LocalEngine) -> None:
     audio = Pcm(recording("en_clean_10s.wav").data[: 6 * SAMPLE_RATE])
     answer = await engine.transcribe(ask(audio, options={"language_hints": ["zh", "en"]}))
     assert answer.language == "en"
@@ -114,7 +119,7 @@ async def test_hints_confine_detection(engine: LocalEngine) -> None:
     assert answer.language in ("fr", "de")
 
 
-async def test_the_loop_stays_free_while_whisper_works(engine: LocalEngine) -> None:
+async def test_the_event_loop_is_free_while_whisper_works(engine: LocalEngine) -> None:
     await engine.transcribe(ask(made(np.zeros(1))))
     work = asyncio.create_task(engine.transcribe(ask(recording("en_clean_10s.wav"))))
     lags = []
@@ -133,7 +138,7 @@ async def test_without_the_extra_it_says_how_to_install(monkeypatch: pytest.Monk
             await engine.transcribe(ask(made(np.zeros(1))))
 
 
-async def test_a_model_that_is_not_known_is_said_to_be(tmp_path: Path) -> None:
+async def test_an_unknown_model_is_not_ready(tmp_path: Path) -> None:
     async with opened(LocalEngine(SETTINGS, warm=())) as engine:
         assert engine.readiness("huge").unmet == "no model 'huge' is known to this engine"
         with pytest.raises(EngineError, match="huge"):
@@ -183,7 +188,7 @@ async def until(event: Event) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_who_hangs_up_frees_the_thread_and_hears_no_more(
+async def test_a_cancelled_call_frees_its_thread_and_streams_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deltas: list[str] = []
@@ -199,7 +204,7 @@ async def test_who_hangs_up_frees_the_thread_and_hears_no_more(
         assert deltas == ["one"]
 
 
-async def test_a_deadline_ends_the_running_and_the_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deadline_ends_running_and_queued_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     async with slow_engine(monkeypatch) as (engine, whisper):
         short = ask(made(np.zeros(1)), deadline_seconds=0.2)
         calls = await asyncio.gather(
@@ -210,7 +215,7 @@ async def test_a_deadline_ends_the_running_and_the_queued(monkeypatch: pytest.Mo
         await until(whisper.ended)
 
 
-async def test_closing_ends_the_running_and_the_queued_with_an_error(
+async def test_closing_ends_running_and_queued_calls_with_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with slow_engine(monkeypatch) as (engine, whisper):

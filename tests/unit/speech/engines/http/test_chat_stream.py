@@ -1,4 +1,7 @@
-"""A streamed chat completion: all of its words, or a failure."""
+"""A streamed chat completion is the whole text, or an error.
+
+Covers: app.speech.engines.http.chat_stream, app.speech.engines.dashscope.omni
+"""
 
 import json
 from typing import Any
@@ -71,35 +74,35 @@ def test_all_deltas_are_the_text_and_the_last_usage_counts(newline: bytes) -> No
     assert (usage.seconds, usage.raw) == (None, USAGE)
 
 
-def test_the_header_knows_the_request_best() -> None:
+def test_the_request_id_of_the_header_is_preferred() -> None:
     assert read_stream(stream(WHOLE), {"x-request-id": "r2"}).request_id == "r2"
 
 
-def test_thoughts_and_comments_are_no_words() -> None:
+def test_reasoning_and_comments_are_not_text() -> None:
     thought = chunk()
     thought["choices"][0]["delta"]["reasoning_content"] = "Let me listen."
     body = b": heartbeat\n\nevent: message\nid: 7\n" + stream([thought, *WHOLE])
     assert read_stream(body, {}).text == "欢迎 使用"
 
 
-def test_an_answer_that_reached_its_length_says_so() -> None:
+def test_a_stream_cut_at_the_output_limit_has_a_warning() -> None:
     cut = [chunk("a", "length"), chunk(choices=[], usage=USAGE)]
     assert read_stream(stream(cut), {}).warnings
 
 
 @given(st.integers(0, len(stream(WHOLE)) - 3))
-def test_a_stream_cut_anywhere_is_a_failure_that_may_be_billed(length: int) -> None:
+def test_a_stream_cut_anywhere_is_an_error_that_may_be_billed(length: int) -> None:
     error = failure(stream(WHOLE)[:length])
     assert (error.kind, error.billed, error.retryable) == (ErrorKind.MALFORMED, Billed.MAYBE, True)
 
 
 @pytest.mark.parametrize("missing", [3, 4])
-def test_without_its_end_or_its_usage_it_is_a_failure(missing: int) -> None:
+def test_a_stream_without_its_end_or_its_usage_is_an_error(missing: int) -> None:
     assert failure(stream(WHOLE[:missing] + WHOLE[missing + 1 :])).kind is ErrorKind.MALFORMED
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 3}, {"prompt_tokens": "3"}])
-def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
+def test_a_usage_without_its_counts_is_an_error(usage: dict[str, Any]) -> None:
     assert (
         failure(stream([*WHOLE[:-1], chunk(choices=[], usage=usage)])).kind is ErrorKind.MALFORMED
     )
@@ -114,7 +117,7 @@ def test_a_usage_without_its_counts_is_none(usage: dict[str, Any]) -> None:
         ("data: <html>", "malformed"),
     ],
 )
-def test_an_error_inside_is_what_its_code_says_whatever_came_before(frame: str, kind: str) -> None:
+def test_an_error_in_a_stream_is_classified_by_its_code(frame: str, kind: str) -> None:
     error = failure(stream(WHOLE[:3], f"{frame}\n\n"))
     assert error.kind == kind
     assert "canary" not in error.log

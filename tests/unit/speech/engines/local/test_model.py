@@ -1,4 +1,7 @@
-"""A model on its way says where it is, fails in words, and is tried again."""
+"""A model that is being loaded reports its state, and is loaded again after a failure.
+
+Covers: app.speech.engines.local.model
+"""
 
 import asyncio
 from pathlib import Path
@@ -38,7 +41,7 @@ def soon(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def test_the_way_is_told_in_words() -> None:
+async def test_readiness_says_how_far_loading_is() -> None:
     fetch = Fetching()
     model = coming(fetch)
     assert model.readiness.unmet.startswith("model not loaded yet")
@@ -52,7 +55,7 @@ async def test_the_way_is_told_in_words() -> None:
     await model.close()
 
 
-async def test_who_cannot_wait_longer_is_told_how_far_it_is() -> None:
+async def test_a_call_whose_deadline_passes_says_how_far_loading_is() -> None:
     model = coming(Fetching())
     with pytest.raises(EngineError) as caught:
         await model.loaded(soon(0.05))
@@ -62,7 +65,7 @@ async def test_who_cannot_wait_longer_is_told_how_far_it_is() -> None:
     await model.close()
 
 
-async def test_a_failed_fetch_fails_those_who_wait_and_is_tried_again() -> None:
+async def test_a_failed_fetch_fails_the_waiting_calls_and_is_tried_again() -> None:
     fetch = Fetching(failures=1)
     model = coming(fetch, retry=0.05)
     fetch.gate.set()
@@ -77,7 +80,7 @@ async def test_a_failed_fetch_fails_those_who_wait_and_is_tried_again() -> None:
     await model.close()
 
 
-async def test_many_who_ask_start_one_fetch() -> None:
+async def test_many_calls_start_one_fetch() -> None:
     fetch = Fetching()
     model = coming(fetch)
     fetch.gate.set()
@@ -86,7 +89,7 @@ async def test_many_who_ask_start_one_fetch() -> None:
     await model.close()
 
 
-async def test_closing_tells_those_who_wait() -> None:
+async def test_closing_fails_the_waiting_calls() -> None:
     model = coming(Fetching())
     waiting = asyncio.create_task(model.loaded(soon(60)))
     await asyncio.sleep(0)

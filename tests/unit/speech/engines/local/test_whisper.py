@@ -1,4 +1,7 @@
-"""What surrounds the model: the prompt of each language, and ears for what was made up."""
+"""The code around the model: prompts by language, and invented segments.
+
+Covers: app.speech.engines.local.whisper
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +30,7 @@ def segment(text: str, start: float, end: float, **marks: float) -> SimpleNamesp
 
 
 class FakeModel:
-    """Stands for faster_whisper's model: speaks a script and keeps what it was asked."""
+    """A model of faster_whisper that returns a script and records its calls."""
 
     def __init__(self, *script: SimpleNamespace, heard: str = "zh") -> None:
         self.hf_tokenizer = Letters()
@@ -60,7 +63,7 @@ def transcribe(
     return loaded.transcribe(WhisperRequest(pcm, **options), lambda: None, lambda _text: None)
 
 
-def test_detected_mandarin_is_asked_for_in_simplified_characters() -> None:
+def test_detected_mandarin_gets_the_prompt_for_simplified_characters() -> None:
     model = FakeModel(segment(" 你好。", 0, 1), segment("世界。", 1, 2))
     heard = transcribe(model)
     assert (heard.text, heard.language) == ("你好。世界。", "zh")
@@ -68,13 +71,13 @@ def test_detected_mandarin_is_asked_for_in_simplified_characters() -> None:
     assert model.asked["language"] == "zh"
 
 
-def test_hints_overrule_what_was_detected() -> None:
+def test_hints_overrule_the_detected_language() -> None:
     model = FakeModel()
     transcribe(model, hints=("fr", "en"))
     assert model.asked["language"] == "en"
 
 
-def test_an_english_model_is_asked_for_english_whatever_was_asked() -> None:
+def test_an_english_model_is_always_called_with_english() -> None:
     model = FakeModel(segment("hi", 0, 1))
     assert transcribe(model, multilingual=False, language="zh").language == "en"
     assert model.asked["hotwords"] is None
@@ -105,7 +108,7 @@ def test_a_context_that_is_too_long_keeps_its_last_tokens() -> None:
         segment("Thank you.", 3, 4, no_speech_prob=0.8, avg_logprob=-1.2),
     ],
 )
-def test_what_was_made_up_over_a_pause_is_left_out(made_up: SimpleNamespace) -> None:
+def test_segments_invented_over_a_pause_are_dropped(made_up: SimpleNamespace) -> None:
     heard = transcribe(FakeModel(segment("Hello.", 0, 3), made_up, segment("Bye.", 4, 5)))
     assert heard.text == "Hello. Bye."
     assert len(heard.segments) == 2
@@ -119,10 +122,10 @@ def test_what_was_made_up_over_a_pause_is_left_out(made_up: SimpleNamespace) -> 
         segment("over music", 0, 1, no_speech_prob=0.9),
     ],
 )
-def test_speech_with_one_odd_mark_is_kept(real: SimpleNamespace) -> None:
+def test_speech_with_one_sign_of_invention_is_kept(real: SimpleNamespace) -> None:
     assert transcribe(FakeModel(real)).text == real.text.strip()
 
 
-def test_nothing_heard_has_no_language_unless_asked() -> None:
+def test_audio_without_speech_has_the_requested_language_or_none() -> None:
     assert transcribe(FakeModel()).language is None
     assert transcribe(FakeModel(), language="fr").language == "fr"

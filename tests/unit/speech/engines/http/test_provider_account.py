@@ -1,4 +1,7 @@
-"""A key goes to its own region's host and to no other."""
+"""The host of an account belongs to the region of its key.
+
+Covers: app.speech.engines.http.provider_account
+"""
 
 import pytest
 
@@ -20,7 +23,7 @@ from app.speech.engines.http.provider_account import dashscope_account
         ({"base_url": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
     ],
 )
-def test_the_host_is_the_regions(said: dict[str, str], url: str) -> None:
+def test_the_host_belongs_to_the_region(said: dict[str, str], url: str) -> None:
     account = dashscope_account(DashScopeSettings.model_validate({"api_key": "sk-1", **said}))
     assert account.base_url == url
     assert account.region == said.get("region", "cn-beijing")
