@@ -158,7 +158,7 @@ def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextM
 
 
 async def preflight(settings: Settings) -> None:
-    """Find out, before anything is served, what would keep the gateway from serving.
+    """Check, before the port is opened, everything that would keep the gateway from serving.
 
     Raises StartRefusedError.
     """
@@ -230,7 +230,7 @@ def lifespan(
 
 
 def _begin_shutdown(services: Services) -> None:
-    """Tell whoever waits or listens that this process ends."""
+    """Tell waiting callers and listeners that this process ends."""
     seconds = services.settings.server.shutdown_seconds
     services.worker.begin_closing(max(0.0, seconds - CLOSING_MARGIN_SECONDS))
     services.hub.begin_closing()

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.speech.catalogue import Catalogue, Model
 from app.speech.engine import Engine, Readiness
 from app.speech.model_availability import how_to_switch_on, is_switched_on
-from app.speech.planning.failover import candidates
+from app.speech.planning.failover import engines_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Services:
         failover = self.settings.dashscope.failover
         found = [
             engine.readiness(model.upstream_in(engine.region))
-            for engine in candidates(model, self.engines, failover)
+            for engine in engines_for(model, self.engines, failover)
         ]
         return next((one for one in found if one.ready), found[0] if found else None)
 

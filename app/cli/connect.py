@@ -4,8 +4,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from app.cli.errors import WronglyUsed
-from app.cli.local_gateway import Say, own_gateway
+from app.cli.errors import UsageError
+from app.cli.local_gateway import Say, local_gateway
 from app.net.api_client import GatewayApi
 
 URL_VARIABLE = "ASR_GATEWAY_URL"
@@ -34,7 +34,7 @@ async def connected(say: Say | None = None) -> AsyncIterator[GatewayApi]:
     async with AsyncExitStack() as stack:
         url = os.environ.get(URL_VARIABLE)
         if not url:
-            url = await stack.enter_async_context(own_gateway(say))
+            url = await stack.enter_async_context(local_gateway(say))
         yield await stack.enter_async_context(_api(url))
 
 
@@ -42,4 +42,4 @@ def _api(url: str) -> GatewayApi:
     try:
         return GatewayApi(url, os.environ.get(KEY_VARIABLE))
     except ValueError as error:
-        raise WronglyUsed(str(error)) from error
+        raise UsageError(str(error)) from error

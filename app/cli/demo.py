@@ -1,4 +1,4 @@
-"""`asr-gateway demo`: start the gateway, send it a real recording over HTTP, print what came."""
+"""`asr-gateway demo`: start the gateway, transcribe a real recording over HTTP, print the text."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What ends a command: one sentence on stderr and an exit code, never a traceback."""
+"""Errors that end a command with one sentence on stderr and an exit code, without a traceback."""
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -10,7 +10,7 @@ class CommandFailed(Exception):
     exit_code = FAILED
 
 
-class WronglyUsed(CommandFailed):
+class UsageError(CommandFailed):
     """The command was asked for something it cannot even begin."""
 
     exit_code = WRONG_USAGE

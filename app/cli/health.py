@@ -22,7 +22,7 @@ def health(
 ) -> None:
     """Ask the gateway of these settings whether it is alive; exit code 0 if so, else 1."""
     server = Settings().server
-    fault = fault_of(server, timeout)
+    fault = health_problem(server, timeout)
     shown = f"{_host(server)}:{server.port}"
     if fault:
         print(f"The gateway at {shown} {fault}.", file=sys.stderr)
@@ -34,8 +34,8 @@ def _host(server: ServerSettings) -> str:
     return EVERYWHERE.get(server.host, server.host)
 
 
-def fault_of(server: ServerSettings, seconds: float) -> str:
-    """Return what is wrong, in words; nothing where it is alive."""
+def health_problem(server: ServerSettings, seconds: float) -> str:
+    """Return the problem as a sentence, or an empty string where the gateway is alive."""
     try:
         with closing(HTTPConnection(_host(server), server.port, timeout=seconds)) as connection:
             connection.request("GET", "/healthz")

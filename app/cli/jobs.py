@@ -1,4 +1,4 @@
-"""`asr-gateway jobs`: what was asked to be transcribed, and what its owner decides about it."""
+"""`asr-gateway jobs`: list, show, cancel and retry transcriptions."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import typer
 
 from app.cli.connect import connected
 from app.cli.errors import FAILED
-from app.cli.signals import Interrupts, carried_out
+from app.cli.signals import Interrupts, run_async
 from app.cli.table import show
 from app.net.api_client import ApiError, GatewayApi
 
@@ -46,7 +46,7 @@ def list_all(
             show(COLUMNS, [_row(body) for body in page["items"]])
         return 0
 
-    raise typer.Exit(carried_out(work))
+    raise typer.Exit(run_async(work))
 
 
 @app.command("show")
@@ -57,7 +57,7 @@ def show_one(job_id: Id, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(job_ids: Ids, as_json: Json = False) -> None:
-    """Cancel transcriptions that have not ended, and say what they have cost."""
+    """Cancel transcriptions that have not ended, and print their costs."""
     raise typer.Exit(_each(job_ids, _steered("cancel"), _tell_cancelled, as_json=as_json))
 
 
@@ -99,7 +99,7 @@ def _each(
                 tell(body)
         return code
 
-    return carried_out(work)
+    return run_async(work)
 
 
 def _words(job_id: str, error: ApiError) -> str:

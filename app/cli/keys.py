@@ -13,7 +13,7 @@ from app.access.pepper import load_peppers
 from app.access.principal import ALL_SCOPES, Scope
 from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.cli.errors import CommandFailed, WronglyUsed
+from app.cli.errors import CommandFailed, UsageError
 from app.cli.table import show
 from app.db.migrate import open_database
 from app.kit.clock import to_rfc3339, utc_now
@@ -28,13 +28,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def create(
     name: Annotated[str, typer.Argument(help="What or whom the key is for.")],
     project: Annotated[str, typer.Option(help="Whose key; made if new.")] = DEFAULT_PROJECT,
-    scope: Annotated[list[Scope] | None, typer.Option(help="What it may do; all.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=3650, help="Valid for; for ever.")] = None,
+    scope: Annotated[list[Scope] | None, typer.Option(help="Permissions (default: all).")] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, max=3650, help="Days until the key expires (default: never)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
     if not name.strip():
-        raise WronglyUsed("A key needs a name: what or whom it is for.")
+        raise UsageError("A key needs a name: what or whom it is for.")
     made = asyncio.run(_create(name[:100], project[:100], frozenset(scope or ALL_SCOPES), days))
     if as_json:
         print(json.dumps({"id": made.id, "key": made.secret}))

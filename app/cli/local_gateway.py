@@ -25,8 +25,8 @@ Say = Callable[[str], None]
 
 
 @asynccontextmanager
-async def own_gateway(say: Say | None = None) -> AsyncIterator[str]:
-    """Run a gateway on a free port for as long as the block lasts, and yield its address.
+async def local_gateway(say: Say | None = None) -> AsyncIterator[str]:
+    """Run a gateway on a free port until the block ends; yield its address.
 
     With `say` it is ready by then, and what was missing is said. It is stopped gracefully: what
     is under way may end, and what has not ended is kept. Raises CommandFailed.
@@ -78,7 +78,7 @@ async def until_alive(client: Client, server: Process) -> None:
 
 
 async def until_ready(client: Client, server: Process, say: Say) -> None:
-    """Wait until the default model is ready, saying what is still missing whenever it changes.
+    """Wait until the default model is ready; report each change of what it still needs.
 
     Raises CommandFailed when nothing has changed for STUCK_SECONDS.
     """
@@ -98,7 +98,7 @@ async def until_ready(client: Client, server: Process, say: Say) -> None:
 
 
 async def stop(server: Process) -> None:
-    """End the gateway as SIGTERM does; whoever cancels the wait for that ends it at once."""
+    """End the gateway as SIGTERM does. Cancelling this call ends the gateway at once."""
     if server.returncode is not None:
         return
     server.send_signal(signal.SIGTERM)

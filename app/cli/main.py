@@ -41,7 +41,7 @@ def version() -> None:
 
 
 def run() -> None:
-    """Run the command line; what goes wrong is one sentence, not a traceback."""
+    """Run the command line. An error is printed as one sentence, not as a traceback."""
     try:
         app()
     except CommandFailed as failure:

@@ -1,4 +1,4 @@
-"""`asr-gateway prices`: what the upstreams ask for, and since when."""
+"""`asr-gateway prices`: list and set the providers' prices with their times of validity."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as something that a command can answer, instead of a traceback."""
+"""Ctrl-C and SIGTERM: a command ends in good order, without a traceback."""
 
 import asyncio
 import os
@@ -16,9 +16,9 @@ SIGNALLED = 128  # a shell's exit code of what a signal ended, less the signal's
 
 
 class Interrupts:
-    """Counts signals. Each one cancels the task it was made in, unless somebody listens.
+    """Signals of the process while the block lasts. Each one cancels the task that created this.
 
-    `listener` is called for a signal instead; it must not raise.
+    A `listener` is called instead; it must not raise.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Interrupts:
             self._task.cancel()
 
 
-def carried_out(work: Callable[[Interrupts], Awaitable[int]]) -> int:
+def run_async(work: Callable[[Interrupts], Awaitable[int]]) -> int:
     """Run a command's work and return its exit code; an API's refusal becomes CommandFailed."""
 
     async def main() -> int:
@@ -70,8 +70,8 @@ def carried_out(work: Callable[[Interrupts], Awaitable[int]]) -> int:
         raise CommandFailed(str(error)) from error
 
 
-async def answered(question: str, interrupts: Interrupts) -> str | None:
-    """Ask on the terminal and return what was answered; None where Ctrl-C or its end was."""
+async def prompt(question: str, interrupts: Interrupts) -> str | None:
+    """Ask on the terminal and return the answer, or None after Ctrl-C or at the end of input."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[str | None] = loop.create_future()
     descriptor = sys.stdin.fileno()

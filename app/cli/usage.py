@@ -1,4 +1,4 @@
-"""`asr-gateway usage`: used seconds and what they cost, by day and model."""
+"""`asr-gateway usage`: used seconds and their cost, by day and model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.connect import connected
-from app.cli.signals import Interrupts, carried_out
+from app.cli.signals import Interrupts, run_async
 from app.cli.table import show
 
 
 class By(StrEnum):
-    """What rows may be summed by."""
+    """The columns by which rows may be summed."""
 
     DAY = "day"
     MODEL = "model"
@@ -30,7 +30,7 @@ def usage(
     until: Moment = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Sum what was used and what it cost, of the last 30 days unless said otherwise."""
+    """Sum usage and cost, by default of the last 30 days."""
     groups = [str(group) for group in dict.fromkeys(by or (By.DAY, By.MODEL))]
     period = {"since": since, "until": until}
     query = {"by": groups, **{name: value for name, value in period.items() if value}}
@@ -47,7 +47,7 @@ def usage(
             show(columns, _rows(groups, used["items"], costs["items"]))
         return 0
 
-    raise typer.Exit(carried_out(work))
+    raise typer.Exit(run_async(work))
 
 
 def _rows(

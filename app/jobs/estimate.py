@@ -1,4 +1,4 @@
-"""The use-case: what a transcription would cost and how long it would take, and nothing is kept."""
+"""The use-case: estimate the cost and the duration of a request without storing it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -33,19 +33,21 @@ from app.jobs.store.routes import quote
 from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.engine import Engine, Throughput
-from app.speech.options import Options
+from app.speech.engine import SAMPLE_RATE, Engine, Throughput
 
-SECONDS = "seconds"
-TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # of an upstream's task and of its recording: no measure yet
-_TASK_BASIS = "a default for tasks, which are not measured: 20 s and 2 % of the recording's length"
+SECONDS = "seconds"  # the member that gives the length of an audio instead of the audio
+TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # assumed duration of a task: fixed + share of the audio
+_TASK_BASIS = "a default, tasks are not measured: 20 s and 2 % of the length of the audio"
 
 Refusal = CostAboveLimit | SecondsAboveLimit
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """`seconds` from now to the text, None where the length is unknown; `basis` says from what."""
+    """Expected time until the transcript; `seconds` is None where the audio's length is unknown.
+
+    `basis` gives the figures of the formula in words.
+    """
 
     seconds: float | None
     throughput: Throughput
@@ -56,12 +58,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What would become of a request; `most_nano` is what would be held for it.
+    """The job that a request would create, and its cost and duration.
 
-    `refusal`: why it would be refused for its own limits; then they do not bound `most_nano`.
+    `max_nano` is the amount that would be held. `refusal` is the error of a request whose own
+    limits are too low; then they do not limit `max_nano`.
     """
 
-    wish: JobSpec
+    spec: JobSpec
     seconds: float | None
     tariff: Tariff
     prices: Sequence[PriceRow]
@@ -100,73 +103,79 @@ class Estimator:
         received: Received,
         preferred: Mapping[str, Any] = MappingProxyType({}),
     ) -> Estimate:
-        """Judge a request as it would be accepted, and let go of all that it brought.
+        """Plan a request as a submission does, and delete its upload.
 
-        A recording behind a URL is not fetched: its length is unknown. Raises as `accept` does,
-        but for limits that would be passed: those are told.
+        A URL is not fetched, so the length of its audio is unknown. Raises the errors of a
+        submission, except for limits of cost and seconds: they are in the estimate.
         """
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            said = self._said_seconds(received)
-            judged = self._planner.resolve(received, preferred)
-            looked = None
-            if said is not None:
-                looked = _as_said(said, judged.options)
+            length = self._length(received)
+            request = self._planner.resolve(received, preferred)
+            probed = None
+            if length is not None:
+                rate = request.options.sample_rate or SAMPLE_RATE
+                probed = ProbedAudio(Probe("", "", 1, rate, length), 0)
             elif received.upload is not None:
                 blob = await received.upload.finish(principal.project_id)
                 undo.push_async_callback(self._store.erase, blob.key)
-                looked = ProbedAudio(await self._inspector.inspect(blob, judged.raw), blob.bytes)
+                probe = await self._inspector.inspect(blob, request.raw)
+                probed = ProbedAudio(probe, blob.bytes)
             elif received.url is not None:
                 self._fetcher.check(received.url)
             else:
                 raise MissingAudio
-            wish = self._planner.spec(judged, looked)
-        seconds = None if looked is None else looked.found.seconds
-        tariff, prices, most, backlogs = await self._db.read(_read, wish, now=self._now())
-        ceiling = wish.options.spending_limit or SpendingLimit()
-        refusal = _refusal(ceiling, tariff, wish)
-        if refusal is None:
-            most = ceiling.held(most)
-        wait = self._wait(wish, seconds, backlogs)
-        return Estimate(wish, seconds, tariff, prices, most, refusal, wait)
+            spec = self._planner.spec(request, probed)
+        seconds = None if probed is None else probed.found.seconds
+        tariff, prices, max_nano, backlogs = await self._db.read(_read, spec, now=self._now())
+        limit = spec.options.spending_limit or SpendingLimit()
+        refusal: Refusal | None = None
+        try:
+            limit.check(tariff, spec.expected)
+        except (CostAboveLimit, SecondsAboveLimit) as error:
+            refusal = error
+        else:
+            max_nano = limit.held(max_nano)
+        wait = self._wait(spec, seconds, backlogs)
+        return Estimate(spec, seconds, tariff, prices, max_nano, refusal, wait)
 
-    def _said_seconds(self, received: Received) -> float | None:
-        """Take the length out of a request that gives one instead of a recording."""
-        said = received.options.pop(SECONDS, None)
-        if said is None or said == "":
+    def _length(self, received: Received) -> float | None:
+        """Take `seconds` out of the options. Raises if the request also has audio."""
+        value = received.options.pop(SECONDS, None)
+        if value is None or value == "":
             return None
         if received.upload is not None or received.url is not None:
-            raise SeveralFiles("Give a recording, or its length in `seconds`, not both.")
+            raise SeveralFiles("Send an audio or its length in `seconds`, not both.")
         try:
-            seconds = 0.0 if isinstance(said, bool) else float(said)
+            seconds = 0.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             seconds = 0.0
         if not 0 < seconds < float("inf"):
-            words = "`seconds` takes a number greater than 0: the length of a recording."
-            raise InvalidParameter(words, parameter=SECONDS)
-        most = self._settings.audio.max_seconds
-        if seconds > most:
+            detail = "`seconds` must be a number greater than 0: the length of the audio."
+            raise InvalidParameter(detail, parameter=SECONDS)
+        longest = self._settings.audio.max_seconds
+        if seconds > longest:
             raise AudioTooLong(
-                f"The recording may have {most:,} s at most.",
+                f"The audio may have at most {longest:,} s.",
                 seconds=seconds,
-                max_seconds=most,
+                max_seconds=longest,
             )
         return seconds
 
-    def _wait(self, wish: JobSpec, seconds: float | None, backlogs: Sequence[Backlog]) -> Wait:
-        parts = 1 if wish.expected is None else wish.expected.parts
+    def _wait(self, spec: JobSpec, seconds: float | None, backlogs: Sequence[Backlog]) -> Wait:
+        parts = 1 if spec.expected is None else spec.expected.parts
         part_seconds = (seconds or 0.0) / parts
-        route = (wish.engine, wish.plan.upstream_model)
+        route = (spec.engine, spec.plan.upstream_model)
         own = self._throughput(*route, part_seconds)
-        if wish.plan.kind == "filetrans":
+        if spec.plan.kind == "filetrans":
             own = replace(own, call_seconds=TASK_SECONDS + TASK_SHARE * (seconds or 0.0))
-            found, basis = own.paused_seconds + own.call_seconds, _TASK_BASIS
+            expected, basis = own.paused_seconds + own.call_seconds, _TASK_BASIS
         else:
             ahead = [
                 (b, self._throughput(b.engine, b.upstream_model, part_seconds)) for b in backlogs
             ]
-            found, basis = expected_wait(
+            expected, basis = expected_wait(
                 ahead,
                 route,
                 own,
@@ -176,11 +185,11 @@ class Estimator:
             )
         running = sum(one.running for one in backlogs)
         return Wait(
-            None if seconds is None else found,
+            None if seconds is None else expected,
             own,
             sum(one.jobs for one in backlogs) - running,
             running,
-            "the length of the recording is unknown" if seconds is None else basis,
+            "the length of the audio is not known" if seconds is None else basis,
         )
 
     def _throughput(self, engine: str, model: str, audio_seconds: float) -> Throughput:
@@ -241,24 +250,9 @@ def _until_slot_is_free(seconds_left: float, tasks: int, task_seconds: float, sl
 
 
 def _read(
-    tx: sa.Connection, wish: JobSpec, *, now: datetime
+    tx: sa.Connection, spec: JobSpec, *, now: datetime
 ) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Backlog]]:
     """Return the price and its rows, the most that the calls can cost, and the jobs ahead."""
-    price = quote(tx, wish, now=now)
+    price = quote(tx, spec, now=now)
     prices = rows_of(tx, price.tariff)
-    return price.tariff, prices, price.max_cost_nano, backlogs_ahead(tx, priority=wish.priority)
-
-
-def _refusal(ceiling: SpendingLimit, tariff: Tariff, wish: JobSpec) -> Refusal | None:
-    """Return why the limits would refuse it. Raises InvalidParameter for another currency."""
-    try:
-        ceiling.check(tariff, wish.expected)
-    except (CostAboveLimit, SecondsAboveLimit) as error:
-        return error
-    return None
-
-
-def _as_said(seconds: float, options: Options) -> ProbedAudio:
-    """Return what would be found of a recording of this length, of which nothing else is known."""
-    rate = options.sample_rate or 16_000
-    return ProbedAudio(Probe("", "", 1, rate, seconds), 0)
+    return price.tariff, prices, price.max_cost_nano, backlogs_ahead(tx, priority=spec.priority)

@@ -22,9 +22,14 @@ from app.speech.catalogue import Catalogue, Model
 from app.speech.engine import CallSlot, Engine
 from app.speech.model_availability import how_to_switch_on, is_switched_on
 from app.speech.options import Options, parse_options
-from app.speech.planning.expected_usage import expect
-from app.speech.planning.failover import candidates
-from app.speech.planning.fit_options import ModelRequest, fit_options, known_of, rate_warning
+from app.speech.planning.expected_usage import expected_usage
+from app.speech.planning.failover import engines_for
+from app.speech.planning.fit_options import (
+    ModelRequest,
+    fit_options,
+    model_warnings,
+    sample_rate_warning,
+)
 from app.speech.planning.plan import AudioSource, File, PlanInput, Upload, max_usage, plan
 from app.speech.planning.task_variant import replacement_warning, select_model, task_variants_of
 from app.speech.task_engine import HasTasks, TaskEngine
@@ -80,7 +85,7 @@ class ProbedAudio:
 
         Raises OptionNotSupported where the rate is another and they are `strict`.
         """
-        warning = rate_warning(sample_rate, self.found, strict=strict)
+        warning = sample_rate_warning(sample_rate, self.found, strict=strict)
         warnings = [] if warning is None else [dict(warning)]
         if self.found.cut_short:
             detail = "The file may be incomplete: it ends before the length that its header gives."
@@ -108,13 +113,13 @@ class Planner:
         options, unknown = parse_options(received.options, preferred or {})
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
-            raise EngineDisabled(f"{asked.name} is off here: {how_to_switch_on(asked)}.")
+            raise EngineDisabled(f"{asked.name} is not available: {how_to_switch_on(asked)}.")
         task_variant = self._sister(asked, options, received.url)
         model, model_reason = select_model(asked, task_variant, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
             raise EngineDisabled(
-                f"{model.name} cannot be asked here: {how_to_switch_on(model)}. "
-                "GET /v1/models says which models are ready."
+                f"{model.name} is not available: {how_to_switch_on(model)}. "
+                "GET /v1/models lists the models that are ready."
             )
         return ResolvedRequest(
             options,
@@ -210,18 +215,18 @@ class Planner:
             plan=JobPlan.of(
                 way,
                 upstream_model=first.upstream_model,
-                tokens=model.token_facts(max_context_tokens(fitted.context)),
+                tokens=model.token_bounds(max_context_tokens(fitted.context)),
                 min_speech_ms=model.min_speech_ms,
                 **(_filetrans_facts(model, request.audio_sources) if model.is_task else {}),
             ),
             max_ms=units.millis,
             max_tokens=(units.input_tokens, units.output_tokens),
             others=others,
-            expected=expect(asked, way),
+            expected=expected_usage(asked, way),
             warnings=[
                 *map(dict, replacement_warning(options, request.model_reason)),
                 *map(dict, fitted.warnings),
-                *known_of(model),
+                *model_warnings(model),
                 *found,
             ],
             reference=options.reference,
@@ -245,7 +250,7 @@ class Planner:
         )
         chosen = plan(asked)
         if options.spending_limit:
-            options.spending_limit.check(job.routes[0].tariff, expect(asked, chosen))
+            options.spending_limit.check(job.routes[0].tariff, expected_usage(asked, chosen))
         warnings = probed.warnings(options.sample_rate, strict=options.strict)
         return replace(job, plan=job.plan.replanned(chosen), warnings=[*job.warnings, *warnings])
 
@@ -282,7 +287,7 @@ class Planner:
         failover = () if model.is_task else self._settings.dashscope.failover
         return [
             EnginePlace(engine.name, engine.region, model.upstream_in(engine.region))
-            for engine in candidates(model, self._engines, failover)
+            for engine in engines_for(model, self._engines, failover)
         ]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
-from app.speech.usage_bounds import TokenFacts, max_context_tokens
+from app.speech.usage_bounds import TokenBounds, max_context_tokens
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 NOT_SERVED = ("realtime", "streaming")  # WebSocket models; this gateway speaks HTTP
@@ -153,7 +153,7 @@ class Model(BaseModel):
         """Return the name of the model in the engine's API, in this region."""
         return self.upstream_models.get(region, self.upstream_model)
 
-    def token_facts(self, context: int = 0) -> TokenFacts | None:
+    def token_bounds(self, context: int = 0) -> TokenBounds | None:
         """Return the upper bounds of the model's tokens, or None where they are unknown.
 
         `context` is the number of tokens that the request's context adds to each call.
@@ -161,7 +161,7 @@ class Model(BaseModel):
         if self.tokens_per_second is None or self.max_output_tokens is None:
             return None
         around = self.tokens_per_call + max_context_tokens(self.prompt)
-        return TokenFacts(
+        return TokenBounds(
             self.tokens_per_second,
             around,
             self.max_output_tokens,

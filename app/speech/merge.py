@@ -1,7 +1,6 @@
-"""Many parts, one transcript: texts joined as their scripts ask, times on one clock.
+"""Merges the texts of parts into one transcript, with times from the start of the audio.
 
-Nothing is hidden: a part that failed lowers `coverage`, a time that we only know from our own
-cuts is `estimated`.
+A part that failed lowers `coverage`. A time that is known only from the cuts is `estimated`.
 """
 
 import re
@@ -26,7 +25,7 @@ _CLOSING = frozenset(".,!?;:)]}%…")
 
 @dataclass(frozen=True, slots=True)
 class PartText:
-    """What became of one part. Segment times count from its start; the others are absolute."""
+    """The text of one part. Its segments count from its start; all other times are absolute."""
 
     start_ms: int
     end_ms: int
@@ -39,20 +38,20 @@ class PartText:
 
 
 def merge(parts: Sequence[PartText]) -> Transcript:
-    """Make one transcript of all parts, in the order of their time."""
-    ordered = sorted(parts, key=lambda part: part.start_ms)
-    heard = [part for part in ordered if part.done]
+    """Return the transcript of all parts, in the order of time."""
+    done = sorted((part for part in parts if part.done), key=lambda part: part.start_ms)
+    speech_ms = sum(part.speech_ms for part in parts)
     return Transcript(
-        text=join(part.text for part in heard),
-        language=majority((part.language, part.speech_ms) for part in heard),
-        emotion=majority((part.emotion, part.speech_ms) for part in heard),
-        segments=tuple(segment for part in heard for segment in _segments(part)),
-        coverage=_coverage(ordered),
+        text=join(part.text for part in done),
+        language=majority((part.language, part.speech_ms) for part in done),
+        emotion=majority((part.emotion, part.speech_ms) for part in done),
+        segments=tuple(segment for part in done for segment in _segments(part)),
+        coverage=sum(part.speech_ms for part in done) / speech_ms if speech_ms else 1.0,
     )
 
 
 def join(pieces: Iterable[str]) -> str:
-    """Put pieces of text one after the other, with a space where the scripts want one."""
+    """Join pieces of text, with a space between two pieces where their scripts use spaces."""
     whole: list[str] = []
     for piece in pieces:
         if text := piece.strip():
@@ -61,7 +60,7 @@ def join(pieces: Iterable[str]) -> str:
 
 
 def glue(left: str, right: str) -> str:
-    """Return what belongs between two neighbours: one space, or nothing."""
+    """Return the separator between two texts: one space, or nothing."""
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return ""
     before, after = left[-1], right[0]
@@ -73,6 +72,11 @@ def glue(left: str, right: str) -> str:
 def is_unspaced(character: str) -> bool:
     """Tell whether a character is of a script that puts no spaces between words."""
     return bool(_UNSPACED.match(character))
+
+
+def has_unspaced(text: str) -> bool:
+    """Tell whether a text has a character of a script that puts no spaces between words."""
+    return not text.isascii() and bool(_UNSPACED.search(text))
 
 
 def _segments(part: PartText) -> Iterable[Segment]:
@@ -94,7 +98,7 @@ def _segments(part: PartText) -> Iterable[Segment]:
 
 def _moved(segment: Segment, part: PartText) -> Segment:
     def at(seconds: float) -> float:
-        # Engines round up: a time past the part's end would overlap the next part.
+        # Engines round up, and a time after the end of the part would overlap the next part.
         return min(max(part.start_ms, part.start_ms + round(seconds * 1000)), part.end_ms) / 1000
 
     def moved(word: Word) -> Word:
@@ -113,17 +117,9 @@ def _moved(segment: Segment, part: PartText) -> Segment:
 
 
 def majority(votes: Iterable[tuple[str | None, int]]) -> str | None:
-    """Return what most of the speech was; among equals the earliest, for dicts keep order."""
+    """Return the value with the largest weight; of equals, the earliest."""
     weights: dict[str, int] = defaultdict(int)
     for value, weight in votes:
         if value is not None:
             weights[value] += weight
     return max(weights, key=weights.__getitem__, default=None)
-
-
-def _coverage(parts: Iterable[PartText]) -> float:
-    total = done = 0
-    for part in parts:
-        total += part.speech_ms
-        done += part.speech_ms if part.done else 0
-    return done / total if total else 1.0

@@ -1,32 +1,41 @@
-"""Repetition loops: a model that says the same again and again where somebody said it once.
+"""Repetition loops: a model that writes the same words many times although they were spoken once.
 
-A text is read as words, or as characters where the script has no spaces, without punctuation and
-case. It loops where a period of them follows itself more often than people repeat themselves: a
-word twenty times, a sentence six times, without anything between. Counting, `no no no` and a
-song's choruses, which have verses between them, stay below; a litany or a long `la la la` may
-not, so that a loop is only ever reported and asked anew, never cut out.
+A text is read as tokens: words, or characters where the script has no spaces, without punctuation
+and case. It loops where a sequence of tokens follows itself more often than people repeat
+themselves: a word 20 times, a sentence 5 or 6 times, with nothing between. Counting, `no no no`,
+and the choruses of a song, which have verses between them, stay below these counts. A litany or a
+long `la la la` may not: so a loop is reported and transcribed again, and never cut out.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.speech.merge import is_unspaced
+from app.speech.merge import has_unspaced
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 LONGEST_PERIOD = 200
-LONGEST_WORD = 60  # characters; what is longer is read character by character
-# How often a period of at most so many tokens has to be there in a row.
+LONGEST_WORD = 60  # characters; a longer word is read character by character
+# Repetitions in a row that make a loop, for periods of at most so many tokens.
 TIMES = ((1, 20), (2, 12), (5, 9), (12, 6), (LONGEST_PERIOD, 5))
+_TIMES_OF_PERIOD = tuple(
+    next(times for longest, times in TIMES if period <= longest)
+    for period in range(1, LONGEST_PERIOD + 1)
+)
+_FEWEST_REPEATED = min(period * (n - 1) for period, n in enumerate(_TIMES_OF_PERIOD, 1))
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """`period` tokens that are there `times` in a row; `share` of all tokens repeat others."""
+    """A sequence of `period` tokens that occurs `times` in a row.
+
+    `share` is the part of all tokens that repeat the tokens one period before, from 0 to 1.
+    """
 
     period: int
     times: int
@@ -34,48 +43,47 @@ class Repetition:
 
 
 def find_loop(text: str) -> Repetition | None:
-    """Return the loop that most of a text is, or None where it has none. Pure, some ms a part."""
-    tokens = _numbered(text)
-    found = [loop for period, times in _periods() if (loop := _loop(tokens, period, times))]
+    """Return the loop with the largest share of a text, or None.
+
+    A text in which few tokens occur twice takes microseconds, others up to some milliseconds.
+    """
+    tokens = [token for word in _WORD.findall(text.lower()) for token in _tokens(word)]
+    numbers: dict[str, int] = {}
+    for token in tokens:
+        numbers.setdefault(token, len(numbers))
+    if len(tokens) - len(numbers) < _FEWEST_REPEATED:
+        return None
+    import numpy as np  # noqa: PLC0415 - 17 MB that an idle process saves
+
+    numbered = np.array([numbers[token] for token in tokens], np.int64)
+    found = [
+        loop
+        for period, times in enumerate(_TIMES_OF_PERIOD, 1)
+        if period * times <= len(tokens) and (loop := _loop(numbered, period, times))
+    ]
     return max(found, key=lambda loop: loop.share, default=None)
 
 
 def share_of_loops(text: str) -> float:
-    """Return how much of a text only repeats it, from 0 to 1."""
+    """Return the share of a text that repeats itself in loops, from 0 to 1."""
     loop = find_loop(text)
     return loop.share if loop else 0.0
 
 
-def _periods() -> list[tuple[int, int]]:
-    spans = zip((0, *(most for most, _ in TIMES)), TIMES, strict=False)
-    return [(p, times) for below, (most, times) in spans for p in range(below + 1, most + 1)]
+def _tokens(word: str) -> Sequence[str]:
+    return word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
 
 
 def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Repetition | None:
-    if len(tokens) < period * times:
-        return None
-    repeats = tokens[period:] == tokens[:-period]
-    import numpy as np  # noqa: PLC0415 - 17 MB that an idle process saves
+    import numpy as np  # noqa: PLC0415
 
+    fewest = period * (times - 1)
+    repeats = tokens[period:] == tokens[:-period]
+    if np.count_nonzero(repeats) < fewest:
+        return None
     edges = np.flatnonzero(np.diff(repeats.astype(np.int8), prepend=0, append=0))
     runs = edges[1::2] - edges[::2]
-    runs = runs[runs >= period * (times - 1)]
+    runs = runs[runs >= fewest]
     if not len(runs):
         return None
     return Repetition(period, int(runs.max()) // period + 1, int(runs.sum()) / len(tokens))
-
-
-def _numbered(text: str) -> "npt.NDArray[np.int64]":
-    """Return a text as numbers, the same for the same token."""
-    numbers: dict[str, int] = {}
-    tokens = [token for word in _WORD.findall(text.lower()) for token in _tokens(word)]
-    import numpy as np  # noqa: PLC0415
-
-    return np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64)
-
-
-def _tokens(word: str) -> list[str]:
-    """Return a run of letters as one word, or as its characters where none ends a word."""
-    if len(word) > LONGEST_WORD or any(is_unspaced(letter) for letter in word):
-        return list(word)
-    return [word]

@@ -1,8 +1,8 @@
-"""Our one truth of a result: what was said, when, in which language, and how we know.
+"""The result of a transcription: text, segments, words, language and emotion.
 
-Times are seconds from the start of the recording. `timing` says where they come from:
-`upstream` (the engine reported them) or `estimated` (from our own cuts in pauses). `channel` is
-there where a recording's channels were transcribed one by one, counted from 0.
+Times are seconds from the start of the audio. `timing` is their origin: `upstream` if the engine
+gave them, `estimated` if they come from the cuts of the audio. `channel` is set where channels were
+transcribed one by one, counted from 0.
 """
 
 from typing import Literal
@@ -36,7 +36,7 @@ class Segment(_Value):
 
 
 class Transcript(_Value):
-    """The whole of a transcription. `coverage` is the share of speech that was transcribed."""
+    """The transcript of an audio. `coverage` is the share of its speech that was transcribed."""
 
     text: str
     language: str | None = None

@@ -1,7 +1,7 @@
-"""How much a call can use at most, for what is held before it is made. Pure.
+"""Upper bounds of the usage of calls, which are held before the calls are made. Pure.
 
-A second has its price at every upstream but one that counts tokens; of those the catalogue knows
-bounds, which are facts of a model and pinned to a job as its prices are.
+Most upstreams bill seconds. For those that bill tokens, the catalogue has upper bounds of a model's
+tokens; they are stored with a job, as its prices are.
 """
 
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ MILLIS = 1000
 
 
 class Units(NamedTuple):
-    """What is paid for, in the order in which `Tariff.cost` takes it."""
+    """Billed units, in the order of the parameters of `Tariff.cost`."""
 
     millis: int
     input_tokens: int = 0
     output_tokens: int = 0
 
     def times(self, count: int) -> "Units":
-        """Return as many of each for every one of so many channels: each is billed."""
+        """Return the units of `count` channels, each of which is billed."""
         return Units(*(one * count for one in self))
 
 
 @dataclass(frozen=True, slots=True)
-class TokenFacts:
-    """Upper bounds of what one call counts: for each started second, beside the sound, and out.
+class TokenBounds:
+    """Upper bounds of the tokens of one call.
 
-    `context` bounds what the caller's context adds to each call; `output_per_second` what each
-    started second adds to `max_output`, where calls may be hours long.
+    Input: `per_second` for each started second, `per_call` and `context` once. Output: `max_output`
+    once, and `output_per_second` for each started second, as a call may be hours long.
     """
 
     per_second: float
@@ -42,34 +42,36 @@ class TokenFacts:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None) -> "TokenFacts | None":
-        """Return what `as_json` made; None for None: of this model no bounds are known."""
+    def from_json(cls, stored: Mapping[str, Any] | None) -> "TokenBounds | None":
+        """Return the bounds that `as_json` stored; None where none were known."""
         return None if stored is None else cls(**stored)
 
-    def of_sound(self, millis: int) -> int:
+    def audio_tokens(self, millis: int) -> int:
+        """Return the most input tokens for so much audio."""
         return ceil(self.per_second * ceil(millis / MILLIS))
 
-    def of_text(self, millis: int, calls: int = 1) -> int:
+    def output_tokens(self, millis: int, calls: int = 1) -> int:
+        """Return the most output tokens of `calls` with so much audio in all."""
         return calls * self.max_output + ceil(self.output_per_second * ceil(millis / MILLIS))
 
 
-def max_usage_of_call(millis: int, tokens: TokenFacts | None) -> Units:
-    """Return the most that one call of so much sound can use; an upstream may round it up."""
+def max_usage_of_call(millis: int, bounds: TokenBounds | None) -> Units:
+    """Return the most that one call with so much audio can use, rounded up to whole seconds."""
     whole = ceil(millis / MILLIS) * MILLIS
-    if tokens is None:
+    if bounds is None:
         return Units(whole)
-    around = tokens.per_call + tokens.context
-    return Units(whole, tokens.of_sound(whole) + around, tokens.of_text(whole))
+    fixed = bounds.per_call + bounds.context
+    return Units(whole, bounds.audio_tokens(whole) + fixed, bounds.output_tokens(whole))
 
 
-def max_usage_of_calls(millis: int, calls: int, tokens: TokenFacts | None) -> Units:
-    """Return the most that so many calls can use; `millis` are their whole seconds in all."""
-    if tokens is None:
+def max_usage_of_calls(millis: int, calls: int, bounds: TokenBounds | None) -> Units:
+    """Return the most that `calls` can use; `millis` are their whole seconds in all."""
+    if bounds is None:
         return Units(millis)
-    around = tokens.per_call + tokens.context + 1  # each call may round up to a whole token
-    return Units(millis, tokens.of_sound(millis) + calls * around, tokens.of_text(millis, calls))
+    fixed = calls * (bounds.per_call + bounds.context + 1)  # a call may round up to a whole token
+    return Units(millis, bounds.audio_tokens(millis) + fixed, bounds.output_tokens(millis, calls))
 
 
 def max_context_tokens(context: str | None) -> int:
-    """Return the most tokens that a context can be: none is shorter than a byte."""
+    """Return the most tokens of a context: no token is shorter than a byte."""
     return len((context or "").encode("utf-8", "replace"))

@@ -156,7 +156,7 @@ async def test_undivided_and_too_long_is_an_error_that_names_the_limit(
         sound = made(tmp_path / f"long.{kind}", "-t", "301", source=NOISE)
         refused = await there.send(sound, split="off")
         assert code_of(refused) == (422, "audio_too_long")
-        assert "qwen3-asr-flash takes 300 s" in refused.json()["detail"]
+        assert "qwen3-asr-flash accepts 300 s" in refused.json()["detail"]
     assert there.blobs() == []
     assert simulator.calls == []
 
@@ -171,7 +171,7 @@ async def test_undivided_and_of_unknown_length_is_refused_while_it_is_decoded(
     for endless in (sound, bytes(unknown)):
         refused = await there.send(endless, split="off")
         assert code_of(refused) == (422, "audio_too_long")
-        assert "qwen3-asr-flash takes 300 s" in refused.json()["detail"]
+        assert "qwen3-asr-flash accepts 300 s" in refused.json()["detail"]
     assert simulator.calls == []
 
 

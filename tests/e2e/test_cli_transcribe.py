@@ -123,7 +123,7 @@ def test_one_recording_is_printed_and_kept(gateway: GatewayProcess, tmp_path: Pa
         "a.wav",
         2,
     )
-    assert "a.wav: scripted/echo does not know de." in done.stderr.splitlines()
+    assert "a.wav: scripted/echo does not support the language `de`." in done.stderr.splitlines()
 
 
 def test_the_apis_answer_is_printed_where_it_is_asked_for(

@@ -94,15 +94,15 @@ async def create_estimate(request: Request, principal: Transcriber) -> EstimateO
 
 
 def _out(found: Estimate) -> EstimateOut:
-    wish, expected, tariff = found.wish, found.wish.expected, found.tariff
+    spec, expected, tariff = found.spec, found.spec.expected, found.tariff
     cost = None if expected is None else _cost(tariff.cost(*expected.units), tariff.currency)
     has_tokens = expected is not None and tariff.counts_tokens
     return EstimateOut(
-        model=wish.model,
-        engine=wish.engine,
-        region=wish.region,
+        model=spec.model,
+        engine=spec.engine,
+        region=spec.region,
         seconds=found.seconds,
-        plan=PlanOut(**plan_body(wish.plan)),
+        plan=PlanOut(**plan_body(spec.plan)),
         parts=expected and expected.parts,
         requests=expected and expected.parts,
         billed_seconds=expected and expected.millis // 1000,
@@ -122,7 +122,7 @@ def _out(found: Estimate) -> EstimateOut:
         cost=cost,
         max_cost=_cost(found.max_nano, tariff.currency),
         wait=_wait(found.wait),
-        warnings=[*(WarningOut(**one) for one in wish.warnings), *_refused(found)],
+        warnings=[*(WarningOut(**one) for one in spec.warnings), *_refused(found)],
     )
 
 

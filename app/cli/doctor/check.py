@@ -1,4 +1,4 @@
-"""One thing that `asr-gateway doctor` has looked at, and how long it may look."""
+"""The result of one check of `asr-gateway doctor`, and the time limit of a check."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """`remedy` is what to do where it is not well; a warning keeps nothing from working."""
+class CheckResult:
+    """`remedy` says what to do about a problem or a warning; a warning stops nothing."""
 
     name: str
     is_well: bool
@@ -19,35 +19,37 @@ class Finding:
     def mark(self) -> str:
         if self.is_well:
             return "ok"
-        return "warn" if self.is_warning else "WRONG"
+        return "warn" if self.is_warning else "ERROR"
 
 
-def well(name: str, found: str) -> Finding:
-    """Return a finding that nothing has to be done about."""
-    return Finding(name, is_well=True, found=found)
+def ok(name: str, found: str) -> CheckResult:
+    """Return the result of a check that found no problem."""
+    return CheckResult(name, is_well=True, found=found)
 
 
-def wrong(name: str, found: str, remedy: str) -> Finding:
-    """Return a finding that keeps the gateway from working."""
-    return Finding(name, is_well=False, found=found, remedy=remedy)
+def problem(name: str, found: str, remedy: str) -> CheckResult:
+    """Return a problem that keeps the gateway from working."""
+    return CheckResult(name, is_well=False, found=found, remedy=remedy)
 
 
-def odd(name: str, found: str, remedy: str) -> Finding:
-    """Return a finding that somebody should know of, though the gateway works."""
-    return Finding(name, is_well=False, found=found, remedy=remedy, is_warning=True)
+def warning(name: str, found: str, remedy: str) -> CheckResult:
+    """Return a warning: the gateway works, but an operator should know of it."""
+    return CheckResult(name, is_well=False, found=found, remedy=remedy, is_warning=True)
 
 
-async def in_time(name: str, check: AsyncIterator[Finding], seconds: float) -> list[Finding]:
-    """Return what a check finds; that it did not end, or failed itself, is a finding as well."""
-    found: list[Finding] = []
+async def in_time(
+    name: str, check: AsyncIterator[CheckResult], seconds: float
+) -> list[CheckResult]:
+    """Return the results of a check; a timeout or a failure of the check is a result as well."""
+    found: list[CheckResult] = []
     try:
         async with asyncio.timeout(seconds):
             async for finding in check:
                 found.append(finding)  # noqa: PERF401 - what was found before the end counts
     except TimeoutError:
         remedy = "Look at the disk, the network and the load of this machine, then ask again."
-        found.append(wrong(name, f"could not be looked at within {seconds:g} s", remedy))
+        found.append(problem(name, f"could not be checked within {seconds:g} s", remedy))
     except Exception as error:  # noqa: BLE001 - the other checks may still say why
         remedy = "See the other findings; if there are none, report this one."
-        found.append(wrong(name, f"could not be looked at ({type(error).__name__})", remedy))
+        found.append(problem(name, f"could not be checked ({type(error).__name__})", remedy))
     return found

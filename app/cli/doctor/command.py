@@ -1,4 +1,4 @@
-"""`asr-gateway doctor`: what is wrong with this installation, and what to do about it."""
+"""`asr-gateway doctor`: check this installation and name a remedy for each problem."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.doctor import dashscope, database, invariants, machine, models, server
-from app.cli.doctor.check import Finding, in_time
+from app.cli.doctor.check import CheckResult, in_time
 from app.cli.errors import FAILED
 from app.settings import Settings
 
@@ -17,7 +17,7 @@ ACCOUNT_SECONDS = 12.0  # for each DashScope account, beside that
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look for what would keep the gateway from working; exit code 1 if anything would."""
+    """Check everything that the gateway needs. The exit code is 1 if there is a problem."""
     findings = asyncio.run(_examined(Settings()))
     if as_json:
         print(json.dumps(_plain(findings), indent=2))
@@ -29,15 +29,15 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     raise typer.Exit(0 if _works(findings) else FAILED)
 
 
-async def _examined(settings: Settings) -> list[Finding]:
-    checks: Mapping[str, AsyncIterator[Finding]] = {
-        "listening": server.examine(settings),
-        "database": database.examine(settings),
-        "books": invariants.examine(settings),
+async def _examined(settings: Settings) -> list[CheckResult]:
+    checks: Mapping[str, AsyncIterator[CheckResult]] = {
+        "listening": server.check_server(settings),
+        "database": database.check_database(settings),
+        "books": invariants.check_invariants(settings),
         "store": machine.store(settings),
         "decoder": machine.decoder(settings),
-        "model": models.examine(settings),
-        "dashscope": dashscope.examine(settings),
+        "model": models.check_models(settings),
+        "dashscope": dashscope.check_dashscope(settings),
     }
     seconds = {"dashscope": CHECK_SECONDS + ACCOUNT_SECONDS * len(settings.dashscope.accounts)}
     found = await asyncio.gather(
@@ -46,11 +46,11 @@ async def _examined(settings: Settings) -> list[Finding]:
     return [finding for findings in found for finding in findings]
 
 
-def _works(findings: Sequence[Finding]) -> bool:
+def _works(findings: Sequence[CheckResult]) -> bool:
     return all(one.is_well or one.is_warning for one in findings)
 
 
-def _plain(findings: Sequence[Finding]) -> dict[str, object]:
+def _plain(findings: Sequence[CheckResult]) -> dict[str, object]:
     return {
         "works": _works(findings),
         "findings": [

@@ -1,4 +1,4 @@
-"""What `asr-gateway doctor` finds of DashScope: keys, hosts, clocks, prices. Nothing is billed."""
+"""Checks of DashScope by `asr-gateway doctor`: keys, hosts, clocks, prices. Nothing is billed."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.billing.prices import tariff_of
-from app.cli.doctor.check import Finding, odd, well, wrong
+from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.cli.doctor.database import lent
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
@@ -42,8 +42,8 @@ _REMEDIES = {
 }
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield what there is to say of every account, and of what the default model costs there."""
+async def check_dashscope(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Check every account, and the price of the default model there."""
     model = load_catalogue(settings.speech.catalogue).models.get(settings.default_model)
     is_default = model is not None and model.engine == ENGINE
     found = list(configured_accounts(settings.dashscope))
@@ -59,47 +59,51 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-def _no_key(settings: Settings, *, is_needed: bool) -> Finding:
+def _no_key(settings: Settings, *, is_needed: bool) -> CheckResult:
     if not is_needed:
-        return well("dashscope key", "not set: the engine is off")
+        return ok("dashscope key", "not set: the engine is off")
     remedy = "Set DASHSCOPE_API_KEY, or dashscope_api_key in ~/.alibabacloud/credentials."
-    return wrong("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
+    return problem("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
 
 
-def _key(settings: Settings, account: ConfiguredAccount) -> Finding:
+def _key(settings: Settings, account: ConfiguredAccount) -> CheckResult:
     name, key = f"{account.name} key", account.account.key
     where = where_key_is(settings) if account.name == ENGINE else "settings"
     found = f"set in {where}"
     for start, meaning in _ODD_KEYS.items():
         if key.startswith(start):
-            return odd(name, f"{found}; it {meaning}", "Use a lasting key of Model Studio (sk-…).")
+            return warning(
+                name, f"{found}; it {meaning}", "Use a lasting key of Model Studio (sk-…)."
+            )
     if not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
-        return wrong(name, f"{found}, with characters no key has", "Copy it anew, without quotes.")
-    return well(name, found)
+        return problem(
+            name, f"{found}, with characters no key has", "Copy it anew, without quotes."
+        )
+    return ok(name, found)
 
 
-async def _host(account: ConfiguredAccount) -> AsyncIterator[Finding]:
+async def _host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
     name = f"{account.name} host"
     proxied = ", through a proxy" if is_proxied(account.account.base_url) else ""
     at = f"{account.host} ({account.account.region}{proxied})"
     try:
         check = await account.check()
     except ConnectivityError as error:
-        yield wrong(name, f"{at} {error.problem}", _REMEDIES[error.problem])
+        yield problem(name, f"{at} {error.problem}", _REMEDIES[error.problem])
         return
-    yield well(name, f"{at} answers")
+    yield ok(name, f"{at} answers")
     yield _verdict(account, check)
     for finding in _clock(account, check):
         yield finding
 
 
-def _verdict(account: ConfiguredAccount, check: KeyCheck) -> Finding:
+def _verdict(account: ConfiguredAccount, check: KeyCheck) -> CheckResult:
     name, said = f"{account.name} account", f"{check.status} {check.code}".strip()
     match check.verdict:
         case KeyVerdict.ACCEPTED:
-            return well(name, "the key is taken")
+            return ok(name, "DashScope accepts the key")
         case KeyVerdict.REJECTED:
-            return wrong(
+            return problem(
                 name,
                 f"the key is refused ({said})",
                 "It is mistyped, revoked, or another region's: copy it anew, or set "
@@ -107,26 +111,26 @@ def _verdict(account: ConfiguredAccount, check: KeyCheck) -> Finding:
             )
         case KeyVerdict.DENIED:
             remedy = "See to the account's bills, its rights and its workspace in Model Studio."
-            return wrong(name, f"the account is refused ({said})", remedy)
+            return problem(name, f"the account is refused ({said})", remedy)
         case KeyVerdict.UNKNOWN:
             remedy = "Try again later; if it stays, check GATEWAY_DASHSCOPE__BASE_URL and proxies."
-            return wrong(name, f"it answers {said}, but not as DashScope does", remedy)
+            return problem(name, f"it answers {said}, but not as DashScope does", remedy)
 
 
-def _clock(account: ConfiguredAccount, check: KeyCheck) -> Iterator[Finding]:
+def _clock(account: ConfiguredAccount, check: KeyCheck) -> Iterator[CheckResult]:
     if check.skew_seconds is None:
         return
     name, skew = f"{account.name} clock", check.skew_seconds
     if abs(skew) <= MOST_SKEW_SECONDS:
-        yield well(name, "agrees with this machine's")
+        yield ok(name, "agrees with this machine's")
     else:
         words = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        yield odd(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
+        yield warning(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
 
 
 async def _prices(
     settings: Settings, account: ConfiguredAccount, default: Model | None
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[CheckResult]:
     """Yield whether the default model has a price in force here, and which others lost theirs."""
     region, now = account.account.region, datetime.now(UTC)
     models = [
@@ -149,17 +153,17 @@ async def _prices(
     name, priced = f"{account.name} prices", sum(map(bool, prices.values()))
     if lost:
         words = f"none is in force in {region} any more: {', '.join(lost)}"
-        yield odd(name, words, _set_price(lost[0], region))
+        yield warning(name, words, _set_price(lost[0], region))
     else:
-        yield well(name, f"{priced} of {len(models)} models have one in {region}")
+        yield ok(name, f"{priced} of {len(models)} models have one in {region}")
 
 
-def _price(account: ConfiguredAccount, model: str, price: str) -> Finding:
+def _price(account: ConfiguredAccount, model: str, price: str) -> CheckResult:
     name, region = f"{account.name} price", account.account.region
     if price:
-        return well(name, f"{model} costs {price} in {region}")
+        return ok(name, f"{model} costs {price} in {region}")
     found = f"no price of {model} is in force in {region}"
-    return wrong(name, found, _set_price(model, region))
+    return problem(name, found, _set_price(model, region))
 
 
 def _set_price(model: str, region: str) -> str:
@@ -178,7 +182,7 @@ def _stored(
                 model=model.name,
                 region=region,
                 now=now,
-                tokens_bounded=model.token_facts() is not None,
+                tokens_bounded=model.token_bounds() is not None,
             )
             found[model.name] = ", ".join(
                 f"{format_nano(nano)} {tariff.currency} a {unit}"

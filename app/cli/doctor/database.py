@@ -1,4 +1,4 @@
-"""What `asr-gateway doctor` finds of the database: there, of this version, whole, and ours."""
+"""Checks of the database by `asr-gateway doctor`: reachable, current, intact, and ours."""
 
 import sqlite3
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.audio.local_store import IDENTITY_FILE
-from app.cli.doctor.check import Finding, odd, well, wrong
+from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.db.database import Database
 from app.db.migrate import Schema, open_database, schema_of
 from app.db.shared_settings import stored_value
@@ -58,10 +58,10 @@ def is_made(settings: Settings) -> bool:
     return file is None or (file.is_file() and file.stat().st_size > 0)
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
+async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
     """Yield whether it can be used, whether it is whole, and whether it belongs to this folder."""
     if not is_made(settings):
-        yield well("database", "not made yet: `asr-gateway serve` does it")
+        yield ok("database", "not made yet: `asr-gateway serve` does it")
         return
     try:
         async with open_database(settings.database_url, as_it_is=True) as db:
@@ -71,7 +71,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield _away(settings, error)
 
 
-async def _looked(settings: Settings, db: Database) -> AsyncIterator[Finding]:
+async def _looked(settings: Settings, db: Database) -> AsyncIterator[CheckResult]:
     server = await db.read(_server)
     schema = await schema_of(db)
     yield _of_schema(schema, server)
@@ -81,7 +81,7 @@ async def _looked(settings: Settings, db: Database) -> AsyncIterator[Finding]:
             yield finding
 
 
-def _away(settings: Settings, error: Exception) -> Finding:
+def _away(settings: Settings, error: Exception) -> CheckResult:
     name = _cause(error)
     address = sa.make_url(settings.database_url)
     shown = str(file_of(settings) or f"PostgreSQL at {address.host}:{address.port or 5432}")
@@ -90,12 +90,12 @@ def _away(settings: Settings, error: Exception) -> Finding:
     else:
         remedy = "Start it, or check host, port and firewall of GATEWAY_DATABASE__URL."
     if name == "DatabaseError":
-        return wrong("database", f"{shown} is no SQLite database, or broken", _BROKEN)
-    return wrong("database", f"{shown} cannot be used ({name})", _REMEDIES.get(name, remedy))
+        return problem("database", f"{shown} is no SQLite database, or broken", _BROKEN)
+    return problem("database", f"{shown} cannot be used ({name})", _REMEDIES.get(name, remedy))
 
 
 def _cause(error: BaseException) -> str:
-    """Return what the driver calls its error, below our own and SQLAlchemy's words for it."""
+    """Return the driver's name of the error, without our own and SQLAlchemy's text."""
     inner = getattr(error, "orig", None) or error.__cause__
     return _cause(inner) if isinstance(inner, BaseException) else type(error).__name__
 
@@ -106,49 +106,49 @@ def _server(tx: sa.Connection) -> str:
     return f"PostgreSQL {tx.scalar(sa.text('SHOW server_version'))}"
 
 
-def _of_schema(schema: Schema, server: str) -> Finding:
+def _of_schema(schema: Schema, server: str) -> CheckResult:
     match schema:
         case Schema.CURRENT:
-            return well("database", f"{server}, migrated")
+            return ok("database", f"{server}, migrated")
         case Schema.EMPTY:
-            return odd("database", f"{server}, not migrated yet", "Run: asr-gateway serve.")
+            return warning("database", f"{server}, not migrated yet", "Run: asr-gateway serve.")
         case Schema.OLDER:
             remedy = "Make a backup, then run asr-gateway serve: it migrates on start."
-            return odd("database", f"{server}, with the schema of an older version", remedy)
+            return warning("database", f"{server}, with the schema of an older version", remedy)
         case Schema.UNKNOWN:
             remedy = "Run the version that migrated it, or restore a backup from before."
-            return wrong("database", f"{server}, migrated by a newer version", remedy)
+            return problem("database", f"{server}, migrated by a newer version", remedy)
 
 
-def _integrity(tx: sa.Connection) -> Finding:
+def _integrity(tx: sa.Connection) -> CheckResult:
     name = "database integrity"
     if tx.dialect.name != "sqlite":
-        return well(name, "kept by the server")
+        return ok(name, "kept by the server")
     began = time.monotonic()
     try:
         with statement_timeout(tx, INTEGRITY_SECONDS):
             said = tx.scalars(sa.text("PRAGMA quick_check(1)")).all()
     except StatementTimeoutError as error:
         remedy = "With the gateway stopped, run: sqlite3 FILE 'PRAGMA quick_check'."
-        return odd(name, f"nothing wrong so far, but {error}", remedy)
+        return warning(name, f"nothing wrong so far, but {error}", remedy)
     if said != ["ok"]:
-        return wrong(name, str(said[0])[:SHOWN_CHARS], _BROKEN)
-    return well(name, f"checked in {time.monotonic() - began:.1f} s")
+        return problem(name, str(said[0])[:SHOWN_CHARS], _BROKEN)
+    return ok(name, f"checked in {time.monotonic() - began:.1f} s")
 
 
-def _agreements(tx: sa.Connection, settings: Settings) -> list[Finding]:
+def _agreements(tx: sa.Connection, settings: Settings) -> list[CheckResult]:
     return [*_store(tx, settings), *_pepper(tx, settings)]
 
 
-def _store(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
+def _store(tx: sa.Connection, settings: Settings) -> Iterator[CheckResult]:
     folder = settings.data_dir / "audio"
     kept, file = stored_value(tx, "store"), folder / IDENTITY_FILE
     if kept is None:
         return
     if file.is_file() and file.read_text() == kept:
-        yield well("recordings' folder", "is the one of this database")
+        yield ok("recordings' folder", "is the one of this database")
         return
-    yield wrong(
+    yield problem(
         "recordings' folder",
         f"{folder} is not the one of this database",
         "Set GATEWAY_DATA_DIR to the folder with the recordings: all processes of one database "
@@ -156,14 +156,14 @@ def _store(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _pepper(tx: sa.Connection, settings: Settings) -> Iterator[Finding]:
+def _pepper(tx: sa.Connection, settings: Settings) -> Iterator[CheckResult]:
     kept = stored_value(tx, "pepper")
     file = settings.data_dir / "pepper"
     given = [one.get_secret_value().encode() for one in settings.access.peppers]
     if not given and file.is_file():
         given = [file.read_bytes()]
     if kept is not None and kept not in {hash_key(pepper, "pepper") for pepper in given}:
-        yield wrong(
+        yield problem(
             "keys' secret",
             "the keys of this database were hashed with another one",
             "Set GATEWAY_ACCESS__PEPPERS to it, or bring back the file pepper of the data folder.",

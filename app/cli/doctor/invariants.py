@@ -1,9 +1,9 @@
-"""What `asr-gateway doctor` finds of the books: laws that do not hold, recordings without bytes."""
+"""Checks of the data by `asr-gateway doctor`: violated invariants, audio without bytes."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from app.cli.doctor.check import Finding, odd, well, wrong
+from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.cli.doctor.database import lent
 from app.db.statement_timeout import StatementTimeoutError
 from app.jobs.invariants import EXAMPLES, INVARIANTS, Violation, find_violations, kept_recordings
@@ -22,7 +22,7 @@ _LOST = (
 )
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
+async def check_invariants(settings: Settings) -> AsyncIterator[CheckResult]:
     """Yield one finding for each law that is broken, or one that all hold."""
     async with lent(settings) as db:
         if db is None:
@@ -31,7 +31,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             broken = await db.read(find_violations, BOOKS_SECONDS)
         except StatementTimeoutError as error:
             remedy = "Ask again when the gateway has less to do."
-            yield odd("books", f"the look at them was {error}", remedy)
+            yield warning("books", f"the look at them was {error}", remedy)
         else:
             for finding in _told(broken):
                 yield finding
@@ -41,21 +41,21 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield _files(recordings, blobs)
 
 
-def _told(broken: Sequence[Violation]) -> Sequence[Finding]:
+def _told(broken: Sequence[Violation]) -> Sequence[CheckResult]:
     if not broken:
-        return [well("books", f"all {len(INVARIANTS)} laws hold")]
+        return [ok("books", f"all {len(INVARIANTS)} laws hold")]
     return [
-        wrong("books", f"not so: {one.law}; {_examples(one.examples, one.count)}", _REMEDY)
+        problem("books", f"not so: {one.law}; {_examples(one.examples, one.count)}", _REMEDY)
         for one in broken
     ]
 
 
-def _files(recordings: Sequence[tuple[str, str]], blobs: Path) -> Finding:
+def _files(recordings: Sequence[tuple[str, str]], blobs: Path) -> CheckResult:
     lost = [audio_id for audio_id, key in recordings if not (blobs / key).is_file()]
     if not lost:
-        return well("recordings", f"{len(recordings)} looked for, all there")
+        return ok("recordings", f"{len(recordings)} looked for, all there")
     examples = _examples(lost[:EXAMPLES], len(lost))
-    return wrong("recordings", f"have lost their bytes, of {len(recordings)}: {examples}", _LOST)
+    return problem("recordings", f"have lost their bytes, of {len(recordings)}: {examples}", _LOST)
 
 
 def _examples(ids: Sequence[str], count: int) -> str:

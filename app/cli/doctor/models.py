@@ -1,11 +1,11 @@
-"""What `asr-gateway doctor` finds of the default model: known, its engine there, its files here."""
+"""Checks of the default model by `asr-gateway doctor`: catalogue, engine, files."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.cli.doctor.check import Finding, odd, well, wrong
+from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.cli.doctor.machine import existing
 from app.net.connectivity import ConnectivityError, probe
 from app.settings import LocalEngineSettings, Settings
@@ -15,18 +15,18 @@ from app.speech.engines.local.weights.files import cache_folder, is_present
 LOOK_SECONDS = 5.0
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield what there is to say of the catalogue and of the default model; nothing is fetched."""
+async def check_models(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Check the catalogue and the default model; nothing is fetched."""
     name = settings.default_model
     try:
         model = load_catalogue(settings.speech.catalogue).models.get(name)
     except (OSError, ValueError) as error:
         words = f"{settings.speech.catalogue} cannot be read ({type(error).__name__})"
-        yield wrong("catalogue", words, "Correct GATEWAY_SPEECH__CATALOGUE, or the file.")
+        yield problem("catalogue", words, "Correct GATEWAY_SPEECH__CATALOGUE, or the file.")
         return
     if model is None:
         remedy = "Set GATEWAY_SPEECH__DEFAULT_MODEL to one that `asr-gateway models list` shows."
-        yield wrong("model", f"{name} is unknown", remedy)
+        yield problem("model", f"{name} is unknown", remedy)
     elif model.engine == "local":
         engine = _engine(settings)
         yield engine
@@ -36,30 +36,30 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield await _server(settings, model)
 
 
-def _engine(settings: Settings) -> Finding:
+def _engine(settings: Settings) -> CheckResult:
     if not settings.local.enabled:
         remedy = "Set GATEWAY_LOCAL__ENABLED=true, or another GATEWAY_SPEECH__DEFAULT_MODEL."
-        return wrong("local engine", "switched off, but the default model needs it", remedy)
+        return problem("local engine", "switched off, but the default model needs it", remedy)
     if find_spec("faster_whisper") is None:
         remedy = (
             "Install the extra: pip install 'asr-gateway[local]'; or set DASHSCOPE_API_KEY, whose "
             "models need none."
         )
-        return wrong("local engine", "not installed", remedy)
-    return well("local engine", "installed")
+        return problem("local engine", "not installed", remedy)
+    return ok("local engine", "installed")
 
 
-async def _files(settings: Settings, model: Model) -> Finding:
+async def _files(settings: Settings, model: Model) -> CheckResult:
     name, local = "model files", settings.local
     if await asyncio.to_thread(_are_here, model.upstream_model, local):
-        return well(name, f"{model.name} is here")
+        return ok(name, f"{model.name} is here")
     remedy = (
         f"Run: asr-gateway models pull {model.upstream_model}, where that is possible; or copy the "
         "files here and set GATEWAY_LOCAL__MODEL_DIR; or widen GATEWAY_LOCAL__SOURCES."
     )
     if obstacle := await _no_way(settings):
-        return wrong(name, f"{model.name} is not here, and {obstacle}", remedy)
-    return odd(name, f"{model.name} is not here yet: it is fetched on start", remedy)
+        return problem(name, f"{model.name} is not here, and {obstacle}", remedy)
+    return warning(name, f"{model.name} is not here yet: it is fetched on start", remedy)
 
 
 def _are_here(upstream_model: str, local: LocalEngineSettings) -> bool:
@@ -88,13 +88,13 @@ async def _no_way(settings: Settings) -> str:
     return " and ".join(reason)
 
 
-async def _server(settings: Settings, model: Model) -> Finding:
+async def _server(settings: Settings, model: Model) -> CheckResult:
     name, url = "openai server", settings.openai.base_url
     if not url:
         remedy = "Set GATEWAY_OPENAI__BASE_URL to a server that speaks OpenAI's wire."
-        return wrong(name, f"not set, but {model.name} needs it", remedy)
+        return problem(name, f"not set, but {model.name} needs it", remedy)
     try:
         await probe(url, "/", headers={}, deadline_seconds=LOOK_SECONDS)
     except ConnectivityError as error:
-        return wrong(name, f"it {error.problem}", "Start it, or check GATEWAY_OPENAI__BASE_URL.")
-    return well(name, "answers")
+        return problem(name, f"it {error.problem}", "Start it, or check GATEWAY_OPENAI__BASE_URL.")
+    return ok(name, "answers")

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Any
 
-from app.cli.transcribe.sources import Recording
+from app.cli.transcribe.sources import Source
 from app.net.api_client import ApiError, GatewayApi
 
 AT_ONCE = 8
@@ -26,9 +26,9 @@ class NotBegun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a recording; `error` is a sentence where it has no words."""
+    """The outcome of a recording; `error` is a sentence where it has no transcript."""
 
-    recording: Recording
+    recording: Source
     body: Body | None = None
     error: str = ""
     kept: Any = None
@@ -36,31 +36,31 @@ class Outcome:
 
 @dataclass
 class Batch:
-    """`told` hears of progress: an index and what the API says of it by then, None at its end.
+    """`told` is called with the index of a recording and the API's latest answer, None at its end.
 
     `keep` takes what is completed, as soon as it is; what it returns is in the outcome.
     """
 
     api: GatewayApi
-    recordings: Sequence[Recording]
+    recordings: Sequence[Source]
     options: Mapping[str, Any]
     told: Callable[[int, Body | None], None]
-    keep: Callable[[Recording, Body], Awaitable[Any]]
+    keep: Callable[[Source, Body], Awaitable[Any]]
     submit_only: bool = False
 
     def __post_init__(self) -> None:
-        self.under_way: dict[str, Recording] = {}
+        self.under_way: dict[str, Source] = {}
         self.sending = 0
         self.waiting = len(self.recordings)  # not begun with
         self._begins = True
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def begin_no_more(self) -> None:
-        """Send nothing else; what was sent goes on."""
+        """Send no further recordings; those that were sent continue."""
         self._begins = False
 
     async def outcomes(self) -> AsyncGenerator[Outcome]:
-        """Yield what became of each, in their order."""
+        """Yield the outcome of each recording, in their order."""
         tasks = [
             asyncio.create_task(self._outcome(index, recording))
             for index, recording in enumerate(self.recordings)
@@ -73,7 +73,7 @@ class Batch:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _outcome(self, index: int, recording: Recording) -> Outcome:
+    async def _outcome(self, index: int, recording: Source) -> Outcome:
         async with self._slots:
             self.waiting -= self._begins
             try:
@@ -92,7 +92,7 @@ class Batch:
             finally:
                 self.told(index, None)
 
-    async def _submit(self, recording: Recording) -> Body:
+    async def _submit(self, recording: Source) -> Body:
         options = {**self.options, "reference": recording.reference}
         deadline = _now() + BUSY_SECONDS
         while True:
@@ -113,7 +113,7 @@ class Batch:
             finally:
                 self.sending -= 1
 
-    async def _accepted(self, recording: Recording, job_id: str) -> Body:
+    async def _accepted(self, recording: Source, job_id: str) -> Body:
         self.under_way[job_id] = recording
         return await self._look(job_id)
 

@@ -14,14 +14,14 @@ import typer
 from app.audio.ffmpeg import Decoders
 from app.audio.inspect import inspect
 from app.cli.connect import check_address, connected, is_own
-from app.cli.errors import FAILED, WronglyUsed
-from app.cli.signals import Interrupts, carried_out
+from app.cli.errors import FAILED, UsageError
+from app.cli.signals import Interrupts, run_async
 from app.cli.transcribe.batch import Batch, Body, Outcome
-from app.cli.transcribe.interrupted import leave
-from app.cli.transcribe.output import Results
-from app.cli.transcribe.progress import Tally
-from app.cli.transcribe.progress_bar import Screen
-from app.cli.transcribe.sources import Recording, recordings_of
+from app.cli.transcribe.interrupted import stop_waiting
+from app.cli.transcribe.output import OutputFolder
+from app.cli.transcribe.progress import ProgressTracker
+from app.cli.transcribe.progress_bar import ProgressDisplay
+from app.cli.transcribe.sources import Source, sources_of
 from app.errors import GatewayError
 from app.net.api_client import GatewayApi
 from app.settings import Settings
@@ -33,13 +33,13 @@ FORMS = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is wanted of the recordings, and how it is to be told. `wait` is in seconds."""
+class TranscribeRequest:
+    """The recordings to transcribe, their options and the output. `wait` is in seconds."""
 
-    recordings: Sequence[Recording]
+    recordings: Sequence[Source]
     options: dict[str, Any]
     form: str
-    results: Results
+    results: OutputFolder
     submit_only: bool
     wait: float | None
     prints_response: bool
@@ -68,7 +68,7 @@ def transcribe(
         bool, typer.Option("--async", help="Submit, print the ids, and end.")
     ] = False,
     wait: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait for all; without end.")
+        float | None, typer.Option(min=0, help="Longest wait in seconds (default: no limit).")
     ] = None,
     print_response: Annotated[
         bool, typer.Option("--print-response", help="Print the API's JSON, a line for each.")
@@ -83,22 +83,22 @@ def transcribe(
     meanwhile. Exit code 0: all went well, 1: some did not, 2: wrongly used.
     """
     if form not in FORMS:
-        raise WronglyUsed(f"There is no format {form!r}; the formats are {', '.join(FORMS)}.")
+        raise UsageError(f"There is no format {form!r}; the formats are {', '.join(FORMS)}.")
     check_address()
-    wish = Wish(
-        recordings_of([*(recordings or []), *(audio or [])]),
+    wish = TranscribeRequest(
+        sources_of([*(recordings or []), *(audio or [])]),
         _options(model, language_hints, context, is_async=submit_only),
         form,
-        Results(output_dir),
+        OutputFolder(output_dir),
         submit_only,
         wait,
         print_response,
     )
     if not wish.recordings:
-        raise WronglyUsed("Name at least one recording: a file, a folder or a link.")
+        raise UsageError("Name at least one recording: a file, a folder or a link.")
     if not submit_only:
         wish.results.prepare()
-    raise typer.Exit(carried_out(lambda interrupts: _transcribe(wish, interrupts)))
+    raise typer.Exit(run_async(lambda interrupts: _transcribe(wish, interrupts)))
 
 
 def _options(
@@ -110,8 +110,8 @@ def _options(
     return {**how, **{name: value for name, value in wished.items() if value}}
 
 
-async def _transcribe(wish: Wish, interrupts: Interrupts) -> int:
-    screen = Screen(Tally(len(wish.recordings)))
+async def _transcribe(wish: TranscribeRequest, interrupts: Interrupts) -> int:
+    screen = ProgressDisplay(ProgressTracker(len(wish.recordings)))
     say = None if "model" in wish.options else screen.line
     async with connected(say) as api:
         await api.get("/v1/models")  # one sentence about a wrong key, not one for each recording
@@ -125,7 +125,9 @@ async def _transcribe(wish: Wish, interrupts: Interrupts) -> int:
                 await asyncio.gather(measuring, return_exceptions=True)
 
 
-async def _run(batch: Batch, wish: Wish, screen: Screen, interrupts: Interrupts) -> int:
+async def _run(
+    batch: Batch, wish: TranscribeRequest, screen: ProgressDisplay, interrupts: Interrupts
+) -> int:
     """Follow the batch to its end, or until a signal or --wait says otherwise."""
     work = asyncio.create_task(_report(batch, wish, screen))
     interrupted = asyncio.Event()
@@ -136,7 +138,7 @@ async def _run(batch: Batch, wish: Wish, screen: Screen, interrupts: Interrupts)
         if work.done():
             return work.result()
         batch.begin_no_more()
-        await leave(batch, screen, interrupts, is_own=is_own())
+        await stop_waiting(batch, screen, interrupts, is_own=is_own())
         return interrupts.exit_code if interrupts.came else FAILED
     finally:
         interrupts.listener = None
@@ -145,10 +147,10 @@ async def _run(batch: Batch, wish: Wish, screen: Screen, interrupts: Interrupts)
         await asyncio.gather(work, signal, return_exceptions=True)
 
 
-def _batch(api: GatewayApi, wish: Wish, screen: Screen) -> Batch:
+def _batch(api: GatewayApi, wish: TranscribeRequest, screen: ProgressDisplay) -> Batch:
     keeping = asyncio.Lock()
 
-    async def keep(recording: Recording, body: Body) -> tuple[Path | None, str]:
+    async def keep(recording: Source, body: Body) -> tuple[Path | None, str]:
         if wish.submit_only:
             return None, ""
         forms = {TEXT: body["text"] or ""}
@@ -173,7 +175,7 @@ def _batch(api: GatewayApi, wish: Wish, screen: Screen) -> Batch:
     return Batch(api, wish.recordings, wish.options, told, keep, wish.submit_only)
 
 
-async def _report(batch: Batch, wish: Wish, screen: Screen) -> int:
+async def _report(batch: Batch, wish: TranscribeRequest, screen: ProgressDisplay) -> int:
     """Tell of each recording in its turn; return the exit code."""
     failed, warned = 0, set[str]()
     async with aclosing(batch.outcomes()) as outcomes:
@@ -193,7 +195,7 @@ async def _report(batch: Batch, wish: Wish, screen: Screen) -> int:
     return FAILED if failed else 0
 
 
-def _tell(outcome: Outcome, wish: Wish, screen: Screen) -> None:
+def _tell(outcome: Outcome, wish: TranscribeRequest, screen: ProgressDisplay) -> None:
     shown, body = outcome.recording.shown, outcome.body
     if wish.prints_response and body is not None:
         _print(json.dumps(body, ensure_ascii=False, indent=2 if wish.is_single else None))
@@ -217,7 +219,7 @@ def _print(words: str) -> None:
     print(words.encode(encoding, "replace").decode(encoding), flush=True)
 
 
-async def _measure(recordings: Sequence[Recording], screen: Screen) -> None:
+async def _measure(recordings: Sequence[Source], screen: ProgressDisplay) -> None:
     """Learn the lengths of the files beforehand, where a bar is to show them."""
     if not screen.is_live:
         return

@@ -1,21 +1,23 @@
-"""What becomes of jobs under way when Ctrl-C or --wait ends `transcribe`: cancelled, or left."""
+"""Jobs in flight when Ctrl-C or --wait ends `transcribe`: they are cancelled, or left running."""
 
 import asyncio
 import sys
 from collections.abc import Mapping
 
-from app.cli.signals import Interrupts, answered
+from app.cli.signals import Interrupts, prompt
 from app.cli.transcribe.batch import Batch
-from app.cli.transcribe.progress_bar import Screen
-from app.cli.transcribe.sources import Recording
+from app.cli.transcribe.progress_bar import ProgressDisplay
+from app.cli.transcribe.sources import Source
 from app.net.api_client import ApiError
 
 SENDING_SECONDS = 5.0  # for an upload under way to be acknowledged, or it has no id to name
 GLANCE_SECONDS = 0.05
 
 
-async def leave(batch: Batch, screen: Screen, interrupts: Interrupts, *, is_own: bool) -> None:
-    """Ask what becomes of the jobs, where somebody can answer, and do it; else leave them."""
+async def stop_waiting(
+    batch: Batch, screen: ProgressDisplay, interrupts: Interrupts, *, is_own: bool
+) -> None:
+    """Ask on a terminal whether to cancel the running jobs; otherwise leave them running."""
     screen.hide()
     is_cancelled = await _is_cancelled(batch, interrupts)
     await _acknowledged(batch, screen, interrupts)
@@ -33,11 +35,11 @@ async def _is_cancelled(batch: Batch, interrupts: Interrupts) -> bool:
         return False
     jobs = "the job" if count == 1 else f"the {count} jobs"
     question = f"\nCancel {jobs} under way, or leave them running? [c]ancel, [L]eave: "
-    answer = await answered(question, interrupts)
+    answer = await prompt(question, interrupts)
     return answer is not None and answer.startswith("c")
 
 
-async def _acknowledged(batch: Batch, screen: Screen, interrupts: Interrupts) -> None:
+async def _acknowledged(batch: Batch, screen: ProgressDisplay, interrupts: Interrupts) -> None:
     hurried = asyncio.Event()
     interrupts.listener = hurried.set
     deadline = asyncio.get_running_loop().time() + SENDING_SECONDS
@@ -52,7 +54,7 @@ async def _acknowledged(batch: Batch, screen: Screen, interrupts: Interrupts) ->
         )
 
 
-async def _cancel(batch: Batch, screen: Screen) -> None:
+async def _cancel(batch: Batch, screen: ProgressDisplay) -> None:
     for job_id, recording in list(batch.under_way.items()):
         try:
             body = await batch.api.act(job_id, "cancel")
@@ -63,7 +65,14 @@ async def _cancel(batch: Batch, screen: Screen) -> None:
             screen.line(f"{recording.shown} ({job_id}): cancelled, charged {charged}.")
 
 
-def _left(jobs: Mapping[str, Recording], *, is_own: bool) -> str:
-    told = ", ".join(f"{job_id} ({recording.shown})" for job_id, recording in jobs.items())
-    when = "go on when the gateway runs again (`asr-gateway serve`)" if is_own else "go on"
-    return f"Left; they {when}: {told}."
+def _left(jobs: Mapping[str, Source], *, is_own: bool) -> str:
+    listed = ", ".join(f"{job_id} ({recording.shown})" for job_id, recording in jobs.items())
+    if is_own:
+        return (
+            "Stopped waiting. These jobs continue when the gateway runs again "
+            f"(`asr-gateway serve`): {listed}."
+        )
+    return (
+        f"Stopped waiting. These jobs are still running: {listed}. "
+        "Cancel one with `asr-gateway jobs cancel ID`."
+    )

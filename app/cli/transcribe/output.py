@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.cli.errors import WronglyUsed
+from app.cli.errors import UsageError
 
 MOST_NUMBERED = 10_000
 SUFFIXES = {"text": "txt"}  # the others are called like their form
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class OutputFolder:
     """A folder of results; `keep` is for one caller at a time, or two could take one name."""
 
     folder: Path
@@ -28,12 +28,12 @@ class Results:
             trial.write_bytes(b"")
             trial.unlink()
         except OSError as error:
-            raise WronglyUsed(
+            raise UsageError(
                 f"Nothing can be written to the output folder {self.folder}: {error.strerror}."
             ) from error
 
     def keep(self, name: Path, body: Mapping[str, Any], rendered: Mapping[str, str]) -> Path:
-        """Write a transcription and its words in some forms; return the path without a suffix.
+        """Write a transcription in several formats; return the path without a suffix.
 
         What is there already is replaced if it is of the same recording; else a number is
         added: two calls of the same day are easily named alike. Raises OSError.

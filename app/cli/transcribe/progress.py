@@ -8,7 +8,7 @@ NEARLY = 0.995  # the most that is told before the last recording has ended
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProgressState:
     """Seconds of audio done, seconds in all as far as known, the share of both, seconds left.
 
     `left` is by the clock, and None until something is done.
@@ -20,8 +20,8 @@ class Standing:
     left: float | None
 
 
-class Tally:
-    """Counts what is done. Recordings go by their index; one that failed counts as done."""
+class ProgressTracker:
+    """The progress of recordings, by their index. A failed recording counts as done."""
 
     def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds: list[float | None] = [None] * count
@@ -40,11 +40,11 @@ class Tally:
         self._shares[index] = max(self._shares[index], min(1.0, share))
 
     def end(self, index: int) -> None:
-        """Count a recording as done; one whose length nobody has learnt has none."""
+        """Count a recording as done; without a known length it adds no seconds."""
         self._ended[index], self._shares[index] = True, 1.0
         self.learn(index, 0.0)
 
-    def standing(self) -> Standing:
+    def standing(self) -> ProgressState:
         """Return where the batch stands by now."""
         known = [seconds for seconds in self._seconds if seconds is not None]
         usual = sum(known) / len(known) if known else 0.0  # of one that is not known yet
@@ -53,7 +53,7 @@ class Tally:
         self._done = max(self._done, done)
         total = max(sum(lengths), self._done)
         self._share = max(self._share, self._share_of(total))
-        return Standing(self._done, total, self._share, self._left())
+        return ProgressState(self._done, total, self._share, self._left())
 
     def _share_of(self, total: float) -> float:
         if all(self._ended):

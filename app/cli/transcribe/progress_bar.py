@@ -1,4 +1,4 @@
-"""What is told on stderr while recordings are transcribed: a bar on a terminal, else lines."""
+"""Progress on stderr while recordings are transcribed: a bar on a terminal, else lines."""
 
 import sys
 from contextlib import suppress
@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from app.cli.transcribe.progress import Standing, Tally
+from app.cli.transcribe.progress import ProgressState, ProgressTracker
 
 MINUTE, HOUR = 60, 3600
 
 
-class Screen:
+class ProgressDisplay:
     """Shows a tally on stderr while the block lasts: as a bar, where that is a terminal."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: ProgressTracker) -> None:
         self.tally = tally
         self.is_live = sys.stderr.isatty()
         self._console = Console(stderr=True, highlight=False)
@@ -51,7 +51,9 @@ class Screen:
         """Show the tally as it is now."""
         if self._task is not None:
             standing = self.tally.standing()
-            self._progress.update(self._task, completed=standing.share, words=words_of(standing))
+            self._progress.update(
+                self._task, completed=standing.share, words=progress_text(standing)
+            )
 
     def hide(self) -> None:
         """Take the bar away, so that a question can be asked."""
@@ -72,7 +74,7 @@ class Screen:
             self.line(words)
 
 
-def words_of(standing: Standing) -> str:
+def progress_text(standing: ProgressState) -> str:
     """Return a standing in words: `12 of 340 s of audio, 0:42 left`."""
     left = "" if standing.left is None else f", {_clock(standing.left)} left"
     return f"{standing.done:.0f} of {standing.total:.0f} s of audio{left}"

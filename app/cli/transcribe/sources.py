@@ -1,4 +1,4 @@
-"""What was asked to be transcribed: files, folders and links, each with a name of its own."""
+"""The sources to transcribe: files, folders and links, each with a name of its own."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.cli.errors import WronglyUsed
+from app.cli.errors import UsageError
 
 _SUFFIXES = (
     "3g2 3gp aac ac3 aif aifc aiff amr asf au avi caf flac flv m4a m4b m4v mka mkv mov mp2 mp3 mp4 "
@@ -25,7 +25,7 @@ _UNSAFE = re.compile(r"[^\w.,()\[\]{}@+=~ -]")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class Source:
     """`source` is a file's path or a link; `name` is that of its results, without a suffix.
 
     `shown` is what people know it by, and never holds a link's query.
@@ -37,16 +37,16 @@ class Recording:
 
     @property
     def reference(self) -> str:
-        """What the API is told to call it, so that lists of jobs name files."""
+        """The `reference` of its transcription, so that lists of jobs name files."""
         return self.shown[-REFERENCE_CHARS:].encode(errors="replace").decode()
 
 
-def recordings_of(given: Sequence[str]) -> list[Recording]:
+def sources_of(given: Sequence[str]) -> list[Source]:
     """Return the recordings that arguments name, in their order, each once.
 
     Folders are searched with all that is below them. Raises WronglyUsed.
     """
-    found: dict[str, Recording] = {}
+    found: dict[str, Source] = {}
     for argument in given:
         for recording in _expanded(argument):
             same = str(recording.source)
@@ -55,40 +55,40 @@ def recordings_of(given: Sequence[str]) -> list[Recording]:
     return _apart(list(found.values()))
 
 
-def _expanded(argument: str) -> Iterator[Recording]:
+def _expanded(argument: str) -> Iterator[Source]:
     if argument.startswith(("http://", "https://")):
         yield _link(argument)
         return
     if _OTHER_LINK.match(argument):
-        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be fetched: only https:// links are.")
+        raise UsageError(f"{argument[:MOST_SHOWN]!r} cannot be fetched: only https:// links are.")
     path = Path(argument)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise WronglyUsed(f"There is no file or folder {path}.") from None
+        raise UsageError(f"There is no file or folder {path}.") from None
     except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us
         reason = getattr(error, "strerror", None) or error
-        raise WronglyUsed(f"{argument[:MOST_SHOWN]!r} cannot be read: {reason}.") from None
+        raise UsageError(f"{argument[:MOST_SHOWN]!r} cannot be read: {reason}.") from None
     if stat.S_ISDIR(mode):
         yield from _folder(path)
     elif stat.S_ISREG(mode):
-        yield Recording(path, Path(_safe(path.stem)), str(path))
+        yield Source(path, Path(_safe(path.stem)), str(path))
     else:
-        raise WronglyUsed(f"{path} is neither a file nor a folder.")
+        raise UsageError(f"{path} is neither a file nor a folder.")
 
 
-def _folder(folder: Path) -> Iterator[Recording]:
+def _folder(folder: Path) -> Iterator[Source]:
     files = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise WronglyUsed(f"The folder {folder} holds no audio or video.")
+        raise UsageError(f"The folder {folder} holds no audio or video.")
     for path in files:
         steps = [_safe(step) for step in path.relative_to(folder).with_suffix("").parts]
-        yield Recording(path, Path(*steps), str(path))
+        yield Source(path, Path(*steps), str(path))
 
 
 def _files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise WronglyUsed(f"The folder {error.filename} cannot be read: {error.strerror}.")
+        raise UsageError(f"The folder {error.filename} cannot be read: {error.strerror}.")
 
     for here, below, names in os.walk(folder, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -103,17 +103,17 @@ def _files(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def _link(url: str) -> Recording:
+def _link(url: str) -> Source:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host:
-        raise WronglyUsed("One of the links is no address, such as https://example.org/speech.mp3.")
+        raise UsageError("One of the links is no address, such as https://example.org/speech.mp3.")
     last = Path(unquote(parts.path).rpartition("/")[2]).stem
     shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
-    return Recording(url, Path(_safe(last or host)), shown)
+    return Source(url, Path(_safe(last or host)), shown)
 
 
 def _safe(step: str) -> str:
@@ -122,7 +122,7 @@ def _safe(step: str) -> str:
     return cleaned.encode()[:NAME_BYTES].decode(errors="ignore") or "recording"
 
 
-def _apart(recordings: list[Recording]) -> list[Recording]:
+def _apart(recordings: list[Source]) -> list[Source]:
     """Give those that would share a name the folders they are in, else a number."""
     alike = Counter(_key(one.name) for one in recordings)
     shared = [one.source for one in recordings if alike[_key(one.name)] > 1]
@@ -133,7 +133,7 @@ def _apart(recordings: list[Recording]) -> list[Recording]:
     return [_numbered(one, taken) for one in told]
 
 
-def _with_folders(one: Recording, common: str) -> Recording:
+def _with_folders(one: Source, common: str) -> Source:
     if isinstance(one.source, str):
         return one
     steps = Path(os.path.relpath(os.path.realpath(one.source), common)).parts
@@ -141,7 +141,7 @@ def _with_folders(one: Recording, common: str) -> Recording:
     return replace(one, name=Path(*folders, _safe(last)))
 
 
-def _numbered(one: Recording, taken: set[str]) -> Recording:
+def _numbered(one: Source, taken: set[str]) -> Source:
     name, number = one.name, 1
     while _key(name) in taken:
         number += 1

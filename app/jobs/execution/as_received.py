@@ -58,7 +58,7 @@ class _Source:
         if received is None:
             async with self._store.local_copy(job.blob_key) as path:
                 received = await asyncio.to_thread(path.read_bytes)
-        return Encoded(received, job.plan.form, job.duration_ms or 0)
+        return Encoded(received, job.plan.audio_format, job.duration_ms or 0)
 
     async def decode_rejected(self) -> Pcm:
         """Return the audio decoded, after an engine rejected the format, and add a warning."""

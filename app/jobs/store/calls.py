@@ -315,7 +315,7 @@ def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
     """Return the tokens in and out that a call is taken to have used."""
     facts = job.plan.tokens
     length_ms = answered.span.length_ms * _channels(job)
-    sound = facts.of_sound(length_ms) if facts else 0
+    sound = facts.audio_tokens(length_ms) if facts else 0
     context = estimate_tokens(job.options.context or "")
     return sound + context, estimate_tokens(answered.answer.text)
 

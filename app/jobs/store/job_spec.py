@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from app.jobs.store.spending_limit import SpendingLimit
-from app.speech.planning.expected_usage import Expected
+from app.speech.planning.expected_usage import ExpectedUsage
 from app.speech.planning.plan import AudioSource, Plan
-from app.speech.usage_bounds import TokenFacts
+from app.speech.usage_bounds import TokenBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class JobPlan(Plan):
 
     upstream_model: str
     min_speech_ms: int
-    tokens: TokenFacts | None = None
+    tokens: TokenBounds | None = None
     audio_sources: tuple[AudioSource, ...] = ()
     sample_rate: int = 0
     file_bytes: int = 0
@@ -95,7 +95,7 @@ class JobPlan(Plan):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "JobPlan":
-        tokens = TokenFacts.from_json(stored["tokens"])
+        tokens = TokenBounds.from_json(stored["tokens"])
         return cls(**{**stored, "tokens": tokens, "audio_sources": tuple(stored["audio_sources"])})
 
     @classmethod
@@ -111,7 +111,7 @@ def _fields_of(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "may_split": plan.may_split,
         "as_is": plan.as_is,
-        "form": plan.form,
+        "audio_format": plan.audio_format,
         "audio_source": plan.audio_source,
         "billed_channels": plan.billed_channels,
         "model_reason": plan.model_reason,
@@ -145,7 +145,7 @@ class JobSpec:
     max_ms: int
     max_tokens: tuple[int, int] = (0, 0)
     others: Sequence[EnginePlace] = ()
-    expected: Expected | None = None
+    expected: ExpectedUsage | None = None
     warnings: Sequence[Mapping[str, Any]] = ()
     priority: int = 0
     reference: str | None = None

@@ -8,7 +8,7 @@ from app.billing.prices import Tariff
 from app.errors import CostAboveLimit, InvalidParameter, SecondsAboveLimit
 from app.kit.money import format_nano, parse_nano
 from app.speech.options import Options
-from app.speech.planning.expected_usage import Expected
+from app.speech.planning.expected_usage import ExpectedUsage
 from app.speech.usage_bounds import MILLIS
 
 
@@ -41,7 +41,7 @@ class SpendingLimit:
         """Return what may be held of a bound: a job never holds more than it may cost."""
         return nano if self.nano is None else min(nano, self.nano)
 
-    def check(self, tariff: Tariff, expected: Expected | None) -> None:
+    def check(self, tariff: Tariff, expected: ExpectedUsage | None) -> None:
         """Refuse what is expected to cost more. Without a length it is judged once it is known.
 
         Raises CostAboveLimit, SecondsAboveLimit, and InvalidParameter for another currency.
@@ -89,7 +89,7 @@ _WHAT = {
 }
 
 
-def cost_to_allow(tariff: Tariff, expected: Expected) -> int:
+def cost_to_allow(tariff: Tariff, expected: ExpectedUsage) -> int:
     """Return what a ceiling must allow: what is expected, its rounding to whole seconds included.
 
     Of tokens nobody knows how many an answer has, so there it is what its calls can cost at most.

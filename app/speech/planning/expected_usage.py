@@ -1,6 +1,6 @@
-"""What a transcription is expected to use, and when its text is there. Pure.
+"""The expected usage of a plan. Pure.
 
-What is expected is less than what is held: a hold must cover the worst, see `plan.bound`.
+It is less than the usage that is held, which covers the worst case (`plan.max_usage`).
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from app.speech.planning.fit_options import estimate_tokens
 from app.speech.planning.plan import Plan, PlanInput
 from app.speech.usage_bounds import MILLIS, Units, max_context_tokens, max_usage_of_call
 
-# Parts end in the latest good pause of the last 40 % of what fits into one call (audio/cuts).
+# Parts end in the latest good pause of the last 40 % of the longest part (audio/cuts).
 USUAL_FILL = 0.9
-SPOKEN_TOKENS_PER_SECOND = 5  # fast speech, in whatever language; what is said costs tokens out
-AROUND_TOKENS = 15  # of a chat's own marks around what we write
+SPOKEN_TOKENS_PER_SECOND = 5  # output tokens of fast speech, in any language
+CHAT_TOKENS = 15  # input tokens of a chat request beside our own texts
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a plan's calls are expected to use: `parts` of them, each rounded up to whole seconds.
+class ExpectedUsage:
+    """Expected usage of the calls of a plan, in `parts` that are each rounded up to whole seconds.
 
-    `text_tokens` are those of the input tokens that are text. `each` bounds a single call.
+    `text_tokens` are the input tokens that are not audio. `each` bounds the usage of one call.
     """
 
     parts: int
@@ -32,40 +32,31 @@ class Expected:
 
     @property
     def units(self) -> tuple[int, int, int, int]:
-        """What is paid for, in the order in which `Tariff.cost` takes it."""
+        """The billed units, in the order of the parameters of `Tariff.cost`."""
         return self.millis, self.input_tokens, self.output_tokens, self.text_tokens
 
 
-def expect(wish: PlanInput, chosen: Plan) -> Expected | None:
-    """Return what is expected of a plan; None where the length is not known."""
-    if wish.seconds is None:
+def expected_usage(request: PlanInput, plan: Plan) -> ExpectedUsage | None:
+    """Return the expected usage of a plan, or None where the length of the audio is unknown."""
+    if request.seconds is None:
         return None
-    parts = parts_of(chosen, wish.seconds)
-    channels = chosen.billed_channels
-    millis = (ceil(wish.seconds) + parts - 1) * MILLIS  # how a cut falls, nobody knows beforehand
-    facts = wish.model.token_facts(max_context_tokens(wish.context))
-    each = max_usage_of_call(_longest(wish.seconds, parts), facts)
-    if facts is None:
-        return Expected(parts, millis * channels, each)
-    text = estimate_tokens(wish.model.prompt) + estimate_tokens(wish.context or "") + AROUND_TOKENS
-    said = min(facts.max_output * parts, ceil(wish.seconds * SPOKEN_TOKENS_PER_SECOND))
-    return Expected(
+    parts = 1
+    if plan.kind == "split":
+        parts = max(1, ceil(request.seconds / (plan.part_seconds * USUAL_FILL)))
+    channels = plan.billed_channels
+    millis = (ceil(request.seconds) + parts - 1) * MILLIS  # the fractions of the parts are unknown
+    bounds = request.model.token_bounds(max_context_tokens(request.context))
+    each = max_usage_of_call(ceil(request.seconds / parts) * MILLIS, bounds)
+    if bounds is None:
+        return ExpectedUsage(parts, millis * channels, each)
+    text = estimate_tokens(request.model.prompt) + estimate_tokens(request.context or "")
+    text_tokens = (text + CHAT_TOKENS) * parts
+    spoken = ceil(request.seconds * SPOKEN_TOKENS_PER_SECOND)
+    return ExpectedUsage(
         parts,
         millis * channels,
         each,
-        (facts.of_sound(millis) + text * parts) * channels,
-        said * channels,
-        text * parts * channels,
+        (bounds.audio_tokens(millis) + text_tokens) * channels,
+        min(bounds.max_output * parts, spoken) * channels,
+        text_tokens * channels,
     )
-
-
-def parts_of(chosen: Plan, seconds: float) -> int:
-    """Return in how many parts so much sound is expected to be sent."""
-    if chosen.kind != "split":
-        return 1
-    return max(1, ceil(seconds / (chosen.part_seconds * USUAL_FILL)))
-
-
-def _longest(seconds: float, parts: int) -> int:
-    """Return the milliseconds of a part where all are alike."""
-    return ceil(seconds / parts) * MILLIS

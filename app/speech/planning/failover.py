@@ -1,7 +1,7 @@
-"""Who may be asked for a model: its own engine, then those that the operator lists after it.
+"""The engines that can call a model: its own, then those of the operator's further accounts.
 
-An engine has one bundle of key, host and prices. Another bundle of the same service is an engine
-of its own, called `dashscope/NAME`; a catalogue file may also name it as a model's own engine.
+An engine has one account: key, host and prices. Another account of the same service is an engine
+of its own, named `dashscope/NAME`; a catalogue file may also give it as a model's own engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from app.speech.engine import Engine
 
 
 def bundle_name(engine: str, name: str) -> str:
-    """Return what an engine's further bundle of this name is called."""
+    """Return the name of the engine of a further account."""
     return f"{engine}/{name}"
 
 
-def candidates(
+def engines_for(
     model: Model, engines: Mapping[str, Engine], failover: Sequence[str]
 ) -> list[Engine]:
-    """Return the engines that are switched on, in the order in which they are to be asked."""
+    """Return the open engines that can call a model, in the order of preference."""
     names = [model.engine, *(bundle_name(model.engine, name) for name in failover)]
     return [engines[name] for name in names if name in engines]

@@ -1,6 +1,6 @@
-"""What becomes of a client's options on the model they chose.
+"""The options of a request, as far as the chosen model supports them.
 
-Nothing is ignored in silence: what a model cannot honour is a warning, or an error if `strict`.
+No option is ignored in silence: an unsupported one is a warning, or with `strict` an error.
 """
 
 import re
@@ -16,7 +16,7 @@ from app.speech.warning_codes import WarningCode
 
 BYTES_PER_TOKEN = 4
 
-# What only a model can honour; the other options are the gateway's own and always honoured.
+# Options that need the support of the model; the gateway itself implements the others.
 MODEL_OPTIONS = (
     "language",
     "language_hints",
@@ -37,7 +37,7 @@ _ONE_TOKEN_EACH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud
 
 
 class Probed(Protocol):
-    """What was found of the recording itself."""
+    """The probe result of an audio."""
 
     @property
     def codec(self) -> str: ...
@@ -55,7 +55,10 @@ class OptionWarning(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What an engine will be asked for, and what the client must be told about the rest."""
+    """The options for the engine, and warnings about those that the model does not support.
+
+    `words`: times of words are wanted. `options` are under the gateway's names.
+    """
 
     language: str | None = None
     context: str | None = None
@@ -70,66 +73,77 @@ def fit_options(
     unknown: Sequence[str] = (),
     others: Callable[[], Iterable[Model]] = tuple,
 ) -> ModelRequest:
-    """Decide what the model is asked for, and say in warnings what it is not.
+    """Return the options that the model supports, and a warning for each of the others.
 
-    `others` are models that could be asked instead: a warning names the first that can do it.
-    Raises ContextTooLong, and OptionNotSupported where a warning meets `strict`.
+    `unknown` are names that are no option. `others` returns models that could be used instead: a
+    warning names the first that supports the option. Raises ContextTooLong, and OptionNotSupported
+    for the first warning if the request is `strict`.
     """
-    warnings = [*_unknown(unknown), *_unsupported(options, model, others)]
-    warnings += _ineffective(options, model)
-    dropped = {warning["option"] for warning in warnings}
-    kept = {n: v for n in MODEL_OPTIONS if n not in dropped and (v := getattr(options, n))
-            not in (None, [])}  # fmt: skip
-    language, hints, more = _languages(kept, model)
-    warnings += more
-    if language and kept.get("enable_itn") and not _writes_figures(model, language):
-        del kept["enable_itn"]
-        detail = f"{model.name} writes figures in {', '.join(model.itn_languages)} only."
+    code = WarningCode.UNKNOWN_OPTION
+    warnings = [
+        _warning(code, name, f"The gateway does not know the option `{name}`.") for name in unknown
+    ]
+    warnings += _unsupported(options, model, others)
+    ignored = {warning["option"] for warning in warnings}
+    supported = {
+        name: value
+        for name in MODEL_OPTIONS
+        if name not in ignored and (value := getattr(options, name)) not in (None, [])
+    }
+    language, hints, language_warnings = _languages(supported, model)
+    warnings += language_warnings
+    writes_figures = not model.itn_languages or language in model.itn_languages
+    if language and supported.get("enable_itn") and not writes_figures:
+        del supported["enable_itn"]
+        detail = f"{model.name} writes figures only in {', '.join(model.itn_languages)}."
         warnings.append(_ignored("enable_itn", detail))
     if options.strict and warnings:
         raise OptionNotSupported(warnings[0]["detail"], parameter=warnings[0]["option"])
-    context = kept.pop("context", None)
-    _check_context(context, model)
-    warnings += [
-        _unverified(name, model) for name in sorted(model.unverified) if getattr(options, name)
-    ]
-    words = "word" in kept.pop("timestamp_granularities", ())
-    rest = {n: v for n, v in kept.items() if n not in ("language", "language_hints")}
+    context = supported.pop("context", None)
+    if context and (tokens := estimate_tokens(context)) > model.context_tokens:
+        raise ContextTooLong(
+            f"`context` has about {tokens} tokens; {model.name} accepts {model.context_tokens}.",
+            parameter="context",
+            tokens=tokens,
+            max_tokens=model.context_tokens,
+        )
+    for name in sorted(model.unverified):
+        if getattr(options, name):
+            detail = f"The provider of {model.name} does not document `{name}`. It was sent anyway."
+            warnings.append(_warning(WarningCode.OPTION_UNVERIFIED, name, detail))
+    words = "word" in supported.pop("timestamp_granularities", ())
+    rest = {n: v for n, v in supported.items() if n not in ("language", "language_hints")}
     if hints:
         rest["language_hints"] = hints
     return ModelRequest(language, context, words, MappingProxyType(rest), tuple(warnings))
 
 
-def known_of(model: Model) -> list[dict[str, str]]:
-    """Return what is to be said of every answer of the model."""
+def model_warnings(model: Model) -> list[dict[str, str]]:
+    """Return the warnings that every transcript of the model has."""
     if not model.is_llm:
         return []
     detail = (
-        f"{model.name} is a language model that was asked to write down what it hears: it may "
-        "paraphrase, and names neither the language nor times."
+        f"{model.name} is a language model. It may write other words than were spoken, and it "
+        "returns neither the language nor times."
     )
     return [{"code": WarningCode.MAY_PARAPHRASE, "detail": detail}]
 
 
-def rate_warning(said: int | None, found: Probed, *, strict: bool) -> OptionWarning | None:
-    """Compare what the client says of the recording's sample rate with what it is.
+def sample_rate_warning(
+    requested: int | None, probed: Probed, *, strict: bool
+) -> OptionWarning | None:
+    """Return a warning if the sample rate of the request differs from that of the file.
 
-    Raises OptionNotSupported where a difference meets `strict`.
+    Raises OptionNotSupported instead if the request is `strict`.
     """
-    # Opus has no rate of its own: whatever went in, 48,000 come out.
-    if said is None or found.codec == "opus" or said == found.sample_rate:
+    # Opus has no sample rate of its own: it is always decoded to 48 kHz.
+    if requested is None or probed.codec == "opus" or requested == probed.sample_rate:
         return None
-    detail = f"`sample_rate` is {said} Hz, but the file has {found.sample_rate} Hz."
+    detail = f"`sample_rate` is {requested} Hz, but the file has {probed.sample_rate} Hz."
     if strict:
         raise OptionNotSupported(detail, parameter="sample_rate")
     detail += " The file's own rate is used."
     return _warning(WarningCode.SAMPLE_RATE_DIFFERS, "sample_rate", detail)
-
-
-def _unknown(names: Sequence[str]) -> Iterator[OptionWarning]:
-    for name in names:
-        detail = f"The gateway does not know the parameter `{name}`."
-        yield _warning(WarningCode.UNKNOWN_OPTION, name, detail)
 
 
 def _unsupported(
@@ -138,55 +152,54 @@ def _unsupported(
     for name in MODEL_OPTIONS:
         value = getattr(options, name)
         is_words = name == "timestamp_granularities"
-        is_asked = "word" in value if is_words else value not in (None, [])
-        if not is_asked or _takes_option(model, name):
+        is_set = "word" in value if is_words else value not in (None, [])
+        if not is_set or _supports(model, name):
             continue
-        cannot = "gives no times of single words" if is_words else f"does not take `{name}`"
-        can = next((f"; {one.name} does" for one in others() if _takes_option(one, name)), "")
-        yield _ignored(name, f"{model.name} {cannot}{can}.")
+        lacks = "does not return the times of words" if is_words else f"does not support `{name}`"
+        better = next((f"; {one.name} does" for one in others() if _supports(one, name)), "")
+        yield _ignored(name, f"{model.name} {lacks}{better}.")
+    is_diarized = options.diarization_enabled and "diarization_enabled" in model.options
+    if options.speaker_count and not is_diarized and "speaker_count" in model.options:
+        detail = "`speaker_count` has no effect without `diarization_enabled`."
+        yield _ignored("speaker_count", detail)
 
 
-def _ineffective(options: Options, model: Model) -> Iterator[OptionWarning]:
-    """Warn of what says more about another option that is off."""
-    is_on = options.diarization_enabled and "diarization_enabled" in model.options
-    if options.speaker_count and not is_on and "speaker_count" in model.options:
-        yield _ignored("speaker_count", "`speaker_count` counts with `diarization_enabled` only.")
-
-
-def _unverified(name: str, model: Model) -> OptionWarning:
-    detail = f"The documents of {model.name} do not say that it takes `{name}`; it was sent along."
-    return _warning(WarningCode.OPTION_UNVERIFIED, name, detail)
-
-
-def _takes_option(model: Model, name: str) -> bool:
+def _supports(model: Model, name: str) -> bool:
     if name == "timestamp_granularities":
         return model.word_times
-    # A hint can be the language asked for where there are no hints.
-    by_another_name = name == "language_hints" and "language" in model.options
-    return name in model.options or by_another_name
+    # A single hint can be sent as the language.
+    is_language = name == "language_hints" and "language" in model.options
+    return name in model.options or is_language
 
 
 def _languages(
-    kept: Mapping[str, Any], model: Model
+    supported: Mapping[str, Any], model: Model
 ) -> tuple[str | None, list[str], list[OptionWarning]]:
-    """Return the language to ask for, several to choose among, and what to warn of."""
+    """Return the language, or several among which the model detects it, and warnings."""
+
+    def knows(language: str) -> bool:
+        return not model.languages or language in model.languages
+
     warnings = []
-    language = plain_language(kept["language"]) if "language" in kept else None
-    if language and not _speaks(model, language):
-        warnings.append(_ignored("language", f"{model.name} does not know `{language}`."))
+    language = plain_language(supported["language"]) if "language" in supported else None
+    if language and not knows(language):
+        detail = f"{model.name} does not support the language `{language}`."
+        warnings.append(_ignored("language", detail))
         language = None
-    hints = list(dict.fromkeys(plain_language(hint) for hint in kept.get("language_hints", ())))
-    known = [hint for hint in hints if _speaks(model, hint)]
+    tags = supported.get("language_hints", ())
+    hints = list(dict.fromkeys(plain_language(tag) for tag in tags))
+    known = [hint for hint in hints if knows(hint)]
     if len(known) < len(hints):
-        strange = ", ".join(hint for hint in hints if hint not in known)
-        warnings.append(_ignored("language_hints", f"{model.name} does not know {strange}."))
+        strange = ", ".join(f"`{hint}`" for hint in hints if hint not in known)
+        detail = f"{model.name} does not support the language {strange}."
+        warnings.append(_ignored("language_hints", detail))
     if language or not known:
         return language, [], warnings
     if len(known) > 1 and "language_hints" in model.options:
         return None, known, warnings
     if len(known) > 1:
-        # Any one of them would be forced upon speech in the others.
-        detail = f"{model.name} takes one language or none: it was left to detect it."
+        # One of them would be forced upon speech in the others.
+        detail = f"{model.name} accepts one language. It detects the language instead."
         return None, [], [*warnings, _ignored("language_hints", detail)]
     return known[0], [], warnings
 
@@ -196,28 +209,10 @@ def plain_language(tag: str) -> str:
     return tag.split("-", 1)[0].lower()
 
 
-def _writes_figures(model: Model, language: str) -> bool:
-    return not model.itn_languages or language in model.itn_languages
-
-
-def _speaks(model: Model, language: str) -> bool:
-    return not model.languages or language in model.languages
-
-
-def _check_context(context: str | None, model: Model) -> None:
-    if context and (tokens := estimate_tokens(context)) > model.context_tokens:
-        raise ContextTooLong(
-            f"`context` is about {tokens} tokens; {model.name} takes {model.context_tokens}.",
-            parameter="context",
-            tokens=tokens,
-            max_tokens=model.context_tokens,
-        )
-
-
 def estimate_tokens(text: str) -> int:
-    """Estimate what a text costs a model: it need not be exact, but the same everywhere.
+    """Estimate the number of tokens of a text, by the same rule for every model.
 
-    One token for each Chinese, Japanese or Korean character; of the rest one for every four
+    One token for each Chinese, Japanese or Korean character. For the rest, one token for every four
     UTF-8 bytes, and at least one for each word.
     """
     rest = _ONE_TOKEN_EACH.sub(" ", text)
@@ -226,8 +221,8 @@ def estimate_tokens(text: str) -> int:
     return characters + sum(-(-len(w.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for w in words)
 
 
-def _ignored(option: str, reason: str) -> OptionWarning:
-    return _warning(WarningCode.OPTION_IGNORED, option, reason)
+def _ignored(option: str, detail: str) -> OptionWarning:
+    return _warning(WarningCode.OPTION_IGNORED, option, detail)
 
 
 def _warning(code: WarningCode, option: str, detail: str) -> OptionWarning:

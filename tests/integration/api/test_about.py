@@ -22,7 +22,7 @@ async def test_models_with_their_limits_and_prices(gateway: Gateway) -> None:
     assert echo["options"] == sorted(echo["options"])
     assert items["scripted/unpriced"]["prices"] == []
     assert items["local/base"]["ready"] is False
-    assert "switched off" in items["local/base"]["unmet"]
+    assert "local engine is off" in items["local/base"]["unmet"]
     assert sum(item["is_default"] for item in items.values()) == 1
 
 

@@ -81,7 +81,7 @@ async def test_what_is_refused_is_a_problem_and_no_stream(gateway: Gateway) -> N
     assert json.loads(heard.raw)["code"] == "empty_audio"
     async with sent(gateway, b"x", mode="flow") as heard:
         await heard.end()
-    assert "`mode` takes `auto`, `sync`, `async` or `stream`" in heard.raw.decode()
+    assert "`mode` must be `auto`, `sync`, `async` or `stream`" in heard.raw.decode()
 
 
 async def test_an_accept_header_yields_to_async_too(gateway: Gateway, recording: bytes) -> None:

@@ -77,14 +77,14 @@ async def test_the_other_modes_begin_at_once_and_wait(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mode": "later"}, "`mode` takes `auto`, `sync`, `async` or `stream`."),
-        ({"wait": "3601"}, "`wait` takes a whole number of seconds from 0 to 3600."),
-        ({"wait": "-1"}, "`wait` takes a whole number of seconds from 0 to 3600."),
-        ({"priority": "101"}, "`priority` takes a whole number from -100 to 100."),
-        ({"on_disconnect": "no"}, "`on_disconnect` takes `finish` or `cancel`."),
+        ({"mode": "later"}, "`mode` must be `auto`, `sync`, `async` or `stream`."),
+        ({"wait": "3601"}, "`wait` must be a whole number of seconds from 0 to 3600."),
+        ({"wait": "-1"}, "`wait` must be a whole number of seconds from 0 to 3600."),
+        ({"priority": "101"}, "`priority` must be a whole number from -100 to 100."),
+        ({"on_disconnect": "no"}, "`on_disconnect` must be `finish` or `cancel`."),
         (
             {"async": "true", "mode": "sync"},
-            "`async=true` contradicts `mode=sync`; one of them is enough.",
+            "`async=true` contradicts `mode=sync`. Send only one of them.",
         ),
     ],
 )
@@ -214,9 +214,9 @@ SPEAKERS = {"diarization_enabled": True}
     ("options", "model", "reason"),
     [
         ({"mode": "async"}, FILETRANS, "`mode=async`"),
-        ({"timestamp_granularities": "word"}, FILETRANS, "giving the times of words"),
-        (SPEAKERS, "fun-asr", "telling speakers apart"),
-        ({"mode": "async", **SPEAKERS}, "fun-asr", "telling speakers apart"),
+        ({"timestamp_granularities": "word"}, FILETRANS, "times of words"),
+        (SPEAKERS, "fun-asr", "speaker diarization"),
+        ({"mode": "async", **SPEAKERS}, "fun-asr", "speaker diarization"),
     ],
 )
 async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
@@ -233,7 +233,7 @@ async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
     )
     (warning,) = named["warnings"]
     assert (warning["code"], warning["option"]) == ("model_replaced", "model")
-    assert warning["detail"] == f"{reason} is what {model} does for {FLASH}; it was used."
+    assert warning["detail"] == f"{model} replaces {FLASH} for {reason}."
     assert length.json()["warnings"] == named["warnings"]
 
 
@@ -242,7 +242,7 @@ async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
         sent = await here.gateway.send(THREE_SECONDS, mode="async")
         job = await here.gateway.ended(sent.json()["id"])
     assert (job["model"], job["warnings"]) == (FILETRANS, [])
-    assert f"`mode=async` is what {FILETRANS} does for {FLASH}" in job["plan"]["reason"]
+    assert f"{FILETRANS} replaces {FLASH} for `mode=async`" in job["plan"]["reason"]
 
 
 async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:
@@ -260,12 +260,12 @@ async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: P
     ]
     assert alone["model"] == FLASH
     assert [one["detail"] for one in alone["warnings"]] == [
-        f"{FLASH} does not take `diarization_enabled`.",
-        f"{FLASH} gives no times of single words; qwen-audio-3.0-asr-flash does.",
+        f"{FLASH} does not support `diarization_enabled`.",
+        f"{FLASH} does not return the times of words; qwen-audio-3.0-asr-flash does.",
     ]
     (warning,) = job["warnings"]
     can = "qwen-audio-3.0-asr-flash-filetrans does"
-    assert warning["detail"] == f"{FILETRANS} does not take `diarization_enabled`; {can}."
+    assert warning["detail"] == f"{FILETRANS} does not support `diarization_enabled`; {can}."
 
 
 async def test_a_model_without_a_price_here_replaces_none(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ async def test_an_option_of_the_wrong_kind(
     assert await refused(gateway, response) == (422, "invalid_parameter")
     body = response.json()
     assert body["parameter"] == option
-    assert f"`{option}` takes" in body["detail"]
+    assert f"`{option}` must be" in body["detail"]
     assert value not in response.text or value in {"0", "-1", "en,zh,ja,ko,fr"}
 
 

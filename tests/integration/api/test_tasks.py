@@ -24,7 +24,7 @@ async def test_an_upload_goes_by_the_services_temporary_store(
         assert body["text"] == "1 2 3"
         assert body["plan"]["kind"] == "filetrans"
         assert (body["plan"]["audio_source"], body["plan"]["as_is"]) == ("provider_upload", True)
-        assert "temporary upload" in body["plan"]["reason"]
+        assert "temporary storage" in body["plan"]["reason"]
         assert body["task_id"] == here.simulator.tasks[0].id
         (submit,) = here.submits
         assert submit["input"]["file_url"].startswith("oss://dashscope-instant/")
@@ -57,7 +57,7 @@ async def test_a_public_link_is_passed_on_and_never_fetched(
             None,
             1.0,
         )
-        assert "the address that was given" in body["plan"]["reason"]
+        assert "from the URL of the request" in body["plan"]["reason"]
         assert here.submits[0]["input"]["file_url"] == f"{FAR}?sig=canary"
         assert (await here.job())["source_url"] is None
         await here.assert_settled()
@@ -128,7 +128,8 @@ async def test_word_times_of_a_model_without_them_are_its_sisters(tmp_path: Path
     async with task_gateway(tmp_path) as here:
         body = (await here.send(model="qwen3-asr-flash", timestamp_granularities="word")).json()
         assert (body["model"], body["plan"]["kind"]) == (FILETRANS, "filetrans")
-        assert "times of words is what qwen3-asr-flash-filetrans does" in body["plan"]["reason"]
+        replaced = "qwen3-asr-flash-filetrans replaces qwen3-asr-flash for times of words"
+        assert replaced in body["plan"]["reason"]
         assert here.submits[0]["parameters"] == {"enable_words": True}
         assert body["segments"][0]["words"][0]["text"].strip() == "1"
         plain = (await here.send(model="qwen3-asr-flash")).json()

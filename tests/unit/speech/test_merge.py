@@ -1,4 +1,7 @@
-"""Many parts must read as one recording: no lost space, no invented one, no lie on coverage."""
+"""Parts are merged into one transcript, with correct spaces, times and coverage.
+
+Covers: app.speech.merge
+"""
 
 import pytest
 from hypothesis import given
@@ -24,12 +27,14 @@ from app.speech.transcript import Segment, Word
         ("alone", "  ", "alone"),
     ],
 )
-def test_a_joint_has_the_space_its_scripts_ask_for(left: str, right: str, whole: str) -> None:
+def test_pieces_are_joined_with_a_space_where_their_scripts_use_one(
+    left: str, right: str, whole: str
+) -> None:
     assert join((left, right)) == whole
 
 
 @given(st.lists(st.text(alphabet="ab 你好。,", max_size=6)))
-def test_joining_never_doubles_spaces_nor_loses_a_character(pieces: list[str]) -> None:
+def test_join_never_doubles_spaces_or_loses_characters(pieces: list[str]) -> None:
     tidy = [" ".join(piece.split()) for piece in pieces]
     whole = join(tidy)
     assert "  " not in whole
@@ -38,11 +43,11 @@ def test_joining_never_doubles_spaces_nor_loses_a_character(pieces: list[str]) -
 
 
 @given(st.text(max_size=3), st.text(max_size=3))
-def test_a_gap_is_one_space_or_nothing(left: str, right: str) -> None:
+def test_the_separator_is_one_space_or_nothing(left: str, right: str) -> None:
     assert glue(left, right) in ("", " ")
 
 
-def test_times_are_shifted_to_the_recording_and_kept_inside_the_part() -> None:
+def test_times_count_from_the_start_of_the_audio_and_stay_inside_the_part() -> None:
     said = Segment(
         start=1.0,
         end=9.0,
@@ -57,18 +62,18 @@ def test_times_are_shifted_to_the_recording_and_kept_inside_the_part() -> None:
     assert (segment.timing, segment.language, segment.emotion) == ("upstream", "en", "calm")
 
 
-def test_a_part_without_times_of_its_own_is_one_estimated_segment() -> None:
+def test_a_part_without_times_is_one_estimated_segment() -> None:
     whole = merge([PartText(500, 2_500, "hi", "en"), PartText(2_500, 3_000, "  ")])
     assert whole.segments == (
         Segment(start=0.5, end=2.5, text="hi", timing="estimated", language="en"),
     )
 
 
-def test_parts_are_put_in_the_order_of_time() -> None:
+def test_parts_are_merged_in_the_order_of_time() -> None:
     assert merge([PartText(9, 10, "b"), PartText(0, 9, "a")]).text == "a b"
 
 
-def test_the_language_is_that_of_most_speech_and_of_the_earliest_among_equals() -> None:
+def test_the_language_is_that_of_most_speech_and_of_equals_the_earliest() -> None:
     parts = [
         PartText(0, 1, "a", "en", "sad", speech_ms=2_000),
         PartText(1, 2, "b", "zh", "calm", speech_ms=1_500),
@@ -90,6 +95,6 @@ def test_coverage_is_the_share_of_speech_in_finished_parts() -> None:
     assert len(whole.segments) == 1
 
 
-def test_a_recording_without_speech_is_wholly_covered() -> None:
+def test_audio_without_speech_has_full_coverage() -> None:
     assert merge([]).coverage == 1.0
     assert merge([PartText(0, 1, done=False)]).coverage == 1.0

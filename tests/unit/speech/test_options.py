@@ -1,4 +1,7 @@
-"""Options are read alike from a form and from JSON."""
+"""Options are read from a form as from JSON.
+
+Covers: app.speech.options
+"""
 
 from typing import Any
 
@@ -14,7 +17,7 @@ def read(**raw: Any) -> Options:
     return options
 
 
-def test_a_form_and_json_ask_the_same() -> None:
+def test_a_form_and_json_give_the_same_options() -> None:
     form = read(
         enable_itn="yes",
         strict="1",
@@ -40,7 +43,7 @@ def test_empty_fields_count_as_not_given() -> None:
     assert read(language="", metadata="", language_hints="", reference=[""], wait=None) == Options()
 
 
-def test_openai_brackets_are_understood() -> None:
+def test_brackets_after_a_name_are_ignored() -> None:
     options, _ = parse_options({"timestamp_granularities[]": ["word"]})
     assert options.timestamp_granularities == ["word"]
 
@@ -97,15 +100,17 @@ def test_unknown_names_are_returned_shortened() -> None:
         ("metadata", {str(i): "v" for i in range(17)}),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_taken_and_not_repeated(name: str, value: Any) -> None:
+def test_an_error_names_the_option_and_its_allowed_values_but_not_the_value(
+    name: str, value: Any
+) -> None:
     with pytest.raises(InvalidParameter) as caught:
         parse_options({name: value})
     assert caught.value.members == {"parameter": name}
-    assert caught.value.detail.startswith(f"`{name}` takes ")
+    assert caught.value.detail.startswith(f"`{name}` must be ")
     assert len(caught.value.detail) < 120
 
 
-def test_every_option_says_what_it_takes_and_is_described() -> None:
+def test_every_option_is_described_and_has_allowed_values() -> None:
     for name, field in Options.model_fields.items():
         assert field.description, name
         assert field.examples or name == "model", name
@@ -114,7 +119,7 @@ def test_every_option_says_what_it_takes_and_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "mode"),
+    ("sent", "mode"),
     [
         ({}, "auto"),
         ({"async": "true"}, "async"),
@@ -124,25 +129,25 @@ def test_every_option_says_what_it_takes_and_is_described() -> None:
         ({"mode": "stream"}, "stream"),
     ],
 )
-def test_async_is_a_shorthand(said: dict[str, Any], mode: str) -> None:
-    assert parse_options(said)[0].mode == mode
+def test_async_is_a_shorthand(sent: dict[str, Any], mode: str) -> None:
+    assert parse_options(sent)[0].mode == mode
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("sent", "detail"),
     [
         ({"async": "true", "mode": "sync"}, "`async=true` contradicts `mode=sync`"),
         ({"async": True, "mode": "stream"}, "`async=true` contradicts `mode=stream`"),
         ({"async": False, "mode": "async"}, "`async=false` contradicts `mode=async`"),
     ],
 )
-def test_a_contradiction_is_not_guessed_at(said: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidParameter, match=words) as caught:
-        parse_options(said)
+def test_contradicting_modes_are_an_error(sent: dict[str, Any], detail: str) -> None:
+    with pytest.raises(InvalidParameter, match=detail) as caught:
+        parse_options(sent)
     assert caught.value.members == {"parameter": "async"}
 
 
-def test_what_is_preferred_counts_where_nothing_else_is_said() -> None:
+def test_preferred_values_are_used_where_the_request_gives_none() -> None:
     preferred = {"mode": "async", "wait": 5}
     assert parse_options({}, preferred)[0].mode == "async"
     assert parse_options({"mode": ""}, preferred)[0].mode == "async"

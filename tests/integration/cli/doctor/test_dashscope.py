@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from app.billing.prices import PriceRow, set_price
-from app.cli.doctor.check import Finding
-from app.cli.doctor.dashscope import examine
+from app.cli.doctor.check import CheckResult
+from app.cli.doctor.dashscope import check_dashscope
 from app.db.migrate import open_database
 from app.settings import Settings
 from tests.support.stub_server import ReceivedRequest, Reply, answers, refuses, upstream
@@ -41,15 +41,15 @@ def settings_of(
     )
 
 
-async def found(settings: Settings) -> dict[str, Finding]:
-    findings = [finding async for finding in examine(settings)]
+async def found(settings: Settings) -> dict[str, CheckResult]:
+    findings = [finding async for finding in check_dashscope(settings)]
     for finding in findings:
         assert "canary" not in repr(finding)
         assert finding.is_well or finding.remedy.endswith((".", "cn-beijing", "ap-southeast-1"))
     return {finding.name.removeprefix("dashscope "): finding for finding in findings}
 
 
-async def found_at(folder: Path, reply: Reply, **dashscope: Any) -> dict[str, Finding]:
+async def found_at(folder: Path, reply: Reply, **dashscope: Any) -> dict[str, CheckResult]:
     async with upstream(reply) as there:
         findings = await found(settings_of(folder, there.url, **dashscope))
         assert len(there.asked) == 1
@@ -82,7 +82,7 @@ async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
 )
 async def test_a_key_that_is_not_taken_is_wrong(tmp_path: Path, reply: Reply, said: str) -> None:
     account = (await found_at(tmp_path, reply))["account"]
-    assert account.mark == "WRONG"
+    assert account.mark == "ERROR"
     assert account.found.startswith(said)
 
 
@@ -120,7 +120,7 @@ async def test_a_host_that_takes_no_connection(tmp_path: Path) -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         host = (await found(settings_of(tmp_path, url)))["host"]
-    assert host.mark == "WRONG"
+    assert host.mark == "ERROR"
     assert host.found.endswith("(cn-beijing) takes no connection")
 
 
@@ -135,7 +135,7 @@ async def test_a_proxy_in_the_environment_is_named(
 
 
 @pytest.mark.parametrize(
-    ("key", "mark"), [("st-canary", "warn"), ("sk-sp-canary", "warn"), ("'sk-canary'", "WRONG")]
+    ("key", "mark"), [("st-canary", "warn"), ("sk-sp-canary", "warn"), ("'sk-canary'", "ERROR")]
 )
 async def test_a_key_that_looks_odd_is_said_to(tmp_path: Path, key: str, mark: str) -> None:
     async with upstream(taken) as there:
@@ -151,7 +151,7 @@ async def test_without_a_key_the_engine_is_off_unless_it_is_wanted(tmp_path: Pat
         data_dir=tmp_path,
         speech={"default_model": "qwen3-asr-flash"},
     )
-    assert (await found(wanted))["key"].mark == "WRONG"
+    assert (await found(wanted))["key"].mark == "ERROR"
 
 
 async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
@@ -160,7 +160,7 @@ async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
     model, region = "fun-asr-flash-2026-06-15", "ap-southeast-1"
     settings = settings_of(tmp_path, region=region, key="' '", default_model=model)
     price = (await found(settings))["price"]
-    assert price.mark == "WRONG"
+    assert price.mark == "ERROR"
     assert price.found == f"no price of {model} is in force in {region}"
     since = datetime.now(UTC) - timedelta(days=1)
     row = PriceRow(model, region, "second", 35_000, "USD", since, None, "test")
@@ -203,5 +203,5 @@ async def test_every_bundle_that_jobs_may_end_on_is_examined(tmp_path: Path) -> 
         findings = await found(settings_of(tmp_path, first.url, accounts={"intl": intl}))
         assert [len(first.asked), len(second.asked)] == [1, 1]
     assert findings["account"].is_well
-    assert findings["dashscope/intl account"].mark == "WRONG"
+    assert findings["dashscope/intl account"].mark == "ERROR"
     assert "0.00026 CNY a second" in findings["dashscope/intl price"].found

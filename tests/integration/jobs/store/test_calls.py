@@ -12,7 +12,7 @@ from app.errors import UpstreamInDoubt
 from app.jobs.store.calls import RETRIED_IN_DOUBT_MS, AlreadyCommittedError, was_rejected
 from app.jobs.store.job_spec import JobOptions
 from app.speech.engine import Billed, EngineError, EngineUsage, ErrorKind
-from app.speech.usage_bounds import TokenFacts
+from app.speech.usage_bounds import TokenBounds
 from tests.support.scenario import (
     NANO_PER_SECOND,
     PLAN,
@@ -60,7 +60,7 @@ async def by_the_token(db: Database) -> Scenario:
     await principal_of(db)
     tokens = replace(PRICE, region="tokens", unit="input_token", nano=800)
     await db.write(load_prices, [tokens, replace(tokens, unit="output_token", nano=2_700)])
-    facts = TokenFacts(per_second=25, per_call=10, max_output=100, context=3)
+    facts = TokenBounds(per_second=25, per_call=10, max_output=100, context=3)
     plan = replace(PLAN, tokens=facts)
     wanted = job_spec(
         3_000,

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.transcribe.progress import NEARLY, Standing, Tally
-from app.cli.transcribe.progress_bar import words_of
+from app.cli.transcribe.progress import NEARLY, ProgressState, ProgressTracker
+from app.cli.transcribe.progress_bar import progress_text
 
 COUNT = 5
 INDEX = st.integers(0, COUNT - 1)
@@ -17,7 +17,7 @@ TOLD = st.one_of(
 
 @given(st.lists(TOLD, max_size=60))
 def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, float | None]]) -> None:
-    tally, seen = Tally(COUNT, clock=lambda: 0.0), []
+    tally, seen = ProgressTracker(COUNT, clock=lambda: 0.0), []
     ended = set()
     for action, index, value in told:
         if action == "end":
@@ -34,25 +34,25 @@ def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, floa
 
 def test_seconds_of_audio_are_counted_and_the_rest_is_reckoned_by_them() -> None:
     now = [100.0]
-    tally = Tally(3, clock=lambda: now[0])
-    assert tally.standing() == Standing(0, 0, 0, None)
+    tally = ProgressTracker(3, clock=lambda: now[0])
+    assert tally.standing() == ProgressState(0, 0, 0, None)
     tally.learn(0, 60)
     tally.learn(1, 30)
     tally.learn(2, 10)
     tally.tell(0, 0.5)
     now[0] += 10
     # 30 of 100 s took 10 s, so 70 more take 23.3 s
-    assert tally.standing() == Standing(30, 100, 0.3, 10 * 0.7 / 0.3)
-    assert words_of(tally.standing()) == "30 of 100 s of audio, 0:23 left"
+    assert tally.standing() == ProgressState(30, 100, 0.3, 10 * 0.7 / 0.3)
+    assert progress_text(tally.standing()) == "30 of 100 s of audio, 0:23 left"
     tally.end(0)
     tally.end(1)
     assert tally.standing().done == 90
     tally.end(2)
-    assert tally.standing() == Standing(100, 100, 1.0, 0.0)
+    assert tally.standing() == ProgressState(100, 100, 1.0, 0.0)
 
 
 def test_a_length_that_nobody_knows_yet_is_taken_for_the_usual_one() -> None:
-    tally = Tally(4)
+    tally = ProgressTracker(4)
     tally.learn(0, 20)
     tally.learn(1, 40)
     assert tally.standing().total == 120
@@ -61,7 +61,7 @@ def test_a_length_that_nobody_knows_yet_is_taken_for_the_usual_one() -> None:
 
 
 def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
-    tally = Tally(2)
+    tally = ProgressTracker(2)
     tally.learn(0, 10)
     tally.learn(1, 0)
     tally.end(0)
@@ -71,12 +71,12 @@ def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
 
 
 def test_long_times_are_told_in_hours() -> None:
-    assert words_of(Standing(1, 2, 0.5, 3725.0)) == "1 of 2 s of audio, 1:02:05 left"
-    assert words_of(Standing(0, 0, 0, None)) == "0 of 0 s of audio"
+    assert progress_text(ProgressState(1, 2, 0.5, 3725.0)) == "1 of 2 s of audio, 1:02:05 left"
+    assert progress_text(ProgressState(0, 0, 0, None)) == "0 of 0 s of audio"
 
 
 def test_a_recording_that_begins_anew_takes_nothing_from_what_others_do() -> None:
-    tally = Tally(2)
+    tally = ProgressTracker(2)
     tally.learn(0, 100)
     tally.learn(1, 100)
     tally.tell(0, 0.5)

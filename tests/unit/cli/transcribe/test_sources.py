@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.errors import WronglyUsed
-from app.cli.transcribe.output import Results
-from app.cli.transcribe.sources import Recording, recordings_of
+from app.cli.errors import UsageError
+from app.cli.transcribe.output import OutputFolder
+from app.cli.transcribe.sources import Source, sources_of
 
 
 def made(folder: Path, *names: str) -> list[Path]:
@@ -20,7 +20,7 @@ def made(folder: Path, *names: str) -> list[Path]:
 
 
 def names(*given: object) -> list[str]:
-    return [str(one.name) for one in recordings_of([str(one) for one in given])]
+    return [str(one.name) for one in sources_of([str(one) for one in given])]
 
 
 def test_a_folder_is_searched_for_audio_and_video_in_order(tmp_path: Path) -> None:
@@ -48,16 +48,16 @@ def test_a_recording_named_twice_is_sent_once(tmp_path: Path) -> None:
     link = tmp_path / "link.mp3"
     link.symlink_to(file)
     assert names(file, tmp_path, link) == ["a"]
-    assert len(recordings_of(["https://h.example/a.mp3"] * 2)) == 1
+    assert len(sources_of(["https://h.example/a.mp3"] * 2)) == 1
 
 
 def test_links_are_named_after_their_last_step_and_shown_without_their_query() -> None:
-    one, other = recordings_of(
+    one, other = sources_of(
         ["https://h.example/x/a%20b.mp3?token=secret", "https://h.example/y/a%20b.mp3"]
     )
     assert [str(one.name), str(other.name)] == ["a b", "a b-2"]
     assert "secret" not in one.shown + one.reference
-    (with_port,) = recordings_of(["http://h.example:8000/a.mp3"])
+    (with_port,) = sources_of(["http://h.example:8000/a.mp3"])
     assert with_port.shown == "http://h.example:8000/a.mp3"
     assert names("https://h.example/") == ["h.example"]
     assert names("https://h.example/..%2F..%2Fetc%2Fpasswd") == ["passwd"]
@@ -67,10 +67,10 @@ def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: 
     odd = os.fsencode(tmp_path) + b"/\xff\n.mp3"
     with Path(os.fsdecode(odd)).open("wb") as file:
         file.write(b"x")
-    (one,) = recordings_of([os.fsdecode(odd)])
+    (one,) = sources_of([os.fsdecode(odd)])
     assert str(one.name) == "__"
     one.reference.encode()
-    (long,) = recordings_of([f"https://h.example/{'語' * 300}.mp3"])
+    (long,) = sources_of([f"https://h.example/{'語' * 300}.mp3"])
     assert len(str(long.name).encode()) <= 200
 
 
@@ -78,13 +78,13 @@ def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: 
 def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     argument = given if ":" in given else str(tmp_path / given)
-    with pytest.raises(WronglyUsed, match=r"\.$"):
-        recordings_of([argument])
+    with pytest.raises(UsageError, match=r"\.$"):
+        sources_of([argument])
 
 
 def test_a_link_of_another_kind_is_refused_as_a_link() -> None:
-    with pytest.raises(WronglyUsed, match=r"'ftp://h\.example/a\.mp3' .* only https:// links"):
-        recordings_of(["ftp://h.example/a.mp3"])
+    with pytest.raises(UsageError, match=r"'ftp://h\.example/a\.mp3' .* only https:// links"):
+        sources_of(["ftp://h.example/a.mp3"])
 
 
 BODY = {"reference": "a.mp3", "audio": {"bytes": 7}, "text": "words"}
@@ -93,7 +93,7 @@ BODY = {"reference": "a.mp3", "audio": {"bytes": 7}, "text": "words"}
 def test_the_same_recording_replaces_its_results_and_another_one_gets_a_number(
     tmp_path: Path,
 ) -> None:
-    results = Results(tmp_path / "out")
+    results = OutputFolder(tmp_path / "out")
     results.prepare()
     first = results.keep(Path("sub/a"), BODY, {"text": "old", "srt": "1\n"})
     again = results.keep(Path("sub/a"), BODY, {"text": "new"})
@@ -107,12 +107,12 @@ def test_the_same_recording_replaces_its_results_and_another_one_gets_a_number(
     }
 
 
-def files(results: Results) -> list[Path]:
+def files(results: OutputFolder) -> list[Path]:
     return [path for path in results.folder.rglob("*") if path.is_file()]
 
 
 def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
-    results = Results(tmp_path)
+    results = OutputFolder(tmp_path)
     (tmp_path / "a.json").write_text("not ours")
     assert results.keep(Path("a"), BODY, {"text": "words"}).name == "a-2"
     assert (tmp_path / "a.json").read_text() == "not ours"
@@ -131,16 +131,16 @@ def test_a_folder_that_is_closed_to_us_is_refused(
 
     (tmp_path / "a.mp3").touch()
     monkeypatch.setattr(Path, "is_file", closed)
-    with pytest.raises(WronglyUsed, match="Permission denied"):
-        recordings_of([str(tmp_path)])
+    with pytest.raises(UsageError, match="Permission denied"):
+        sources_of([str(tmp_path)])
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WronglyUsed, match="output folder"):
-        Results(tmp_path / "file" / "below").prepare()
+    with pytest.raises(UsageError, match="output folder"):
+        OutputFolder(tmp_path / "file" / "below").prepare()
 
 
 def test_a_reference_is_as_long_as_the_api_takes() -> None:
-    recording = Recording("https://h.example/a", Path("a"), "x" * 300)
+    recording = Source("https://h.example/a", Path("a"), "x" * 300)
     assert len(recording.reference) == 200

@@ -1,4 +1,7 @@
-"""Nothing that was asked is dropped in silence: the model honours it, or the client is told."""
+"""No option is ignored in silence: the model supports it, or there is a warning.
+
+Covers: app.speech.planning.fit_options
+"""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from app.speech.planning.fit_options import (
     ModelRequest,
     estimate_tokens,
     fit_options,
-    rate_warning,
+    sample_rate_warning,
 )
 from app.speech.task_engine import TaskRequest
 
@@ -36,7 +39,7 @@ def read(**raw: Any) -> Options:
     return options
 
 
-def test_what_the_model_honours_reaches_it() -> None:
+def test_supported_options_are_passed_on() -> None:
     asked = read(language="zh-CN", context="Ada", timestamp_granularities=["word"], enable_lid=True)
     fitted = fit_options(asked, BASE)
     assert (fitted.language, fitted.context, fitted.words) == ("zh", "Ada", True)
@@ -44,7 +47,7 @@ def test_what_the_model_honours_reaches_it() -> None:
     assert fitted.warnings == ()
 
 
-def test_what_it_cannot_honour_is_a_warning_each() -> None:
+def test_each_unsupported_option_is_a_warning() -> None:
     asked = read(enable_itn=False, language="xx", timestamp_granularities="word")
     warnings = fit_options(asked, PLAIN, ["temprature"]).warnings
     assert [(w["code"], w["option"]) for w in warnings] == [
@@ -58,18 +61,20 @@ def test_what_it_cannot_honour_is_a_warning_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "words"),
+    ("raw", "detail"),
     [
         ({"diarization_enabled": True}, "`diarization_enabled`; fun-asr does."),
         ({"channel_id": [0, 1]}, "`channel_id`; fun-asr does."),
-        ({"timestamp_granularities": "word"}, "times of single words; local/base does."),
-        ({"enable_itn": True}, "does not take `enable_itn`."),
+        ({"timestamp_granularities": "word"}, "the times of words; local/base does."),
+        ({"enable_itn": True}, "does not support `enable_itn`."),
     ],
 )
-def test_a_warning_names_the_first_other_model_that_can(raw: dict[str, Any], words: str) -> None:
+def test_a_warning_names_the_first_model_that_supports_the_option(
+    raw: dict[str, Any], detail: str
+) -> None:
     others = [BASE, CATALOGUE.find("fun-asr"), CATALOGUE.find("fun-asr-mtl")]
     (warning,) = fit_options(read(**raw), PLAIN, others=lambda: others).warnings
-    assert warning["detail"].endswith(words)
+    assert warning["detail"].endswith(detail)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_strict_makes_a_warning_an_error(
     assert caught.value.members["parameter"] == parameter
 
 
-def test_segment_times_are_always_given_so_asking_for_them_is_no_warning() -> None:
+def test_segment_times_are_always_given_and_never_a_warning() -> None:
     assert fit_options(read(timestamp_granularities=["segment"], strict=True), PLAIN).warnings == ()
 
 
@@ -104,7 +109,7 @@ def test_segment_times_are_always_given_so_asking_for_them_is_no_warning() -> No
         (ENGLISH, {"language": "zh"}, None, None, ["language"]),
     ],
 )
-def test_hints_become_the_language_or_the_choice(
+def test_hints_become_the_language_or_the_hints_of_the_engine(
     model: Model, raw: dict[str, Any], language: str | None, hints: Any, warned: list[str]
 ) -> None:
     fitted = fit_options(read(**raw), model)
@@ -113,7 +118,7 @@ def test_hints_become_the_language_or_the_choice(
     assert [w["option"] for w in fitted.warnings] == warned
 
 
-def test_a_context_that_is_too_long_is_told_both_figures() -> None:
+def test_the_error_of_a_long_context_has_both_numbers() -> None:
     with pytest.raises(ContextTooLong) as caught:
         fit_options(read(context="词" * 224), BASE)
     assert caught.value.members == {"parameter": "context", "tokens": 224, "max_tokens": 223}
@@ -129,9 +134,10 @@ def test_tokens_are_estimated_by_script(text: str, tokens: int) -> None:
     assert estimate_tokens(text) == tokens
 
 
-# What the service documents for each option and family: "wire" is asked of it, "always" comes
-# without being asked, "said" is a warning, "guess" is asked and a warning too: nothing proves it.
-W, A, S, G = "wire", "always", "said", "guess"
+# The service's documents for each option and family. "sent": the option is in the request;
+# "always": the service does it without being asked; "warning": it is not supported;
+# "unverified": it is sent, with a warning, as the documents do not mention it.
+W, A, S, G = "sent", "always", "warning", "unverified"
 MATRIX: Mapping[str, tuple[Any, ...]] = {
     # option: value; sync: qwen3, qwen-audio-3.0, fun-asr-flash;
     # tasks: qwen3, qwen-audio-3.0, fun-asr, paraformer-v2
@@ -143,7 +149,7 @@ MATRIX: Mapping[str, tuple[Any, ...]] = {
     "vocabulary_id": ("vocab-1", S, W, W, S, W, W, W),
     "vocabulary": ({"Qwen": 4}, S, W, S, S, W, S, S),
     "diarization_enabled": (True, S, S, S, S, W, W, W),
-    "speaker_count": (2, S, S, S, S, S, S, S),  # without the one before; see below
+    "speaker_count": (2, S, S, S, S, S, S, S),  # without diarization_enabled; see below
     "channel_id": ([0, 1], S, S, S, W, W, W, W),
     "special_word_filter": ({"system_reserved_filter": True}, S, S, S, S, W, W, W),
     "timestamp_alignment_enabled": (True, S, S, S, S, S, S, W),
@@ -157,8 +163,8 @@ FAMILIES = (
 )
 
 
-def asked_for(model: Model, fitted: ModelRequest) -> str:
-    """Return the body that the service would get."""
+def body_of(model: Model, fitted: ModelRequest) -> str:
+    """Return the body of the request to the service."""
     if model.is_task:
         order = TaskRequest(
             model.upstream_model,
@@ -185,32 +191,32 @@ def asked_for(model: Model, fitted: ModelRequest) -> str:
     return json.dumps(ask(request, hole)).replace(hole.mark, "")
 
 
-def test_the_matrix_is_about_all_of_the_models_options() -> None:
+def test_the_matrix_has_all_options_of_models() -> None:
     assert set(MATRIX) == set(MODEL_OPTIONS)
 
 
 @pytest.mark.parametrize("option", MATRIX)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_option_goes_to_the_service_or_is_said_to_be_ignored(option: str, family: str) -> None:
-    value, *fates = MATRIX[option]
-    fate = fates[FAMILIES.index(family)]
+def test_each_option_is_sent_or_is_a_warning(option: str, family: str) -> None:
+    value, *results = MATRIX[option]
+    result = results[FAMILIES.index(family)]
     model = CATALOGUE.find(family)
     fitted = fit_options(read(**{option: value}), model)
-    assert [w["option"] for w in fitted.warnings] == ([option] if fate in {S, G} else [])
-    is_asked = asked_for(model, fitted) != asked_for(model, fit_options(Options(), model))
-    assert is_asked is (fate in {W, G})
-    if fate == S:
+    assert [w["option"] for w in fitted.warnings] == ([option] if result in {S, G} else [])
+    is_sent = body_of(model, fitted) != body_of(model, fit_options(Options(), model))
+    assert is_sent is (result in {W, G})
+    if result == S:
         with pytest.raises(OptionNotSupported):
             fit_options(read(strict=True, **{option: value}), model)
 
 
-def test_speakers_are_counted_where_they_are_told_apart() -> None:
+def test_the_speaker_count_is_sent_with_diarization() -> None:
     fitted = fit_options(read(diarization_enabled=True, speaker_count=2), CATALOGUE.find("fun-asr"))
     assert dict(fitted.options) == {"diarization_enabled": True, "speaker_count": 2}
     assert fitted.warnings == ()
 
 
-def test_snapshots_honour_what_their_model_does() -> None:
+def test_snapshots_support_the_options_of_their_model() -> None:
     for model in CATALOGUE.models.values():
         if model.wire == "qwen3":
             assert (model.options, model.accepts) == (FLASH.options, FLASH.accepts), model.name
@@ -225,7 +231,9 @@ def test_snapshots_honour_what_their_model_does() -> None:
         ({"enable_itn": False, "language": "ja"}, []),
     ],
 )
-def test_figures_are_written_in_two_languages_only(raw: dict[str, Any], warned: list[str]) -> None:
+def test_enable_itn_has_an_effect_in_two_languages_only(
+    raw: dict[str, Any], warned: list[str]
+) -> None:
     fitted = fit_options(read(**raw), FLASH)
     assert [w["option"] for w in fitted.warnings] == warned
     assert ("enable_itn" in fitted.options) is not bool(warned)
@@ -238,7 +246,7 @@ class Found:
 
 
 @pytest.mark.parametrize(
-    ("said", "found", "codes"),
+    ("requested", "probed", "codes"),
     [
         (None, Found(8_000), []),
         (8_000, Found(8_000), []),
@@ -246,13 +254,13 @@ class Found:
         (16_000, Found(48_000, "opus"), []),
     ],
 )
-def test_a_sample_rate_is_compared_with_the_recordings(
-    said: int | None, found: Found, codes: list[str]
+def test_the_sample_rate_is_compared_with_that_of_the_file(
+    requested: int | None, probed: Found, codes: list[str]
 ) -> None:
-    warning = rate_warning(said, found, strict=False)
+    warning = sample_rate_warning(requested, probed, strict=False)
     assert ([warning["code"]] if warning else []) == codes
     if codes:
         with pytest.raises(OptionNotSupported):
-            rate_warning(said, found, strict=True)
+            sample_rate_warning(requested, probed, strict=True)
     else:
-        assert rate_warning(said, found, strict=True) is None
+        assert sample_rate_warning(requested, probed, strict=True) is None

@@ -1,0 +1,13 @@
+"""Properties of text that decide whether it can be stored."""
+
+import re
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether every database can store a text.
+
+    PostgreSQL stores no NUL character. Half a surrogate pair, which JSON can spell, has no UTF-8.
+    """
+    return _UNSTORABLE.search(text) is None
