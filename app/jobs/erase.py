@@ -10,7 +10,6 @@ from app.jobs.cancel import end_cancelled, own_row
 from app.jobs.tables import (
     OPEN,
     audio_tables,
-    delta_text,
     event,
     part,
     transcript,
@@ -81,7 +80,6 @@ def mark_purged(tx: sa.Connection, audio_id: str, *, now: datetime) -> None:
 def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
     tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == job_id))
     tx.execute(sa.delete(event).where(event.c.transcription_id == job_id))
-    tx.execute(sa.delete(delta_text).where(delta_text.c.transcription_id == job_id))
     tx.execute(
         sa.update(part)
         .where(part.c.transcription_id == job_id)

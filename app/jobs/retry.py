@@ -64,8 +64,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
         )
     )
     ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), bound, now=now)
-    # Behind all that the life before told, also of what it never saved.
-    add_events(tx, row.id, events, first=row.event_count + 1, now=now, place=(epoch, 0))
+    add_events(tx, row.id, events, first=row.event_count + 1, now=now)
     return StalledJob(row.id, epoch, row.priority, JobPlan.from_json(row.plan).kind)
 
 

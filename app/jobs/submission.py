@@ -30,10 +30,11 @@ from app.speech.options import STREAM, Options
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job that will reach an end state, and the options of its request."""
+    """A job that will reach an end state, its model, and the options of its request."""
 
     job_id: str
     options: Options
+    model: str
 
 
 class Submission:
@@ -89,7 +90,7 @@ class Submission:
                 self._fetcher.check(received.url)
                 spec = self._planner.spec(request, None)
                 created = await self._create(principal, Source(received.url), spec)
-                return SubmittedJob(created.job_id, request.options)
+                return SubmittedJob(created.job_id, request.options, spec.model)
             if received.upload is None:
                 raise MissingAudio
             blob = await received.upload.finish(principal.project_id)
@@ -103,7 +104,7 @@ class Submission:
                 raise
             undo.pop_all()
         await delete_duplicate(self._store, blob.key, kept=created.blob_key)
-        return SubmittedJob(created.job_id, request.options)
+        return SubmittedJob(created.job_id, request.options, spec.model)
 
     async def _create(
         self,

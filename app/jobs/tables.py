@@ -155,21 +155,7 @@ event = sa.Table(
     sa.Column("seq", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("type", sa.String(20), nullable=False),
     sa.Column("data", Json(), nullable=False),
-    # Where it stands in the text that was told: behind so many characters of this run's.
-    sa.Column("epoch", sa.Integer(), nullable=False, server_default="0"),
-    sa.Column("delta_chars", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("created_at", Utc(), nullable=False),
     sa.CheckConstraint("seq >= 1", name="seq"),
-    sqlite_with_rowid=False,
-)
-
-delta_text = sa.Table(
-    "delta_text",
-    metadata,
-    sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), primary_key=True),
-    sa.Column("epoch", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("start", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("text", sa.Text(), nullable=False),
-    sa.CheckConstraint("start >= 0", name="start"),
     sqlite_with_rowid=False,
 )

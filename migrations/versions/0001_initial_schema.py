@@ -18,7 +18,7 @@ JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tru
 
 # What history says stays said: the databases themselves refuse to change it. Events may be
 # deleted, because they hold words and words can be erased; ledger lines may not.
-FROZEN = {"ledger_line": ("UPDATE", "DELETE"), "event": ("UPDATE",), "delta_text": ("UPDATE",)}
+FROZEN = {"ledger_line": ("UPDATE", "DELETE"), "event": ("UPDATE",)}
 
 
 def freeze() -> None:
@@ -216,8 +216,6 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("type", sa.String(length=20), nullable=False),
         sa.Column("data", JSON, nullable=False),
-        sa.Column("epoch", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("delta_chars", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.CheckConstraint("seq >= 1", name=op.f("ck_event_seq")),
         sa.ForeignKeyConstraint(
@@ -226,21 +224,6 @@ def upgrade() -> None:
             name="fk_event_transcription_id_transcription",
         ),
         sa.PrimaryKeyConstraint("transcription_id", "seq", name="pk_event"),
-        sqlite_with_rowid=False,
-    )
-    op.create_table(
-        "delta_text",
-        sa.Column("transcription_id", ID, nullable=False),
-        sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("start", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.CheckConstraint("start >= 0", name=op.f("ck_delta_text_start")),
-        sa.ForeignKeyConstraint(
-            ["transcription_id"],
-            ["transcription.id"],
-            name="fk_delta_text_transcription_id_transcription",
-        ),
-        sa.PrimaryKeyConstraint("transcription_id", "epoch", "start", name="pk_delta_text"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -425,7 +408,6 @@ def downgrade() -> None:
     op.drop_table("transcript")
     op.drop_table("part")
     op.drop_table("event")
-    op.drop_table("delta_text")
     op.drop_table("transcription")
     op.drop_table("audio")
     op.drop_table("api_key")

@@ -1,6 +1,5 @@
 """Server-Sent Events: the frames, and the ASGI response that carries them."""
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import Any
@@ -10,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.http.disconnect import run_unless_disconnected
 from app.api.http.middleware import SERVER_SEND
+from app.kit.json_bytes import json_bytes
 
 MEDIA_TYPE = "text/event-stream"
 KEEPALIVE = b": ping\n\n"
@@ -19,9 +19,9 @@ def event_frame(
     name: str, data: Mapping[str, Any], *, event_id: str = "", retry: int = -1
 ) -> bytes:
     """Return the bytes of one event. `retry` is in milliseconds."""
-    body = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     named = f"id: {event_id}\n" if event_id else ""
-    return f"event: {name}\ndata: {body}\n{named}{_retry_line(retry)}\n".encode()
+    end = f"\n{named}{_retry_line(retry)}\n".encode()
+    return b"event: %b\ndata: %b%b" % (name.encode(), json_bytes(data), end)
 
 
 def retry_frame(retry: int) -> bytes:

@@ -19,7 +19,7 @@ from app.api.v1.openapi_answers import EVENTS
 from app.api.v1.schemas import Moment, Schema
 from app.jobs.queries import project_of
 from app.jobs.streaming.cursor import START, Position, position_of
-from app.jobs.streaming.reader import read_events
+from app.jobs.streaming.stored_log import read_events
 
 GIVEN_ID_MAX_LENGTH = 100
 RETRY_AFTER_SECONDS = 1

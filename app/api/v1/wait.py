@@ -63,6 +63,7 @@ def respond_with_stream(
         services,
         accepted.job_id,
         project_id=principal.project_id,
+        new_with_model=accepted.model,
         listener_scope=services.worker.listening(accepted.job_id),
         on_disconnect=on_disconnect,
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.billing.ledger import Used
 from app.jobs.store import calls, outcome, runs
 from app.jobs.store.calls import AlreadyCommittedError, Answered
-from app.jobs.store.events import Event
+from app.jobs.store.events import Event, delta
 from app.jobs.store.job import Job
 from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import (
@@ -56,13 +56,14 @@ class ProgressUpdate:
 
 @asynccontextmanager
 async def publishing(job: Job, update: ProgressUpdate) -> AsyncIterator[ProgressUpdate]:
-    """Publish the rest of the text of parts that become final with the commit in the block.
+    """Close the parts that become final with the commit in the block.
 
-    Yields the update with each segment placed behind its own text.
+    Yields the update with the text that was not published yet in front of each segment.
     """
-    async with job.run.live_text.closing_parts(update.texts) as ends:
-        segments = [one._replace(told=end) for one, end in zip(update.segments, ends, strict=True)]
-        yield replace(update, segments=segments)
+    async with job.run.live_text.closing_parts(update.texts) as rests:
+        pairs = zip(rests, update.segments, strict=True)
+        segments = [[delta(rest), segment] if rest else [segment] for rest, segment in pairs]
+        yield replace(update, segments=[event for events in segments for event in events])
 
 
 def commit_part(

@@ -7,6 +7,7 @@ are never transcribed, or paid for, a second time.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -31,9 +32,9 @@ from app.jobs.execution.lease import renewing_lease
 from app.jobs.filetrans import store as task_calls
 from app.jobs.filetrans.address import AudioAddresses
 from app.jobs.filetrans.run import TaskRunner
-from app.jobs.store import calls, delta_text, outcome, runs
+from app.jobs.store import calls, outcome, runs
 from app.jobs.store.durable_write import write_durably, write_of_run
-from app.jobs.store.events import Event
+from app.jobs.store.events import Event, has_unconfirmed_text
 from app.jobs.store.job import Job
 from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.streaming.hub import StreamHub
@@ -150,9 +151,10 @@ class Transcriber:
             task_calls.resume_in_doubt(
                 tx, job.id, retry_epoch=job.account.retry_epoch, epoch=job.run.epoch
             )
-        # A process that died may have published more text than it saved.
-        if job.mode == STREAM and (had_open_calls or delta_text.has_unconfirmed_text(tx, job.id)):
+        # A process that died may have published more text than it stored.
+        if job.mode == STREAM and (had_open_calls or has_unconfirmed_text(tx, job.id)):
             runs.fenced_update(tx, job.run, now=now, events=[Event("reset", {})])
+            return replace(job, event_count=job.event_count + 1)
         return job
 
     async def _run(self, claimed: ClaimedJob) -> timedelta | None:

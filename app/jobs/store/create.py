@@ -11,7 +11,7 @@ from app.billing.ledger import Account, JobTotals, hold
 from app.db.prepared import Prepared
 from app.db.schema import database_now
 from app.jobs.store.calls import open_first_call
-from app.jobs.store.events import Event, add_events
+from app.jobs.store.events import add_events, created
 from app.jobs.store.job import Job, Run
 from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.job_view import Audio, JobView
@@ -141,7 +141,7 @@ def create_job(
     account = Account(principal.project_id, principal.key_id, view.id, spec.model, tariff.currency)
     held_nano = limit.held(price.max_cost_nano)
     hold(tx, account, held_nano, now=now)
-    add_events(tx, view.id, [Event("created", {"model": spec.model})], first=1, now=now)
+    add_events(tx, view.id, [created(spec.model)], first=1, now=now)
     if lease_seconds is None:
         return CreatedJob(view.id, blob_key, None)
     claimed = Job(

@@ -1,81 +1,68 @@
-"""Told text in the database, and where the events of a job stand in it.
+"""Stores the live text of many runs in one transaction."""
 
-Every event says how many characters of its run's text had been told before it, so that rows and
-text have one order. Text is saved in pieces that are never changed; a piece begins where the one
-before it ends.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import datetime
+from operator import itemgetter
 
 import sqlalchemy as sa
 
-from app.jobs.tables import delta_text, event
+from app.db.prepared import Prepared
+from app.db.schema import Utc
+from app.jobs.store.events import delta
+from app.jobs.store.job import Run
+from app.jobs.store.live_text import UnstoredText
+from app.jobs.tables import event, transcription
 
-TextPosition = tuple[int, int]
-"""An epoch, and so many characters of what its run told."""
-
-BEGINNING: TextPosition = (0, 0)
-BARRIERS = ("segment", "reset")  # what was told before these is either sure or void already
-
-_text = delta_text.c
-_event = event.c
+_row = transcription.c
 _JOB = sa.bindparam("job", type_=sa.String)
-_ADD = sa.insert(delta_text)
-_LAST_PIECE = (
-    sa.select(_text.epoch, _text.start, _text.text)
-    .where(_text.transcription_id == _JOB)
-    .order_by(_text.epoch.desc(), _text.start.desc())
-    .limit(1)
+_AFTER, _EPOCH = (sa.bindparam(name, type_=sa.Integer) for name in ("after", "epoch"))
+_OWN_RUN = (_row.id == _JOB, _row.run_epoch == _EPOCH, _row.status == "processing")
+_COUNT = Prepared(
+    sa.update(transcription)
+    .where(*_OWN_RUN, _row.event_count == _AFTER)
+    .values(event_count=_row.event_count + 1)
 )
-_LAST_EVENT = (
-    sa.select(_event.epoch, _event.delta_chars)
-    .where(_event.transcription_id == _JOB)
-    .order_by(_event.seq.desc())
-    .limit(1)
+_ADD = Prepared(
+    sa.insert(event).from_select(
+        ["transcription_id", "seq", "type", "data", "created_at"],
+        sa.select(
+            _row.id,
+            _row.event_count,
+            sa.bindparam("type", type_=sa.String),
+            sa.bindparam("data", type_=event.c.data.type),
+            sa.bindparam("now", type_=Utc()),
+        ).where(
+            *_OWN_RUN,
+            _row.event_count == _AFTER + 1,
+            ~sa.exists().where(event.c.transcription_id == _JOB, event.c.seq == _AFTER + 1),
+        ),
+    )
 )
-_LAST_FIRM = _LAST_EVENT.where(_event.type.in_(BARRIERS))
+_STATES = sa.select(_row.id, _row.run_epoch).where(
+    _row.id.in_(sa.bindparam("jobs", expanding=True)), _row.status == "processing"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class UnsavedText:
-    """Text that begins at `start` and that has to be saved before anything stands behind it."""
+def store_texts(
+    tx: sa.Connection, texts: Sequence[tuple[Run, UnstoredText]], *, now: datetime
+) -> set[str]:
+    """Append one `delta` event for each run that still holds its job; return the ids of these jobs.
 
-    start: int = 0
-    text: str = ""
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.text)
-
-
-def save(tx: sa.Connection, job_id: str, epoch: int, pledge: UnsavedText) -> None:
-    """Save what of the text is not saved yet, by a commit of which we may not have heard."""
-    if not pledge.text:
-        return
-    known = saved(tx, job_id)
-    done = known[1] if known[0] == epoch else 0
-    if pledge.end > done:
-        piece = pledge.text[max(0, done - pledge.start) :]
-        start = max(done, pledge.start)
-        row = {"transcription_id": job_id, "epoch": epoch, "start": start, "text": piece}
-        tx.execute(_ADD, row)
+    A second time changes nothing: an earlier attempt may have been committed although it failed.
+    """
+    rows = [
+        {"job": run.job_id, "epoch": run.epoch, "after": unstored.after, "now": now}
+        | delta(unstored.text)._asdict()
+        for run, unstored in texts
+    ]
+    rows.sort(key=itemgetter("job"))  # other processes lock the same rows in the same order
+    _COUNT.run_many(tx, [{name: row[name] for name in ("job", "epoch", "after")} for row in rows])
+    _ADD.run_many(tx, rows)
+    return current_runs(tx, [run for run, _ in texts])
 
 
-def saved(tx: sa.Connection, job_id: str) -> TextPosition:
-    """Return up to where text is saved."""
-    last = tx.execute(_LAST_PIECE, {"job": job_id}).one_or_none()
-    return BEGINNING if last is None else (last.epoch, last.start + len(last.text))
-
-
-def place_after(tx: sa.Connection, job_id: str) -> TextPosition:
-    """Return a place behind all that is known to have been told."""
-    last = tx.execute(_LAST_EVENT, {"job": job_id}).one_or_none()
-    return max(BEGINNING if last is None else tuple(last), saved(tx, job_id))
-
-
-def has_unconfirmed_text(tx: sa.Connection, job_id: str) -> bool:
-    """Tell whether an earlier run told text that no segment stands for."""
-    firm = tx.execute(_LAST_FIRM, {"job": job_id}).one_or_none()
-    firmly = BEGINNING if firm is None else (firm.epoch, firm.delta_chars)
-    last = place_after(tx, job_id)
-    return last > firmly and last[1] > 0
+def current_runs(tx: sa.Connection, runs: Sequence[Run]) -> set[str]:
+    """Return the ids of the jobs that these runs still hold."""
+    found = tx.execute(_STATES, {"jobs": [run.job_id for run in runs]})
+    epochs = {row.id: row.run_epoch for row in found}
+    return {run.job_id for run in runs if epochs.get(run.job_id) == run.epoch}

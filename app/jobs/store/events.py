@@ -1,4 +1,9 @@
-"""Events of a job, numbered from 1."""
+"""The event log of a job: its events, numbered from 1 without gaps.
+
+Clients read a log in order. Live text is in it as `delta` events: the run collects the text that
+arrives, and stores it as one event each second or each two kilobytes, and in front of every other
+event that the run adds.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,53 +12,53 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from app.db.prepared import Prepared
-from app.jobs.store import delta_text
-from app.jobs.store.delta_text import TextPosition
 from app.jobs.tables import event
+
+DELTA = "delta"
 
 
 class Event(NamedTuple):
-    """Something a client is told of a job.
-
-    It stands behind the first `told` characters of its run's text; None is behind all of it.
-    """
+    """One event, before it has a number."""
 
     type: str
     data: Mapping[str, Any]
-    told: int | None = None
 
 
+_event = event.c
 _ADD_EVENTS = Prepared(sa.insert(event))
+_LAST_OF_TEXT = (
+    sa.select(_event.type)
+    .where(
+        _event.transcription_id == sa.bindparam("job", type_=sa.String),
+        _event.type.in_((DELTA, "segment", "reset")),
+    )
+    .order_by(_event.seq.desc())
+    .limit(1)
+)
+
+
+def created(model: str) -> Event:
+    """Return the first event of every job."""
+    return Event("created", {"model": model})
+
+
+def delta(text: str) -> Event:
+    """Return the event of a piece of live text."""
+    return Event(DELTA, {"text": text})
 
 
 def add_events(
-    tx: sa.Connection,
-    job_id: str,
-    events: Sequence[Event],
-    *,
-    first: int,
-    now: datetime,
-    place: TextPosition | None = None,
+    tx: sa.Connection, job_id: str, events: Sequence[Event], *, first: int, now: datetime
 ) -> None:
-    """Append events, numbered from `first`, to what a client can read of the job.
-
-    Without a `place` they stand behind all that is known to have been told.
-    """
-    if not events:
-        return
-    if place is None:
-        place = delta_text.place_after(tx, job_id) if first > 1 else delta_text.BEGINNING
+    """Append events to the log of a job. `first` is the number of the first of them."""
     same = {"transcription_id": job_id, "created_at": now}
-    epoch, end = place
     rows = [
-        {
-            "seq": seq,
-            "type": one.type,
-            "data": one.data,
-            "epoch": epoch,
-            "delta_chars": end if one.told is None else one.told,
-            **same,
-        }
+        {"seq": seq, "type": one.type, "data": one.data, **same}
         for seq, one in enumerate(events, first)
     ]
     _ADD_EVENTS.add_many(tx, rows)
+
+
+def has_unconfirmed_text(tx: sa.Connection, job_id: str) -> bool:
+    """Tell whether the log ends with live text that no segment confirms."""
+    return tx.scalar(_LAST_OF_TEXT, {"job": job_id}) == DELTA

@@ -72,6 +72,7 @@ class Job:
     runs_without_progress: int
     priority: int = 0
     mode: str = "auto"
+    event_count: int = 1
 
     @property
     def id(self) -> str:
@@ -124,4 +125,5 @@ def load_job(tx: sa.Connection, run: Run) -> Job:
         runs_without_progress=row.runs_without_progress,
         priority=row.priority,
         mode=row.mode,
+        event_count=row.event_count,
     )

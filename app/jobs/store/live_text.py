@@ -1,10 +1,10 @@
-"""Live text of a run, as the functions that write its rows need it."""
+"""Live text of a run, as the functions that write the run's rows need it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from app.jobs.store.delta_text import UnsavedText
+from app.jobs.store.events import Event
 
 
 class TextSink(Protocol):
@@ -20,34 +20,44 @@ class TextSink(Protocol):
         """Discard the text of the part: the call that brought it has failed."""
 
 
+class UnstoredText(NamedTuple):
+    """Text that clients may have read behind the event `after`, and that is in no event yet."""
+
+    after: int = -1
+    text: str = ""
+
+
 class NoLiveText:
-    """A run of a job to which nobody listens: it asks no engine for a stream."""
+    """Live text of a run whose job is not streamed: no engine is asked for a stream."""
 
     @property
-    def pledge(self) -> UnsavedText:
-        """What the next event stands behind."""
-        return UnsavedText()
+    def unstored(self) -> UnstoredText:
+        """The text to be stored in front of the next event that this run adds."""
+        return UnstoredText()
+
+    def note_stored(self, first: int, events: Sequence[Event]) -> None:
+        """Note the events that a transaction of this run adds, from the number `first` on."""
 
     @asynccontextmanager
     async def holding_back(self) -> AsyncIterator[None]:
-        """Hold told text back while a row is written that is to stand behind it."""
+        """Publish no text while the block adds events: the text belongs behind them."""
         yield
 
-    def part(self, _index: int) -> "TextSink | None":
-        """Return where the text of a part goes, to be asked in the order of parts."""
+    def part(self, _index: int) -> TextSink | None:
+        """Return the sink of a part's text. Parts are to be asked for in their order."""
         return None
 
     def skip_known(self, text: str) -> None:
-        """Take in the text of a part whose segment an earlier run wrote."""
+        """Take note of a part whose `segment` event an earlier run has added."""
 
     @asynccontextmanager
-    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
-        """Tell what is missing of parts whose turn has come, each given by its index.
+    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[str]]:
+        """Hold text back while the block adds the `segment` events of the next parts in order.
 
-        In the block their rows are written: it is given where in the text each part ends, and is
-        a fence. Then it is the next part's turn.
+        `texts` has the index and the final text of each. The block gets, for each, the text that
+        was not published yet: it has to be added as a `delta` in front of the part's segment.
         """
-        yield [0 for _ in texts]
+        yield ["" for _ in texts]
 
 
 NO_LIVE_TEXT = NoLiveText()

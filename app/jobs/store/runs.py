@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from app.db.prepared import Prepared
 from app.db.schema import Utc, database_now
-from app.jobs.store import delta_text
-from app.jobs.store.events import Event, add_events
+from app.jobs.store.events import Event, add_events, delta
 from app.jobs.store.job import Job, Run, load_job
+from app.jobs.store.live_text import UnstoredText
 from app.jobs.tables import IS_OPEN, PLAN_KIND, audio_tables, transcription
 
 BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
@@ -76,7 +76,12 @@ _OWN_RUN = sa.update(transcription).where(
     _row.run_epoch == sa.bindparam("epoch"),
     _row.status == "processing",
 )
-_MORE_EVENTS = _row.event_count + sa.bindparam("more", type_=sa.Integer)
+# One more where live text is unstored and no event was added since (see fenced_update).
+_MORE_EVENTS = (
+    _row.event_count
+    + sa.bindparam("more", type_=sa.Integer)
+    + sa.case((_row.event_count == sa.bindparam("text_after", type_=sa.Integer), 1), else_=0)
+)
 _UPDATE_RUNNING = Prepared(
     _OWN_RUN.values(lease_until=database_now(_LEASE), event_count=_MORE_EVENTS).returning(
         _row.event_count
@@ -123,25 +128,33 @@ def fenced_update(
     ends: bool = False,
     **changes: Any,
 ) -> None:
-    """Change the job's row and say what happened, if this run still holds it.
+    """Change the job's row and append events to its log, if this run still holds the job.
 
-    Every write of a run begins with this; it renews the lease, or gives it up where the run
-    `ends`. The events have their places in what the run has told, which is saved with them: where
-    it tells at all, this has to be called inside its fence (see write_of_run). Raises StaleRun,
-    which undoes the whole transaction.
+    Every write of a run begins with this. It renews the lease, or gives it up where the run
+    `ends`. Live text that is not stored yet becomes an event in front of the others, unless an
+    earlier attempt at the same write has stored it. A streamed job's run must hold its text back
+    meanwhile (see write_of_run). Raises StaleRun, which undoes the whole transaction.
     """
-    terms = {"job": run.job_id, "epoch": run.epoch, "more": len(events), **changes}
+    unstored = run.live_text.unstored if events else UnstoredText()
+    terms = {
+        "job": run.job_id,
+        "epoch": run.epoch,
+        "more": len(events),
+        "text_after": unstored.after if unstored.text else -1,
+        **changes,
+    }
     if not ends:
         terms["lease"] = run.lease_seconds
     count = (_UPDATE_ENDED if ends else _UPDATE_RUNNING).scalar(tx, terms)
     if count is None:
         raise StaleRun(run.job_id)
     if events:
-        pledge = run.live_text.pledge
-        delta_text.save(tx, run.job_id, run.epoch, pledge)
-        place = (run.epoch, pledge.end)
         first = count - len(events) + 1
-        add_events(tx, run.job_id, events, first=first, now=now, place=place)
+        # Such an earlier attempt has added at least two events: the text and another one.
+        if unstored.text and first == unstored.after + 2:
+            events, first = [delta(unstored.text), *events], first - 1
+        add_events(tx, run.job_id, events, first=first, now=now)
+        run.live_text.note_stored(first, events)
 
 
 def renew(tx: sa.Connection, run: Run) -> None:

@@ -1,170 +1,143 @@
-"""Telling the text of a job as it comes, by the run that works on it.
+"""The live text of one run: collected from its engines, published in order, and stored.
 
-What is told is, in the end, the text: put together, the pieces since the last reset are what the
-transcript says, spaces between parts included. Only the earliest part that is not closed tells
-as it hears; the others are kept back until it is their turn.
-
-A run's event stands behind what was told before it. Whoever writes one holds the text back
-meanwhile (`holding_back`), so that nobody reads past a row that is on its way.
+Put together, the text since the last `reset` is the transcript's text, spaces between parts
+included. Only the earliest part that is not closed publishes its text as it arrives. The text of
+later parts is kept until the parts before them are closed.
 """
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from app.jobs.store.delta_text import UnsavedText
-from app.jobs.store.live_text import NoLiveText
+from app.jobs.store.events import Event
+from app.jobs.store.live_text import NoLiveText, UnstoredText
+from app.jobs.streaming.log import LiveLog
 from app.speech.merge import glue
-
-SAVED_CHARACTERS = 2048  # at most so much is told and not saved, but for one piece
 
 
 class LiveTextBuffer(NoLiveText):
-    """What one run tells. `notify` wakes its readers, `reset` writes that text is void."""
+    """Publishes the text of a run in its `log`.
+
+    `on_published` is called when the log has grown. `read_stored` returns the job's events behind a
+    number from the database, `reset` adds a `reset` event.
+    """
 
     def __init__(
-        self, epoch: int, notify: Callable[[], None], reset: Callable[[], Awaitable[None]]
+        self,
+        log: LiveLog,
+        on_published: Callable[[], None],
+        read_stored: Callable[[int], Awaitable[Sequence[Event]]],
+        reset: Callable[[], Awaitable[None]],
     ) -> None:
-        self.epoch = epoch
-        self.version = 0  # raised when a row was written
-        self.has_unsaved = asyncio.Event()
-        self.is_full = asyncio.Event()
-        self._notify, self._reset = notify, reset
-        self._store: tuple[list[int], list[str]] = ([], [])  # where pieces start, and the pieces
-        self._length = self._saved = self._joined = 0
-        self._limits: list[int] = []  # of the rows that are being written, in their order
-        self._pledge: UnsavedText | None = None
-        self._lock = asyncio.Lock()
-        self._tail = ""
+        self.log = log
+        self._on_published, self._read_stored, self._reset = on_published, read_stored, reset
+        self._lock = asyncio.Lock()  # one write at a time adds events, so their numbers are known
+        self._storing = ""  # unstored text when the last write began
+        self._unstored: list[str] = []  # published since
+        self._held: list[str] | None = None  # text that came while text is held back
+        self._added: dict[int, Event] = {}  # by the present write
+        self._is_uncertain = False  # the last write failed, but may have been committed
+        self._tail = ""  # of the text of the parts that are closed
         self._open: dict[int, PartSink] = {}
         self._turn: PartSink | None = None
         self._is_closing = False
 
-    # -- the text ----------------------------------------------------------------------------
+    # -- the text and its events -----------------------------------------------------------------
+
+    def publish(self, text: str) -> None:
+        """Add text behind all that was published."""
+        if self._held is not None:
+            self._held.append(text)
+            return
+        self._unstored.append(text)
+        self.log.add_text(text)
+        self._on_published()
 
     @property
-    def visible(self) -> int:
-        """How many characters may be read now."""
-        return self._limits[0] if self._limits else self._length
+    def is_storing(self) -> bool:
+        """Whether a write is adding events now, and stores the text with them."""
+        return self._lock.locked()
 
     @property
-    def pledge(self) -> UnsavedText:
-        """What the next row stands behind; inside a fence it does not change."""
-        return self._pledge or self._unsaved(self.visible)
+    def unstored(self) -> UnstoredText:
+        return UnstoredText(self.log.last_seq, self._storing)
 
-    def text(self, start: int, end: int) -> str:
-        """Return what was told from one character to another."""
-        starts, pieces = self._store
-        first = max(0, bisect_right(starts, start) - 1)
-        last = bisect_right(starts, max(start, end - 1))
-        if first >= last:
-            return ""
-        offset = starts[first]
-        return "".join(pieces[first:last])[start - offset : end - offset]
+    def note_stored(self, first: int, events: Sequence[Event]) -> None:
+        if not self.is_storing:
+            raise RuntimeError("events were added to a streamed job without holding its text back")
+        self._added.update(enumerate(events, first))
 
-    def tell(self, text: str) -> None:
-        starts, pieces = self._store
-        starts.append(self._length)
-        pieces.append(text)
-        self._length += len(text)
-        self.has_unsaved.set()
-        if self._length - self._saved >= SAVED_CHARACTERS:
-            self.is_full.set()
-        self._notify()
+    @property
+    def has_unstored_text(self) -> bool:
+        return self.log.unstored_characters > 0 or self._is_uncertain
 
     @asynccontextmanager
-    async def holding_back(self, first: int | None = None) -> AsyncIterator[None]:
-        """Hold back what is told from here on; rows of several fences keep their order.
+    async def holding_back(self) -> AsyncIterator[None]:
+        async with self.storing():
+            self._held = []
+            yield
 
-        Where the `first` row stands before the last, what is told between them is held as well.
+    @asynccontextmanager
+    async def storing(self) -> AsyncIterator[None]:
+        """Fix what `unstored` is for a block that stores it and notes the events.
+
+        If the block fails, the database is asked what was stored before the next write. Until then
+        text is held back, as its place is not known.
         """
-        end = self._length
-        limit = end if first is None else first
-        self._limits.append(limit)
-        try:
-            async with self._lock:
-                self._pledge = self._unsaved(end)
-                try:
-                    yield
-                    self._note_saved(end)
-                finally:
-                    self._pledge = None
-                    self.version += 1
-        finally:
-            self._limits.remove(limit)
-            self._notify()
-
-    async def save(self, write: Callable[[UnsavedText], Awaitable[None]]) -> bool:
-        """Save what may be read; False where there is nothing of that."""
         async with self._lock:
-            pledge = self._unsaved(self.visible)
-            if not pledge.text:
-                return False
-            await write(pledge)
-            self._note_saved(pledge.end)
-            return True
+            if self._is_uncertain:
+                self._stored(await self._read_stored(self.log.last_seq))
+            text = "".join([self._storing, *self._unstored])
+            self._storing = text[len(text) - self.log.unstored_characters :]
+            self._unstored, self._added = [], {}
+            try:
+                yield
+            except BaseException:
+                self._is_uncertain, self._held = True, self._held or []
+                raise
+            self._stored([self._added[seq] for seq in sorted(self._added)])
 
-    def _unsaved(self, end: int) -> UnsavedText:
-        start = min(self._saved, end)
-        return UnsavedText(start, self.text(start, end))
+    def _stored(self, events: Sequence[Event]) -> None:
+        self._is_uncertain = False
+        self.log.add_stored(events)
+        held, self._held = self._held, None
+        if held:
+            self.publish("".join(held))
+        self._on_published()
 
-    def _note_saved(self, end: int) -> None:
-        self._saved = max(self._saved, end)
-        self.is_full.clear()
-        if self._saved == self._length:
-            self.has_unsaved.clear()
-        starts, pieces = self._store
-        upto = bisect_right(starts, self._saved - 1)
-        done = slice(self._joined, upto)
-        if upto - self._joined > 1:
-            # A new list: a thread that writes may be reading the old one.
-            self._store = (
-                [*starts[: self._joined], starts[self._joined], *starts[upto:]],
-                [*pieces[: self._joined], "".join(pieces[done]), *pieces[upto:]],
-            )
-        self._joined = min(self._joined + 1, upto)
-
-    # -- the parts ---------------------------------------------------------------------------
+    # -- the parts -------------------------------------------------------------------------------
 
     def part(self, index: int) -> "PartSink":
-        """Return the part's sink; see Untold."""
         if index not in self._open:
             self._open[index] = PartSink(self)
             self._take_turn()
         return self._open[index]
 
     def skip_known(self, text: str) -> None:
-        """See Untold."""
         self._tail = text.strip()[-1:] or self._tail
 
     @asynccontextmanager
-    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[int]]:
-        """See Untold. Where other words were told, they are void first."""
+    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[str]]:
         self._is_closing = True
-        if texts:  # of the first of them only: the others had no turn
-            await self._void_unless_told(*texts[0])
-        # No reader comes between here and the fence.
-        ends = [self._close(index, text) for index, text in texts]
-        async with self.holding_back(*ends[:1]):
-            yield ends
+        if texts:  # only the first of them can have published text
+            index, text = texts[0]
+            if not text.strip().startswith(self.part(index).published):
+                await self._reset()
+                self.part(index).discard()
+        async with self.holding_back():
+            yield [self._close(index, text) for index, text in texts]
         self._is_closing, self._turn = False, None
         self._take_turn()
 
-    async def _void_unless_told(self, index: int, text: str) -> None:
-        sink = self.part(index)
-        if not text.strip().startswith(sink.said):
-            await self._reset()
-            sink.discard()
-
-    def _close(self, index: int, text: str) -> int:
-        self.part(index).tell_rest(text.strip())
+    def _close(self, index: int, text: str) -> str:
+        """Close a part; return what was not published of its text."""
+        rest = self.part(index).rest_of(text.strip())
         self.skip_known(text)
         del self._open[index]
-        return self._length
+        return rest
 
     def lead_to(self, text: str) -> str:
-        """Return what belongs between the part before and this text."""
+        """Return what belongs between the closed parts and this text: a space, or nothing."""
         return glue(self._tail, text)
 
     def is_turn_of(self, sink: "PartSink") -> bool:
@@ -177,50 +150,50 @@ class LiveTextBuffer(NoLiveText):
 
 
 class PartSink:
-    """Where an engine's text of one part goes: told at once, or kept until it is its turn.
+    """Receives the text of one part: it is published at once, or kept until the part's turn.
 
-    White space around a part is no text; it is told once more text follows it.
+    White space at both ends of a part is no text. It is published once more text follows it.
     """
 
-    def __init__(self, telling: LiveTextBuffer) -> None:
-        self._telling = telling
+    def __init__(self, buffer: LiveTextBuffer) -> None:
+        self._buffer = buffer
         self._kept: list[str] = []
-        self._said: list[str] = []
+        self._published: list[str] = []
 
     @property
-    def said(self) -> str:
-        return "".join(self._said)
+    def published(self) -> str:
+        return "".join(self._published)
 
     @property
     def was_published(self) -> bool:
-        """Whether anybody may have read text of this part."""
-        return bool(self._said)
+        """Whether a client may have read text of this part."""
+        return bool(self._published)
 
     def __call__(self, text: str) -> None:
         self._kept.append(text)
-        if self._telling.is_turn_of(self):
+        if self._buffer.is_turn_of(self):
             self.flush()
 
     def flush(self) -> None:
-        """Tell what was kept."""
+        """Publish what was kept."""
         text = "".join(self._kept)
-        text = text if self._said else text.lstrip()
+        text = text if self._published else text.lstrip()
         words = text.rstrip()
-        self._kept = [text[len(words) :]] if self._said or words else []
-        self._tell(words)
+        self._kept = [text[len(words) :]] if self._published or words else []
+        if words:
+            lead = self._lead_to(words)
+            self._published.append(words)
+            self._buffer.publish(lead + words)
 
-    def tell_rest(self, text: str) -> None:
-        """Tell what is missing of the part's whole text."""
-        self._kept.clear()
-        self._tell(text[len(self.said) :])
+    def rest_of(self, text: str) -> str:
+        """Return what was not published of the part's whole text."""
+        rest = text[len(self.published) :]
+        return self._lead_to(rest) + rest if rest else ""
 
     def discard(self) -> None:
-        """Forget what was heard: the call that brought it has failed."""
+        """Forget the text: the call that brought it has failed."""
         self._kept.clear()
-        self._said.clear()
+        self._published.clear()
 
-    def _tell(self, text: str) -> None:
-        if text:
-            lead = "" if self._said else self._telling.lead_to(text)
-            self._said.append(text)
-            self._telling.tell(lead + text)
+    def _lead_to(self, text: str) -> str:
+        return "" if self._published else self._buffer.lead_to(text)

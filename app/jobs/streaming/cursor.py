@@ -1,7 +1,7 @@
-"""How far a reader of a job's events is, and the ids that say so on the wire.
+"""How far a reader of a job's events is, and the ids on the wire that say so.
 
-`7-5e1f0a` is the seventh row; `2.315-5e1f0a` is behind the 315th character that the second run
-told. The end of each is of the job's own id, so that an id of another job is known as one.
+`7-5e1f0a` is the seventh event; `7.35-5e1f0a` is 35 characters of live text behind it. The last six
+digits are those of the job's id, so that an id of another job is recognised.
 """
 
 import re
@@ -10,87 +10,83 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from app.errors import EventIdInvalid, EventIdMismatch
-from app.jobs.store.delta_text import TextPosition, saved
-from app.jobs.tables import event, transcription
+from app.jobs.store.events import DELTA
+from app.jobs.tables import OPEN, event, transcription
 
 MARK_CHARACTERS = 6
+DELTAS_CHECKED = 100  # more than any text that was read before it was stored
 
-_ID = re.compile(r"(?:(\d{1,9})|(\d{1,9})\.(\d{1,9}))-([0-9a-f]{6})", re.ASCII)
+_ID = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?-([0-9a-f]{6})", re.ASCII)
 _event = event.c
 _JOB = sa.bindparam("job", type_=sa.String)
-_EPOCH, _CHARS = (sa.bindparam(name, type_=sa.Integer) for name in ("epoch", "chars"))
-_LAST_RUN = sa.select(transcription.c.run_epoch, transcription.c.status).where(
+_STATE = sa.select(transcription.c.event_count, transcription.c.status).where(
     transcription.c.id == _JOB
 )
-_PLACE_OF_ROW = sa.select(_event.epoch, _event.delta_chars).where(
-    _event.transcription_id == _JOB, _event.seq == sa.bindparam("seq")
-)
-# Who cancels a job knows only what is saved of its text, which may be less than was read.
-_ROWS_BEFORE = sa.select(sa.func.coalesce(sa.func.max(_event.seq), 0)).where(
-    _event.transcription_id == _JOB,
-    _event.type != "cancelled",
-    sa.or_(
-        _event.epoch < _EPOCH,
-        sa.and_(_event.epoch == _EPOCH, _event.delta_chars < _CHARS),
-    ),
+_NEXT_EVENTS = (
+    sa.select(_event.type, _event.data)
+    .where(_event.transcription_id == _JOB, _event.seq > sa.bindparam("seq"))
+    .order_by(_event.seq)
+    .limit(DELTAS_CHECKED)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Behind the row `seq`, and behind the text up to `place`."""
+    """Behind the event `seq`, and behind `offset` characters of the live text that follows it.
+
+    The text is counted over the `delta` events behind `seq`, whether they are stored by now or not.
+    """
 
     seq: int = 0
-    place: TextPosition = (0, 0)
+    offset: int = 0
 
 
 START = Position()
 
 
-def row_id(job_id: str, seq: int) -> str:
-    """Return the id of a row's event."""
-    return f"{seq}-{_mark(job_id)}"
+def event_id(job_id: str, seq: int, offset: int = 0) -> str:
+    """Return the id of an event that ends at this position."""
+    return f"{seq}.{offset}-{_mark(job_id)}" if offset else f"{seq}-{_mark(job_id)}"
 
 
-def text_id(job_id: str, place: TextPosition) -> str:
-    """Return the id of an event that tells the text up to this place."""
-    return f"{place[0]}.{place[1]}-{_mark(job_id)}"
+def position_of(tx: sa.Connection, job_id: str, given_id: str) -> Position:
+    """Return the position of a reader whose last event had this id.
 
-
-def position_of(tx: sa.Connection, job_id: str, event_id: str) -> Position:
-    """Return where a reader is whose last event had this id.
-
-    Raises EventIdInvalid and EventIdForeign.
+    Raises EventIdInvalid and EventIdMismatch.
     """
-    found = _ID.fullmatch(event_id)
+    found = _ID.fullmatch(given_id)
     if found is None:
         raise EventIdInvalid
-    seq, epoch, chars, mark = found.groups()
+    seq, offset, mark = found.groups()
     if mark != _mark(job_id):
         raise EventIdMismatch
-    if seq is not None:
-        return _behind_row(tx, job_id, int(seq))
-    return _behind_text(tx, job_id, (int(epoch), int(chars)))
-
-
-def _behind_row(tx: sa.Connection, job_id: str, seq: int) -> Position:
-    row = tx.execute(_PLACE_OF_ROW, {"job": job_id, "seq": seq}).one_or_none()
-    if row is None:
+    at = Position(int(seq), int(offset or 0))
+    state = tx.execute(_STATE, {"job": job_id}).one_or_none()
+    if (
+        state is None
+        or not 1 <= at.seq <= state.event_count
+        or (offset is not None and not at.offset)
+    ):
         raise EventIdInvalid
-    return Position(seq, (row.epoch, row.delta_chars))
+    if at.offset and not _may_be_published(tx, job_id, at, is_open=state.status in OPEN):
+        raise EventIdInvalid
+    return at
 
 
-def _behind_text(tx: sa.Connection, job_id: str, place: TextPosition) -> Position:
-    epoch, chars = place
-    last = tx.execute(_LAST_RUN, {"job": job_id}).one_or_none()
-    if last is None or not (1 <= epoch <= last.run_epoch and chars):
-        raise EventIdInvalid
-    # A run that brought its job to an end has saved all it told; a lost or cancelled one may not.
-    is_whole = epoch == last.run_epoch and last.status in {"completed", "failed"}
-    if is_whole and place > saved(tx, job_id):
-        raise EventIdInvalid
-    seq = tx.scalar(_ROWS_BEFORE, {"job": job_id, "epoch": epoch, "chars": chars})
-    return Position(seq or 0, place)
+def _may_be_published(tx: sa.Connection, job_id: str, at: Position, *, is_open: bool) -> bool:
+    """Tell whether so much text can have been read behind an event.
+
+    Text that was never stored is lost with its run: the job was cancelled, or its next run has
+    added a `reset`. Otherwise a job that has ended has stored all text that a client can have read.
+    """
+    missing = at.offset
+    if not missing:
+        return False
+    for row in tx.execute(_NEXT_EVENTS, {"job": job_id, "seq": at.seq}):
+        if row.type != DELTA:
+            return missing <= 0 or row.type in {"reset", "cancelled"}
+        missing -= len(row.data["text"])
+    return missing <= 0 or is_open
 
 
 def _mark(job_id: str) -> str:

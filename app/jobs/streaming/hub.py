@@ -1,171 +1,179 @@
-"""Where the runs of this process tell their text, and its readers find them."""
+"""The live logs of this process's runs: where runs publish, and readers find them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
-from app.jobs.store import delta_text
-from app.jobs.store.delta_text import UnsavedText
-from app.jobs.store.durable_write import write_of_run
-from app.jobs.store.events import Event
+from app.jobs.store.delta_text import current_runs, store_texts
+from app.jobs.store.durable_write import DATABASE_PAUSE_SECONDS, retry_write, write_of_run
+from app.jobs.store.events import Event, delta
 from app.jobs.store.job import Job, Run
-from app.jobs.store.runs import StaleRun, fenced_update
+from app.jobs.store.runs import fenced_update
 from app.jobs.streaming.buffer import LiveTextBuffer
+from app.jobs.streaming.cursor import Position
+from app.jobs.streaming.log import LiveLog
+from app.jobs.streaming.stored_log import read_events
+from app.jobs.streaming.subscription import Subscription
 from app.kit.clock import Clock
-from app.kit.log import log
+from app.kit.log import log, safe_traceback
 from app.speech.options import STREAM
 
-SAVE_SECONDS = 1.0
+SAVE_SECONDS = 1.0  # between two transactions that store live text
+SAVED_CHARACTERS = 2048  # of one run, which are stored at once
+STALE_CHECK_SECONDS = 2.0  # between two checks whether the runs here still hold their jobs
 
 
-class Subscription:
-    """The wake-up of one reader. Notifications that come before it runs again are one."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._is_notified = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
-
-    def notify(self) -> None:
-        """Wake the reader, or let its next `wait` return at once."""
-        self._is_notified = True
-        self._wake()
-
-    def clear(self) -> None:
-        """Forget notifications: the reader is about to read all that there is."""
-        self._is_notified = False
-
-    async def wait(self, seconds: float) -> None:
-        """Return when notified since the last `clear`, or after so many seconds."""
-        self._deadline = self._loop.time() + seconds
-        # A timer that is set already finds the new deadline by itself: most events need none.
-        if self._timer is None or self._timer.when() > self._deadline:
-            self._set_timer()
-        if not self._is_notified:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self) -> None:
-        self.close()
-        self._timer = self._loop.call_at(self._deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._loop.time() < self._deadline:
-            self._set_timer()
-        else:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+class _LiveRun(NamedTuple):
+    run: Run
+    buffer: LiveTextBuffer
 
 
 class StreamHub:
-    """Knows which runs tell, and wakes who reads of them."""
+    """Knows the streamed runs of this process, stores their text and wakes their readers."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self.is_closing = False
         self._db, self._now = db, clock
-        self._running: dict[str, LiveTextBuffer] = {}
+        self._runs: dict[str, _LiveRun] = {}
         self._readers: dict[str, set[Subscription]] = {}
+        self._is_full = asyncio.Event()
+        self._storing: asyncio.Task[None] | None = None
 
-    def running(self, job_id: str) -> LiveTextBuffer | None:
-        """Return what tells of the job in this process, if anything does."""
-        return self._running.get(job_id)
+    def live_log(self, job_id: str) -> LiveLog | None:
+        """Return the log of the job's run, if it is streamed by this process."""
+        live = self._runs.get(job_id)
+        return None if live is None else live.buffer.log
 
     @contextmanager
     def subscribe(self, job_id: str) -> Iterator[Subscription]:
         """Lend a subscription that is notified when there may be more to read of the job."""
-        news = Subscription()
+        subscription = Subscription()
         readers = self._readers.setdefault(job_id, set())
-        readers.add(news)
+        readers.add(subscription)
         try:
-            yield news
+            yield subscription
         finally:
-            news.close()
-            readers.discard(news)
+            subscription.close()
+            readers.discard(subscription)
             if not readers:
                 self._readers.pop(job_id, None)
 
     def notify(self, job_id: str) -> None:
-        """Wake who reads of the job."""
-        for news in self._readers.get(job_id, ()):
-            news.notify()
+        """Wake the readers of a job."""
+        for subscription in self._readers.get(job_id, ()):
+            subscription.notify()
 
     def begin_closing(self) -> None:
-        """Tell every reader that this process ends."""
+        """Let every reader know that this process ends."""
         self.is_closing = True
         for job_id in self._readers:
             self.notify(job_id)
 
     @asynccontextmanager
     async def publishing(self, job: Job) -> AsyncIterator[Job]:
-        """Lend the job with somewhere to tell its text, where it is to be streamed."""
+        """Lend the job, with a buffer for its live text where the job is streamed."""
         if job.mode != STREAM:
             yield job
             return
-        told = LiveTextBuffer(
-            job.run.epoch, partial(self.notify, job.id), lambda: self._reset(listened)
+        buffer = LiveTextBuffer(
+            LiveLog(job.event_count),
+            partial(self._published, job.id),
+            partial(self._read_stored, job.id),
+            lambda: write_of_run(self._db, _add_reset, streamed, now=self._now()),
         )
-        listened = replace(job, run=replace(job.run, live_text=told))
-        self._running[job.id] = told
+        streamed = replace(job, run=replace(job.run, live_text=buffer))
+        self._runs[job.id] = live = _LiveRun(streamed.run, buffer)
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._store_regularly(), name="live text")
         self.notify(job.id)
-        saving = asyncio.create_task(self._save(told, listened.run))
         try:
-            yield listened
+            yield streamed
         finally:
-            saving.cancel()
-            with suppress(asyncio.CancelledError):
-                await saving
-            if self._running.get(job.id) is told:
-                del self._running[job.id]
+            if self._runs.get(job.id) is live:
+                del self._runs[job.id]
             self.notify(job.id)
+            if not self._runs and self._storing is not None:
+                storing, self._storing = self._storing, None
+                storing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await storing
 
-    async def _save(self, told: LiveTextBuffer, run: Run) -> None:
-        """Save the told text each second or two kilobytes, whatever comes first."""
+    def _published(self, job_id: str) -> None:
+        buffer = self._runs[job_id].buffer if job_id in self._runs else None
+        if buffer and not buffer.is_storing and buffer.log.unstored_characters >= SAVED_CHARACTERS:
+            self._is_full.set()
+        self.notify(job_id)
 
-        async def write(pledge: UnsavedText) -> None:
-            await self._db.write(_save_as, run, pledge, now=self._now())
-
+    async def _store_regularly(self) -> None:
+        """Store the text of all runs together, every SAVE_SECONDS or when one has much of it."""
+        checked, now = 0.0, asyncio.get_running_loop().time
         while True:
-            await told.has_unsaved.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SAVE_SECONDS):
-                    await told.is_full.wait()
+                    await self._is_full.wait()
+            self._is_full.clear()
             try:
-                if not await told.save(write):
-                    await asyncio.sleep(SAVE_SECONDS / 20)  # a row is being written
-            except StaleRun:
-                return  # the run learns it by its own next write
+                await self._store_texts()
+                if self._db.is_shared and now() - checked >= STALE_CHECK_SECONDS:
+                    checked = now()
+                    await self._drop_stale_runs()
             except DatabaseUnavailable:
-                log.warning("events.not_stored", job=run.job_id)
-                await asyncio.sleep(SAVE_SECONDS)
+                log.warning("live_text.database_unavailable")
+            except Exception as error:  # noqa: BLE001 - the text of all other runs depends on it
+                log.error("live_text.not_stored", frames=safe_traceback(error))
 
-    async def _reset(self, job: Job) -> None:
-        await write_of_run(self._db, _say_void, job, now=self._now())
+    async def _store_texts(self) -> None:
+        async with AsyncExitStack() as storing:
+            lives: list[_LiveRun] = []
+            for live in list(self._runs.values()):
+                if live.buffer.has_unstored_text and not live.buffer.is_storing:
+                    await storing.enter_async_context(live.buffer.storing())
+                    if live.buffer.unstored.text:
+                        lives.append(live)
+            if not lives:
+                return
+            texts = [(run, buffer.unstored) for run, buffer in lives]
+            # Until it succeeds no other write of these runs may number its events.
+            stored = await retry_write(self._db, store_texts, texts, now=self._now())
+            for run, buffer in lives:
+                if run.job_id in stored:
+                    after, text = buffer.unstored
+                    buffer.note_stored(after + 1, [delta(text)])
+                else:
+                    self._drop(run)
+
+    async def _drop_stale_runs(self) -> None:
+        """Find runs whose jobs were cancelled or claimed by another process."""
+        runs = [live.run for live in self._runs.values()]
+        current = await self._db.read(current_runs, runs)
+        for run in runs:
+            if run.job_id not in current:
+                self._drop(run)
+
+    def _drop(self, run: Run) -> None:
+        """Let the readers of a stale run go on with the database."""
+        live = self._runs.get(run.job_id)
+        if live is not None and live.run == run:
+            del self._runs[run.job_id]
+            self.notify(run.job_id)
+
+    async def _read_stored(self, job_id: str, after: int) -> Sequence[Event]:
+        while True:
+            try:
+                found = await self._db.read(read_events, job_id, Position(after))
+            except DatabaseUnavailable:
+                await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+            else:
+                return [Event(item.type, item.data) for item in found.items]
 
 
-def _save_as(tx: sa.Connection, run: Run, pledge: UnsavedText, *, now: datetime) -> None:
-    fenced_update(tx, run, now=now)
-    delta_text.save(tx, run.job_id, run.epoch, pledge)
-
-
-def _say_void(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
+def _add_reset(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
     fenced_update(tx, job.run, now=now, events=[Event("reset", {})])

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.access.principal import Scope
-from app.jobs.tables import delta_text, event, part, upstream_call
+from app.jobs.tables import event, part, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.resumed_stream import ResumedStream, SseEvent
@@ -105,7 +105,7 @@ async def test_only_a_stream_asks_the_engine_for_one(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     job = (await gateway.send(recording)).json()["id"]
-    assert await gateway.rows(delta_text) == []
+    assert await stored_text(gateway) == []
     async with followed(gateway, job) as heard:
         events = await heard.end()
     assert types_of(events)[0] == "created"
@@ -218,17 +218,24 @@ async def test_text_is_saved_while_it_is_told(
     async with sent(gateway, recording, mode="stream") as heard:
         await heard.until(lambda events: len(text_of(events)) == 3000)
         async with asyncio.timeout(10):
-            while not (rows := await gateway.rows(delta_text)):
+            while not (stored := await stored_text(gateway)):
                 await asyncio.sleep(0.01)
-        assert rows[0]["start"] == 0
+        assert stored[0] == text_of(heard.events)[: len(stored[0])]
         engine.gate.set()
         events = await heard.end()
-    rows = await gateway.rows(delta_text)
-    assert "".join(row["text"] for row in rows) == text_of(events)
-    assert [row["start"] for row in rows] == sorted({row["start"] for row in rows})
-    places = [(row["epoch"], row["delta_chars"]) for row in await gateway.rows(event)]
-    assert places == sorted(places)
-    assert places[-1] == (1, 3000)
+    rows = await gateway.rows(event)
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    assert "".join(await stored_text(gateway)) == text_of(events)
+    types = [row["type"] for row in rows]
+    last_text = max(number for number, kind in enumerate(types) if kind == "delta")
+    assert types[:2] == ["created", "delta"]
+    assert types[last_text + 1 :] == ["segment", "progress", "completed"]
+
+
+async def stored_text(gateway: Gateway) -> list[str]:
+    """Return the text of each stored `delta` event, in order."""
+    rows = await gateway.rows(event)
+    return [row["data"]["text"] for row in rows if row["type"] == "delta"]
 
 
 # ── taking it up elsewhere ──────────────────────────────────────────────────────────────────
@@ -304,7 +311,7 @@ async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
         await gateway.client.post(f"/v1/transcriptions/{job}/cancel")
         got = await heard.end()
     assert types_of(got) == ["created", "delta", "cancelled"]
-    assert await gateway.rows(delta_text) == []
+    assert await stored_text(gateway) == []
     async with followed(gateway, job, last_id=got[-2].id) as late:
         assert await late.end() == got[-1:]
     engine.pieces, engine.text = ["Another", " hearing."], "Another hearing."
@@ -438,7 +445,7 @@ async def test_a_deleted_job_has_no_events(
     assert events[-1].type == "cancelled"
     assert events[-1].data == {"erased": True}
     assert code_of(await gateway.get(f"/v1/transcriptions/{job}/events")) == (410, "erased")
-    assert await gateway.rows(delta_text) == []
+    assert await stored_text(gateway) == []
     engine.gate.set()
 
 

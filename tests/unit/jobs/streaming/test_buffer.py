@@ -1,4 +1,8 @@
-"""Told text is the transcript's, whatever the order in which parts are heard; and its order."""
+"""Live text is the transcript's text in any order of parts, and reads alike from everywhere.
+
+Covers: app.jobs.streaming.buffer, app.jobs.streaming.log, app.jobs.streaming.stored_log,
+app.jobs.store.live_text
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,72 +13,117 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.store.delta_text import UnsavedText
+from app.jobs.store.events import DELTA, Event, delta
+from app.jobs.store.live_text import UnstoredText
+from app.jobs.streaming import log as live_logs
 from app.jobs.streaming.buffer import LiveTextBuffer
-from app.jobs.streaming.cursor import START, Position
-from app.jobs.streaming.reader import StoredEvent, TextDelta, merged
+from app.jobs.streaming.cursor import Position
+from app.jobs.streaming.log import LiveLog, LogItem
+from app.jobs.streaming.stored_log import batch
 from app.speech.merge import join
 
 pytestmark = pytest.mark.anyio
 TEXTS = st.lists(st.text(alphabet="ab 世。.\n", max_size=12), min_size=1, max_size=5)
+ROW = Event("row", {})
+FIRST = 1  # events of the job before its run
 
 
-class Reader:
-    """A telling, and what its readers would make of it."""
+class Job:
+    """A buffer of a run, and the events that it stores as the database would."""
 
     def __init__(self) -> None:
-        self.void_until = 0
-        self.resets = 0
-        self.told = LiveTextBuffer(1, lambda: None, self._reset)
+        self.stored: list[Event] = []
+        self.buffer = LiveTextBuffer(LiveLog(FIRST), lambda: None, self._read, self._reset)
+
+    async def _read(self, after: int) -> Sequence[Event]:
+        return self.stored[after - FIRST :]
 
     async def _reset(self) -> None:
-        async with self.told.holding_back():
-            self.void_until = self.told.pledge.end
-            self.resets += 1
+        async with self.buffer.holding_back():
+            self.add(Event("reset", {}))
+
+    def add(self, *events: Event) -> None:
+        """Do what a fenced update does in a block that holds text back."""
+        after, text = self.buffer.unstored
+        is_first = after - FIRST == len(self.stored)
+        added = [delta(text), *events] if text and is_first else events
+        self.buffer.note_stored(FIRST + len(self.stored) + 1, added)
+        self.stored += added
+
+    async def add_row(self) -> None:
+        async with self.buffer.holding_back():
+            self.add(ROW)
+
+    @property
+    def live(self) -> list[LogItem]:
+        return list(self.buffer.log.after(Position(FIRST)) or ())
 
     @property
     def text(self) -> str:
-        return self.told.text(0, self.told.visible)
+        return text_of(Event(item.type, item.data) for item in self.live)
 
-    async def assert_closed(self, texts: Sequence[str], first: int, end: int) -> None:
-        """Close parts at once: each row stands behind its text, and none is read past."""
-        async with self.told.closing_parts([(i, texts[i]) for i in range(first, end)]) as ends:
-            assert self.text == join(texts[: first + 1])
-            whole = self.told.text(0, self.told.pledge.end)
-            assert whole == join(texts[:end])
-            assert [whole[:one] for one in ends] == [
-                join(texts[: i + 1]) for i in range(first, end)
-            ]
-        assert self.text.startswith(whole)
+    @property
+    def stored_text(self) -> str:
+        return text_of(self.stored)
+
+
+def text_of(events: Any) -> str:
+    """Return the text since the last reset."""
+    text = ""
+    for event in events:
+        if event.type == DELTA:
+            text += event.data["text"]
+        elif event.type == "reset":
+            text = ""
+    return text
 
 
 @given(TEXTS, st.data())
-def test_parts_heard_at_once_are_told_as_one_text(texts: list[str], data: st.DataObject) -> None:
-    """Parts are begun in order, told in any, and closed in order: what is told is the text."""
+def test_parts_heard_at_once_are_one_text(texts: list[str], data: st.DataObject) -> None:
+    """Parts begin in order, send text in any order, and are closed in order."""
 
     async def trial() -> None:
-        reader = Reader()
+        job = Job()
         pieces = {index: list(_cut(text, data)) for index, text in enumerate(texts)}
         begun = closed = 0
         while closed < len(texts):
-            moves = [("tell", i) for i in range(closed, begun) if pieces[i]]
+            moves = [("send", i) for i in range(closed, begun) if pieces[i]]
             moves += [("begin", begun)] if begun < len(texts) else []
             whole = next((i for i in range(closed, begun) if pieces[i]), begun)
             moves += [("close", last) for last in range(closed, whole)]
             move, index = data.draw(st.sampled_from(moves))
             if move == "begin":
-                reader.told.part(index)
+                job.buffer.part(index)
                 begun += 1
-            elif move == "tell":
-                reader.told.part(index)(pieces[index].pop(0))
+            elif move == "send":
+                job.buffer.part(index)(pieces[index].pop(0))
             else:
-                await reader.assert_closed(texts, closed, index + 1)
+                await _close(job, texts, closed, index + 1)
                 closed = index + 1
-            assert join(texts).startswith(reader.text)
-        assert reader.text == join(texts)
-        assert reader.resets == 0
+            assert join(texts).startswith(job.text)
+            assert job.text.startswith(job.stored_text)
+        assert job.text == job.stored_text == join(texts)
+        assert "reset" not in [event.type for event in job.stored]
 
     asyncio.run(trial())
+
+
+async def _close(job: Job, texts: Sequence[str], first: int, end: int) -> None:
+    """Close parts at once. No text of them is published before their rows are stored."""
+    before = job.text
+    async with job.buffer.closing_parts([(i, texts[i]) for i in range(first, end)]) as rests:
+        segments = [Event("segment", {"index": index}) for index in range(first, end)]
+        pairs = zip(rests, segments, strict=True)
+        job.add(
+            *(event for rest, one in pairs for event in ([delta(rest), one] if rest else [one]))
+        )
+        assert job.text == before
+    assert job.text.startswith(join(texts[:end]))
+    shown = [job.stored[i] for i, event in enumerate(job.stored) if event.type == "segment"]
+    assert [event.data["index"] for event in shown] == list(range(end))
+    for index in range(first, end):
+        at = job.stored.index(Event("segment", {"index": index}))
+        assert text_of(job.stored[:at]) == join(texts[: index + 1])
 
 
 def _cut(text: str, data: st.DataObject) -> Sequence[str]:
@@ -83,142 +132,179 @@ def _cut(text: str, data: st.DataObject) -> Sequence[str]:
     return [text[a:b] for a, b in zip([0, *cuts], ends, strict=True)]
 
 
-async def test_only_the_earliest_part_is_told_and_the_next_one_in_its_turn() -> None:
-    reader = Reader()
-    first, second = reader.told.part(0), reader.told.part(1)
+async def test_only_the_earliest_part_is_published_and_the_next_one_in_its_turn() -> None:
+    job = Job()
+    first, second = job.buffer.part(0), job.buffer.part(1)
     second("later")
     first("now")
-    assert reader.text == "now"
-    async with reader.told.closing_parts([(0, "now then")]):
+    assert job.text == "now"
+    async with job.buffer.closing_parts([(0, "now then")]) as (rest,):
         second(" on")
-        assert reader.text == "now then"  # the row of the first is not written yet
-    assert reader.text == "now then later on"
+        job.add(delta(rest))
+        assert job.text == "now"  # the row of the first is not written yet
+    assert job.text == "now then later on"
 
 
-async def test_a_failed_call_is_forgotten_and_other_words_are_void_first() -> None:
-    reader = Reader()
-    sink = reader.told.part(0)
+async def test_a_failed_call_is_discarded_and_another_text_is_preceded_by_a_reset() -> None:
+    job = Job()
+    sink = job.buffer.part(0)
     sink("wrong ")
     assert sink.was_published
     sink.discard()
     assert not sink.was_published
     sink("right ")
-    async with reader.told.closing_parts([(0, "rather")]):
-        pass
-    assert reader.resets == 1
-    assert reader.text[reader.void_until :] == "rather"
+    async with job.buffer.closing_parts([(0, "rather")]) as (rest,):
+        job.add(delta(rest))
+    assert [event.type for event in job.stored] == [DELTA, "reset", DELTA]
+    assert job.text == job.stored_text == "rather"
 
 
 async def test_parts_of_an_earlier_run_only_decide_the_space_before_the_next() -> None:
-    reader = Reader()
-    reader.told.skip_known(" Before. ")
-    reader.told.skip_known("")
-    reader.told.part(2)("after")
-    assert reader.text == " after"
+    job = Job()
+    job.buffer.skip_known(" Before. ")
+    job.buffer.skip_known("")
+    job.buffer.part(2)("after")
+    assert job.text == " after"
 
 
-async def test_nobody_reads_past_a_row_that_is_being_written() -> None:
-    reader = Reader()
-    sink = reader.told.part(0)
+async def test_text_that_arrives_during_a_write_stands_behind_its_events() -> None:
+    job = Job()
+    sink = job.buffer.part(0)
     sink("abc")
-    async with reader.told.holding_back():
+    async with job.buffer.holding_back():
         sink("def")
-        assert reader.told.visible == 3
-        assert reader.told.pledge == UnsavedText(0, "abc")
-        second = asyncio.create_task(_write(reader))
+        assert job.text == "abc"
+        assert job.buffer.unstored == UnstoredText(FIRST, "abc")
+        second = asyncio.create_task(job.add_row())
         await asyncio.sleep(0)
         sink("ghi")
-        assert reader.told.visible == 3
-    assert await second == UnsavedText(3, "def")
-    assert reader.told.visible == 9
-    assert reader.told.version == 2
+        job.add(ROW)
+        assert job.text == "abc"
+    await second
+    assert job.stored == [delta("abc"), ROW, delta("defghi"), ROW]
+    assert [(one.seq, one.offset) for one in job.live] == [(1, 3), (3, 0), (3, 6), (5, 0)]
 
 
-async def _write(reader: Reader) -> UnsavedText:
-    async with reader.told.holding_back():
-        return reader.told.pledge
+async def test_text_that_arrives_while_text_is_stored_is_published_at_once() -> None:
+    job = Job()
+    sink = job.buffer.part(0)
+    sink("abc")
+    async with job.buffer.storing():
+        sink("de")
+        assert job.text == "abcde"
+        assert job.buffer.unstored == UnstoredText(FIRST, "abc")
+        job.add()
+    sink("f")
+    assert job.stored == [delta("abc")]
+    assert [(one.seq, one.offset) for one in job.live] == [(1, 3), (1, 5), (2, 3)]
+    await job.add_row()
+    assert job.stored == [delta("abc"), delta("def"), ROW]
 
 
-async def test_what_is_saved_is_told_once_and_stays_readable() -> None:
-    reader, saved = Reader(), []
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_a_write_of_unknown_outcome_is_looked_up_before_the_next(
+    is_committed: bool,
+) -> None:
+    """Its caller was cancelled: the database alone knows whether the write was committed."""
+    job = Job()
+    sink = job.buffer.part(0)
+    sink("abc")
 
-    async def write(pledge: UnsavedText) -> None:
-        saved.append(pledge)
+    async def write() -> None:
+        async with job.buffer.holding_back():
+            sink("def")
+            job.add(delta("!"), ROW)
+            if not is_committed:
+                job.stored.clear()
+            raise asyncio.CancelledError
 
-    sink = reader.told.part(0)
-    for number in range(100):
-        sink(f"{number},")
-        if number % 7 == 0:
-            assert await reader.told.save(write)
-    assert not await reader.told.save(write) or reader.told.has_unsaved
-    whole = "".join(f"{number}," for number in range(100))
-    assert "".join(one.text for one in saved) == whole
-    assert all(reader.told.text(at, at + 5) == whole[at : at + 5] for at in range(len(whole)))
-    assert not reader.told.has_unsaved.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await write()
+    sink("ghi")
+    assert job.text == "abc"  # where the rest belongs is not known yet
+    await job.add_row()
+    if is_committed:
+        assert job.stored == [delta("abc"), delta("!"), ROW, delta("defghi"), ROW]
+    else:
+        assert job.stored == [delta("abcdefghi"), ROW]
 
 
-# ── one order of rows and text ──────────────────────────────────────────────────────────────
+# ── one log, in memory and in the database ──────────────────────────────────────────────────
 
 
 @given(st.data())
-def test_a_story_reads_alike_from_everywhere(data: st.DataObject) -> None:
-    """Whatever is drawn of rows and text, and however little fits into one look."""
-    rows, pieces, scenario = _story(data)
-    limits = {
-        "most_rows": data.draw(st.integers(1, 4)),
-        "most_pieces": data.draw(st.integers(1, 4)),
-    }
-    whole = list(_read(rows, pieces, START, limits))
-    assert [one.seq for one in whole if isinstance(one, StoredEvent)] == [row.seq for row in rows]
-    assert _flat(whole) == scenario
-    at = data.draw(st.integers(0, len(whole)))
-    position = START
-    for item in whole[:at]:
-        is_row = isinstance(item, StoredEvent)
-        place = (rows[item.seq - 1].epoch, rows[item.seq - 1].delta_chars) if is_row else item.place
-        position = Position(item.seq if is_row else position.seq, place)
-    rest = list(_read(rows, pieces, position, limits))
-    assert _flat([*whole[:at], *rest]) == scenario
+def test_a_log_reads_alike_from_everywhere(data: st.DataObject) -> None:
+    """From the end of any item, in memory or from the database or changing between them."""
+    most = data.draw(st.sampled_from([1, 3, 512]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_logs, "MOST_ITEMS", most)
+        job, seen = asyncio.run(_random_log(data))
+        story = _flat([LogItem(*key, one.type, one.data) for key, one in _numbered(job.stored)])
+        assert _flat(seen) == story
+        cut = data.draw(st.integers(0, len(seen)))
+        rest = _rest(job, Position(*_end(seen[:cut])), data)
+    assert _flat([*seen[:cut], *rest]) == story
 
 
-def _story(data: st.DataObject) -> tuple[list[Any], list[Any], list[str]]:
-    rows: list[Any] = []
-    pieces: list[Any] = []
-    scenario: list[str] = []
-    for epoch in range(1, data.draw(st.integers(1, 3)) + 1):
-        told = 0
-        for what in data.draw(st.lists(st.sampled_from(["row", "ab", "c", "def"]), max_size=6)):
-            if what == "row":
-                seq = len(rows) + 1
-                rows.append(SimpleNamespace(seq=seq, type="t", data={}, epoch=epoch, delta_chars=told))  # fmt: skip  # noqa: E501
-                scenario.append(f"<{seq}>")
-            else:
-                pieces.append(SimpleNamespace(epoch=epoch, start=told, text=what))
-                told += len(what)
-                scenario += list(what)
-    return rows, pieces, scenario
+async def _random_log(data: st.DataObject) -> tuple[Job, list[LogItem]]:
+    """Return a job whose text is stored in the end, and the items a live reader was given."""
+    job, seen = Job(), list[LogItem]()
+
+    def read() -> None:
+        seen.extend(job.buffer.log.after(Position(*_end(seen))) or ())
+
+    for step in data.draw(st.lists(st.sampled_from(["ab", "c", "def", "row", "rest", "store"]))):
+        if step == "row":
+            await job.add_row()
+        elif step == "rest":
+            async with job.buffer.holding_back():
+                job.buffer.publish("held")
+                job.add(delta("rest"), ROW)
+        elif step == "store":
+            async with job.buffer.storing():
+                job.buffer.publish("on")
+                read()
+                job.add()
+        else:
+            job.buffer.publish(step)
+        read()
+    async with job.buffer.storing():
+        job.add()
+    return job, seen
 
 
-def _read(rows: list[Any], pieces: list[Any], at: Position, limits: dict[str, int]) -> Any:
+def _rest(job: Job, at: Position, data: st.DataObject) -> list[LogItem]:
+    """Read on, now and then from the other place; the log in memory may not reach so far back."""
+    found: list[LogItem] = []
     while True:
-        epoch, chars = at.place
-        more = [row for row in rows if row.seq > at.seq][: limits["most_rows"]]
-        left = [
-            one
-            for one in pieces
-            if one.epoch > epoch or (one.epoch == epoch and one.start + len(one.text) > chars)
-        ][: limits["most_pieces"]]
-        found = merged(more, left, at, **limits)
-        yield from found.items
-        if found.is_all:
-            return
-        assert found.at != at
-        at = found.at
+        items = job.buffer.log.after(at) if data.draw(st.booleans()) else None
+        if items:
+            items = items[: data.draw(st.integers(1, len(items)))]
+            at = Position(items[-1].seq, items[-1].offset)
+        elif items is None:
+            behind = job.stored[max(0, at.seq - FIRST) :][: data.draw(st.integers(1, 4))]
+            rows = [
+                SimpleNamespace(seq=at.seq + number, type=one.type, data=one.data)
+                for number, one in enumerate(behind, 1)
+            ]
+            if not rows:
+                return found
+            read = batch(rows, at, last_seq=0)
+            items, at = read.items, read.at
+        found += items
 
 
-def _flat(items: list[StoredEvent | TextDelta]) -> list[str]:
+def _numbered(events: Sequence[Event]) -> list[tuple[tuple[int, int], Event]]:
+    return [((seq, 0), event) for seq, event in enumerate(events, FIRST + 1)]
+
+
+def _end(items: Sequence[LogItem]) -> tuple[int, int]:
+    return (items[-1].seq, items[-1].offset) if items else (FIRST, 0)
+
+
+def _flat(items: Sequence[LogItem]) -> list[str]:
     return [
         letter
         for one in items
-        for letter in ([f"<{one.seq}>"] if isinstance(one, StoredEvent) else one.text)
+        for letter in (one.data["text"] if one.type == DELTA else [f"<{one.seq}>"])
     ]
