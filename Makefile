@@ -8,11 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 MODEL ?= base
 CLIENTS := dashscope-1.24.6 dashscope-1 dashscope-2 openai
 
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check clients lock openapi clean
+.PHONY: help demo run test test-fast where-tested check clients lock openapi clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -48,8 +50,14 @@ clients: $(CLIENTS:%=.venv-clients/%/.made) ## install the SDKs that the tests u
 
 test: check clients ## check, then the whole suite on SQLite and PostgreSQL
 	$(BIN)/asr-gateway models pull $(MODEL)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS)
+	$(TESTS) -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
+
+test-fast: $(VENV)/.dev ## unit and integration tests on SQLite alone
+	$(TESTS) -m "not postgres and not alone" tests/unit tests/integration $(ARGS)
+
+where-tested: $(VENV)/.dev ## print the test modules that cover MODULE, e.g. app.jobs.upstream.caller
+	@$(BIN)/python -m tests.support.where_tested $(MODULE)
 
 openapi: $(VENV)/.dev ## write docs/openapi.json anew
 	$(BIN)/python -m app.main > docs/openapi.json

@@ -18,7 +18,7 @@ from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
 from tests.support.scripted_engine import ScriptedEngine
 
-MEDIA = Path(__file__).parent / "media"
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,11 +26,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "settings(**domains): settings of the gateway, e.g. audio={'max_seconds': 1}"
     )
     config.addinivalue_line("markers", "alone: it measures time, so nothing else runs beside it")
+    config.addinivalue_line("markers", "postgres: it needs a PostgreSQL server (set by itself)")
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
     log.threshold = logging.DEBUG  # so that tests for secrets in the log see all of it
     os.environ[provider_key.VENDORS_VARIABLE] = ""
     provider_key.VENDORS_FILE = Path(os.devnull)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
 
 
 @pytest.fixture
@@ -53,7 +61,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database without any table, of both kinds in turn."""
     if request.param == "sqlite":
@@ -65,7 +73,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     databases.drop(url)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a migrated, empty database: each test that asks for it runs on both kinds."""
     if request.param == "sqlite":

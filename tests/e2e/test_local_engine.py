@@ -25,7 +25,7 @@ from app.speech.engines.local.whisper import Check, SegmentSink, WhisperOutput, 
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
-MEDIA = Path(__file__).parents[4] / "media"
+MEDIA = Path(__file__).parents[1] / "media"
 SAID = (
     "and mister john dashwood had then leisure to consider how much there might be prudently in "
     "his power to do for them he was not an ill disposed young man"
