@@ -2,6 +2,8 @@
 
 Schemathesis makes requests out of the document, right ones and wrong ones, and sends them to the
 real gateway on a loopback socket. SCHEMATHESIS_SEED repeats a run, SCHEMATHESIS_EXAMPLES bounds it.
+
+Covers: app.access.pepper, app.kit.secrets, app.serve
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Audio in a format the model accepts is sent byte for byte; any other audio is decoded first."""
+"""Audio in a format the model accepts is sent byte for byte; any other audio is decoded first.
+
+Covers: app.jobs.execution.as_received
+"""
 
 import base64
 import shutil

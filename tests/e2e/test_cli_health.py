@@ -1,4 +1,7 @@
-"""`asr-gateway health`, as a container's HEALTHCHECK asks it; and what a command costs to load."""
+"""`asr-gateway health`, as a container's HEALTHCHECK asks it; and what a command costs to load.
+
+Covers: app.cli.health, app.cli.lazy, app.cli.main
+"""
 
 import asyncio
 import subprocess

@@ -1,4 +1,7 @@
-"""Ctrl-C in `transcribe`: asks on a terminal, else leaves the jobs and says their ids."""
+"""Ctrl-C in `transcribe`: asks on a terminal, else leaves the jobs and says their ids.
+
+Covers: app.cli.signals, app.cli.transcribe.interrupted
+"""
 
 import json
 import re

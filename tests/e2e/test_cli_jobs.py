@@ -1,4 +1,7 @@
-"""`asr-gateway jobs` and `usage` before a running gateway, and --json on every list."""
+"""`asr-gateway jobs` and `usage` before a running gateway, and --json on every list.
+
+Covers: app.cli.jobs, app.cli.keys, app.cli.usage
+"""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,8 @@
-"""`asr-gateway transcribe` before a running gateway and with one of its own."""
+"""`asr-gateway transcribe` before a running gateway and with one of its own.
+
+Covers: app.cli.connect, app.cli.local_gateway, app.cli.transcribe.batch,
+app.cli.transcribe.command, app.net.api_client
+"""
 
 import json
 import re

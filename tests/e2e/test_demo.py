@@ -1,4 +1,7 @@
-"""What the README promises first: real speech over HTTP, from one command."""
+"""What the README promises first: real speech over HTTP, from one command.
+
+Covers: app.cli.demo
+"""
 
 import os
 import socket

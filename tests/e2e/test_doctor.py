@@ -1,4 +1,9 @@
-"""Each planted misconfiguration is named by the doctor with its remedy, and nothing else is."""
+"""Each planted misconfiguration is named by the doctor with its remedy, and nothing else is.
+
+Covers: app.cli.doctor.command, app.cli.doctor.database, app.cli.doctor.invariants,
+app.cli.doctor.machine, app.cli.doctor.models, app.cli.doctor.server, app.jobs.invariants,
+app.speech.engines.dashscope.account
+"""
 
 import asyncio
 import json

@@ -1,4 +1,8 @@
-"""Several provider accounts: which one is called when another fails, with which key and price."""
+"""Several provider accounts: which one is called when another fails, with which key and price.
+
+Covers: app.billing.bill, app.jobs.reconcile, app.jobs.upstream.retry_policy, app.net.breaker,
+app.speech.planning.failover
+"""
 
 import asyncio
 import shutil

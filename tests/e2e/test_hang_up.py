@@ -1,4 +1,7 @@
-"""A caller who hangs up, on a real socket: the job finishes, or is cancelled, as they chose."""
+"""A caller who hangs up, on a real socket: the job finishes, or is cancelled, as they chose.
+
+Covers: app.api.http.disconnect, app.api.v1.wait, app.jobs.worker.waiters
+"""
 
 import time
 from collections.abc import Iterator

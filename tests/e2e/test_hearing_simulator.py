@@ -1,4 +1,7 @@
-"""Real speech all the way: the gateway sends a recording, the simulator listens and answers."""
+"""Real speech all the way: the gateway sends a recording, the simulator listens and answers.
+
+Covers: app.speech.engines.local.weights.files
+"""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Qwen-Omni against the simulator: off by default, complete text, every token paid."""
+"""Qwen-Omni against the simulator: off by default, complete text, every token paid.
+
+Covers: app.billing.bill, app.jobs.reconcile
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,8 @@
-"""Jobs wait for an upstream that is down, without a slot, and end when it is back."""
+"""Jobs wait for an upstream that is down, without a slot, and end when it is back.
+
+Covers: app.jobs.store.attempts, app.jobs.upstream.caller, app.jobs.upstream.retry_policy,
+app.net.breaker
+"""
 
 import asyncio
 import time

@@ -1,4 +1,9 @@
-"""The short form of bench/rate.py: as many calls as the account allows, and never one too many."""
+"""The short form of bench/rate.py: as many calls as the account allows, and never one too many.
+
+Covers: app.db.rate_limit, app.net.rate_limiter, app.speech.engines.dashscope.sync,
+app.speech.engines.http.admission, app.speech.engines.http.engine,
+app.speech.engines.http.provider_account
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,7 @@
-"""The server on real sockets: the slow are cut, the refused hear it, and a signal ends it well."""
+"""The server on real sockets: the slow are cut, the refused hear it, and a signal ends it well.
+
+Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.serve
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""The short form of `bench.sse`: streams through a real gateway, every word of each in order."""
+"""The short form of `bench.sse`: streams through a real gateway, every word of each in order.
+
+Covers: app.jobs.streaming.hub
+"""
 
 from pathlib import Path
 

@@ -1,6 +1,8 @@
 """Streams from the simulator and from a broken upstream: the whole text or an error, all paid.
 
 FRAMES_SEED=7 FRAMES_ROUNDS=500 pytest tests/e2e/test_streaming.py
+
+Covers: app.api.v1.event_stream, app.jobs.streaming.hub
 """
 
 import os

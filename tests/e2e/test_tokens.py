@@ -1,4 +1,7 @@
-"""Models that are paid by the token, before the simulator: held by a bound, settled as reported."""
+"""Models that are paid by the token, before the simulator: held by a bound, settled as reported.
+
+Covers: app.access.stream_tokens, app.billing.bill, app.jobs.reconcile
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""What keeps a gateway from starting: one sentence each, before anything is served."""
+"""What keeps a gateway from starting: one sentence each, before anything is served.
+
+Covers: app.access.keys, app.lifespan, app.serve
+"""
 
 import asyncio
 import os

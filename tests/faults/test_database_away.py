@@ -1,4 +1,7 @@
-"""The database is away for a moment: a job outlives it, is paid once, and its caller is told."""
+"""The database is away for a moment: a job outlives it, is paid once, and its caller is told.
+
+Covers: app.jobs.store.durable_write
+"""
 
 import asyncio
 import io

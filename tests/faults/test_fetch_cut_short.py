@@ -1,4 +1,7 @@
-"""A fetch cut short by a crash or a lost lease: the next run fetches, and nothing else stays."""
+"""A fetch cut short by a crash or a lost lease: the next run fetches, and nothing else stays.
+
+Covers: app.audio.fetch, app.jobs.execution.fetch_source
+"""
 
 import asyncio
 import io

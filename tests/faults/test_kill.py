@@ -2,6 +2,8 @@
 
 Once with short uploads, once with jobs of every mode before the simulator. The long form is
 `python -m bench.kill --rounds 1000`. KILL_SEED repeats a run.
+
+Covers: app.jobs.store.runs, app.jobs.worker.worker
 """
 
 import asyncio

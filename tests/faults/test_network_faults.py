@@ -1,6 +1,8 @@
 """What the network can do to a call, on every wire we speak: one meaning, one price, one deadline.
 
 The rows of the calls are looked at, as they are what money is decided by.
+
+Covers: app.net.http.exchange
 """
 
 import asyncio

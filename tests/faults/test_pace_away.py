@@ -1,4 +1,7 @@
-"""The account's pace is kept in a database: without it no call is made, and no job is lost."""
+"""The account's pace is kept in a database: without it no call is made, and no job is lost.
+
+Covers: app.db.rate_limit
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Two do the same thing at the same moment: one row comes of it, and nobody hears of an error."""
+"""Two do the same thing at the same moment: one row comes of it, and nobody hears of an error.
+
+Covers: app.jobs.store.create, app.jobs.store.recordings
+"""
 
 import asyncio
 

@@ -1,4 +1,9 @@
-"""A worker that was stopped and woken after its lease writes nothing: its jobs are another's."""
+"""A worker that was stopped and woken after its lease writes nothing: its jobs are another's.
+
+Covers: app.audio.fetch, app.audio.links, app.audio.local_store, app.jobs.execution.fetch_source,
+app.jobs.execution.transcribe, app.jobs.planning, app.jobs.store.create, app.jobs.store.recordings,
+app.jobs.streaming.hub
+"""
 
 import asyncio
 import os

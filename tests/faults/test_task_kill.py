@@ -1,4 +1,7 @@
-"""A gateway killed around a submit: a task whose id is known is asked for, never paid again."""
+"""A gateway killed around a submit: a task whose id is known is asked for, never paid again.
+
+Covers: app.jobs.filetrans.run
+"""
 
 import asyncio
 from pathlib import Path

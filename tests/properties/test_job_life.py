@@ -4,6 +4,8 @@ A state machine does to one job what workers, callers, crashes and late answers 
 a real database, and keeps the upstream's own bill. Invariants are checked after every step.
 
 PROPERTY_EXAMPLES and PROPERTY_STEPS set the number of examples and steps, PROPERTY_SEED the seed.
+
+Covers: app.jobs.invariants, app.jobs.store.calls, app.jobs.store.runs
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Settings: each can be set from outside, each is documented, and a wrong one is a sentence."""
+"""Settings: each can be set from outside, each is documented, and a wrong one is a sentence.
+
+Covers: app.provider_key, app.settings
+"""
 
 import subprocess
 import sys

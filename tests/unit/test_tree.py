@@ -1,4 +1,7 @@
-"""The architecture, executable: sizes, habits, and documents that say what the code does."""
+"""The architecture, executable: sizes, habits, and documents that say what the code does.
+
+Covers: app.error_codes, app.errors, app.speech.warning_codes
+"""
 
 import ast
 import json
@@ -16,6 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.speech.warning_codes import EXPLANATIONS, WarningCode
 from tests.support import error_table, warning_table
+from tests.support.where_tested import covered_by, list_test_modules, modules
 
 ROOT = Path(__file__).parents[2]
 APP = sorted((ROOT / "app").rglob("*.py"))
@@ -241,3 +245,9 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
         if name != "tests/unit/test_tree.py" and (found := private.search(text))
     }
     assert guilty == {}
+
+
+def test_every_module_is_covered_by_a_test_module_that_says_so() -> None:
+    covered = {name for path in list_test_modules() for name in covered_by(path)}
+    assert sorted(covered - set(modules())) == [], "no such module"
+    assert sorted(set(modules()) - covered) == [], "add a `Covers:` line to the module's tests"

@@ -1,3 +1,8 @@
+"""Tests of app.access.keys.
+
+Covers: app.access.keys, app.access.pepper, app.kit.secrets
+"""
+
 from datetime import timedelta
 from pathlib import Path
 from typing import Any

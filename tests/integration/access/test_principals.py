@@ -1,4 +1,7 @@
-"""Principals found a moment ago are returned again, but never one whose key was revoked here."""
+"""Principals found a moment ago are returned again, but never one whose key was revoked here.
+
+Covers: app.access.keys, app.access.principals, app.kit.secrets
+"""
 
 import asyncio
 from datetime import datetime, timedelta

@@ -1,3 +1,8 @@
+"""Tests of app.access.projects.
+
+Covers: app.access.projects
+"""
+
 import asyncio
 
 import pytest

@@ -1,4 +1,7 @@
-"""What the gateway says about itself: models, health, version; and what its log never says."""
+"""What the gateway says about itself: models, health, version; and what its log never says.
+
+Covers: app.api.health, app.api.v1.models, app.speech.model_availability
+"""
 
 import logging
 

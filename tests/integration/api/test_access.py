@@ -1,4 +1,8 @@
-"""Who may call: nobody needs a key on loopback until there is one, then everybody does."""
+"""Who may call: nobody needs a key on loopback until there is one, then everybody does.
+
+Covers: app.access.keys, app.access.loopback, app.access.principal, app.access.principals,
+app.api.auth, app.kit.origins, app.kit.secrets
+"""
 
 import asyncio
 from datetime import timedelta

@@ -1,3 +1,8 @@
+"""Tests of app.api.v1.usage.
+
+Covers: app.api.v1.usage
+"""
+
 import csv
 import io
 

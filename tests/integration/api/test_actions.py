@@ -1,4 +1,7 @@
-"""Cancelling and trying anew: what it answers, what it costs, and what stays."""
+"""Cancelling and trying anew: what it answers, what it costs, and what stays.
+
+Covers: app.api.v1.actions, app.jobs.cancel, app.jobs.retry
+"""
 
 import asyncio
 from pathlib import Path

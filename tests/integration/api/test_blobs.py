@@ -1,4 +1,7 @@
-"""Signed links: one recording for whoever holds one, for a while, and nothing else for anybody."""
+"""Signed links: one recording for whoever holds one, for a while, and nothing else for anybody.
+
+Covers: app.api.v1.blobs, app.audio.links
+"""
 
 import asyncio
 import re

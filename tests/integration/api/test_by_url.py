@@ -1,4 +1,7 @@
-"""Recordings by URL: accepted first, fetched then, and every failure a sentence that helps."""
+"""Recordings by URL: accepted first, fetched then, and every failure a sentence that helps.
+
+Covers: app.jobs.execution.fetch_source, app.net.fetch
+"""
 
 import asyncio
 import gzip

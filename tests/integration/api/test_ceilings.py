@@ -1,4 +1,7 @@
-"""`max_cost` and `max_billable_seconds`: refused before anything is spent, never passed after."""
+"""`max_cost` and `max_billable_seconds`: refused before anything is spent, never passed after.
+
+Covers: app.jobs.store.spending_limit, app.kit.money
+"""
 
 from typing import Any
 

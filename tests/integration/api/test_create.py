@@ -1,4 +1,7 @@
-"""POST /v1/transcriptions: what can be asked, and what comes of it."""
+"""POST /v1/transcriptions: what can be asked, and what comes of it.
+
+Covers: app.api.services, app.api.v1.transcriptions, app.api.v1.upload, app.main
+"""
 
 import asyncio
 import base64

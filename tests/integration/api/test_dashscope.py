@@ -1,4 +1,7 @@
-"""A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else."""
+"""A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else.
+
+Covers: app.audio.probe, app.jobs.execution.as_received
+"""
 
 import asyncio
 import shutil

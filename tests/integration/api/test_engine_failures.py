@@ -1,4 +1,7 @@
-"""What the engine does wrong, as the caller is told it and as the ledger keeps it."""
+"""What the engine does wrong, as the caller is told it and as the ledger keeps it.
+
+Covers: app.jobs.upstream.engine_errors
+"""
 
 import pytest
 

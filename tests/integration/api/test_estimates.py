@@ -1,4 +1,7 @@
-"""An estimate says what would become of a request, and leaves nothing of it behind."""
+"""An estimate says what would become of a request, and leaves nothing of it behind.
+
+Covers: app.api.v1.estimates
+"""
 
 import base64
 from typing import Any

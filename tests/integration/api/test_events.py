@@ -1,4 +1,7 @@
-"""Streams of a job's events: told as they happen, taken up again anywhere, ended in good order."""
+"""Streams of a job's events: told as they happen, taken up again anywhere, ended in good order.
+
+Covers: app.api.v1.events
+"""
 
 import asyncio
 import json

@@ -1,3 +1,8 @@
+"""Tests of app.api.v1.metadata_filter.
+
+Covers: app.api.v1.metadata_filter, app.kit.paging
+"""
+
 import pytest
 
 from app.kit.paging import encode_cursor

@@ -1,4 +1,7 @@
-"""How a caller is answered: at once, after a wait, or with the words."""
+"""How a caller is answered: at once, after a wait, or with the words.
+
+Covers: app.api.v1.wait
+"""
 
 import asyncio
 import time

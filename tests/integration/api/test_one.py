@@ -1,4 +1,7 @@
-"""One transcription: its words in each form, its recording, and its end."""
+"""One transcription: its words in each form, its recording, and its end.
+
+Covers: app.api.http.blob_response, app.api.v1.lookup, app.api.v1.transcriptions
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""What cannot be taken: each with a code of its own, and nothing of it left behind."""
+"""What cannot be taken: each with a code of its own, and nothing of it left behind.
+
+Covers: app.kit.text
+"""
 
 import asyncio
 import base64

@@ -1,4 +1,7 @@
-"""Every task fault of the simulator, through the whole gateway: paid once, or in doubt."""
+"""Every task fault of the simulator, through the whole gateway: paid once, or in doubt.
+
+Covers: app.jobs.filetrans.run
+"""
 
 from pathlib import Path
 

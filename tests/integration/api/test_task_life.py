@@ -1,4 +1,7 @@
-"""The odd turns of a task's life: parts that failed, links that are ours to fetch, cancelling."""
+"""The odd turns of a task's life: parts that failed, links that are ours to fetch, cancelling.
+
+Covers: app.jobs.filetrans.result
+"""
 
 import asyncio
 from pathlib import Path

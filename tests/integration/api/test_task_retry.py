@@ -1,4 +1,7 @@
-"""A task whose job was cancelled, deleted or given up, and tried anew: it is paid for once."""
+"""A task whose job was cancelled, deleted or given up, and tried anew: it is paid for once.
+
+Covers: app.jobs.cancel
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,3 +1,8 @@
+"""Tests of app.billing.ledger.
+
+Covers: app.billing.ledger
+"""
+
 from typing import Any
 
 import pytest

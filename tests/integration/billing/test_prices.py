@@ -1,3 +1,8 @@
+"""Tests of app.billing.prices.
+
+Covers: app.billing.prices, app.cli.prices
+"""
+
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,3 +1,8 @@
+"""Tests of app.access.keys.
+
+Covers: app.access.keys, app.billing.usage
+"""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,4 +1,7 @@
-"""Inserts that wait for the next statement: what is read, kept and raised is as if none waited."""
+"""Inserts that wait for the next statement: what is read, kept and raised is as if none waited.
+
+Covers: app.db.batch, app.db.driver, app.db.prepared, app.db.schema
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

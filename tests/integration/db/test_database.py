@@ -1,4 +1,7 @@
-"""`write` and `read` on both databases: what they promise to every use-case."""
+"""`write` and `read` on both databases: what they promise to every use-case.
+
+Covers: app.db.connect, app.db.database, app.db.locks, app.db.postgres, app.db.sqlite
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Partial indexes are used: SQLite needs their condition repeated in the query, with literals."""
+"""Partial indexes are used: SQLite needs their condition repeated in the query, with literals.
+
+Covers: app.billing.usage
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,4 +1,7 @@
-"""JSON columns give back what was stored, integers of any size included."""
+"""JSON columns give back what was stored, integers of any size included.
+
+Covers: app.db.json_columns, app.db.schema
+"""
 
 import json
 from typing import Any

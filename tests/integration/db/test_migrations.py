@@ -1,4 +1,7 @@
-"""The way up from nothing and back, on both databases; and what the databases themselves refuse."""
+"""The way up from nothing and back, on both databases; and what the databases themselves refuse.
+
+Covers: app.access.tables, app.audio.tables, app.billing.tables, app.db.migrate, app.jobs.tables
+"""
 
 from datetime import UTC, datetime
 from typing import Any

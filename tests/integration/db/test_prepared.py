@@ -1,4 +1,7 @@
-"""Prepared statements give what SQLAlchemy Core gives, on both databases."""
+"""Prepared statements give what SQLAlchemy Core gives, on both databases.
+
+Covers: app.db.prepared, app.db.schema
+"""
 
 import enum
 from collections.abc import Callable

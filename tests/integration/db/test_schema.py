@@ -1,3 +1,8 @@
+"""Tests of app.db.schema.
+
+Covers: app.db.schema
+"""
+
 import ast
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path

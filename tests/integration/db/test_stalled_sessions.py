@@ -1,4 +1,7 @@
-"""Sessions whose process stands still in the middle of a transaction, on a real PostgreSQL."""
+"""Sessions whose process stands still in the middle of a transaction, on a real PostgreSQL.
+
+Covers: app.db.stalled_sessions
+"""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""When the database itself fails, callers of either kind hear one error, and later it goes on."""
+"""When the database itself fails, callers of either kind hear one error, and later it goes on.
+
+Covers: app.db.shared_settings
+"""
 
 import asyncio
 

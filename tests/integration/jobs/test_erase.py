@@ -1,4 +1,7 @@
-"""Deleting: the words are gone from every table, what it cost remains."""
+"""Deleting: the words are gone from every table, what it cost remains.
+
+Covers: app.jobs.erase, app.jobs.queries
+"""
 
 from typing import Any
 

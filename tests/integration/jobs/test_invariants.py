@@ -1,4 +1,7 @@
-"""The invariants hold for every kind of job, and each violation names the rows that cause it."""
+"""The invariants hold for every kind of job, and each violation names the rows that cause it.
+
+Covers: app.db.statement_timeout, app.jobs.filetrans.store, app.jobs.invariants
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,3 +1,8 @@
+"""Tests of app.jobs.queries.
+
+Covers: app.jobs.queries, app.jobs.store.job_view
+"""
+
 from datetime import timedelta
 
 import pytest

@@ -1,3 +1,8 @@
+"""Tests of app.billing.bill.
+
+Covers: app.billing.bill, app.billing.reconcile, app.cli.reconcile, app.jobs.reconcile
+"""
+
 import json
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""The docs page works with no network but ours, under a policy that allows nothing inline."""
+"""The docs page works with no network but ours, under a policy that allows nothing inline.
+
+Covers: app.api.docs_page, app.api.http.body_rate, app.api.http.middleware, app.api.http.problems
+"""
 
 import re
 from collections.abc import AsyncIterator

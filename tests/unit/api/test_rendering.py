@@ -1,4 +1,8 @@
-"""The JSON of a job is what its schema describes, member for member."""
+"""The JSON of a job is what its schema describes, member for member.
+
+Covers: app.api.v1.rendering, app.api.v1.schemas, app.jobs.cancel, app.jobs.store.job_view,
+app.kit.money
+"""
 
 import json
 from collections.abc import Mapping

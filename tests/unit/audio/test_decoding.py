@@ -1,4 +1,7 @@
-"""Every promised container through probe and decoder, and the decoder's life as a process."""
+"""Every promised container through probe and decoder, and the decoder's life as a process.
+
+Covers: app.audio.decode, app.audio.headers.verify, app.audio.probe
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""FLAC of a part: the same samples again, smaller, and small enough whatever they are."""
+"""FLAC of a part: the same samples again, smaller, and small enough whatever they are.
+
+Covers: app.audio.decode, app.audio.flac
+"""
 
 import asyncio
 import random

@@ -1,4 +1,8 @@
-"""What is vouched for without a decoder is exactly what a decoder finds; all else is left to it."""
+"""What is vouched for without a decoder is exactly what a decoder finds; all else is left to it.
+
+Covers: app.audio.headers.errors, app.audio.headers.mp3, app.audio.headers.ogg,
+app.audio.headers.verify, app.audio.inspect, app.audio.probe
+"""
 
 import struct
 import subprocess

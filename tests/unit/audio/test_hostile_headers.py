@@ -1,6 +1,8 @@
 """Files made to sound longer than they say, or shorter: what is vouched for is what FFmpeg hears.
 
 What a recording may cost is held by the length that a header reader vouches for.
+
+Covers: app.audio.headers.verify, app.audio.headers.wav, app.audio.probe
 """
 
 import struct

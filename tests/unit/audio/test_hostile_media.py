@@ -1,4 +1,7 @@
-"""Files made to harm: each ends in sound or in words, soon, and none reaches another file."""
+"""Files made to harm: each ends in sound or in words, soon, and none reaches another file.
+
+Covers: app.audio.decode, app.audio.ffmpeg, app.audio.formats, app.audio.probe, app.audio.sniff
+"""
 
 import random
 import struct

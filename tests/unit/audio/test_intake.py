@@ -1,3 +1,8 @@
+"""Tests of app.audio.inline.
+
+Covers: app.audio.inline, app.audio.intake, app.audio.local_store
+"""
+
 import base64
 import json
 from pathlib import Path

@@ -1,3 +1,8 @@
+"""Tests of app.audio.incoming_file.
+
+Covers: app.audio.incoming_file, app.audio.local_store, app.audio.store
+"""
+
 import asyncio
 import errno
 import hashlib

@@ -1,3 +1,8 @@
+"""Tests of app.audio.local_store.
+
+Covers: app.audio.local_store, app.audio.multipart
+"""
+
 import asyncio
 import random
 from collections.abc import AsyncIterator

@@ -1,4 +1,7 @@
-"""Bare samples are what the client says they are, and nothing else is believed."""
+"""Bare samples are what the client says they are, and nothing else is believed.
+
+Covers: app.audio.decode, app.audio.inspect, app.audio.raw
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""PCM that is converted in this process is the PCM that FFmpeg would return, but for rounding."""
+"""PCM that is converted in this process is the PCM that FFmpeg would return, but for rounding.
+
+Covers: app.audio.pcm, app.audio.resample
+"""
 
 import subprocess
 from collections.abc import Sequence

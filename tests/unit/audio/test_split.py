@@ -1,3 +1,9 @@
+"""Tests of app.audio.cuts.
+
+Covers: app.audio.cuts, app.audio.detectors, app.audio.pcm, app.audio.speech_map, app.audio.split,
+app.audio.vad
+"""
+
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator

@@ -1,3 +1,8 @@
+"""Tests of app.billing.bill.
+
+Covers: app.billing.bill
+"""
+
 from datetime import UTC, datetime
 
 import pytest

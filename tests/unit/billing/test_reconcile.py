@@ -1,3 +1,8 @@
+"""Tests of app.billing.bill.
+
+Covers: app.billing.bill, app.billing.reconcile
+"""
+
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random

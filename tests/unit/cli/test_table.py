@@ -1,4 +1,7 @@
-"""Lists: columns where tools read, a table where people do; nothing in a cell is markup."""
+"""Lists: columns where tools read, a table where people do; nothing in a cell is markup.
+
+Covers: app.cli.table
+"""
 
 import io
 import sys

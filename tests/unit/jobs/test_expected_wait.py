@@ -1,4 +1,7 @@
-"""The formula of the wait, beside a plain queue of plain tasks: within 25 % of it."""
+"""The formula of the wait, beside a plain queue of plain tasks: within 25 % of it.
+
+Covers: app.jobs.estimate, app.jobs.store.backlog, app.speech.engines.http.latency
+"""
 
 import asyncio
 from math import ceil

@@ -1,3 +1,8 @@
+"""Tests of app.kit.clock.
+
+Covers: app.kit.clock
+"""
+
 from datetime import UTC, datetime, timedelta, timezone
 
 from app.kit.clock import to_rfc3339, utc_now

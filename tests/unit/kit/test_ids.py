@@ -1,3 +1,8 @@
+"""Tests of app.db.schema.
+
+Covers: app.db.schema, app.kit.ids
+"""
+
 import re
 
 import pytest

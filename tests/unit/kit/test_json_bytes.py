@@ -1,4 +1,7 @@
-"""JSON as the standard library reads it, for values that orjson does not write as well."""
+"""JSON as the standard library reads it, for values that orjson does not write as well.
+
+Covers: app.kit.json_bytes
+"""
 
 import json
 from datetime import UTC, datetime

@@ -1,3 +1,8 @@
+"""Tests of app.kit.log.
+
+Covers: app.kit.log, app.kit.redaction, app.kit.secrets
+"""
+
 import errno
 import json
 import logging

@@ -1,4 +1,7 @@
-"""How a process that serves treats its memory; each in a process of its own."""
+"""How a process that serves treats its memory; each in a process of its own.
+
+Covers: app.kit.memory
+"""
 
 import json
 import subprocess

@@ -1,3 +1,8 @@
+"""Tests of app.kit.money.
+
+Covers: app.kit.money
+"""
+
 from fractions import Fraction
 
 import pytest

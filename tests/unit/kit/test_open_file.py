@@ -1,4 +1,7 @@
-"""A file that is opened in a thread is closed, whatever becomes of who wanted it."""
+"""A file that is opened in a thread is closed, whatever becomes of who wanted it.
+
+Covers: app.kit.open_file
+"""
 
 import asyncio
 import threading

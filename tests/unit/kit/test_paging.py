@@ -1,3 +1,8 @@
+"""Tests of app.kit.paging.
+
+Covers: app.kit.paging
+"""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,7 @@
-"""Slots: never more than there are, and the highest priority first."""
+"""Slots: never more than there are, and the highest priority first.
+
+Covers: app.kit.priority_semaphore
+"""
 
 import asyncio
 

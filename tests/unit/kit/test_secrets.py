@@ -1,3 +1,8 @@
+"""Tests of app.kit.secrets.
+
+Covers: app.kit.secrets
+"""
+
 import stat
 import string
 import subprocess

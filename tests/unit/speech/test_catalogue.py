@@ -1,4 +1,7 @@
-"""The catalogue: what is in it can be served, and what is gone has a successor."""
+"""The catalogue: what is in it can be served, and what is gone has a successor.
+
+Covers: app.kit.money, app.speech.catalogue, app.speech.engines.http.json_body
+"""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Parts are merged into one transcript, with correct spaces, times and coverage.
 
-Covers: app.speech.merge
+Covers: app.speech.merge, app.speech.transcript
 """
 
 import pytest

@@ -1,4 +1,7 @@
-"""What the doctor says of DashScope, and that it never says the key."""
+"""What the doctor says of DashScope, and that it never says the key.
+
+Covers: app.cli.doctor.check, app.cli.doctor.dashscope
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Parts that an earlier run heard are part of the text, whatever is found in their sound today."""
+"""Parts that an earlier run heard are part of the text, whatever is found in their sound today.
+
+Covers: app.jobs.execution.progress
+"""
 
 import io
 import wave

@@ -1,4 +1,8 @@
-"""Recordings in parts: sent at once, kept one by one, with gaps and loops said."""
+"""Recordings in parts: sent at once, kept one by one, with gaps and loops said.
+
+Covers: app.audio.decode, app.jobs.execution.decoded, app.jobs.execution.job_run,
+app.jobs.execution.loop_repair, app.jobs.store.parts, app.jobs.worker.queue, app.kit.hashing
+"""
 
 import asyncio
 import hashlib

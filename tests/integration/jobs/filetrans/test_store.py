@@ -1,4 +1,7 @@
-"""Tasks through the lives of a job: what is known stays known, and is held for once."""
+"""Tasks through the lives of a job: what is known stays known, and is held for once.
+
+Covers: app.jobs.filetrans.run, app.jobs.filetrans.store, app.jobs.store.calls
+"""
 
 from datetime import timedelta
 

@@ -1,4 +1,7 @@
-"""Who may submit next: most come back later, and who is urgent stands and waits."""
+"""Who may submit next: most come back later, and who is urgent stands and waits.
+
+Covers: app.jobs.filetrans.address, app.jobs.filetrans.pacing, app.jobs.filetrans.submit
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

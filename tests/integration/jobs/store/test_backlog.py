@@ -1,4 +1,7 @@
-"""The jobs that come before a new one, on both databases."""
+"""The jobs that come before a new one, on both databases.
+
+Covers: app.jobs.store.backlog
+"""
 
 from dataclasses import replace
 from typing import Any

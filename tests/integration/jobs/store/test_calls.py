@@ -1,4 +1,7 @@
-"""Upstream calls: written down first, paid once, in doubt where nobody saw them end."""
+"""Upstream calls: written down first, paid once, in doubt where nobody saw them end.
+
+Covers: app.jobs.store.calls, app.speech.usage_bounds
+"""
 
 from dataclasses import replace
 

@@ -1,3 +1,9 @@
+"""Tests of app.audio.probe.
+
+Covers: app.audio.probe, app.jobs.store.create, app.jobs.store.job_spec, app.jobs.store.outcome,
+app.jobs.store.recordings, app.speech.usage_bounds
+"""
+
 from dataclasses import replace
 
 import pytest

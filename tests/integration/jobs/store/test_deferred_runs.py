@@ -1,4 +1,7 @@
-"""What a pause means for a job's patience: it runs, stands still, or begins anew."""
+"""What a pause means for a job's patience: it runs, stands still, or begins anew.
+
+Covers: app.jobs.store.runs
+"""
 
 import pytest
 

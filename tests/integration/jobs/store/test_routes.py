@@ -1,4 +1,7 @@
-"""The routes of a job: pinned when it is accepted, held at the dearest, settled each at its own."""
+"""The routes of a job: pinned when it is accepted, held at the dearest, settled each at its own.
+
+Covers: app.billing.bill, app.jobs.reconcile, app.jobs.store.routes
+"""
 
 from dataclasses import replace
 

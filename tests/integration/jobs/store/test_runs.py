@@ -1,4 +1,7 @@
-"""Runs and their leases: who works on a job, and why nobody else's writes count."""
+"""Runs and their leases: who works on a job, and why nobody else's writes count.
+
+Covers: app.jobs.execution.lease, app.jobs.store.job, app.jobs.store.runs
+"""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Upkeep on a running gateway: rounds go on, jobs are found again, and only what is ours goes."""
+"""Upkeep on a running gateway: rounds go on, jobs are found again, and only what is ours goes.
+
+Covers: app.jobs.worker.maintenance
+"""
 
 import asyncio
 import os

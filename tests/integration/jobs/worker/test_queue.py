@@ -1,4 +1,7 @@
-"""The queue on both backends: what is put in is handed out, in order, and never lost for long."""
+"""The queue on both backends: what is put in is handed out, in order, and never lost for long.
+
+Covers: app.jobs.worker.lane, app.jobs.worker.queue, app.kit.priority_semaphore
+"""
 
 import asyncio
 import time

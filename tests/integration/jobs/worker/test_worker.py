@@ -1,4 +1,7 @@
-"""The runner: slots, room, and callers who wait while the gateway closes."""
+"""The runner: slots, room, and callers who wait while the gateway closes.
+
+Covers: app.jobs.execution.transcribe, app.jobs.worker.worker
+"""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""A range is served exactly, refused, or taken for the whole file; nothing else."""
+"""A range is served exactly, refused, or taken for the whole file; nothing else.
+
+Covers: app.api.http.byte_range
+"""
 
 import pytest
 from hypothesis import given

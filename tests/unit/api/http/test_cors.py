@@ -1,4 +1,7 @@
-"""A page of a listed origin may read every answer, errors among them; no other page any."""
+"""A page of a listed origin may read every answer, errors among them; no other page any.
+
+Covers: app.api.http.body_rate, app.api.http.cors, app.api.http.middleware, app.api.http.problems
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

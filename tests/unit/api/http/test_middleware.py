@@ -1,4 +1,7 @@
-"""Each request has an id, one line in the log that tells nothing private, and a least rate."""
+"""Each request has an id, one line in the log that tells nothing private, and a least rate.
+
+Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.kit.log
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,7 @@
-"""Whatever goes wrong is a problem+json that says what to do, and never what was sent."""
+"""Whatever goes wrong is a problem+json that says what to do, and never what was sent.
+
+Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.error_codes
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal

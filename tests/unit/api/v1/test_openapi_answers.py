@@ -1,4 +1,7 @@
-"""The examples of the OpenAPI document are answers that the gateway could give."""
+"""The examples of the OpenAPI document are answers that the gateway could give.
+
+Covers: app.api.v1.openapi_answers, app.api.v1.request_body
+"""
 
 from importlib.resources import files
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The Prefer header as RFC 7240 has it, and what is said of it in return."""
+"""The Prefer header as RFC 7240 has it, and what is said of it in return.
+
+Covers: app.api.v1.prefer, app.audio.intake, app.speech.options
+"""
 
 import pytest
 

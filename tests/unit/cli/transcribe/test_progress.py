@@ -1,4 +1,7 @@
-"""The bar's numbers: whatever is told in whatever order, they never go back, and they end whole."""
+"""The bar's numbers: whatever is told in whatever order, they never go back, and they end whole.
+
+Covers: app.cli.transcribe.progress, app.cli.transcribe.progress_bar
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,7 @@
-"""Which recordings arguments mean, and what their results are called."""
+"""Which recordings arguments mean, and what their results are called.
+
+Covers: app.cli.errors, app.cli.transcribe.output, app.cli.transcribe.sources
+"""
 
 import errno
 import os

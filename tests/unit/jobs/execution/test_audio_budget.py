@@ -1,4 +1,7 @@
-"""The bound on sound in memory: kept, in order, and nobody waits for ever."""
+"""The bound on sound in memory: kept, in order, and nobody waits for ever.
+
+Covers: app.jobs.execution.audio_budget
+"""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""Fetching a recording: who waits for a place has not begun to lose patience."""
+"""Fetching a recording: who waits for a place has not begun to lose patience.
+
+Covers: app.jobs.execution.fetch_source
+"""
 
 from types import SimpleNamespace
 from typing import Any

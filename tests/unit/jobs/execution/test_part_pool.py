@@ -1,4 +1,7 @@
-"""What becomes of a job's other parts when one of them cannot go on."""
+"""What becomes of a job's other parts when one of them cannot go on.
+
+Covers: app.jobs.execution.part_pool, app.jobs.upstream.call_permit
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,7 @@
-"""What is told of a recording's parts: in turn, once, and never backwards."""
+"""What is told of a recording's parts: in turn, once, and never backwards.
+
+Covers: app.jobs.execution.commit_part, app.jobs.execution.progress
+"""
 
 import itertools
 from collections.abc import Iterable

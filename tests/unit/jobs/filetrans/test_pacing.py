@@ -1,4 +1,7 @@
-"""Pauses: they grow with a task's age, spread, and lengthen where many wait."""
+"""Pauses: they grow with a task's age, spread, and lengthen where many wait.
+
+Covers: app.jobs.filetrans.pacing
+"""
 
 from random import Random
 

@@ -1,4 +1,7 @@
-"""Subtitles are read back by other people's parsers, and must still say what was said, and when."""
+"""Subtitles are read back by other people's parsers, and must still say what was said, and when.
+
+Covers: app.speech.subtitles.cues, app.speech.subtitles.formats
+"""
 
 import html
 import json

@@ -1,7 +1,7 @@
 """A model from any source is used only if its hashes match.
 
-Covers: app.speech.engines.local.weights.files, app.speech.engines.local.weights.pinned,
-app.speech.engines.local.weights.sources
+Covers: app.cli.models, app.speech.engines.local.weights.files,
+app.speech.engines.local.weights.pinned, app.speech.engines.local.weights.sources
 """
 
 import asyncio
