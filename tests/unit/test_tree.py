@@ -251,3 +251,14 @@ def test_every_module_is_covered_by_a_test_module_that_says_so() -> None:
     covered = {name for path in list_test_modules() for name in covered_by(path)}
     assert sorted(covered - set(modules())) == [], "no such module"
     assert sorted(set(modules()) - covered) == [], "add a `Covers:` line to the module's tests"
+
+
+def test_every_log_event_is_documented() -> None:
+    """An event is the first argument of a call on a logger, or of `report` in execution."""
+    call = re.compile(
+        r"\b(?:_?log\.(?:debug|info|warning|error)|report)\(\s*\"([a-z_]+\.[a-z_.]+)\"",
+        re.MULTILINE,
+    )
+    logged = {name for file in APP for name in call.findall(file.read_text())}
+    page = (ROOT / "docs" / "log-events.md").read_text()
+    assert set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE)) == logged
