@@ -157,7 +157,7 @@ def test_who_waits_no_longer_is_told_the_ids(gateway: GatewayProcess, tmp_path: 
     words = ("transcribe", "a.wav", "--wait", "0")
     done = call(*words, cwd=tmp_path, environment=settings_of(gateway))
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.search(r"go on: tr_[0-9a-f]{32} \(a\.wav\)", done.stderr)
+    assert re.search(r"still running: tr_[0-9a-f]{32} \(a\.wav\)", done.stderr)
 
 
 def test_who_waits_no_longer_is_told_how_many_were_not_sent(
