@@ -1,8 +1,8 @@
-"""What someone who writes an engine must read, and all of it.
+"""The interface of an engine; docs/adding-an-engine.md shows a complete one.
 
-An engine turns one part of a recording into words. It is told everything by value, keeps
-nothing of a request, opens no transaction, and says by `EngineError.kind` what went wrong and
-by `billed` whether the call may have cost money. Engines do not know each other.
+An engine transcribes one part of an audio. It receives everything by value, stores nothing of a
+request and opens no transaction. A failure is an `EngineError`: its `kind` is the cause, and
+`billed` tells whether the call may have cost money. Engines do not import one another.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from app.speech.transcript import Segment
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = SAMPLE_RATE * 2
-DEFAULT_CALL_SECONDS = 5.0  # of a call, until one was measured
+DEFAULT_CALL_SECONDS = 5.0  # assumed duration of a call, until one was measured
 
 DeltaSink = Callable[[str], None]
-"""Receives text as it becomes final within the part; called on the event loop, never awaits."""
+"""Receives the text of a part piece by piece. Called on the event loop; never awaits."""
 
 
 AudioFormat = Literal["pcm", "file"]
-"""What an engine wants to be given: bare PCM, or a file of it that it can send away."""
+"""The audio that an engine accepts: bare PCM, or an encoded file that it can send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pcm:
-    """One stretch of sound: signed 16 bit little endian, mono, 16 kHz."""
+    """Audio as samples: signed 16 bit little endian, mono, 16 kHz."""
 
     data: bytes
 
@@ -38,10 +38,7 @@ class Pcm:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One stretch of sound as a file: made by us, or a recording as it was received.
-
-    `form` is one of FORMS: the file's format as upstreams name it.
-    """
+    """Audio as a file, encoded by the gateway or as received. `form` is a key of FORMATS."""
 
     data: bytes
     form: str
@@ -58,16 +55,16 @@ FORMATS = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
 }
-"""The forms sound is sent in, each with its media type; `opus` is Opus in Ogg."""
+"""The file formats that are sent, with their media types; `opus` is Opus in Ogg."""
 
 PartAudio = Pcm | Encoded
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One call. `model` is the engine's own name for it; options are those it can honour.
+    """One call. `model` is the engine's name of the model, which supports all `options`.
 
-    `audio` has the form that the engine `takes`.
+    `audio` is of the kind that the engine `accepts`. `words`: times of words are wanted.
     """
 
     audio: PartAudio
@@ -81,9 +78,9 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """What the engine says it used, None where it reports nothing; `raw` is verbatim.
+    """Usage as the engine reports it; `seconds` is None without a report, `raw` the original.
 
-    `text_tokens` are those of the input tokens that are text, where it tells them from sound.
+    `text_tokens` are the input tokens that are not audio, where the engine distinguishes them.
     """
 
     seconds: float | None = None
@@ -95,7 +92,7 @@ class EngineUsage:
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
-    """What one call heard. Segment times count from the start of the part."""
+    """The answer of one call. Times of segments count from the start of the part."""
 
     text: str
     language: str | None = None
@@ -112,14 +109,14 @@ class ErrorKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     NETWORK = "network"
-    REJECTED = "rejected"  # this audio or these options will never be taken
-    MALFORMED = "malformed"  # an answer that could not be understood
+    REJECTED = "rejected"  # this audio or these options will never be accepted
+    MALFORMED = "malformed"  # the answer could not be parsed
     ACCOUNT = "account"  # key, arrears, quota: an operator has to act
     INTERNAL = "internal"
 
 
 class Billed(StrEnum):
-    """Whether a failed call may have been charged for."""
+    """Whether a failed call may have been billed."""
 
     NO = "no"
     YES = "yes"
@@ -127,9 +124,9 @@ class Billed(StrEnum):
 
 
 class EngineError(Exception):
-    """A call that brought no text. `log` never holds the audio's words or a key.
+    """A call that returned no text. `log` never holds a transcript or a key.
 
-    `format_rejected`: the same sound might be taken in another form.
+    `format_rejected`: the same audio may be accepted in another format.
     """
 
     def __init__(
@@ -153,7 +150,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether calls can be made now; `missing` says what is not there: `model downloading 43 %`."""
+    """Whether calls can be made now; `unmet` is the reason if not: `model downloading 43 %`."""
 
     ready: bool
     unmet: str = ""
@@ -183,19 +180,18 @@ class CallSlot:
         self._give_back = give_back
 
     def release(self) -> None:
-        """Give the slot back once the call has ended, or where it is not made. Idempotent."""
+        """Release the slot after the call, or without one. Idempotent."""
         if self._give_back is not None:
             self._give_back()
             self._give_back = None
 
 
 class Engine(Protocol):
-    """Someone who turns audio into words.
+    """Transcribes audio.
 
-    `remote` tells whether a call can outlive this process and cost money: only then is a call
-    whose answer was lost in doubt. `region` is where it runs, which decides the prices.
-    `takes` is the form in which it wants the sound, `calls_at_once` how many calls of this
-    process it works on at once: more parts of one recording would only wait in memory.
+    `remote`: a call can outlive this process and cost money. Only then is a call in doubt if its
+    answer was lost. `region` decides the prices. `max_concurrent_calls` limits the calls of this
+    process; further parts of an audio would only wait in memory.
     """
 
     name: str
@@ -205,13 +201,13 @@ class Engine(Protocol):
     max_concurrent_calls: int
 
     async def open(self) -> None:
-        """Begin getting ready; returns at once, the work goes on behind `readiness`."""
+        """Start to get ready, and return at once; `readiness` shows the progress."""
 
     async def close(self) -> None:
-        """Let go of everything; calls still running end with an error."""
+        """Release all resources. Calls that still run end with an error."""
 
     def readiness(self, model: str) -> Readiness:
-        """Tell whether `model` can be called now. Cheap; never blocks."""
+        """Return whether `model` can be called now. Cheap; never blocks."""
 
     def throughput(self, model: str, audio_seconds: float) -> Throughput:
         """Return how fast calls of `model` with so much audio are made now. Cheap; never blocks."""
@@ -219,28 +215,27 @@ class Engine(Protocol):
     def admit(
         self, model: str, patience: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
-        """Wait, at most `patience` seconds, until a call of `model` may be made in the block.
+        """Wait at most `patience` seconds until a call of `model` may be made inside the block.
 
-        Of the calls that wait in this process the one with the largest `priority` is next.
-        It is entered before a call is written down, so that a queue is never a call in doubt, and
-        left once the call has ended, however that was. Entering raises EngineError where the
-        engine must be left alone for now, and DatabaseAway where nobody can tell.
+        The waiting call with the largest `priority` is next. The block is entered before the row of
+        the call is inserted, so that a waiting call is never in doubt, and left after the call.
+        Entering raises EngineError while the engine is paused or too many calls wait, and
+        DatabaseUnavailable if the rate limit cannot be read.
         """
 
     async def try_admit(self, model: str) -> CallSlot | None:
         """Admit a call of `model` if that needs no waiting; else return None.
 
-        None also means that the engine is left alone after failures, that the rate limit's
-        database is away, or that other calls wait. The slot is taken and, where the account has a
-        rate limit, a step of it: a slot that is released without a call loses that step.
-        Never waits for other calls. The caller releases the slot.
+        None also means that the engine is paused after failures, that the database of the rate
+        limit is unavailable, or that other calls wait. A slot that is released without a call has
+        used up its share of the rate limit. The caller releases the slot.
         """
 
     async def transcribe(
         self, request: EngineRequest, on_delta: DeltaSink | None = None
     ) -> EngineAnswer:
-        """Make one call and return what was heard; an empty text means that nobody spoke.
+        """Make one call and return its answer. An empty text means that there is no speech.
 
-        Waits for an engine that is getting ready, within `deadline_seconds`.
-        Raises EngineError, and nothing else that is foreseeable.
+        Waits for an engine that is not ready yet, within `deadline_seconds`. Raises EngineError for
+        every expected failure.
         """

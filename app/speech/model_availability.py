@@ -1,4 +1,4 @@
-"""Whether the operator has made a model available, and if not, what is missing."""
+"""Availability of models by the operator's settings, and the setting that is missing."""
 
 from app.settings import DashScopeSettings
 from app.speech.catalogue import Model

@@ -332,10 +332,10 @@ _MODE_NAMES = ("mode", "async")
 def parse_options(
     raw: Mapping[str, Any], preferred: Mapping[str, Any] | None = None
 ) -> tuple[Options, list[str]]:
-    """Return the options of JSON members or form values, and the names of unknown ones.
+    """Parse JSON members or form values; return the options and the unknown names.
 
     An empty value counts as not given; then the `preferred` value is used. Raises
-    InvalidParameter, whose text does not repeat the value.
+    InvalidParameter without the rejected value in its text.
     """
     given, unknown = {}, []
     for key, value in raw.items():

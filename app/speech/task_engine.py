@@ -1,8 +1,8 @@
-"""What someone who writes an engine that works by tasks must read, and all of it.
+"""The interface of an engine that transcribes files by tasks.
 
-A task is submitted, and from then on the upstream works on it and bills it whatever becomes of us;
-it is asked for until it has ended, and its result is fetched. The upstream reads the recording
-from an address. What goes wrong is an EngineError, as everywhere.
+A task is submitted and polled until it ends; then its result is fetched. From the submission on,
+the upstream works on the task and bills it, even if the gateway stops. The upstream reads the audio
+from an address. Failures are EngineErrors.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +17,7 @@ from app.speech.merge import PartText
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """One task. `model` is the engine's own name for it; options are those it can honour."""
+    """One task. `model` is the engine's name of the model, which supports all `options`."""
 
     model: str
     url: str = field(repr=False)
@@ -29,7 +29,7 @@ class TaskRequest:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedTask:
-    """A task that the upstream works on from now on."""
+    """A task that the upstream has accepted."""
 
     task_id: str
     request_id: str | None
@@ -45,9 +45,9 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file: where its result is, or why there is none; neither: no speech.
+    """The result of one file: an address, an error, or neither if there is no speech.
 
-    `code` is the upstream's own; `unreadable`: it could not read the file.
+    `code` is the upstream's error code; `unreadable`: the upstream could not read the file.
     """
 
     result_url: str | None = field(default=None, repr=False)
@@ -58,7 +58,7 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """How a task is. Its files are those of one that ended; `raw` is verbatim."""
+    """The state of a task. `files` are set once it has ended; `raw` is the original answer."""
 
     status: TaskStatus
     files: tuple[FileResult, ...] = ()
@@ -67,13 +67,13 @@ class TaskReport:
 
     @property
     def failure(self) -> FileResult | None:
-        """The first of its files that failed."""
+        """The first file that failed."""
         return next((file for file in self.files if file.error is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """What was heard in one file; times count from its start. `raw` is verbatim."""
+    """The text of one file; times count from its start. `raw` is the original result."""
 
     text: PartText
     raw: Mapping[str, Any]
@@ -81,7 +81,7 @@ class FileText:
 
 @dataclass(frozen=True, slots=True)
 class FileUpload:
-    """A file on its way to the upstream; `chunks` begins it anew each time."""
+    """A file to upload; each call of `chunks` starts at its beginning."""
 
     name: str
     length: int
@@ -89,10 +89,10 @@ class FileUpload:
 
 
 class TaskEngine(Protocol):
-    """Someone who transcribes files by tasks."""
+    """Transcribes files by tasks."""
 
     may_upload: bool
-    """Whether `upload` may be used, for recordings that nobody could read otherwise."""
+    """Whether `upload` may be used, for audio without an address that the upstream can read."""
     polls_a_second: float
     """How many questions about tasks its account is allowed."""
 
@@ -102,29 +102,29 @@ class TaskEngine(Protocol):
     def admit(
         self, model: str, patience: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
-        """Wait for the turn of a submit; see Engine.admit."""
+        """Wait until a task may be submitted; see Engine.admit."""
 
     async def upload(self, model: str, file: FileUpload) -> str:
-        """Bring a file to where the upstream reads it, for two days, and return its address.
+        """Upload a file to the upstream's storage, which keeps it for two days; return its address.
 
-        Raises EngineError, of kind REFUSED where it is larger than the upstream keeps.
+        Raises EngineError, of kind REJECTED if the file is too large.
         """
 
     async def submit(self, order: TaskRequest) -> SubmittedTask:
-        """Submit a task. It is billed even if its answer is lost, see `EngineError.billed`."""
+        """Submit a task. It is billed even if the answer is lost; see `EngineError.billed`."""
 
     async def report(self, task_id: str) -> TaskReport:
-        """Ask how a task is, when it is this question's turn. Raises EngineError."""
+        """Return the state of a task, within the rate limit of polls. Raises EngineError."""
 
     async def result(self, url: str) -> FileText:
-        """Fetch and read what was heard in one file. Raises EngineError."""
+        """Fetch and parse the result of one file. Raises EngineError."""
 
     async def cancel(self, task_id: str) -> bool:
-        """Call a task off; only one that nobody has begun with can be. Raises EngineError."""
+        """Cancel a task that is still waiting; return False for others. Raises EngineError."""
 
 
 @runtime_checkable
 class HasTasks(Protocol):
-    """An engine that works by tasks, too."""
+    """An engine that also works by tasks, or has `tasks` None."""
 
     tasks: TaskEngine | None

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class WarningCode(StrEnum):
-    """A stable code; `EXPLANATIONS` says what it means to an API client."""
+    """A stable code; `EXPLANATIONS` has its meaning for API clients."""
 
     AUDIO_DAMAGED = "audio_damaged"
     AUDIO_DECODED = "audio_decoded"
