@@ -61,7 +61,7 @@ MakeEngines = Callable[[Settings, Catalogue, RateLimiter], Engines]
 
 
 class StartRefusedError(Exception):
-    """The gateway will not start; the words say why and what to do."""
+    """The gateway will not start; the message gives the reason and the remedy."""
 
 
 def make_engines(settings: Settings, catalogue: Catalogue, limiter: RateLimiter) -> Engines:
@@ -187,7 +187,7 @@ async def preflight(settings: Settings) -> None:
 
 
 async def _check_agreement(settings: Settings, db: Database) -> None:
-    """Refuse to serve a database with another's recordings or another's key hashes."""
+    """Refuse to serve a database whose audio or key hashes belong to another configuration."""
     store = LocalStore(settings.data_dir / "audio", settings.audio)
     if not await db.write(match_or_store, "store", [await store.identity()]):
         raise StartRefusedError(

@@ -38,7 +38,7 @@ _ROUTERS = (
 
 
 def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
-    """Return the gateway for these settings; `make` may hand it other engines."""
+    """Return the gateway for these settings; `make` may supply other engines."""
     app = FastAPI(
         title="asr-gateway",
         version=__version__,

@@ -1,4 +1,4 @@
-"""Start uvicorn with what it lacks: limits for the request head, heard answers, word of shutdown.
+"""Starts uvicorn with request head limits, complete early answers, and notice of shutdown.
 
 `python -m app.serve` serves with the environment's settings.
 """
@@ -24,9 +24,9 @@ from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
 from app.settings import ServerSettings, Settings, faults_of
 
-BACKLOG = 2048  # connections the kernel holds for us while the loop is busy
+BACKLOG = 2048  # connections that the kernel queues while the event loop is busy
 KEEP_ALIVE_SECONDS = 5
-LINGER_BYTES = 1 << 20  # of an upload nobody wants, read so that its sender sees our answer
+LINGER_BYTES = 1 << 20  # of an unwanted upload, read so that its sender receives the answer
 LINGER_SECONDS = 2.0
 FAILED = 1
 WRONG_SETTING = 2
@@ -35,8 +35,9 @@ WRONG_SETTING = 2
 class Lingering(asyncio.Transport):
     """A transport whose close(), while the client is still sending, lets it read the answer first.
 
-    Closing a socket that holds unread bytes sends RST, and the client may lose the answer behind
-    it (RFC 9112 §9.6). So: end our side, throw away at most LINGER_BYTES, then only wait.
+    Closing a socket that holds unread bytes sends RST, and the client may lose the answer behind it
+    (RFC 9112 §9.6). So the transport ends its own side, discards at most LINGER_BYTES, and then
+    only waits.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class GuardedHttp(HttpToolsProtocol):
 
 
 class GuardedConfig(Config):
-    """uvicorn's configuration with our limits beside it, where the protocol finds them."""
+    """uvicorn's configuration with the gateway's limits, where the protocol finds them."""
 
     def __init__(self, app: FastAPI, limits: ServerSettings) -> None:
         super().__init__(
@@ -235,7 +236,7 @@ class GuardedConfig(Config):
 
 
 class GuardedServer(Server):
-    """A uvicorn server that tells the application of its end, and ends without a signal."""
+    """A uvicorn server that notifies the application of its shutdown, and ends without a signal."""
 
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -261,7 +262,7 @@ class GuardedServer(Server):
 
 
 def bind(limits: ServerSettings) -> socket.socket:
-    """Take the address before anything is opened. Raises OSError."""
+    """Bind the address before anything is opened. Raises OSError."""
     family = socket.AF_INET6 if ":" in limits.host else socket.AF_INET
     return socket.create_server((limits.host, limits.port), family=family, backlog=BACKLOG)
 
@@ -276,7 +277,7 @@ def _refusal(problem: OSError, limits: ServerSettings) -> str:
 
 
 def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until a shutdown is requested; return the exit code."""
     server = GuardedServer(GuardedConfig(app, limits))
     try:
         server.run(sockets=[bound])
@@ -304,7 +305,7 @@ def serve(settings: Settings) -> int:
 
 
 def main() -> int:
-    """Serve with the environment's settings; a wrong one is one sentence, not a traceback."""
+    """Serve with the environment's settings; a wrong setting is reported in one sentence."""
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The only reader of the environment: one nested model a domain, a sentence on every field.
+"""The only reader of the environment: one nested model per domain, a description on every field.
 
 Every name below can be set as `GATEWAY_<DOMAIN>__<FIELD>`, or in a file `.env`.
 """
@@ -30,14 +30,14 @@ Source = Literal["hub", "wheels"]
 
 
 def _listed(value: Any) -> Any:
-    """Let the environment give a list as words with commas between them."""
+    """Parse a list in the environment from values separated by commas."""
     if not isinstance(value, str):
         return value
     return [word.strip() for word in value.split(",") if word.strip()]
 
 
 def _none_named(value: Any) -> Any:
-    """Let an empty variable stand for no entries."""
+    """Treat an empty variable as an empty list."""
     return {} if value == "" else value
 
 
@@ -345,7 +345,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_",
         env_nested_delimiter="__",
-        enable_decoding=False,  # lists are words with commas, never JSON
+        enable_decoding=False,  # lists are values separated by commas, never JSON
         env_file=".env",
         extra="ignore",
         frozen=True,
@@ -374,7 +374,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Look for the vendor's key last: whatever is set by our own names counts before it."""
+        """Read the provider's key variable last: the gateway's own variables take precedence."""
         vendors = VendorsKey(settings_cls, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, file_secret_settings, vendors
 
@@ -391,7 +391,7 @@ class Settings(BaseSettings):
 
 
 def faults_of(error: ValidationError) -> Iterator[str]:
-    """Say of each wrong setting what is wrong with it, without repeating its value."""
+    """Return a message for each wrong setting, without its value."""
     for fault in error.errors(include_input=False, include_url=False):
         name = "__".join(str(step) for step in fault["loc"]).upper()
         yield f"GATEWAY_{name}: {fault['msg']}."

@@ -1,1 +1,1 @@
-"""The life of one transcription; the only domain that knows the others."""
+"""Transcription jobs. The only domain that depends on the other domains."""

@@ -1,4 +1,4 @@
-"""Ending a job because its owner says so. Its run, if any, finds out at its next write."""
+"""Cancelling a job at its client's request. A run of the job learns of it at its next write."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ _DOUBT = sa.select(sa.func.sum(_call.max_cost_nano)).where(
 
 @dataclass(frozen=True, slots=True)
 class CancellationCost:
-    """What a job has cost for certain, and what calls whose end nobody saw may have cost.
+    """The settled cost of a cancelled job, and the possible cost of its calls in doubt.
 
-    `epoch` is of the last run there was: what comes after it is another life of the job.
+    `epoch` is the epoch of the job's last run. A later run belongs to another retry epoch.
     """
 
     charged: Money
@@ -51,10 +51,10 @@ def cancel(
     local_engines: Collection[str],
     now: datetime,
 ) -> CancellationCost | None:
-    """Cancel an open job and say what it has cost; None if there is no such job.
+    """Cancel an open job and return its cost; None if there is no such job.
 
-    Cancelling it again changes nothing. Calls of `local_engines` cost nothing when nobody hears
-    their answer. Raises Erased and AlreadyEnded.
+    Cancelling it again changes nothing. Calls of `local_engines` cost nothing when their answer is
+    lost. Raises Erased and AlreadyEnded.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
@@ -83,10 +83,10 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
             completed_at=now,
             lease_until=None,
             event_count=count,
-            source_url=None,  # one that is signed opens the recording for whoever reads it
+            source_url=None,  # a signed URL gives access to the audio to anyone who can read it
         )
     )
-    # Somebody may be waiting for these right now, and no longer has the right to say what came.
+    # These calls may be in flight. Their run can no longer store their answers.
     close_orphaned(tx, row.id, remote=remote, now=now)
     ledger.release(tx, account_of(row), now=now)
     cost = cancellation_cost(tx, row)
@@ -96,7 +96,7 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
 
 
 def cancellation_cost(tx: sa.Connection, row: Any) -> CancellationCost:
-    """Return what a job has cost up to now."""
+    """Return the cost of a job up to now."""
     currency = row.tariff["currency"]
     doubt = int(tx.scalar(_DOUBT, {"job": row.id}) or 0)
     settled = ledger.totals(tx, row.id).settled

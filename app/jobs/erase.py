@@ -1,4 +1,4 @@
-"""Deleting a transcription: its words and its audio go, ids, times and costs stay."""
+"""Deleting a transcription: its text and its audio are erased; ids, times and costs are kept."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ def erase(
     local_engines: Collection[str],
     now: datetime,
 ) -> list[PendingPurge] | None:
-    """Erase a job's content and return what is to be purged; None if there is no such job.
+    """Erase a job's content and return the audio to purge; None if there is no such job.
 
-    One still open is cancelled first; calls of `local_engines` cost nothing then.
+    A job that is still open is cancelled first; calls of `local_engines` cost nothing then.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
@@ -63,7 +63,7 @@ def pending_purges(tx: sa.Connection) -> list[PendingPurge]:
 
 
 def orphans(tx: sa.Connection, blob_keys: Sequence[str]) -> list[str]:
-    """Return those keys that belong to no recording of ours."""
+    """Return those keys that belong to no stored audio."""
     known = sa.select(_audio.c.blob_key).where(_audio.c.blob_key.in_(blob_keys))
     return sorted(set(blob_keys) - set(tx.scalars(known)))
 

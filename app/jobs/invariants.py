@@ -1,7 +1,8 @@
-"""What the books always say, as questions to the database whose right answer is: none.
+"""The invariants of the database, as queries that must return no row.
 
-Jobs that run are left out: their calls are open and their holds are taken. A crash breaks none,
-as each is kept by one transaction; what broke one is a hand, a disk, or a fault of ours.
+Jobs that run are left out: their calls are open and their holds are reserved. A crash violates no
+invariant, as each is kept by one transaction. A violation comes from a manual change, a disk error
+or a defect of the gateway.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ _has_ended = _job.status.in_(ENDED)
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A law that does not hold: of how many, and the ids of the first few."""
+    """A violated invariant: the number of rows that violate it, and the ids of the first few."""
 
     law: str
     count: int
@@ -39,13 +40,13 @@ class Violation:
 
 
 def find_violations(tx: sa.Connection, seconds: float) -> list[Violation]:
-    """Return the laws that do not hold. Raises TookTooLongError."""
+    """Return the invariants that do not hold. Raises TookTooLongError."""
     with statement_timeout(tx, seconds):
         return [found for law, query in INVARIANTS.items() if (found := _breach(tx, law, query))]
 
 
 def kept_recordings(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
-    """Return id and key of the newest recordings whose bytes must be in the store."""
+    """Return id and key of the newest audio whose bytes must be in the store."""
     query = (
         sa.select(_audio.id, _audio.blob_key)
         .where(_audio.erased_at.is_(None))
@@ -73,7 +74,7 @@ def _count_of(kind: str) -> sa.ColumnElement[int]:
 
 
 def _lives(*broken: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    """Select the jobs with a life that has ended, and of which all of this is true."""
+    """Select the jobs with a retry epoch that has ended and that meets all these conditions."""
     return (
         sa.select(_line.transcription_id.label("id"))
         .join(transcription, _job.id == _line.transcription_id)
@@ -84,7 +85,7 @@ def _lives(*broken: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
 
 
 def _left() -> sa.ColumnElement[int]:
-    """What is held beyond what is settled, never less than nothing."""
+    """The amount by which the holds exceed the settled cost, at least 0."""
     held, settled = _sum_of("hold"), _sum_of("settle")
     return sa.case((held > settled, held - settled), else_=0)
 

@@ -39,10 +39,10 @@ from app.speech.warning_codes import WarningCode
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """A request as far as it can be judged without its recording.
+    """A request, resolved as far as that is possible without its audio.
 
-    `because`: why another model than the one asked for; `links`: how a model of tasks could be
-    given the recording; `raw`: the rate of bare samples.
+    `because`: the reason for another model than the requested one; `links`: the ways in which a
+    filetrans model could be given the audio; `raw`: the sample rate of raw samples.
     """
 
     options: Options
@@ -55,9 +55,9 @@ class ResolvedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProbedAudio:
-    """A recording of so many bytes that was looked at.
+    """Audio of so many bytes, with its probe result.
 
-    Without a format nothing is known but its length.
+    Without a format only its length is known.
     """
 
     found: Probe
@@ -65,7 +65,7 @@ class ProbedAudio:
 
     @property
     def upload(self) -> Upload | None:
-        """What may be sent as it is: only what was verified from end to end."""
+        """The audio as it may be uploaded unchanged; None unless its probe result is exact."""
         found = self.found
         if not found.exact:
             return None
@@ -74,16 +74,16 @@ class ProbedAudio:
 
     @property
     def file(self) -> File | None:
-        """What it is, for who reads it as it was received; None where that is not known."""
+        """The audio as a file to be read as it was received; None if its format is unknown."""
         found = self.found
         if not found.format:
             return None
         return File(found.format, found.channels, found.sample_rate, self.bytes)
 
     def warnings(self, sample_rate: int | None, *, strict: bool) -> Sequence[dict[str, Any]]:
-        """Return what the client, who says that it has this rate, has to be told of it.
+        """Return the warnings about the audio for a client that gave this sample rate.
 
-        Raises OptionNotSupported where the rate is another and they are `strict`.
+        Raises OptionNotSupported where the rate differs and `strict` is set.
         """
         warning = sample_rate_warning(sample_rate, self.found, strict=strict)
         warnings = [] if warning is None else [dict(warning)]
@@ -94,7 +94,7 @@ class ProbedAudio:
 
 
 class Planner:
-    """Plans requests by the catalogue, the engines that are open and the settings."""
+    """Plans requests by the catalogue, the open engines and the settings."""
 
     def __init__(
         self, catalogue: Catalogue, engines: Mapping[str, Engine], settings: Settings
@@ -106,9 +106,10 @@ class Planner:
     def resolve(
         self, received: Received, preferred: Mapping[str, Any] | None = None
     ) -> ResolvedRequest:
-        """Read what is asked for, and of whom. Raises InvalidParameter, UnknownModel and such.
+        """Resolve the model and the options of a request.
 
-        `preferred` are options that count where the request itself says nothing.
+        `preferred` are options that apply where the request does not set them. Raises
+        InvalidParameter, UnknownModel and other errors of the request.
         """
         options, unknown = parse_options(received.options, preferred or {})
         asked = self._catalogue.find(options.model or self._settings.default_model)
@@ -135,12 +136,12 @@ class Planner:
         )
 
     def _sister(self, asked: Model, options: Options, url: str | None) -> Model | None:
-        """Return the model that would do by tasks what the one asked for cannot."""
+        """Return the filetrans model that can do the job where the requested model cannot."""
         known = map(self._catalogue.models.get, task_variants_of(asked, options))
         return next((one for one in known if one and self._can_be_asked(one, url)), None)
 
     def _others(self, model: Model, url: str | None) -> Iterator[Model]:
-        """Yield the other models of the same bundle that could be given the recording."""
+        """Yield the other models of the same bundle that could be given the audio."""
         for other in self._catalogue.models.values():
             is_other = other.engine == model.engine and other is not model
             if is_other and self._can_be_asked(other, url):
@@ -162,9 +163,9 @@ class Planner:
         return tasks if is_known else None
 
     def _links_for(self, model: Model, url: str | None) -> tuple[AudioSource, ...]:
-        """Return the ways in which a model of tasks could be given the recording, the best first.
+        """Return the ways in which a filetrans model could be given the audio, the best first.
 
-        A presigned address of an object store would come second; there is none yet.
+        A presigned URL of an object store would come second; there is none yet.
         """
         tasks = self._tasks_of(model) if model.is_task else None
         if tasks is None:
@@ -177,9 +178,9 @@ class Planner:
         return (*given, *ours, *theirs)
 
     def spec(self, request: ResolvedRequest, looked: ProbedAudio | None) -> JobSpec:
-        """Put together what is asked for, how it will be done, and what that uses at most.
+        """Return the job's options, its plan, and the most that its calls can use.
 
-        `looked` is None where the recording is yet to be fetched.
+        `looked` is None where the audio is yet to be fetched.
         """
         options, fitted, model = request.options, request.fitted, request.model
         job_options = JobOptions(
@@ -236,8 +237,8 @@ class Planner:
     def replan(self, job: Job, probed: ProbedAudio) -> Job:
         """Return a job with the plan and the warnings that follow from its fetched audio.
 
-        The facts of the model are those that were known when the job was created. Raises what the
-        planner and `SpendingLimit.check` raise.
+        The facts of the model are those that were known when the job was created. Raises the errors
+        of the planner and of `SpendingLimit.check`.
         """
         options = job.options
         asked = self._plan_input(
@@ -283,7 +284,7 @@ class Planner:
         return await self._engines[engine_name].try_admit(upstream_model)
 
     def _places(self, model: Model) -> list[EnginePlace]:
-        # What one account has been given, another one cannot read; nor does it know its tasks.
+        # One account cannot read the uploads of another account, and does not know its tasks.
         failover = () if model.is_task else self._settings.dashscope.failover
         return [
             EnginePlace(engine.name, engine.region, model.upstream_in(engine.region))

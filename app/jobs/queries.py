@@ -1,4 +1,4 @@
-"""Reading jobs: what the surfaces show of them, each read on one snapshot."""
+"""Reads jobs as the API shows them, each on one snapshot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ _audio = audio_tables.audio
 
 
 def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Return the select of what is shown of jobs; its `segments` may be left out."""
+    """Return the select of the columns that the API shows of jobs; `segments` may be left out."""
     return (
         sa.select(
             transcription,
@@ -42,7 +42,7 @@ def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
     )
 
 
-# Statements are built once: that takes longer than asking the database.
+# Statements are built once: building them takes longer than running them.
 _STATUS = Prepared(sa.select(_row.status).where(_row.id == sa.bindparam("job")))
 _PROJECT = Prepared(sa.select(_row.project_id).where(_row.id == sa.bindparam("job")))
 _ONE = _shown(transcript.c.segments).where(
@@ -62,7 +62,7 @@ _TASK = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which jobs a list shows; None does not filter. All of `metadata` has to be in a job's."""
+    """Filters of a list; None does not filter. A job must have all members of `metadata`."""
 
     status: str | None = None
     model: str | None = None
@@ -78,7 +78,7 @@ def has_ended(tx: sa.Connection, job_id: str) -> bool:
 
 
 def project_of(tx: sa.Connection, job_id: str) -> str | None:
-    """Return whose a job is; None if there is none of this id."""
+    """Return the project of a job; None if there is no job of this id."""
     project_id: str | None = _PROJECT.scalar(tx, {"job": job_id})
     return project_id
 
@@ -121,7 +121,7 @@ def list_jobs(
 
 
 def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
-    """Tell whether a job's metadata has this member; any name will do, quotes and dots too."""
+    """Whether a job's metadata has this member; the name may contain quotes and dots."""
     is_postgres = tx.dialect.name == "postgresql"
     members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
     each = members(_row.client_metadata).table_valued("key", "value", name="note")

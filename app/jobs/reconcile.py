@@ -1,4 +1,4 @@
-"""Reconciling: the calls and their ledger lines beside the upstream's bill, in one transaction."""
+"""Reconciliation of calls and ledger entries with the upstream's bill, in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway re
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which calls the bill is about: an engine's, from `since` up to `until` (excluded).
+    """The calls that a bill covers: those of an engine from `since` up to `until` (excluded).
 
     `also` names further engines whose account has the same bill.
     """
@@ -64,7 +64,7 @@ class Scope:
 
 
 def days_of(bill: Sequence[BillLine]) -> tuple[datetime, datetime] | None:
-    """Return the whole UTC days the bill spans; None where a line does not say when it was."""
+    """Return the whole UTC days that the bill spans; None where a line has no time."""
     moments = [line.started_at for line in bill if line.started_at is not None]
     if len(moments) < len(bill):
         return None
@@ -77,12 +77,13 @@ def look(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> Report:
 
 
 def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: datetime) -> Report:
-    """Write the lines that make our sum the bill's, and return what was found before.
+    """Adjust the ledger to the total of the bill; return the comparison made before.
 
-    A call that was found by its length keeps the request id, so that no later bill finds it anew.
+    A call that was matched by its length keeps the request id, so that no later bill matches it
+    again.
     """
     if tx.dialect.name == "postgresql":
-        tx.execute(_LOCK)  # of two at once the second finds nothing left to write
+        tx.execute(_LOCK)  # of two concurrent reconciliations the second finds no difference
     report = look(tx, bill, scope)
     for found in report.differences:
         if found.call is not None and found.nano:

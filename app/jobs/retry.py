@@ -1,9 +1,9 @@
-"""Trying a job anew that has ended without all of its words: only what failed is done again.
+"""Retry of a job that ended without all of its text: only failed parts are transcribed again.
 
-The job keeps its id, its parts that are done, and what they have cost. It begins another life:
-with a hold of its own, and with tries that are counted anew. A task whose id is known is waited
-for again instead of being submitted twice. What was heard before is kept until the new life has
-completed, and shown again should it not.
+The job keeps its id, its finished parts and their cost. It begins a new retry epoch, with its own
+hold and with attempts counted from zero. A task whose id is known is polled again instead of being
+submitted twice. The earlier transcript is kept until the retry has completed, and is shown again if
+the retry fails.
 """
 
 from dataclasses import replace
@@ -35,14 +35,14 @@ _audio = audio_tables.audio.c
 def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> StalledJob | None:
     """Queue a failed, cancelled or incomplete job again; None if there is no such job.
 
-    The caller puts what it returns into the queue. Raises Erased, StillRunning, NothingToRetry
-    and RecordingGone.
+    The caller puts the returned job into the queue. Raises Erased, StillRunning, NothingToRetry and
+    AudioDeleted.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
         return None
     _check(tx, row)
-    # Another epoch, so that no entry or run of the life before counts any more.
+    # A new epoch invalidates the queue entries and runs from before the retry.
     epoch = row.run_epoch + 1
     known = store.resume_in_doubt(tx, row.id, retry_epoch=epoch, epoch=epoch + 1)
     bound = max(_bound(tx, row), known)
@@ -69,7 +69,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
 
 
 def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:
-    """Return the key of a job's recording in the store; None where it has none any more."""
+    """Return the blob key of a job's audio; None where the audio is no longer stored."""
     query = (
         sa.select(_audio.blob_key)
         .join(transcription, transcription.c.audio_id == _audio.id)
@@ -107,9 +107,9 @@ def _first_gap(tx: sa.Connection, job_id: str) -> int | None:
 
 
 def _reset(tx: sa.Connection, row: Any) -> list[Event]:
-    """Say what is void of what was told: what no segment stands for, and segments of gaps.
+    """Return the `reset` that revokes live text without a segment, and segments of gaps.
 
-    From the first of those on, all are told anew.
+    All segments from the first revoked one on are published again.
     """
     gap = _first_gap(tx, row.id)
     if gap is None:
@@ -120,9 +120,9 @@ def _reset(tx: sa.Connection, row: Any) -> list[Event]:
 
 
 def _bound(tx: sa.Connection, row: Any) -> int:
-    """Return the most that is left to pay: the first hold, less what it held for parts now done.
+    """Return the most that is left to pay: the first hold minus the bounds of answered calls.
 
-    Where that should not cover a call, the call holds the rest for itself.
+    Where that does not cover a call, the call adds the rest to the hold.
     """
     first = sa.select(_line.nano).where(
         _line.transcription_id == row.id,

@@ -1,6 +1,6 @@
-"""The life of a transcription: the job, its parts, the calls made for them, its words, its events.
+"""The tables of a transcription: the job, its parts, their calls, its transcript and its events.
 
-Importing this module loads every table there is, which is what migrations compare with.
+Importing this module loads all tables of the schema, which migrations compare with the database.
 """
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ transcription = sa.Table(
     sa.Column("id", Id(), primary_key=True),
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
-    # Known once the recording is here: one behind an address is fetched by the job's run.
+    # Known once the audio is stored: the job's run fetches audio that is given by a URL.
     sa.Column("audio_id", Id(), sa.ForeignKey("audio.id"), index=True),
     sa.Column("source_url", sa.Text()),
     sa.Column("status", sa.String(12), nullable=False),
@@ -48,7 +48,7 @@ transcription = sa.Table(
     sa.Column("reference", sa.String(200)),
     sa.Column("client_metadata", Json()),
     sa.Column("run_epoch", sa.Integer(), nullable=False, server_default="0"),
-    # The epoch at which its present life began: 0, or that of the last retry by its owner.
+    # The epoch at which the present retry epoch began: 0, or that of the last retry.
     sa.Column("retry_epoch", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("runs_without_progress", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("lease_until", Utc()),
@@ -93,7 +93,7 @@ part = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("pcm_sha256", sa.String(64)),
     sa.Column("result", Json()),
-    # Answers that are paid and not the part's last: it is asked for anew (see rehear.py).
+    # Paid answers that do not complete the part: it is sent again (see loop_repair.py).
     sa.Column("partial_result", Json()),
     sa.Column("error_code", sa.String(40)),
     one_of("state", *PART_STATES, name="state"),

@@ -1,7 +1,7 @@
-"""Bringing a job's recording here, where the request gave only its URL.
+"""Fetches a job's audio where the request gave only its URL.
 
-It is done by the job's run under its lease; nothing is paid for, so whatever is cut short by a
-crash is simply fetched again by the next run.
+The job's run fetches it under its lease. A fetch costs nothing, so a fetch that a crash interrupts
+is repeated by the next run.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from app.kit.clock import Clock
 from app.kit.log import log
 from app.settings import AudioSettings
 
-BUSY_SECONDS = 5.0  # until a job asks again whether it may fetch
+BUSY_SECONDS = 5.0  # before a job tries again to get a place to fetch
 
 
 _BRING = (
     sa.update(transcription)
     .where(transcription.c.id == sa.bindparam("job"))
-    # The address is forgotten: one that is signed opens the recording for whoever reads it.
+    # The URL is deleted: a signed URL gives access to the audio to anyone who can read it.
     .values(
         audio_id=sa.bindparam("audio"),
         source_url=None,
@@ -44,7 +44,7 @@ _BRING = (
 
 
 class SourceFetcher:
-    """Fetches recordings with the parts it is given."""
+    """Fetches audio with the components it is given."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class SourceFetcher:
         at_once: int,
         clock: Clock,
     ) -> None:
-        """Fetch at most so many recordings `at_once`: a slow server costs no other job its slot."""
+        """Fetch at most `at_once` files concurrently: a slow server takes no slot of other jobs."""
         self._db = db
         self._store = store
         self._fetcher = fetcher
@@ -69,11 +69,11 @@ class SourceFetcher:
         self._now = clock
 
     async def fetch(self, job: Job, url: str) -> Job:
-        """Fetch, probe and keep the recording; return the job as it goes on from there.
+        """Fetch, probe and store the audio; return the job with its audio.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
-        CostAboveLimit and SecondsAboveLimit, Queued, StaleRun and DatabaseAway; of the recording
-        nothing is left then.
+        CostAboveLimit and SecondsAboveLimit, Queued, StaleRun and DatabaseUnavailable; then nothing
+        of the audio is kept.
         """
         if self._slots.locked():
             raise Deferred(BUSY_SECONDS, "paused")
@@ -92,7 +92,7 @@ class SourceFetcher:
             except StaleRun:
                 raise
             except BaseException:
-                undo.pop_all()  # it may be committed all the same: the job needs its recording
+                undo.pop_all()  # the commit may have succeeded: the job needs its audio
                 raise
             undo.pop_all()
         await delete_duplicate(self._store, blob.key, kept=blob_key)
@@ -120,8 +120,8 @@ class SourceFetcher:
 
 
 def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:
-    """Give the job its recording; return the key under which its bytes are kept."""
-    # The job's row is locked before the audio's, as an erasure does it.
+    """Set the job's audio; return the key of the blob that holds its bytes."""
+    # The job's row is locked before the audio's row, in the same order as in an erasure.
     fenced_update(tx, job.run, now=now)
     audio_id, blob_key, _ = find_or_add_audio(tx, job.account.project_id, recording, now)
     known = {"known_plan": job.plan.as_json(), "known_warnings": list(job.warnings)}

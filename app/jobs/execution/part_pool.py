@@ -1,4 +1,4 @@
-"""The tasks of one run that work at once, and what becomes of them when one cannot go on."""
+"""The concurrent tasks of one run, and how they end when one of them fails."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,10 +10,10 @@ from app.jobs.upstream.call_permit import CallPermit, CallsStopped
 
 
 class PartPool:
-    """At most `members` parts of a job are worked on at once.
+    """Works on at most `members` parts of a job at once.
 
-    When one raises, nothing new is sent; what is under way is paid, so it is let finish, but for
-    a run that no longer holds its job.
+    When one task raises, no new call is made. Calls in flight are paid for, so they may finish,
+    except in a run that no longer holds its job.
     """
 
     def __init__(self, members: int) -> None:
@@ -23,7 +23,7 @@ class PartPool:
         self._ended = asyncio.Event()
 
     async def work(self, leading: Coroutine[Any, Any, None]) -> None:
-        """Return when `leading` and all that it began have ended; raise the most telling error."""
+        """Return when `leading` and all tasks it began have ended; raise the most severe error."""
         self._start(leading, None)
         try:
             await self._ended.wait()
@@ -38,7 +38,7 @@ class PartPool:
     async def begin(
         self, work: Callable[[CallPermit], Coroutine[Any, Any, None]], after: Callable[[], None]
     ) -> None:
-        """Begin to work on a part once a place is free; `after` is called however that ends."""
+        """Start work on a part once a place is free; `after` is called at its end in all cases."""
         try:
             await self._places.acquire()
         except asyncio.CancelledError:
@@ -78,7 +78,7 @@ class PartPool:
 
 
 def _rank(error: BaseException) -> tuple[int, float]:
-    """Order errors by how much they say of the job; of several waits the shortest counts."""
+    """Order errors by their severity for the job; of several deferrals the shortest comes first."""
     seconds = error.seconds if isinstance(error, Deferred) else 0.0
     if isinstance(error, StaleRun):
         return 0, seconds

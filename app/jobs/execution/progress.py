@@ -1,7 +1,8 @@
-"""What one run has gathered of a recording so far, and what its client may be told in turn.
+"""The results that one run has collected, and the events that it publishes in order.
 
-Parts may be heard in any order. Of each one `segment` is told, once all parts before it are
-finished; an earlier run has told those of the finished parts that the stored chain begins with.
+Parts may be answered in any order. The `segment` event of a part is published once all parts before
+it are finished; an earlier run has published the events of the finished parts at the beginning of
+the stored chain.
 """
 
 from collections import Counter
@@ -23,7 +24,7 @@ from app.speech.warning_codes import REPETITION_DETAILS, WarningCode
 
 
 class Progress:
-    """The chain of a job's parts, as far as it is cut, and what became of each."""
+    """The chain of a job's parts, as far as it is cut, and the state of each part."""
 
     def __init__(self, job: Job) -> None:
         self.is_cut = False  # whether the chain is whole
@@ -49,9 +50,9 @@ class Progress:
         }
 
     def add_part(self, span: PartSpan) -> bool:
-        """Take in the next span of the chain; tell whether it is to be sent.
+        """Add the next span to the chain; return whether the part is to be sent.
 
-        What is stored of it counts, whatever a detector says today.
+        A stored outcome of the part takes precedence over the result of the detector.
         """
         self._chain.append(span)
         row = self._rows.get(span.index)
@@ -66,31 +67,31 @@ class Progress:
         return False
 
     def partial_result_of(self, span: PartSpan) -> Mapping[str, Any] | None:
-        """Return what an earlier run has left of a part that it asked for anew."""
+        """Return the partial result that an earlier run stored for a part it was repairing."""
         row = self._rows.get(span.index)
         return None if row is None else row.partial_result
 
     def unstored(self, span: PartSpan) -> Sequence[PartSpan]:
-        """Return the spans before this one that may not be stored: with them it is a chain."""
+        """Return the spans before this one that may not be stored and complete the chain."""
         return self._chain[self._stored : span.index]
 
     def mark_stored(self, span: PartSpan) -> None:
-        """Take in that all spans up to this one are stored."""
+        """Note that all spans up to this one are stored."""
         self._stored = max(self._stored, span.index + 1)
 
     def record(self, span: PartSpan, part_outcome: PartOutcome) -> None:
-        """Take in what a part has become."""
+        """Note the outcome of a part."""
         if part_outcome.result is not None:
             self._heard(span, part_outcome.result)
         elif part_outcome.error_code is not None:
             self._given_up(span, part_outcome.error_code)
 
     def note_length(self, decoding: Decoding) -> None:
-        """Take in how the decoding ended: how much there was, and whether some is missing."""
+        """Note the decoded length, and add a warning where audio is missing or damaged."""
         self._decoded_ms = round(decoding.seconds * 1000)
         promised = (self._job.duration_ms or 0) / 1000
         if any(warning["code"] == WarningCode.AUDIO_DAMAGED for warning in self._job.warnings):
-            return  # that it is was seen before it was decoded
+            return  # the damage was found before the audio was decoded
         if decoding.damage or is_cut_short(self._job.audio_format, promised, decoding.seconds):
             whole = f" of {promised:.1f} s" if promised > decoding.seconds else ""
             decoded = f"Only {decoding.seconds:.1f} s{whole} could be decoded."
@@ -98,11 +99,11 @@ class Progress:
             self.warn(WarningCode.AUDIO_DAMAGED, detail)
 
     def warn(self, code: WarningCode, detail: str) -> None:
-        """Say something of the whole recording."""
+        """Add a warning about the whole audio."""
         self._warnings.append({"code": code, "detail": detail})
 
     def take_update(self) -> ProgressUpdate:
-        """Return what can be told now; what is returned counts as told."""
+        """Return the events that can be published now, and mark them as published."""
         begun = self._turn
         in_turn = self._in_turn()
         segments = [Event("segment", _said_of(number, text)) for number, _, text in in_turn]
@@ -113,7 +114,7 @@ class Progress:
         return ProgressUpdate(segments, Event("progress", said), done, passed, texts)
 
     def _measured(self) -> tuple[int, int]:
-        """Return how much is done, and of what: at the end that is what there was to hear."""
+        """Return the finished and the total milliseconds; a complete job has the same for both."""
         cut = self._chain[-1].end_ms if self._chain else 0
         if self.is_complete:
             whole = max(self.done_ms, cut)
@@ -123,13 +124,13 @@ class Progress:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every part is finished and, where anything was to be heard, something was."""
+        """Whether every part is finished and, where there was speech, some part has text."""
         are_finished = all(self._is_finished(one.index) for one in self._chain[self._turn :])
         return self.is_cut and are_finished and self.failure_reason is None
 
     @property
     def failure_reason(self) -> GatewayError | None:
-        """Why nothing at all was heard, where all that is finished was given up."""
+        """The error of a job without text, where all finished parts were given up."""
         if not self._gaps or len(self._texts) > len(self._gaps):
             return None
         return error_of(self._gaps[min(self._gaps)])()
@@ -143,7 +144,7 @@ class Progress:
         return max(sum(self._done.values()), self._decoded_ms)
 
     def completion(self, words: Mapping[str, Any]) -> Completion:
-        """Return all that the end of the job stores; call it once all is told."""
+        """Return all that the end of the job stores; call it once all events are published."""
         return Completion(words, self._said(), self.done_ms)
 
     def _heard(self, span: PartSpan, result: Mapping[str, Any]) -> None:
@@ -170,18 +171,18 @@ class Progress:
         return index in self._texts or index in self._silent
 
     def text_published_before(self, span: PartSpan) -> str | None:
-        """Return the text of a part whose segment an earlier run has told."""
+        """Return the text of a part whose segment an earlier run has published."""
         text = self._texts.get(span.index) if span.index < self._told else None
         return None if text is None else text.text
 
     def has_text(self, span: PartSpan) -> bool:
-        """Tell whether it is known what became of a span that holds speech."""
+        """Whether the outcome of a span with speech is known."""
         return span.index in self._texts
 
     def _in_turn(self) -> list[tuple[int, int, PartText]]:
-        """Pass on to the first part that is not finished; return those passed and not told yet.
+        """Advance to the first unfinished part; return the passed parts not yet published.
 
-        With each comes its number among the spoken parts, and its index.
+        Each comes with its number among the parts with speech, and its index.
         """
         found: list[tuple[int, int, PartText]] = []
         while self._turn < len(self._chain) and self._is_finished(self._turn):
@@ -195,7 +196,7 @@ class Progress:
         return found
 
     def _said(self) -> list[dict[str, Any]]:
-        """Return all warnings, among them who transcribed what the job's own engine could not."""
+        """Return all warnings, with the other engines that transcribed parts of the job."""
         parts = self._engines.total()
         others = {route.engine: route.tariff.region for route in self._job.routes[1:]}
         moved = [
@@ -220,7 +221,7 @@ def _note(code: WarningCode, span: PartSpan, detail: str) -> dict[str, Any]:
 
 
 def _said_of(number: int, text: PartText) -> dict[str, Any]:
-    """Return a `segment` event's data; `number` counts the spoken parts from 0."""
+    """Return the data of a `segment` event; `number` counts the parts with speech from 0."""
     said = {
         "index": number,
         "start": text.start_ms / 1000,

@@ -1,6 +1,6 @@
 """Submit a job's task: give the provider an address of the audio, record the call, send it.
 
-A submitted task is never submitted again on a guess: where the answer to a submit was lost, the job
+A submitted task is not submitted again on a guess: where the answer to a submit was lost, the job
 fails in doubt.
 """
 

@@ -12,13 +12,13 @@ from app.speech.engine import Billed, ErrorKind
 
 MAX_ATTEMPTS = 3  # calls for one part, on one engine, that fail and may be tried again
 
-# With nothing billed these say that nobody took the part up: so many more calls do it no harm.
+# With nothing billed, no engine was reached: as many more calls are harmless.
 _UNREACHABLE = (ErrorKind.UNAVAILABLE, ErrorKind.NETWORK)
-# A refusal is of the form it was sent in; of the recording itself it ends the job at once.
+# A rejection concerns the format that was sent; rejected audio ends the job at once.
 _NOT_COUNTED = (*_UNREACHABLE, ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT, ErrorKind.REJECTED)
 
 _call = upstream_call.c
-# Whoever tries a job anew has its tries counted anew.
+# Attempts are counted from zero after a retry of the job.
 _RETRY_EPOCH = (
     sa.select(transcription.c.retry_epoch)
     .where(transcription.c.id == sa.bindparam("job"))
@@ -29,7 +29,7 @@ _FAILED = Prepared(
     .where(
         _call.transcription_id == sa.bindparam("job"),
         _call.state.in_(("failed", "in_doubt")),
-        _call.error_kind.in_(tuple(ErrorKind)),  # one that a crash ended says nothing
+        _call.error_kind.in_(tuple(ErrorKind)),  # a call that a crash ended has no error
         _call.run_epoch > _RETRY_EPOCH,
     )
     .order_by(_call.id)
@@ -38,7 +38,7 @@ _FAILED = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounts:
-    """How one engine failed one part: tries of it, calls that nobody took up, and all of them."""
+    """Failed calls of one engine for one part: attempts, unreachable calls, and all calls."""
 
     tries: int = 0
     unreachable: int = 0
@@ -46,7 +46,7 @@ class AttemptCounts:
 
 
 def count_attempts(tx: sa.Connection, job_id: str, index: int, engine: str) -> AttemptCounts:
-    """Count how often the engine failed this part."""
+    """Count the failed calls of this part on the engine."""
     return _counted(_FAILED.all(tx, {"job": job_id}), index, engine)
 
 
@@ -66,7 +66,7 @@ def _counted(failed: Sequence[Any], index: int, engine: str) -> AttemptCounts:
 def exhausted_engines(tx: sa.Connection, job_id: str, index: int) -> frozenset[str]:
     """Return the engines that this part must not be sent to any more.
 
-    Their account failed this job, which no repetition mends, or the part's tries are spent.
+    Their account failed this job, which a retry does not fix, or the part's attempts are used up.
     """
     failed = _FAILED.all(tx, {"job": job_id})
     accounts = {row.engine for row in failed if row.error_kind == ErrorKind.ACCOUNT}

@@ -1,4 +1,4 @@
-"""Upstream calls: a row before each, closed after it, and in doubt where nobody saw it end."""
+"""Upstream calls: recorded before each call, closed after it, and in doubt if the end was lost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from app.speech.planning.fit_options import estimate_tokens
 from app.speech.usage_bounds import MILLIS, Units, max_usage_of_call
 
 RETRIES_IN_DOUBT = 1
-RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be paid twice on a guess
+RETRIED_IN_DOUBT_MS = 300_000  # a longer call costs too much to be repeated on a guess
 _call = upstream_call.c
 _JOB = sa.bindparam("job", type_=sa.String)
 _ADD_CALL = Prepared(sa.insert(upstream_call))
@@ -56,7 +56,7 @@ _SECONDS = Prepared(
         _call.transcription_id == _JOB, _call.state.in_(("open", "in_doubt"))
     )
 )
-# What calls of this life may still turn out to have cost: their bounds stay reserved.
+# Largest cost of calls in this retry epoch that may still be billed: it stays reserved.
 _BOUNDS = Prepared(
     sa.select(sa.func.sum(_call.max_cost_nano)).where(
         _call.transcription_id == _JOB,
@@ -86,11 +86,11 @@ def open_call(
     retry_in_doubt: bool,
     now: datetime,
 ) -> str:
-    """Write down that a call is about to be made, hold what it may cost, and return its id.
+    """Record a call before it is made, reserve its largest cost, and return its id.
 
-    `silent` are the spanes before it that will not be sent. Raises StaleRun, UpstreamInDoubt
-    where an earlier call for this part may have been billed and must not be repeated, and what
-    `Ceiling.check_call` raises where the caller's ceiling does not allow it.
+    `silent` are the spans before it that will not be sent. Raises StaleRun, UpstreamInDoubt where
+    an earlier call for this part may have been billed and must not be repeated, and the errors of
+    `SpendingLimit.check_call` where the client's limit does not allow it.
     """
     fenced_update(tx, job.run, now=now)
     store_parts(tx, job, [*silent, span])
@@ -111,10 +111,10 @@ class AlreadyCommittedError(Exception):
 def open_first_call(
     tx: sa.Connection, job: Job, span: PartSpan, *, held_nano: int, now: datetime
 ) -> tuple[str, int]:
-    """Record the first call of a job in the transaction that creates the job; `span` is all of it.
+    """Record the first call of a job in the transaction that creates the job.
 
-    Returns the call's id and what the job holds with it. Nothing is read: no other part or call of
-    the job exists.
+    `span` is the whole audio. Returns the call's id and the amount the job holds with it. Nothing
+    is read: no other part or call of the job exists.
     """
     add_part(tx, job, span)
     route = job.routes[0]
@@ -171,7 +171,7 @@ def close_answered(
 def settle_answered(
     tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
 ) -> Used:
-    """Close and settle an answered call, after the run's fence; return what it used.
+    """Close and settle an answered call, after the run's fence; return its usage.
 
     Raises AlreadyCommittedError where the call is not open.
     """
@@ -204,10 +204,10 @@ def close_failed(
     voids: bool = False,
     now: datetime,
 ) -> AttemptCounts:
-    """Close a call that brought no text; what it cost for certain is settled. Raises StaleRun.
+    """Close a call that brought no text and settle its certain cost. Raises StaleRun.
 
-    `voids`: it had told some, which is said to be void. Returns how often this part was tried on
-    this route, this time included.
+    `voids`: the call had published text, which a `reset` event revokes. Returns the number of
+    attempts of this part on this route, this one included.
     """
     fenced_update(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
@@ -224,11 +224,11 @@ def close_failed(
 def close_orphaned(
     tx: sa.Connection, job_id: str, *, remote: bool, now: datetime, but_tasks: bool = False
 ) -> bool:
-    """Close the calls of a job that are still open: nobody will see them answered.
+    """Close the open calls of a job whose answers are lost.
 
-    A remote engine may have billed them, so they are in doubt; ours died with its process.
-    `but_tasks`: those whose task is known stay open, for anybody may ask how it is. Returns whether
-    there were any others.
+    A remote engine may have billed them, so they are in doubt; calls of the local engine ended with
+    its process. `but_tasks`: calls with a known task id stay open, as their task can still be
+    polled. Returns whether there were any others.
     """
     unseen = [_call.transcription_id == job_id, _call.state == "open"]
     if but_tasks:
@@ -243,19 +243,19 @@ def close_orphaned(
 
 
 def was_rejected(tx: sa.Connection, job_id: str) -> bool:
-    """Tell whether an engine refused the job's first part, without a charge."""
+    """Whether an engine rejected the job's first part, without a charge."""
     return _REFUSED.scalar(tx, {"job": job_id}) is not None
 
 
 def is_answered(tx: sa.Connection, call_id: str) -> bool:
-    """Tell whether a call's answer was kept, by a commit of which we may not have heard."""
+    """Whether a call's answer was stored, by a commit whose result may be unknown here."""
     return bool(_STATE.scalar(tx, {"call": call_id}) == "answered")
 
 
 def usage_of(job: Job, answered: Answered) -> Used:
-    """What a call used: as the upstream reports it, else the milliseconds we sent.
+    """Return the usage of a call: as the upstream reports it, else the milliseconds sent.
 
-    Where it is paid by the token, what it does not report is reckoned from sound and text.
+    Where it is paid by the token, missing token counts are estimated from audio and text.
     """
     tariff, usage = answered.route.tariff, answered.answer.usage
     length_ms = answered.span.length_ms * _channels(job)
@@ -271,7 +271,7 @@ def usage_of(job: Job, answered: Answered) -> Used:
 
 def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt: bool) -> int:
     made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": span.index})
-    # Who tries a job anew knows that calls of its earlier lives may have been billed.
+    # The client accepts with a retry that calls from before it may have been billed.
     in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
     affordable = span.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
     if in_doubt and not (retry_in_doubt and affordable):
@@ -280,13 +280,13 @@ def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt
 
 
 def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
-    """What is held and not spoken for by calls that may still cost something."""
+    """Return the hold minus the bounds of calls that may still cost something."""
     bounds = _BOUNDS.scalar(tx, {"job": job.id, "retry_epoch": job.account.retry_epoch})
     return ledger.remaining(tx, job.account) - int(bounds or 0)
 
 
 def _check_ceiling(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
-    """Refuse a call with which the job could cost more than its caller wants it to."""
+    """Raise where a call could take the job's cost above the client's spending limit."""
     ceiling = job.options.spending_limit
     if ceiling is None:
         return
@@ -307,12 +307,12 @@ def _bound(job: Job, span: PartSpan) -> Units:
 
 
 def _channels(job: Job) -> int:
-    """How often the sound is billed: of a recording's channels each one that was asked for is."""
+    """Number of channels billed: each requested channel of the audio."""
     return job.plan.billed_channels
 
 
 def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
-    """Return the tokens in and out that a call is taken to have used."""
+    """Return the estimated tokens in and out of a call."""
     facts = job.plan.tokens
     length_ms = answered.span.length_ms * _channels(job)
     sound = facts.audio_tokens(length_ms) if facts else 0
@@ -321,5 +321,5 @@ def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
 
 
 def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
-    """Close a call that is open; tell whether it was."""
+    """Close a call that is open; return whether it was."""
     return _CLOSE.run(tx, {"call": call_id, "closed_at": now, **fields}) == 1

@@ -47,8 +47,8 @@ class CreatedJob:
     `blob_key` is the blob that holds its audio: another blob than the one that was stored for the
     request where the project has the same bytes already, and empty where the audio is yet to be
     fetched. `claimed` is the job where its run may begin at once. `first_call` is the id of its
-    recorded call and what the job holds with it. `view` is the job as the API shows it, where that
-    is known without reading it.
+    recorded call and the amount the job holds with it. `view` is the job as the API shows it, where
+    that is known without reading it.
     """
 
     job_id: str
@@ -68,11 +68,11 @@ def create_job(
     lease_seconds: float | None = None,
     first_span: PartSpan | None = None,
 ) -> CreatedJob:
-    """Create a job, its audio, its hold and its first event; from the commit on a 2xx is true.
+    """Create a job, its audio, its hold and its first event; the commit makes the job durable.
 
     With `lease_seconds` the caller claims the job in the same commit. `first_span` is the whole
-    audio of a job whose first call is admitted already: the call is recorded as well.
-    Raises KeyInvalid and PriceUnknown, and with a spending limit what `SpendingLimit.check` raises.
+    audio of a job whose first call is admitted already: the call is recorded as well. Raises
+    KeyInvalid and PriceUnknown, and with a spending limit the errors of `SpendingLimit.check`.
     """
     check_key(tx, principal, now=now)
     price = quote(tx, spec, now=now)

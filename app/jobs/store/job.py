@@ -45,15 +45,15 @@ class KnownPart:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do for it: it was heard, given up, or holds no speech."""
+        """Whether the part is done: it has a result, was given up, or holds no speech."""
         return self.state != "pending"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as a run finds it when it begins.
+    """A job as a run reads it when it begins.
 
-    `source_url`: the recording is not here yet, and `blob_key` and `audio_format` are empty.
+    `source_url`: the audio is not fetched yet, and `blob_key` and `audio_format` are empty.
     """
 
     run: Run
@@ -80,7 +80,7 @@ class Job:
 
     @property
     def engine(self) -> str:
-        """The engine it is meant to run on; see `routes` for where else it may."""
+        """The engine of the first route; `routes` has the other engines."""
         return self.routes[0].engine
 
 
@@ -99,7 +99,7 @@ _LOAD_PARTS = Prepared(
 
 
 def account_of(row: Any) -> Account:
-    """Return whom a job's ledger lines are for, from its row."""
+    """Return the account of a job's ledger entries, from its row."""
     currency = row.tariff["currency"]
     return Account(row.project_id, row.key_id, row.id, row.model, currency, row.retry_epoch)
 

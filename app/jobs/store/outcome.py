@@ -1,4 +1,4 @@
-"""How a job ends, each in one commit: words, money, status and event together, or none of them."""
+"""The end of a job in one commit: transcript, ledger entries, status and event, or none of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ _CORRECT_LENGTH = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the end of a completed job stores: the transcript's row, warnings, length in ms."""
+    """The values that the end of a completed job stores: transcript row, warnings, length in ms."""
 
     transcript: Mapping[str, Any]
     warnings: Sequence[Mapping[str, Any]]
     done_ms: int
 
     def all_warnings(self, job: Job) -> list[Mapping[str, Any]]:
-        """Return the job's warnings and these; gaps of an earlier try no longer count."""
+        """Return the job's warnings and these; gaps from before a retry no longer count."""
         before = [one for one in job.warnings if one["code"] != WarningCode.GAP]
         return [*before, *(one for one in self.warnings if one not in before)]
 
@@ -88,7 +88,7 @@ def mark_completed(
         status="completed",
         completed_at=now,
         done_ms=completion.done_ms,
-        source_url=None,  # one that is signed opens the recording for whoever reads it
+        source_url=None,  # a signed URL gives access to the audio to anyone who can read it
         warnings=completion.all_warnings(job),
         **changes,
     )
@@ -111,9 +111,9 @@ def store_transcript(
 
 
 def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now: datetime) -> None:
-    """End a job without words; what calls have cost stays settled, the rest is given back.
+    """End a job without a result; the cost of its calls stays settled, the rest is released.
 
-    Where it was tried anew, those of the time before are left.
+    In a retry the transcript from before it is kept.
     """
     fenced_update(
         tx,
@@ -123,7 +123,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         ends=True,
         status="failed",
         completed_at=now,
-        source_url=None,  # one that is signed opens the recording for whoever reads it
+        source_url=None,  # a signed URL gives access to the audio to anyone who can read it
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
     close_orphaned(tx, job.id, remote=remote, now=now)
@@ -131,7 +131,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
 
 
 def merged(texts: Sequence[PartText]) -> dict[str, Any]:
-    """Merge what was heard into a transcript's row. Seconds of work for hours of words."""
+    """Merge the parts into a transcript's row. Takes seconds for hours of speech."""
     whole = merge(texts)
     return {
         **whole.model_dump(exclude={"segments"}),

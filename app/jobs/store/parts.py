@@ -46,7 +46,7 @@ class PartSpan:
 
 
 def store_parts(tx: sa.Connection, job: Job, spans: Sequence[PartSpan]) -> None:
-    """Store the spans that are not stored yet: the first cut of a recording counts."""
+    """Store the spans that are not stored yet: the first cut of the audio counts."""
     if not spans:
         return
     indexes = [span.index for span in spans]
@@ -72,13 +72,13 @@ def _row_of(job: Job, span: PartSpan) -> dict[str, Any]:
 
 
 def finish_part(tx: sa.Connection, job: Job, index: int, result: Mapping[str, Any]) -> bool:
-    """Store what was heard of a part; tell whether it was still to be heard."""
+    """Store the result of a part; return whether the part was still open."""
     terms = {"job": job.id, "index": index, "result": result}
     return _FINISH_PART.run(tx, terms) == 1
 
 
 def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bool:
-    """Store that a part stays a gap, and why; tell whether it was still to be heard."""
+    """Store that a part stays a gap, and why; return whether the part was still open."""
     terms = {"job": job.id, "index": index, "error_code": error_code}
     return _GIVE_UP_PART.run(tx, terms) == 1
 
@@ -86,17 +86,17 @@ def give_up_part(tx: sa.Connection, job: Job, index: int, error_code: str) -> bo
 def store_partial(
     tx: sa.Connection, job: Job, index: int, partial_result: Mapping[str, Any]
 ) -> None:
-    """Store answers that are paid and not a part's last."""
+    """Store paid answers that do not complete the part."""
     _STORE_PARTIAL.run(tx, {"job": job.id, "index": index, "partial_result": partial_result})
 
 
 def is_finished(tx: sa.Connection, job: Job, index: int) -> bool:
-    """Tell whether a part was heard or given up."""
+    """Whether a part has a result or was given up."""
     return bool(_PART_STATE.scalar(tx, {"job": job.id, "index": index}) != "pending")
 
 
 def stored_result(answer: EngineAnswer, engine: str) -> dict[str, Any]:
-    """Return what is stored of an answer with its part; times count from the part's start."""
+    """Return the part of an answer that is stored; times count from the part's start."""
     return {
         "engine": engine,
         "text": answer.text,

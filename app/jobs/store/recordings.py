@@ -1,4 +1,4 @@
-"""Rows of audio, one for each distinct recording of a project."""
+"""Rows of audio, one for each distinct audio of a project."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +36,7 @@ _ADD_AUDIO = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class NewAudio:
-    """What intake brought: a stored blob and what the probe found. `duration_ms` None: unknown."""
+    """A stored blob with its probe result. `duration_ms` is None where the length is unknown."""
 
     sha256: str
     bytes: int
@@ -49,7 +49,7 @@ class NewAudio:
 
 
 def new_audio_of(blob: StoredBlob, found: Probe) -> NewAudio:
-    """Put together what is stored and what was found in it."""
+    """Combine the stored blob and its probe result."""
     return NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,
@@ -63,7 +63,7 @@ def new_audio_of(blob: StoredBlob, found: Probe) -> NewAudio:
 
 
 def _whole_millis(seconds: float) -> int:
-    """Round up, as whoever bills does; what is less than a nanosecond is the float's, not sound."""
+    """Round up to milliseconds as the provider does; less than a nanosecond is a float error."""
     return ceil(round(seconds * 1000, 6))
 
 

@@ -1,8 +1,8 @@
-"""Runs: who works on a job right now, and why nobody else's writes count.
+"""Runs: the claim of one worker on a job, and the fence that rejects writes of all others.
 
-Taking up a job raises its `run_epoch` and sets a lease by the database's clock. Every write of
-a run names its epoch, so a process that was stopped for a minute and woken up writes nothing:
-its epoch has passed.
+A claim raises the job's `run_epoch` and sets a lease by the database's clock. Every write of a run
+names its epoch, so a process that was suspended for a minute and resumed writes nothing: its epoch
+is no longer current.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from app.jobs.store.job import Job, Run, load_job
 from app.jobs.store.live_text import UnstoredText
 from app.jobs.tables import IS_OPEN, PLAN_KIND, audio_tables, transcription
 
-BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has run out when it is looked at again
+BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has expired when it is read again
 MAX_RUNS_WITHOUT_PROGRESS = 20  # runs in a row that finished no part before a job is given up
 
 
@@ -30,10 +30,10 @@ class StaleRun(Exception):
 
 
 class Deferred(Exception):
-    """The job cannot go on for `seconds`; no call of it is in flight in this process.
+    """The job cannot continue for `seconds`; no call of it is in flight in this process.
 
-    `clock` is what that means for the job's retry timeout: it runs on, it is paused because other
-    jobs come first, or it is reset because the job waits for a task that the provider works on.
+    `clock` is the effect on the job's retry timeout: it runs on, it is paused because other jobs
+    come first, or it is reset because the job waits for a task that the provider works on.
     """
 
     def __init__(self, seconds: float, clock: RetryClock = "runs") -> None:
@@ -43,7 +43,7 @@ class Deferred(Exception):
 
 
 class StalledJob(NamedTuple):
-    """An open job that nobody works on; `epoch` is of the run that has ended, or 0."""
+    """An open job without a worker; `epoch` is that of the run that has ended, or 0."""
 
     job_id: str
     epoch: int
@@ -58,7 +58,7 @@ _IS_FREE = sa.and_(
     IS_OPEN,
     sa.or_(_row.lease_until.is_(None), _row.lease_until < database_now()),
 )
-# Statements are built once: building them anew took three quarters of a job's time.
+# Statements are built once: building them each time took three quarters of a job's time.
 _CLAIM = Prepared(
     sa.update(transcription)
     .where(_row.id == sa.bindparam("job"), _IS_FREE)
@@ -158,16 +158,16 @@ def fenced_update(
 
 
 def renew(tx: sa.Connection, run: Run) -> None:
-    """Push the end of the lease away from now. Raises StaleRun."""
+    """Extend the lease from now. Raises StaleRun."""
     terms = {"job": run.job_id, "epoch": run.epoch, "lease": run.lease_seconds}
     if _RENEW.run(tx, terms) == 0:
         raise StaleRun(run.job_id)
 
 
 def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
-    """End a run without a result, so that anybody may take the job up at once.
+    """End a run without a result, so that any worker may claim the job at once.
 
-    `was_idle` counts it among the runs that brought the job no further.
+    `was_idle` counts it among the runs without progress.
     """
     terms = {"job": run.job_id, "epoch": run.epoch, "less": 0 if was_idle else 1}
     _RELEASE.run(tx, terms)
@@ -182,13 +182,13 @@ def defer(
 
 
 def clear_leases(tx: sa.Connection) -> int:
-    """Free every open job: only where this process is the database's only one."""
+    """Free every open job. Only allowed where this process is the database's only one."""
     held = sa.and_(IS_OPEN, _row.lease_until.is_not(None))
     return tx.execute(sa.update(transcription).where(held).values(lease_until=None)).rowcount
 
 
 def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJob]:
-    """Return open jobs that nobody works on, from the oldest one after this id."""
+    """Return open jobs without a worker, from the oldest one after this id."""
     query = (
         sa.select(_row.id, _row.run_epoch, _row.priority, PLAN_KIND)
         .where(_IS_FREE, _row.id > after)
@@ -199,7 +199,7 @@ def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJo
 
 
 def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:
-    """Return for how long an open job may not be taken up; None where it has ended."""
+    """Return how long an open job cannot be claimed; None where it has ended."""
     row = _LEASE_LEFT.first(tx, {"job": job_id})
     if row is None:
         return None

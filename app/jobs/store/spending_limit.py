@@ -1,4 +1,4 @@
-"""What a caller wants a job to cost at most, in money and in seconds: judged before it spends."""
+"""The client's limits on the cost and the billed seconds of a job, checked before each expense."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from app.speech.usage_bounds import MILLIS
 
 @dataclass(frozen=True, slots=True)
 class SpendingLimit:
-    """`nano` of the model's `currency` (None: whichever it is), and `millis` of billed sound."""
+    """`nano` of the model's `currency` (None: any currency), and `millis` of billed audio."""
 
     nano: int | None = None
     currency: str | None = None
@@ -22,7 +22,7 @@ class SpendingLimit:
 
     @classmethod
     def of(cls, options: Options) -> "SpendingLimit | None":
-        """Return the ceiling that was asked for; None where none was."""
+        """Return the requested limit; None where there is none."""
         seconds = options.max_billable_seconds
         millis = None if seconds is None else seconds * MILLIS
         if options.max_cost is None:
@@ -38,11 +38,11 @@ class SpendingLimit:
         return None if stored is None else cls(**stored)
 
     def held(self, nano: int) -> int:
-        """Return what may be held of a bound: a job never holds more than it may cost."""
+        """Return the amount to hold for a bound: at most the limit."""
         return nano if self.nano is None else min(nano, self.nano)
 
     def check(self, tariff: Tariff, expected: ExpectedUsage | None) -> None:
-        """Refuse what is expected to cost more. Without a length it is judged once it is known.
+        """Refuse an expected usage above the limit; an unknown length is checked once it is known.
 
         Raises CostAboveLimit, SecondsAboveLimit, and InvalidParameter for another currency.
         """
@@ -60,7 +60,10 @@ class SpendingLimit:
             raise self._too_long(expected.millis)
 
     def check_call(self, *, held: int, millis: int, currency: str) -> None:
-        """Refuse a call with which so much in all would be held, or sent. Raises as `check`."""
+        """Refuse a call that takes the total held amount or sent audio above the limit.
+
+        Raises as `check` does.
+        """
         if self.nano is not None and held > self.nano:
             raise self._too_dear(held, currency, of_call=True)
         if self.millis is not None and millis > self.millis:
@@ -90,9 +93,10 @@ _WHAT = {
 
 
 def cost_to_allow(tariff: Tariff, expected: ExpectedUsage) -> int:
-    """Return what a ceiling must allow: what is expected, its rounding to whole seconds included.
+    """Return the cost that a limit must allow: the expected cost, rounded up to whole seconds.
 
-    Of tokens nobody knows how many an answer has, so there it is what its calls can cost at most.
+    The number of tokens of an answer is not known beforehand, so there it is the largest cost of
+    its calls.
     """
     if tariff.counts_tokens:
         return expected.parts * tariff.cost(*expected.each)

@@ -45,7 +45,7 @@ class LiveTextBuffer(NoLiveText):
     # -- the text and its events -----------------------------------------------------------------
 
     def publish(self, text: str) -> None:
-        """Add text behind all that was published."""
+        """Publish text after all text published before."""
         if self._held is not None:
             self._held.append(text)
             return
@@ -79,10 +79,10 @@ class LiveTextBuffer(NoLiveText):
 
     @asynccontextmanager
     async def storing(self) -> AsyncIterator[None]:
-        """Fix what `unstored` is for a block that stores it and notes the events.
+        """Fix the value of `unstored` for a block that stores it and notes the events.
 
-        If the block fails, the database is asked what was stored before the next write. Until then
-        text is held back, as its place is not known.
+        If the block fails, the next write first reads from the database how much was stored. Until
+        then text is held back, as its place is not known.
         """
         async with self._lock:
             if self._is_uncertain:
@@ -130,7 +130,7 @@ class LiveTextBuffer(NoLiveText):
         self._take_turn()
 
     def _close(self, index: int, text: str) -> str:
-        """Close a part; return what was not published of its text."""
+        """Close a part; return the text of it that was not published yet."""
         rest = self.part(index).rest_of(text.strip())
         self.skip_known(text)
         del self._open[index]
@@ -175,7 +175,7 @@ class PartSink:
             self.flush()
 
     def flush(self) -> None:
-        """Publish what was kept."""
+        """Publish the text that was held back."""
         text = "".join(self._kept)
         text = text if self._published else text.lstrip()
         words = text.rstrip()
@@ -186,12 +186,12 @@ class PartSink:
             self._buffer.publish(lead + words)
 
     def rest_of(self, text: str) -> str:
-        """Return what was not published of the part's whole text."""
+        """Return the rest of the part's whole text that was not published yet."""
         rest = text[len(self.published) :]
         return self._lead_to(rest) + rest if rest else ""
 
     def discard(self) -> None:
-        """Forget the text: the call that brought it has failed."""
+        """Discard the text: the call that brought it has failed."""
         self._kept.clear()
         self._published.clear()
 

@@ -1,4 +1,4 @@
-"""How far a reader of a job's events is, and the ids on the wire that say so.
+"""The position of a reader in a job's events, and its encoding as an SSE event id.
 
 `7-5e1f0a` is the seventh event; `7.35-5e1f0a` is 35 characters of live text behind it. The last six
 digits are those of the job's id, so that an id of another job is recognised.
@@ -74,7 +74,7 @@ def position_of(tx: sa.Connection, job_id: str, given_id: str) -> Position:
 
 
 def _may_be_published(tx: sa.Connection, job_id: str, at: Position, *, is_open: bool) -> bool:
-    """Tell whether so much text can have been read behind an event.
+    """Whether so much text can have been read behind an event.
 
     Text that was never stored is lost with its run: the job was cancelled, or its next run has
     added a `reset`. Otherwise a job that has ended has stored all text that a client can have read.

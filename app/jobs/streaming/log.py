@@ -1,7 +1,7 @@
 """The end of a job's event log in memory, in the process that runs the job.
 
-It holds what the run has added since it began: the live text as it was published, whether it is
-stored by now or not, and the stored events. Readers of this process need no database for it.
+It holds the events that the run has added since it began: the live text as it was published, stored
+or not, and the stored events. Readers of this process need no database for it.
 """
 
 from bisect import bisect_right
@@ -53,7 +53,7 @@ class LiveLog:
         self._add(LogItem(self.last_seq, offset, DELTA, {"text": text}))
 
     def add_stored(self, events: Sequence[Event]) -> None:
-        """Take in the next events of the database, and publish what is not published of them."""
+        """Add the next stored events, and publish the part of them that is not published yet."""
         for event in events:
             self.last_seq += 1
             if event.type == DELTA:
@@ -68,7 +68,7 @@ class LiveLog:
             self._text_before.append(self.stored)
 
     def after(self, at: Position) -> Sequence[LogItem] | None:
-        """Return the items behind a position; None where only the database can tell."""
+        """Return the items behind a position; None where they have to be read from the database."""
         index = at.seq - self._first_seq
         if not 0 <= index < len(self._text_before):
             return None

@@ -1,7 +1,7 @@
-"""Following the event log of a job from any position, as it grows.
+"""Follows the event log of a job from any position, as it grows.
 
-A reader holds nothing but its position. In the process that runs the job it reads from the live
-log, elsewhere from the database.
+A reader holds only its position. In the process that runs the job it reads from the live log,
+elsewhere from the database.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from app.kit.log import log
 
 
 class EventReader:
-    """One reader of one job. `has_ended`: nothing follows what `next` has returned.
+    """One reader of one job. `has_ended`: nothing follows the items that `next` has returned.
 
     `is_new`: the job was created just now, so that nothing is stored behind `at`.
     """
@@ -43,7 +43,7 @@ class EventReader:
 
     @property
     def is_closing(self) -> bool:
-        """Whether this process ends, and the client has to go on with another one."""
+        """Whether this process is shutting down, and the client has to reconnect to another one."""
         return self._hub.is_closing
 
     async def next(self, seconds: float) -> Sequence[LogItem]:

@@ -49,9 +49,9 @@ def read_events(tx: sa.Connection, job_id: str, at: Position) -> EventBatch:
 
 
 def batch(rows: Sequence[Any], at: Position, *, last_seq: int) -> EventBatch:
-    """Return what a reader at this position has not read of the rows behind it. Pure.
+    """Return the events in these rows that a reader at this position has not read. Pure.
 
-    A final event before the job's `last_seq` is left out: a retry has taken it back.
+    A final event before the job's `last_seq` is left out: a retry has removed it.
     """
     found = EventBatch(at)
     read = at.offset  # characters that were read before they were stored

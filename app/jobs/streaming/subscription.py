@@ -19,7 +19,7 @@ class Subscription:
         self._wake()
 
     def clear(self) -> None:
-        """Forget notifications: the reader is about to read all that there is."""
+        """Clear notifications: the reader is about to read all that there is."""
         self._is_notified = False
 
     async def wait(self, seconds: float) -> None:

@@ -1,35 +1,35 @@
-"""How far the asking for one part has come, and whether it may go on.
+"""Permission of one part to make calls, and whether a call of it is in flight.
 
-What is under way is paid for, so it is let finish when another part of the job fails; what only
-waits for its turn is given up at once.
+A call in flight is paid for, so it may finish when another part of the job fails; a part that only
+waits for its turn stops at once.
 """
 
 
 class CallsStopped(Exception):
-    """No more calls are made for this part: the job goes no further for now."""
+    """No more calls are made for this part: the job does not continue for now."""
 
 
 class CallPermit:
-    """`is_under_way` from before the row of a call until what came of it is stored."""
+    """`is_under_way` from before a call is recorded until its outcome is stored."""
 
     def __init__(self) -> None:
         self.in_flight = False
         self._is_called_off = False
 
     def begin(self) -> None:
-        """Note that a call is about to be written down. Raises CalledOff."""
+        """Note that a call is about to be recorded. Raises CallsStopped."""
         self.check()
         self.in_flight = True
 
     def ended(self) -> None:
-        """Note that what came of the call is stored."""
+        """Note that the outcome of the call is stored."""
         self.in_flight = False
 
     def revoke(self) -> None:
-        """Let no call begin from now on."""
+        """Allow no further call to begin."""
         self._is_called_off = True
 
     def check(self) -> None:
-        """Raise CalledOff where no more calls may be made."""
+        """Raise CallsStopped where no more calls may be made."""
         if self._is_called_off:
             raise CallsStopped

@@ -63,7 +63,7 @@ class FirstCall:
 
 @dataclass(frozen=True, slots=True)
 class PartCall:
-    """One part, or a half of it, as the engine is asked for it.
+    """One part, or a half of it, as it is sent to an engine.
 
     `unstored` are spans before this one whose rows are stored with the call. `on_delta` receives
     text as it arrives; the text of a failed call is discarded. `first` is the call that was
@@ -79,7 +79,7 @@ class PartCall:
 
 
 class _FailedError(Exception):
-    """A call failed; `decision` is what the retry policy makes of it."""
+    """A failed call; `decision` is the decision of the retry policy."""
 
     def __init__(self, error: EngineError, decision: RetryDecision) -> None:
         super().__init__(str(error))

@@ -1,4 +1,4 @@
-"""What an engine's failure means to the caller: one public error for each kind."""
+"""Maps the errors of engines to public errors: one public error for each kind."""
 
 from app import errors
 from app.speech.engine import Billed, EngineError, ErrorKind
@@ -16,14 +16,14 @@ _PUBLIC: dict[ErrorKind, type[errors.GatewayError]] = {
 
 
 def public_error(error: EngineError) -> errors.GatewayError:
-    """Return what the caller is told; the engine's own words stay in the log."""
+    """Return the public error; the engine's own message appears only in the log."""
     return _PUBLIC[error.kind](log=error.log)
 
 
 def is_of_part(error: errors.GatewayError) -> bool:
-    """Tell whether an error is one part's own: others may be heard all the same.
+    """Whether an error concerns one part only, so that other parts may still succeed.
 
-    An account that is in arrears, or an upstream that nobody reaches, concerns the whole job.
+    An account in arrears or an unreachable upstream concerns the whole job.
     """
     if isinstance(error, errors.UpstreamInDoubt):
         return True

@@ -1,7 +1,7 @@
-"""What to do after a call that brought nothing: try again, wait, ask another engine, or give up.
+"""The retry policy of failed calls: retry, wait, call the next route, or give up.
 
-Waiting is no try. How often a part was tried is counted from its stored calls, so that neither a
-wait nor a crash begins the count anew.
+A wait is not an attempt. The attempts of a part are counted from its stored calls, so a wait or a
+crash does not reset the count.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from app.jobs.store.attempts import MAX_ATTEMPTS, AttemptCounts
 from app.speech.engine import Billed, EngineError, ErrorKind
 
 LONGEST_PAUSE_SECONDS = 30.0
-# Waits up to here are slept through, longer ones give the slot and the recording back.
+# The run sleeps through shorter waits; longer ones release the job slot and the audio.
 LONG_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What follows: `wait` are seconds until the same engine may be asked again, None for never.
+    """The decision after a failed call.
 
-    `elsewhere`: another engine may be asked at once, if there is one.
+    `wait` is the seconds until the same engine may be called again, None for never. With
+    `try_next_route` another engine may be called at once, if there is one.
     """
 
     wait: float | None
@@ -26,19 +27,19 @@ class RetryDecision:
 
 
 def on_not_admitted(error: EngineError) -> RetryDecision:
-    """Judge that an engine did not let a call be made: it is down, or its queue is too long."""
+    """Decide after an engine did not admit a call: it is down, or its queue is too long."""
     return RetryDecision(
         backoff_seconds(error, 1), try_next_route=error.kind is not ErrorKind.RATE_LIMITED
     )
 
 
 def on_failure(error: EngineError, before: AttemptCounts, *, remote: bool) -> RetryDecision:
-    """Judge a call that failed; `before` counts it, too."""
+    """Decide after a failed call; `before` includes this call."""
     if error.kind is ErrorKind.ACCOUNT and error.billed is Billed.NO:
         return RetryDecision(None, try_next_route=True)
     if not error.retryable or error.billed is Billed.YES:
         return RetryDecision(None)
-    # Our own engine is not mended by waiting: what it lacks is up to this machine.
+    # Waiting does not help our own engine: its resources depend on this machine.
     tries = before.tries if remote else before.tries + before.unreachable
     if tries >= MAX_ATTEMPTS:
         return RetryDecision(None, try_next_route=error.billed is Billed.NO)
@@ -51,5 +52,5 @@ def on_failure(error: EngineError, before: AttemptCounts, *, remote: bool) -> Re
 
 
 def backoff_seconds(error: EngineError, calls: int) -> float:
-    """Seconds before the next call: what the upstream or its breaker says, else doubling."""
+    """Return the seconds before the next call: given by the upstream or breaker, else doubling."""
     return error.retry_after or min(2.0 ** min(calls, 10), LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""What waits in the queue, and in which of its lanes: jobs that work, and tasks that wait."""
+"""Entries and lanes of the queue: one lane for jobs that work, one for tasks that wait."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from app.kit.priority_semaphore import PrioritySemaphore
 
-ARRIVES_SECONDS = 5.0  # between taking an entry and beginning it, far more than it takes
+ARRIVES_SECONDS = 5.0  # between taking an entry and starting it, far more than it takes
 
 
 class Entry(NamedTuple):
-    """A job that wants to be advanced, after `delay`. There is one of a job and an epoch."""
+    """A job to be advanced after `delay`. There is one entry for each job and epoch."""
 
     lane: str
     job_id: str
@@ -28,14 +28,14 @@ future is done its result will not be heard, and it returns at once."""
 
 
 class NoSlot(Exception):
-    """The job could not be begun: it goes back to the queue, which alone says who is next."""
+    """The job could not be started: it goes back to the queue, which alone decides the order."""
 
 
 @dataclass
 class Lane:
-    """Jobs of one sort: `slots` bound how many are begun at once, `most` how many are here at all.
+    """Jobs of one kind: `slots` bounds the jobs that run, `most` the jobs claimed by this process.
 
-    `is_pressed`: there may be more in the queue than could be begun when it was last looked at.
+    `is_backlogged`: the queue may have held more jobs than could be started when it was last read.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Lane:
 
     @property
     def room(self) -> int:
-        """How many entries could be begun if they were taken now."""
+        """Number of entries that could be started if they were taken now."""
         now = time.monotonic()
         coming = sum(now - since < ARRIVES_SECONDS for since in self.arriving.values())
         return min(self.slots.free, self.most - len(self.here)) - coming
 
     def arrive(self, picked: Sequence[int]) -> None:
-        """Take note of entries that were taken and will begin in a moment."""
+        """Note entries that were taken and will start in a moment."""
         now = time.monotonic()
         self.arriving |= {one: now for one in picked if one not in self.here}

@@ -1,6 +1,6 @@
-"""What has to be looked at again and again: jobs without a worker, bytes without an owner.
+"""Regular maintenance: requeue jobs without a worker, and remove blobs without an owner.
 
-It runs on start and then each minute; whatever goes wrong in one round is tried in the next.
+It runs at the start and then each minute; work that fails in one round is tried again in the next.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ ORPHANS_EVERY_SECONDS = 24 * 3600.0
 
 
 class Maintenance:
-    """Keeps the jobs moving and the store clean."""
+    """Requeues open jobs and removes unused blobs."""
 
     def __init__(
         self, db: Database, store: BlobStore, runner: Worker, *, every_seconds: float, clock: Clock
@@ -38,20 +38,20 @@ class Maintenance:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, *, alone: bool) -> None:
-        """Begin; `alone` on a database that no other process can share."""
+        """Start; `alone` on a database that no other process can share."""
         if alone:
             await self._db.write(runs.clear_leases)
         self._task = asyncio.create_task(self._loop())
 
     async def stop(self) -> None:
-        """End; jobs already taken up go on."""
+        """Stop; jobs already claimed continue."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
     async def purge(self, leftovers: Iterable[PendingPurge]) -> None:
-        """Remove erased audio from the store; what cannot be removed now is tried again later."""
+        """Remove erased audio from the store; a removal that fails is tried again later."""
         for leftover in leftovers:
             try:
                 await self._store.erase(leftover.blob_key)
@@ -69,17 +69,17 @@ class Maintenance:
                 await self._runner.tidy()
                 await self.purge(await self._db.read(erase.pending_purges))
                 await self._remove_orphans()
-            except Exception as error:  # noqa: BLE001 - the next round must come
+            except Exception as error:  # noqa: BLE001 - the next round must run
                 log.error("maintenance.failed", frames=safe_traceback(error))
             await asyncio.sleep(self._every_seconds)
 
     async def _end_stalled(self) -> None:
-        """Free what a process that stands still has locked: jobs of its could not be taken over."""
+        """End database sessions of stalled processes: their locks block claims of their jobs."""
         if self._db.is_shared and (ended := await self._db.write(end_stalled)):
             log.warning("database.stalled_sessions_ended", count=ended)
 
     async def _put_back_forsaken(self) -> None:
-        """See to it that every open job is in the queue, or somebody's."""
+        """Put every open job that has no worker and no queue entry back into the queue."""
         last = ""
         while found := await self._db.read(runs.find_stalled, after=last, limit=FORSAKEN_AT_ONCE):
             if added := await self._runner.requeue(found):
@@ -87,7 +87,7 @@ class Maintenance:
             last = found[-1].job_id
 
     async def _remove_orphans(self) -> None:
-        """Remove blobs that no row names: their process died between storing and committing."""
+        """Remove blobs that no row names: their process ended between storing and committing."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._orphans_due:
             return

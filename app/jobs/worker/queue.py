@@ -1,9 +1,9 @@
 """The queue of jobs, and the only file that knows PgQueuer.
 
-Two backends, one behaviour: in memory where this process has the database for itself, in a
-schema of its own on PostgreSQL, where any worker may take any job. An entry says no more than
-that a job wants to be advanced: the `transcription` table is the truth, and an entry that is
-lost, doubled or late does no harm (upkeep puts forsaken jobs back; see runs.take_up).
+There are two backends with one behaviour: in memory where this process has the database for itself,
+and in a schema of its own on PostgreSQL, where any worker may claim any job. An entry only requests
+that a job is advanced: the `transcription` table is authoritative, and an entry that is lost,
+doubled or late does no harm (maintenance requeues such jobs; see runs.claim).
 """
 
 import asyncio
@@ -30,18 +30,18 @@ from app.kit.log import log, safe_traceback
 
 SCHEMA = "pgq"  # never in the search path, so Alembic does not see it
 HOLD_SECONDS = 10.0  # waits shorter than this are held here as one coroutine
-HOLD_MAX_SECONDS = 120.0  # by then a job that waits again and again goes back to the queue
+HOLD_MAX_SECONDS = 120.0  # after which a job that waits repeatedly goes back to the queue
 BATCH = 10
-POLL_SECONDS = 5.0  # between looks at the queue while nobody says that it changed
+POLL_SECONDS = 5.0  # between reads of the queue without a notification of a change
 SILENT_SECONDS = 30.0  # without a heartbeat before another worker takes an entry
-PAUSE_SECONDS = 2.0  # before the queue is joined anew
+PAUSE_SECONDS = 2.0  # before the queue is reconnected
 CONNECTIONS = 4  # of each worker: one listens
 CLOSE_SECONDS = 5.0
 KEPT_LOG = "10 minutes"
 
 
 class _Names(DBSettings):
-    """PgQueuer's names as they are here: its variables in the environment change nothing."""
+    """PgQueuer's names as they are here: its environment variables change nothing."""
 
     @classmethod
     def settings_customise_sources(
@@ -71,7 +71,7 @@ _CAPACITY_EVENT = (
 
 
 class _BackpressureQueries:
-    """A lane's view of the queries: nothing is taken that could not begin now."""
+    """A lane's view of the queries: it takes no entry that could not start now."""
 
     def __init__(self, queries: Any, lane: Lane, fail: Callable[[], None]) -> None:
         self._queries = queries
@@ -99,7 +99,7 @@ class _BackpressureQueries:
         return picked
 
     async def eligible_queued_work(self, entrypoints: Any) -> int:
-        """Count what could be taken; without room it would be asked for again and again."""
+        """Count the entries that could be taken; 0 without room, which prevents a busy loop."""
         return await self._queries.eligible_queued_work(entrypoints) if self._lane.room > 0 else 0
 
     async def queued_work(self, entrypoints: Any) -> int:
@@ -107,7 +107,7 @@ class _BackpressureQueries:
 
 
 class _LocalNotify:
-    """Mixin of a driver that can wake its own listeners, and no other process's."""
+    """Mixin of a driver that can wake only the listeners of its own process."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -125,7 +125,7 @@ class _PostgresDriver(_LocalNotify, AsyncpgPoolDriver): ...
 
 
 class Queue:
-    """Hands the jobs of its lanes out, to whoever of all workers has room for them."""
+    """Gives the jobs of its lanes to the workers that have room for them."""
 
     def __init__(self, db: Database, lanes: Sequence[Lane]) -> None:
         self._db = db
@@ -138,9 +138,9 @@ class Queue:
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self, *, works: bool) -> None:
-        """Make the schema as it has to be; take entries from now on, where this process `works`.
+        """Create or migrate the schema; where this process `works`, take entries from now on.
 
-        Raises DatabaseAway.
+        Raises DatabaseUnavailable.
         """
         if self._db.is_shared:
             await _migrate_queue(self._db)
@@ -148,10 +148,10 @@ class Queue:
             self._serving = asyncio.create_task(self._serve(), name="queue")
 
     async def put(self, entries: Sequence[Entry], connection: Any = None) -> int:
-        """Put jobs in that are not in yet; return how many were not.
+        """Add jobs that are not in the queue yet; return the number of jobs added.
 
-        On a shared database with the `connection` of a transaction they are in once that is
-        committed. Raises DatabaseAway.
+        On a shared database with the `connection` of a transaction they are added with its commit.
+        Raises DatabaseUnavailable.
         """
         if not entries:
             return 0
@@ -169,13 +169,13 @@ class Queue:
         return added
 
     def wake(self) -> None:
-        """Look at the queue again: there may be room now."""
+        """Read the queue again: there may be room now."""
         if any(lane.is_backlogged for lane in self._lanes):
             for callback in self._callbacks:
                 callback(_CAPACITY_EVENT)
 
     async def tidy(self) -> None:
-        """Forget the queue's own log, which nobody reads. Raises DatabaseAway."""
+        """Delete the queue's own log, which is not used. Raises DatabaseUnavailable."""
         if self._here is None:
             await self._db.write(_prune)
         else:
@@ -183,7 +183,7 @@ class Queue:
             await self._here.clear_statistics_log()
 
     def stop_taking(self) -> None:
-        """Take no more entries; who waits for the next tick goes back to the queue at once."""
+        """Take no more entries; jobs that wait for their next tick are requeued at once."""
         self._closing.set()
         self._leave()
 
@@ -202,19 +202,19 @@ class Queue:
                 await self._serving
 
     async def _serve(self) -> None:
-        """Work on the queue; when PostgreSQL restarts that ends, and begins anew."""
+        """Work on the queue, and reconnect when PostgreSQL restarts."""
         while not self._closing.is_set():
             try:
                 async with self._queries() as queries:
                     await self._work(queries)
-            except Exception as error:  # noqa: BLE001 - whatever ended it, jobs must go on
+            except Exception as error:  # noqa: BLE001 - jobs must continue after any error
                 log.warning("queue.connection_lost", frames=safe_traceback(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
     @asynccontextmanager
     async def _queries(self) -> Any:
-        """Lend queries with a driver that nobody has listened on yet."""
+        """Lend queries with a driver that has no listeners yet."""
         if self._here is not None:
             self._here.driver = driver = _MemoryDriver()
             self._callbacks = driver.callbacks
@@ -269,7 +269,7 @@ class Queue:
                 fail()  # lanes end together: they share a driver
 
     async def _watch(self, managers: Sequence[QueueManager], fail: Callable[[], None]) -> None:
-        """Let go of what runs as soon as PgQueuer gives up, not when all of it has ended."""
+        """Release running jobs as soon as PgQueuer gives up, not when all have ended."""
         stops = [asyncio.create_task(manager.shutdown.wait()) for manager in managers]
         try:
             await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
@@ -299,7 +299,7 @@ class Queue:
     async def _handle(self, lane: Lane, picked: Picked, broken: "asyncio.Future[None]") -> None:
         """Advance a job until it ends.
 
-        Raises RetryRequested where it has to wait for long, or for a slot: more urgent ones may
+        Raises RetryRequested where it has to wait for long, or for a slot: more urgent jobs may
         have come meanwhile.
         """
         job_id = (picked.payload or b"").decode()
@@ -338,7 +338,7 @@ async def _put(queries: Any, entries: Sequence[Entry]) -> int:
 
 
 async def _migrate_queue(db: Database) -> None:
-    """Bring PgQueuer's own tables to what this version of it wants; replicas take turns."""
+    """Migrate PgQueuer's own tables to the installed version; replicas take turns."""
     pool = await db.driver_pool(1)
     try:
         async with pool.acquire() as connection:

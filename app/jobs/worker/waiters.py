@@ -41,7 +41,7 @@ class Waiters:
 
     @contextmanager
     def registered(self, job_id: str) -> Iterator[Waiter]:
-        """Count a caller who waits for this job, until the block ends."""
+        """Register a waiting caller of this job until the block ends."""
         waiter = Waiter()
         self._waiting[job_id].add(waiter)
         try:

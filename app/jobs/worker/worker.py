@@ -1,6 +1,6 @@
-"""Runs the jobs of this process: those begun at once for their callers, and those of the queue.
+"""Runs the jobs of this process: jobs started at once for their callers, and jobs of the queue.
 
-The `transcription` table is the truth; what is here may be lost at any moment.
+The `transcription` table is authoritative; the state kept here may be lost at any moment.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from app.settings import JobSettings
 
 RETRY_AFTER_SECONDS = 5
 JOBS, TASKS = "jobs", "tasks"
-WINDS_DOWN = timedelta(seconds=1)  # between looks whether a run that was stopped has ended
+WINDS_DOWN = timedelta(seconds=1)  # between checks whether a stopped run has ended
 UNCLAIMED_SECONDS = 5.0  # for which the view of a completed job is kept for its caller
 MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
 
@@ -37,7 +37,7 @@ def lane_of(plan_kind: str) -> str:
 
 
 class Worker:
-    """At most `at_once` jobs run here; the others wait in the queue, tasks in a lane of theirs."""
+    """Runs at most `at_once` jobs; other jobs wait in the queue, tasks in their own lane."""
 
     def __init__(self, db: Database, transcriber: Transcriber, settings: JobSettings) -> None:
         self._transcriber = transcriber
@@ -61,7 +61,7 @@ class Worker:
         self._end_of_grace: float | None = None
 
     async def open(self) -> None:
-        """Begin to take jobs from the queue. Raises DatabaseAway."""
+        """Begin to take jobs from the queue. Raises DatabaseUnavailable."""
         await self._queue.open(works=self._works)
 
     @property
@@ -79,8 +79,8 @@ class Worker:
     def reserve_slot(self, plan_kind: str, *, waits: bool = True) -> bool:
         """Take a slot if one is free, for a job about to be submitted as already claimed.
 
-        Only one whose caller `waits` is begun at once, and none while others wait in the queue:
-        it is their turn. Raises as `check_room` does.
+        Only a job whose caller `waits` is started at once, and none while others wait in the queue,
+        as they come first. Raises as `check_capacity` does.
         """
         self.check_capacity()
         is_free = self._works and not self._jobs.is_backlogged
@@ -89,7 +89,7 @@ class Worker:
         return self._jobs.slots.take_free()
 
     def free_slot(self) -> None:
-        """Give a reserved slot back: nothing was submitted."""
+        """Release a reserved slot: no job was submitted."""
         self._jobs.slots.give()
         self._queue.wake()
 
@@ -103,7 +103,7 @@ class Worker:
         """Start a created job at once if it is `claimed`, in the slot that was reserved for it.
 
         A job whose caller `waits` takes capacity (see check_capacity) until it ends or the caller
-        has gone; for a caller who listens see `listening`.
+        has disconnected; for a caller that reads the stream see `listening`.
         """
         if waits:
             self._accepted.add(job_id)
@@ -112,28 +112,28 @@ class Worker:
             task.add_done_callback(partial(self._requeue_deferred, claimed))
 
     async def cancelled(self, job_id: str, epoch: int | None = None) -> None:
-        """Let go of a job that was cancelled or erased, and have the upstream drop it if it can.
+        """Stop the run of a job that was cancelled or erased, and cancel its tasks where possible.
 
-        Runs later than `epoch` are of another life, which somebody has asked for since.
+        Runs later than `epoch` belong to a retry that was requested since, and continue.
         """
         self._stop(job_id, epoch)
         await self._transcriber.cancel_upstream(job_id, epoch)
 
     async def requeue(self, forsaken: Iterable[StalledJob]) -> int:
-        """Put jobs that nobody works on into the queue; return how many were not in it."""
+        """Put jobs without a worker into the queue; return how many were not in it."""
         return await self._queue.put(
             [_entry(one) for one in forsaken if one.job_id not in self._tasks]
         )
 
     async def enqueue_retry(self, reopened: StalledJob, connection: Any = None) -> None:
-        """Put a job that is tried anew into the queue; with a `connection`, see Queue.put.
+        """Put a retried job into the queue; with a `connection`, see Queue.put.
 
-        A run of its life before may still be winding down here.
+        A run from before the retry may still be ending here.
         """
         await self._queue.put([_entry(reopened)], connection)
 
     async def tidy(self) -> None:
-        """Forget what the queue remembers of its own doing. Raises DatabaseAway."""
+        """Delete the queue's own log. Raises DatabaseUnavailable."""
         await self._queue.tidy()
 
     async def wait(
@@ -141,8 +141,8 @@ class Worker:
     ) -> JobView | bool:
         """Wait until the job has ended, in this process or in another one.
 
-        Returns the completed job where its run told it, True where the database has to be read,
-        and False after `seconds` or as soon as `gone` is done.
+        Returns the completed job where its run passed it on, True where the database has to be
+        read, and False after `seconds` or as soon as `gone` is done.
         """
         if (view := self._unclaimed_views.pop(job_id, None)) is not None:
             return view
@@ -153,7 +153,7 @@ class Worker:
 
     @contextmanager
     def listening(self, job_id: str) -> Iterator[None]:
-        """Count the caller of a job whose answer is its stream among those who wait."""
+        """Count the caller of a job whose answer is its stream among the waiting callers."""
         self._accepted.add(job_id)
         try:
             with self._callers.registered(job_id):
@@ -162,13 +162,13 @@ class Worker:
             self._forget_caller(job_id)
 
     def begin_closing(self, seconds: float) -> None:
-        """Accept nothing more, and let nobody wait longer than these seconds."""
+        """Accept no more jobs, and limit every wait to these seconds."""
         self._end_of_grace = asyncio.get_running_loop().time() + seconds
         self._queue.stop_taking()
         self._callers.set_deadline(self._end_of_grace)
 
     async def drain(self, seconds: float) -> None:
-        """Let jobs run for what is left of the grace, then hand them back to the queue."""
+        """Let jobs run for the rest of the grace period, then hand them back to the queue."""
         if not self.is_closing:
             self.begin_closing(seconds)
         left = (self._end_of_grace or 0.0) - asyncio.get_running_loop().time()
@@ -183,7 +183,7 @@ class Worker:
     async def _tick(
         self, job_id: str, broken: "asyncio.Future[None]", lane: str = JOBS
     ) -> timedelta | None:
-        """Advance a job of the queue; see lanes.Tick. At the end of the grace it goes back."""
+        """Advance a job of the queue; see lane.Tick. It is requeued when the grace period ends."""
         slots = self._slots[lane]
         if not slots.take_free():
             raise NoSlot
@@ -224,7 +224,7 @@ class Worker:
         return task
 
     def _stop(self, job_id: str, epoch: int | None) -> None:
-        """End the run of a job, unless it is later than `epoch`, and tell who waits for it."""
+        """End the run of a job, unless it is later than `epoch`, and wake the job's callers."""
         task = self._tasks.get(job_id)
         running = self._transcriber.epoch_of(job_id)
         if task is not None and (epoch is None or (running is not None and running <= epoch)):
@@ -233,11 +233,11 @@ class Worker:
         self._callers.wake(job_id)
 
     def _after(self, job_id: str) -> timedelta | None:
-        """Return when to come back to a job that runs here: never, or once it has wound down."""
+        """Return the delay for a job that runs here: None, or WINDS_DOWN if its run was stopped."""
         return WINDS_DOWN if self._tasks[job_id] in self._stopped else None
 
     def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
-        """Return when a job wants to be advanced again: at once if its run was handed back."""
+        """Return the delay until a job is advanced again: zero if its run was handed back."""
         if task.cancelled():
             return timedelta(0) if self.is_closing else None
         if (error := task.exception()) is not None:
