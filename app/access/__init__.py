@@ -1,1 +1,1 @@
-"""Who may call: projects, keys, principals."""
+"""Access to the API: projects, keys, principals."""

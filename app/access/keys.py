@@ -1,4 +1,4 @@
-"""Bearer keys: minted once, stored only as a keyed hash, found by it, revoked for good."""
+"""Bearer keys: created once, stored and found only by a keyed hash, revoked permanently."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _TOUCH = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made: the only moment its `secret` exists outside the caller's hands."""
+    """A new key. Its `secret` is returned only here and is never stored."""
 
     id: str
     secret: str
@@ -44,7 +44,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What may be shown of a key."""
+    """The public fields of a key."""
 
     id: str
     project: str
@@ -67,7 +67,7 @@ def create_key(
     now: datetime,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """Make a key of a project."""
+    """Create a key of a project."""
     secret = mint_key()
     made = NewKey(new_id("key"), secret)
     tx.execute(
@@ -100,7 +100,7 @@ def find_principal(
 
 
 def check_key(tx: sa.Connection, principal: Principal, *, now: datetime) -> None:
-    """Raise KeyInvalid where the principal's key was revoked or has expired since it was found."""
+    """Raise KeyInvalid if the principal's key was revoked or has expired since it was found."""
     key_id = principal.key_id
     if key_id is not None and _FIND_VALID.first(tx, {"key_id": key_id, "now": now}) is None:
         raise KeyInvalid
@@ -112,12 +112,12 @@ def touch(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
 
 
 def any_key(tx: sa.Connection) -> bool:
-    """Tell whether any key was ever made; from then on every request needs one."""
+    """Return whether any key was ever created. From then on every request needs a key."""
     return tx.scalar(sa.select(api_key.c.id).limit(1)) is not None
 
 
 def revoke_key(tx: sa.Connection, key_id: str, *, now: datetime) -> bool:
-    """Revoke a key for good. False if there is none of this id that is still valid."""
+    """Revoke a key permanently. Return False if no valid key has this id."""
     done = tx.execute(
         sa.update(api_key)
         .where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
@@ -127,7 +127,7 @@ def revoke_key(tx: sa.Connection, key_id: str, *, now: datetime) -> bool:
 
 
 def list_keys(tx: sa.Connection) -> list[KeyInfo]:
-    """Return all keys, oldest first, without anything that could be used."""
+    """Return all keys, oldest first, without their secrets and hashes."""
     prefix = (
         api_key.c.id,
         project.c.name.label("project"),

@@ -1,4 +1,4 @@
-"""Whether an address means this machine alone: there, and only there, no key is asked for."""
+"""Detects loopback addresses: only requests to them may need no key."""
 
 from ipaddress import ip_address
 
@@ -6,7 +6,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only mean this machine."""
+    """Return whether a host name or address can only mean this machine."""
     name = host.strip("[]").lower()
     if name in LOOPBACK_NAMES:
         return True

@@ -1,4 +1,4 @@
-"""The secrets that key hashes are made with: from the settings, else one file that we make."""
+"""The secrets for key hashes: from the settings, else from one file that is created."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who is asking: a project, through which key, with which scopes."""
+"""The caller of a request: a project, its key and the scopes of the key."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,8 +7,8 @@ from app.errors import ScopeMissing
 
 
 class Scope(StrEnum):
-    TRANSCRIBE = "transcribe"  # send recordings, delete own transcriptions
-    READ = "read"  # transcriptions, recordings, models
+    TRANSCRIBE = "transcribe"  # send audio, delete own transcriptions
+    READ = "read"  # transcriptions, audio, models
     USAGE = "usage"  # used seconds and costs
 
 
@@ -24,6 +24,6 @@ class Principal:
     scopes: frozenset[Scope]
 
     def require(self, scope: Scope) -> None:
-        """Raise ScopeMissing unless the caller may do this."""
+        """Raise ScopeMissing unless the caller has this scope."""
         if scope not in self.scopes:
             raise ScopeMissing(f"This key lacks the scope `{scope}`.", scope=str(scope))

@@ -1,4 +1,4 @@
-"""Finds the principal of a bearer key: in the database, or among those found a moment ago."""
+"""Finds the principal of a bearer key: in the database, or among those found recently."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ REMEMBERED_FOR = timedelta(seconds=1)
 
 
 class Principals:
-    """Principals of one process. Of a key only its hash is kept, and only while it is valid."""
+    """The principals of one process. Only hashes of keys are stored, and only while valid."""
 
     def __init__(self, db: Database, peppers: Sequence[bytes], clock: Clock) -> None:
         self._db = db
@@ -25,7 +25,7 @@ class Principals:
         self._revocations = 0
 
     async def find(self, secret: str) -> Principal:
-        """Return the principal of a key that is valid now. Raises KeyInvalid, DatabaseAway."""
+        """Return the principal of a valid key. Raises KeyInvalid, DatabaseUnavailable."""
         now, revocations = self._now(), self._revocations
         found = await self._db.read(find_principal, secret, peppers=self._peppers, now=now)
         key_hash = self._hash(secret)
@@ -40,7 +40,7 @@ class Principals:
         return principal
 
     async def recall(self, secret: str) -> Principal:
-        """Return what `find` returned less than a second ago, else what it returns now.
+        """Return the result of `find` from less than a second ago, else call `find`.
 
         For reads, and for writes whose transaction calls `keys.check_key`.
         """
@@ -50,7 +50,7 @@ class Principals:
         return await self.find(secret)
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key for good. False where no valid key has this id."""
+        """Revoke a key permanently. Return False if no valid key has this id."""
         is_revoked = await self._db.write(revoke_key, key_id, now=self._now())
         self._revocations += 1
         self._found = {
@@ -64,7 +64,7 @@ class Principals:
         return hash_key(self._peppers[0], secret)
 
     async def _touch(self, key_id: str, now: datetime) -> None:
-        """Store that a key was used: once an interval, however many requests come at once."""
+        """Store the last use of a key: once an interval, for any number of requests."""
         last = self._touched.get(key_id)
         if last is not None and now - last < TOUCH_INTERVAL:
             return

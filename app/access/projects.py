@@ -1,4 +1,4 @@
-"""Projects: who is charged. Nothing is ever seen across two of them."""
+"""Projects: the unit of billing and isolation. A project never sees another one's data."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ DEFAULT_PROJECT = "default"
 
 
 def ensure_project(tx: sa.Connection, name: str, *, now: datetime) -> str:
-    """Return the id of the project of this name, made if it does not exist yet."""
+    """Return the id of the project of this name. It is created if it does not exist yet."""
     found = tx.scalar(sa.select(project.c.id).where(project.c.name == name))
     if found is not None:
         return str(found)

@@ -1,7 +1,8 @@
 """Tokens that open one job's event stream, for readers that cannot send a header.
 
-A token is nothing but its end and a signature of both job and end: none is stored, none can be
-taken back before it expires. Its key is made of the pepper that hashes keys, for this use alone.
+A token is its expiry and a signature of job and expiry. No token is stored, and none can be
+revoked before it expires. The signing key is derived from the pepper of the key hashes, for this
+use only.
 """
 
 import base64
@@ -25,7 +26,7 @@ def make_token(pepper: bytes, job_id: str, *, now: datetime, seconds: int) -> tu
 
 
 def opens(token: str, job_id: str, *, peppers: Sequence[bytes], now: datetime) -> bool:
-    """Tell whether a token opens this job's events now."""
+    """Return whether a token opens this job's events now."""
     found = _FORM.fullmatch(token)
     if found is None or int(found[1]) <= now.timestamp():
         return False

@@ -1,6 +1,6 @@
-"""Convert a whole recording to one FLAC file, for a provider that does not take it as received.
+"""Converts a whole audio to one FLAC file, for a provider that does not accept it as received.
 
-It goes from the decoder's pipe into the store block by block: memory does not grow with it.
+The decoder's output goes to the store block by block: memory does not grow with the audio.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from app.audio.ffmpeg import Decoders
 from app.audio.probe import read_head, refusal
 from app.audio.store import BlobStore, StoredBlob
 
-CPU_SHARE = 1 / 20  # of the recording's length: decoded and encoded again
+CPU_SHARE = 1 / 20  # of the audio's length: decoded and encoded again
 BLOCK_BYTES = 256 << 10
 FORM = "flac"
 
@@ -29,9 +29,9 @@ async def as_flac(
     max_bytes: int,
     raw_rate: int | None = None,
 ) -> StoredBlob:
-    """Store the copy, its channels mixed into one or kept. The caller has to erase it.
+    """Store the copy, with its channels mixed into one or unchanged. The caller must erase it.
 
-    Raises AudioError, StorageFull, and AudioTooLarge where it would have more than `max_bytes`.
+    Raises AudioError, StorageFull, and AudioTooLarge if it would have more than `max_bytes`.
     """
     head = await asyncio.to_thread(read_head, path)
     output = (

@@ -1,7 +1,7 @@
-"""Where to cut a recording into parts: one decision at a time.
+"""Decides where to cut audio into parts, one cut at a time.
 
-A decision looks at most one window ahead and never at how much more happens to be decoded, so
-the same recording is always cut in the same places. Times are whole milliseconds.
+A decision uses at most one window of audio, no matter how much more is already decoded, so the
+same audio is always cut in the same places. Times are whole milliseconds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MIN_SPEECH_MS = 250  # with less, Whisper invents words rather than hears some (
 MIN_PAUSE_MS = 100
 GOOD_PAUSE_MS = 800
 LONG_PAUSE_MS = 10_000  # a pause worth a piece of its own, which is not sent
-EDGE_MS = 1_000  # silence at the recording's edges worth the same, beyond the pad
+EDGE_MS = 1_000  # silence at the audio's edges worth the same, beyond the pad
 INNER_SHARES = (0.25, 0.75)  # where in a piece it may be cut in two
 PAD_MS = 300  # of a pause that stays with the speech beside it; onsets are heard late
 # Where in the window a cut is looked for: late first, then almost anywhere.
@@ -30,7 +30,7 @@ class Rules:
 
 
 class Decision(NamedTuple):
-    """`cut_ms`: where the piece ends. None: more is needed, PCM beyond `needed_ms` at least."""
+    """`cut_ms`: where the piece ends. None: PCM beyond `needed_ms` is needed first."""
 
     cut_ms: int | None
     needed_ms: int = 0
@@ -39,7 +39,7 @@ class Decision(NamedTuple):
 def next_cut(speech: SpeechMap, known: Span, rules: Rules, *, is_all: bool) -> Decision:
     """Decide where the piece that starts at `known.start` ends.
 
-    `known` is the PCM that was not cut yet; `is_all` says that the recording ends with it.
+    `known` is the PCM that was not cut yet; `is_all`: the audio ends with it.
     """
     window = known.within(Span(known.start, known.start + rules.limit_ms))
     is_full = known.end > window.end
@@ -62,7 +62,7 @@ def next_cut(speech: SpeechMap, known: Span, rules: Rules, *, is_all: bool) -> D
 
 
 def _end(speech: SpeechMap, window: Span) -> int:
-    """Return where the last speech ends, where much silence follows it; else the window's end."""
+    """Return the end of the last speech if a long silence follows it, else the window's end."""
     last_loud = speech.last_loud(window, near_end_ms=EDGE_MS + PAD_MS)
     if last_loud is None or window.end - last_loud <= EDGE_MS + PAD_MS:
         return window.end
@@ -70,9 +70,9 @@ def _end(speech: SpeechMap, window: Span) -> int:
 
 
 def _worth_leaving_out(window: Span) -> int:
-    """Return from what length on silence before the first speech is a piece of its own.
+    """Return the minimum length of silence before the first speech that makes its own piece.
 
-    Behind a cut in a pause, the rest of that pause is left out only where it is long.
+    After a cut in a pause, the rest of that pause is left out only if it is long.
     """
     return EDGE_MS + PAD_MS if window.start == 0 else LONG_PAUSE_MS - PAD_MS
 

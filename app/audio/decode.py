@@ -1,9 +1,9 @@
-"""Decode a recording of any form to PCM (16 kHz mono, see `pcm`), block by block.
+"""Decodes audio of any format to PCM (16 kHz mono, see `pcm`), block by block.
 
-WAV files of 16 bit PCM whose header is verified, and bare samples, are converted in this process:
-there is nothing in them to parse. Everything else goes to a decoder child. Memory does not grow
-with the file: nothing is decoded until the next block is wanted. Deadlines count only the time
-spent on waiting for the child, never the time that the consumer takes.
+WAV files of 16 bit PCM whose header is verified, and raw samples, are converted in this process:
+they need no parser. Everything else goes to a decoder child. Memory does not grow with the file:
+each block is decoded on request. Deadlines count only the time spent waiting for the child, never
+the time that the consumer takes.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ READ_BYTES = 1 << 20  # of a WAV that are converted at a time
 LOG_LEVEL = "repeat+error"  # `repeat`: each line is itself, none is "Last message repeated"
 LEAST_SECONDS = 1.0  # of audio from a file with errors, for it to be worth going on
 CPU_BASE_SECONDS = 30
-CPU_SHARE = 1 / 40  # of the recording's length; the slowest format tried needed 1/240
+CPU_SHARE = 1 / 40  # of the audio's length; the slowest format tried needed 1/240
 DAMAGE_CHARACTERS = 200
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 # Our own whitelist at work on a video track, not a fault of the audio.
@@ -40,7 +40,7 @@ Refusal = Callable[[], AudioError]
 
 
 class Decoding(Protocol):
-    """A recording being decoded. `seconds` and `damage` are final once the blocks have ended."""
+    """Audio that is being decoded. `seconds` and `damage` are final once the blocks have ended."""
 
     seconds: float
     damage: str | None
@@ -58,11 +58,11 @@ async def decode(
     refuse: Refusal | None = None,
     raw_rate: int | None = None,
 ) -> AsyncIterator[Decoding]:
-    """Open a recording for decoding; its child is gone when the context ends, however it ends.
+    """Open audio for decoding. Its child has ended when the context ends.
 
-    `refuse` makes the error for a recording of more than `max_seconds`, where the gateway's own
-    limit would be the wrong one to name. With `raw_rate` the file is bare samples of that rate,
-    see `raw`. Raises EmptyAudio.
+    `refuse` makes the error for audio of more than `max_seconds`, if the gateway's own limit would
+    be the wrong one to name. With `raw_rate` the file holds raw samples of that rate, see `raw`.
+    Raises EmptyAudio.
     """
     head = await asyncio.to_thread(read_head, path)
     limit = _Limit(max_seconds, refuse)

@@ -1,6 +1,6 @@
-"""The detectors of speech that a process has.
+"""The speech detectors of a process.
 
-What they need (numpy and the model, 60 MB) is imported with the first recording that is decoded.
+Their dependencies (numpy and the model, 60 MB) are imported when the first audio is decoded.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ class Detectors:
         self._make = make or _silero
 
     async def run(self, work: Callable[["Detector"], T]) -> T:
-        """Run `work` with a detector in a thread, once one is free.
+        """Run `work` with a detector in a thread, as soon as a detector is free.
 
-        A cancelled caller leaves at once; the detector is free again when the work has ended.
+        A cancelled caller returns at once. The detector is free again when the work has ended.
         """
         await self._slots.acquire()
         running = asyncio.ensure_future(asyncio.to_thread(self._run, work))

@@ -1,7 +1,7 @@
-"""A recording behind a stranger's URL, poured into the store; what goes wrong is said in words.
+"""Downloads the audio at a client's URL into the store, and explains each failure.
 
-The words are for who sent the URL: what to change. Whose fault it was goes to the log, with the
-host's name at most: a URL's path and query may be as good as a password.
+Error messages are for the client that sent the URL and state the change that is needed. The log
+gets the cause and at most the host name: the path and query of a URL may contain credentials.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ _STATUS_WORDS = {
 
 
 class Fetcher:
-    """Fetches by the operator's rules, through one guarded client."""
+    """Fetches audio by the operator's rules, through one guarded client."""
 
     def __init__(self, settings: FetchSettings, resolver: Resolver | None = None) -> None:
         self._settings = settings
@@ -60,7 +60,7 @@ class Fetcher:
         self._client: Client | None = None
 
     def check(self, url: str) -> None:
-        """Judge a URL as far as that goes without looking its name up. Raises UrlNotAllowed."""
+        """Check a URL against the rules, without a name lookup. Raises UrlNotAllowed."""
         if not self._settings.enabled:
             raise UrlNotAllowed("This gateway fetches no audio by URL. Upload the file.")
         try:
@@ -69,11 +69,11 @@ class Fetcher:
             raise UrlNotAllowed(str(error)) from None
 
     async def fetch(self, url: str, store: BlobStore, project_id: str) -> StoredBlob:
-        """Store what is behind the URL; on any failure nothing of it stays.
+        """Store the file at the URL. After a failure no bytes remain in the store.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and StorageFull.
         """
-        self.check(url)  # what was accepted yesterday may not be allowed today
+        self.check(url)  # the rules may have changed since the URL was accepted
         pouring = UploadSink(store, self._limits.max_bytes)
         try:
             await fetch(self._opened(), url, pouring, rules=self._rules, limits=self._limits)
@@ -119,10 +119,10 @@ class Fetcher:
 
 
 def refused(error: AudioError, head: bytes) -> AudioError:
-    """Return the refusal of fetched bytes in words for who sent a URL and no file."""
+    """Return the error for fetched bytes with a message for a client that sent a URL."""
     if not isinstance(error, Undecodable) or not (kind := seems_to_be(head)):
         return error
-    kind, _, is_a_list = kind.partition(";")  # behind it is advice for an upload
+    kind, _, is_a_list = kind.partition(";")  # the rest of the message is advice for an upload
     advice = (
         "Give the link of the recording itself."
         if is_a_list
@@ -132,7 +132,7 @@ def refused(error: AudioError, head: bytes) -> AudioError:
 
 
 class UploadSink:
-    """A sink that ends as one upload of the store."""
+    """A sink that writes the file into one upload of the store."""
 
     def __init__(self, store: BlobStore, max_bytes: int) -> None:
         self._store = store

@@ -1,6 +1,6 @@
-"""Decoder children: ffmpeg processes that can open nothing but the one descriptor they are given.
+"""Decoder processes: ffmpeg children that can open only the one descriptor they are given.
 
-A parser of strangers' files runs in a process that we limit, watch and kill, never in ours.
+Untrusted files are parsed in a child process with limits and deadlines, never in this process.
 `fd:` is seekable, so an mp4 with its index at the end works; `pipe:` could not read it.
 """
 
@@ -25,7 +25,7 @@ ADDRESS_SPACE_BYTES = 2 << 30
 MAX_ALLOC_BYTES = 256 << 20  # of one allocation
 OPEN_FILES = 32
 PIPE_BYTES = 256 << 10  # gathered from the pipe before the child has to wait
-STDERR_BYTES = 64 << 10  # kept of each end of stderr
+STDERR_BYTES = 64 << 10  # stored of each end of stderr
 SILENT_CHILD_SECONDS = 60.0  # longest wait for one block; a healthy child needs some 40 ms
 # Soft and hard limit are equal, so that the kernel kills at once: ffmpeg catches SIGXCPU and exits
 # with 255, which is also its code for a file that "is not permitted".
@@ -42,9 +42,9 @@ _ANY_INPUT = ("-format_whitelist", FORMATS, "-i", "fd:")
 class Decoders:
     """Starts children. `slots` bounds how many work at once: hold one while waiting for a child.
 
-    A child whose consumer is slow waits on its full pipe and uses no CPU; it needs no slot
-    then, or four long recordings would keep everybody else's out for hours. Looking at a header
-    has slots of its own, so that a backlog of recordings does not keep new ones out.
+    A child whose consumer is slow waits on its full pipe and uses no CPU. It holds no slot then:
+    otherwise four long files would block all other audio for hours. Header probes have their own
+    slots, so that a backlog of audio does not block new uploads.
     """
 
     def __init__(self, settings: AudioSettings) -> None:
@@ -63,9 +63,9 @@ class Decoders:
         cpu_seconds: int,
         raw_rate: int | None = None,
     ) -> AsyncIterator["FfmpegProcess"]:
-        """Start a child on one file; it is dead and reaped when the context ends.
+        """Start a child on one file. It is killed and reaped when the context ends.
 
-        With `raw_rate` the file is bare samples of that rate, see `raw`.
+        With `raw_rate` the file holds raw samples of that rate, see `raw`.
         """
         async with open_file(path) as source:
             arguments = (*_SAFE, *_input(raw_rate), *output)
@@ -105,9 +105,9 @@ class FfmpegProcess:
         self._stderr = asyncio.create_task(_both_ends(process.stderr))
 
     async def blocks(self, size: int) -> AsyncGenerator[bytes, None]:
-        """Yield what the child writes in blocks of `size` bytes; the last one may be shorter.
+        """Yield the output of the child in blocks of `size` bytes. The last one may be shorter.
 
-        A slot is held while a block is waited for. Raises DecodeTimeout.
+        A slot is held while the caller waits for a block. Raises DecodeTimeout.
         """
         is_open = True
         while is_open:
@@ -171,7 +171,7 @@ def _limit(pid: int, cpu_seconds: int) -> None:
 
 
 async def _both_ends(stream: asyncio.StreamReader) -> str:
-    """Return the first and the last of what is said: strangers' tags can be megabytes long."""
+    """Return the beginning and the end of stderr: the tags of a file can be megabytes long."""
     head, tail = bytearray(), bytearray()
     while chunk := await stream.read(STDERR_BYTES):
         taken = STDERR_BYTES - len(head)

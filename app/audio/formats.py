@@ -1,9 +1,9 @@
-"""What a decoder child may open: containers and audio codecs, by FFmpeg's names.
+"""The containers and audio codecs that a decoder child may open, by FFmpeg's names.
 
 No playlist or manifest format is here (hls, dash, concat, sdp, imf …): those name other files.
 No video decoder is here either. Probing opens the decoder of a video track even under `-vn`,
-and CVE-2026-8461 sat in one; with the whitelist FFmpeg logs a complaint and the sound still
-comes out (tried on all of the formats that carry video).
+and CVE-2026-8461 sat in one; with the whitelist FFmpeg logs an error and still decodes
+the audio (tested on all of the formats that carry video).
 """
 
 FORMATS = (
@@ -34,24 +34,24 @@ _BRAND_AT = 8  # an ISO file begins with its size, `ftyp` and the brand
 _EBML_HEAD = 64  # bytes within which a Matroska file names its document type
 
 
-# Containers whose length may be that of a picture track and not of the sound.
+# Containers whose length may be that of a video track and not of the audio.
 _WITH_PICTURES = frozenset(
     {"mp4", "mov", "3gp", "3g2", "mkv", "webm", "avi", "flv", "asf", "mpeg", "mpegts", "rm"}
 )
 
 
 def is_cut_short(form: str, header_seconds: float, decoded_seconds: float) -> bool:
-    """Tell whether much less sound came out of a file than its header promises.
+    """Return whether a file decoded to much less audio than its header states.
 
-    A decoder ends a truncated MP3 without a complaint. Formats whose sizes are estimates are
-    off by a few percent, so a tenth and a second are let pass.
+    A decoder ends a truncated MP3 without an error. Formats whose sizes are estimates are off by
+    a few percent, so a difference of a tenth and a second is accepted.
     """
     missing = header_seconds - decoded_seconds
     return form not in _WITH_PICTURES and missing > max(1.0, header_seconds / 10)
 
 
 def friendly_format(demuxer: str, head: bytes) -> str:
-    """Return the one short name people use for what FFmpeg calls e.g. `mov,mp4,m4a,3gp,3g2,mj2`."""
+    """Return the common short name of a format that FFmpeg calls e.g. `mov,mp4,m4a,3gp,3g2,mj2`."""
     name = _SHORT.get(demuxer, demuxer)
     if name == "mp4":
         brand = head[_BRAND_AT : _BRAND_AT + 4]

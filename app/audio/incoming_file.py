@@ -1,8 +1,8 @@
-"""One arriving file: written, hashed, and then either kept under its final name or gone.
+"""One arriving file: it is written and hashed, then moved to its final name or removed.
 
 Everything here blocks and is meant for threads. A lock orders the calls, because a cancelled
-caller leaves its thread running: closing the file under that thread's feet could hand its
-descriptor's number, and so its bytes, to another file.
+caller leaves its thread running: closing the file while that thread writes could give
+its descriptor's number, and so its bytes, to another file.
 """
 
 import errno
@@ -28,7 +28,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def mapping_disk_full() -> "Iterator[None]":
-    """Turn the system's words for a full disk or quota into ours."""
+    """Turn the system's errors for a full disk or quota into StorageFull."""
     try:
         yield
     except OSError as error:
@@ -106,7 +106,7 @@ class IncomingFile:
             return StoredBlob(key=key, sha256=sha256, bytes=self._bytes)
 
     def abandon(self) -> None:
-        """Remove the file wherever it is by now, and refuse whatever still comes."""
+        """Remove the file under its current name, and refuse all further bytes."""
         with self._lock:
             self._gone = True
             self._close()

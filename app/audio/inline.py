@@ -1,4 +1,4 @@
-"""A recording inside a JSON body: a `data:` URI (RFC 2397) into the store."""
+"""Stores the audio of a JSON body that contains it as a `data:` URI (RFC 2397)."""
 
 import asyncio
 import binascii
@@ -35,7 +35,7 @@ def decode_data_uri(uri: str) -> bytes:
 
 
 def media_type_in(uri: str) -> str:
-    """Return what stands before the data, such as `audio/L16;rate=8000`; it may be empty."""
+    """Return the media type of a data URI, such as `audio/L16;rate=8000`. It may be empty."""
     return uri[len(SCHEME) : max(0, uri.find(",", 0, MAX_HEAD))].strip()
 
 

@@ -1,6 +1,6 @@
-"""What a recording is: from its header alone where that is beyond doubt, else by FFmpeg.
+"""Inspects audio files: by their header alone where it can be verified, else by FFmpeg.
 
-Starting a child costs sixty times as much as all else that is done for a short recording.
+To start a child costs sixty times as much as all other work for a short file.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ async def inspect(
 ) -> Probe:
     """Inspect an audio file.
 
-    With `raw_rate` the file holds raw samples of that rate. Raises an AudioError that says what is
-    wrong with the file, and InvalidParameter.
+    With `raw_rate` the file holds raw samples of that rate. Raises InvalidParameter, and an
+    AudioError that describes the fault of the file.
     """
     if raw_rate is not None:
         found = raw_found((await asyncio.to_thread(path.stat)).st_size, raw_rate)
@@ -48,7 +48,7 @@ async def inspect(
 
 
 class Inspector:
-    """Inspects stored recordings with the decoders and limits it is given."""
+    """Inspects stored audio with the given decoders and limits."""
 
     def __init__(self, store: BlobStore, decoders: Decoders, settings: AudioSettings) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class Inspector:
         self._settings = settings
 
     async def inspect(self, blob: StoredBlob, raw_rate: int | None) -> Probe:
-        """Inspect a stored recording; see `inspect`. Raises AudioError."""
+        """Inspect stored audio; see `inspect`. Raises AudioError."""
         if blob.data is not None and raw_rate is None:
             # Reading the header of a small file in memory takes less than changing threads.
             with suppress(CutShortError):  # which is found again below

@@ -1,6 +1,6 @@
-"""The front door: whatever form a request has, out come its options and one upload.
+"""Reads the options and the upload from a request body of any supported media type.
 
-The upload is not finished here: the caller decides, after looking at the options.
+The upload is not finished here: the caller decides after it has checked the options.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ PARSE_IN_THREAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a request brought. Whoever gets it must `finish` or `discard` the upload.
+    """The content of a request. The caller must `finish` or `discard` the upload.
 
-    There is an upload, or the `url` to fetch the recording from, or neither; the URL is not
-    judged yet. `media_type` is what an upload is labelled; only bare samples need to be believed.
+    There is an upload, or the `url` to fetch the audio from, or neither. The URL is not checked
+    yet. `media_type` is the client's label of an upload; it is used for raw samples only.
     """
 
     options: dict[str, Any]
@@ -46,7 +46,7 @@ async def receive(
     store: BlobStore,
     settings: AudioSettings,
 ) -> Received:
-    """Read the body to its end. On any failure nothing of it stays in the store."""
+    """Read the body to its end. After a failure no bytes remain in the store."""
 
     async def begin() -> Upload:
         return await store.begin(settings.max_upload_bytes)
@@ -83,7 +83,7 @@ async def _from_form(form: Form) -> Received:
 
 
 def _link_in_form(options: dict[str, Any], upload: Upload | None) -> str | None:
-    """Take the recording's address out of a form's fields, where there is one."""
+    """Remove the URL of the audio from the fields of a form, if there is one."""
     audio, url = options.pop("audio", None), _url_of(options)
     if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
         raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
@@ -107,7 +107,7 @@ def _options_of(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _url_of(options: dict[str, Any]) -> str | None:
-    """Take the recording's address out of the options."""
+    """Remove the URL of the audio from the options."""
     url = options.pop("url", None)
     if isinstance(url, list):
         raise SeveralFiles
@@ -156,7 +156,7 @@ def _no_such_number(name: str) -> NoReturn:
 
 
 def _refuse_broken_text(value: dict[str, Any]) -> None:
-    """Half a surrogate pair cannot be written as UTF-8, nor NUL stored by PostgreSQL."""
+    """Refuse half surrogate pairs, which have no UTF-8, and NUL, which PostgreSQL cannot store."""
     pending: list[Any] = [value]
     while pending:
         match pending.pop():
@@ -174,7 +174,7 @@ def _refuse_broken(text: str) -> None:
 
 
 def _audio_of(options: dict[str, Any]) -> str | None:
-    """Take the recording out of the options."""
+    """Remove the audio from the options."""
     audio = options.pop("audio", None)
     if audio is None:
         return None

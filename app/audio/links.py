@@ -1,7 +1,7 @@
-"""Addresses under which somebody far away reads one recording for a while, without a key.
+"""URLs under which a provider can read one audio for a limited time, without a key.
 
-The address is the credential: it names the recording and an end, signed so that neither can be
-changed. Deleting the recording ends it at once.
+The URL is the credential: it contains the audio id and the expiry, signed so that neither can be
+changed. It becomes invalid at once when the audio is deleted.
 """
 
 import base64
@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 
 
 class SignedLinks:
-    """Makes and reads them. `secrets` are ours, the newest first; the others are read still."""
+    """Makes and reads signed URLs with `secrets`. The first one signs; all of them are accepted."""
 
     def __init__(self, base_url: str, secrets: Sequence[bytes]) -> None:
         self._base_url = base_url.rstrip("/")
@@ -28,18 +28,18 @@ class SignedLinks:
 
     @property
     def is_public(self) -> bool:
-        """Whether there is an address of ours to make links with."""
+        """Whether the gateway has a public address to make URLs with."""
         return bool(self._base_url)
 
     def url(self, audio_id: str, form: str, until: datetime) -> str:
-        """Return the address of a recording of this format, good until then."""
+        """Return the URL of an audio of this format, valid until then."""
         ends = str(int(until.timestamp()))
         said = f"{audio_id}-{ends}"
         token = f"{said}-{_signed(self._keys[0], said, form)}.{form}"
         return f"{self._base_url}/v1/blobs/{token}"
 
     def read(self, token: str, now: datetime) -> str | None:
-        """Return the id of the recording that a token opens; None for one that opens none."""
+        """Return the id of the audio that a token opens, or None for an invalid token."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None

@@ -1,4 +1,4 @@
-"""Recordings in a folder: `incoming/` while they arrive, `blobs/` once they are whole.
+"""Stores audio in a folder: in `incoming/` during the upload, in `blobs/` once it is complete.
 
 All file work is done in threads; an upload holds at most one buffer in memory.
 """
@@ -27,7 +27,7 @@ BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
 IDENTITY_FILE = "identity"
 CHUNK_BYTES = 256 * 1024  # read at a time
 READY_SECONDS = 1.0  # for which a check of the folders and the free space counts
-RECHECK_BYTES = 64 * 1024 * 1024  # written between two looks at the free space
+RECHECK_BYTES = 64 * 1024 * 1024  # written between two checks of the free space
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}")
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 async def run_shielded(work: Callable[..., T], *args: object) -> T:
-    """Run blocking work in a thread; a cancelled caller leaves, the work still ends."""
+    """Run blocking work in a thread. If the caller is cancelled, the work still completes."""
     run = contextvars.copy_context().run
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, run, work, *args))
 
@@ -94,7 +94,7 @@ class LocalStore:
         return await run_shielded(self._identity)
 
     def make_ready(self) -> None:
-        """Have the folders, and room in them. Raises StorageFull."""
+        """Create the folders and check the free space. Raises StorageFull."""
         self._folders.make(self._incoming)
         free = shutil.disk_usage(self._incoming).free
         if free < self._min_free_bytes:
@@ -147,7 +147,7 @@ class LocalStore:
 
 
 def _changed_at(path: Path) -> float:
-    """Return when a file was last changed; one that just went away was changed just now."""
+    """Return the time of a file's last change; the current time if it has just been removed."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

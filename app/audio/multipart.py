@@ -1,6 +1,6 @@
-"""A form straight into the store: small fields are gathered, the one file is streamed.
+"""Parses a multipart form: small fields stay in memory, the one file is streamed to the store.
 
-Starlette's own form parser would first write the file to a temporary place, and so twice.
+Starlette's form parser would write the file twice: first to a temporary file.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ FILE_FIELD = "file"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`media_type` is what the client labelled the file."""
+    """The fields and the file of a form. `media_type` is the client's label of the file."""
 
     fields: list[tuple[str, str]]
     upload: Upload | None
@@ -45,7 +45,7 @@ async def read_form(
     stream: AsyncIterator[bytes],
     begin: Callable[[], Awaitable[Upload]],
 ) -> Form:
-    """Read a whole multipart/form-data body; on any failure nothing of it stays in the store."""
+    """Read a whole multipart/form-data body. After a failure no bytes remain in the store."""
     parts = _Parts(_boundary(content_type))
     upload: Upload | None = None
     try:
@@ -76,7 +76,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Parts:
-    """The parser's callbacks: what they learn is kept here until `read_form` looks."""
+    """The callbacks of the parser. They store the results until `read_form` reads them."""
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: list[tuple[str, str]] = []

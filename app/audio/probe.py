@@ -1,9 +1,9 @@
-"""What a file is, before any work is put into it: container, codec, channels, rate, length.
+"""Probes a file before it is decoded: container, codec, channels, rate, length.
 
 The length comes from FFmpeg's banner on stderr, where tags are printed too and can forge whole
 lines (a newline in a tag's *name* is printed as it is). Codec, rate and channels therefore come
-from the framecrc muxer on stdout, which prints no tags. All figures are hints for planning: the
-header may lie, and what counts is measured while decoding.
+from the framecrc muxer on stdout, which prints no tags. All figures are estimates for planning: the
+header may be wrong, and the real length is measured while the audio is decoded.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from app.errors import (
     Undecodable,
 )
 
-SHEET_BYTES = 16 << 10  # of the framecrc output that is looked at; its head has a few lines
-# Copies no packet but describes the first sound track; fails when there is none.
+SHEET_BYTES = 16 << 10  # of the framecrc output that are read; its head has a few lines
+# Copies no packet but describes the first audio track; fails when there is none.
 _DESCRIBE = (
     *("-map", "0:a:0", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"),
     *("-t", "0", "-f", "framecrc", "pipe:1"),
@@ -42,8 +42,8 @@ _NO_SOUND = ("matches no streams", "does not contain any stream")
 class Probe:
     """`seconds` is None where the header does not say, `channels` 0 where the layout is unknown.
 
-    `exact`: the whole file was walked, nothing of it is missing, and `seconds` is the truth.
-    `cut_short`: its own figures say that its end is missing.
+    `exact`: the whole file was read, it is complete, and `seconds` is exact.
+    `cut_short`: by its own figures the end of the file is missing.
     """
 
     format: str
@@ -58,7 +58,7 @@ class Probe:
 async def probe(
     path: Path, *, decoders: Decoders, max_seconds: float, deadline_seconds: float
 ) -> Probe:
-    """Look at a file's header. Raises an AudioError that says what is wrong with it."""
+    """Read the header of a file. Raises an AudioError that describes the fault of the file."""
     head = await asyncio.to_thread(read_head, path)
     code, sheet, banner = await _describe(path, decoders, deadline_seconds)
     if code != 0:
@@ -81,7 +81,7 @@ def read_head(path: Path) -> bytes:
 
 
 def parse_banner(banner: str, sheet: str, head: bytes = b"") -> Probe:
-    """Put together what stderr (`banner`) and framecrc (`sheet`) say. Raises Undecodable."""
+    """Combine the figures of stderr (`banner`) and of framecrc (`sheet`). Raises Undecodable."""
     # split("\n"), for splitlines() would also break at the control characters of a tag.
     demuxer = next((m[1] for line in banner.split("\n") if (m := _INPUT.match(line))), None)
     # The first line of each kind: extradata or packets that follow cannot replace it.
@@ -101,7 +101,7 @@ def parse_banner(banner: str, sheet: str, head: bytes = b"") -> Probe:
 
 
 def refusal(head: bytes, complaints: str) -> AudioError:
-    """Return the error that fits a file which the decoder did not take."""
+    """Return the error for a file that the decoder refused."""
     if picture := picture_in(head):
         return NoAudioStream(f"This is {picture}; it holds no sound.")
     if kind := seems_to_be(head):
@@ -139,7 +139,7 @@ async def _describe(
 
 
 async def _first_bytes(child: FfmpegProcess) -> str:
-    """Return the beginning of stdout, and let the rest run dry so that the child can end."""
+    """Return the beginning of stdout. Read the rest as well, so that the child can end."""
     kept = bytearray()
     while chunk := await child.stdout.read(SHEET_BYTES):
         kept += chunk[: SHEET_BYTES - len(kept)]
@@ -147,7 +147,7 @@ async def _first_bytes(child: FfmpegProcess) -> str:
 
 
 def _seconds(banner: str) -> float | None:
-    """Return the one duration that is printed; two that differ mean that one is forged."""
+    """Return the one printed duration. Two different ones mean that one is forged."""
     said = {m.groups() for line in banner.split("\n") if (m := _DURATION.match(line))}
     if len(said) != 1:
         return None

@@ -1,7 +1,7 @@
-"""Bare samples, which have no header to say what they are: the client has to.
+"""Raw samples. They have no header, so the client must state their format.
 
-They are signed 16 bit little endian mono. (RFC 2586 has `audio/L16` in big endian; the clients
-of speech services, DashScope's above all, mean little endian by it, as every sound card does.)
+They are signed 16 bit little endian mono. (RFC 2586 defines `audio/L16` as big endian. Clients of
+speech services, DashScope's above all, use it for little endian, as every sound card does.)
 """
 
 from email.message import Message
@@ -17,9 +17,9 @@ LEAST_RATE, MOST_RATE = 4_000, 384_000
 
 
 def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -> int | None:
-    """Return the rate of what the client calls bare samples; None for everything else.
+    """Return the sample rate if the client declares raw samples, else None.
 
-    `media_type` is what they labelled the recording, `is_pcm` whether an option says it.
+    `media_type` is the client's label of the audio. `is_pcm`: an option declares raw samples.
     Raises InvalidParameter.
     """
     label = Message()
@@ -38,10 +38,10 @@ def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -
 
 
 def raw_found(size: int, rate: int) -> Probe:
-    """Return what so many bytes of bare samples are.
+    """Return the probe result of `size` bytes of raw samples.
 
-    Raises EmptyAudio, InvalidParameter, and Undecodable for what is hardly a recording: without a
-    header its length alone tells that something else was sent by mistake.
+    Raises EmptyAudio, InvalidParameter, and Undecodable for audio below the minimum length: without
+    a header, only the length can show that another kind of file was sent by mistake.
     """
     if not size:
         raise EmptyAudio

@@ -1,8 +1,8 @@
 """Convert 16 bit PCM of one or two channels to 16 kHz mono, with numpy.
 
 The filter is the one of FFmpeg's resampler (a windowed sinc with 32 zero crossings, Kaiser 9, cut
-off at 97 % of the lower rate; the signal is mirrored at both ends), so the output is, but for
-rounding, the one of a decoder child.
+off at 97 % of the lower rate; the signal is mirrored at both ends), so the output is,
+except for rounding, that of a decoder child.
 """
 
 from functools import cache
@@ -23,9 +23,9 @@ _Samples = npt.NDArray[np.float32]
 
 
 class Resampler:
-    """Converts one recording, given in pieces of at most `max_bytes`.
+    """Converts one audio, given in pieces of at most `max_bytes`.
 
-    A rate that is not in RATES, or more than two channels, is a ValueError.
+    Raises ValueError for a rate that is not in RATES and for more than two channels.
     """
 
     def __init__(self, rate: int, channels: int, max_bytes: int) -> None:
@@ -81,7 +81,7 @@ class Resampler:
         self._buffer[lead - len(mirrored) : lead] = mirrored.copy()
 
     def _made(self) -> bytes:
-        """Compute the blocks for which there is enough input, and drop what they used."""
+        """Compute the blocks with enough input, and drop the input that they used."""
         used = self._filter
         count = max(0, (self._filled - used.span) // used.inputs + 1)
         made = np.empty((count, used.outputs), np.float32)
@@ -105,10 +105,10 @@ class Resampler:
 
 
 class _Filter(NamedTuple):
-    """A block of `inputs` samples, whose window has `span` samples, gives `outputs` samples.
+    """The filter that converts a block of `inputs` samples to `outputs` samples.
 
-    The window begins `lead` samples before the block. Of each group: the sample of the window
-    where its matrix begins, and the matrix, with one column for each output sample.
+    The window of a block has `span` samples and begins `lead` samples before the block. A group is
+    the first window sample of its matrix, and the matrix with one column for each output sample.
     """
 
     inputs: int

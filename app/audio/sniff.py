@@ -1,6 +1,6 @@
-"""What a file that is no recording seems to be, so that the refusal can say it.
+"""Guesses the type of a file that is not audio, for the message of the error.
 
-Only ever asked after the decoder refused, and only for words: nothing is trusted because of it.
+Used only after the decoder has refused the file. No decision depends on the guess.
 """
 
 HEAD_BYTES = 4096
@@ -36,14 +36,14 @@ _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
 
 def picture_in(head: bytes) -> str | None:
-    """Name the kind of picture these first bytes begin, if they do."""
+    """Return the picture format that these first bytes belong to, or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP picture"
     return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
 
 
 def seems_to_be(head: bytes) -> str | None:
-    """Name what these first bytes begin, where it is neither sound nor a picture."""
+    """Return the file type of these first bytes if it is neither audio nor a picture."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     known = next((name for magic, name in _OTHERS if start.startswith(magic)), None)
     if known or not _is_text(head):

@@ -1,8 +1,8 @@
-"""Where speech is in a stretch of PCM, found by listening to as little of it as a question needs.
+"""Finds speech in a span of PCM, and analyses as few frames as each query needs.
 
-Silero is most of the CPU time that a recording costs, so every question listens only to frames that
-can decide it. The answers depend on the recording alone, not on the sizes of the blocks in which
-it comes. Times are milliseconds, and frames are counted, from the recording's start.
+Silero takes most of the CPU time of an audio, so every query analyses only frames that can decide
+it. The results depend on the audio alone, not on the sizes of the blocks in which it arrives.
+Times are milliseconds, and frames are counted, from the start of the audio.
 """
 
 from typing import NamedTuple
@@ -34,16 +34,16 @@ class Span(NamedTuple):
 
 
 class SpeechMap:
-    """PCM in memory, from a moving start on, and the likelihood of each frame listened to.
+    """PCM in memory from a moving start on, and the likelihood of each analysed frame.
 
-    A frame whose likelihood is at least QUIET is loud: it must never be left out. `detector` has to
-    be set before a question is asked; the questions block, and are meant for a thread.
+    A frame whose likelihood is at least QUIET is loud: it must never be left out. `detector` must
+    be set before a query. The queries block, and are meant for a thread.
     """
 
     detector: Detector
 
     def __init__(self, min_speech_ms: int) -> None:
-        """Count a stretch as speech from `min_speech_ms` of it on."""
+        """Count a span as speech if it has at least `min_speech_ms` of speech."""
         self._min_speech_ms = min_speech_ms
         self._least_speech_frames = -(-min_speech_ms // FRAME_MS)
         self._pcm = bytearray()
@@ -60,13 +60,13 @@ class SpeechMap:
         self._grow()
 
     def end(self) -> None:
-        """Take what was added as all there is: its last frame may be incomplete."""
+        """Mark the added PCM as complete. Its last frame may be incomplete."""
         self._is_whole = True
         self._grow()
 
     @property
     def end_ms(self) -> int:
-        """Up to where there is PCM: in whole frames until the end is known."""
+        """The end of the PCM, in whole frames until the end of the audio is known."""
         size = len(self._pcm) if self._is_whole else len(self._pcm) // FRAME_BYTES * FRAME_BYTES
         return self._pcm_frame * FRAME_MS + size // BYTES_PER_MS
 
@@ -78,7 +78,7 @@ class SpeechMap:
             return bytes(whole[start:end])
 
     def drop_before(self, ms: int) -> None:
-        """Forget everything before `ms`, where the next search begins."""
+        """Drop everything before `ms`, where the next search begins."""
         frame = ms // FRAME_MS
         kept = max(self._pcm_frame, frame - LEAD_FRAMES)
         del self._pcm[: (kept - self._pcm_frame) * FRAME_BYTES]
@@ -92,8 +92,8 @@ class SpeechMap:
     def first_loud(self, span: Span, *, is_whole: bool) -> int | None:
         """Return where the first loud frame of the span starts.
 
-        None: there is none, or it was not found yet. Without `is_whole` the span is going to grow,
-        and only whole steps are listened to. Ask for one start until it is dropped.
+        None: there is none, or it was not found yet. Without `is_whole` the span will grow, and
+        only whole steps are analysed. Use the same start in all calls until it is dropped.
         """
         low, high = self._frames(span)
         at = max(low, self._searched_to)
@@ -112,14 +112,14 @@ class SpeechMap:
 
     @property
     def next_step_ms(self) -> int:
-        """Up to where there must be PCM before `first_loud` can find out more."""
+        """The end that the PCM must reach before `first_loud` can analyse another step."""
         return (self._searched_to + STEP_FRAMES) * FRAME_MS
 
     def long_pause(self, span: Span, least_ms: int) -> int | None:
-        """Return where the first pause of at least `least_ms` behind the first loud frame starts.
+        """Return the start of the first pause of at least `least_ms` after the first loud frame.
 
-        One loud frame in every stretch of that length shows that there is no such pause. It is
-        looked for from the stretch's end, so most of what is between is not listened to.
+        One loud frame in every stretch of that length proves that there is no such pause. The
+        search begins at the end of the stretch, so most frames in between are not analysed.
         """
         while True:
             start = self._loud_to
@@ -140,13 +140,13 @@ class SpeechMap:
 
     @property
     def loud_to_ms(self) -> int:
-        """Where the last loud frame ends that `long_pause` knows."""
+        """The end of the last loud frame that `long_pause` has found."""
         return self._loud_to * FRAME_MS
 
     def last_loud(self, span: Span, *, near_end_ms: int) -> int | None:
-        """Return where the last loud frame of the span ends, if there is one.
+        """Return the end of the last loud frame of the span, if there is one.
 
-        Where that is at most `near_end_ms` before the span's end, it may be an earlier such frame.
+        If that is at most `near_end_ms` before the span's end, it may be an earlier such frame.
         """
         low, at = self._frames(span)
         start = -(-(span.end - near_end_ms) // FRAME_MS) - 1
@@ -161,7 +161,7 @@ class SpeechMap:
         return None
 
     def has_speech(self, span: Span) -> bool:
-        """Return whether there is speech enough in the span. If not, all of it was listened to."""
+        """Return whether the span has enough speech. If not, all of its frames were analysed."""
         low, high = self._frames(span)
         for at in range(low, high, STEP_FRAMES):
             missing_ms = self._min_speech_ms - self._known_ms(span, self._likelihoods >= SPEECH)
@@ -178,7 +178,7 @@ class SpeechMap:
         return [run.within(span) for run in _runs(self._known(low, high) < SPEECH, low)]
 
     def last_pause(self, span: Span, least_ms: int) -> Span | None:
-        """Return the last pause of at least `least_ms`, looked for from the span's end."""
+        """Return the last pause of at least `least_ms`, searched from the end of the span."""
         low, high = self._frames(span)
         at = high
         while at > low:
@@ -207,9 +207,9 @@ class SpeechMap:
         is_enough: "_Enough | None" = None,
         most_lead: int = LEAD_FRAMES,
     ) -> None:
-        """Listen to frames that were not listened to, and to those between them.
+        """Analyse the frames without a likelihood, and those between them.
 
-        It ends early where `is_enough` says so; it is asked of new frames only.
+        The analysis ends early if `is_enough` returns true. It gets new frames only.
         """
         unknown = low + np.flatnonzero(np.isnan(self._known(low, high)))
         if not len(unknown):
@@ -227,14 +227,14 @@ class SpeechMap:
         return np.frombuffer(pcm.ljust(end - start, b"\0"), "<i2").reshape(-1, FRAME_SAMPLES)
 
     def _grow(self) -> None:
-        """Give each frame that there is PCM for a place."""
+        """Extend the likelihoods to all frames that have PCM."""
         size = len(self._pcm) + (FRAME_BYTES - 1 if self._is_whole else 0)
         count = self._pcm_frame + size // FRAME_BYTES - self._first
         new = np.full(max(0, count - len(self._likelihoods)), np.nan, np.float32)
         self._likelihoods = np.concatenate((self._likelihoods, new))
 
     def _frames(self, span: Span) -> tuple[int, int]:
-        """Return the first frame of a span, and the one behind its last, of those there are."""
+        """Return the range of a span's existing frames: the first, and the one after the last."""
         end = self._first + len(self._likelihoods)
         return max(self._first, span.start // FRAME_MS), min(end, -(-span.end // FRAME_MS))
 
@@ -245,21 +245,21 @@ class SpeechMap:
         return low + np.flatnonzero(self._known(low, high) >= QUIET)
 
     def _known_ms(self, span: Span, claims: npt.NDArray[np.bool_]) -> int:
-        """Return for how much of the span a claim holds that was made of all likelihoods."""
+        """Return the milliseconds of the span for which a claim about all likelihoods holds."""
         low, high = self._frames(span)
         claimed = claims[low - self._first : high - self._first]
         return sum(run.within(span).length for run in _runs(claimed, low))
 
 
 class _Enough:
-    """Says when enough was heard: a loud frame, and so many frames of speech."""
+    """Decides when an analysis can end: after a loud frame and so many frames of speech."""
 
     def __init__(self, speech_frames: int) -> None:
         self._missing = speech_frames
         self._is_loud = False
 
     def behind(self, lead: int) -> StopRule:
-        """Return the rule for a detector that listens to `lead` frames before those that count."""
+        """Return the rule for a detector that gets `lead` frames before the frames that count."""
 
         def stop(number: int, likelihood: float) -> bool:
             if number >= lead:

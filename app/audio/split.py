@@ -1,7 +1,7 @@
-"""A recording in pieces that an engine takes, cut in pauses while later audio is still decoded.
+"""Splits audio into pieces that an engine accepts, cut in pauses while later audio is decoded.
 
-The pieces are a chain without a gap. Those without speech have no PCM attached: they are never
-sent. Memory is bounded by one window.
+The pieces are a chain without a gap. Pieces without speech have no PCM and are never sent.
+Memory is bounded by one window.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -18,7 +18,7 @@ LEAST_LIMIT_SECONDS = 2  # below it the pads would be longer than the pieces
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One stretch of a recording. `speech_ms` is its length, or 0 where it holds no speech.
+    """One span of the audio. `speech_ms` is its length, or 0 if it has no speech.
 
     A silent piece has no `pcm`.
     """
@@ -39,11 +39,11 @@ async def pieces(
     min_speech_ms: int = MIN_SPEECH_MS,
     known: Sequence[tuple[int, int]] = (),
 ) -> AsyncGenerator[Piece, None]:
-    """Yield the chain of pieces from 0 to the end of the recording.
+    """Yield the chain of pieces from 0 to the end of the audio.
 
-    A piece with less speech than `min_speech_ms` counts as silent.
-    `known` are the first boundaries as an earlier run stored them: they are used as they are,
-    so that a restarted job goes on with the pieces it has begun, whatever changed since.
+    A piece with less speech than `min_speech_ms` counts as silent. `known` are the first
+    boundaries, stored by an earlier run. They are used unchanged, so that a restarted job
+    continues with the pieces it has begun, even if rules or settings changed since.
     """
     if limit_seconds < LEAST_LIMIT_SECONDS:
         raise ValueError(f"pieces need at least {LEAST_LIMIT_SECONDS} s")
@@ -60,7 +60,7 @@ async def pieces(
 
 
 async def middle(pcm: bytes, detectors: Detectors) -> int | None:
-    """Return after how many milliseconds a piece may be cut in two in a pause; None: nowhere."""
+    """Return the milliseconds after which a piece may be cut in two in a pause, or None."""
     speech = SpeechMap(MIN_SPEECH_MS)
     speech.add(pcm)
     speech.end()
@@ -73,7 +73,7 @@ async def middle(pcm: bytes, detectors: Detectors) -> int | None:
 
 
 class _Window:
-    """The audio that was not cut yet, and the cuts to come."""
+    """The audio that is not cut yet, and the cuts to come."""
 
     def __init__(self, rules: Rules, min_speech_ms: int, known: Sequence[tuple[int, int]]) -> None:
         starts, ends = [start for start, _ in known], [end for _, end in known]
@@ -96,11 +96,11 @@ class _Window:
 
     @property
     def may_cut(self) -> bool:
-        """Whether enough was added since the last answer for another one."""
+        """Whether enough audio was added since the last decision for another one."""
         return self._is_all or self._speech.end_ms >= self._needed_ms
 
     def next_piece(self, detector: Detector) -> Piece | None:
-        """Return the next piece; None where more has to be added, or nothing is left. Blocks."""
+        """Return the next piece. None: more audio must be added, or none is left. Blocks."""
         self._speech.detector = detector
         end_ms = self._next_end()
         if end_ms is None:

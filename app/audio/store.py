@@ -1,6 +1,6 @@
-"""Where recordings are kept: the promise that a local folder and an object store both make.
+"""The interface of the audio store, for a local folder as well as an object store.
 
-Keys are ours: nothing a client sent, such as a file's name, ever becomes part of one.
+The gateway makes the keys: no client data, such as a file name, becomes part of a key.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ Data: TypeAlias = bytes  # the field `bytes` hides the type inside StoredBlob
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """One stored recording. `sha256` is of the bytes as received, in hex.
+    """One stored audio. `sha256` is that of the bytes as received, in hex.
 
     `data` are the bytes themselves where the upload was small enough to stay in memory.
     """
@@ -26,16 +26,16 @@ class StoredBlob:
 
 
 class Upload(Protocol):
-    """Bytes on their way in. It ends with `finish` or `discard`; `discard` may always be called."""
+    """An upload in progress. It ends with `finish` or `discard`; `discard` may always be called."""
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take more bytes. Raises AudioTooLarge past the cap, StorageFull when room runs out."""
+        """Write more bytes. Raises AudioTooLarge above the limit, StorageFull without space."""
 
     async def finish(self, project_id: str) -> StoredBlob:
-        """Make what was written durable, under a key of that project."""
+        """Make the written bytes durable, under a key of that project."""
 
     async def discard(self) -> None:
-        """Leave nothing behind. After a `finish` that returned, does nothing."""
+        """Remove the bytes. Does nothing after a `finish` that returned."""
 
 
 class BlobStore(Protocol):
@@ -43,31 +43,31 @@ class BlobStore(Protocol):
         """Open an upload of at most `max_bytes`. Raises StorageFull."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to but not including `end`. Raises RecordingMissing."""
+        """Yield the bytes from `start` up to but not including `end`. Raises AudioStorageError."""
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """Lend a file that a decoder may open, while the context lasts. Raises RecordingMissing."""
+        """Provide a file that a decoder may open inside the context. Raises AudioStorageError."""
 
     async def erase(self, key: str) -> None:
         """Remove the bytes; a key that is already gone is no error."""
 
     async def check(self) -> None:
-        """Tell whether uploads can be taken now. Raises StorageFull or OSError."""
+        """Check that uploads can be stored now. Raises StorageFull or OSError."""
 
     def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
-        """Yield, in handfuls, the keys of recordings stored longer ago than that."""
+        """Yield, in small lists, the keys of audio stored longer ago than that."""
 
     async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
-        """Remove what uploads left half-written that long ago. For the start only."""
+        """Remove incomplete uploads that are at least that old. For the start only."""
 
     async def identity(self) -> str:
-        """Return what tells this store from others, made up at its first use."""
+        """Return the id of this store, which is created at its first use."""
 
 
 async def delete_duplicate(store: BlobStore, key: str, *, kept: str) -> None:
-    """Remove bytes just stored, where the same ones are kept already under another key.
+    """Remove newly stored bytes if the same bytes are already stored under another key.
 
-    What cannot be removed becomes an orphan, which upkeep removes.
+    Bytes that cannot be removed become an orphan, which maintenance removes.
     """
     if key != kept:
         with suppress(OSError):

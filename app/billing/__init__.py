@@ -1,1 +1,1 @@
-"""What it costs: prices, the ledger, and the sums over it."""
+"""Billing: prices, the ledger, and the sums over it."""

@@ -1,4 +1,4 @@
-"""An upstream's bill as a file: CSV in, lines out, and a sentence for what cannot be read."""
+"""Reads an upstream's bill from CSV, with an error message for a line that cannot be read."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ MILLIS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """What the upstream charges for one call; see docs/reconcile.md for the columns."""
+    """The upstream's charge for one call; see docs/reconcile.md for the columns."""
 
     request_id: str
     model: str

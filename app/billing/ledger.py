@@ -1,9 +1,9 @@
-"""The ledger: what was held, what was used, what was given back. A line is never changed.
+"""The ledger of holds, settlements, releases and adjustments. An entry is never changed.
 
 For every job that has ended:  holds = settles + release,  unless an upstream reported more
 than the upper bound that was held; then nothing is released and the settles stand as reported.
-A job that is tried anew begins another life, and this is the law of each of its lives.
-Adjustments come from the upstream's bill, mostly long after that, and stand outside of this law.
+A retry of a job begins a new retry epoch, and this invariant holds for each retry epoch.
+Adjustments come from the upstream's bill, mostly long after that, and are not part of it.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ _BEGAN = sa.select(_line.created_at).where(
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom a line is for: the same for all lines of a job's life."""
+    """The owner of ledger entries: the same for all entries of a job's retry epoch."""
 
     project_id: str
     key_id: str | None
@@ -85,7 +85,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one call used; `estimated` where the upstream reported nothing and we measured."""
+    """The usage of one call. `estimated`: measured here, because the upstream reported none."""
 
     millis: int
     tokens: int
@@ -95,7 +95,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class JobTotals:
-    """Sums over a job's lines, in nano-units, milliseconds and tokens; how many are estimated."""
+    """Sums over a job's entries, in nano-units, milliseconds and tokens. Counts the estimates."""
 
     held: int = 0
     settled: int = 0
@@ -108,7 +108,7 @@ class JobTotals:
 def hold(
     tx: sa.Connection, account: Account, nano: int, *, now: datetime, call_id: str | None = None
 ) -> None:
-    """Set aside an upper bound: once for the job, and again for a call the first did not cover."""
+    """Hold an upper bound: once for the job, and again for a call that this does not cover."""
     _write(tx, account, "hold", nano, now, call_id=call_id)
 
 
@@ -130,7 +130,7 @@ def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now
 def adjust(
     tx: sa.Connection, account: Account, call_id: str, nano: int, *, used_ms: int, now: datetime
 ) -> None:
-    """Correct what a call cost to what the upstream's bill says; `nano` may be negative."""
+    """Adjust the cost of a call to the upstream's bill. `nano` may be negative."""
     _write(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
 
 
@@ -152,20 +152,20 @@ def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
 
 
 def remaining(tx: sa.Connection, account: Account) -> int:
-    """Return what is held in the account's life and neither used nor given back."""
+    """Return the part of the retry epoch's holds that is neither settled nor released."""
     terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
     return max(0, _REMAINING.scalar(tx, terms) or 0)
 
 
 def began_at(tx: sa.Connection, account: Account) -> datetime:
-    """Return when the account's life began: what it may cost was held then."""
+    """Return the start of the account's retry epoch: the time of its first hold."""
     terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
     began: datetime = tx.scalars(_BEGAN, terms).one()
     return began
 
 
 def totals(tx: sa.Connection, transcription_id: str) -> JobTotals:
-    """Return the sums over a job's lines."""
+    """Return the sums over a job's entries."""
     return totals_by_job(tx, [transcription_id]).get(transcription_id, JobTotals())
 
 

@@ -1,4 +1,4 @@
-"""The price in force: rows with a time of validity, and the tariff a job is pinned to."""
+"""The prices in force: rows with a validity interval, and the tariff that a job is bound to."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -55,7 +55,7 @@ class Tariff:
     def cost(
         self, used_ms: int, input_tokens: int = 0, output_tokens: int = 0, text_tokens: int = 0
     ) -> int:
-        """Nano-units for what was used; a unit without a price here costs nothing.
+        """Return the cost of the usage in nano-units. A unit without a price here costs nothing.
 
         `text_tokens` are those of the input that are text: cheaper where they have a price.
         """
@@ -83,7 +83,7 @@ class Tariff:
 
 
 def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
-    """Store the prices not yet known and return how many; those an operator changed stay."""
+    """Store the new prices and return their number. Prices that an operator changed stay."""
     added = 0
     for row in rows:
         known = sa.select(price.c.id).where(
@@ -99,7 +99,7 @@ def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
 
 
 def list_prices(tx: sa.Connection) -> list[PriceRow]:
-    """Return every price there is or was, by model, region and unit, oldest first."""
+    """Return every present and past price, by model, region and unit, oldest first."""
     names = [field.name for field in fields(PriceRow)]
     columns = [price.c[name] for name in names]
     order = (price.c.model, price.c.region, price.c.unit, price.c.valid_from)
@@ -114,9 +114,9 @@ def rows_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
 
 
 def set_price(tx: sa.Connection, row: PriceRow) -> None:
-    """Store a price: the one in force before it ends where it begins, and it where the next does.
+    """Store a price. The previous price ends where it begins, and it ends where the next begins.
 
-    Raises ValueError where one begins at that very moment: jobs may have been accepted under it.
+    Raises ValueError if a price begins at the same moment: jobs may have been accepted under it.
     """
     same = sa.and_(
         price.c.model == row.model, price.c.region == row.region, price.c.unit == row.unit
@@ -140,8 +140,8 @@ def tariff_of(
 ) -> Tariff:
     """Return the prices in force. Raises PriceUnknown: an unknown price is never zero.
 
-    A price per token counts only where `tokens_bounded`: where nobody knows how many a call can
-    use at most, nothing could be held for them.
+    A price per token counts only if `tokens_bounded`: without an upper bound for the tokens of a
+    call, no hold can cover them.
     """
     rows = _IN_FORCE.all(tx, {"model": model, "region": region, "now": now})
     latest = {row.unit: row for row in rows}

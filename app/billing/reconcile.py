@@ -1,7 +1,7 @@
-"""Our calls against the upstream's bill: every difference gets a name and a sum. Pure.
+"""Compares our calls with the upstream's bill: every difference gets a kind and a sum. Pure.
 
-A call whose request id we know is found by it. A call that we never saw end has none: it gets one
-of the lines that are left over, of its model and of its length rounded down or up.
+A call with a known request id is matched by it. A call whose answer was lost has none: it is
+matched with a remaining line of its model and of its length, rounded down or up.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call as we know it: `nano` and `used_ms` are what its ledger lines come to so far."""
+    """A recorded call. `nano` and `used_ms` are the sums of its ledger entries so far."""
 
     call_id: str
     state: Literal["answered", "failed", "in_doubt"]
@@ -42,7 +42,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: `nano` and `millis` are what the bill says more than we (or less)."""
+    """One difference. `nano` and `millis` are the bill's figures minus ours; may be negative."""
 
     kind: Kind
     nano: int
@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The comparison: `matched` is every call that is on the bill, differences or none."""
+    """The comparison. `matched` has every call that is on the bill, with or without difference."""
 
     calls: int
     lines: int
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def is_explained(self) -> bool:
-        """A line of no call of ours is charged to nobody: that one stays open."""
+        """Whether each line belongs to a call. A line without a call is charged to no project."""
         return not self.of("unknown_to_us")
 
     def of(self, kind: Kind) -> list[Difference]:
@@ -74,14 +74,14 @@ class Report:
 
 @dataclass(slots=True)
 class _Pairs:
-    """Who goes with whom; `left` are the lines without a call, fewest seconds first."""
+    """The pairs of calls and lines. `left` are the lines without a call, fewest seconds first."""
 
     left: list[BillLine]
     unknown: list[BillLine] = field(default_factory=list)
     found: dict[str, BillLine] = field(default_factory=dict)
 
     def by_id(self, calls: Iterable[RecordedCall]) -> None:
-        """Pair what carries a request id of ours; a line that repeats one is nobody's."""
+        """Pair lines with calls by request id. A line that repeats an id stays without a call."""
         ids = {call.request_id: call.call_id for call in calls if call.request_id}
         lines, self.left = self.left, []
         for line in lines:
@@ -94,7 +94,7 @@ class _Pairs:
                 self.found[call_id] = line
 
     def by_length(self, calls: Iterable[RecordedCall]) -> None:
-        """Give calls without an id the leftovers that fit, so that most of them get one."""
+        """Pair calls without an id with remaining lines that fit, so that most calls get a line."""
         for call in sorted(calls, key=lambda call: (_longest(call), _least(call), call.call_id)):
             line = next((line for line in self.left if _fits(call, line)), None)
             if line is not None:
@@ -105,7 +105,7 @@ class _Pairs:
 def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
     """Compare the calls of one upstream, and of the bill's period, with its bill.
 
-    Raises ValueError where the calls are not all of one currency.
+    Raises ValueError if the calls are not all of one currency.
     """
     currencies = {call.tariff.currency for call in calls}
     if len(currencies) > 1:
@@ -138,7 +138,7 @@ def _paired(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> _Pairs:
 
 
 def _rank(call: RecordedCall) -> int:
-    """Who is served first: what cost for certain, then what may have, then what should not."""
+    """Return the order of pairing: calls that were billed, then those in doubt, then the others."""
     if call.state == "in_doubt":
         return 1
     return 0 if call.state == "answered" or call.nano > 0 else 2

@@ -1,4 +1,4 @@
-"""Prices with their time of validity, and the append-only ledger."""
+"""Prices with their validity interval, and the append-only ledger."""
 
 import sqlalchemy as sa
 
@@ -6,7 +6,7 @@ from app.db.schema import Id, Utc, metadata, one_of
 
 UNITS = ("second", "input_token", "output_token", "text_input_token")
 KINDS = ("hold", "settle", "release", "adjust", "saved")
-USAGE_KINDS = ("settle", "adjust")  # what was used and what it cost
+USAGE_KINDS = ("settle", "adjust")  # usage and cost
 
 price = sa.Table(
     "price",
@@ -33,7 +33,7 @@ ledger_line = sa.Table(
     sa.Column("project_id", Id(), sa.ForeignKey("project.id"), nullable=False),
     sa.Column("key_id", Id(), sa.ForeignKey("api_key.id")),
     sa.Column("transcription_id", Id(), sa.ForeignKey("transcription.id"), nullable=False),
-    # A job that is tried anew once it has ended begins another life, with a hold of its own.
+    # A retry of an ended job begins a new retry epoch, with its own hold.
     sa.Column("retry_epoch", sa.Integer(), nullable=False, server_default="0"),
     sa.Column("call_id", Id(), sa.ForeignKey("upstream_call.id")),
     sa.Column("model", sa.String(100), nullable=False),
@@ -56,7 +56,7 @@ ledger_line = sa.Table(
         sqlite_where=sa.text(f"kind IN {USAGE_KINDS}"),
         postgresql_where=sa.text(f"kind IN {USAGE_KINDS}"),
     ),
-    # A call is settled once, a life is released once, and a hold is taken once for what it covers.
+    # A call is settled once, a retry epoch is released once, and each hold is taken once.
     sa.Index(
         "uq_ledger_line_settle",
         "call_id",

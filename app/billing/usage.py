@@ -1,4 +1,4 @@
-"""Sums for people: used seconds and costs by day, model, project or key."""
+"""Usage reports: used seconds and costs by day, model, project or key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """One row: the group's values in the order asked for, then what was used and what it cost."""
+    """One row: the values of the group in the requested order, then usage and cost."""
 
     group: tuple[str | None, ...]
     currency: str

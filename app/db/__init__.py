@@ -1,1 +1,1 @@
-"""SQLite and PostgreSQL behind two verbs: `write(work)` and `read(work)`."""
+"""SQLite and PostgreSQL behind two methods: `write(work)` and `read(work)`."""

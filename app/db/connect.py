@@ -8,7 +8,7 @@ from app.db.database import Database
 def make_database(
     url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False
 ) -> Database:
-    """Return the database behind `url`, not yet opened.
+    """Return the database at `url`, not yet opened.
 
     `exclusive` claims a SQLite file for this process: the service does, short commands do not.
     Raises ValueError for a scheme that is neither SQLite's nor PostgreSQL's.

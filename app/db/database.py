@@ -1,7 +1,7 @@
-"""The two verbs every use-case has for the database.
+"""The interface of the database: `write` and `read`.
 
 A *work* is a plain function over a Core connection: it cannot await, so no transaction can
-ever be open across the network. `write` returns only after COMMIT: what it returned is durable.
+ever be open across the network. `write` returns only after COMMIT: its result is durable.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,40 +22,40 @@ is shared the driver's own connection, on which it acts in the same transaction;
 class Database(Protocol):
     """One database. A work that raises is rolled back alone, and its error reaches the caller.
 
-    `is_shared` tells whether other processes may work on it at the same time.
+    `is_shared`: other processes may use it at the same time.
     """
 
     is_shared: bool
 
     async def open(self) -> None:
-        """Connect. Raises DatabaseLockedError where another process serves the same SQLite file."""
+        """Connect. Raises DatabaseLockedError if another process serves the same SQLite file."""
 
     async def close(self) -> None:
-        """Finish what was begun, then disconnect."""
+        """Complete the running works, then disconnect."""
 
     async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the work in a transaction and return its result once that is committed.
 
-        Raises errors.DatabaseAway where it is not known whether that happened.
+        Raises errors.DatabaseUnavailable if it is not known whether the commit happened.
         """
 
     async def write_then(
         self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Write, and let `follow` act before COMMIT where the database is shared, else after it.
+        """Write, and call `follow`: before COMMIT if the database is shared, else after it.
 
-        Both or none happen on a shared database; on another, a crash between the two loses what
-        follows. `follow` may be called again where the server wants the transaction repeated.
+        On a shared database both or none happen. On another one, a crash between the two loses
+        `follow`. `follow` may be called again if the server requires the transaction repeated.
         """
 
     async def driver_pool(self, size: int) -> Any:
-        """Return a new pool of so many connections of the driver, to be closed by the caller.
+        """Return a new pool of driver connections. The caller must close it.
 
-        None where the database is not shared: nobody else could be told anything through it.
+        None if the database is not shared: no other process could be notified through it.
         """
 
     async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the work on a consistent snapshot; whatever it would write is refused or undone."""
+        """Run the work on a consistent snapshot. Writes of the work are refused or rolled back."""
 
 
 class DatabaseLockedError(RuntimeError):

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) -> Any:
     """Return the cursor, which the caller closes. `many`: the arguments are those of many rows.
 
-    Raises what `Connection.execute` would raise.
+    Raises the errors of `Connection.execute`.
     """
     cursor = None
     try:
@@ -25,7 +25,7 @@ def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) 
 def raise_as_core(
     tx: sa.Connection, error: BaseException, sql: str, cursor: Any = None
 ) -> NoReturn:
-    """Raise what `Connection.execute` would, and do to the connection what it would do."""
+    """Raise the error of `Connection.execute`, with the same effects on the connection."""
     dialect: Any = tx.dialect
     if dialect.driver == "asyncpg" and isinstance(error, dialect.dbapi.InvalidCachedStatementError):
         dialect._invalidate_schema_cache()  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Text of JSON columns: orjson's, and the standard library's for what orjson cannot hold.
+"""The text of JSON columns: by orjson, or by the standard library if orjson cannot hold it.
 
 orjson is several times as fast, but it refuses integers beyond 64 bits and reads them as floats.
 A provider's usage and answers are stored as they came, so such values must stay exact.
@@ -13,7 +13,7 @@ _STDLIB_MARK = " "  # white space before a value: no JSON reader minds
 
 
 def dump(value: Any) -> str:
-    """Return the text to be stored. Raises TypeError for what is not JSON."""
+    """Return the value as JSON text to store. Raises TypeError if it is not JSON."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # integers beyond 64 bits, lone surrogates, keys not strings

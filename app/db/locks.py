@@ -1,4 +1,4 @@
-"""Only one of us: an operating-system lock on a file, gone the moment its process is."""
+"""An operating-system lock on a file, released when its process ends."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from app.db.database import DatabaseLockedError
 
 
 class FileLock:
-    """An advisory lock next to a SQLite file; does nothing where it is not `needed`."""
+    """An advisory lock next to a SQLite file. It does nothing if it is not `needed`."""
 
     def __init__(self, path: Path, *, needed: bool) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class FileLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the lock back; harmless if it was never taken."""
+        """Release the lock. Does nothing if it was never taken."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -19,7 +19,7 @@ _HERE = Path(__file__).resolve().parent.parent
 
 
 def migrations_folder() -> Path:
-    """Return where the migrations lie: inside the wheel, or beside `app` in a checkout."""
+    """Return the folder of the migrations: inside the wheel, or beside `app` in a checkout."""
     packaged = _HERE / "migrations"
     return packaged if packaged.is_dir() else _HERE.parent / "migrations"
 
@@ -36,9 +36,9 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 async def open_database(
     url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False, as_it_is: bool = False
 ) -> AsyncIterator[Database]:
-    """Lend the database behind `url`, migrated unless wanted `as_it_is`.
+    """Open the database at `url` for the block, migrated unless `as_it_is`.
 
-    Raises DatabaseLockedError, ValueError, DatabaseAway.
+    Raises DatabaseLockedError, ValueError, DatabaseUnavailable.
     """
     db = make_database(url, readers=readers, pool=pool, exclusive=exclusive)
     await db.open()
@@ -51,7 +51,7 @@ async def open_database(
 
 
 class Schema(StrEnum):
-    """How a database stands to the newest schema that this version knows."""
+    """The state of a database's schema, compared with the newest one of this version."""
 
     CURRENT = "current"
     EMPTY = "empty"
@@ -60,19 +60,19 @@ class Schema(StrEnum):
 
 
 async def schema_of(database: Database) -> Schema:
-    """Tell how old the database's schema is."""
+    """Return the state of the database's schema."""
     return await database.read(_schema)
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Upgrade in one transaction: it all happens, or nothing does."""
+    """Upgrade in one transaction: completely or not at all."""
     if revision == "head" and await is_current(database):
         return
     await database.write(_upgrade, revision)
 
 
 async def is_current(database: Database) -> bool:
-    """Tell whether the database has the newest schema."""
+    """Return whether the database has the newest schema."""
     return await database.read(_at_head)
 
 

@@ -22,7 +22,7 @@ STATEMENTS_A_CONNECTION = 500  # that stay prepared; there are some 200
 _BEGIN = "BEGIN"
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 # A serialization failure or a deadlock: the server undid the transaction and wants it again.
-# A unique violation: mostly somebody made the same row since the work looked; now it will be seen.
+# A unique violation: mostly somebody made the same row since the work read it; the repeat finds it.
 _AGAIN = frozenset({"40001", "40P01", "23505"})
 # Connection failure, lock not had in time, no resources, the operator's intervention; a
 # transaction that idled or lasted too long: its process stood still, and the session is gone.
@@ -91,7 +91,7 @@ class PostgresDatabase:
         return await self._repeated(look, **_READ_ONLY)
 
     async def _repeated(self, transact: Callable[[sa.Connection], T], **options: Any) -> T:
-        """Run a transaction in one greenlet, again where nothing of it can have been kept.
+        """Run a transaction in one greenlet, and again if it cannot have been committed.
 
         AsyncEngine takes five greenlets, which cost as much as a short transaction's statements.
         """
@@ -128,19 +128,19 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _was_undone(error: Exception) -> bool:
-    """Tell whether a transaction never began, or the server undid it and wants it repeated."""
+    """Return whether a transaction never began, or was rolled back by the server for a repeat."""
     if isinstance(error, sa.exc.DBAPIError) and error.statement == _BEGIN:
         return error.connection_invalidated
     return _state_of(error) in _AGAIN
 
 
 async def _nothing(_result: object, _connection: object) -> None:
-    """Let nothing follow."""
+    """Do nothing: the default for `follow`."""
 
 
 @asynccontextmanager
 async def _judged() -> AsyncIterator[None]:
-    """Turn a failure of the server, or of the way to it, into DatabaseAway."""
+    """Turn a failure of the server or of the connection into DatabaseUnavailable."""
     try:
         yield
     except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_AWAY) as error:
@@ -160,7 +160,7 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _state_of(error: BaseException) -> str:
-    """Return the five characters by which PostgreSQL names an error, or nothing."""
+    """Return the five characters of PostgreSQL's error code, or an empty text."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 

@@ -1,4 +1,4 @@
-"""What all tables share: metadata with a naming convention, column types, the database's clock."""
+"""Shared by all tables: metadata with a naming convention, column types, the database's clock."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

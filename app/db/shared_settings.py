@@ -1,4 +1,4 @@
-"""What all processes of one database must agree on, remembered by the first of them."""
+"""Settings that must be equal in all processes of one database, stored by the first process."""
 
 import sqlalchemy as sa
 
@@ -13,7 +13,7 @@ instance_fact = sa.Table(
 
 
 def match_or_store(tx: sa.Connection, name: str, values: list[str]) -> bool:
-    """Tell whether one of the values is the one remembered; then, or at first, keep the first."""
+    """Return whether the stored value is one of these. If so, or if none is, store the first."""
     kept = stored_value(tx, name)
     if kept is None:
         tx.execute(sa.insert(instance_fact).values(name=name, value=values[0]))
@@ -25,7 +25,7 @@ def match_or_store(tx: sa.Connection, name: str, values: list[str]) -> bool:
 
 
 def stored_value(tx: sa.Connection, name: str) -> str | None:
-    """Return what all processes agreed on; None where none has said anything yet."""
+    """Return the stored value of a setting, or None if no process has stored one yet."""
     kept: str | None = tx.scalar(
         sa.select(instance_fact.c.value).where(instance_fact.c.name == name)
     )

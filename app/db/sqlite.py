@@ -75,7 +75,8 @@ def _resolve(batch: list[_Asked]) -> None:
         asked.resolve()
 
 
-# Nobody's fault and perhaps soon over: no memory, read-only, I/O error, full, cannot open, busy.
+# Failures outside of the work, perhaps temporary: no memory, read-only, I/O error, full, cannot
+# open, busy.
 _AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -91,7 +92,7 @@ _PRIMARY_CODE = 0xFF  # an extended code carries its primary one in the lowest b
 
 
 def _judged(error: BaseException) -> BaseException:
-    """Return DatabaseAway for a failure of the database itself, else the error as it is."""
+    """Return DatabaseUnavailable for a failure of the database itself, else the error unchanged."""
     cause = getattr(error, "orig", error)
     if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _AWAY:
         return error
@@ -160,7 +161,7 @@ class SqliteDatabase:
             self._path.chmod(0o600)
 
     def _tidy(self) -> None:
-        """Close the readers' connections and fold the journal into the file."""
+        """Close the readers' connections and checkpoint the journal into the file."""
         for connection in self._reading:
             connection.close()
         with self._engine.connect() as connection:
@@ -194,7 +195,7 @@ class SqliteDatabase:
                 for asked in batch:
                     _run_in_savepoint(connection, raw, asked)
                 raw.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - nothing of the batch was kept: tell every caller
+        except Exception as error:  # noqa: BLE001 - rolled back: every caller gets the error
             for asked in batch:
                 asked.error = asked.error or error
         _answer(batch)

@@ -1,4 +1,4 @@
-"""Ends what a process that stands still holds of PostgreSQL: its locks would keep others away.
+"""Ends PostgreSQL sessions of stalled processes: their locks would block other processes.
 
 A stopped, frozen or vanished process may be in the middle of a transaction. The server ends one
 that idles by itself (idle_in_transaction_session_timeout), but not where the driver had a
@@ -9,7 +9,7 @@ asyncpg 0.32; transaction_timeout is only there since PostgreSQL 17.
 
 import sqlalchemy as sa
 
-STALLED_SECONDS = 10.0  # without a word from the client; as long as a transaction may idle
+STALLED_SECONDS = 10.0  # without a message from the client; as long as a transaction may idle
 
 _END = sa.text(
     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -21,8 +21,8 @@ _END = sa.text(
 
 
 def end_stalled(tx: sa.Connection) -> int:
-    """End sessions of ours in which the server has waited for its client; return how many.
+    """End our sessions in which the server waits for a stalled client. Return their number.
 
-    Who owns such a session finds its connection gone: DatabaseAway. Only for PostgreSQL.
+    The process of such a session gets DatabaseUnavailable. Only for PostgreSQL.
     """
     return int(tx.scalar(_END, {"seconds": STALLED_SECONDS}) or 0)

@@ -1,4 +1,4 @@
-"""Statements that must not take long: the database itself is told to give up."""
+"""A timeout for statements, enforced by the database itself."""
 
 import time
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-STEPS = 10_000  # of SQLite's machine, between two looks at the clock
+STEPS = 10_000  # of SQLite's virtual machine, between two checks of the clock
 
 
 class StatementTimeoutError(Exception):
-    """The database was told to give up, and did."""
+    """The database cancelled a statement after its timeout."""
 
 
 @contextmanager
 def statement_timeout(tx: sa.Connection, seconds: float) -> Iterator[None]:
-    """Bound what is done in the block (PostgreSQL: each statement). Raises TookTooLongError."""
+    """Limit the time of the block (PostgreSQL: of each statement). Raises StatementTimeoutError."""
     until = time.monotonic() + seconds
     try:
         with _told(tx, until, seconds):

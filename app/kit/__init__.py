@@ -1,1 +1,1 @@
-"""Small parts that know nothing of transcription."""
+"""Small modules that do not depend on transcription."""

@@ -1,4 +1,4 @@
-"""Time as a value: whoever needs "now" is handed a clock, so tests can turn it by hand."""
+"""Clocks as values: code that needs the current time gets a clock, so that tests can set it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ def to_rfc3339(moment: datetime) -> str:
 
 
 def parse_http_date(text: str) -> datetime | None:
-    """Read a moment as HTTP headers have it, UTC where it names no zone; None for what is none."""
+    """Parse a date of an HTTP header, as UTC if it names no zone. None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:

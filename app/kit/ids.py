@@ -1,4 +1,4 @@
-"""Ids: a prefix that says what is named, and a UUIDv7, so that ids sort by their time."""
+"""Ids: a prefix for the type of the object, and a UUIDv7, so that ids sort by time."""
 
 import re
 
@@ -18,5 +18,5 @@ def id_pattern(prefix: str) -> str:
 
 
 def is_id(prefix: str, text: str) -> bool:
-    """Tell whether `text` has the form of an id with this prefix."""
+    """Return whether `text` has the form of an id with this prefix."""
     return re.fullmatch(id_pattern(prefix), text) is not None

@@ -13,7 +13,7 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 def tune_malloc() -> None:
     """Make glibc return large freed blocks to the system. Without glibc nothing changes.
 
-    Audio comes in megabytes, and a heap keeps them in pieces. Six recordings of 15 minutes at once
+    Audio comes in megabytes, and a heap keeps them in pieces. Six files of 15 minutes at once
     took 269 MB at most instead of 339, and 201 MB afterwards instead of 295.
     """
     with suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Where a web page is from, as browsers say it in their Origin header (RFC 6454)."""
+"""The origin of a web page, as browsers send it in the Origin header (RFC 6454)."""
 
 import re
 from typing import Annotated
@@ -15,8 +15,8 @@ _USUAL_PORTS = {("http", ":80"), ("https", ":443")}
 def as_browsers_write(origin: str) -> str:
     """Return an origin in small letters and without its scheme's own port; `*` is any.
 
-    Raises PydanticCustomError on what no browser would ever send, and on `null`, which says
-    nothing: every sandboxed page has it.
+    Raises PydanticCustomError for text that no browser sends as an origin, and for `null`, which
+    identifies no page: every sandboxed page sends it.
     """
     if origin == ANY_ORIGIN:
         return origin

@@ -28,7 +28,7 @@ def encode_cursor(last_id: str) -> str:
 
 
 def decode_cursor(cursor: str) -> str:
-    """Return the id inside a cursor. Raises ValueError on anything we did not make."""
+    """Return the id inside a cursor. Raises ValueError for a text of any other origin."""
     padding = "=" * (-len(cursor) % 4)
     try:
         return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode("ascii")

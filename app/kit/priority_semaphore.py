@@ -1,4 +1,4 @@
-"""So many at once, and whoever waits with the highest priority is next."""
+"""A semaphore that gives a free slot to the waiter with the highest priority."""
 
 import asyncio
 import heapq
@@ -6,7 +6,7 @@ import itertools
 
 
 class PrioritySemaphore:
-    """Like a semaphore whose waiters have priorities: larger is sooner, equals in their order."""
+    """A semaphore whose waiters have priorities: larger ones first, equal ones in their order."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -15,11 +15,11 @@ class PrioritySemaphore:
 
     @property
     def free(self) -> int:
-        """How many could be taken now without waiting."""
+        """The number of slots that can be taken now without waiting."""
         return self._free
 
     def take_free(self) -> bool:
-        """Take a slot if one is free; tell whether it was."""
+        """Take a slot if one is free. Return whether it was taken."""
         if self._free == 0:
             return False
         self._free -= 1
@@ -40,7 +40,7 @@ class PrioritySemaphore:
             raise
 
     def give(self) -> None:
-        """Give a slot back: straight to who is next, so that nobody can come in between."""
+        """Release a slot directly to the next waiter, so that no other caller can take it first."""
         while self._waiting:
             turn = heapq.heappop(self._waiting)[-1]
             if not turn.done():

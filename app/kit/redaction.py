@@ -1,4 +1,4 @@
-"""Masks secrets in what is logged."""
+"""Masks secrets in log events."""
 
 import re
 from collections.abc import Mapping

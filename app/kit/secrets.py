@@ -1,7 +1,7 @@
 """Bearer keys: their form, their checksum, and the hash under which they are stored.
 
 The form follows GitHub's tokens: a prefix that scanners know, 32 random bytes in base62, and
-a CRC-32 so that a leaked key is told from noise without a look-up. Keys have 256 bits of
+a CRC-32 so that a leaked key is recognized without a look-up. Keys have 256 bits of
 entropy, so a fast keyed hash is the right one (a slow one is for passwords).
 """
 
@@ -29,7 +29,7 @@ def mint_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Tell whether the text is a key of ours by form and checksum, without any look-up."""
+    """Return whether the text is a key of the gateway by form and checksum, without a look-up."""
     body = key.removeprefix(KEY_PREFIX)
     if not key.isascii() or body == key or len(body) != _BODY_LENGTH + _CHECK_LENGTH:
         return False
@@ -42,7 +42,7 @@ def hash_key(pepper: bytes, key: str) -> str:
 
 
 def load_or_create_secret(path: Path) -> str:
-    """Return the secret in a file, made up at its first use; of two makers the first one wins.
+    """Return the secret in a file, created at its first use. Of two creators the first one wins.
 
     Blocks. The file is private and is written whole or not at all.
     """

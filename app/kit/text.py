@@ -6,7 +6,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether every database can store a text.
+    """Return whether every database can store a text.
 
     PostgreSQL stores no NUL character. Half a surrogate pair, which JSON can spell, has no UTF-8.
     """

@@ -135,7 +135,7 @@ def open_guarded_client(
     connect_seconds: float = CONNECT_SECONDS,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Client:
-    """Return a client without cookies, proxies and redirects, whose connections are guarded.
+    """Return a client with guarded connections and without cookies, proxies and redirects.
 
     The certificate is verified for the name in the URL. SSL_CERT_FILE adds the operator's own
     authorities.

@@ -1,7 +1,7 @@
-"""How header readers say no: whatever is odd is doubtful, and what is doubtful is left to FFmpeg.
+"""The errors of header readers. A file with an unusual header is unverified and left to FFmpeg.
 
-They never repair and never guess, for a recording they vouch for is sent on without a decoder
-having seen it.
+Header readers never repair and never guess, because verified audio is sent on without a decoder
+having read it.
 """
 
 from mmap import mmap
@@ -11,14 +11,14 @@ Bytes = bytes | mmap
 
 
 class UnverifiedHeaderError(Exception):
-    """The file is damaged, cut short, or of a kind that is not read here."""
+    """The file is damaged, cut short, or of a kind that the header readers do not support."""
 
 
 class CutShortError(UnverifiedHeaderError):
-    """The file's own figures say that its end is missing."""
+    """By its own figures the end of the file is missing."""
 
 
 def require(claim: bool) -> None:
-    """Raise DoubtfulError unless the claim holds."""
+    """Raise UnverifiedHeaderError unless the claim holds."""
     if not claim:
         raise UnverifiedHeaderError

@@ -1,8 +1,9 @@
-"""MP3: every frame is walked, from the end of the tags before them to the tags behind.
+"""Reads MP3 files: every frame between the leading and the trailing tags is checked.
 
-A file without a Xing or Info header that was cut exactly between two frames looks whole; nobody
-could tell. With one, its count of frames has to be right. Tags are where sound could hide that a
-decoder plays and the walk does not see, so only those that all decoders read alike are skipped.
+A file without a Xing or Info header that was cut exactly between two frames looks complete; the
+cut cannot be detected. With such a header, its count of frames must be right. Tags could contain
+audio that a decoder plays and the check does not find, so only tags that all decoders read alike
+are skipped.
 """
 
 from app.audio.headers.errors import Bytes, CutShortError, require
@@ -30,7 +31,7 @@ _DELAYS_AT = 21  # in what stands behind an encoder's name
 
 
 class _Frame:
-    """What a frame's four bytes say."""
+    """The fields of the four bytes of a frame header."""
 
     __slots__ = ("channels", "form", "rate", "samples", "side_bytes", "size")
 
@@ -51,13 +52,13 @@ class _Frame:
 
 
 def read_mp3(file: Bytes) -> Probe:
-    """Read an MP3. Raises DoubtfulError."""
+    """Read an MP3. Raises UnverifiedHeaderError."""
     start, end = _behind_tags(file), _before_tags(file)
     first = _Frame(file[start : start + 4])
     count = _walk(file, start, end, first)
     said, trimmed = _info(file[start : start + first.size], first)
     if said is not None:
-        count -= 1  # the frame of the header itself holds no sound
+        count -= 1  # the frame of the header itself holds no audio
         if said > count:
             raise CutShortError
         require(said == count)
@@ -67,7 +68,7 @@ def read_mp3(file: Bytes) -> Probe:
 
 
 def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
-    """Count the frames; the last one has to end where the sound does."""
+    """Count the frames. The last one must end where the audio ends."""
     sizes: dict[bytes, int] = {}
     count = 0
     while at < end:
@@ -88,9 +89,9 @@ def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
 
 
 def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
-    """Return the frames that a Xing or Info header promises, and the samples that are padding.
+    """Return the frame count of a Xing or Info header, and the samples that are padding.
 
-    None: there is no such header; 0: it does not count, and FFmpeg plays it.
+    None: there is no such header. 0: it has no frame count, and FFmpeg plays it.
     """
     require(frame[36:40] != b"VBRI")  # another maker's header, which no file at hand has
     at = 4 + form.side_bytes

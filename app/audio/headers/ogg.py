@@ -1,7 +1,7 @@
-"""Ogg with one Opus stream: every page is walked, its checksum and number looked at.
+"""Reads Ogg files with one Opus stream: the checksum and the number of every page are checked.
 
-Vorbis says only in its granule positions how long it is: what its packets hold depends on a table
-of the setup header that is not read here. So its pages show whether it was cut, and no more.
+Vorbis states its length only in its granule positions: the length of its packets depends on a
+table of the setup header that is not read here. So its pages show only whether it was cut.
 """
 
 import struct
@@ -38,7 +38,7 @@ class _Page(NamedTuple):
 
 
 def read_ogg(file: Bytes) -> Probe:
-    """Read an Ogg file. Raises DoubtfulError, or struct.error where it ends inside a page."""
+    """Read an Ogg file. Raises UnverifiedHeaderError, or struct.error if it ends in a page."""
     pages = _pages(file)
     first = next(pages, None)
     if first is None or len(first.packets) != 1 or first.ended != 1:

@@ -1,4 +1,4 @@
-"""Vouching for a recording without a decoder: what it is, how long, and that it is all there."""
+"""Verifies audio without a decoder: its format, its length, and that it is complete."""
 
 import mmap
 import struct
@@ -19,18 +19,18 @@ RATES = range(4_000, 384_001)
 
 
 def verified(path: Path) -> Probe | None:
-    """Return what the file is; None where anything about it is doubtful. Blocks for some ms.
+    """Return the probe result of the file, or None if it is unverified. Blocks for some ms.
 
-    Raises CutShortError where its own figures say that its end is missing.
+    Raises CutShortError if by its own figures the end of the file is missing.
     """
     with _mapped(path) as file:
         return verified_bytes(file)
 
 
 def pcm_layout(path: Path, raw_rate: int | None = None) -> PcmLayout | None:
-    """Return where a file's samples are; None where a decoder has to find them. Blocks.
+    """Return the position of the samples, or None if a decoder is needed. Blocks.
 
-    With `raw_rate` the file is bare samples of that rate, see `raw`.
+    With `raw_rate` the file holds raw samples of that rate, see `raw`.
     """
     with _mapped(path) as file:
         if raw_rate is not None:

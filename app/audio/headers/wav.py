@@ -19,7 +19,7 @@ MAX_CHUNKS = 256
 PLAIN_FORMAT_BYTES = (16, 18)  # without and with the size of an extension, which is 0
 EXTENSIBLE_FORMAT_BYTES, EXTENSION_BYTES = 40, 22
 OPEN_ENDED = 0x7FFF0000  # a size of 0, or from here on, means that the writer did not know it
-# Chunks that change nothing of the sound, and the size below which FFmpeg refuses the file.
+# Chunks that do not change the audio, and the size below which FFmpeg refuses the file.
 # Any other kind is doubtful: `SMV0` would add a video track, `XMA2` replace the format.
 MIN_CHUNK_BYTES: Mapping[bytes, int] = {
     b"LIST": 4,
@@ -40,7 +40,7 @@ _STREAM_MARKS = (b"\x72\xf8\x1f\x4e", b"\xf8\x72\x6f\xba", b"\xf8\x72\x6f\xbb")
 
 
 class PcmLayout(NamedTuple):
-    """Where the samples of a file are, and what they are: 16 bit little endian, interleaved."""
+    """The position and format of the samples in a file: 16 bit little endian, interleaved."""
 
     channels: int
     rate: int
@@ -85,9 +85,9 @@ def read_layout(file: Bytes) -> PcmLayout:
 
 
 def may_be_compressed(pcm: bytes) -> bool:
-    """Return whether a decoder may take the start of this PCM for a compressed stream.
+    """Return whether a decoder could read the start of this PCM as a compressed stream.
 
-    A few recordings are held back in error, whose first samples happen to look like a header.
+    The result is wrong for the few files whose first samples look like such a header by chance.
     """
     # Decoders skip zeros before the first frame.
     start = pcm.lstrip(b"\0")[:4]
