@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as the caller sees it: a stable code, a status, a sentence.
+"""The errors of the gateway as callers see them: a stable code, a status, a sentence.
 
     GatewayError
     ├── asking wrongly       400 405 406 408 409 410 415 416 422
@@ -7,7 +7,7 @@
     ├── room and load        429 503 507
     └── engines and us       500 502 503 504
 
-`detail` is public words for this one case; `log` is for the log only and never leaves us.
+`detail` is the public text of one case. `log` is for the log only and is never sent to a client.
 `docs/errors.md` is generated from these classes.
 """
 
@@ -32,7 +32,7 @@ class GatewayError(Exception):
         retry_after: int | None = None,
         **members: Any,
     ) -> None:
-        """Take public words for this case, words for the log, and extra public members."""
+        """Set the public text of this case, the text for the log, and extra public members."""
         super().__init__(detail or self.public)
         self.detail = detail or self.public
         self.log = log

@@ -1,4 +1,4 @@
-"""Where a DashScope key is looked for: in our settings, and where the vendor's tools keep it."""
+"""The places of a DashScope key: our settings, and the places that the vendor's tools use."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def _in_vendors_file() -> str | None:
 
 
 def where_key_is(settings: BaseSettings) -> str:
-    """Say where the DashScope key was found, in the order in which it is looked for."""
+    """Return the place in which the DashScope key was found; places are searched in order."""
     environ = {name.upper() for name, value in os.environ.items() if value}
     written = DotEnvSettingsSource(type(settings)).env_vars
     for name in (OUR_VARIABLE, VENDORS_VARIABLE):

@@ -1,4 +1,4 @@
-"""Who is calling, decided from the head alone: no byte of a body has been read yet."""
+"""Authentication of a request by its headers alone, before any byte of the body is read."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated
@@ -14,7 +14,7 @@ from app.api.services import Services, services_of
 from app.errors import DatabaseUnavailable, KeyInvalid, KeyMissing, OriginNotAllowed, ScopeMissing
 from app.kit.origins import ANY_ORIGIN
 
-# A proxy on this machine speaks for others, who are not on loopback.
+# A proxy on this machine forwards requests of clients that are not on loopback.
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 bearer = HTTPBearer(
@@ -49,7 +49,10 @@ async def recalled_caller(
 def may(
     scope: Scope, identify: Callable[..., Awaitable[Principal]] = caller
 ) -> Callable[..., Awaitable[Principal]]:
-    """Return a dependency: the caller, who must have this scope."""
+    """Return a dependency that returns the caller and requires this scope.
+
+    The dependency raises ScopeMissing, and the errors of `identify`.
+    """
 
     async def allowed(principal: Annotated[Principal, Depends(identify)]) -> Principal:
         principal.require(scope)
@@ -61,7 +64,7 @@ def may(
 async def submitter(request: Request) -> Principal:
     """Return the caller of a request that creates a job; its transaction checks the key again.
 
-    Raises what `recalled_caller` raises, and ScopeMissing.
+    Raises the errors of `recalled_caller`, and ScopeMissing.
     """
     principal = await recalled_caller(request, None)
     principal.require(Scope.TRANSCRIBE)
@@ -96,7 +99,7 @@ async def _without_key(request: Request, services: Services) -> Principal:
 
 
 def _is_known(origin: str, listed: Collection[str]) -> bool:
-    """Tell whether a page is of this machine, or listed by its name: `*` names nobody."""
+    """Tell whether an origin is on this machine or is listed by name; `*` does not count."""
     return is_loopback(_host_of(origin)) or (origin in listed and origin != ANY_ORIGIN)
 
 

@@ -1,6 +1,6 @@
-"""The API's pages for people at /docs, wholly from this package: no CDN, no inline script.
+"""The API documentation pages at /docs. All files are in this package: no CDN, no inline script.
 
-Swagger UI is vendored compressed; the digest in a file's address lets browsers keep it for good.
+Swagger UI is vendored compressed. File URLs contain a digest, so browsers cache without expiry.
 """
 
 import gzip
@@ -78,7 +78,7 @@ def _takes_gzip(accepted: str) -> bool:
 
 
 def serve_asset(request: Request, digest: str, name: str) -> Response:
-    """Answer with one vendored file, compressed where the client takes it so."""
+    """Answer with one vendored file, compressed if the client accepts the encoding."""
     if name not in _ASSETS or digest != _asset(name).digest:
         raise NotFound
     asset = _asset(name)

@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /version: for load balancers, and for people who wonder what is missing."""
+"""/healthz, /readyz and /version: for load balancers and operators. /readyz lists unmet checks."""
 
 import platform
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Health(Schema):
 
 
 class Check(Schema):
-    """One thing the gateway needs; `missing` says in words what is not there."""
+    """One requirement of the gateway; `unmet` is the reason if it is not ready."""
 
     name: str
     ready: bool

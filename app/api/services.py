@@ -1,4 +1,4 @@
-"""What the routes need of the running gateway; wired once by the composition root."""
+"""The services of the running gateway that routes use; the composition root wires them once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from app.speech.planning.failover import engines_for
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`default_project` is who an unauthenticated caller is, where such callers are allowed."""
+    """`default_project` is the project of unauthenticated callers, where they are allowed."""
 
     settings: Settings
     db: Database
@@ -44,11 +44,11 @@ class Services:
 
     @property
     def local_engines(self) -> frozenset[str]:
-        """Engines whose calls cost nothing when nobody hears their answer."""
+        """Engines whose calls cost nothing if the answer is not received."""
         return frozenset(engine.name for engine in self.engines.values() if not engine.remote)
 
     def readiness(self, model: Model) -> Readiness | None:
-        """Tell whether anybody can be asked for the model now; None where nobody offers it."""
+        """Return whether an engine can call the model now; None if no engine offers it."""
         if not is_switched_on(model, self.settings.dashscope):
             return Readiness(ready=False, unmet=how_to_switch_on(model))
         failover = self.settings.dashscope.failover
@@ -60,6 +60,6 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """Return the gateway's parts."""
+    """Return the gateway's services."""
     services: Services = request.app.state.services
     return services

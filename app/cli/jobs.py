@@ -51,7 +51,7 @@ def list_all(
 
 @app.command("show")
 def show_one(job_id: Id, as_json: Json = False) -> None:
-    """Show one, with its words."""
+    """Show one transcription, with its text."""
     raise typer.Exit(_each([job_id], GatewayApi.transcription, _tell, as_json=as_json))
 
 
@@ -63,7 +63,7 @@ def cancel(job_ids: Ids, as_json: Json = False) -> None:
 
 @app.command()
 def retry(job_ids: Ids, as_json: Json = False) -> None:
-    """Try anew what failed of transcriptions."""
+    """Retry the failed parts of transcriptions."""
     raise typer.Exit(_each(job_ids, _steered("retry"), _tell_status, as_json=as_json))
 
 

@@ -1,4 +1,4 @@
-"""`asr-gateway keys`: make, list and revoke the keys callers show."""
+"""`asr-gateway keys`: create, list and revoke API keys."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def create(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create a key and print it. It is not shown again."""
     if not name.strip():
         raise UsageError("A key needs a name: what or whom it is for.")
     made = asyncio.run(_create(name[:100], project[:100], frozenset(scope or ALL_SCOPES), days))
@@ -48,7 +48,7 @@ def create(
 
 @app.command("list")
 def list_all(as_json: Json = False) -> None:
-    """List all keys, without what makes them work."""
+    """List all keys, without their secrets."""
     found = asyncio.run(_list())
     if as_json:
         print(json.dumps([_plain(key) for key in found], indent=2))
@@ -66,7 +66,7 @@ def list_all(as_json: Json = False) -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")], as_json: Json = False
 ) -> None:
-    """Revoke a key for good."""
+    """Revoke a key permanently."""
     if not asyncio.run(_revoke(key_id)):
         raise CommandFailed(
             "There is no valid key of this id; `asr-gateway keys list` shows them all."

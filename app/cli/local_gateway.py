@@ -28,13 +28,14 @@ Say = Callable[[str], None]
 async def local_gateway(say: Say | None = None) -> AsyncIterator[str]:
     """Run a gateway on a free port until the block ends; yield its address.
 
-    With `say` it is ready by then, and what was missing is said. It is stopped gracefully: what
-    is under way may end, and what has not ended is kept. Raises CommandFailed.
+    With `say`, the gateway is ready before the block begins, and unmet requirements are reported.
+    It is stopped gracefully: calls in flight may end, and unfinished jobs are kept. Raises
+    CommandFailed.
     """
     server = await spawn(
         {
             "GATEWAY_SERVER__PORT": "0",
-            "GATEWAY_SERVER__PUBLIC_URL": "",  # whatever it names does not lead to this port
+            "GATEWAY_SERVER__PUBLIC_URL": "",  # a configured URL does not lead to this port
             "GATEWAY_LOG__LEVEL": "INFO",
             "GATEWAY_LOG__FORMAT": "json",
         },
@@ -78,7 +79,7 @@ async def until_alive(client: Client, server: Process) -> None:
 
 
 async def until_ready(client: Client, server: Process, say: Say) -> None:
-    """Wait until the default model is ready; report each change of what it still needs.
+    """Wait until the default model is ready; report each change of its unmet requirements.
 
     Raises CommandFailed when nothing has changed for STUCK_SECONDS.
     """

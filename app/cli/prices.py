@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_all(as_json: Json = False) -> None:
-    """List every price that is, was or will be in force."""
+    """List all prices: current, past and future."""
     rows = asyncio.run(_list())
     if as_json:
         print(json.dumps([_plain(row) for row in rows], indent=2))

@@ -1,4 +1,4 @@
-"""A stored recording as an answer: all of it, or the bytes that a Range header asks for."""
+"""A stored recording as an answer: all of it, or the bytes of a Range header."""
 
 from collections.abc import AsyncIterator
 

@@ -4,7 +4,7 @@ import re
 
 from app.errors import RangeNotSatisfiable
 
-# 18 digits fit every size there is; whoever writes more is answered with the whole file.
+# 18 digits are enough for every file size; a longer number is answered with the whole file.
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE | re.ASCII)
 
 

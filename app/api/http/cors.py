@@ -33,7 +33,7 @@ EXPOSED_HEADERS = (
 
 
 def cors_for(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp] | None:
-    """Return what wraps an application so that pages of these origins may read its answers."""
+    """Return the middleware with which pages of these origins may read the answers."""
     if not origins:
         return None
     return partial(

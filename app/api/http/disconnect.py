@@ -1,4 +1,4 @@
-"""Work that is given up when the client closes its connection."""
+"""Work that is cancelled when the client closes its connection."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ from starlette.types import Receive
 async def run_unless_disconnected(receive: Receive, work: Coroutine[Any, Any, Any]) -> bool:
     """Run `work` to its end and return True. Cancel it and return False if the client disconnects.
 
-    The request body must have been read. Raises what `work` raises.
+    The request body must have been read. Raises the exceptions of `work`.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(wait_for_disconnect(receive))

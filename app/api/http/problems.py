@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 problem+json: one shape, one mapper, and its words in the OpenAPI document.
+"""Errors as RFC 9457 problem+json: one schema, one mapper, and their OpenAPI description.
 
-An exception's own text may quote what it choked on, so nothing of it is answered or logged: only
-what our error classes say, and of a stranger the type and the frames.
+The text of an exception may quote its input, so it is neither answered nor logged. Answers and log
+lines have the texts of our error classes; other exceptions are logged with type and frames only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +84,7 @@ class Problem(BaseModel):
 
 
 class _UnnamedError(GatewayError):
-    """A status of the framework's that none of our errors stands for."""
+    """An HTTP status of the framework for which there is no error class of ours."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.description or f"{status.phrase}.")
@@ -112,7 +112,7 @@ def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
 def problem_response(
     problem: Exception, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Log what has to be, and make the answer to any exception."""
+    """Log an exception if it is a server error or has text for the log; return its answer."""
     error = error_from(problem)
     if isinstance(error, InternalError) and problem is not error:
         log.error("http.crashed", exception="\n".join(safe_traceback(problem)))
@@ -129,13 +129,13 @@ def problem_response(
 
 
 def error_from(problem: BaseException) -> GatewayError:
-    """Find the error of ours that an exception means."""
+    """Return our error for an exception."""
     if isinstance(problem, GatewayError):
         return problem
     if isinstance(problem, RequestValidationError):
         return _invalid(problem.errors())
     if isinstance(problem, HTTPException):
-        # FastAPI answers 400 to whatever a body's receive() raises, BodyTooSlow included.
+        # FastAPI answers 400 to every exception of a body's receive(), also to BodyTooSlow.
         if isinstance(problem.__cause__, GatewayError):
             return problem.__cause__
         return _framework_error(problem.status_code)
@@ -151,7 +151,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """Describe what a route may answer, for FastAPI's `responses=`: one example an error."""
+    """Describe the error answers of a route for FastAPI's `responses=`: one example per error."""
     found: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         entry = found.setdefault(error.status, _response_entry(error.status))
@@ -163,7 +163,7 @@ def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """Give an OpenAPI document our Problem, also where FastAPI put a 422 of its own."""
+    """Add our Problem to an OpenAPI document; it also replaces FastAPI's own 422 answers."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.setdefault("Problem", Problem.model_json_schema())
     if schemas.pop("HTTPValidationError", None) is not None:

@@ -1,4 +1,4 @@
-"""/v1/transcriptions/{id}/cancel and /retry: what its owner decides after it was accepted."""
+"""/v1/transcriptions/{id}/cancel and /retry: cancel or retry an accepted transcription."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -32,10 +32,10 @@ _ACTION_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidPa
     },
 )
 async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
-    """End a transcription without its words; the answer says what it has cost already.
+    """Cancel a transcription. The answer has its cost so far and no transcript.
 
-    What is under way at the engine may be billed though nobody hears it: that much is in doubt.
-    Cancelling it again does nothing.
+    Calls in flight at the engine may still be billed although their answers are discarded; their
+    cost is reported as in doubt. Cancelling a cancelled transcription has no effect.
     """
     services = services_of(request)
     cost = await services.db.write(
@@ -68,11 +68,11 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Respon
     },
 )
 async def retry_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
-    """Queue a failed or cancelled transcription again, or a completed one that has gaps.
+    """Retry a failed or cancelled transcription, or a completed one that has gaps.
 
-    It keeps its id. What was transcribed stays and is not paid for again; a call that may have
-    been billed although its answer was lost is repeated, because you say so. The words of one that
-    has gaps are there again should it fail or be cancelled this time.
+    The transcription keeps its id. Parts that were transcribed are kept and not paid for again. A
+    call that may have been billed although its answer was lost is repeated. If the retry of a
+    transcription with gaps fails or is cancelled, its previous transcript is available again.
     """
     services = services_of(request)
     services.worker.check_capacity()

@@ -1,4 +1,4 @@
-"""/v1/blobs: one recording, for whoever holds its signed address; upstreams read them here."""
+"""/v1/blobs: one recording by its signed URL, from which upstreams read it."""
 
 from typing import Annotated, Any
 
@@ -46,9 +46,9 @@ async def get_blob(
         str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
     ] = None,
 ) -> Response:
-    """Read a recording without a key: its address is signed, names it alone, and ends.
+    """Read a recording without a key: its URL is signed, is valid for it alone, and expires.
 
-    The gateway makes such addresses for speech services that read recordings by themselves.
+    The gateway creates such URLs for speech services that fetch recordings themselves.
     """
     services = services_of(request)
     audio_id = services.links.read(token, services.clock())

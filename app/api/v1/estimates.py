@@ -1,4 +1,4 @@
-"""/v1/estimates: what a transcription would cost and how long it would take. Nothing is kept."""
+"""/v1/estimates: the expected cost and duration of a transcription. Nothing is stored."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ _REFUSALS = (*AUTH_ERRORS, *UPLOAD_ERRORS)
 
 
 class TokensOut(Schema):
-    """Tokens that are expected; what an answer has, nobody knows beforehand."""
+    """Expected tokens; the number of output tokens is an estimate."""
 
     input: int
     output: int
 
 
 class EstimatePriceOut(Schema):
-    """`amount` of `currency` for one `unit`, and where that is from."""
+    """`amount` of `currency` for one `unit`, and the source of the price."""
 
     unit: str
     amount: str
@@ -40,7 +40,7 @@ class EstimatePriceOut(Schema):
 
 
 class WaitOut(Schema):
-    """How long until the text if it were sent now; `basis` says what that rests on."""
+    """Expected time until the text if the request were sent now; `basis` explains the estimate."""
 
     seconds: float | None = Field(description="None where the recording's length is not known.")
     jobs_waiting: int
@@ -51,7 +51,7 @@ class WaitOut(Schema):
 
 
 class EstimateOut(Schema):
-    """What would become of such a request. `cost` is expected, `max_cost` would be held."""
+    """The estimate for a request. `cost` is the expected cost, `max_cost` would be held."""
 
     model: str
     engine: str
@@ -82,11 +82,11 @@ class EstimateOut(Schema):
     openapi_extra={"requestBody": ESTIMATE_BODY, "parameters": [PREFER]},
 )
 async def create_estimate(request: Request, principal: Transcriber) -> EstimateOut:
-    """Say what POST /v1/transcriptions would do with this request. Nothing of it is kept.
+    """Estimate plan, cost and duration of a POST /v1/transcriptions request. Nothing is stored.
 
-    The headers `Prefer` and `Accept` count as they do there. Instead of a recording its length
-    will do: `seconds`. What is behind a link is not fetched, so its length stays unknown and only
-    the upper bound can be told.
+    The headers `Prefer` and `Accept` have the same effect as there. The length of the recording,
+    `seconds`, can be sent instead of the recording. The file of a link is not fetched, so its
+    length is unknown and the estimate has only the upper bound.
     """
     services = services_of(request)
     received, preference = await receive_request(request)
@@ -142,6 +142,6 @@ def _wait(wait: Wait) -> WaitOut:
 
 
 def _refused(found: Estimate) -> list[WarningOut]:
-    """Say that a request with these limits would be refused."""
+    """Return the warning that this request would be refused; empty if it would not."""
     refusal = found.refusal
     return [] if refusal is None else [WarningOut(code=refusal.code, detail=refusal.detail)]

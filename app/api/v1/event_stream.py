@@ -29,7 +29,7 @@ def stream(
     listener_scope: AbstractContextManager[None] | None = None,
     on_disconnect: Callable[[], Awaitable[None]] = _do_nothing,
 ) -> EventStream:
-    """Return a response with a job's events behind a position, as they happen, until its end.
+    """Return a response that streams a job's events after a position, until the final event.
 
     `new_with_model` is the model of a job that was created just now: its first event is known.
     `listener_scope` is entered while the client listens. `on_disconnect` is called if the client

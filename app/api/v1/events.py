@@ -1,4 +1,4 @@
-"""/v1/transcriptions/{id}/events: a transcription's life as it happens, for one who listens."""
+"""/v1/transcriptions/{id}/events: the events of a transcription as Server-Sent Events."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
 
 class StreamTokenOut(Schema):
-    """Opens this transcription's events, and nothing else, until it expires."""
+    """A token for the events of this transcription only, until it expires."""
 
     token: str = Field(examples=["st_1795238880_" + "a" * 43])
     expires_at: Moment
@@ -82,10 +82,10 @@ async def get_events(
         ),
     ] = None,
 ) -> Response:
-    """Read the events from the beginning, or on from an id.
+    """Stream the events from the first one, or from the one after a given id.
 
-    Once everything was received and the transcription has ended the answer is 204, which tells an
-    EventSource not to come back.
+    If the transcription has ended and the client has received every event, the answer is 204,
+    after which an EventSource does not reconnect.
     """
     services = services_of(request)
     project_id = await _listener(request, services, id, token)
@@ -108,7 +108,7 @@ async def get_events(
     },
 )
 async def create_stream_token(request: Request, principal: Reader, id: Id) -> StreamTokenOut:  # noqa: A002
-    """Make a token that a page can hold: a browser's EventSource cannot send a key."""
+    """Create a token for use in a web page: a browser's EventSource cannot send a key."""
     services = services_of(request)
     await get_live(services, principal.project_id, id)
     token, expires_at = make_token(

@@ -1,4 +1,4 @@
-"""A transcription by its id, for every route that is about one."""
+"""Lookup of a transcription by its id, for the routes that concern one transcription."""
 
 from typing import Annotated
 

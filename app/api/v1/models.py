@@ -1,4 +1,4 @@
-"""/v1/models: what can be asked for, what it takes and what it costs."""
+"""/v1/models: the available models, their options and input formats, and their prices."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -31,9 +31,9 @@ class PriceOut(Schema):
 
 
 class ModelOut(Schema):
-    """A model. `missing` says in words what keeps it from being `ready`.
+    """A model. `unmet` is the reason if it is not `ready`.
 
-    `call_seconds` is the most that one call takes, `accepts` what is sent as it was received.
+    `call_seconds` is the longest audio of one call. `accepts` lists formats sent as received.
     """
 
     id: Annotated[str, Field(examples=["local/base"])]

@@ -1,4 +1,4 @@
-"""The headers that say how a caller would like to be answered, if the body says nothing.
+"""The request headers that select the form of the answer, unless the body sets it.
 
 That is Prefer (RFC 7240), and Accept where it names a stream. Preferences that are not known here
 are ignored, as the RFC wants it; one that is known and cannot be meant so, such as a wait of a
@@ -39,7 +39,7 @@ PREFER: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """What the header says; `wait` is in seconds."""
+    """The preferences of the Prefer header; `wait` is in seconds."""
 
     respond_async: bool = False
     wait: int | None = None
@@ -52,7 +52,7 @@ class Preference:
         return {"mode": "async"} if self.respond_async else {}
 
     def applied(self, options: Options) -> dict[str, str]:
-        """Return the header that says which of it counted."""
+        """Return the response header that lists the preferences that were applied."""
         waits = self.wait is not None and self.wait == options.wait and options.mode != "async"
         is_async = self.respond_async and (options.mode == "async" or waits)
         said = [
@@ -63,7 +63,7 @@ class Preference:
 
 
 def preference_of(headers: Collection[str]) -> Preference:
-    """Read all Prefer headers of a request; of a preference said twice the first counts.
+    """Read all Prefer headers of a request; the first of a repeated preference counts.
 
     Raises InvalidParameter where `wait` is not a time that can be waited, or a header is too long.
     """

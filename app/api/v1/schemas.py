@@ -1,4 +1,4 @@
-"""The answers of the native API, one model each, and how they are made from what is stored."""
+"""The schemas of the native API's answers, one model for each answer."""
 
 import re
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ class PlanOut(Schema):
 
 
 class WarningOut(Schema):
-    """Something the caller should know: an ignored option, a damaged file, a gap."""
+    """A warning for the caller: an ignored option, a damaged file, a gap."""
 
     code: str
     detail: str
@@ -110,9 +110,9 @@ class ErrorOut(Schema):
 
 
 class TranscriptionOut(Schema):
-    """A transcription, whatever became of it. `text` is there once it is completed.
+    """A transcription in any status. `text` is set once it is completed.
 
-    One that is tried anew shows none until it has ended; if that fails, what there was before.
+    During a retry `text` is null. If the retry fails, the previous text is returned again.
     """
 
     id: TR_ID
@@ -146,7 +146,7 @@ class TranscriptionOut(Schema):
 
 
 class CancelledOut(TranscriptionOut):
-    """A cancelled transcription, and what became of its money."""
+    """A cancelled transcription, with its charged cost and its cost in doubt."""
 
     charged: Cost = Field(description="What has been paid for certain.")
     in_doubt: Cost = Field(

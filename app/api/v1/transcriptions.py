@@ -1,4 +1,4 @@
-"""/v1/transcriptions: send a recording, get its words, list, fetch and delete."""
+"""/v1/transcriptions: create, list, fetch and delete transcriptions."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -79,18 +79,18 @@ router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 async def create_transcription(
     request: Request,
 ) -> Response:
-    """Send one recording: as a file in a form, as a data: URI in JSON, or as a link in either.
+    """Transcribe one recording: a file in a form, a data: URI in JSON, or a link in either.
 
-    Those are the field `file`, `audio`, and `url`; what is behind a link is fetched after the
-    transcription was accepted.
+    The fields are `file`, `audio` and `url`. The file of a link is fetched after the transcription
+    was accepted.
 
-    The answer waits for the text, for at most `wait` seconds; after that it is 202 with a
-    `Location`, and the transcription goes on. With `mode=async` it is 202 at once. A caller who
-    hangs up leaves one that finishes, or with `on_disconnect=cancel` one that is cancelled.
-    `Prefer` says the same as `mode=async` and `wait`, where the body says nothing.
+    The answer is sent when the text is complete, or after at most `wait` seconds as 202 with a
+    `Location`; then the transcription continues. With `mode=async` the answer is 202 at once. If
+    the client disconnects, the transcription continues, or with `on_disconnect=cancel` it is
+    cancelled. The header `Prefer` sets `mode=async` and `wait` if the body does not.
 
-    With `mode=stream`, or `Accept: text/event-stream`, the answer is the transcription's events
-    as they happen, the text as it is heard among them; see `getEvents`.
+    With `mode=stream`, or `Accept: text/event-stream`, the answer is a stream of the
+    transcription's events, which include the text as it is transcribed; see `getEvents`.
     """
     services = services_of(request)
     principal = await submitter(request)
@@ -169,9 +169,9 @@ async def get_one(request: Request, principal: Reader, id: Id) -> Response:  # n
     responses=responses(*AUTH_ERRORS, errors.NotFound, errors.InvalidParameter),
 )
 async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
-    """Erase words and audio; a transcription still running is cancelled first.
+    """Erase transcript and audio; a running transcription is cancelled first.
 
-    Its id, times and costs remain. Deleting it again does nothing.
+    Its id, times and costs remain. Deleting it again has no effect.
     """
     services = services_of(request)
     leftovers = await services.db.write(
@@ -205,7 +205,7 @@ async def get_transcript(
         ),
     ] = "json",
 ) -> Response:
-    """Fetch the words of a completed transcription in a form of one's choice.
+    """Fetch the transcript of a completed transcription in the requested format.
 
     A cue ends where a sentence or a clause does, and stands for as long as it takes to read, if
     there is a pause behind it. `srt` has a dash where another speaker begins, `vtt` a voice tag.

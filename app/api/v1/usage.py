@@ -1,4 +1,4 @@
-"""/v1/usage and /v1/costs: what was used and what it cost, summed for people and spreadsheets."""
+"""/v1/usage and /v1/costs: usage and cost, summed by group, as JSON or CSV."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["accounting"])
 
 
 class _Group(Schema):
-    """The values of what was asked to group by; the others are null."""
+    """The values of the requested groups; the other members are null."""
 
     day: str | None = None
     model: str | None = None
@@ -81,7 +81,7 @@ def _report_responses(name: str) -> dict[int | str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be summed, and how the sums are wanted; no group comes twice."""
+    """The period, groups and format of a request for sums; groups are unique."""
 
     period: Period
     groups: Sequence[By]

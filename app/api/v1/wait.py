@@ -1,4 +1,4 @@
-"""Answering a caller who waits: with the words, with the failure, or with where to ask again."""
+"""The answer to an accepted request: its transcript, its error, or 202 with a `Location`."""
 
 import asyncio
 
@@ -22,10 +22,9 @@ POLL_AFTER_SECONDS = 2
 async def respond_when_ended(
     request: Request, services: Services, principal: Principal, accepted: SubmittedJob
 ) -> Response:
-    """Answer an accepted request, as soon as its transcription ends or its wait is over.
+    """Answer an accepted request when its transcription ends or its wait is over.
 
-    A caller who hangs up meanwhile gets no answer; then it goes on, or is cancelled, as they
-    chose.
+    If the client disconnects, the transcription continues or is cancelled, by `on_disconnect`.
     """
     options = accepted.options
     wait = services.settings.jobs.wait_seconds if options.wait is None else options.wait
@@ -53,7 +52,7 @@ async def respond_when_ended(
 def respond_with_stream(
     services: Services, principal: Principal, accepted: SubmittedJob
 ) -> Response:
-    """Answer an accepted request with its events; who hangs up is treated as one who waits."""
+    """Answer an accepted request with its events. `on_disconnect` applies as without a stream."""
 
     async def on_disconnect() -> None:
         if not services.hub.is_closing:
@@ -70,7 +69,7 @@ def respond_with_stream(
 
 
 def job_response(found: JobView) -> Response:
-    """Answer with what became of a transcription up to now."""
+    """Answer with the current state of a transcription. Raises its error, or Erased."""
     if found.erased_at is not None:
         raise errors.Erased(transcription_id=found.id)
     if found.error is not None:
@@ -87,7 +86,7 @@ def poll_headers(job_id: str) -> dict[str, str]:
 
 
 async def _on_disconnect(services: Services, principal: Principal, accepted: SubmittedJob) -> None:
-    """Cancel what nobody waits for any more, where that was the wish."""
+    """Cancel the job of a disconnected client if the request has `on_disconnect=cancel`."""
     if accepted.options.on_disconnect != "cancel":
         return
     try:

@@ -23,7 +23,7 @@ _LOST = (
 
 
 async def check_invariants(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield one finding for each law that is broken, or one that all hold."""
+    """Yield one finding for each violated invariant, or one finding that all hold."""
     async with lent(settings) as db:
         if db is None:
             return

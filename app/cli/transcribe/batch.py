@@ -36,9 +36,9 @@ class Outcome:
 
 @dataclass
 class Batch:
-    """`told` is called with the index of a recording and the API's latest answer, None at its end.
+    """Calls `told` with the index of a recording and the API's latest answer, None at its end.
 
-    `keep` takes what is completed, as soon as it is; what it returns is in the outcome.
+    `keep` is called with each completed transcription; its return value is in the outcome.
     """
 
     api: GatewayApi

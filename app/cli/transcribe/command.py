@@ -77,10 +77,12 @@ def transcribe(
         Path, typer.Option(envvar="OUTPUT_DIR", help="Where results are put.")
     ] = DEFAULT_FOLDER,
 ) -> None:
-    """Transcribe recordings: text and JSON of each under --output-dir, one's text printed as well.
+    """Transcribe files, folders or URLs.
 
-    With ASR_GATEWAY_URL (and ASR_GATEWAY_KEY) by that gateway, else by one of its own that runs
-    meanwhile. Exit code 0: all went well, 1: some did not, 2: wrongly used.
+    Writes text and JSON to --output-dir and prints the text of a single file.
+
+    Uses the gateway at ASR_GATEWAY_URL (with ASR_GATEWAY_KEY), or else starts one for the duration
+    of the command. Exit code 0: all succeeded, 1: some failed, 2: usage error.
     """
     if form not in FORMS:
         raise UsageError(f"There is no format {form!r}; the formats are {', '.join(FORMS)}.")

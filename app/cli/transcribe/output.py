@@ -1,4 +1,4 @@
-"""Where transcripts are put: text and JSON beside each other, whole or not at all."""
+"""The output folder of transcripts: text and JSON side by side, each file written atomically."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class OutputFolder:
     folder: Path
 
     def prepare(self) -> None:
-        """Make the folder and try to write there, before anything is spent. Raises WronglyUsed."""
+        """Create the folder and test that it is writable, before any call. Raises WronglyUsed."""
         trial = self.folder / f".trial-{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -33,15 +33,15 @@ class OutputFolder:
             ) from error
 
     def keep(self, name: Path, body: Mapping[str, Any], rendered: Mapping[str, str]) -> Path:
-        """Write a transcription in several formats; return the path without a suffix.
+        """Write a transcription in several formats; return the path without its suffix.
 
-        What is there already is replaced if it is of the same recording; else a number is
-        added: two calls of the same day are easily named alike. Raises OSError.
+        Existing files of the same recording are replaced. For another recording of the same name,
+        a number is added to the name. Raises OSError.
         """
         words_of = {SUFFIXES.get(form, form): words for form, words in rendered.items()}
         place = self._place(self.folder / name, body, words_of)
         place.parent.mkdir(parents=True, exist_ok=True)
-        # The JSON first: it is what a later run knows its own results by.
+        # The JSON first: a later run recognises its own results by it.
         _write(_with(place, "json"), json.dumps(body, ensure_ascii=False, indent=2) + "\n")
         for suffix, words in words_of.items():
             _write(_with(place, suffix), words)
@@ -63,7 +63,7 @@ def _is_free(place: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> b
     try:
         there = json.loads(_with(place, "json").read_bytes())
     except FileNotFoundError:
-        # Without it what is there is somebody's own, such as subtitles corrected by hand.
+        # Without it the existing file is the user's own, such as subtitles corrected by hand.
         return not any(os.path.lexists(_with(place, suffix)) for suffix in suffixes)
     except ValueError:
         return False

@@ -65,7 +65,7 @@ class ProgressDisplay:
         if self.is_live:
             self._console.print(Text(words), soft_wrap=True)
         else:
-            with suppress(BrokenPipeError):  # nobody listens to it: that stops no transcription
+            with suppress(BrokenPipeError):  # a closed stderr does not stop the transcription
                 print(words, file=sys.stderr, flush=True)
 
     def step(self, words: str) -> None:
