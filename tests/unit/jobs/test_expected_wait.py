@@ -146,10 +146,10 @@ def test_an_average_follows_its_last_calls() -> None:
     speed = LatencyAverage()
     assert speed.of("m", 5.0) == (5.0, 0)
     for _ in range(3):
-        speed.note("m", 1.0)
+        speed.record("m", 1.0)
     assert speed.of("m", 5.0) == (pytest.approx(1.0), 3)
     for _ in range(20):
-        speed.note("m", 3.0)
+        speed.record("m", 3.0)
     average, calls = speed.of("m", 5.0)
     assert (2.9 < average < 3.0, calls) == (True, 23)
 
