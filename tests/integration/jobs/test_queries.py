@@ -36,7 +36,7 @@ async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> No
     await scenario.complete(job, text="one two")
     found = await found_by(scenario)
     assert found.transcript is not None
-    assert found.transcript.text == "one two"
+    assert found.transcript["text"] == "one two"
     assert found.totals.settled == 2 * NANO_PER_SECOND
     assert found.raw is None
 
