@@ -20,6 +20,7 @@ from app.errors import (
     SeveralFiles,
     UnsupportedMediaType,
 )
+from app.kit.text import is_storable
 from app.settings import AudioSettings
 
 PARSE_IN_THREAD_BYTES = 64 * 1024
@@ -156,7 +157,6 @@ def _no_such_number(name: str) -> NoReturn:
 
 
 def _refuse_broken_text(value: dict[str, Any]) -> None:
-    """Refuse half surrogate pairs, which have no UTF-8, and NUL, which PostgreSQL cannot store."""
     pending: list[Any] = [value]
     while pending:
         match pending.pop():
@@ -164,13 +164,10 @@ def _refuse_broken_text(value: dict[str, Any]) -> None:
                 pending += [*members.keys(), *members.values()]
             case list() as items:
                 pending += items
-            case str() as text if not text.isascii() or "\x00" in text:
-                _refuse_broken(text)
-
-
-def _refuse_broken(text: str) -> None:
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise MalformedBody("The JSON holds a NUL character or half a surrogate pair in a text.")
+            case str() as text if not is_storable(text):
+                raise MalformedBody(
+                    "The JSON holds a NUL character or half a surrogate pair in a text."
+                )
 
 
 def _audio_of(options: dict[str, Any]) -> str | None:

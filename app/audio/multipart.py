@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.audio.store import Upload
 from app.errors import InvalidParameter, MalformedBody, MissingAudio, SeveralFiles
+from app.kit.text import is_storable
 
 MAX_FIELDS = 40
 MAX_FIELD_BYTES = 64 * 1024
@@ -201,7 +202,7 @@ def _text(data: bytes, what: str) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise MalformedBody(f"The form is not valid UTF-8 in {what}.") from None
-    if "\x00" in text:
+    if not is_storable(text):
         raise MalformedBody(f"The form holds a NUL character in {what}.")
     return text
 

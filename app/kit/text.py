@@ -10,4 +10,6 @@ def is_storable(text: str) -> bool:
 
     PostgreSQL stores no NUL character. Half a surrogate pair, which JSON can spell, has no UTF-8.
     """
+    if text.isascii():
+        return "\x00" not in text
     return _UNSTORABLE.search(text) is None

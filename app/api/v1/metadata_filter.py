@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.errors import InvalidParameter
+from app.kit.text import is_storable
 from app.speech.options import MAX_METADATA_ENTRIES, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 NAME = "metadata"
@@ -34,7 +35,7 @@ def metadata_in(query: Iterable[tuple[str, str]]) -> dict[str, str]:
         name = _name_in(parameter)
         if name in wanted:
             raise _wrong("Each name may be filtered by once.")
-        if len(value) > METADATA_VALUE_CHARS or "\x00" in value:
+        if len(value) > METADATA_VALUE_CHARS or not is_storable(value):
             raise _wrong(f"A value has at most {METADATA_VALUE_CHARS} characters, and no NUL.")
         wanted[name] = value
     if len(wanted) > MAX_METADATA_ENTRIES:
@@ -47,7 +48,7 @@ def _name_in(parameter: str) -> str:
     name = bracketed[1:-1]
     if not (bracketed.startswith("[") and bracketed.endswith("]") and name):
         raise _wrong("It is written `metadata[name]=value`.")
-    if len(name) > METADATA_NAME_CHARS or "\x00" in name:
+    if len(name) > METADATA_NAME_CHARS or not is_storable(name):
         raise _wrong(f"A name has 1 to {METADATA_NAME_CHARS} characters, and no NUL.")
     return name
 

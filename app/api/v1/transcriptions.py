@@ -37,6 +37,7 @@ from app.jobs.queries import Filters, list_jobs
 from app.kit.ids import is_id
 from app.kit.json_bytes import json_bytes
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
+from app.kit.text import is_storable
 from app.speech.options import STREAM
 from app.speech.subtitles.formats import Format, render
 from app.speech.transcript import Transcript
@@ -278,6 +279,6 @@ def _after(cursor: str | None) -> str | None:
 
 
 def _storable(text: str | None) -> str | None:
-    if text is not None and "\x00" in text:
+    if text is not None and not is_storable(text):
         raise errors.InvalidParameter("A filter cannot hold a NUL character.")
     return text

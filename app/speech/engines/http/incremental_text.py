@@ -4,12 +4,10 @@ Reported text cannot be taken back. If an engine rewrites it, nothing more is re
 listener gets the whole text at the end.
 """
 
-import re
-
+from app.kit.text import is_storable
 from app.speech.engine import DeltaSink
 from app.speech.engines.http.failures import malformed_response
 
-_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 CUMULATIVE_FRAMES = 3  # that each begin with the one before it show that frames are cumulative
 
 
@@ -91,5 +89,5 @@ class FrameMerger:
 
 
 def _check(text: str) -> None:
-    if _NOT_STORABLE.search(text):
+    if not is_storable(text):
         raise malformed_response("text with a NUL character or half a surrogate pair")
