@@ -1,4 +1,4 @@
-"""Bearer keys: created once, stored and found only by a keyed hash, revoked permanently."""
+"""API keys. Only a keyed hash of a key is stored."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _TOUCH = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A new key. Its `secret` is returned only here and is never stored."""
+    """A new key. Its `secret` is not stored and cannot be shown again."""
 
     id: str
     secret: str
@@ -44,7 +44,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """The public fields of a key."""
+    """The public part of a key."""
 
     id: str
     project: str
@@ -69,10 +69,10 @@ def create_key(
 ) -> NewKey:
     """Create a key of a project."""
     secret = mint_key()
-    made = NewKey(new_id("key"), secret)
+    created = NewKey(new_id("key"), secret)
     tx.execute(
         sa.insert(api_key).values(
-            id=made.id,
+            id=created.id,
             project_id=project_id,
             name=name,
             prefix=secret[:PREFIX_CHARACTERS],
@@ -82,7 +82,7 @@ def create_key(
             expires_at=expires_at,
         )
     )
-    return made
+    return created
 
 
 def find_principal(
@@ -100,7 +100,7 @@ def find_principal(
 
 
 def check_key(tx: sa.Connection, principal: Principal, *, now: datetime) -> None:
-    """Raise KeyInvalid if the principal's key was revoked or has expired since it was found."""
+    """Raise KeyInvalid where the principal's key was revoked or has expired since it was found."""
     key_id = principal.key_id
     if key_id is not None and _FIND_VALID.first(tx, {"key_id": key_id, "now": now}) is None:
         raise KeyInvalid
@@ -112,27 +112,27 @@ def touch(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
 
 
 def any_key(tx: sa.Connection) -> bool:
-    """Return whether any key was ever created. From then on every request needs a key."""
+    """Tell whether any key was ever created. From then on every request needs one."""
     return tx.scalar(sa.select(api_key.c.id).limit(1)) is not None
 
 
 def revoke_key(tx: sa.Connection, key_id: str, *, now: datetime) -> bool:
-    """Revoke a key permanently. Return False if no valid key has this id."""
-    done = tx.execute(
+    """Revoke a key. False where no key of this id is still valid."""
+    revoked = tx.execute(
         sa.update(api_key)
         .where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )
-    return done.rowcount == 1
+    return revoked.rowcount == 1
 
 
 def list_keys(tx: sa.Connection) -> list[KeyInfo]:
-    """Return all keys, oldest first, without their secrets and hashes."""
-    prefix = (
+    """Return the public part of all keys, oldest first."""
+    columns = (
         api_key.c.id,
         project.c.name.label("project"),
         *(api_key.c[field] for field in ("name", "prefix", "scopes", "created_at")),
         *(api_key.c[field] for field in ("expires_at", "last_used_at", "revoked_at")),
     )
-    rows = tx.execute(sa.select(*prefix).join(project).order_by(api_key.c.id)).mappings()
+    rows = tx.execute(sa.select(*columns).join(project).order_by(api_key.c.id)).mappings()
     return [KeyInfo(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]

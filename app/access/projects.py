@@ -1,4 +1,4 @@
-"""Projects: the unit of billing and isolation. A project never sees another one's data."""
+"""Projects, the units of billing and isolation."""
 
 from datetime import datetime
 
@@ -11,10 +11,10 @@ DEFAULT_PROJECT = "default"
 
 
 def ensure_project(tx: sa.Connection, name: str, *, now: datetime) -> str:
-    """Return the id of the project of this name. It is created if it does not exist yet."""
+    """Return the id of the project of this name, and create the project if there is none."""
     found = tx.scalar(sa.select(project.c.id).where(project.c.name == name))
     if found is not None:
         return str(found)
-    made = new_id("prj")
-    tx.execute(sa.insert(project).values(id=made, name=name, created_at=now))
-    return made
+    project_id = new_id("prj")
+    tx.execute(sa.insert(project).values(id=project_id, name=name, created_at=now))
+    return project_id

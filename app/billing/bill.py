@@ -1,4 +1,4 @@
-"""Reads an upstream's bill from CSV, with an error message for a line that cannot be read."""
+"""Reading of a provider's bill, a CSV file."""
 
 import csv
 import io
@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-NEEDED = ("request_id", "model", "seconds")
+REQUIRED_COLUMNS = ("request_id", "model", "seconds")
 MILLIS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """The upstream's charge for one call; see docs/reconcile.md for the columns."""
+    """One billed call; docs/reconcile.md describes the columns."""
 
     request_id: str
     model: str
@@ -27,9 +27,9 @@ class BillLine:
 
 
 def read_bill(text: str) -> list[BillLine]:
-    """Read a bill's lines. Raises ValueError with a sentence that names the line."""
+    """Return the lines of a bill. Raises ValueError with a sentence that names the line."""
     rows = csv.DictReader(io.StringIO(text))
-    missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
+    missing = [name for name in REQUIRED_COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise ValueError(f"The bill lacks the column {missing[0]}; docs/reconcile.md lists them.")
     lines: list[BillLine] = []
@@ -44,7 +44,7 @@ def read_bill(text: str) -> list[BillLine]:
 
 
 def regions_of(bill: Sequence[BillLine]) -> frozenset[str]:
-    """Return the regions the bill names: calls elsewhere are on another bill."""
+    """Return the regions that the bill names. Calls in other regions are on another bill."""
     return frozenset(line.region for line in bill if line.region)
 
 
@@ -65,7 +65,7 @@ def _line(row: Mapping[str | None, Any]) -> BillLine:
     if min(line.millis, line.input_tokens, line.output_tokens, line.text_input_tokens) < 0:
         raise ValueError("a negative figure")
     if not (line.model and line.request_id):
-        raise ValueError("no model, or nothing to know the line by again")
+        raise ValueError("no model or no request id")
     return line
 
 

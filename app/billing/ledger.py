@@ -1,9 +1,8 @@
-"""The ledger of holds, settlements, releases and adjustments. An entry is never changed.
+"""The append-only ledger of holds, settlements, releases and adjustments.
 
-For every job that has ended:  holds = settles + release,  unless an upstream reported more
-than the upper bound that was held; then nothing is released and the settles stand as reported.
-A retry of a job begins a new retry epoch, and this invariant holds for each retry epoch.
-Adjustments come from the upstream's bill, mostly long after that, and are not part of it.
+For each retry epoch of a job that has ended:  holds = settles + release,  unless a provider
+reported more usage than was held for; then the release is zero and the settles stay as reported.
+Adjustments follow the provider's bill, mostly long afterwards, and are not part of this sum.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ def _sum_of(*kinds: str) -> sa.Function[int]:
 
 
 _ADD_LINE = Prepared(sa.insert(ledger_line))
-_STANDINGS = Prepared(
+_TOTALS = Prepared(
     sa.select(
         _line.transcription_id,
         _sum_of("hold").label("held"),
@@ -39,14 +38,13 @@ _STANDINGS = Prepared(
 )
 
 
+_UNUSED = _sum_of("hold") - _sum_of("settle", "release")
 _REMAINING = Prepared(
-    sa.select(_sum_of("hold") - _sum_of("settle", "release")).where(
+    sa.select(_UNUSED).where(
         _line.transcription_id == sa.bindparam("job"),
         _line.retry_epoch == sa.bindparam("its_retry_epoch"),
     )
 )
-
-_UNUSED = _sum_of("hold") - _sum_of("settle", "release")
 _RELEASED = ("id", "project_id", "key_id", "transcription_id", "retry_epoch", "model", "currency")
 _ADD_RELEASE = Prepared(
     sa.insert(ledger_line).from_select(
@@ -63,16 +61,18 @@ _ADD_RELEASE = Prepared(
     )
 )
 
-_BEGAN = sa.select(_line.created_at).where(
-    _line.transcription_id == sa.bindparam("job"),
-    _line.retry_epoch == sa.bindparam("its_retry_epoch"),
-    _line.kind == "hold",
-    _line.call_id.is_(None),
+_BEGAN = Prepared(
+    sa.select(_line.created_at).where(
+        _line.transcription_id == sa.bindparam("job"),
+        _line.retry_epoch == sa.bindparam("its_retry_epoch"),
+        _line.kind == "hold",
+        _line.call_id.is_(None),
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class LedgerAccount:
     """The owner of ledger entries: the same for all entries of a job's retry epoch."""
 
     project_id: str
@@ -85,7 +85,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The usage of one call. `estimated`: measured here, because the upstream reported none."""
+    """The usage and cost of one call. `estimated` where the provider reported no usage."""
 
     millis: int
     tokens: int
@@ -95,7 +95,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class JobTotals:
-    """Sums over a job's entries, in nano-units, milliseconds and tokens. Counts the estimates."""
+    """Sums over a job's entries. `estimates` is the number of estimated settlements."""
 
     held: int = 0
     settled: int = 0
@@ -106,13 +106,20 @@ class JobTotals:
 
 
 def hold(
-    tx: sa.Connection, account: Account, nano: int, *, now: datetime, call_id: str | None = None
+    tx: sa.Connection,
+    account: LedgerAccount,
+    nano: int,
+    *,
+    now: datetime,
+    call_id: str | None = None,
 ) -> None:
-    """Hold an upper bound: once for the job, and again for a call that this does not cover."""
+    """Hold the maximum cost of a job; with `call_id`, the part of a call's that is not held yet."""
     _write(tx, account, "hold", nano, now, call_id=call_id)
 
 
-def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now: datetime) -> None:
+def settle(
+    tx: sa.Connection, account: LedgerAccount, call_id: str, used: Used, *, now: datetime
+) -> None:
     """Record the usage and cost of a call that the provider bills. Refused a second time."""
     _write(
         tx,
@@ -128,13 +135,19 @@ def settle(tx: sa.Connection, account: Account, call_id: str, used: Used, *, now
 
 
 def adjust(
-    tx: sa.Connection, account: Account, call_id: str, nano: int, *, used_ms: int, now: datetime
+    tx: sa.Connection,
+    account: LedgerAccount,
+    call_id: str,
+    nano: int,
+    *,
+    used_ms: int,
+    now: datetime,
 ) -> None:
-    """Adjust the cost of a call to the upstream's bill. `nano` may be negative."""
+    """Correct the cost of a call by the provider's bill. `nano` may be negative."""
     _write(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
 
 
-def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
+def release(tx: sa.Connection, account: LedgerAccount, *, now: datetime) -> None:
     """Release, at the end of a job, the part of its hold that was not settled."""
     _ADD_RELEASE.run(
         tx,
@@ -151,16 +164,16 @@ def release(tx: sa.Connection, account: Account, *, now: datetime) -> None:
     )
 
 
-def remaining(tx: sa.Connection, account: Account) -> int:
-    """Return the part of the retry epoch's holds that is neither settled nor released."""
+def remaining(tx: sa.Connection, account: LedgerAccount) -> int:
+    """Return the part of a retry epoch's hold that is neither settled nor released."""
     terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
     return max(0, _REMAINING.scalar(tx, terms) or 0)
 
 
-def began_at(tx: sa.Connection, account: Account) -> datetime:
-    """Return the start of the account's retry epoch: the time of its first hold."""
+def began_at(tx: sa.Connection, account: LedgerAccount) -> datetime:
+    """Return the time of a retry epoch's first hold, which is when the epoch began."""
     terms = {"job": account.transcription_id, "its_retry_epoch": account.retry_epoch}
-    began: datetime = tx.scalars(_BEGAN, terms).one()
+    began: datetime = _BEGAN.scalar(tx, terms)
     return began
 
 
@@ -170,13 +183,13 @@ def totals(tx: sa.Connection, transcription_id: str) -> JobTotals:
 
 
 def totals_by_job(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[str, JobTotals]:
-    """Return the sums of several jobs in one query."""
-    rows = _STANDINGS.all(tx, {"jobs": transcription_ids})
+    """Return the sums over the entries of several jobs, by the job's id."""
+    rows = _TOTALS.all(tx, {"jobs": transcription_ids})
     return {row[0]: JobTotals(*map(int, row[1:])) for row in rows}
 
 
 def _write(
-    tx: sa.Connection, account: Account, kind: str, nano: int, now: datetime, **fields: object
+    tx: sa.Connection, account: LedgerAccount, kind: str, nano: int, now: datetime, **fields: object
 ) -> None:
     row = {
         "project_id": account.project_id,

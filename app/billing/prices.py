@@ -1,4 +1,4 @@
-"""The prices in force: rows with a validity interval, and the tariff that a job is bound to."""
+"""Prices with their time of validity, and the tariff under which a job is accepted."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,7 +17,7 @@ from app.kit.money import cost_of_millis
 
 _FREE = SimpleNamespace(nano=0)
 _NOW = sa.bindparam("now", type_=Utc())
-_IN_FORCE = Prepared(
+_VALID_PRICES = Prepared(
     sa.select(price)
     .where(
         price.c.model == sa.bindparam("model"),
@@ -31,7 +31,7 @@ _IN_FORCE = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """A price to be stored: `nano` billionths of `currency` for one `unit` (see tables.UNITS)."""
+    """A price: `nano` billionths of `currency` for one `unit`; see tables.UNITS."""
 
     model: str
     region: str
@@ -45,7 +45,7 @@ class PriceRow:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """The prices a job was accepted under: they do not change while it runs."""
+    """The prices of one model at the time a job was accepted. They do not change for that job."""
 
     region: str
     currency: str
@@ -55,16 +55,16 @@ class Tariff:
     def cost(
         self, used_ms: int, input_tokens: int = 0, output_tokens: int = 0, text_tokens: int = 0
     ) -> int:
-        """Return the cost of the usage in nano-units. A unit without a price here costs nothing.
+        """Return the cost of usage in nano-units. A unit without a price costs nothing.
 
-        `text_tokens` are those of the input that are text: cheaper where they have a price.
+        `text_tokens` is the number of input tokens that are text, which may have their own price.
         """
-        a_token = self.units.get("input_token", 0)
-        of_text = self.units.get("text_input_token", a_token)
+        input_nano = self.units.get("input_token", 0)
+        text_nano = self.units.get("text_input_token", input_nano)
         return (
             cost_of_millis(self.units.get("second", 0), used_ms)
-            + a_token * (input_tokens - text_tokens)
-            + of_text * text_tokens
+            + input_nano * (input_tokens - text_tokens)
+            + text_nano * text_tokens
             + self.units.get("output_token", 0) * output_tokens
         )
 
@@ -83,7 +83,7 @@ class Tariff:
 
 
 def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
-    """Store the new prices and return their number. Prices that an operator changed stay."""
+    """Add the prices that are not stored yet and return their number. Others are not changed."""
     added = 0
     for row in rows:
         known = sa.select(price.c.id).where(
@@ -99,35 +99,35 @@ def load_prices(tx: sa.Connection, rows: Iterable[PriceRow]) -> int:
 
 
 def list_prices(tx: sa.Connection) -> list[PriceRow]:
-    """Return every present and past price, by model, region and unit, oldest first."""
+    """Return all prices, past ones included, by model, region, unit and start."""
     names = [field.name for field in fields(PriceRow)]
     columns = [price.c[name] for name in names]
     order = (price.c.model, price.c.region, price.c.unit, price.c.valid_from)
     return [PriceRow(*row) for row in tx.execute(sa.select(*columns).order_by(*order))]
 
 
-def rows_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
-    """Return the prices that a tariff was made of."""
+def prices_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
+    """Return the stored prices of a tariff."""
     columns = [price.c[field.name] for field in fields(PriceRow)]
     query = sa.select(*columns).where(price.c.id.in_(tariff.price_ids)).order_by(price.c.unit)
     return [PriceRow(*row) for row in tx.execute(query)]
 
 
 def set_price(tx: sa.Connection, row: PriceRow) -> None:
-    """Store a price. The previous price ends where it begins, and it ends where the next begins.
+    """Add a price. It ends the price before it, and itself ends where the next price begins.
 
-    Raises ValueError if a price begins at the same moment: jobs may have been accepted under it.
+    Raises ValueError where a price begins at the same moment: jobs may have been accepted under it.
     """
     same = sa.and_(
         price.c.model == row.model, price.c.region == row.region, price.c.unit == row.unit
     )
     starts = tx.scalars(sa.select(price.c.valid_from).where(same)).all()
     if row.valid_from in starts:
-        raise ValueError("A price that begins at this moment is known already; give another one.")
-    runs_on = sa.or_(price.c.valid_until.is_(None), price.c.valid_until > row.valid_from)
+        raise ValueError("A price that begins at this moment exists already; give another start.")
+    overlaps = sa.or_(price.c.valid_until.is_(None), price.c.valid_until > row.valid_from)
     tx.execute(
         sa.update(price)
-        .where(same, price.c.valid_from < row.valid_from, runs_on)
+        .where(same, price.c.valid_from < row.valid_from, overlaps)
         .values(valid_until=row.valid_from)
     )
     until = min((start for start in starts if start > row.valid_from), default=row.valid_until)
@@ -138,20 +138,20 @@ def set_price(tx: sa.Connection, row: PriceRow) -> None:
 def tariff_of(
     tx: sa.Connection, *, model: str, region: str, now: datetime, tokens_bounded: bool = False
 ) -> Tariff:
-    """Return the prices in force. Raises PriceUnknown: an unknown price is never zero.
+    """Return the valid prices of a model in a region.
 
-    A price per token counts only if `tokens_bounded`: without an upper bound for the tokens of a
-    call, no hold can cover them.
+    Raises PriceUnknown where no price is valid, or where one is per token and the tokens of a call
+    have no upper limit (`tokens_bounded`), so that nothing could be held for them.
     """
-    rows = _IN_FORCE.all(tx, {"model": model, "region": region, "now": now})
+    rows = _VALID_PRICES.all(tx, {"model": model, "region": region, "now": now})
     latest = {row.unit: row for row in rows}
     if not {"second", "input_token"} & latest.keys():
         raise PriceUnknown(f"No price is known for {model} in region {region}.")
     if latest.keys() - {"second"} and not tokens_bounded:
-        raise PriceUnknown(f"{model} is paid by the token, and nothing bounds how many it uses.")
+        raise PriceUnknown(f"{model} is billed by tokens, and the tokens of a call have no limit.")
     if latest.get("text_input_token", _FREE).nano > latest.get("input_token", _FREE).nano:
-        # What is held for a call takes all that goes in at the dearer price.
-        raise PriceUnknown(f"{model} has a higher price for text than for sound.")
+        # The hold for a call counts all input tokens at the price of audio.
+        raise PriceUnknown(f"{model} has a higher price for text than for audio.")
     if len({row.currency for row in latest.values()}) != 1:
         raise PriceUnknown(f"{model} has prices in several currencies in region {region}.")
     return Tariff(

@@ -1,7 +1,7 @@
-"""Compares our calls with the upstream's bill: every difference gets a kind and a sum. Pure.
+"""Comparison of recorded calls with a provider's bill. Pure.
 
-A call with a known request id is matched by it. A call whose answer was lost has none: it is
-matched with a remaining line of its model and of its length, rounded down or up.
+A call is matched with its line by the request id. A call whose answer was lost has no request id;
+it is matched with a remaining line of its model whose seconds are the call's, rounded up or down.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from app.billing.bill import MILLIS, BillLine
-from app.billing.ledger import Account
+from app.billing.ledger import LedgerAccount
 from app.billing.prices import Tariff
 
 Kind = Literal[
@@ -18,7 +18,7 @@ Kind = Literal[
     "in_doubt_not_billed",
     "failed_billed",
     "rounding",
-    "unknown_to_us",
+    "unmatched",
     "not_on_the_bill",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A recorded call. `nano` and `used_ms` are the sums of its ledger entries so far."""
+    """A call in the database. `nano` and `used_ms` are the sums of its ledger entries."""
 
     call_id: str
     state: Literal["answered", "failed", "in_doubt"]
@@ -34,7 +34,7 @@ class RecordedCall:
     upstream_model: str
     audio_ms: int
     opened_at: datetime
-    account: Account
+    account: LedgerAccount
     tariff: Tariff
     nano: int
     used_ms: int
@@ -42,7 +42,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference. `nano` and `millis` are the bill's figures minus ours; may be negative."""
+    """One difference: the bill has `nano` and `millis` more than the ledger, or less."""
 
     kind: Kind
     nano: int
@@ -53,11 +53,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The comparison. `matched` has every call that is on the bill, with or without difference."""
+    """The result of a comparison. `matched` has every call with a line, equal or not."""
 
     calls: int
     lines: int
-    ours_nano: int
+    recorded_nano: int
     billed_nano: int
     currency: str
     matched: Sequence[tuple[RecordedCall, BillLine]]
@@ -65,86 +65,94 @@ class Report:
 
     @property
     def is_explained(self) -> bool:
-        """Whether each line belongs to a call. A line without a call is charged to no project."""
-        return not self.of("unknown_to_us")
+        """Whether every line of the bill has a call. Without one it can be charged to no job."""
+        return not self.of("unmatched")
 
     def of(self, kind: Kind) -> list[Difference]:
         return [found for found in self.differences if found.kind == kind]
 
 
 @dataclass(slots=True)
-class _Pairs:
-    """The pairs of calls and lines. `left` are the lines without a call, fewest seconds first."""
+class _Matches:
+    """Lines by the id of their call. `remaining` lines have no call, the shortest first."""
 
-    left: list[BillLine]
-    unknown: list[BillLine] = field(default_factory=list)
-    found: dict[str, BillLine] = field(default_factory=dict)
+    remaining: list[BillLine]
+    repeated: list[BillLine] = field(default_factory=list)
+    by_call: dict[str, BillLine] = field(default_factory=dict)
 
-    def by_id(self, calls: Iterable[RecordedCall]) -> None:
-        """Pair lines with calls by request id. A line that repeats an id stays without a call."""
+    def match_by_id(self, calls: Iterable[RecordedCall]) -> None:
+        """Match lines whose request id is recorded; a second line of one id has no call."""
         ids = {call.request_id: call.call_id for call in calls if call.request_id}
-        lines, self.left = self.left, []
+        lines, self.remaining = self.remaining, []
         for line in lines:
             call_id = ids.get(line.request_id)
             if call_id is None:
-                self.left.append(line)
-            elif call_id in self.found:
-                self.unknown.append(line)
+                self.remaining.append(line)
+            elif call_id in self.by_call:
+                self.repeated.append(line)
             else:
-                self.found[call_id] = line
+                self.by_call[call_id] = line
 
-    def by_length(self, calls: Iterable[RecordedCall]) -> None:
-        """Pair calls without an id with remaining lines that fit, so that most calls get a line."""
-        for call in sorted(calls, key=lambda call: (_longest(call), _least(call), call.call_id)):
-            line = next((line for line in self.left if _fits(call, line)), None)
-            if line is not None:
-                self.left.remove(line)
-                self.found[call.call_id] = line
+    def match_by_length(self, calls: Iterable[RecordedCall]) -> None:
+        """Match calls without a request id, in the order in which most of them get a line."""
+        for call in sorted(calls, key=lambda call: (_max_ms(call), _min_ms(call), call.call_id)):
+            for line in self.remaining:
+                is_same = line.model == call.upstream_model
+                is_same = is_same and line.region in {"", call.tariff.region}
+                if is_same and _min_ms(call) <= line.millis <= _max_ms(call):
+                    self.remaining.remove(line)
+                    self.by_call[call.call_id] = line
+                    break
 
 
 def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
-    """Compare the calls of one upstream, and of the bill's period, with its bill.
+    """Compare the calls of one provider account in the bill's period with its bill.
 
-    Raises ValueError if the calls are not all of one currency.
+    Raises ValueError where the calls have several currencies.
     """
     currencies = {call.tariff.currency for call in calls}
     if len(currencies) > 1:
         raise ValueError(f"Calls in {' and '.join(sorted(currencies))} are not on one bill.")
-    pairs = _paired(calls, bill)
-    matched = [(call, pairs.found[call.call_id]) for call in calls if call.call_id in pairs.found]
-    missing = [call for call in calls if call.call_id not in pairs.found]
-    nobodys = [*pairs.unknown, *pairs.left]
-    known = [_on_the_bill(call, line) for call, line in matched]
-    absent = [_absent(call) for call in missing]
-    unknown = [Difference("unknown_to_us", 0, line.millis, line=line) for line in nobodys]
+    matches = _matches(calls, bill)
+    matched, differences = [], []
+    for call in calls:
+        line = matches.by_call.get(call.call_id)
+        if line is not None:
+            matched.append((call, line))
+            differences.append(_difference(call, line))
+    differences += [_missing(call) for call in calls if call.call_id not in matches.by_call]
+    differences += [
+        Difference("unmatched", 0, line.millis, line=line)
+        for line in (*matches.repeated, *matches.remaining)
+    ]
     return Report(
         calls=len(calls),
         lines=len(bill),
-        ours_nano=sum(call.nano for call in calls),
+        recorded_nano=sum(call.nano for call in calls),
         billed_nano=sum(_billed(call, line) for call, line in matched),
         currency=next(iter(currencies), ""),
         matched=matched,
-        differences=[found for found in (*known, *absent, *unknown) if found],
+        differences=[found for found in differences if found],
     )
 
 
-def _paired(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> _Pairs:
-    pairs = _Pairs(sorted(bill, key=lambda line: (line.millis, line.request_id)))
-    pairs.by_id(calls)
-    nameless = [call for call in calls if not call.request_id]
+def _matches(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> _Matches:
+    matches = _Matches(sorted(bill, key=lambda line: (line.millis, line.request_id)))
+    matches.match_by_id(calls)
+    without_id = [call for call in calls if not call.request_id]
+    # Settled calls first, then calls in doubt, then failed calls that should cost nothing.
     for rank in range(3):
-        pairs.by_length(call for call in nameless if _rank(call) == rank)
-    return pairs
+        matches.match_by_length(call for call in without_id if _rank(call) == rank)
+    return matches
 
 
 def _rank(call: RecordedCall) -> int:
-    """Return the order of pairing: calls that were billed, then those in doubt, then the others."""
     if call.state == "in_doubt":
         return 1
     return 0 if call.state == "answered" or call.nano > 0 else 2
 
 
-def _on_the_bill(call: RecordedCall, line: BillLine) -> Difference | None:
+def _difference(call: RecordedCall, line: BillLine) -> Difference | None:
     nano, millis = _billed(call, line) - call.nano, line.millis - call.used_ms
     if nano == 0:
         return None
@@ -152,7 +160,8 @@ def _on_the_bill(call: RecordedCall, line: BillLine) -> Difference | None:
     return Difference(kinds.get(call.state, "rounding"), nano, millis, call, line)
 
 
-def _absent(call: RecordedCall) -> Difference | None:
+def _missing(call: RecordedCall) -> Difference | None:
+    """Return the difference of a call that is not on the bill."""
     if call.state == "in_doubt":
         return Difference("in_doubt_not_billed", -call.nano, -call.used_ms, call)
     if call.nano == 0:
@@ -165,14 +174,9 @@ def _billed(call: RecordedCall, line: BillLine) -> int:
     return call.tariff.cost(line.millis, *tokens)
 
 
-def _fits(call: RecordedCall, line: BillLine) -> bool:
-    is_same = line.model == call.upstream_model and line.region in {"", call.tariff.region}
-    return is_same and _least(call) <= line.millis <= _longest(call)
-
-
-def _least(call: RecordedCall) -> int:
+def _min_ms(call: RecordedCall) -> int:
     return max(1, call.audio_ms // MILLIS) * MILLIS
 
 
-def _longest(call: RecordedCall) -> int:
+def _max_ms(call: RecordedCall) -> int:
     return max(1, -(-call.audio_ms // MILLIS)) * MILLIS

@@ -1,9 +1,9 @@
-"""Usage reports: used seconds and costs by day, model, project or key."""
+"""Usage and costs, grouped by day, model, project or key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -11,12 +11,11 @@ from app.billing.tables import USAGE_KINDS, ledger_line
 from app.db.schema import literals
 
 By = Literal["day", "model", "project", "key"]
-GROUPS: tuple[By, ...] = get_args(By)
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `since` (included) to `until` (excluded), both aware."""
+    """The time from `since` up to `until`, which is excluded; both are aware."""
 
     since: datetime
     until: datetime
@@ -24,7 +23,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """One row: the values of the group in the requested order, then usage and cost."""
+    """The usage and cost of one group; `group` has its values in the requested order."""
 
     group: tuple[str | None, ...]
     currency: str
@@ -35,7 +34,7 @@ class Sum:
 
 
 def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]) -> list[Sum]:
-    """Return one row a group and currency, in the groups' order. Days are UTC days."""
+    """Return the sums of each group and currency, ordered by group. Days are UTC days."""
     line = ledger_line.c
     columns = [_column(tx, name).label(f"by_{name}") for name in by]
     query = (

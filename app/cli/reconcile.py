@@ -24,7 +24,7 @@ _WORDS = {
     "in_doubt_not_billed": "in doubt and not billed",
     "failed_billed": "failed but billed",
     "rounding": "answered, billed otherwise (rounding)",
-    "unknown_to_us": "billed, unknown to us",
+    "unmatched": "billed, unknown to us",
     "not_on_the_bill": "settled but not on the bill",
 }
 
@@ -72,7 +72,7 @@ def _scope(
 
 def _told(report: Report) -> str:
     money = report.currency
-    ours, billed = format_nano(report.ours_nano), format_nano(report.billed_nano)
+    ours, billed = format_nano(report.recorded_nano), format_nano(report.billed_nano)
     said = [f"{report.calls} calls, {ours} {money}; {report.lines} billed, {billed} {money}."]
     for kind in KINDS:
         if found := report.of(kind):
@@ -86,7 +86,7 @@ def _plain(report: Report, *, applied: bool) -> dict[str, Any]:
     return {
         "calls": report.calls,
         "lines": report.lines,
-        "ours_nano": report.ours_nano,
+        "recorded_nano": report.recorded_nano,
         "billed_nano": report.billed_nano,
         "currency": report.currency,
         "explained": report.is_explained,

@@ -10,8 +10,9 @@ def make_database(
 ) -> Database:
     """Return the database at `url`, not yet opened.
 
-    `exclusive` claims a SQLite file for this process: the service does, short commands do not.
-    Raises ValueError for a scheme that is neither SQLite's nor PostgreSQL's.
+    `readers` is the number of reading threads on SQLite, `pool` the number of connections on
+    PostgreSQL. `exclusive` locks a SQLite file for this process: the service does, short commands
+    do not. Raises ValueError for another scheme than sqlite or postgresql.
     """
     address = sa.make_url(url)
     backend = address.get_backend_name()

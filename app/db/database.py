@@ -1,7 +1,8 @@
-"""The interface of the database: `write` and `read`.
+"""The interface of a database.
 
-A *work* is a plain function over a Core connection: it cannot await, so no transaction can
-ever be open across the network. `write` returns only after COMMIT: its result is durable.
+A transaction is a plain function over a SQLAlchemy Core connection. It cannot await, so no
+transaction is ever open while the network is waited for. `write` returns only after COMMIT, so
+its result is durable.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,14 +16,14 @@ T = TypeVar("T")
 Transaction = Callable[Concatenate[sa.Connection, P], T]
 
 AfterWrite = Callable[[T, Any], Awaitable[None]]
-"""What has to become true together with a write: gets the work's result, and where the database
-is shared the driver's own connection, on which it acts in the same transaction; else None."""
+"""An action that belongs to a transaction. It is called with the transaction's result and, on a
+shared database, with the driver's connection, on which it acts before COMMIT; else with None."""
 
 
 class Database(Protocol):
-    """One database. A work that raises is rolled back alone, and its error reaches the caller.
+    """A transaction that raises is rolled back alone, and its error reaches the caller.
 
-    `is_shared`: other processes may use it at the same time.
+    `is_shared` tells whether other processes may use the database at the same time.
     """
 
     is_shared: bool
@@ -31,31 +32,35 @@ class Database(Protocol):
         """Connect. Raises DatabaseLockedError if another process serves the same SQLite file."""
 
     async def close(self) -> None:
-        """Complete the running works, then disconnect."""
+        """Finish the transactions that have begun, then disconnect."""
 
-    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the work in a transaction and return its result once that is committed.
+    async def write(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a transaction and return its result after the commit.
 
-        Raises errors.DatabaseUnavailable if it is not known whether the commit happened.
+        Raises DatabaseUnavailable where the commit is not known to have succeeded.
         """
 
     async def write_then(
-        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
+        self,
+        after: AfterWrite[T],
+        transaction: Transaction[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
-        """Write, and call `follow`: before COMMIT if the database is shared, else after it.
+        """Run a transaction and an action that belongs to it.
 
-        On a shared database both or none happen. On another one, a crash between the two loses
-        `follow`. `follow` may be called again if the server requires the transaction repeated.
+        On a shared database both are committed together, and both may be repeated where the server
+        asks for it. On SQLite the action follows the commit, and a crash between them loses it.
         """
 
     async def driver_pool(self, size: int) -> Any:
-        """Return a new pool of driver connections. The caller must close it.
+        """Return a new pool of connections of the driver; the caller closes it.
 
-        None if the database is not shared: no other process could be notified through it.
+        None on SQLite, where no other process has to be notified.
         """
 
-    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the work on a consistent snapshot. Writes of the work are refused or rolled back."""
+    async def read(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a transaction on one consistent snapshot. It can change nothing."""
 
 
 class DatabaseLockedError(RuntimeError):

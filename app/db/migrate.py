@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema, from the service, the command line or a test."""
+"""Migration of a database to the newest schema."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ def migrations_folder() -> Path:
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:
-    """Return Alembic's configuration; with a connection, for running in its transaction."""
+    """Return Alembic's configuration. With a connection, migrations run in its transaction."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -34,16 +34,21 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, readers: int = 4, pool: int = 10, exclusive: bool = False, as_it_is: bool = False
+    url: str,
+    *,
+    readers: int = 4,
+    pool: int = 10,
+    exclusive: bool = False,
+    apply_migrations: bool = True,
 ) -> AsyncIterator[Database]:
-    """Open the database at `url` for the block, migrated unless `as_it_is`.
+    """Open the database at `url` for the block; see `make_database` for the parameters.
 
     Raises DatabaseLockedError, ValueError, DatabaseUnavailable.
     """
     db = make_database(url, readers=readers, pool=pool, exclusive=exclusive)
     await db.open()
     try:
-        if not as_it_is:
+        if apply_migrations:
             await migrate(db)
         yield db
     finally:
@@ -51,7 +56,7 @@ async def open_database(
 
 
 class Schema(StrEnum):
-    """The state of a database's schema, compared with the newest one of this version."""
+    """The schema of a database, compared with the newest one that this version knows."""
 
     CURRENT = "current"
     EMPTY = "empty"
@@ -60,31 +65,27 @@ class Schema(StrEnum):
 
 
 async def schema_of(database: Database) -> Schema:
-    """Return the state of the database's schema."""
+    """Compare the database's schema with the newest one."""
     return await database.read(_schema)
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Upgrade in one transaction: completely or not at all."""
+    """Migrate the database, in one transaction."""
     if revision == "head" and await is_current(database):
         return
     await database.write(_upgrade, revision)
 
 
 async def is_current(database: Database) -> bool:
-    """Return whether the database has the newest schema."""
-    return await database.read(_at_head)
+    """Tell whether the database has the newest schema."""
+    return await schema_of(database) is Schema.CURRENT
 
 
 def _upgrade(tx: sa.Connection, revision: str) -> None:
     if tx.dialect.name == "postgresql":
-        # Replicas that start together: the second waits here, then finds nothing to do.
+        # Of several processes that start together the first migrates, and the others wait here.
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway"))))
     command.upgrade(alembic_config(tx), revision)
-
-
-def _at_head(tx: sa.Connection) -> bool:
-    return set(MigrationContext.configure(tx).get_current_heads()) == _heads()
 
 
 def _schema(tx: sa.Connection) -> Schema:

@@ -1,4 +1,4 @@
-"""PostgreSQL through asyncpg: each work in one transaction, repeated if the server asks for it."""
+"""PostgreSQL through asyncpg. A transaction is repeated where the server asks for it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,22 +17,22 @@ from app.errors import DatabaseUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TRIES = 3
-STATEMENTS_A_CONNECTION = 500  # that stay prepared; there are some 200
+MAX_ATTEMPTS = 3
+MAX_PREPARED_STATEMENTS = 500  # a connection keeps; the gateway has about 200
 _BEGIN = "BEGIN"
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-# A serialization failure or a deadlock: the server undid the transaction and wants it again.
-# A unique violation: mostly somebody made the same row since the work read it; the repeat finds it.
-_AGAIN = frozenset({"40001", "40P01", "23505"})
-# Connection failure, lock not had in time, no resources, the operator's intervention; a
-# transaction that idled or lasted too long: its process stood still, and the session is gone.
-_AWAY_CLASSES = ("08", "55P03", "53", "57", "25P03", "25P04")
-_AWAY = (
+# Serialization failure and deadlock: the server rolled the transaction back. Unique violation:
+# mostly another transaction inserted the row after this one looked for it, and now finds it.
+_REPEATABLE_STATES = frozenset({"40001", "40P01", "23505"})
+# Connection failure, lock timeout, lack of resources, operator intervention, and a transaction
+# that idled or lasted too long because its process was stopped.
+_UNAVAILABLE_STATES = ("08", "55P03", "53", "57", "25P03", "25P04")
+_UNAVAILABLE_ERRORS = (
     OSError,
     sa.exc.TimeoutError,
     sa.exc.InterfaceError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the driver: the session ended between two steps
+    asyncpg.InternalClientError,  # of the driver, where the session ended between two steps
 )
 _SESSION = {
     "application_name": "asr-gateway",
@@ -44,7 +44,7 @@ _SESSION = {
 
 
 class PostgresDatabase:
-    """A PostgreSQL database that many replicas and workers share."""
+    """A PostgreSQL database, shared by any number of processes."""
 
     is_shared = True
 
@@ -58,25 +58,29 @@ class PostgresDatabase:
     async def close(self) -> None:
         await greenlet_spawn(self._engine.dispose)
 
-    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.write_then(_nothing, work, *args, **kwargs)
+    async def write(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.write_then(_no_action, transaction, *args, **kwargs)
 
     async def write_then(
-        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
+        self,
+        after: AfterWrite[T],
+        transaction: Transaction[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
-        def transact(connection: sa.Connection) -> T:
-            result = work(connection, *args, **kwargs)
+        def run(connection: sa.Connection) -> T:
+            result = transaction(connection, *args, **kwargs)
             batch.flush(connection)
-            if follow is not _nothing:
-                await_only(follow(result, connection.connection.driver_connection))
+            if after is not _no_action:
+                await_only(after(result, connection.connection.driver_connection))
             connection.commit()
             return result
 
-        return await self._repeated(transact)
+        return await self._repeated(run)
 
     async def driver_pool(self, size: int) -> Any:
         address = self._address.set(drivername="postgresql")
-        async with _judged():
+        async with _translated_errors():
             return await asyncpg.create_pool(
                 address.render_as_string(hide_password=False),
                 min_size=1,
@@ -84,39 +88,39 @@ class PostgresDatabase:
                 server_settings=_SESSION,
             )
 
-    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        def look(connection: sa.Connection) -> T:
-            return work(connection, *args, **kwargs)
+    async def read(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def run(connection: sa.Connection) -> T:
+            return transaction(connection, *args, **kwargs)
 
-        return await self._repeated(look, **_READ_ONLY)
+        return await self._repeated(run, **_READ_ONLY)
 
-    async def _repeated(self, transact: Callable[[sa.Connection], T], **options: Any) -> T:
-        """Run a transaction in one greenlet, and again if it cannot have been committed.
+    async def _repeated(self, run: Callable[[sa.Connection], T], **options: Any) -> T:
+        """Run a transaction in one greenlet, and again where nothing of it was kept.
 
         AsyncEngine takes five greenlets, which cost as much as a short transaction's statements.
         """
 
-        def run() -> T:
+        def attempt() -> T:
             with self._engine.connect() as connection:
                 connection.execution_options(**options)
                 _begin(connection)
-                return transact(connection)
+                return run(connection)
 
-        async with _judged():
-            for left in reversed(range(TRIES)):
+        async with _translated_errors():
+            for attempts_left in reversed(range(MAX_ATTEMPTS)):
                 try:
-                    return await greenlet_spawn(run)
+                    return await greenlet_spawn(attempt)
                 except (sa.exc.DBAPIError, asyncpg.PostgresError) as error:
-                    if left == 0 or not _was_undone(error):
+                    if not attempts_left or not _is_repeatable(error):
                         raise
-        raise AssertionError("unreachable: the last try returns or raises")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Begin the transaction now; SQLAlchemy would with the first statement.
+    """Begin the transaction now instead of with its first statement, as SQLAlchemy does.
 
-    A pooled connection that the server has closed is found here, where nothing is lost, so none is
-    pinged: `pool_pre_ping` takes three round trips, half the cost of a short transaction.
+    A pooled connection that the server has closed fails here, before the transaction did anything.
+    So none is pinged: `pool_pre_ping` takes three round trips, half of a short transaction's cost.
     """
     batch.discard(connection)
     connection.begin()
@@ -127,45 +131,44 @@ def _begin(connection: sa.Connection) -> None:
         raise_as_core(connection, error, _BEGIN)
 
 
-def _was_undone(error: Exception) -> bool:
-    """Return whether a transaction never began, or was rolled back by the server for a repeat."""
+def _is_repeatable(error: Exception) -> bool:
+    """Tell whether a transaction never began, or was rolled back to be repeated."""
     if isinstance(error, sa.exc.DBAPIError) and error.statement == _BEGIN:
         return error.connection_invalidated
-    return _state_of(error) in _AGAIN
+    return _state_of(error) in _REPEATABLE_STATES
 
 
-async def _nothing(_result: object, _connection: object) -> None:
-    """Do nothing: the default for `follow`."""
+async def _no_action(_result: object, _connection: object) -> None:
+    """Do nothing after a write."""
 
 
 @asynccontextmanager
-async def _judged() -> AsyncIterator[None]:
-    """Turn a failure of the server or of the connection into DatabaseUnavailable."""
+async def _translated_errors() -> AsyncIterator[None]:
+    """Raise DatabaseUnavailable for a failure of the server or of the connection to it."""
     try:
         yield
-    except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_AWAY) as error:
-        if _is_away(error):
+    except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_UNAVAILABLE_ERRORS) as error:
+        if _is_unavailable(error):
             raise DatabaseUnavailable(log=type(error).__name__) from error
         raise
 
 
-def _is_away(error: BaseException) -> bool:
-    said = getattr(error, "orig", None)
-    said_by_driver = getattr(said, "__cause__", None)
+def _is_unavailable(error: BaseException) -> bool:
+    cause = getattr(getattr(error, "orig", None), "__cause__", None)  # the driver's own error
     return (
-        isinstance(error, _AWAY)
-        or isinstance(said_by_driver, _AWAY)
-        or _state_of(error).startswith(_AWAY_CLASSES)
+        isinstance(error, _UNAVAILABLE_ERRORS)
+        or isinstance(cause, _UNAVAILABLE_ERRORS)
+        or _state_of(error).startswith(_UNAVAILABLE_STATES)
     )
 
 
 def _state_of(error: BaseException) -> str:
-    """Return the five characters of PostgreSQL's error code, or an empty text."""
+    """Return PostgreSQL's error code of five characters, or an empty text."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
 def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
-    """Return an async engine for any spelling of a PostgreSQL address."""
+    """Return an async engine for a PostgreSQL address. The driver in the address is replaced."""
     engine = create_async_engine(
         address.set(drivername="postgresql+asyncpg"),
         pool_size=pool,
@@ -174,7 +177,7 @@ def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
         json_serializer=json_columns.dump,  # read by the standard library: JSONB keeps no mark
         connect_args={
             "server_settings": _SESSION,
-            "prepared_statement_cache_size": STATEMENTS_A_CONNECTION,
+            "prepared_statement_cache_size": MAX_PREPARED_STATEMENTS,
         },
     )
     sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda tx, *_: batch.flush(tx))

@@ -1,4 +1,4 @@
-"""Shared by all tables: metadata with a naming convention, column types, the database's clock."""
+"""The metadata of all tables, their column types, and the database's clock."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ metadata = sa.MetaData(
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
-    """An aware UTC moment, to the microsecond. A naive datetime is refused, never guessed.
+    """An aware UTC datetime, to the microsecond. A naive datetime is refused.
 
     SQLite stores it as text that sorts by time, e.g. `2026-11-21 05:28:00.000000`.
     """
@@ -46,7 +46,7 @@ def _to_utc(moment: datetime | None) -> datetime | None:
 
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError("a naive datetime has no place in the database")
+        raise ValueError("a naive datetime cannot be stored")
     return moment.astimezone(UTC)
 
 
@@ -69,7 +69,7 @@ def _from_text(text: str | None) -> datetime | None:
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """Now plus `seconds` by the database's clock, the only one that several workers share."""
+    """Now plus `seconds`, by the database's clock, which all workers share."""
 
     type = Utc()
     inherit_cache = True
@@ -81,7 +81,7 @@ class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL 
 
 @compiles(database_now, "sqlite")
 def _sqlite_now(element: database_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # The padding makes it comparable, as text, with what the DateTime type stores.
+    # Padded to microseconds, so that it compares as text with stored values.
     seconds = compiler.process(element.clauses, **kw)
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({seconds}) || ' seconds') || '000')"
 
@@ -98,12 +98,12 @@ def Id() -> sa.String:  # noqa: N802 - stands where a column type stands
 
 
 def Json() -> Any:  # noqa: N802 - stands where a column type stands
-    """Column type of a JSON value; SQL NULL, not JSON null, where there is none."""
+    """Column type of a JSON value. A missing value is SQL NULL, not JSON null."""
     return sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 def one_of(column: str, *values: str, name: str) -> sa.CheckConstraint:
-    """Return a CHECK that the column holds one of these words."""
+    """Return a CHECK that the column holds one of these values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
 

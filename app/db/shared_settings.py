@@ -1,4 +1,4 @@
-"""Settings that must be equal in all processes of one database, stored by the first process."""
+"""Facts on which all processes of one database must agree. The first process stores them."""
 
 import sqlalchemy as sa
 
@@ -13,20 +13,23 @@ instance_fact = sa.Table(
 
 
 def match_or_store(tx: sa.Connection, name: str, values: list[str]) -> bool:
-    """Return whether the stored value is one of these. If so, or if none is, store the first."""
-    kept = stored_value(tx, name)
-    if kept is None:
+    """Tell whether a fact's stored value is one of `values`. Stores the first of them if it is.
+
+    Where no value is stored yet, the first of `values` is stored and the answer is True.
+    """
+    stored = stored_value(tx, name)
+    if stored is None:
         tx.execute(sa.insert(instance_fact).values(name=name, value=values[0]))
-    elif kept in values and kept != values[0]:
+    elif stored in values and stored != values[0]:
         tx.execute(
             sa.update(instance_fact).where(instance_fact.c.name == name).values(value=values[0])
         )
-    return kept is None or kept in values
+    return stored is None or stored in values
 
 
 def stored_value(tx: sa.Connection, name: str) -> str | None:
-    """Return the stored value of a setting, or None if no process has stored one yet."""
-    kept: str | None = tx.scalar(
+    """Return the stored value of a fact, or None."""
+    value: str | None = tx.scalar(
         sa.select(instance_fact.c.value).where(instance_fact.c.name == name)
     )
-    return kept
+    return value

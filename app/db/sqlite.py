@@ -1,13 +1,15 @@
-"""SQLite, as fast as it is durable: one writer thread whose works share a COMMIT.
+"""SQLite with one writer thread, in which transactions that wait together share a COMMIT.
 
-WAL with `synchronous=FULL` because money is recorded; `BEGIN IMMEDIATE` because a deferred
-transaction that reads before it writes fails under load however long its busy timeout.
-Each work runs in a SAVEPOINT, in the order it was asked for, so one that fails undoes only
-itself; futures resolve after the COMMIT they share.
+Each transaction runs in a SAVEPOINT, in the order of the calls, so one that fails is rolled back
+alone. The callers continue after the shared COMMIT. WAL with `synchronous=FULL`, because money is
+recorded. `BEGIN IMMEDIATE`, because under load a deferred transaction that reads before it writes
+fails however long its busy timeout is.
 """
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import queue
 import sqlite3
 import threading
@@ -22,8 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from app.db import json_columns
-from app.db.database import AfterWrite, Transaction
-from app.db.locks import FileLock
+from app.db.database import AfterWrite, DatabaseLockedError, Transaction
 from app.errors import DatabaseUnavailable
 
 P = ParamSpec("P")
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 BUSY_MILLIS = 5_000
 JOURNAL_LIMIT_BYTES = 64 << 20
-MOST_WORKS_A_COMMIT = 256
+MAX_TRANSACTIONS_A_COMMIT = 256
 
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -45,8 +46,8 @@ _PRAGMAS = (
 
 
 @dataclass(slots=True)
-class _Asked:
-    work: Callable[[sa.Connection], Any]
+class _WriteRequest:
+    transaction: Callable[[sa.Connection], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
@@ -59,25 +60,24 @@ class _Asked:
         if self.error is None:
             self.future.set_result(self.result)
         else:
-            self.future.set_exception(_judged(self.error))
+            self.future.set_exception(_translated(self.error))
 
 
-def _answer(batch: list[_Asked]) -> None:
+def _answer(requests: list[_WriteRequest]) -> None:
     """Resolve all futures of a commit with one call into each event loop."""
-    for loop in {asked.loop for asked in batch}:
-        futures = [asked for asked in batch if asked.loop is loop]
+    for loop in {request.loop for request in requests}:
+        of_loop = [request for request in requests if request.loop is loop]
         with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
-            loop.call_soon_threadsafe(_resolve, futures)
+            loop.call_soon_threadsafe(_resolve, of_loop)
 
 
-def _resolve(batch: list[_Asked]) -> None:
-    for asked in batch:
-        asked.resolve()
+def _resolve(requests: list[_WriteRequest]) -> None:
+    for request in requests:
+        request.resolve()
 
 
-# Failures outside of the work, perhaps temporary: no memory, read-only, I/O error, full, cannot
-# open, busy.
-_AWAY = frozenset(
+# Failures of the database or the machine, which may pass; no fault of the statement.
+_UNAVAILABLE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -88,21 +88,52 @@ _AWAY = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
-_PRIMARY_CODE = 0xFF  # an extended code carries its primary one in the lowest byte
+_PRIMARY_CODE = 0xFF  # the lowest byte of an extended code is its primary code
 
 
-def _judged(error: BaseException) -> BaseException:
-    """Return DatabaseUnavailable for a failure of the database itself, else the error unchanged."""
+def _translated(error: BaseException) -> BaseException:
+    """Return DatabaseUnavailable for a failure of the database itself, else the same error."""
     cause = getattr(error, "orig", error)
-    if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _AWAY:
+    if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _UNAVAILABLE_CODES:
         return error
-    away = DatabaseUnavailable(log=str(cause))
-    away.__cause__ = error
-    return away
+    unavailable = DatabaseUnavailable(log=str(cause))
+    unavailable.__cause__ = error
+    return unavailable
+
+
+class _FileLock:
+    """An advisory lock beside a SQLite file. Without `needed` it does nothing."""
+
+    def __init__(self, path: Path, *, needed: bool) -> None:
+        self._path = path
+        self._needed = needed
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Acquire the lock. Raises DatabaseLockedError, which names the file."""
+        if not self._needed:
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise DatabaseLockedError(
+                f"Another gateway already serves {self._path.with_suffix('').name} in this folder, "
+                "and SQLite is for one process: talk to that one (ASR_GATEWAY_URL), stop it, "
+                "or use PostgreSQL."
+            ) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Release the lock, if it was acquired."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class SqliteDatabase:
-    """A SQLite file; `exclusive` claims it for this process until `close`."""
+    """A SQLite file. `exclusive` locks it for this process until `close`."""
 
     is_shared = False
 
@@ -110,12 +141,12 @@ class SqliteDatabase:
         if not path or path == ":memory:":
             raise ValueError("SQLite needs a file: threads and restarts must see the same data")
         self._path = Path(path)
-        self._lock = FileLock(self._path.with_name(self._path.name + ".lock"), needed=exclusive)
-        self._works: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._lock = _FileLock(self._path.with_name(self._path.name + ".lock"), needed=exclusive)
+        self._requests: queue.SimpleQueue[_WriteRequest | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
-        self._local = threading.local()
-        self._reading: list[sa.Connection] = []
+        self._reader = threading.local()
+        self._reader_connections: list[sa.Connection] = []
         self._engine = sqlite_engine(self._path)
 
     async def open(self) -> None:
@@ -123,36 +154,40 @@ class SqliteDatabase:
         self._writer.start()
 
     async def close(self) -> None:
-        self._works.put(None)
+        self._requests.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
-        await asyncio.to_thread(self._tidy)
+        await asyncio.to_thread(self._close_files)
         self._lock.release()
 
-    async def write(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._writer.is_alive():
             raise RuntimeError("the database is not open")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._works.put(_Asked(lambda tx: work(tx, *args, **kwargs), loop, future))
+        self._requests.put(_WriteRequest(lambda tx: transaction(tx, *args, **kwargs), loop, future))
         return await future
 
     async def write_then(
-        self, follow: AfterWrite[T], work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs
+        self,
+        after: AfterWrite[T],
+        transaction: Transaction[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
-        result = await self.write(work, *args, **kwargs)
-        await follow(result, None)
+        result = await self.write(transaction, *args, **kwargs)
+        await after(result, None)
         return result
 
-    async def driver_pool(self, size: int) -> None:  # noqa: ARG002 - nobody shares this file
+    async def driver_pool(self, size: int) -> None:  # noqa: ARG002 - the file is not shared
         return None
 
-    async def read(self, work: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        run = partial(self._read, lambda tx: work(tx, *args, **kwargs))
+    async def read(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        run = partial(self._read, lambda tx: transaction(tx, *args, **kwargs))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise _judged(error) from error
+            raise _translated(error) from error
 
     def _prepare(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -160,71 +195,72 @@ class SqliteDatabase:
         with self._engine.connect():  # creates the file and sets its journal mode
             self._path.chmod(0o600)
 
-    def _tidy(self) -> None:
-        """Close the readers' connections and checkpoint the journal into the file."""
-        for connection in self._reading:
+    def _close_files(self) -> None:
+        """Close the readers' connections and copy the journal into the database file."""
+        for connection in self._reader_connections:
             connection.close()
         with self._engine.connect() as connection:
-            raw = connection.connection.cursor()  # a pragma like this is no part of a transaction
+            raw = connection.connection.cursor()  # outside a transaction, as a checkpoint must be
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             raw.close()
 
     def _write_loop(self) -> None:
         with self._connect() as connection:
-            while first := self._works.get():
-                batch, more = self._gather(first)
-                self._commit_together(connection, batch)
-                if not more:
+            while first := self._requests.get():
+                requests, is_closing = self._waiting_with(first)
+                self._commit_together(connection, requests)
+                if is_closing:
                     break
 
-    def _gather(self, first: _Asked) -> tuple[list[_Asked], bool]:
-        batch = [first]
+    def _waiting_with(self, first: _WriteRequest) -> tuple[list[_WriteRequest], bool]:
+        """Return the requests that wait now, and whether the database is being closed."""
+        requests = [first]
         with contextlib.suppress(queue.Empty):
-            while len(batch) < MOST_WORKS_A_COMMIT:
-                following = self._works.get_nowait()
+            while len(requests) < MAX_TRANSACTIONS_A_COMMIT:
+                following = self._requests.get_nowait()
                 if following is None:
-                    return batch, False
-                batch.append(following)
-        return batch, True
+                    return requests, True
+                requests.append(following)
+        return requests, False
 
     @staticmethod
-    def _commit_together(connection: sa.Connection, batch: list[_Asked]) -> None:
+    def _commit_together(connection: sa.Connection, requests: list[_WriteRequest]) -> None:
         raw = _driver_connection(connection)
         try:
-            with _transaction(raw, "BEGIN IMMEDIATE"):
-                for asked in batch:
-                    _run_in_savepoint(connection, raw, asked)
+            with _begun(raw, "BEGIN IMMEDIATE"):
+                for request in requests:
+                    _run_in_savepoint(connection, raw, request)
                 raw.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - rolled back: every caller gets the error
-            for asked in batch:
-                asked.error = asked.error or error
-        _answer(batch)
+        except Exception as error:  # noqa: BLE001 - nothing was committed: each caller is told
+            for request in requests:
+                request.error = request.error or error
+        _answer(requests)
 
     def _connect(self) -> sa.Connection:
-        """Return a connection whose transactions are begun and ended by `_transaction`.
+        """Return a connection whose transactions are begun and ended by `_begun`.
 
-        SQLAlchemy takes one to be open all the time, so that it begins and commits none.
+        For SQLAlchemy one transaction stays open, so that it begins and commits none itself.
         """
         connection = self._engine.connect().execution_options(is_begun_by_driver=True)
         connection.begin()
         return connection
 
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        connection: sa.Connection | None = getattr(self._local, "connection", None)
+    def _read(self, transaction: Callable[[sa.Connection], T]) -> T:
+        connection: sa.Connection | None = getattr(self._reader, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._connect()
-            self._reading.append(connection)
-        with _transaction(_driver_connection(connection), "BEGIN"):
-            return work(connection)
+            connection = self._reader.connection = self._connect()
+            self._reader_connections.append(connection)
+        with _begun(_driver_connection(connection), "BEGIN"):
+            return transaction(connection)
 
 
 @contextlib.contextmanager
-def _transaction(raw: sqlite3.Connection, begin: str) -> Iterator[None]:
-    """Begin a transaction by the driver alone; roll back unless the block commits it.
+def _begun(raw: sqlite3.Connection, statement: str) -> Iterator[None]:
+    """Begin a transaction by the driver; roll it back unless the block commits it.
 
     SQLAlchemy's own BEGIN and COMMIT cost as much as several statements.
     """
-    raw.execute(begin)
+    raw.execute(statement)
     try:
         yield
     finally:
@@ -232,18 +268,20 @@ def _transaction(raw: sqlite3.Connection, begin: str) -> Iterator[None]:
             raw.execute("ROLLBACK")
 
 
-def _run_in_savepoint(connection: sa.Connection, raw: sqlite3.Connection, asked: _Asked) -> None:
+def _run_in_savepoint(
+    connection: sa.Connection, raw: sqlite3.Connection, request: _WriteRequest
+) -> None:
     try:
-        raw.execute("SAVEPOINT work")
-        asked.result = asked.work(connection)
-        raw.execute("RELEASE work")
+        raw.execute("SAVEPOINT request")
+        request.result = request.transaction(connection)
+        raw.execute("RELEASE request")
     except Exception as error:
         if not raw.in_transaction:
             # On a full disk or an I/O error SQLite rolls the whole transaction back by itself.
             raise DatabaseUnavailable(log=str(getattr(error, "orig", error))) from error
-        raw.execute("ROLLBACK TO work")
-        raw.execute("RELEASE work")
-        asked.error = error
+        raw.execute("ROLLBACK TO request")
+        raw.execute("RELEASE request")
+        request.error = error
 
 
 def _driver_connection(connection: sa.Connection) -> sqlite3.Connection:
@@ -251,7 +289,7 @@ def _driver_connection(connection: sa.Connection) -> sqlite3.Connection:
 
 
 def sqlite_engine(path: Path) -> sa.Engine:
-    """Return a Core engine on the file. Its transactions begin IMMEDIATE."""
+    """Return a Core engine for the file. Its transactions begin IMMEDIATE."""
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         poolclass=NullPool,
@@ -266,7 +304,7 @@ def sqlite_engine(path: Path) -> sa.Engine:
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.isolation_level = None  # the driver begins no transactions by itself
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 

@@ -1,17 +1,17 @@
-"""Ends PostgreSQL sessions of stalled processes: their locks would block other processes.
+"""Terminates sessions of stalled processes on PostgreSQL. Their locks would block other workers.
 
-A stopped, frozen or vanished process may be in the middle of a transaction. The server ends one
-that idles by itself (idle_in_transaction_session_timeout), but not where the driver had a
-statement prepared (Parse, Describe, Flush) and has not sent its Bind: that session counts as
-active, and statement_timeout holds off while it reads from its client. Seen on PostgreSQL 18 and
-asyncpg 0.32; transaction_timeout is only there since PostgreSQL 17.
+A process can be stopped, frozen or cut off in the middle of a transaction. The server ends an idle
+transaction by itself (idle_in_transaction_session_timeout). It does not end a session whose driver
+has prepared a statement (Parse, Describe, Flush) and has not sent its Bind: that session counts as
+active, and statement_timeout is suspended while the server reads from its client. Observed with
+PostgreSQL 18 and asyncpg 0.32. transaction_timeout exists only since PostgreSQL 17.
 """
 
 import sqlalchemy as sa
 
 STALLED_SECONDS = 10.0  # without a message from the client; as long as a transaction may idle
 
-_END = sa.text(
+_TERMINATE = sa.text(
     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user"
     " AND application_name = current_setting('application_name')"
@@ -20,9 +20,9 @@ _END = sa.text(
 )
 
 
-def end_stalled(tx: sa.Connection) -> int:
-    """End our sessions in which the server waits for a stalled client. Return their number.
+def terminate_stalled_sessions(tx: sa.Connection) -> int:
+    """Terminate the gateway's stalled sessions and return their number. PostgreSQL only.
 
-    The process of such a session gets DatabaseUnavailable. Only for PostgreSQL.
+    The process that owns such a session gets DatabaseUnavailable.
     """
-    return int(tx.scalar(_END, {"seconds": STALLED_SECONDS}) or 0)
+    return int(tx.scalar(_TERMINATE, {"seconds": STALLED_SECONDS}) or 0)

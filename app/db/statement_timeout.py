@@ -1,4 +1,4 @@
-"""A timeout for statements, enforced by the database itself."""
+"""A time limit for statements, enforced by the database."""
 
 import time
 from collections.abc import Iterator
@@ -7,35 +7,38 @@ from typing import Any
 
 import sqlalchemy as sa
 
-STEPS = 10_000  # of SQLite's virtual machine, between two checks of the clock
+STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock
 
 
 class StatementTimeoutError(Exception):
-    """The database cancelled a statement after its timeout."""
+    """The database cancelled a statement because of its time limit."""
 
 
 @contextmanager
 def statement_timeout(tx: sa.Connection, seconds: float) -> Iterator[None]:
-    """Limit the time of the block (PostgreSQL: of each statement). Raises StatementTimeoutError."""
-    until = time.monotonic() + seconds
+    """Limit the time of the block on SQLite, and of each of its statements on PostgreSQL.
+
+    Raises StatementTimeoutError.
+    """
+    deadline = time.monotonic() + seconds
     try:
-        with _told(tx, until, seconds):
+        with _limited(tx, deadline, seconds):
             yield
     except sa.exc.DBAPIError as error:
-        if time.monotonic() < until:
+        if time.monotonic() < deadline:
             raise
         raise StatementTimeoutError(f"not finished after {seconds:g} s") from error
 
 
 @contextmanager
-def _told(tx: sa.Connection, until: float, seconds: float) -> Iterator[None]:
+def _limited(tx: sa.Connection, deadline: float, seconds: float) -> Iterator[None]:
     if tx.dialect.name == "postgresql":
-        # Local to the transaction: with it the session's own bound comes back.
+        # LOCAL: the session's own limit is restored with the end of the transaction.
         tx.execute(sa.text(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}"))
         yield
         return
     raw: Any = tx.connection.driver_connection
-    raw.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+    raw.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from app.audio.inspect import Inspector
 from app.audio.intake import Received
 from app.audio.probe import Probe
 from app.audio.store import BlobStore
-from app.billing.prices import PriceRow, Tariff, rows_of
+from app.billing.prices import PriceRow, Tariff, prices_of
 from app.db.database import Database
 from app.errors import (
     AudioTooLong,
@@ -254,5 +254,5 @@ def _read(
 ) -> tuple[Tariff, Sequence[PriceRow], int, Sequence[Backlog]]:
     """Return the price and its rows, the most that the calls can cost, and the jobs ahead."""
     price = quote(tx, spec, now=now)
-    prices = rows_of(tx, price.tariff)
+    prices = prices_of(tx, price.tariff)
     return price.tariff, prices, price.max_cost_nano, backlogs_ahead(tx, priority=spec.priority)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.bill import BillLine, regions_of
-from app.billing.ledger import Account
+from app.billing.ledger import LedgerAccount
 from app.billing.reconcile import RecordedCall, Report, compare
 from app.jobs.store.job_spec import JobPlan
 from app.jobs.store.routes import routes_of
@@ -131,7 +131,7 @@ def _ours(row: Any) -> RecordedCall:
         upstream_model=route.upstream_model,
         audio_ms=row.audio_ms,
         opened_at=row.opened_at,
-        account=Account(*job, row.model, tariff.currency),
+        account=LedgerAccount(*job, row.model, tariff.currency),
         tariff=tariff,
         nano=int(row.nano),
         used_ms=int(row.used_ms),

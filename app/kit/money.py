@@ -1,9 +1,8 @@
-"""Money as integer nano-units of a currency, and the one place that rounds it."""
+"""Money as integer nano-units of a currency, and its only rounding."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 
-NANO = 1_000_000_000
 MILLIS = 1_000
 
 
@@ -21,13 +20,13 @@ class Money:
 
 
 def format_nano(nano: int) -> str:
-    """Render nano-units as a decimal string without exponent or trailing zeros."""
+    """Return nano-units as a decimal string without exponent or trailing zeros."""
     text = f"{Decimal(nano).scaleb(-9):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def parse_nano(amount: str) -> int:
-    """Read a decimal string as nano-units.
+    """Return a decimal string as nano-units.
 
     Raises ValueError where it is not a finite decimal or is finer than one nano-unit.
     """
@@ -42,9 +41,8 @@ def parse_nano(amount: str) -> int:
 
 
 def cost_of_millis(nano_per_second: int, used_ms: int) -> int:
-    """Price of `used_ms` milliseconds, rounded up to a whole nano-unit.
+    """Return the price of `used_ms` milliseconds, rounded up to a whole nano-unit.
 
-    Whole seconds, which is what upstreams report, come out exact. This is the only rounding
-    of money in the gateway.
+    Whole seconds, which providers report, are exact. Money is rounded nowhere else.
     """
     return -(-nano_per_second * used_ms // MILLIS)

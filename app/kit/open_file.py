@@ -1,4 +1,4 @@
-"""Opening a file without blocking the loop, and without leaving it open."""
+"""Opening of files off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @asynccontextmanager
 async def open_file(path: Path) -> AsyncIterator[FileIO]:
-    """Lend an open file, to be read. It is closed even where its caller is cancelled meanwhile.
+    """Open a file for reading. It is closed even if the caller is cancelled while it is opened.
 
     Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""The origin of a web page, as browsers send it in the Origin header (RFC 6454)."""
+"""Origins of web pages as browsers send them in the Origin header (RFC 6454)."""
 
 import re
 from typing import Annotated
@@ -9,14 +9,14 @@ from pydantic_core import PydanticCustomError
 ANY_ORIGIN = "*"
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_USUAL_PORTS = {("http", ":80"), ("https", ":443")}
+_DEFAULT_PORTS = {("http", ":80"), ("https", ":443")}
 
 
-def as_browsers_write(origin: str) -> str:
-    """Return an origin in small letters and without its scheme's own port; `*` is any.
+def normalised_origin(origin: str) -> str:
+    """Return an origin in lower case and without its scheme's default port; `*` stays.
 
-    Raises PydanticCustomError for text that no browser sends as an origin, and for `null`, which
-    identifies no page: every sandboxed page sends it.
+    Raises PydanticCustomError for text that is no origin, and for `null`, which all sandboxed pages
+    share.
     """
     if origin == ANY_ORIGIN:
         return origin
@@ -28,7 +28,7 @@ def as_browsers_write(origin: str) -> str:
             "https://app.example",
         )
     scheme, host, port = found.groups()
-    return f"{scheme}://{host}{'' if (scheme, port) in _USUAL_PORTS else port or ''}"
+    return f"{scheme}://{host}{'' if (scheme, port) in _DEFAULT_PORTS else port or ''}"
 
 
-Origin = Annotated[str, AfterValidator(as_browsers_write)]
+Origin = Annotated[str, AfterValidator(normalised_origin)]

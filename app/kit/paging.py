@@ -1,7 +1,6 @@
-"""Keyset paging: an opaque cursor that holds the last id a page showed.
+"""Keyset paging with an opaque cursor, which holds the last id of a page.
 
-Ids are UUIDv7, so "after this id" is "after this moment", and rows that arrive meanwhile
-shift nothing.
+Ids sort by time, so new rows do not shift the pages after a cursor.
 """
 
 import base64
@@ -16,21 +15,21 @@ CURSOR_MAX_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list, newest first; `next_cursor` is None on the last page."""
+    """One page of a list, newest first. `next_cursor` is None on the last page."""
 
     items: Sequence[T]
     next_cursor: str | None
 
 
 def encode_cursor(last_id: str) -> str:
-    """Make the cursor that continues after `last_id`."""
+    """Return the cursor that continues after `last_id`."""
     return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> str:
-    """Return the id inside a cursor. Raises ValueError for a text of any other origin."""
+    """Return the id inside a cursor. Raises ValueError for text that is no cursor."""
     padding = "=" * (-len(cursor) % 4)
     try:
         return base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode("ascii")
-    except ValueError as error:  # binascii.Error and UnicodeError are ValueErrors
-        raise ValueError("not a cursor of ours") from error
+    except ValueError as error:  # also binascii.Error and UnicodeError
+        raise ValueError("not a cursor") from error

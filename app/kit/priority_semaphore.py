@@ -1,4 +1,4 @@
-"""A semaphore that gives a free slot to the waiter with the highest priority."""
+"""A semaphore whose waiters have priorities."""
 
 import asyncio
 import heapq
@@ -6,44 +6,44 @@ import itertools
 
 
 class PrioritySemaphore:
-    """A semaphore whose waiters have priorities: larger ones first, equal ones in their order."""
+    """Of the waiters the one with the largest priority is next; equals keep their order."""
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
     @property
     def free(self) -> int:
-        """The number of slots that can be taken now without waiting."""
+        """The number of slots that can be acquired without waiting."""
         return self._free
 
-    def take_free(self) -> bool:
-        """Take a slot if one is free. Return whether it was taken."""
+    def try_acquire(self) -> bool:
+        """Acquire a slot if one is free. Return whether it was acquired."""
         if self._free == 0:
             return False
         self._free -= 1
         return True
 
-    async def take(self, priority: int = 0) -> None:
-        """Wait for a slot and take it."""
-        if self.take_free():
+    async def acquire(self, priority: int = 0) -> None:
+        """Wait for a slot and acquire it."""
+        if self.try_acquire():
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-priority, next(self._numbers), turn))
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (-priority, next(self._numbers), waiter))
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give()  # it was handed over at the moment of the cancellation
-            turn.cancel()
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # the slot was passed on at the moment of the cancellation
+            waiter.cancel()
             raise
 
-    def give(self) -> None:
-        """Release a slot directly to the next waiter, so that no other caller can take it first."""
-        while self._waiting:
-            turn = heapq.heappop(self._waiting)[-1]
-            if not turn.done():
-                turn.set_result(None)
+    def release(self) -> None:
+        """Release a slot. It is passed to the next waiter, so no other caller can acquire it."""
+        while self._waiters:
+            waiter = heapq.heappop(self._waiters)[-1]
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self._free += 1

@@ -1,7 +1,7 @@
-"""Signatures of texts that expire: the token is the credential, and nothing of it is stored.
+"""Signatures with an expiry, for tokens that are not stored and cannot be revoked.
 
-A token cannot be revoked before it expires. The key of a signature is derived from a secret for
-one purpose, so that a signature made for one purpose is worth nothing for another.
+The key of a signature is derived from a secret for one purpose, so a signature for one purpose is
+not valid for another.
 """
 
 import base64
@@ -15,7 +15,7 @@ EXPIRY_PATTERN = r"\d{1,12}"  # seconds since 1970
 
 
 class TokenSigner:
-    """Signs with the first secret and accepts signatures of all, so that secrets can be rotated."""
+    """Signs with the first secret and accepts the signatures of all, which allows rotation."""
 
     def __init__(self, purpose: str, secrets: Sequence[bytes]) -> None:
         self._keys = [hmac.digest(secret, purpose.encode(), hashlib.sha256) for secret in secrets]

@@ -133,7 +133,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
     assert money == bill
     assert set(bill) == set(REGIONS)
     assert report.differences == []
-    assert report.ours_nano == bill[SECOND]
+    assert report.recorded_nano == bill[SECOND]
     assert ready["ready"], ready
 
 

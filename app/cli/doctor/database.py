@@ -40,7 +40,9 @@ async def lent(settings: Settings) -> AsyncIterator[Database | None]:
 
 async def _opened(settings: Settings, stack: AsyncExitStack) -> Database | None:
     try:
-        db = await stack.enter_async_context(open_database(settings.database_url, as_it_is=True))
+        db = await stack.enter_async_context(
+            open_database(settings.database_url, apply_migrations=False)
+        )
         return db if await schema_of(db) is Schema.CURRENT else None
     except Exception:  # noqa: BLE001 - drivers raise what they like while connecting
         return None
@@ -64,7 +66,7 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
         yield ok("database", "not made yet: `asr-gateway serve` does it")
         return
     try:
-        async with open_database(settings.database_url, as_it_is=True) as db:
+        async with open_database(settings.database_url, apply_migrations=False) as db:
             async for finding in _looked(settings, db):
                 yield finding
     except Exception as error:  # noqa: BLE001 - drivers raise what they like while connecting

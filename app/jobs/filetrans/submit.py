@@ -72,18 +72,18 @@ class TaskSubmitter:
         except EngineError as error:  # of the upload or the admission: neither is billed
             self._try_later(job, error)
         finally:
-            self._slots.give()
+            self._slots.release()
         self._pacing.note_submit(job.id, asyncio.get_running_loop().time() - started)
         return engine
 
     async def _take_slot(self, job: Job) -> None:
         """Take a slot. A job of raised priority waits for one; others, maybe thousands, defer."""
-        if self._slots.take_free():
+        if self._slots.try_acquire():
             return
         if job.priority <= 0:
             pause = self._pacing.before_submit(job.id, self._settings.max_concurrent_submits)
             raise Deferred(pause, "paused")
-        await self._slots.take(job.priority)
+        await self._slots.acquire(job.priority)
 
     async def _submit(self, job: Job, route: Route, engine: TaskEngine, address: Address) -> None:
         span = store.span_of(job, address.source, self._longest_ms)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from app.access.keys import check_key
 from app.access.principal import Principal
-from app.billing.ledger import Account, JobTotals, hold
+from app.billing.ledger import JobTotals, LedgerAccount, hold
 from app.db.prepared import Prepared
 from app.db.schema import database_now
 from app.jobs.store.calls import open_first_call
@@ -138,7 +138,9 @@ def create_job(
         _ADD_CLAIMED.add(tx, {**row, "started_at": now, "lease": lease_seconds})
     else:
         _ADD_QUEUED.add(tx, row)
-    account = Account(principal.project_id, principal.key_id, view.id, spec.model, tariff.currency)
+    account = LedgerAccount(
+        principal.project_id, principal.key_id, view.id, spec.model, tariff.currency
+    )
     held_nano = limit.held(price.max_cost_nano)
     hold(tx, account, held_nano, now=now)
     add_events(tx, view.id, [created(spec.model)], first=1, now=now)

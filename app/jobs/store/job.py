@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from app.billing.ledger import Account
+from app.billing.ledger import LedgerAccount
 from app.db.prepared import Prepared
 from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.jobs.store.live_text import NO_LIVE_TEXT, NoLiveText
@@ -57,7 +57,7 @@ class Job:
     """
 
     run: Run
-    account: Account
+    account: LedgerAccount
     routes: Sequence[Route]
     deferred_since: datetime | None
     blob_key: str
@@ -98,10 +98,10 @@ _LOAD_PARTS = Prepared(
 )
 
 
-def account_of(row: Any) -> Account:
+def account_of(row: Any) -> LedgerAccount:
     """Return the account of a job's ledger entries, from its row."""
     currency = row.tariff["currency"]
-    return Account(row.project_id, row.key_id, row.id, row.model, currency, row.retry_epoch)
+    return LedgerAccount(row.project_id, row.key_id, row.id, row.model, currency, row.retry_epoch)
 
 
 def load_job(tx: sa.Connection, run: Run) -> Job:

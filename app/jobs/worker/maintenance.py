@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from app.audio.store import BlobStore
 from app.db.database import Database
-from app.db.stalled_sessions import end_stalled
+from app.db.stalled_sessions import terminate_stalled_sessions
 from app.errors import DatabaseUnavailable
 from app.jobs import erase
 from app.jobs.erase import PendingPurge
@@ -64,7 +64,7 @@ class Maintenance:
     async def _loop(self) -> None:
         while True:
             try:
-                await self._end_stalled()
+                await self._terminate_stalled()
                 await self._put_back_forsaken()
                 await self._runner.tidy()
                 await self.purge(await self._db.read(erase.pending_purges))
@@ -73,9 +73,9 @@ class Maintenance:
                 log.error("maintenance.failed", frames=safe_traceback(error))
             await asyncio.sleep(self._every_seconds)
 
-    async def _end_stalled(self) -> None:
+    async def _terminate_stalled(self) -> None:
         """End database sessions of stalled processes: their locks block claims of their jobs."""
-        if self._db.is_shared and (ended := await self._db.write(end_stalled)):
+        if self._db.is_shared and (ended := await self._db.write(terminate_stalled_sessions)):
             log.warning("database.stalled_sessions_ended", count=ended)
 
     async def _put_back_forsaken(self) -> None:

@@ -86,11 +86,11 @@ class Worker:
         is_free = self._works and not self._jobs.is_backlogged
         if not (waits and is_free and lane_of(plan_kind) == JOBS):
             return False
-        return self._jobs.slots.take_free()
+        return self._jobs.slots.try_acquire()
 
     def free_slot(self) -> None:
         """Release a reserved slot: no job was submitted."""
-        self._jobs.slots.give()
+        self._jobs.slots.release()
         self._queue.wake()
 
     async def put(
@@ -185,7 +185,7 @@ class Worker:
     ) -> timedelta | None:
         """Advance a job of the queue; see lane.Tick. It is requeued when the grace period ends."""
         slots = self._slots[lane]
-        if not slots.take_free():
+        if not slots.try_acquire():
             raise NoSlot
         if self.is_closing or job_id in self._tasks:
             self._give(slots)
@@ -264,7 +264,7 @@ class Worker:
             self._accepted.discard(job_id)
 
     def _give(self, slots: PrioritySemaphore) -> None:
-        slots.give()
+        slots.release()
         self._queue.wake()
 
 

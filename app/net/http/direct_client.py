@@ -129,18 +129,18 @@ class DirectClient:
             self._silence_seconds,
             stream_silence_seconds,
         )
-        if not self._slots.take_free():
+        if not self._slots.try_acquire():
             await self._wait_for_slot(limits)
         try:
             connection = self._idle_connection() or await self._connect(limits)
             return await connection.exchange(head, body, reader, limits)
         finally:
-            self._slots.give()
+            self._slots.release()
 
     async def _wait_for_slot(self, limits: Limits) -> None:
         try:
             async with asyncio.timeout_at(limits.deadline):
-                await self._slots.take()
+                await self._slots.acquire()
         except TimeoutError:
             words = "all connections are in use"
             raise ExchangeError(Fault.TIMEOUT, words, was_sent=False) from None

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.db import prepared
+from app.db import driver
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.simulated_gateway import fast_catalogue
 from tests.support.stub_server import answers, qwen3_answer, upstream
@@ -44,21 +44,11 @@ def counting(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> Iterator[Coun
 
         return call
 
-    def many(real: Any) -> Any:
-        def call(self: Any, tx: Any, rows: Any) -> Any:
-            counts["statements"] += 1
-            return real(self, tx, rows)
-
-        return call
-
     db = gateway.services.db
     with monkeypatch.context() as patch:
         patch.setattr(db, "write", counted("commits", db.write))
         patch.setattr(db, "read", counted("reads", db.read))
-        patch.setattr(
-            prepared._Compiled, "execute", counted("statements", prepared._Compiled.execute)
-        )
-        patch.setattr(prepared._Compiled, "execute_many", many(prepared._Compiled.execute_many))
+        patch.setattr(driver, "execute", counted("statements", driver.execute))
         patch.setattr(
             concurrent.futures.ThreadPoolExecutor,
             "submit",

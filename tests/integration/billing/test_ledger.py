@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import Account, JobTotals, Used
+from app.billing.ledger import JobTotals, LedgerAccount, Used
 from app.billing.tables import ledger_line
 from app.db.database import Database
 from tests.support.scenario import MODEL, NOW, Scenario
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 USED = Used(millis=1_500, tokens=4, nano=300, estimated=False)
 
 
-def account_of(scenario: Scenario) -> Account:
-    return Account(scenario.principal.project_id, None, scenario.id, MODEL, "CNY")
+def account_of(scenario: Scenario) -> LedgerAccount:
+    return LedgerAccount(scenario.principal.project_id, None, scenario.id, MODEL, "CNY")
 
 
 async def standing(scenario: Scenario) -> JobTotals:

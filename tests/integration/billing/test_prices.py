@@ -75,7 +75,7 @@ async def test_units_are_priced_one_by_one(db: Database) -> None:
 async def test_tokens_alone_are_a_price_where_something_bounds_them(db: Database) -> None:
     tokens = replace(PRICE, unit="input_token", nano=800)
     await known(db, tokens, replace(tokens, unit="output_token", nano=2_700))
-    with pytest.raises(PriceUnknown, match="by the token"):
+    with pytest.raises(PriceUnknown, match="billed by tokens"):
         await price_at(db, JUNE)
     tariff = await price_at(db, JUNE, tokens_bounded=True)
     assert tariff.cost(15_000, 245, 35) == 245 * 800 + 35 * 2_700
@@ -144,5 +144,5 @@ async def test_a_price_set_ends_the_one_before_it_and_ends_where_the_next_begins
         (2, MARCH, JUNE),
         (3, JUNE, None),
     ]
-    with pytest.raises(ValueError, match="known already"):
+    with pytest.raises(ValueError, match="exists already"):
         await db.write(set_price, replace(PRICE, valid_from=MARCH, nano=9))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.access.keys import create_key
 from app.access.principal import ALL_SCOPES
 from app.billing import ledger
-from app.billing.ledger import Account, Used
+from app.billing.ledger import LedgerAccount, Used
 from app.billing.usage import By, Period, sums
 from app.db.database import Database
 from tests.support.scenario import NOW, Scenario
@@ -35,7 +35,7 @@ async def used(
     job = await scenario.claim() if calls == 0 else scenario.claimed[0]
     scenario.claimed.append(job)
     call = await scenario.call(job)
-    account = Account(scenario.principal.project_id, key_id, scenario.id, model, currency)
+    account = LedgerAccount(scenario.principal.project_id, key_id, scenario.id, model, currency)
     await scenario.db.write(
         ledger.settle, account, call, Used(1_000, 2, nano, estimated=False), now=at
     )

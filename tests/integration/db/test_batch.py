@@ -1,6 +1,6 @@
-"""Inserts that wait for the next statement: what is read, kept and raised is as if none waited.
+"""Waiting inserts change nothing in the results, the committed rows and the errors.
 
-Covers: app.db.batch, app.db.driver, app.db.prepared, app.db.schema
+Covers: app.db.batch, app.db.driver
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """`write` and `read` on both databases: what they promise to every use-case.
 
-Covers: app.db.connect, app.db.database, app.db.locks, app.db.postgres, app.db.sqlite
+Covers: app.db.connect, app.db.database, app.db.postgres, app.db.sqlite
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""The pool of PostgreSQL connections: one that was cut is replaced, one that is lent comes back."""
+"""The pool of PostgreSQL connections replaces lost connections and gets back every other one.
+
+Covers: app.db.postgres
+"""
 
 import asyncio
 import random

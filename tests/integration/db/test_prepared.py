@@ -1,6 +1,6 @@
-"""Prepared statements give what SQLAlchemy Core gives, on both databases.
+"""Prepared statements have the results and the errors of SQLAlchemy Core, on both databases.
 
-Covers: app.db.prepared, app.db.schema
+Covers: app.db.prepared, app.db.compiled, app.db.driver
 """
 
 import enum

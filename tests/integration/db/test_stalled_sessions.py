@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 
 from app.db.database import Database
 from app.db.migrate import open_database
-from app.db.stalled_sessions import end_stalled
+from app.db.stalled_sessions import terminate_stalled_sessions
 from app.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -73,10 +73,10 @@ async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_
     with pytest.raises(DatabaseUnavailable):
         await shared.write(lock)
 
-    assert await shared.write(end_stalled) == 1
+    assert await shared.write(terminate_stalled_sessions) == 1
 
     await shared.write(lock_once_free)
-    assert await shared.write(end_stalled) == 0
+    assert await shared.write(terminate_stalled_sessions) == 0
 
 
 async def test_whose_session_was_ended_is_told_that_the_database_is_away(
@@ -89,7 +89,7 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
         driver: Any = tx.connection.driver_connection
         await_only(driver.prepare("SELECT 1 WHERE $1::int > 0"))
         await_only(until_seen(shared, "active", "ClientRead"))
-        assert await_only(shared.write(end_stalled)) == 1
+        assert await_only(shared.write(terminate_stalled_sessions)) == 1
         tx.execute(sa.text("SELECT 1"))
 
     async with open_database(shared_url) as other:
@@ -124,7 +124,7 @@ async def test_one_at_work_is_left_alone(shared: Database, session: Any) -> None
     working = asyncio.create_task(session.fetchval("SELECT 7 FROM pg_sleep(1)"))
     await until_seen(shared, "active", "PgSleep")
 
-    assert await shared.write(end_stalled) == 0
+    assert await shared.write(terminate_stalled_sessions) == 0
 
     assert await working == 7
 
@@ -136,7 +136,7 @@ async def test_one_that_only_began_to_stand_still_is_left_alone(
     await until_seen(shared, "active", "ClientRead")
     monkeypatch.setattr("app.db.stalled_sessions.STALLED_SECONDS", 60)
 
-    assert await shared.write(end_stalled) == 0
+    assert await shared.write(terminate_stalled_sessions) == 0
 
     assert await session.fetchval("SELECT 7") == 7
 
@@ -146,6 +146,6 @@ async def test_another_applications_session_is_left_alone(shared: Database, sess
     await session.prepare("SELECT 1 WHERE $1::int > 0")
     await until_seen(shared, "active", "ClientRead")
 
-    assert await shared.write(end_stalled) == 0
+    assert await shared.write(terminate_stalled_sessions) == 0
 
     assert await session.fetchval("SELECT 7") == 7

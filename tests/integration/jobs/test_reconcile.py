@@ -58,7 +58,7 @@ async def test_looking_changes_nothing(db: Database) -> None:
     before = await scenario.lines(), await scenario.calls()
     report = await db.read(look, BILL, SCOPE)
     assert kinds(report) == {"rounding", "in_doubt_billed"}
-    assert (report.ours_nano, report.billed_nano) == (2 * NANO_PER_SECOND, 5 * NANO_PER_SECOND)
+    assert (report.recorded_nano, report.billed_nano) == (2 * NANO_PER_SECOND, 5 * NANO_PER_SECOND)
     assert (await scenario.lines(), await scenario.calls()) == before
 
 
@@ -79,7 +79,7 @@ async def test_a_call_once_found_is_not_found_anew_on_another_bill(db: Database)
     await db.write(apply, BILL, SCOPE, now=NOW)
     later = [*BILL, replace(LOST, request_id="req-of-others")]
     report = await db.read(look, later, SCOPE)
-    assert kinds(report) == {"unknown_to_us"}
+    assert kinds(report) == {"unmatched"}
 
 
 async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
@@ -100,7 +100,7 @@ async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
 async def test_calls_on_another_bill_are_left_alone(db: Database, scope: Scope) -> None:
     await told(db)
     report = await db.read(look, [replace(LOST, request_id="req-of-others")], scope)
-    assert (report.calls, kinds(report)) == (0, {"unknown_to_us"})
+    assert (report.calls, kinds(report)) == (0, {"unmatched"})
 
 
 async def test_open_calls_and_other_regions_are_not_compared(db: Database) -> None:

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.billing.bill import BillLine
-from app.billing.ledger import Account
+from app.billing.ledger import LedgerAccount
 from app.billing.prices import Tariff
 from app.billing.reconcile import RecordedCall, compare
 from tests.simulator.bill import ROUNDINGS
 
 TARIFF = Tariff("r", "CNY", {"second": 100}, ("prc_1",))
-ACCOUNT = Account("prj_1", None, "tr_1", "qwen", "CNY")
+ACCOUNT = LedgerAccount("prj_1", None, "tr_1", "qwen", "CNY")
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWERED = RecordedCall(
     "call_1", "answered", "r1", "m", 2_000, JANUARY, ACCOUNT, TARIFF, 200, 2_000
@@ -27,7 +27,7 @@ IN_DOUBT = replace(ANSWERED, call_id="call_2", state="in_doubt", request_id=None
 FAILED = replace(IN_DOUBT, call_id="call_3", state="failed")
 LINE = BillLine("r1", "m", 2_000, "r")
 OTHER = replace(LINE, request_id="r9")
-NEITHER = [("in_doubt_not_billed", 0), ("unknown_to_us", 0)]
+NEITHER = [("in_doubt_not_billed", 0), ("unmatched", 0)]
 
 
 def told(calls: list[RecordedCall], bill: list[BillLine]) -> list[tuple[str, int]]:
@@ -36,7 +36,7 @@ def told(calls: list[RecordedCall], bill: list[BillLine]) -> list[tuple[str, int
 
 def test_books_that_agree_have_no_differences() -> None:
     report = compare([ANSWERED], [LINE])
-    assert (report.ours_nano, report.billed_nano, report.differences) == (200, 200, [])
+    assert (report.recorded_nano, report.billed_nano, report.differences) == (200, 200, [])
     assert report.is_explained
 
 
@@ -49,11 +49,11 @@ def test_books_that_agree_have_no_differences() -> None:
         ([ANSWERED, IN_DOUBT], [LINE], [("in_doubt_not_billed", 0)]),
         ([ANSWERED, FAILED], [LINE, OTHER], [("failed_billed", 200)]),
         ([ANSWERED, FAILED], [LINE], []),
-        ([ANSWERED], [LINE, OTHER], [("unknown_to_us", 0)]),
-        ([ANSWERED], [LINE, LINE], [("unknown_to_us", 0)]),
+        ([ANSWERED], [LINE, OTHER], [("unmatched", 0)]),
+        ([ANSWERED], [LINE, LINE], [("unmatched", 0)]),
         ([IN_DOUBT], [replace(OTHER, model="n")], NEITHER),
         ([IN_DOUBT], [replace(OTHER, region="s")], NEITHER),
-        ([ANSWERED], [OTHER], [("not_on_the_bill", -200), ("unknown_to_us", 0)]),
+        ([ANSWERED], [OTHER], [("not_on_the_bill", -200), ("unmatched", 0)]),
         ([FAILED, IN_DOUBT], [OTHER], [("in_doubt_billed", 200)]),
         ([IN_DOUBT, replace(FAILED, nano=200)], [OTHER], [("in_doubt_not_billed", 0)]),
     ],
@@ -62,7 +62,7 @@ def test_each_difference_has_a_name(
     calls: list[RecordedCall], bill: list[BillLine], said: list[tuple[str, int]]
 ) -> None:
     assert told(calls, bill) == said
-    assert compare(calls, bill).is_explained == ("unknown_to_us" not in dict(said))
+    assert compare(calls, bill).is_explained == ("unmatched" not in dict(said))
 
 
 def test_calls_of_two_currencies_are_not_on_one_bill() -> None:

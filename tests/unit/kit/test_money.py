@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.money import NANO, Money, cost_of_millis, format_nano, parse_nano
+from app.kit.money import Money, cost_of_millis, format_nano, parse_nano
 
+NANO = 1_000_000_000
 AMOUNTS = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 COUNTS = st.integers(min_value=0, max_value=10**12)
 

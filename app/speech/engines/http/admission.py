@@ -82,13 +82,13 @@ class CallAdmission:
             self._budget.record_call(self._ticks())
             yield
         finally:
-            self._slots.give()
+            self._slots.release()
 
     async def try_admit(self, model: str) -> CallSlot | None:
         """Admit a call if that needs no waiting; see Engine. A probe is never admitted here."""
-        if self._breaker.state is not State.CLOSED or not self._slots.take_free():
+        if self._breaker.state is not State.CLOSED or not self._slots.try_acquire():
             return None
-        slot, is_admitted = CallSlot(self._slots.give), False
+        slot, is_admitted = CallSlot(self._slots.release), False
         try:
             is_in_rate = model not in self._rates or await self._limiter.try_acquire(
                 self._key(model), self._rates[model]
@@ -149,11 +149,11 @@ class CallAdmission:
         )
 
     async def _take_slot(self, patience: float, priority: int) -> None:
-        if self._slots.take_free():
+        if self._slots.try_acquire():
             return
         try:
             async with asyncio.timeout(patience):
-                await self._slots.take(priority)
+                await self._slots.acquire(priority)
         except TimeoutError as error:
             reason = f"{self.max_concurrent_calls} calls are in flight"
             raise EngineError(ErrorKind.RATE_LIMITED, reason, retryable=True) from error

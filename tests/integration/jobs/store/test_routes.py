@@ -89,7 +89,7 @@ async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Datab
     first = [BillLine("req-0", "echo", 2_000, "test", NOW)]
     assert (await db.read(look, dear, Scope("scripted/dear"))).differences[0].nano == DEAR
     assert [one.kind for one in (await db.read(look, dear, Scope("scripted"))).differences] == [
-        "unknown_to_us"
+        "unmatched"
     ]
     await db.write(apply, dear, Scope("scripted/dear"), now=NOW)
     await db.write(apply, first, Scope("scripted"), now=NOW)

@@ -38,7 +38,7 @@ class Works:
         self.slots = PrioritySemaphore(1)
 
     async def tick(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
-        await self.slots.take()
+        await self.slots.acquire()
         try:
             self.begun.append(job_id)
             gate = asyncio.ensure_future(self.gate.wait())
@@ -46,7 +46,7 @@ class Works:
             left = self.again.get(job_id)
             return left.pop(0) if left else None
         finally:
-            self.slots.give()
+            self.slots.release()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.billing.ledger import Account
+from app.billing.ledger import LedgerAccount
 from app.billing.prices import Tariff
 from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.progress import Progress
@@ -42,7 +42,7 @@ def job(rows: Iterable[KnownPart] = (), seconds: float | None = None) -> Job:
     tariff = Tariff("test", "CNY", {"second": 1}, ())
     return Job(
         run=Run("tr_1", 1, 30.0),
-        account=Account("p", None, "tr_1", "m", "CNY"),
+        account=LedgerAccount("p", None, "tr_1", "m", "CNY"),
         routes=(Route("scripted", "echo", tariff),),
         deferred_since=None,
         blob_key="b",

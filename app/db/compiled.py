@@ -1,0 +1,94 @@
+"""A Core statement in the SQL of one database, with its conversions of parameters and results."""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import visitors
+
+from app.db import driver
+
+Values = Mapping[str, Any]
+Convert = Callable[[Any], Any]
+
+
+class CompiledStatement:
+    """A statement for one set of parameter names.
+
+    `tables` are the names of the tables it uses, or None where they are not known.
+    """
+
+    def __init__(self, statement: Any, dialect: Dialect, values: Values) -> None:
+        compiled = statement.compile(dialect=dialect, column_keys=list(values))
+        # Writes out lists. Raises InvalidRequestError where a parameter has no value.
+        state = compiled.construct_expanded_state(values)
+        converts = {**compiled._bind_processors, **state.processors}  # noqa: SLF001
+        self._items = [
+            (name, items) for name, items in state.parameter_expansion.items() if name in values
+        ]
+        given = {*values, *(item for _, items in self._items for item in items)}
+        self.sql: str = state.statement
+        self.tables = _tables_of(statement, self.sql)
+        # Name and conversion of each parameter, or None twice and the constant it always is.
+        self._parameters: list[tuple[str | None, Convert | None, Any]] = []
+        for name in state.positiontup or ():
+            convert, value = converts.get(name), state.parameters[name]
+            if name in given:
+                self._parameters.append((name, convert, None))
+            else:
+                self._parameters.append((None, None, convert(value) if convert else value))
+        self._columns = compiled._result_columns  # noqa: SLF001
+        self._make_row: Callable[[Sequence[Any]], Any] | None = None
+        self._converts: list[tuple[int, Convert]] = []
+
+    def arguments(self, tx: sa.Connection, values: Values) -> tuple[Any, ...]:
+        """Return the values in the order of the SQL, converted for the driver.
+
+        Raises StatementError.
+        """
+        try:
+            for name, items in self._items:
+                values = {**values, **dict(zip(items, values[name], strict=True))}
+            return tuple(
+                [
+                    constant if name is None else convert(values[name]) if convert else values[name]
+                    for name, convert, constant in self._parameters
+                ]
+            )
+        except Exception as error:  # noqa: BLE001 - raised anew
+            driver.raise_as_core(tx, error, self.sql)
+
+    def fetch(self, tx: sa.Connection, cursor: Any) -> list[Any]:
+        """Return the rows of an executed cursor."""
+        make = self._make_row or self._learn_rows(tx, cursor.description)
+        found = cursor.fetchall()
+        if self._converts:
+            found = [list(row) for row in found]
+            for row in found:
+                for index, convert in self._converts:
+                    row[index] = convert(row[index])
+        return [make(row) for row in found]
+
+    def _learn_rows(
+        self, tx: sa.Connection, description: Sequence[Any]
+    ) -> Callable[[Sequence[Any]], Any]:
+        """Choose the conversions of rows. By its description a driver may convert a type itself."""
+        names = [column.keyname for column in self._columns] or [said[0] for said in description]
+        row_class: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
+        converts = [
+            column.type._cached_result_processor(tx.dialect, said[1])  # noqa: SLF001
+            for column, said in zip(self._columns, description, strict=False)
+        ]
+        self._converts = [(index, convert) for index, convert in enumerate(converts) if convert]
+        self._make_row = partial(tuple.__new__, row_class)
+        return self._make_row
+
+
+def _tables_of(statement: Any, sql: str) -> frozenset[str] | None:
+    if isinstance(statement, sa.TextClause) or sql.startswith("WITH"):
+        return None
+    tables = {one.name for one in visitors.iterate(statement) if isinstance(one, sa.Table)}
+    return frozenset(tables) or None
