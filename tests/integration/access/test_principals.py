@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Clock:
-    """Time that a test turns by hand."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -35,7 +35,7 @@ class Clock:
 
 
 class LateReads:
-    """A real database whose answers to reads arrive once the gate is open."""
+    """A real database whose reads return once the gate is open."""
 
     def __init__(self, inner: Database) -> None:
         self._inner = inner
@@ -74,7 +74,7 @@ async def test_a_principal_is_recalled_for_a_second_and_no_longer(
         await principals.recall(key.secret)
 
 
-async def test_a_clock_that_was_set_back_prolongs_nothing(
+async def test_a_clock_that_is_set_back_does_not_prolong_a_principal(
     db: Database, principals: Principals, clock: Clock
 ) -> None:
     key = await key_of(db)
@@ -85,7 +85,7 @@ async def test_a_clock_that_was_set_back_prolongs_nothing(
         await principals.recall(key.secret)
 
 
-async def test_find_looks_every_time_and_what_it_sees_counts_for_recall(
+async def test_find_always_reads_and_recall_uses_its_result(
     db: Database, principals: Principals
 ) -> None:
     key = await key_of(db)
@@ -96,7 +96,7 @@ async def test_find_looks_every_time_and_what_it_sees_counts_for_recall(
             await look(key.secret)
 
 
-async def test_a_key_revoked_here_is_recalled_no_more(db: Database, principals: Principals) -> None:
+async def test_revoke_forgets_the_principal(db: Database, principals: Principals) -> None:
     key, other = await key_of(db), await key_of(db, "other")
     found = await principals.recall(other.secret)
     await principals.recall(key.secret)
@@ -107,9 +107,7 @@ async def test_a_key_revoked_here_is_recalled_no_more(db: Database, principals: 
     assert await principals.recall(other.secret) == found
 
 
-async def test_a_lookup_that_began_before_the_revocation_is_not_remembered(
-    db: Database, clock: Clock
-) -> None:
+async def test_a_lookup_before_the_revocation_is_not_remembered(db: Database, clock: Clock) -> None:
     key = await key_of(db)
     late = LateReads(db)
     principals = Principals(late, [PEPPER], clock)  # type: ignore[arg-type]
@@ -129,9 +127,7 @@ async def test_no_other_text_is_a_key(principals: Principals, secret: str) -> No
             await look(secret)
 
 
-async def test_use_is_stored_once_an_interval_however_many_come_at_once(
-    db: Database, clock: Clock
-) -> None:
+async def test_use_is_stored_once_an_interval(db: Database, clock: Clock) -> None:
     key = await key_of(db)
     touches = DatabaseFault("touch", when="never", times=1000)
     principals = Principals(UnreliableDatabase(db, [touches]), [PEPPER], clock)
@@ -142,7 +138,7 @@ async def test_use_is_stored_once_an_interval_however_many_come_at_once(
     assert touches.times == 1000 - 3
 
 
-async def test_use_that_could_not_be_stored_is_stored_by_the_next_request(
+async def test_use_that_was_not_stored_is_stored_by_the_next_request(
     db: Database, clock: Clock
 ) -> None:
     key = await key_of(db)
@@ -156,7 +152,9 @@ async def test_use_that_could_not_be_stored_is_stored_by_the_next_request(
         assert [one.last_used_at for one in await db.read(list_keys)] == [stored]
 
 
-async def test_the_second_look_at_a_key(db: Database, principals: Principals) -> None:
+async def test_check_key_refuses_expired_and_revoked_keys(
+    db: Database, principals: Principals
+) -> None:
     key = await key_of(db, expires_at=NOW + timedelta(seconds=10))
     principal = await principals.find(key.secret)
     await db.read(check_key, principal, now=NOW + timedelta(seconds=9))

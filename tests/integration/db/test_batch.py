@@ -78,7 +78,7 @@ async def test_inserts_go_with_the_next_statement_of_other_tables(
 
 
 @pytest.mark.parametrize("reader", [NAMES.scalars, lambda tx: list(tx.scalars(NAMES._statement))])
-async def test_what_waits_is_seen_by_whoever_reads_it(db: Database, reader: Any) -> None:
+async def test_a_read_sees_waiting_inserts(db: Database, reader: Any) -> None:
     def work(tx: sa.Connection) -> list[str]:
         ADD_PROJECT.add(tx, a_project("a"))
         ADD_PROJECT.add(tx, a_project("b"))
@@ -87,7 +87,7 @@ async def test_what_waits_is_seen_by_whoever_reads_it(db: Database, reader: Any)
     assert await db.write(work) == ["a", "b"]
 
 
-async def test_what_waits_is_changed_by_the_next_statement(db: Database) -> None:
+async def test_an_update_changes_waiting_inserts(db: Database) -> None:
     def work(tx: sa.Connection) -> int:
         ADD_PROJECT.add(tx, a_project("a"))
         return RENAME.run(tx, {"its_id": "prj_a", "name": "renamed"})
@@ -96,9 +96,7 @@ async def test_what_waits_is_changed_by_the_next_statement(db: Database) -> None
     assert await db.read(NAMES.scalars) == ["renamed"]
 
 
-async def test_a_row_and_the_row_it_refers_to_may_wait_together(
-    db: Database, sent: list[str]
-) -> None:
+async def test_a_row_and_its_parent_can_wait_together(db: Database, sent: list[str]) -> None:
     def work(tx: sa.Connection) -> None:
         ADD_PROJECT.add(tx, a_project("a"))
         ADD_KEY.add(tx, a_key("one", of="a"))
@@ -109,7 +107,7 @@ async def test_a_row_and_the_row_it_refers_to_may_wait_together(
     assert await db.read(KEYS.scalars) == ["key_one", "key_two"]
 
 
-async def test_the_result_is_the_statements_own(db: Database) -> None:
+async def test_results_are_those_of_the_statement(db: Database) -> None:
     returning = Prepared(
         sa.update(api_key)
         .where(api_key.c.project_id == sa.bindparam("project"))
@@ -132,9 +130,7 @@ async def test_the_result_is_the_statements_own(db: Database) -> None:
 
 
 @pytest.mark.parametrize("ends_by", ["commit", "reading", "core"])
-async def test_an_error_is_raised_before_the_commit_and_nothing_is_kept(
-    db: Database, ends_by: str
-) -> None:
+async def test_an_error_is_raised_before_the_commit(db: Database, ends_by: str) -> None:
     def work(tx: sa.Connection) -> None:
         ADD_PROJECT.add(tx, a_project("a"))
         ADD_PROJECT.add(tx, {**a_project("a"), "id": "prj_2"})
@@ -149,7 +145,7 @@ async def test_an_error_is_raised_before_the_commit_and_nothing_is_kept(
     assert await db.read(NAMES.scalars) == []
 
 
-async def test_a_value_that_cannot_be_stored_is_refused_at_once(db: Database) -> None:
+async def test_an_invalid_value_is_refused_at_once(db: Database) -> None:
     seen = []
 
     def work(tx: sa.Connection) -> None:
@@ -164,7 +160,7 @@ async def test_a_value_that_cannot_be_stored_is_refused_at_once(db: Database) ->
     assert "naive" in seen[0]
 
 
-async def test_inserts_of_a_transaction_that_failed_are_forgotten(db: Database) -> None:
+async def test_inserts_of_a_failed_transaction_are_dropped(db: Database) -> None:
     def fail(tx: sa.Connection) -> None:
         ADD_PROJECT.add(tx, a_project("lost"))
         raise KeyError
@@ -176,7 +172,7 @@ async def test_inserts_of_a_transaction_that_failed_are_forgotten(db: Database) 
     assert await db.read(NAMES.scalars) == [f"{n:02}" for n in range(20)]
 
 
-async def test_what_follows_a_write_finds_it_there(db: Database) -> None:
+async def test_write_then_executes_waiting_inserts_first(db: Database) -> None:
     found = []
 
     async def follow(_: object, connection: Any) -> None:
@@ -188,7 +184,7 @@ async def test_what_follows_a_write_finds_it_there(db: Database) -> None:
     assert await db.read(NAMES.scalars) == ["a"]
 
 
-async def test_many_are_sent_in_several_statements(db: Database, sent: list[str]) -> None:
+async def test_many_inserts_are_sent_in_several_statements(db: Database, sent: list[str]) -> None:
     count = 2 * MAX_INSERTS + 3
     rows = [a_project(f"{n:03}") for n in range(count)]
     await db.write(lambda tx: ADD_PROJECT.add_many(tx, rows))
@@ -202,7 +198,7 @@ def tables_of(statement: Any, values: Mapping[str, Any], tx: sa.Connection) -> S
 
 
 async def test_the_tables_of_a_statement_are_known(db: Database) -> None:
-    """Of any form: a table that is missed would be read as it was before."""
+    """A table that is missed would be read without its waiting inserts."""
     other = upstream_call.alias("other")
     open_calls = sa.exists().where(other.c.transcription_id == transcription.c.id)
     total = sa.select(sa.func.sum(ledger_line.c.nano)).scalar_subquery()

@@ -48,17 +48,17 @@ async def onlooker(database_url: str, db: Database) -> AsyncIterator[Database]:
         yield other
 
 
-async def test_what_write_returned_is_committed(db: Database, onlooker: Database) -> None:
+async def test_write_returns_after_the_commit(db: Database, onlooker: Database) -> None:
     for n in range(20):
         await db.write(add, f"p{n}")
         assert (await onlooker.read(names))[-1] == f"p{n}"
 
 
-async def test_a_failing_work_undoes_itself_alone_and_its_error_comes_back(
+async def test_a_failing_transaction_is_rolled_back_alone_and_its_error_is_raised(
     db: Database, onlooker: Database
 ) -> None:
-    works = [db.write(add_then_fail if n % 3 == 1 else add, f"p{n}") for n in range(12)]
-    results = await asyncio.gather(*works, return_exceptions=True)
+    writes = [db.write(add_then_fail if n % 3 == 1 else add, f"p{n}") for n in range(12)]
+    results = await asyncio.gather(*writes, return_exceptions=True)
     failed = [n for n, result in enumerate(results) if isinstance(result, StaleLike)]
     assert failed == [1, 4, 7, 10]
     assert sorted(await onlooker.read(names)) == sorted(
@@ -66,7 +66,7 @@ async def test_a_failing_work_undoes_itself_alone_and_its_error_comes_back(
     )
 
 
-async def test_a_broken_constraint_undoes_itself_alone(db: Database) -> None:
+async def test_a_violated_constraint_rolls_back_its_transaction_alone(db: Database) -> None:
     def twice(tx: sa.Connection) -> None:
         for _ in range(2):
             tx.execute(sa.insert(project).values(id="prj_1", name="twice", created_at=NOW))
@@ -79,7 +79,7 @@ async def test_a_broken_constraint_undoes_itself_alone(db: Database) -> None:
     assert sorted(await db.read(names)) == ["after", "before"]
 
 
-async def test_works_of_sqlite_run_in_the_order_they_were_asked_for(
+async def test_sqlite_runs_transactions_in_the_order_of_the_calls(
     db: Database, database_url: str
 ) -> None:
     if not database_url.startswith("sqlite"):
@@ -88,7 +88,7 @@ async def test_works_of_sqlite_run_in_the_order_they_were_asked_for(
     assert await db.read(names) == [f"p{n:03}" for n in range(300)]
 
 
-async def test_a_caller_that_gave_up_hurts_nobody_else(db: Database) -> None:
+async def test_a_cancelled_write_does_not_affect_other_writes(db: Database) -> None:
     gone = asyncio.create_task(db.write(add, "gone"))
     await asyncio.sleep(0)
     gone.cancel()
@@ -101,7 +101,7 @@ async def test_a_read_sees_one_snapshot(db: Database) -> None:
     loop = asyncio.get_running_loop()
 
     if db.is_shared:
-        # The work runs in a greenlet of this loop: the other write needs a loop of its own.
+        # The transaction runs in a greenlet of this event loop, so the other write is a task.
         def meanwhile(_tx: sa.Connection) -> None:
             pass
 
@@ -144,7 +144,7 @@ async def test_a_failing_read_leaves_its_connection_usable(db: Database) -> None
     assert await db.read(names) == []
 
 
-async def test_errors_do_not_quote_what_was_to_be_written(db: Database) -> None:
+async def test_errors_do_not_contain_values(db: Database) -> None:
     await db.write(add, "canary")
     with pytest.raises(sa.exc.IntegrityError) as caught:
         await db.write(
@@ -155,7 +155,7 @@ async def test_errors_do_not_quote_what_was_to_be_written(db: Database) -> None:
     assert "canary" not in str(caught.value)
 
 
-async def test_sqlite_is_as_durable_as_money_needs(db: Database, database_url: str) -> None:
+async def test_sqlite_has_the_durable_pragmas(db: Database, database_url: str) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("SQLite's pragmas")
 
@@ -180,7 +180,7 @@ asyncio.run(hold())
 """
 
 
-async def test_a_second_process_on_the_same_sqlite_file_is_refused_in_words(
+async def test_a_second_process_gets_database_locked_error_for_the_same_sqlite_file(
     migrated_sqlite: object, tmp_path: object
 ) -> None:
     url = f"sqlite:///{tmp_path}/gateway.db"
@@ -199,7 +199,7 @@ async def test_a_second_process_on_the_same_sqlite_file_is_refused_in_words(
         assert await third.read(names) == ["by the command line"]
 
 
-async def test_a_refused_database_can_be_closed(tmp_path: object) -> None:
+async def test_a_locked_database_can_be_closed(tmp_path: object) -> None:
     url = f"sqlite:///{tmp_path}/gateway.db"
     async with open_database(url, exclusive=True):
         with pytest.raises(DatabaseLockedError):
@@ -224,6 +224,6 @@ async def test_the_file_and_its_folder_are_private(tmp_path: object) -> None:
         ("nonsense", "."),
     ],
 )
-async def test_an_address_of_another_kind_is_refused(url: str, words: str) -> None:
+async def test_make_database_refuses_other_urls(url: str, words: str) -> None:
     with pytest.raises((ValueError, sa.exc.ArgumentError), match=words):
         make_database(url)

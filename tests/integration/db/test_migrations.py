@@ -46,7 +46,7 @@ def leftovers(tx: sa.Connection) -> list[str]:
     return list(tx.scalars(sa.text(query)))
 
 
-async def test_from_nothing_to_the_newest_and_back_and_again(empty_database_url: str) -> None:
+async def test_upgrade_downgrade_and_upgrade_again(empty_database_url: str) -> None:
     async with open_database(empty_database_url) as db:
         assert await db.read(tables) == set(metadata.tables)
         assert await db.read(leftovers)
@@ -59,7 +59,7 @@ async def test_from_nothing_to_the_newest_and_back_and_again(empty_database_url:
         assert await is_current(db)
 
 
-async def test_the_models_and_the_migrations_agree(db: Database) -> None:
+async def test_alembic_finds_no_difference_between_models_and_migrations(db: Database) -> None:
     assert await db.read(differences) == []
     await db.write(lambda tx: command.check(alembic_config(tx)))
 
@@ -84,8 +84,8 @@ def structure(tx: sa.Connection) -> dict[str, Any]:
     }
 
 
-async def test_a_migrated_database_is_the_one_the_models_describe(db: Database) -> None:
-    """Primary keys, conditions of indexes and WITHOUT ROWID as well, which Alembic compares not."""
+async def test_migrations_and_models_create_the_same_structure(db: Database) -> None:
+    """Also primary keys, index conditions and WITHOUT ROWID, which Alembic does not compare."""
     migrated = await db.read(structure)
     await db.write(to_base)
     await db.write(metadata.create_all)
@@ -100,7 +100,7 @@ async def test_migrating_twice_changes_nothing(database_url: str) -> None:
             assert await is_current(db)
 
 
-async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Database) -> None:
+async def test_check_constraints_are_the_same_in_models_and_database(db: Database) -> None:
     def checks(tx: sa.Connection) -> set[str]:
         seen = sa.inspect(tx)
         return {
@@ -125,7 +125,9 @@ async def test_constraints_are_the_same_on_paper_and_in_the_database(db: Databas
         sa.update(event).values(type="other"),
     ],
 )
-async def test_history_is_not_rewritten(db: Database, statement: Any) -> None:
+async def test_the_database_refuses_changes_of_append_only_rows(
+    db: Database, statement: Any
+) -> None:
     scenario = await Scenario.create(db)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
         await db.write(lambda tx: tx.execute(statement))
@@ -133,7 +135,7 @@ async def test_history_is_not_rewritten(db: Database, statement: Any) -> None:
     assert [seen["type"] for seen in await scenario.events()] == ["created"]
 
 
-async def test_events_may_be_deleted_because_words_may_be_erased(db: Database) -> None:
+async def test_events_can_be_deleted(db: Database) -> None:
     scenario = await Scenario.create(db)
     await db.write(lambda tx: tx.execute(sa.delete(event)))
     assert await scenario.events() == []

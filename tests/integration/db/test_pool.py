@@ -31,7 +31,7 @@ async def db(shared_url: str) -> Any:
 
 
 async def fill_pool(db: Database) -> None:
-    """Have every connection of the pool opened and given back."""
+    """Open every connection of the pool and return it."""
     together = asyncio.Barrier(POOL)
 
     async def follow(_: object, __: object) -> None:
@@ -41,7 +41,7 @@ async def fill_pool(db: Database) -> None:
 
 
 def end_all_sessions(url: str) -> None:
-    """End the sessions of everybody else, in a loop of its own, and wait until they are gone."""
+    """Terminate all other sessions, in an event loop of its own, and wait for their end."""
 
     async def end() -> int:
         connection = await asyncpg.connect(url)
@@ -54,19 +54,17 @@ def end_all_sessions(url: str) -> None:
     assert asyncio.run(end()) >= POOL
 
 
-async def test_connections_that_the_server_closed_are_replaced_unseen(
-    db: Database, shared_url: str
-) -> None:
+async def test_connections_closed_by_the_server_are_replaced(db: Database, shared_url: str) -> None:
     await fill_pool(db)
     await asyncio.to_thread(end_all_sessions, shared_url)
     await asyncio.gather(*(db.write(add, f"p{n}") for n in range(POOL)))
     assert len(await db.read(names)) == POOL
 
 
-async def test_connections_whose_end_was_not_seen_yet_are_replaced_unseen(
+async def test_connections_whose_end_is_not_noticed_yet_are_replaced(
     db: Database, shared_url: str
 ) -> None:
-    """The loop stands still meanwhile: it sees the sockets' end when it uses them."""
+    """The event loop is blocked meanwhile, so it has not read the sockets' end."""
     await fill_pool(db)
     ending = threading.Thread(target=end_all_sessions, args=(shared_url,))
     ending.start()
@@ -76,7 +74,7 @@ async def test_connections_whose_end_was_not_seen_yet_are_replaced_unseen(
     assert await db.read(names) == ["p"]
 
 
-async def test_cancelled_transactions_give_their_connections_back(db: Database) -> None:
+async def test_cancelled_transactions_return_their_connections(db: Database) -> None:
     rng = random.Random(7)
 
     def slow(tx: sa.Connection) -> None:
@@ -98,7 +96,7 @@ async def test_cancelled_transactions_give_their_connections_back(db: Database) 
     assert (await db.read(lambda tx: tx.scalar(sessions)) or 0) < POOL
 
 
-async def test_a_connection_keeps_nothing_of_a_read(db: Database) -> None:
+async def test_a_read_leaves_its_connection_writable(db: Database) -> None:
     for _ in range(POOL * 2):
         await db.read(names)
         await db.write(add, "p")

@@ -65,7 +65,7 @@ def values_of(column: "sa.Column[Any]") -> list[Any]:
 
 
 def rows_for(table: sa.Table) -> list[dict[str, Any]]:
-    """Return rows in which each column has each of its type's values."""
+    """Return rows in which each column has each sample of its type."""
     samples = {column.name: values_of(column) for column in table.columns}
     most = max(len(values) for values in samples.values())
     return [
@@ -79,9 +79,7 @@ def plain(rows: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", sorted(metadata.tables))
-async def test_every_column_of_our_tables_is_written_and_read_as_by_core(
-    db: Database, name: str
-) -> None:
+async def test_every_column_is_written_and_read_as_by_core(db: Database, name: str) -> None:
     table, rows = copy_of(metadata.tables[name]), rows_for(metadata.tables[name])
 
     def work(tx: sa.Connection) -> tuple[Any, ...]:
@@ -106,7 +104,7 @@ async def test_every_column_of_our_tables_is_written_and_read_as_by_core(
     assert [[type(value) for value in row] for row in read] == types
 
 
-async def test_enums_and_types_of_the_driver_are_read_as_by_core(db: Database) -> None:
+async def test_enums_and_driver_types_are_read_as_by_core(db: Database) -> None:
     table = sa.Table(
         "typed",
         sa.MetaData(),
@@ -137,7 +135,7 @@ async def test_enums_and_types_of_the_driver_are_read_as_by_core(db: Database) -
     assert (prepared.json, prepared.count) == ({"big": 2**65}, 1)
 
 
-async def test_json_null_and_sql_null_are_told_apart_as_by_core(db: Database) -> None:
+async def test_json_null_and_sql_null_differ_as_by_core(db: Database) -> None:
     table = sa.Table("nulls", sa.MetaData(), sa.Column("n", sa.Integer), sa.Column("json", Json()))
 
     def work(tx: sa.Connection) -> Any:
@@ -176,7 +174,7 @@ async def test_the_names_given_choose_the_columns(db: Database) -> None:
     assert plain(await db.write(work)) == [(1, 7, "y"), (2, 9, "z"), (3, None, "x")]
 
 
-async def test_constants_lists_and_results_of_updates(db: Database) -> None:
+async def test_constants_lists_and_returning(db: Database) -> None:
     given = Prepared(
         sa.select(project.c.name)
         .where(
@@ -312,7 +310,7 @@ async def test_errors_are_those_of_core(db: Database, broken: Any) -> None:
     )
 
 
-async def test_a_failure_of_the_database_is_one_for_prepared_statements_too(db: Database) -> None:
+async def test_a_failure_of_the_database_raises_database_unavailable(db: Database) -> None:
     add = Prepared(sa.insert(project))
 
     def hurt(tx: sa.Connection) -> None:
@@ -332,7 +330,7 @@ async def test_a_failure_of_the_database_is_one_for_prepared_statements_too(db: 
     assert await db.read(lambda tx: Prepared(sa.select(project.c.name)).scalars(tx)) == ["kept"]
 
 
-async def test_a_statement_survives_a_change_of_its_table(db: Database) -> None:
+async def test_a_statement_is_prepared_again_after_a_change_of_its_table(db: Database) -> None:
     """PostgreSQL refuses a statement prepared before; the next try prepares it again."""
     query = Prepared(sa.text("SELECT * FROM changing"))
 
@@ -354,7 +352,7 @@ async def test_a_statement_survives_a_change_of_its_table(db: Database) -> None:
 
 
 @pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.asyncpg.dialect()])
-def test_no_row_is_read_that_nobody_asked_for(dialect: Any) -> None:
+def test_an_insert_returns_no_server_defaults(dialect: Any) -> None:
     """Without `inline` Core adds RETURNING for defaults that the server fills in."""
     statement = Prepared(sa.insert(project))._statement
     assert "RETURNING" not in str(statement.compile(dialect=dialect, column_keys=["id", "name"]))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 MOMENT = datetime(2026, 11, 21, 6, 30, 0, 123456, timezone(timedelta(hours=8)))
 
 
-async def test_a_moment_comes_back_as_it_was_in_utc(db: Database) -> None:
+async def test_utc_returns_the_stored_time_in_utc(db: Database) -> None:
     await db.write(ensure_project, "p", now=MOMENT)
     stored = await db.read(lambda tx: tx.scalar(sa.select(project.c.created_at)))
     assert stored == MOMENT
@@ -29,15 +29,13 @@ async def test_a_moment_comes_back_as_it_was_in_utc(db: Database) -> None:
     assert stored.tzinfo is UTC
 
 
-async def test_a_naive_moment_is_refused(db: Database) -> None:
+async def test_utc_refuses_a_naive_datetime(db: Database) -> None:
     with pytest.raises(sa.exc.StatementError, match="naive"):
         await db.write(ensure_project, "p", now=MOMENT.replace(tzinfo=None))
 
 
 @pytest.mark.parametrize("seconds", [0, -0.5, 3, 86_400])
-async def test_the_databases_clock_can_be_compared_with_what_is_stored(
-    db: Database, seconds: float
-) -> None:
+async def test_database_now_compares_with_stored_times(db: Database, seconds: float) -> None:
     def compare(tx: sa.Connection) -> tuple[Any, ...]:
         tx.execute(sa.insert(project).values(id="p", name="p", created_at=database_now(seconds)))
         stored = sa.select(project.c.created_at).scalar_subquery()
@@ -57,7 +55,7 @@ async def test_the_databases_clock_can_be_compared_with_what_is_stored(
     assert abs(stored - datetime.now(UTC) - timedelta(seconds=seconds)) < timedelta(seconds=5)
 
 
-async def test_a_moment_of_ours_compares_with_the_databases_to_the_millisecond(
+async def test_a_time_of_the_process_compares_with_database_now(
     db: Database,
 ) -> None:
     def compare(tx: sa.Connection) -> tuple[bool, bool]:
@@ -81,7 +79,7 @@ def test_every_constraint_has_a_name() -> None:
             assert constraint.name, (table.name, constraint)
 
 
-def test_json_columns_hold_null_where_there_is_nothing() -> None:
+def test_json_columns_store_none_as_sql_null() -> None:
     kinds = {
         column.type.none_as_null
         for table in metadata.tables.values()

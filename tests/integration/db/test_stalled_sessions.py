@@ -19,7 +19,7 @@ from app.db.stalled_sessions import terminate_stalled_sessions
 from app.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 LOCK = "LOCK TABLE part IN ACCESS EXCLUSIVE MODE"
 
 
@@ -59,13 +59,13 @@ def sessions(tx: sa.Connection, state: str, wait_event: str) -> int:
 
 
 async def until_seen(db: Database, state: str, wait_event: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not await db.read(sessions, state, wait_event):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
 
-async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_free(
+async def test_a_session_stalled_before_its_bind_is_terminated_and_its_locks_are_released(
     shared: Database, session: Any
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
@@ -79,7 +79,7 @@ async def test_one_that_stands_still_before_its_bind_is_ended_and_its_locks_are_
     assert await shared.write(terminate_stalled_sessions) == 0
 
 
-async def test_whose_session_was_ended_is_told_that_the_database_is_away(
+async def test_the_owner_of_a_terminated_session_gets_database_unavailable(
     shared: Database, shared_url: str
 ) -> None:
     """The driver has the answer to its Parse and the news of the end before it looks at either."""
@@ -99,7 +99,7 @@ async def test_whose_session_was_ended_is_told_that_the_database_is_away(
 
 
 @pytest.mark.parametrize("is_followed", [False, True])
-async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_away(
+async def test_a_transaction_that_idled_too_long_gets_database_unavailable(
     shared_url: str, is_followed: bool
 ) -> None:
     def work(tx: sa.Connection) -> None:
@@ -120,7 +120,7 @@ async def test_whose_transaction_idled_too_long_is_told_that_the_database_is_awa
         await other.write(lock_once_free)
 
 
-async def test_one_at_work_is_left_alone(shared: Database, session: Any) -> None:
+async def test_a_working_session_is_not_terminated(shared: Database, session: Any) -> None:
     working = asyncio.create_task(session.fetchval("SELECT 7 FROM pg_sleep(1)"))
     await until_seen(shared, "active", "PgSleep")
 
@@ -129,7 +129,7 @@ async def test_one_at_work_is_left_alone(shared: Database, session: Any) -> None
     assert await working == 7
 
 
-async def test_one_that_only_began_to_stand_still_is_left_alone(
+async def test_a_session_stalled_for_less_time_is_not_terminated(
     shared: Database, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
@@ -141,7 +141,9 @@ async def test_one_that_only_began_to_stand_still_is_left_alone(
     assert await session.fetchval("SELECT 7") == 7
 
 
-async def test_another_applications_session_is_left_alone(shared: Database, session: Any) -> None:
+async def test_a_session_of_another_application_is_not_terminated(
+    shared: Database, session: Any
+) -> None:
     await session.execute("SET application_name = 'psql'")
     await session.prepare("SELECT 1 WHERE $1::int > 0")
     await until_seen(shared, "active", "ClientRead")

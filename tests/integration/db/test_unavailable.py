@@ -1,4 +1,4 @@
-"""When the database itself fails, callers of either kind hear one error, and later it goes on.
+"""A failing database is one error for every caller, and it works again afterwards.
 
 Covers: app.db.shared_settings
 """
@@ -19,7 +19,7 @@ FULL_AT_PAGES = 1  # SQLite takes the present size instead: not one page more
 
 
 def hurt(tx: sa.Connection) -> None:
-    """Make the database fail in the middle of a work, as a full disk or a restart does."""
+    """Make the database fail in the middle of a transaction, like a full disk or a restart."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql(f"PRAGMA max_page_count={FULL_AT_PAGES}")
         for n in range(1000):
@@ -34,7 +34,7 @@ def mend(tx: sa.Connection) -> None:
         tx.exec_driver_sql("PRAGMA max_page_count=1000000")
 
 
-async def test_a_failure_of_the_database_is_told_as_one(db: Database) -> None:
+async def test_a_failure_of_the_database_raises_database_unavailable(db: Database) -> None:
     await db.write(add, "before")
     with pytest.raises(DatabaseUnavailable):
         await db.write(hurt)
@@ -43,9 +43,9 @@ async def test_a_failure_of_the_database_is_told_as_one(db: Database) -> None:
     assert sorted(await db.read(names)) == ["after", "before"]
 
 
-async def test_what_was_written_beside_it_is_there_or_its_caller_was_told(db: Database) -> None:
-    works = [db.write(add, f"p{n}") for n in range(6)]
-    results = await asyncio.gather(*works[:3], db.write(hurt), *works[3:], return_exceptions=True)
+async def test_concurrent_writes_are_committed_or_their_callers_get_an_error(db: Database) -> None:
+    writes = [db.write(add, f"p{n}") for n in range(6)]
+    results = await asyncio.gather(*writes[:3], db.write(hurt), *writes[3:], return_exceptions=True)
     assert isinstance(results.pop(3), DatabaseUnavailable)
     await db.write(mend)
     told = [isinstance(result, BaseException) for result in results]
@@ -54,14 +54,14 @@ async def test_what_was_written_beside_it_is_there_or_its_caller_was_told(db: Da
     assert [f"p{n}" not in kept for n in range(6)] == told
 
 
-async def test_an_error_in_the_work_is_no_failure_of_the_database(db: Database) -> None:
+async def test_an_error_of_a_statement_is_not_database_unavailable(db: Database) -> None:
     with pytest.raises(sa.exc.DBAPIError):
         await db.write(lambda tx: tx.execute(sa.text("SELECT nothing FROM nowhere")))
     with pytest.raises(sa.exc.IntegrityError):
         await db.write(lambda tx: tx.execute(sa.insert(project).values(id="prj_1")))
 
 
-async def test_the_first_says_what_all_have_to_agree_to(db: Database) -> None:
+async def test_match_or_store_stores_the_first_value(db: Database) -> None:
     assert await db.write(match_or_store, "store", ["one"])
     assert not await db.write(match_or_store, "store", ["two"])
     assert await db.write(match_or_store, "other", ["two"])
@@ -70,6 +70,6 @@ async def test_the_first_says_what_all_have_to_agree_to(db: Database) -> None:
     assert await db.write(match_or_store, "store", ["new"])
 
 
-async def test_of_several_at_once_the_first_wins_and_the_others_are_told(db: Database) -> None:
+async def test_of_concurrent_match_or_store_one_is_stored(db: Database) -> None:
     said = await asyncio.gather(*(db.write(match_or_store, "store", [str(n)]) for n in range(8)))
     assert said.count(True) == 1
