@@ -1,6 +1,6 @@
 """CPU time of one call to a provider, for three HTTP clients in one run.
 
-python -m bench.http_client [--rounds 7] [--calls 400]
+python -m bench.http_client [--rounds 7] [--calls 400] [--tls]
 
 httpx as it comes, the connections of app/net/http behind httpx's transport interface, and
 DirectClient. The provider is a process of its own that reads a request and writes a fixed answer.
@@ -11,10 +11,14 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
+import ssl
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -26,6 +30,7 @@ from app.net.http.exchange import Body, HttpClient
 from app.net.http.httpx_client import HttpxClient
 from app.speech.engine import Encoded
 from app.speech.engines.http.json_body import AudioPlaceholder, json_with_audio
+from tests.support.certificates import make_certificate
 
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
 HEADERS = {"Authorization": "Bearer sk-" + "x" * 32}
@@ -67,10 +72,14 @@ class Provider(asyncio.Protocol):
             self._transport.write(HEAD % len(ANSWER) + ANSWER)
 
 
-def serve(pipe: Pipe) -> None:
+def serve(pipe: Pipe, certificate: Path | None = None) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Provider, "127.0.0.1", 0)
+        tls = None
+        if certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+        server = await loop.create_server(Provider, "127.0.0.1", 0, ssl=tls)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -113,11 +122,12 @@ class OverDirect(httpx.AsyncBaseTransport):
 
 
 def direct(url: str) -> HttpClient:
-    return DirectClient(url, connect_seconds=5, silence_seconds=60, max_connections=100)
+    tls = httpx.create_ssl_context() if url.startswith("https:") else None
+    return DirectClient(url, connect_seconds=5, silence_seconds=60, max_connections=100, tls=tls)
 
 
 def plain_httpx(url: str) -> HttpClient:
-    return HttpxClient(open_client(base_url=url, silence_seconds=60, proxies=False))
+    return HttpxClient(open_client(base_url=url, silence_seconds=60))  # trusts SSL_CERT_FILE
 
 
 def behind_httpx(url: str) -> HttpClient:
@@ -180,12 +190,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder), "localhost") if options.tls else None
+        if certificate is not None:
+            os.environ["SSL_CERT_FILE"] = str(certificate)
+        run(certificate, options.rounds, options.calls)
+
+
+def run(certificate: Path | None, rounds: int, count: int) -> None:
     ours, theirs = multiprocessing.Pipe()
-    provider = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
+    spawn = multiprocessing.get_context("spawn")
+    provider = spawn.Process(target=serve, args=(theirs, certificate))
     provider.start()
+    scheme = "http" if certificate is None else "https"
     try:
-        uvloop.run(measure(f"http://127.0.0.1:{ours.recv()}", options.rounds, options.calls))
+        uvloop.run(measure(f"{scheme}://localhost:{ours.recv()}", rounds, count))
     finally:
         provider.terminate()
         provider.join()

@@ -42,7 +42,8 @@ def check_address(text: str, allowed: Sequence[Network] = ()) -> str:
 
     `allowed` networks are added to the public ones.
     """
-    address = _unwrapped(ip_address(text.partition("%")[0]))
+    address = ip_address(text.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
     if not (_is_in(address, allowed) or _is_public(address)):
         raise AddressNotAllowedError(str(address))
     return str(address)
@@ -64,10 +65,6 @@ def address_in(host: str) -> str | None:
         return str(IPv4Address(socket.inet_aton(plain)))
     except (OSError, UnicodeError):
         return None
-
-
-def _unwrapped(address: Address) -> Address:
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:

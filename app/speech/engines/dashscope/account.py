@@ -15,7 +15,7 @@ from app.net.connectivity import probe
 from app.net.http.exchange import Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
-from app.speech.engines.dashscope.errors import SERVER_ERROR, code_in, parse_error
+from app.speech.engines.dashscope.errors import SERVER_ERROR, code_in, dashscope_error
 from app.speech.engines.http.json_reading import member, read_object, text_of
 from app.speech.engines.http.provider_account import ProviderAccount, dashscope_account
 from app.speech.planning.failover import bundle_name
@@ -88,6 +88,6 @@ def _verdict(answer: Answer, code: str) -> KeyVerdict:
     if answer.status >= SERVER_ERROR or not is_dashscope:
         return KeyVerdict.UNKNOWN
     # With status 200 only the code decides whether the error is about the account.
-    if code and parse_error(200, answer.headers, answer.body).kind is ErrorKind.ACCOUNT:
+    if code and dashscope_error(200, answer.headers, answer.body).kind is ErrorKind.ACCOUNT:
         return KeyVerdict.DENIED
     return KeyVerdict.ACCEPTED

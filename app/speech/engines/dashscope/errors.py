@@ -66,7 +66,7 @@ def code_in(body: bytes) -> str:
     return next((code for place in places if (code := text_of(member(answer, *place)))), "")
 
 
-def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:
+def dashscope_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:
     """Classify an answer whose status is not 200."""
     code = code_in(body)
     verdict = _verdict(status, code)

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.net.http.exchange import Answer, Body
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
-from app.speech.engines.dashscope.errors import BAD_REQUEST, parse_error
+from app.speech.engines.dashscope.errors import BAD_REQUEST, dashscope_error
 from app.speech.engines.http.chat_stream import ChatStream
 from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
@@ -46,7 +46,7 @@ class OmniFormat(StreamedFormat):
 
     def parse(self, _request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Raise the error that was answered instead of a stream; see WireFormat."""
-        raise parse_error(answer.status, answer.headers, answer.body)
+        raise dashscope_error(answer.status, answer.headers, answer.body)
 
     def stream_parser(self, request: EngineRequest, on_delta: DeltaSink) -> StreamParser:
         """Return a parser for one stream; see StreamedFormat."""
@@ -88,7 +88,7 @@ class OmniStream(ChatStream):
 
     def parse_error(self, body: bytes) -> EngineError:
         """Return the error of a chunk. Its HTTP status is 200, so that its code decides."""
-        return parse_error(BAD_REQUEST, {}, body)
+        return dashscope_error(BAD_REQUEST, {}, body)
 
     def answer(self, head: Answer) -> EngineAnswer:
         """Return the answer; see StreamParser."""

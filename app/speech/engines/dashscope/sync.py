@@ -14,7 +14,7 @@ from app.speech.engine import (
     EngineUsage,
     ErrorKind,
 )
-from app.speech.engines.dashscope.errors import NO_SPEECH, code_in, parse_error
+from app.speech.engines.dashscope.errors import NO_SPEECH, code_in, dashscope_error
 from app.speech.engines.dashscope.omni import OmniFormat, OmniModel
 from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
 from app.speech.engines.dashscope.sync_responses import parse_input_audio, parse_qwen3
@@ -117,4 +117,4 @@ def _parse_failure(answer: Answer) -> EngineAnswer:
     """Return an empty answer for an error that means no speech, which is free. Raises others."""
     if code_in(answer.body) in NO_SPEECH:
         return EngineAnswer("", usage=EngineUsage(0.0))
-    raise parse_error(answer.status, answer.headers, answer.body)
+    raise dashscope_error(answer.status, answer.headers, answer.body)

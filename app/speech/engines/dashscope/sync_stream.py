@@ -10,7 +10,7 @@ from typing import Any
 from app.net.http.event_stream import StreamEvent
 from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
-from app.speech.engines.dashscope.errors import BAD_REQUEST, NO_SPEECH, code_in, parse_error
+from app.speech.engines.dashscope.errors import BAD_REQUEST, NO_SPEECH, code_in, dashscope_error
 from app.speech.engines.dashscope.sync_responses import (
     content_text,
     parse_usage,
@@ -73,7 +73,7 @@ class _FrameReader:
             return
         status = event.comment.removeprefix(_STATUS)
         number = int(status[:3]) if status.isdecimal() else BAD_REQUEST
-        raise parse_error(max(number, BAD_REQUEST), {}, event.data)
+        raise dashscope_error(max(number, BAD_REQUEST), {}, event.data)
 
 
 class Qwen3Stream:

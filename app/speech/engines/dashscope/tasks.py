@@ -16,7 +16,7 @@ from app.net.http.selection import open_http_client
 from app.net.provider_storage import ProviderStorage
 from app.net.rate_limiter import MINUTE, QueueTooLongError, RateLimiter
 from app.speech.engine import Billed, EngineError, ErrorKind
-from app.speech.engines.dashscope.errors import parse_error
+from app.speech.engines.dashscope.errors import dashscope_error
 from app.speech.engines.dashscope.task_requests import (
     file_url_request,
     file_urls_request,
@@ -147,7 +147,7 @@ class DashScopeTasks:
             self._timeouts.submit,
         )
         if answer.status != OK:
-            raise parse_error(answer.status, answer.headers, answer.body)
+            raise dashscope_error(answer.status, answer.headers, answer.body)
         return parse_submitted(answer.body)
 
     async def report(self, task_id: str) -> TaskReport:
@@ -184,7 +184,7 @@ class DashScopeTasks:
         query = urlencode({"action": "getPolicy", "model": model})
         answer = await self._get(f"{POLICY_ROUTE}?{query}")
         if answer.status != OK:
-            raise parse_error(answer.status, answer.headers, answer.body)
+            raise dashscope_error(answer.status, answer.headers, answer.body)
         policy = parse_policy(answer.body)
         check_size(policy, file.length)
         try:
@@ -215,7 +215,7 @@ class DashScopeTasks:
             raise _free(error) from error
         if answer.status == OK:
             return answer
-        failure = parse_error(answer.status, answer.headers, answer.body)
+        failure = dashscope_error(answer.status, answer.headers, answer.body)
         if failure.kind is ErrorKind.RATE_LIMITED:
             await self._limiter.block(key, failure.retry_after or BLOCK_SECONDS)
         raise _free(failure)

@@ -73,21 +73,18 @@ class LoadingModel(Generic[Model]):
     async def _run(self) -> None:
         while True:
             try:
-                await self._load_once()
+                folder = await self._fetch(self._report_progress)
+                self._set_unmet("model loading")
+                self._model = await asyncio.to_thread(self._load, folder)
             except Exception as error:  # noqa: BLE001 - native code raises any exception
                 self._set_unmet(str(error) or type(error).__name__, failed=True)
                 log.warning("model.unavailable", model=self._name, reason=self._unmet)
             else:
+                self._set_unmet("")
+                log.info("model.loaded", model=self._name)
                 return
             await asyncio.sleep(self._retry_seconds)
             self._set_unmet("model loading")
-
-    async def _load_once(self) -> None:
-        folder = await self._fetch(self._report_progress)
-        self._set_unmet("model loading")
-        self._model = await asyncio.to_thread(self._load, folder)
-        self._set_unmet("")
-        log.info("model.loaded", model=self._name)
 
     def _report_progress(self, done: int, total: int) -> None:
         self._set_unmet(f"model downloading {100 * done // total if total else 0} %")

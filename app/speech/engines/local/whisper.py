@@ -105,7 +105,8 @@ class Whisper:
         voiced = np.concatenate([samples[span["start"] : span["end"]] for span in speech])
         language = request.language if self._multilingual else "en"
         if not language:
-            language = self._detect(voiced, request.hints)
+            best, _, ranked = self._model.detect_language(audio=voiced)
+            language = next((code for code, _ in ranked if code in request.hints), str(best))
             check()
         prompt, is_cut = self._prompt(language, request.context)
         segments = []
@@ -117,10 +118,6 @@ class Whisper:
             segments.append(segment)
         found = language if text else request.language
         return WhisperOutput(text, found, tuple(segments), is_cut)
-
-    def _detect(self, voiced: "Samples", hints: tuple[str, ...]) -> str:
-        best, _, ranked = self._model.detect_language(audio=voiced)
-        return next((code for code, _ in ranked if code in hints), str(best))
 
     def _prompt(self, language: str, context: str | None) -> tuple[str | None, bool]:
         """Return the prompt, and whether the beginning of the context was cut off."""

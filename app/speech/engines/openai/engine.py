@@ -24,7 +24,7 @@ from app.speech.engines.http.wire_format import (
     StreamParser,
     WireFormat,
 )
-from app.speech.engines.openai.errors import parse_error, parse_stream_error
+from app.speech.engines.openai.errors import openai_error, openai_stream_error
 
 NAME = "openai"
 MAX_OUTPUT_TOKENS = 4096
@@ -99,7 +99,7 @@ class OpenAIChatStream(ChatStream):
 
     def parse_error(self, body: bytes) -> EngineError:
         """Return the error of a chunk."""
-        return parse_stream_error(body)
+        return openai_stream_error(body)
 
 
 class TranscriptionFormat(WireFormat):
@@ -136,7 +136,7 @@ class TranscriptionFormat(WireFormat):
 
 def _object(answer: Answer) -> Mapping[str, Any]:
     if answer.status != OK:
-        raise parse_error(answer.status, answer.headers, answer.body)
+        raise openai_error(answer.status, answer.headers, answer.body)
     body = read_object(answer.body)
     if body is None:
         raise malformed_response(f"an answer of {len(answer.body)} bytes that is not a JSON object")

@@ -67,7 +67,7 @@ _STATUS_OF_TYPE = {
 }
 
 
-def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:
+def openai_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:
     """Classify an answer whose status is not 200.
 
     A failed request is free where the server says in its own envelope that it failed. A 5xx
@@ -80,7 +80,7 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineE
     return _error(verdict, status, headers, envelope, Billed.NO if is_free else Billed.MAYBE)
 
 
-def parse_stream_error(body: bytes) -> EngineError:
+def openai_stream_error(body: bytes) -> EngineError:
     """Classify an error inside a stream, given its `data`.
 
     Only an error that is found before any text is generated is free.

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.speech.engine import Billed, EngineError, EngineRequest, ErrorKind, Pcm
-from app.speech.engines.dashscope.errors import parse_error
+from app.speech.engines.dashscope.errors import dashscope_error
 from app.speech.engines.dashscope.sync_responses import (
     CUT_AT_LENGTH,
     parse_input_audio,
@@ -191,7 +191,7 @@ I, U, N = ErrorKind.INTERNAL, ErrorKind.UNAVAILABLE, ErrorKind.NETWORK  # noqa: 
     ],
 )
 def test_every_code_has_its_kind_and_is_free(status: int, code: str, kind: ErrorKind) -> None:
-    error = parse_error(status, {}, encoded({"code": code, "message": "canary"}))
+    error = dashscope_error(status, {}, encoded({"code": code, "message": "canary"}))
     assert error.kind is kind
     assert error.retryable is (kind not in {A, R})
     assert error.billed is Billed.NO
@@ -199,15 +199,15 @@ def test_every_code_has_its_kind_and_is_free(status: int, code: str, kind: Error
 
 
 def test_a_server_error_without_an_envelope_may_have_been_billed() -> None:
-    assert parse_error(502, {}, b"<html>").billed is Billed.MAYBE
-    assert parse_error(400, {}, b"<html>").billed is Billed.NO
+    assert dashscope_error(502, {}, b"<html>").billed is Billed.MAYBE
+    assert dashscope_error(400, {}, b"<html>").billed is Billed.NO
 
 
 def test_the_openai_envelope_is_read_even_as_an_event() -> None:
     body = b'data: {"error":{"code":"invalid_api_key","message":"x"}}\n\n'
-    assert parse_error(400, {}, body).kind is A
+    assert dashscope_error(400, {}, body).kind is A
 
 
 @given(st.integers(300, 599), st.binary() | JSON.map(encoded))
 def test_any_error_is_classified(status: int, body: bytes) -> None:
-    assert parse_error(status, {"retry-after": "x"}, body).kind in ErrorKind
+    assert dashscope_error(status, {"retry-after": "x"}, body).kind in ErrorKind
