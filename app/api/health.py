@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app import __version__
 from app.api.services import Services, services_of
-from app.api.v1.examples import json_answer
+from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
 from app.db.migrate import is_current
 from app.errors import DatabaseUnavailable, GatewayError

@@ -1,6 +1,6 @@
 """A caller who hangs up, on a real socket: the job finishes, or is cancelled, as they chose.
 
-Covers: app.api.http.disconnect, app.api.v1.wait, app.jobs.worker.waiters
+Covers: app.api.http.disconnect, app.api.v1.response.wait, app.jobs.worker.waiters
 """
 
 import time

@@ -2,7 +2,7 @@
 
 FRAMES_SEED=7 FRAMES_ROUNDS=500 pytest tests/e2e/test_streaming.py
 
-Covers: app.api.v1.event_stream, app.jobs.streaming.hub
+Covers: app.api.v1.response.event_stream, app.jobs.streaming.hub
 """
 
 import os

@@ -6,12 +6,12 @@ from app import errors
 from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
 from app.api.services import services_of
-from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.openapi_answers import RETRIED
-from app.api.v1.rendering import cancelled_body, job_body, json_response
+from app.api.v1.response.examples import json_answer
+from app.api.v1.response.openapi import RETRIED
+from app.api.v1.response.rendering import cancelled_body, job_body, json_response
+from app.api.v1.response.wait import poll_headers
 from app.api.v1.schemas import CancelledOut, TranscriptionOut
-from app.api.v1.wait import poll_headers
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
 from app.jobs.store.runs import StalledJob

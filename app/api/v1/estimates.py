@@ -8,12 +8,12 @@ from pydantic import Field
 from app.api.auth import AUTH_ERRORS, Transcriber
 from app.api.http.problems import responses
 from app.api.services import services_of
-from app.api.v1.examples import json_answer
-from app.api.v1.prefer import PREFER
-from app.api.v1.rendering import plan_body
-from app.api.v1.request_body import ESTIMATE_BODY
+from app.api.v1.request.openapi import ESTIMATE_BODY
+from app.api.v1.request.prefer import PREFER
+from app.api.v1.request.receive import UPLOAD_ERRORS, receive_request
+from app.api.v1.response.examples import json_answer
+from app.api.v1.response.rendering import plan_body
 from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
-from app.api.v1.upload import UPLOAD_ERRORS, receive_request
 from app.jobs.estimate import Estimate, Wait
 from app.kit.money import Money, format_nano
 

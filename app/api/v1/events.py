@@ -12,10 +12,10 @@ from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
 from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
-from app.api.v1.event_stream import stream
-from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.openapi_answers import EVENTS
+from app.api.v1.response.event_stream import stream
+from app.api.v1.response.examples import json_answer
+from app.api.v1.response.openapi import EVENTS
 from app.api.v1.schemas import Moment, Schema
 from app.jobs.queries import project_of
 from app.jobs.streaming.cursor import START, Position, position_of

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.api.auth import AUTH_ERRORS, Reader
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
-from app.api.v1.examples import json_answer
+from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
 from app.speech.catalogue import Model
 from app.speech.model_availability import how_to_switch_on

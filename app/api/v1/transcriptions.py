@@ -12,26 +12,26 @@ from app.api.auth import AUTH_ERRORS, AUTHENTICATED, Reader, Transcriber, submit
 from app.api.http.blob_response import blob_response
 from app.api.http.problems import responses
 from app.api.services import services_of
-from app.api.v1.examples import json_answer
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.metadata_filter import METADATA_FILTER, metadata_in
-from app.api.v1.openapi_answers import (
+from app.api.v1.request.metadata_filter import METADATA_FILTER, metadata_in
+from app.api.v1.request.openapi import REQUEST_BODY
+from app.api.v1.request.prefer import PREFER
+from app.api.v1.request.receive import UPLOAD_ERRORS, receive_request
+from app.api.v1.response.examples import json_answer
+from app.api.v1.response.openapi import (
     ACCEPTED,
     COMPLETED,
     MEDIA_TYPES,
     TRANSCRIPT,
 )
-from app.api.v1.prefer import PREFER
-from app.api.v1.rendering import job_body, json_response
-from app.api.v1.request_body import REQUEST_BODY
+from app.api.v1.response.rendering import job_body, json_response
+from app.api.v1.response.wait import respond_when_ended, respond_with_stream
 from app.api.v1.schemas import (
     AskedMoment,
     Status,
     TranscriptionOut,
     TranscriptionPage,
 )
-from app.api.v1.upload import UPLOAD_ERRORS, receive_request
-from app.api.v1.wait import respond_when_ended, respond_with_stream
 from app.jobs.erase import erase
 from app.jobs.queries import Filters, list_jobs
 from app.kit.ids import is_id

@@ -14,7 +14,7 @@ from app import errors
 from app.api.auth import AUTH_ERRORS, Accountant
 from app.api.http.problems import responses
 from app.api.services import services_of
-from app.api.v1.examples import example, json_answer
+from app.api.v1.response.examples import example, json_answer
 from app.api.v1.schemas import AskedMoment, Moment, Schema
 from app.billing.usage import By, Period, Sum, sums
 from app.kit.money import format_nano

@@ -1,6 +1,6 @@
 """POST /v1/transcriptions: what can be asked, and what comes of it.
 
-Covers: app.api.services, app.api.v1.transcriptions, app.api.v1.upload, app.main
+Covers: app.api.services, app.api.v1.transcriptions, app.api.v1.request.receive, app.main
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Tests of app.api.v1.metadata_filter.
+"""Tests of app.api.v1.request.metadata_filter.
 
-Covers: app.api.v1.metadata_filter, app.kit.paging
+Covers: app.api.v1.request.metadata_filter, app.kit.paging
 """
 
 import pytest

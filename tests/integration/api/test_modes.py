@@ -1,6 +1,6 @@
 """How a caller is answered: at once, after a wait, or with the words.
 
-Covers: app.api.v1.wait
+Covers: app.api.v1.response.wait
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What a stream costs does not depend on how many pieces its text comes in.
 
 Covers: app.jobs.streaming.hub, app.jobs.streaming.reader, app.jobs.streaming.subscription,
-app.api.v1.event_stream, app.api.http.sse
+app.api.v1.response.event_stream, app.api.http.sse
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The JSON of a job is what its schema describes, member for member.
 
-Covers: app.api.v1.rendering, app.api.v1.schemas, app.jobs.cancel, app.jobs.store.job_view,
+Covers: app.api.v1.response.rendering, app.api.v1.schemas, app.jobs.cancel, app.jobs.store.job_view,
 app.kit.money
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.api.v1.rendering import cancelled_body, job_body, json_response
+from app.api.v1.response.rendering import cancelled_body, job_body, json_response
 from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.billing.ledger import JobTotals
 from app.jobs.cancel import CancellationCost

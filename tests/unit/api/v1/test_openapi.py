@@ -1,6 +1,6 @@
 """The examples of the OpenAPI document are answers that the gateway could give.
 
-Covers: app.api.v1.openapi_answers, app.api.v1.request_body
+Covers: app.api.v1.response.openapi, app.api.v1.request.openapi
 """
 
 from importlib.resources import files
@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from app.api.v1 import examples
+from app.api.v1.response import examples
 from app.main import create_app
 from app.settings import Settings
 

@@ -8,9 +8,9 @@ from app import errors
 from app.access.principal import Principal
 from app.api.http.disconnect import wait_for_disconnect
 from app.api.services import Services
-from app.api.v1.event_stream import stream
 from app.api.v1.lookup import get_any
-from app.api.v1.rendering import job_body, json_response
+from app.api.v1.response.event_stream import stream
+from app.api.v1.response.rendering import job_body, json_response
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
 from app.jobs.store.job_view import JobView

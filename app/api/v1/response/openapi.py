@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.v1.examples import example, json_answer
+from app.api.v1.response.examples import example, json_answer
 from app.speech.subtitles.formats import Format
 from app.speech.transcript import Transcript
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from app.api.http.sse import KEEPALIVE, EventStream, event_frame, retry_frame
 from app.api.services import Services
-from app.api.v1.rendering import job_body
+from app.api.v1.response.rendering import job_body
 from app.jobs.queries import find_job
 from app.jobs.store.events import created
 from app.jobs.streaming.cursor import START, Position, event_id
