@@ -1,11 +1,11 @@
-"""The invariants of the database, as queries that must return no row.
+"""Invariants: statements about the database that always hold, as queries that return no row.
 
-Jobs that run are left out: their calls are open and their holds are reserved. A crash violates no
-invariant, as each is kept by one transaction. A violation comes from a manual change, a disk error
-or a defect of the gateway.
+Each invariant is kept by a single transaction, so a crash violates none. A violation points to a
+manual change, a damaged disk, or a defect of the gateway. Open jobs are left out where their calls
+may be open and their holds unused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -34,19 +34,27 @@ _has_ended = _job.status.in_(ENDED)
 class Violation:
     """A violated invariant: the number of rows that violate it, and the ids of the first few."""
 
-    law: str
+    invariant: str
     count: int
     examples: tuple[str, ...]
 
 
-def find_violations(tx: sa.Connection, seconds: float) -> list[Violation]:
-    """Return the invariants that do not hold. Raises TookTooLongError."""
+def find_violations(
+    tx: sa.Connection, seconds: float, names: Iterable[str] | None = None
+) -> list[Violation]:
+    """Return the violated invariants among these, or among all. Raises StatementTimeoutError."""
+    violations = []
     with statement_timeout(tx, seconds):
-        return [found for law, query in INVARIANTS.items() if (found := _breach(tx, law, query))]
+        for name in INVARIANTS if names is None else names:
+            rows = INVARIANTS[name].subquery()
+            if count := tx.scalar(sa.select(sa.func.count()).select_from(rows)) or 0:
+                first = tx.scalars(sa.select(rows.c.id).order_by(rows.c.id).limit(EXAMPLES))
+                violations.append(Violation(name, count, tuple(first)))
+    return violations
 
 
-def kept_recordings(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
-    """Return id and key of the newest audio whose bytes must be in the store."""
+def stored_audio(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
+    """Return id and blob key of the newest audio whose bytes must be in the store."""
     query = (
         sa.select(_audio.id, _audio.blob_key)
         .where(_audio.erased_at.is_(None))
@@ -56,16 +64,7 @@ def kept_recordings(tx: sa.Connection, most: int) -> list[tuple[str, str]]:
     return [(row.id, row.blob_key) for row in tx.execute(query)]
 
 
-def _breach(tx: sa.Connection, law: str, query: sa.Select[tuple[str]]) -> Violation | None:
-    found = query.subquery()
-    count = tx.scalar(sa.select(sa.func.count()).select_from(found)) or 0
-    if not count:
-        return None
-    first = tx.scalars(sa.select(found.c.id).order_by(found.c.id).limit(EXAMPLES))
-    return Violation(law, count, tuple(first))
-
-
-def _sum_of(kind: str) -> sa.ColumnElement[int]:
+def _amount_of(kind: str) -> sa.ColumnElement[int]:
     return sa.func.sum(sa.case((_line.kind == kind, _line.nano), else_=0))
 
 
@@ -73,29 +72,34 @@ def _count_of(kind: str) -> sa.ColumnElement[int]:
     return sa.func.sum(sa.case((_line.kind == kind, 1), else_=0))
 
 
-def _lives(*broken: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    """Select the jobs with a retry epoch that has ended and that meets all these conditions."""
+def _ended_periods(*violated: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """Select the jobs with an ended period for which all these conditions hold.
+
+    The periods of a job lie between its creation, its retries and its end; each has a hold.
+    """
     return (
         sa.select(_line.transcription_id.label("id"))
         .join(transcription, _job.id == _line.transcription_id)
         .where(sa.or_(_has_ended, _line.retry_epoch < _job.retry_epoch), _line.kind != "adjust")
         .group_by(_line.transcription_id, _line.retry_epoch)
-        .having(sa.and_(*broken))
+        .having(sa.and_(*violated))
     )
 
 
-def _left() -> sa.ColumnElement[int]:
-    """The amount by which the holds exceed the settled cost, at least 0."""
-    held, settled = _sum_of("hold"), _sum_of("settle")
+def _unused_hold() -> sa.ColumnElement[int]:
+    """Return the held amount that exceeds the settled one, or 0."""
+    held, settled = _amount_of("hold"), _amount_of("settle")
     return sa.case((held > settled, held - settled), else_=0)
 
 
-def _laws() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
+def _invariants() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
     job = sa.select(_job.id)
     lines = billing_tables.ledger_line
-    words = sa.exists().where(transcript.c.transcription_id == _job.id)
+    has_transcript = sa.exists().where(transcript.c.transcription_id == _job.id)
     settled = sa.exists().where(_line.kind == "settle", _line.call_id == _call.id)
-    told = sa.select(sa.func.count()).where(event.c.transcription_id == _job.id).scalar_subquery()
+    stored_events = (
+        sa.select(sa.func.count()).where(event.c.transcription_id == _job.id).scalar_subquery()
+    )
     yield (
         "an ended transcription has no open call",
         job.where(
@@ -103,10 +107,13 @@ def _laws() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
             sa.exists().where(_call.transcription_id == _job.id, _call.state == "open"),
         ),
     )
-    yield "what was held and not used is released once", _lives(_count_of("release") != 1)
     yield (
-        "what was held is settled or released",
-        _lives(_count_of("release") == 1, _sum_of("release") != _left()),
+        "each ended period of a transcription has one release",
+        _ended_periods(_count_of("release") != 1),
+    )
+    yield (
+        "the release is the hold less the settled amount",
+        _ended_periods(_count_of("release") == 1, _amount_of("release") != _unused_hold()),
     )
     # A failed call costs money where the provider bills it. An open call, and one in doubt, costs
     # nothing yet: the provider's bill decides, by an `adjust` entry. `billed` may be NULL.
@@ -115,35 +122,35 @@ def _laws() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
     )
     is_charged = sa.or_(_call.state == "answered", is_billed_failure)
     yield (
-        "a call that was answered or billed is settled",
+        "an answered or billed call is settled",
         sa.select(_call.id).where(is_charged, ~settled),
     )
     yield (
-        "only a call that was answered or billed is settled",
+        "only answered or billed calls are settled",
         sa.select(_line.id)
         .join(upstream_call, _call.id == _line.call_id)
         .where(_line.kind == "settle", ~is_charged),
     )
     yield (
-        "a line is of a call of its own transcription",
+        "a ledger entry names a call of its own transcription",
         sa.select(_line.id)
         .select_from(lines.join(upstream_call, _call.id == _line.call_id))
         .where(_call.transcription_id != _line.transcription_id),
     )
     yield (
-        "a completed transcription has words",
-        job.where(_job.status == "completed", _job.erased_at.is_(None), ~words),
+        "a completed transcription has a transcript",
+        job.where(_job.status == "completed", _job.erased_at.is_(None), ~has_transcript),
     )
     yield (
-        "words are of a completed transcription",
+        "a transcript belongs to a completed transcription",
         sa.select(transcript.c.transcription_id.label("id"))
         .outerjoin(transcription, _job.id == transcript.c.transcription_id)
         .where(sa.or_(_job.id.is_(None), _job.status != "completed", _job.erased_at.is_not(None))),
     )
     yield (
-        "every event is kept",
-        job.where(_has_ended, _job.erased_at.is_(None), told != _job.event_count),
+        "an ended transcription has all its events",
+        job.where(_has_ended, _job.erased_at.is_(None), stored_events != _job.event_count),
     )
 
 
-INVARIANTS: Mapping[str, sa.Select[tuple[str]]] = dict(_laws())
+INVARIANTS: Mapping[str, sa.Select[tuple[str]]] = dict(_invariants())

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from app.db.migrate import open_database
-from app.jobs.invariants import kept_recordings
+from app.jobs.invariants import stored_audio
 from app.speech.engine import Billed
 from tests.simulator import ProviderSimulator
 from tests.support.command import call
@@ -269,7 +269,7 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"books", "recordings"})
     assert findings["books"]["found"] == (
-        f"not so: a completed transcription has words; 1 ({scenario.id})"
+        f"not so: a completed transcription has a transcript; 1 ({scenario.id})"
     )
     assert "asr-gateway jobs show" in findings["books"]["remedy"]
     assert "lost their bytes, of 1: 1 (aud_" in findings["recordings"]["found"]
@@ -287,7 +287,7 @@ async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> No
             else:
                 await scenario.call_failed(job, call, failure(Billed.YES))
             await scenario.fail(job)
-        (audio,) = await db.read(kept_recordings, 10)
+        (audio,) = await db.read(stored_audio, 10)
     stored = patient.data / "audio" / "blobs" / audio[1]
     stored.parent.mkdir(parents=True)
     stored.touch()

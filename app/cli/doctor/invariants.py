@@ -6,7 +6,7 @@ from pathlib import Path
 from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.cli.doctor.database import lent
 from app.db.statement_timeout import StatementTimeoutError
-from app.jobs.invariants import EXAMPLES, INVARIANTS, Violation, find_violations, kept_recordings
+from app.jobs.invariants import EXAMPLES, INVARIANTS, Violation, find_violations, stored_audio
 from app.settings import Settings
 
 BOOKS_SECONDS = 8.0
@@ -35,7 +35,7 @@ async def check_invariants(settings: Settings) -> AsyncIterator[CheckResult]:
         else:
             for finding in _told(broken):
                 yield finding
-        recordings = await db.read(kept_recordings, RECORDINGS)
+        recordings = await db.read(stored_audio, RECORDINGS)
     blobs = settings.data_dir / "audio" / "blobs"
     if recordings:
         yield _files(recordings, blobs)
@@ -43,9 +43,9 @@ async def check_invariants(settings: Settings) -> AsyncIterator[CheckResult]:
 
 def _told(broken: Sequence[Violation]) -> Sequence[CheckResult]:
     if not broken:
-        return [ok("books", f"all {len(INVARIANTS)} laws hold")]
+        return [ok("books", f"all {len(INVARIANTS)} invariants hold")]
     return [
-        problem("books", f"not so: {one.law}; {_examples(one.examples, one.count)}", _REMEDY)
+        problem("books", f"not so: {one.invariant}; {_examples(one.examples, one.count)}", _REMEDY)
         for one in broken
     ]
 

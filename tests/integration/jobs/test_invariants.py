@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.db.database import Database
 from app.db.statement_timeout import StatementTimeoutError, statement_timeout
 from app.jobs.filetrans import store
-from app.jobs.invariants import INVARIANTS, find_violations, kept_recordings
+from app.jobs.invariants import INVARIANTS, find_violations, stored_audio
 from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call
 from app.kit.ids import new_id
 from app.speech.engine import Billed
@@ -26,7 +26,7 @@ _job, _call = transcription.c, upstream_call.c
 
 
 async def broken(db: Database) -> dict[str, tuple[str, ...]]:
-    return {breach.law: breach.examples for breach in await db.read(find_violations, 30.0)}
+    return {one.invariant: one.examples for one in await db.read(find_violations, 30.0)}
 
 
 async def heard(db: Database, name: str = "a") -> Scenario:
@@ -38,7 +38,7 @@ async def heard(db: Database, name: str = "a") -> Scenario:
     return scenario
 
 
-async def test_no_life_breaks_a_law(db: Database) -> None:
+async def test_no_kind_of_job_violates_an_invariant(db: Database) -> None:
     await heard(db)
     failed = await Scenario.create(db, audio=recording("b", sha256="b" * 64))
     job = await failed.claim()
@@ -52,7 +52,7 @@ async def test_no_life_breaks_a_law(db: Database) -> None:
     running = await Scenario.create(db, audio=recording("e", sha256="e" * 64))
     await running.call(await running.claim())
     assert await broken(db) == {}
-    kept = [key.rpartition("/")[2] for _, key in await db.read(kept_recordings, 10)]
+    kept = [key.rpartition("/")[2] for _, key in await db.read(stored_audio, 10)]
     assert sorted(kept) == ["a", "b", "c", "e"]
 
 
@@ -99,7 +99,7 @@ async def test_any_other_settled_call_is_a_violation(db: Database, end: str) -> 
     planted = sa.update(upstream_call).where(_call.id == call["id"])
     await db.write(lambda tx: tx.execute(planted.values(SETTLED_WITHOUT_CAUSE[end])) and None)
     found = await broken(db)
-    assert found["only a call that was answered or billed is settled"] == (settle["id"],)
+    assert found["only answered or billed calls are settled"] == (settle["id"],)
     assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
 
@@ -108,7 +108,7 @@ async def test_a_billed_call_without_a_settle_is_a_violation(db: Database) -> No
     (call,) = await scenario.calls()
     unsettled = {**call, "id": new_id("call"), "attempt": 9}
     await db.write(lambda tx: tx.execute(sa.insert(upstream_call).values(unsettled)) and None)
-    assert await broken(db) == {"a call that was answered or billed is settled": (unsettled["id"],)}
+    assert await broken(db) == {"an answered or billed call is settled": (unsettled["id"],)}
     assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
 
@@ -127,62 +127,66 @@ PLANTED = {
     "an ended transcription has no open call": lambda _job, call: [
         sa.update(upstream_call).values(state="open", closed_at=None).where(_call.id == call["id"])
     ],
-    "a call that was answered or billed is settled": lambda job, call: [
+    "an answered or billed call is settled": lambda job, call: [
         sa.insert(upstream_call).values(
             {**call, "id": new_id("call"), "attempt": 9, "transcription_id": job["id"]}
         )
     ],
-    "only a call that was answered or billed is settled": lambda _job, call: [
+    "only answered or billed calls are settled": lambda _job, call: [
         sa.update(upstream_call).values(state="failed", billed="no").where(_call.id == call["id"])
     ],
-    "what was held is settled or released": lambda job, call: [
+    "the release is the hold less the settled amount": lambda job, call: [
         _ledger(job, kind="hold", nano=7, call_id=call["id"])
     ],
-    "a completed transcription has words": lambda _job, _call: [sa.delete(transcript)],
-    "words are of a completed transcription": lambda job, _call: [
+    "a completed transcription has a transcript": lambda _job, _call: [sa.delete(transcript)],
+    "a transcript belongs to a completed transcription": lambda job, _call: [
         sa.update(transcription).values(status="cancelled").where(_job.id == job["id"])
     ],
-    "every event is kept": lambda _job, _call: [sa.delete(event).where(event.c.seq == 1)],
+    "an ended transcription has all its events": lambda _job, _call: [
+        sa.delete(event).where(event.c.seq == 1)
+    ],
 }
 
 
-@pytest.mark.parametrize("law", PLANTED)
-async def test_who_breaks_a_law_is_named(db: Database, law: str) -> None:
+@pytest.mark.parametrize("invariant", PLANTED)
+async def test_a_violation_names_its_rows(db: Database, invariant: str) -> None:
     scenario = await heard(db)
     job, (call,) = await scenario.row(), await scenario.calls()
-    statements: Sequence[sa.Executable] = PLANTED[law](job, call)
+    statements: Sequence[sa.Executable] = PLANTED[invariant](job, call)
     for statement in statements:
         await db.write(lambda tx, one: tx.execute(one) and None, statement)
     found = await broken(db)
-    assert found[law]
-    (named,) = found[law]
+    assert found[invariant]
+    (named,) = found[invariant]
     assert named.startswith(("tr_", "call_", "ldg_"))
 
 
-async def test_an_end_without_a_release_is_named(db: Database) -> None:
+async def test_an_end_without_a_release_is_a_violation(db: Database) -> None:
     scenario = await Scenario.create(db)
     end = {"status": "cancelled", "completed_at": NOW}
     await db.write(lambda tx: tx.execute(sa.update(transcription).values(**end)) and None)
-    assert await broken(db) == {"what was held and not used is released once": (scenario.id,)}
+    assert await broken(db) == {
+        "each ended period of a transcription has one release": (scenario.id,)
+    }
 
 
-async def test_a_line_of_anothers_call_is_named(db: Database) -> None:
+async def test_a_ledger_entry_of_another_jobs_call_is_a_violation(db: Database) -> None:
     first, second = await heard(db), await heard(db, "b")
     (call,) = await first.calls()
     line = _ledger(await second.row(), kind="adjust", nano=1, call_id=call["id"])
     await db.write(lambda tx: tx.execute(line) and None)
-    assert list(await broken(db)) == ["a line is of a call of its own transcription"]
+    assert list(await broken(db)) == ["a ledger entry names a call of its own transcription"]
 
 
-def test_every_law_is_broken_by_some_test() -> None:
+def test_every_invariant_is_violated_by_a_test() -> None:
     others = {
-        "what was held and not used is released once",
-        "a line is of a call of its own transcription",
+        "each ended period of a transcription has one release",
+        "a ledger entry names a call of its own transcription",
     }
     assert PLANTED.keys() | others == INVARIANTS.keys()
 
 
-async def test_what_takes_too_long_is_given_up(db: Database) -> None:
+async def test_a_slow_statement_is_cancelled(db: Database) -> None:
     query = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
         "SELECT count(*) FROM n"

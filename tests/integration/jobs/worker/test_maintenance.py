@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.audio.tables import audio
+from app.db.statement_timeout import StatementTimeoutError
 from app.errors import DatabaseUnavailable
+from app.jobs.invariants import INVARIANTS
 from app.jobs.store.runs import MAX_RUNS_WITHOUT_PROGRESS
-from app.jobs.tables import transcription, upstream_call
+from app.jobs.tables import transcript, transcription, upstream_call
+from app.jobs.worker import maintenance
 from app.jobs.worker.maintenance import ORPHAN_AGE_SECONDS
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.queued_job import hand_out, queued
@@ -98,6 +102,41 @@ async def test_a_job_whose_worker_is_gone_is_taken_up(gateway: Gateway, recordin
     await until_completed(gateway, scenario.id)
     assert (await row_of(gateway, scenario.id))["run_epoch"] == 2
     assert len(gateway.engine.calls) == 1
+
+
+# ── invariants ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_violated_invariant_is_logged_and_a_slow_check_is_skipped(
+    database_url: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    recording: bytes,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maintenance, "INVARIANTS_INTERVAL_SECONDS", 0.0)
+    checks = DatabaseFault("find_violations", "never", times=2 * len(INVARIANTS))
+    slow = DatabaseFault("find_violations", error=StatementTimeoutError("made up"))
+    settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
+    with unreliable_database(slow, checks):
+        async with running(settings, engine) as gateway:
+            job_id = (await gateway.send(recording)).json()["id"]
+            await until(lambda: checks.times == 0)
+            logged = capsys.readouterr().err
+            assert logged.count("invariant.not_checked") == 1
+            assert "invariant.violated" not in logged
+            await gateway.services.db.write(lambda tx: tx.execute(sa.delete(transcript)) and None)
+
+            def is_logged() -> bool:
+                nonlocal logged
+                logged += capsys.readouterr().err
+                return "invariant.violated" in logged
+
+            await until(is_logged)
+    (line, *_) = [line for line in logged.splitlines() if "invariant.violated" in line]
+    assert "a completed transcription has a transcript" in line
+    assert job_id in line
 
 
 # ── a recording that is not there ───────────────────────────────────────────────────────────
