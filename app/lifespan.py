@@ -15,11 +15,11 @@ from app.access.pepper import load_peppers
 from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.api.services import Services
-from app.audio.fetch import Fetcher
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import Inspector
-from app.audio.links import SignedLinks
-from app.audio.local_store import LocalStore
+from app.audio.inspection.inspect import Inspector
+from app.audio.intake.download import Fetcher
+from app.audio.storage.links import SignedLinks
+from app.audio.storage.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database, DatabaseLockedError
 from app.db.migrate import open_database

@@ -27,7 +27,7 @@ from app.settings import Settings
 # Where a stop ends: when a function is left, or when the first one of the next stop is entered.
 LEFT = {
     "receive": "app.api.v1.transcriptions:receive",
-    "store": "app.audio.local_store:_LocalUpload.finish",
+    "store": "app.audio.storage.local_store:_LocalUpload.finish",
     "probe": "app.jobs.submission:look",
     "turn": "app.speech.engines.http.admission:CallAdmission._wait_for_rate",
     "engine call": "app.speech.engines.http.engine:RemoteEngine.transcribe",

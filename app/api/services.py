@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from app.access.principals import Principals
-from app.audio.links import SignedLinks
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
+from app.audio.storage.links import SignedLinks
 from app.db.database import Database
 from app.jobs.estimate import Estimator
 from app.jobs.streaming.hub import StreamHub

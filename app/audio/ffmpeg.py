@@ -15,8 +15,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from app.audio.detectors import Detectors
 from app.audio.formats import CODECS, FORMATS
+from app.audio.splitting.detectors import Detectors
 from app.errors import DecodeTimeout
 from app.kit.open_file import open_file
 from app.settings import AudioSettings

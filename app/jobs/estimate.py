@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.access.principal import Principal
-from app.audio.fetch import Fetcher
-from app.audio.inspect import Inspector
-from app.audio.intake import Received
+from app.audio.inspection.inspect import Inspector
+from app.audio.intake.download import Fetcher
+from app.audio.intake.receive import Received
 from app.audio.probe import Probe
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
 from app.billing.prices import PriceRow, Tariff, prices_of
 from app.db.database import Database
 from app.errors import (

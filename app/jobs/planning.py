@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from app.audio.intake import Received
+from app.audio.inspection.raw import raw_rate
+from app.audio.intake.receive import Received
 from app.audio.pcm import SAMPLE_RATE
 from app.audio.probe import Probe
-from app.audio.raw import raw_rate
 from app.errors import EngineDisabled
 from app.jobs.store.job import Job
 from app.jobs.store.job_spec import EnginePlace, JobOptions, JobPlan, JobSpec

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from app.access.principal import Principal
-from app.audio.fetch import Fetcher
-from app.audio.inspect import Inspector
-from app.audio.intake import Received
-from app.audio.store import BlobStore, delete_duplicate
+from app.audio.inspection.inspect import Inspector
+from app.audio.intake.download import Fetcher
+from app.audio.intake.receive import Received
+from app.audio.storage.blob_store import BlobStore, delete_duplicate
 from app.db.database import Database
 from app.errors import DatabaseUnavailable, MissingAudio
 from app.jobs.execution.claimed import ClaimedJob

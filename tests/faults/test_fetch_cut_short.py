@@ -1,6 +1,6 @@
 """A fetch cut short by a crash or a lost lease: the next run fetches, and nothing else stays.
 
-Covers: app.audio.fetch, app.jobs.execution.fetch_source
+Covers: app.audio.intake.download, app.jobs.execution.fetch_source
 """
 
 import asyncio

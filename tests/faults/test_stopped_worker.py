@@ -1,8 +1,8 @@
 """A worker that was stopped and woken after its lease writes nothing: its jobs are another's.
 
-Covers: app.audio.fetch, app.audio.links, app.audio.local_store, app.jobs.execution.fetch_source,
-app.jobs.execution.transcribe, app.jobs.planning, app.jobs.store.create, app.jobs.store.recordings,
-app.jobs.streaming.hub
+Covers: app.audio.intake.download, app.audio.storage.links, app.audio.storage.local_store,
+app.jobs.execution.fetch_source, app.jobs.execution.transcribe, app.jobs.planning,
+app.jobs.store.create, app.jobs.store.recordings, app.jobs.streaming.hub
 """
 
 import asyncio
@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.audio.fetch import Fetcher
 from app.audio.ffmpeg import Decoders
-from app.audio.links import SignedLinks
-from app.audio.local_store import LocalStore
+from app.audio.intake.download import Fetcher
+from app.audio.storage.links import SignedLinks
+from app.audio.storage.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
 from app.db.migrate import open_database

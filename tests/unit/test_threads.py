@@ -8,7 +8,7 @@ import pytest
 
 MATRIX = 800  # large enough for OpenBLAS to share the work out
 COUNT = f"""
-import app.audio.vad, os
+import app.audio.splitting.vad, os
 import numpy as np
 a = np.ones(({MATRIX}, {MATRIX}), dtype=np.float32)
 before = len(os.listdir("/proc/self/task"))

@@ -276,7 +276,7 @@ def test_every_log_event_is_documented() -> None:
 MAX_SHARE_OF_PRONOUN_DOCSTRINGS = 0.03
 MAX_SHARE_USED_ONCE = 0.16
 MAX_SHARED_NAMES = 87
-MAX_MODULES = {"app/audio": 25, "app/jobs/store": 17}
+MAX_MODULES = {"app/jobs/store": 17}
 USUAL_MAX_MODULES = 15
 
 

@@ -6,7 +6,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from app.api.http.byte_range import parse_range
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
 
 MEDIA_TYPE = "application/octet-stream"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.audio.local_store import IDENTITY_FILE
+from app.audio.storage.local_store import IDENTITY_FILE
 from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.db.database import Database
 from app.db.migrate import Schema, open_database, schema_of

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from app.audio.ffmpeg import Decoders
-from app.audio.probe import probe
+from app.audio.inspection.ffmpeg_probe import probe
 from app.cli.demo import SAMPLE
 from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.errors import GatewayError

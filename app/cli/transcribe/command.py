@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import inspect
+from app.audio.inspection.inspect import inspect
 from app.cli.connect import check_address, connected, is_own
 from app.cli.errors import FAILED, UsageError
 from app.cli.signals import Interrupts, run_async

@@ -3,9 +3,9 @@
 import asyncio
 from functools import partial
 
-from app.audio.decode import decode
+from app.audio.decoding.decode import decode
 from app.audio.ffmpeg import Decoders
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
 from app.db.database import Database
 from app.errors import Undecodable
 from app.jobs.execution.job_run import JobRun, PartRun

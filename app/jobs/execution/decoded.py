@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from pathlib import Path
 
-from app.audio.decode import Decoding, decode
+from app.audio.decoding.decode import Decoding, decode
+from app.audio.decoding.flac import decode_flac
 from app.audio.ffmpeg import Decoders
-from app.audio.flac import decode_flac
 from app.audio.pcm import BYTES_PER_MS
 from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
 from app.jobs.execution.job_run import JobRun, PartRun
@@ -46,7 +46,7 @@ class DecodedSource:
     async def _cut(self, run: JobRun, path: Path, pool: PartPool) -> None:
         """Cut the decoded audio; each part that holds speech is sent as soon as it is cut."""
         job, progress, share = run.job, run.progress, RunShare(self._budget)
-        from app.audio.split import pieces  # noqa: PLC0415 - with numpy, 17 MB
+        from app.audio.splitting.split import pieces  # noqa: PLC0415 - with numpy, 17 MB
 
         limit_ms = job.plan.part_seconds * 1000
         window = min(limit_ms, job.duration_ms or limit_ms) * BYTES_PER_MS

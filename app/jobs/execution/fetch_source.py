@@ -11,11 +11,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from app.audio.fetch import Fetcher, refused
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import inspect
-from app.audio.probe import Probe, read_head
-from app.audio.store import BlobStore, StoredBlob, delete_duplicate
+from app.audio.inspection.ffmpeg_probe import read_head
+from app.audio.inspection.inspect import inspect
+from app.audio.intake.download import Fetcher, refused
+from app.audio.probe import Probe
+from app.audio.storage.blob_store import BlobStore, StoredBlob, delete_duplicate
 from app.db.database import Database
 from app.errors import AudioError
 from app.jobs.planning import Planner, ProbedAudio

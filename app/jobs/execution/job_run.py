@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app.audio.detectors import Detectors
+from app.audio.splitting.detectors import Detectors
 from app.db.database import Database
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.commit_part import (

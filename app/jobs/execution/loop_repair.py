@@ -66,7 +66,7 @@ async def _commit_answer(part: PartRun, answered: Answered) -> Result | None:
         return None
     log.info("part.repetition", part=index)
     pcm = await _decode(part)
-    from app.audio.split import middle  # noqa: PLC0415 - with numpy, 17 MB
+    from app.audio.splitting.split import middle  # noqa: PLC0415 - with numpy, 17 MB
 
     cut_ms = None if pcm is None else await middle(pcm, part.detectors)
     if cut_ms is None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.audio.decode import Decoding
+from app.audio.decoding.decode import Decoding
 from app.audio.formats import is_cut_short
 from app.error_codes import error_of
 from app.errors import GatewayError

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from app.audio.ffmpeg import Decoders
-from app.audio.links import SignedLinks
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
+from app.audio.storage.links import SignedLinks
 from app.db.database import Database
 from app.errors import (
     AudioStorageError,

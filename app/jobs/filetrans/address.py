@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.audio.convert import FORM, as_flac
+from app.audio.decoding.convert import FORM, as_flac
 from app.audio.ffmpeg import Decoders
-from app.audio.links import SignedLinks
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
+from app.audio.storage.links import SignedLinks
 from app.db.database import Database
 from app.errors import AudioTooLarge, AudioUnreachable
 from app.jobs.filetrans.store import StoredAudio, find_audio

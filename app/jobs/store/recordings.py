@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from app.audio.probe import Probe
-from app.audio.store import StoredBlob
+from app.audio.storage.blob_store import StoredBlob
 from app.db.prepared import Prepared
 from app.jobs.tables import audio_tables
 from app.kit.ids import new_id

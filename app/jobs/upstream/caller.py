@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from app.audio.decoding.flac import encode_flac
 from app.audio.ffmpeg import Decoders
-from app.audio.flac import encode_flac
 from app.db.database import Database
 from app.errors import EngineUnavailable
 from app.jobs.store import calls

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-from app.audio.store import BlobStore
+from app.audio.storage.blob_store import BlobStore
 from app.db.database import Database
 from app.db.stalled_sessions import terminate_stalled_sessions
 from app.db.statement_timeout import StatementTimeoutError

@@ -10,7 +10,7 @@ from app.speech.planning.fit_options import estimate_tokens
 from app.speech.planning.plan import Plan, PlanInput
 from app.speech.usage_bounds import MILLIS, Units, max_context_tokens, max_usage_of_call
 
-# Parts end in the latest good pause of the last 40 % of the longest part (audio/cuts).
+# Parts end in the latest good pause of the last 40 % of the longest part (audio/splitting/cuts).
 USUAL_FILL = 0.9
 SPOKEN_TOKENS_PER_SECOND = 5  # output tokens of fast speech, in any language
 CHAT_TOKENS = 15  # input tokens of a chat request beside our own texts

@@ -1,6 +1,6 @@
 """Signed links: one recording for whoever holds one, for a while, and nothing else for anybody.
 
-Covers: app.api.v1.blobs, app.audio.links
+Covers: app.api.v1.blobs, app.audio.storage.links
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.links import SignedLinks
+from app.audio.storage.links import SignedLinks
 from app.audio.tables import audio
 from app.kit.clock import utc_now
 from tests.support.gateway import Gateway, code_of

@@ -1,6 +1,6 @@
 """A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else.
 
-Covers: app.audio.probe, app.jobs.execution.as_received
+Covers: app.audio.inspection.ffmpeg_probe, app.jobs.execution.as_received
 """
 
 import asyncio
@@ -232,7 +232,7 @@ async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_child: bool
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, 2.0, exact=True)
-    monkeypatch.setattr("app.audio.inspect.verified_bytes", lambda _data: found)
+    monkeypatch.setattr("app.audio.inspection.inspect.verified_bytes", lambda _data: found)
     asked_for: list[str] = []
     opened = Decoders.open
 

@@ -1,6 +1,6 @@
 """What the service does not take as it was received is sent as a copy, of which nothing stays.
 
-Covers: app.audio.convert, app.speech.task_engine
+Covers: app.audio.decoding.convert, app.speech.task_engine
 """
 
 from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.audio.ffmpeg import Decoders
-from app.audio.local_store import LocalStore
+from app.audio.storage.local_store import LocalStore
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import SPEECH, Make, ffmpeg
 

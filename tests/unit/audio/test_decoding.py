@@ -1,6 +1,6 @@
 """Every promised container through probe and decoder, and the decoder's life as a process.
 
-Covers: app.audio.decode, app.audio.headers.verify, app.audio.probe
+Covers: app.audio.decoding.decode, app.audio.headers.verify, app.audio.inspection.ffmpeg_probe
 """
 
 import asyncio
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.decode import BLOCK_BYTES, damage_in, decode
+from app.audio.decoding.decode import BLOCK_BYTES, damage_in, decode
 from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.headers.verify import pcm_layout
-from app.audio.probe import Probe, parse_banner, probe
+from app.audio.inspection.ffmpeg_probe import parse_banner, probe
+from app.audio.probe import Probe
 from app.errors import (
     AudioTooLong,
     DecodeTimeout,
@@ -248,8 +249,8 @@ async def test_a_child_that_only_computes_is_ended(
     busy = tmp_path / "busy"
     busy.write_text("#!/bin/sh\nwhile :; do :; done\n")
     busy.chmod(0o700)
-    monkeypatch.setattr("app.audio.decode.CPU_BASE_SECONDS", 1)
-    monkeypatch.setattr("app.audio.decode.CPU_SHARE", 0)
+    monkeypatch.setattr("app.audio.decoding.decode.CPU_BASE_SECONDS", 1)
+    monkeypatch.setattr("app.audio.decoding.decode.CPU_SHARE", 0)
     with pytest.raises(DecodeTimeout) as caught:
         await hear(make("a.mp3"), Decoders(AudioSettings(ffmpeg=str(busy))))
     assert "CPU" in str(caught.value.log)

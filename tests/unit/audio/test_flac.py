@@ -1,6 +1,6 @@
 """FLAC of a part: the same samples again, smaller, and small enough whatever they are.
 
-Covers: app.audio.decode, app.audio.flac
+Covers: app.audio.decoding.decode, app.audio.decoding.flac
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.decode import decode
+from app.audio.decoding.decode import decode
+from app.audio.decoding.flac import decode_flac, encode_flac
 from app.audio.ffmpeg import Decoders
-from app.audio.flac import decode_flac, encode_flac
 from app.errors import InternalError
 from app.settings import AudioSettings
 from tests.support.gateway import SPEECH

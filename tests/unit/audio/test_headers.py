@@ -1,7 +1,8 @@
 """What is vouched for without a decoder is exactly what a decoder finds; all else is left to it.
 
 Covers: app.audio.headers.errors, app.audio.headers.mp3, app.audio.headers.ogg,
-app.audio.headers.verify, app.audio.inspect, app.audio.probe
+app.audio.headers.verify, app.audio.inspection.ffmpeg_probe, app.audio.inspection.inspect,
+app.audio.probe
 """
 
 import struct
@@ -23,8 +24,9 @@ from app.audio.ffmpeg import Decoders
 from app.audio.headers.errors import CutShortError
 from app.audio.headers.ogg import _sum_of
 from app.audio.headers.verify import MOST_WALKED_BYTES, verified, verified_bytes
-from app.audio.inspect import inspect
-from app.audio.probe import Probe, probe
+from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.inspect import inspect
+from app.audio.probe import Probe
 from app.errors import AudioTooLong, EmptyAudio
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make

@@ -2,7 +2,7 @@
 
 What a recording may cost is held by the length that a header reader vouches for.
 
-Covers: app.audio.headers.verify, app.audio.headers.wav, app.audio.probe
+Covers: app.audio.headers.verify, app.audio.headers.wav, app.audio.inspection.ffmpeg_probe
 """
 
 import struct

@@ -1,6 +1,7 @@
 """Files made to harm: each ends in sound or in words, soon, and none reaches another file.
 
-Covers: app.audio.decode, app.audio.ffmpeg, app.audio.formats, app.audio.probe, app.audio.sniff
+Covers: app.audio.decoding.decode, app.audio.ffmpeg, app.audio.formats,
+app.audio.inspection.ffmpeg_probe, app.audio.inspection.sniff
 """
 
 import random
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.decode import decode
+from app.audio.decoding.decode import decode
 from app.audio.ffmpeg import Decoders
-from app.audio.probe import probe
+from app.audio.inspection.ffmpeg_probe import probe
 from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable
 from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg
 

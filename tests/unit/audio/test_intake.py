@@ -1,6 +1,6 @@
-"""Tests of app.audio.inline.
+"""Tests of app.audio.intake.data_uri.
 
-Covers: app.audio.inline, app.audio.intake, app.audio.local_store
+Covers: app.audio.intake.data_uri, app.audio.intake.receive, app.audio.storage.local_store
 """
 
 import base64
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.audio.intake import Received, receive
-from app.audio.local_store import LocalStore
+from app.audio.intake.receive import Received, receive
+from app.audio.storage.local_store import LocalStore
 from app.errors import (
     AudioTooLarge,
     GatewayError,

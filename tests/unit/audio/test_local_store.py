@@ -1,6 +1,6 @@
-"""Tests of app.audio.incoming_file.
+"""Tests of app.audio.storage.incoming_file.
 
-Covers: app.audio.incoming_file, app.audio.local_store, app.audio.store
+Covers: app.audio.storage.blob_store, app.audio.storage.incoming_file, app.audio.storage.local_store
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
+from app.audio.storage.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
 from app.errors import AudioStorageError, AudioTooLarge, StorageFull
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import files_in
@@ -117,7 +117,7 @@ async def test_space_that_runs_out_on_the_way_is_noticed(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await store.begin(1 << 30)
-    monkeypatch.setattr("app.audio.local_store.RECHECK_BYTES", 1)
+    monkeypatch.setattr("app.audio.storage.local_store.RECHECK_BYTES", 1)
     monkeypatch.setattr(upload, "_recheck_at", 1)
     monkeypatch.setattr(store, "_min_free_bytes", 1 << 62)
     with pytest.raises(StorageFull):

@@ -1,6 +1,6 @@
-"""Tests of app.audio.local_store.
+"""Tests of app.audio.storage.local_store.
 
-Covers: app.audio.local_store, app.audio.multipart
+Covers: app.audio.intake.multipart, app.audio.storage.local_store
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.audio.local_store import LocalStore
-from app.audio.multipart import MAX_FIELD_BYTES, MAX_FIELDS, Form, read_form
-from app.audio.store import StoredBlob, Upload
+from app.audio.intake.multipart import MAX_FIELD_BYTES, MAX_FIELDS, Form, read_form
+from app.audio.storage.blob_store import StoredBlob, Upload
+from app.audio.storage.local_store import LocalStore
 from app.errors import (
     AudioTooLarge,
     GatewayError,

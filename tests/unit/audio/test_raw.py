@@ -1,16 +1,16 @@
 """Bare samples are what the client says they are, and nothing else is believed.
 
-Covers: app.audio.decode, app.audio.inspect, app.audio.raw
+Covers: app.audio.decoding.decode, app.audio.inspection.inspect, app.audio.inspection.raw
 """
 
 from pathlib import Path
 
 import pytest
 
-from app.audio.decode import decode
+from app.audio.decoding.decode import decode
 from app.audio.ffmpeg import Decoders
-from app.audio.inspect import inspect
-from app.audio.raw import raw_found, raw_rate
+from app.audio.inspection.inspect import inspect
+from app.audio.inspection.raw import raw_found, raw_rate
 from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import SPEECH

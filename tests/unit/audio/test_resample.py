@@ -1,6 +1,6 @@
 """PCM that is converted in this process is the PCM that FFmpeg would return, but for rounding.
 
-Covers: app.audio.pcm, app.audio.resample
+Covers: app.audio.decoding.resample, app.audio.pcm
 """
 
 import subprocess
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.audio.decoding.resample import Resampler
 from app.audio.pcm import RATES
-from app.audio.resample import Resampler
 from tests.unit.audio.audio_samples import Make
 
 MAX_BYTES = 1 << 20

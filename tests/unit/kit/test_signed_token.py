@@ -1,6 +1,6 @@
 """Signatures hold for their text, expiry, purpose and secret, and for nothing else.
 
-Covers: app.kit.signed_token, app.access.stream_tokens, app.audio.links
+Covers: app.access.stream_tokens, app.audio.storage.links, app.kit.signed_token
 """
 
 import re
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
-from app.audio.links import SignedLinks
+from app.audio.storage.links import SignedLinks
 from app.kit.signed_token import SIGNATURE_PATTERN, TokenSigner
 
 NOW = datetime(2026, 11, 21, 5, 28, tzinfo=UTC)

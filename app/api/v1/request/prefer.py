@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.audio.intake import Received
+from app.audio.intake.receive import Received
 from app.errors import InvalidParameter
 from app.speech.options import MAX_WAIT_SECONDS, STREAM, Options
 

@@ -5,7 +5,7 @@ from fastapi import Request
 from app import errors
 from app.api.services import services_of
 from app.api.v1.request.prefer import Preference, preference_of, streaming
-from app.audio.intake import Received, receive
+from app.audio.intake.receive import Received, receive
 
 UPLOAD_ERRORS = (
     errors.MalformedBody,

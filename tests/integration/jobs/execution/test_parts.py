@@ -1,6 +1,6 @@
 """Recordings in parts: sent at once, kept one by one, with gaps and loops said.
 
-Covers: app.audio.decode, app.jobs.execution.decoded, app.jobs.execution.job_run,
+Covers: app.audio.decoding.decode, app.jobs.execution.decoded, app.jobs.execution.job_run,
 app.jobs.execution.loop_repair, app.jobs.store.parts, app.jobs.worker.queue, app.kit.hashing
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.audio.decode import PcmDecoding
+from app.audio.decoding.decode import PcmDecoding
 from app.errors import InternalError
 from app.jobs.execution import decoded
 from app.jobs.execution.job_run import PartRun

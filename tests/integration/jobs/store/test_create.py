@@ -1,7 +1,7 @@
-"""Tests of app.audio.probe.
+"""Tests of app.audio.inspection.ffmpeg_probe.
 
-Covers: app.audio.probe, app.jobs.store.create, app.jobs.store.job_spec, app.jobs.store.outcome,
-app.jobs.store.recordings, app.speech.usage_bounds
+Covers: app.audio.inspection.ffmpeg_probe, app.jobs.store.create, app.jobs.store.job_spec,
+app.jobs.store.outcome, app.jobs.store.recordings, app.speech.usage_bounds
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.audio.probe import Probe
-from app.audio.store import StoredBlob
+from app.audio.storage.blob_store import StoredBlob
 from app.audio.tables import audio
 from app.billing.tables import ledger_line
 from app.db.database import Database

@@ -1,12 +1,12 @@
 """The Prefer header as RFC 7240 has it, and what is said of it in return.
 
-Covers: app.api.v1.request.prefer, app.audio.intake, app.speech.options
+Covers: app.api.v1.request.prefer, app.audio.intake.receive, app.speech.options
 """
 
 import pytest
 
 from app.api.v1.request.prefer import Preference, preference_of, streaming
-from app.audio.intake import Received
+from app.audio.intake.receive import Received
 from app.errors import InvalidParameter
 from app.speech.options import parse_options
 

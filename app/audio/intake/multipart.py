@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.audio.store import Upload
+from app.audio.storage.blob_store import Upload
 from app.errors import InvalidParameter, MalformedBody, MissingAudio, SeveralFiles
 from app.kit.text import is_storable
 

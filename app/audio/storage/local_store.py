@@ -16,8 +16,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
-from app.audio.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
-from app.audio.store import StoredBlob, Upload
+from app.audio.storage.blob_store import StoredBlob, Upload
+from app.audio.storage.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
 from app.errors import AudioStorageError, AudioTooLarge, StorageFull
 from app.kit.open_file import open_file
 from app.kit.secrets import load_or_create_secret

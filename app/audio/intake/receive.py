@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from app.audio.inline import is_data_uri, media_type_in, receive_data_uri
-from app.audio.multipart import Form, read_form
-from app.audio.store import BlobStore, Upload
+from app.audio.intake.data_uri import is_data_uri, media_type_in, receive_data_uri
+from app.audio.intake.multipart import Form, read_form
+from app.audio.storage.blob_store import BlobStore, Upload
 from app.errors import (
     AudioTooLarge,
     InvalidParameter,

@@ -7,7 +7,7 @@ same audio is always cut in the same places. Times are whole milliseconds.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.audio.speech_map import Span, SpeechMap
+from app.audio.splitting.speech_map import Span, SpeechMap
 
 MIN_SPEECH_MS = 250  # with less, Whisper invents words rather than hears some (measured)
 MIN_PAUSE_MS = 100

@@ -11,9 +11,10 @@ from pathlib import Path
 from app.audio.ffmpeg import Decoders
 from app.audio.headers.errors import CutShortError
 from app.audio.headers.verify import verified, verified_bytes
-from app.audio.probe import Probe, probe, too_long
-from app.audio.raw import raw_found
-from app.audio.store import BlobStore, StoredBlob
+from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.raw import raw_found
+from app.audio.probe import Probe, too_long
+from app.audio.storage.blob_store import BlobStore, StoredBlob
 from app.settings import AudioSettings
 
 

@@ -19,8 +19,9 @@ from typing import Protocol
 from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.headers.verify import pcm_layout
 from app.audio.headers.wav import PcmLayout
+from app.audio.inspection.ffmpeg_probe import read_head, refusal
 from app.audio.pcm import BYTES_PER_SECOND, RATES, SAMPLE_BYTES, SAMPLE_RATE
-from app.audio.probe import read_head, refusal, too_long
+from app.audio.probe import too_long
 from app.errors import AudioError
 from app.kit.open_file import open_file
 
@@ -126,7 +127,7 @@ class PcmDecoding:
         self._layout = layout
         self._slots = slots
         self._limit = limit
-        from app.audio.resample import Resampler  # noqa: PLC0415 - with numpy, 17 MB
+        from app.audio.decoding.resample import Resampler  # noqa: PLC0415 - with numpy, 17 MB
 
         self._resampler = Resampler(layout.rate, layout.channels, READ_BYTES)
 

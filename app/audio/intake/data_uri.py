@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
 
-from app.audio.store import Upload
+from app.audio.storage.blob_store import Upload
 from app.errors import InvalidParameter
 
 SCHEME = "data:"

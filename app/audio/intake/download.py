@@ -6,8 +6,8 @@ gets the cause and at most the host name: the path and query of a URL may contai
 
 from collections.abc import Mapping
 
-from app.audio.sniff import seems_to_be
-from app.audio.store import BlobStore, StoredBlob, Upload
+from app.audio.inspection.sniff import seems_to_be
+from app.audio.storage.blob_store import BlobStore, StoredBlob, Upload
 from app.errors import (
     AudioError,
     GatewayError,

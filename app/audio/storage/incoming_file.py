@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.audio.store import StoredBlob
+from app.audio.storage.blob_store import StoredBlob
 from app.errors import StorageFull
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ Memory is bounded by one window.
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from app.audio.cuts import MIN_SPEECH_MS, Rules, inner_pause, next_cut
-from app.audio.detectors import Detectors
 from app.audio.pcm import BYTES_PER_MS
-from app.audio.speech_map import Span, SpeechMap
-from app.audio.vad import Detector
+from app.audio.splitting.cuts import MIN_SPEECH_MS, Rules, inner_pause, next_cut
+from app.audio.splitting.detectors import Detectors
+from app.audio.splitting.speech_map import Span, SpeechMap
+from app.audio.splitting.vad import Detector
 
 LEAST_LIMIT_SECONDS = 2  # below it the pads would be longer than the pieces
 

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from app.audio.pcm import BYTES_PER_MS
-from app.audio.vad import FRAME_BYTES, FRAME_MS, FRAME_SAMPLES, Detector, Likelihoods, StopRule
+from app.audio.splitting.vad import (
+    FRAME_BYTES,
+    FRAME_MS,
+    FRAME_SAMPLES,
+    Detector,
+    Likelihoods,
+    StopRule,
+)
 
 SPEECH = 0.5  # likelihood from which a frame counts as speech
 QUIET = 0.35  # below it a frame may be left out; between the two it is sent and counts as nothing

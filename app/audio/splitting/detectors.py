@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from app.audio.vad import Detector
+    from app.audio.splitting.vad import Detector
 
 T = TypeVar("T")
 
@@ -44,6 +44,6 @@ class Detectors:
 
 
 def _silero() -> "Detector":
-    from app.audio.vad import SileroDetector  # noqa: PLC0415
+    from app.audio.splitting.vad import SileroDetector  # noqa: PLC0415
 
     return SileroDetector()

@@ -7,10 +7,10 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
-from app.audio.decode import CPU_BASE_SECONDS, LOG_LEVEL
+from app.audio.decoding.decode import CPU_BASE_SECONDS, LOG_LEVEL
 from app.audio.ffmpeg import Decoders
-from app.audio.probe import read_head, refusal
-from app.audio.store import BlobStore, StoredBlob
+from app.audio.inspection.ffmpeg_probe import read_head, refusal
+from app.audio.storage.blob_store import BlobStore, StoredBlob
 
 CPU_SHARE = 1 / 20  # of the audio's length: decoded and encoded again
 BLOCK_BYTES = 256 << 10
