@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, time
 from functools import partial
 
 import sqlalchemy as sa
-from alembic.util import CommandError
 from fastapi import FastAPI
 
 from app.access.keys import any_key
@@ -22,7 +21,7 @@ from app.audio.storage.links import SignedLinks
 from app.audio.storage.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database, DatabaseLockedError
-from app.db.migrate import open_database
+from app.db.migrate import NewerSchemaError, open_database
 from app.db.rate_limit import RowSlots
 from app.db.shared_settings import match_or_store
 from app.errors import DatabaseUnavailable, GatewayError
@@ -173,7 +172,7 @@ async def preflight(settings: Settings) -> None:
                 )
     except DatabaseLockedError as error:
         raise StartRefusedError(str(error)) from error
-    except CommandError as error:
+    except NewerSchemaError as error:
         raise StartRefusedError(
             "The database was migrated by a newer version of the gateway; run that one."
         ) from error

@@ -4,6 +4,7 @@ Covers: app.cli.health, app.cli.lazy, app.cli.main
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,40 @@ def test_a_short_command_loads_little(words: list[str]) -> None:
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert told.stdout.endswith("loaded []\n"), told.stderr
+
+
+SERVE = """
+import asyncio, sys
+from app.main import create_app
+from app.settings import Settings
+
+async def open_and_close():
+    app = create_app(Settings())
+    async with app.router.lifespan_context(app):
+        pass
+
+asyncio.run(open_and_close())
+loaded = {name for name, module in sys.modules.items() if module}
+print(*sorted({"alembic", "pygments"} & loaded))
+"""
+
+
+def test_alembic_is_loaded_only_to_migrate_and_pygments_never(tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GATEWAY_DATA_DIR": str(tmp_path),
+        "GATEWAY_LOCAL__ENABLED": "false",
+    }
+    for expected in ("alembic", ""):
+        done = subprocess.run(
+            [sys.executable, "-c", SERVE],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.splitlines()[-1:] == [expected], done.stderr
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "serve", "version"])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.audio.storage.local_store import IDENTITY_FILE
 from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.db.database import Database
-from app.db.migrate import Schema, open_database, schema_of
+from app.db.migrate import SchemaState, is_current, open_database, read_schema_state
 from app.db.shared_settings import stored_value
 from app.db.statement_timeout import StatementTimeoutError, statement_timeout
 from app.kit.secrets import hash_key
@@ -43,7 +43,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Database | None:
         db = await stack.enter_async_context(
             open_database(settings.database_url, apply_migrations=False)
         )
-        return db if await schema_of(db) is Schema.CURRENT else None
+        return db if await is_current(db) else None
     except Exception:  # noqa: BLE001 - drivers raise what they like while connecting
         return None
 
@@ -75,10 +75,10 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
 
 async def _looked(settings: Settings, db: Database) -> AsyncIterator[CheckResult]:
     server = await db.read(_server)
-    schema = await schema_of(db)
+    schema = await db.read(read_schema_state)
     yield _of_schema(schema, server)
     yield await db.read(_integrity)
-    if schema is Schema.CURRENT:
+    if schema is SchemaState.CURRENT:
         for finding in await db.read(_agreements, settings):
             yield finding
 
@@ -108,16 +108,16 @@ def _server(tx: sa.Connection) -> str:
     return f"PostgreSQL {tx.scalar(sa.text('SHOW server_version'))}"
 
 
-def _of_schema(schema: Schema, server: str) -> CheckResult:
+def _of_schema(schema: SchemaState, server: str) -> CheckResult:
     match schema:
-        case Schema.CURRENT:
+        case SchemaState.CURRENT:
             return ok("database", f"{server}, migrated")
-        case Schema.EMPTY:
+        case SchemaState.EMPTY:
             return warning("database", f"{server}, not migrated yet", "Run: asr-gateway serve.")
-        case Schema.OLDER:
+        case SchemaState.OLDER:
             remedy = "Make a backup, then run asr-gateway serve: it migrates on start."
             return warning("database", f"{server}, with the schema of an older version", remedy)
-        case Schema.UNKNOWN:
+        case SchemaState.NEWER:
             remedy = "Run the version that migrated it, or restore a backup from before."
             return problem("database", f"{server}, migrated by a newer version", remedy)
 

@@ -11,10 +11,20 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from app.billing.tables import ledger_line
 from app.db.database import Database
-from app.db.migrate import alembic_config, is_current, migrate, open_database
+from app.db.migrate import (
+    NewerSchemaError,
+    SchemaState,
+    alembic_config,
+    is_current,
+    known_revisions,
+    migrate,
+    open_database,
+    read_schema_state,
+)
 from app.jobs.tables import event, metadata
 from tests.support.scenario import Scenario
 
@@ -33,6 +43,10 @@ def differences(tx: sa.Connection) -> list[Any]:
 
 def to_base(tx: sa.Connection) -> None:
     command.downgrade(alembic_config(tx), "base")
+
+
+def set_version(tx: sa.Connection, version: str) -> None:
+    tx.execute(sa.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
 
 
 def leftovers(tx: sa.Connection) -> list[str]:
@@ -57,6 +71,27 @@ async def test_upgrade_downgrade_and_upgrade_again(empty_database_url: str) -> N
         await migrate(db)
         assert await db.read(tables) == set(metadata.tables)
         assert await is_current(db)
+
+
+def test_known_revisions_are_those_of_alembic_in_their_order() -> None:
+    script = ScriptDirectory.from_config(alembic_config())
+    upwards = [one.revision for one in script.walk_revisions()][::-1]
+    assert list(known_revisions()) == upwards
+    assert script.get_heads() == [known_revisions()[-1]]
+
+
+async def test_state_of_a_schema(empty_database_url: str) -> None:
+    async with open_database(empty_database_url, apply_migrations=False) as db:
+        assert await db.read(read_schema_state) is SchemaState.EMPTY
+        await migrate(db)
+        assert await db.read(read_schema_state) is SchemaState.CURRENT
+        await db.write(set_version, "9999")
+        assert await db.read(read_schema_state) is SchemaState.NEWER
+        with pytest.raises(NewerSchemaError):
+            await migrate(db)
+        await db.write(set_version, known_revisions()[-1])
+        await db.write(to_base)
+        assert await db.read(read_schema_state) is SchemaState.EMPTY
 
 
 async def test_alembic_finds_no_difference_between_models_and_migrations(db: Database) -> None:
