@@ -14,6 +14,7 @@ from app.jobs.estimate import expected_wait
 from app.jobs.store.backlog import Backlog
 from app.speech.engine import Throughput
 from app.speech.engines.http.latency import LatencyAverage
+from tests.support.virtual_clock import run_on_virtual_clock
 
 PACED = Throughput(interval_seconds=0.5, call_seconds=2.0, max_concurrent_calls=100)
 FREE = Throughput(0.0, 2.0, 100)
@@ -155,34 +156,31 @@ def test_an_average_follows_its_last_calls() -> None:
 
 
 async def _play(own: Throughput, jobs: list[int], at_once: int) -> float:
-    """Do the calls on a scaled clock: a plain queue of plain tasks."""
-    scale, slots, calls = (
-        0.02,
-        asyncio.Semaphore(at_once),
-        asyncio.Semaphore(own.max_concurrent_calls),
-    )
+    """Make the calls with a plain queue of plain tasks; return when the last job ended."""
+    slots, calls = asyncio.Semaphore(at_once), asyncio.Semaphore(own.max_concurrent_calls)
     loop = asyncio.get_running_loop()
-    began, free = loop.time(), [own.interval_seconds]
+    next_call_at = own.interval_seconds
 
     async def call() -> None:
+        nonlocal next_call_at
         async with calls:
-            at = max(free[0], (loop.time() - began) / scale)
-            free[0] = at + own.interval_seconds
-            await asyncio.sleep(at * scale - (loop.time() - began))
-            await asyncio.sleep(own.call_seconds * scale)
+            at = max(next_call_at, loop.time())
+            next_call_at = at + own.interval_seconds
+            await asyncio.sleep(at - loop.time())
+            await asyncio.sleep(own.call_seconds)
 
     async def job(count: int) -> float:
         async with slots:
             for _ in range(count):
                 await call()
-        return (loop.time() - began) / scale
+        return loop.time()
 
     return (await asyncio.gather(*map(job, jobs)))[-1]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("own", [PACED, FREE, NARROW])
-async def test_it_is_what_tasks_do(own: Throughput) -> None:
+def test_the_estimate_is_close_to_the_wait_of_real_tasks(own: Throughput) -> None:
     jobs = [1, 3, 2, 1, 4, 1, 2, 2, 1, 3]
     ahead = Backlog(*ROUTE, len(jobs) - 1, 0, sum(jobs[:-1])), own
-    assert until(own, ahead, jobs[-1], at_once=4) == close_to(await _play(own, jobs, 4))
+    waited = run_on_virtual_clock(_play(own, jobs, 4))
+    assert until(own, ahead, jobs[-1], at_once=4) == close_to(waited)
