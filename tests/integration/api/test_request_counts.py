@@ -9,14 +9,18 @@ Covers: app.jobs.submission, app.jobs.execution.job_run, app.jobs.execution.clai
 import asyncio
 import concurrent.futures
 import shutil
+import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+import app
 from app.db import driver
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.simulated_gateway import fast_catalogue
@@ -28,7 +32,9 @@ MAX_COMMITS = 2
 MAX_STATEMENTS = 15
 MAX_THREAD_HOPS = 4
 MAX_TASKS = 4
+MAX_MODULES = 99
 REQUESTS = 4
+APP = f"{Path(app.__file__ or '').parent}/"
 
 
 @contextmanager
@@ -70,9 +76,27 @@ def counting(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> Iterator[Coun
             loop.set_task_factory(factory)
 
 
-async def test_a_short_request_takes_two_commits_and_few_of_everything(
-    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def modules_passed() -> Iterator[set[str]]:
+    """Collect the modules of `app` that run a function in the block, on any thread begun in it."""
+    passed: set[str] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(APP):
+            passed.add(frame.f_code.co_filename.removeprefix(APP))
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield passed
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+@asynccontextmanager
+async def short_path(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[tuple[Gateway, str]]:
+    """Run a gateway that has answered two requests, before a provider that answers at once."""
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
     async with upstream(answers(qwen3_answer("hello", 2))) as there:
         settings = settings_for(
@@ -86,13 +110,29 @@ async def test_a_short_request_takes_two_commits_and_few_of_everything(
             await asyncio.sleep(0.05)  # the rate limit has its first step only after an interval
             for n in range(2):  # what is compiled and remembered at the first use
                 assert (await gateway.send(speech(2, start=n / 10), key=key)).status_code == 200
-            with counting(monkeypatch, gateway) as counts:
-                for n in range(REQUESTS):
-                    response = await gateway.send(speech(2, start=1 + n / 10), key=key)
-                    assert response.status_code == 200, response.text
+            yield gateway, key
+
+
+async def test_a_short_request_takes_two_commits_and_few_of_everything(
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with short_path(migrated_sqlite, tmp_path) as (gateway, key):
+        with counting(monkeypatch, gateway) as counts:
+            for n in range(REQUESTS):
+                response = await gateway.send(speech(2, start=1 + n / 10), key=key)
+                assert response.status_code == 200, response.text
     hops = counts["commits"] + counts["executor"]
     each = {name: count / REQUESTS for name, count in {**counts, "hops": hops}.items()}
     assert each["commits"] == MAX_COMMITS, each
     assert each["statements"] <= MAX_STATEMENTS, each
     assert each["hops"] <= MAX_THREAD_HOPS, each
     assert each["tasks"] <= MAX_TASKS, each
+
+
+async def test_a_short_request_passes_few_modules(migrated_sqlite: Path, tmp_path: Path) -> None:
+    with modules_passed() as passed:
+        async with short_path(migrated_sqlite, tmp_path) as (gateway, key):
+            passed.clear()
+            assert (await gateway.send(speech(2, start=1), key=key)).status_code == 200
+            of_request = sorted(passed)
+    assert len(of_request) <= MAX_MODULES, of_request
