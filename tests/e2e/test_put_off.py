@@ -149,7 +149,7 @@ async def test_closing_does_not_wait_for_jobs_that_wait(
     assert [body["status"] for body in bodies] == ["completed"] * JOBS
 
 
-async def test_a_caller_who_waits_is_told_where_to_ask_again(
+async def test_a_waiting_caller_gets_202_when_the_gateway_closes(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (

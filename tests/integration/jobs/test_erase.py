@@ -1,4 +1,4 @@
-"""Deleting: the words are gone from every table, what it cost remains.
+"""Erasing a job deletes its text from every table; its costs stay.
 
 Covers: app.jobs.erase, app.jobs.queries
 """
@@ -27,7 +27,7 @@ SAYING = {
 
 
 async def everything(db: Database) -> str:
-    """Return all there is in the database, as text."""
+    """Return the content of all tables as text."""
 
     def dump(tx: sa.Connection) -> str:
         return "\n".join(
@@ -40,7 +40,7 @@ async def everything(db: Database) -> str:
 
 
 async def spoken(db: Database, **fields: Any) -> Scenario:
-    """Return a completed transcription full of the word."""
+    """Return a completed transcription with the word in every text column."""
     scenario = await Scenario.create(db, wanted=job_spec(**SAYING), **fields)
     job = await scenario.claim()
     heard = answer(text=f"{WORD} said")
@@ -49,7 +49,7 @@ async def spoken(db: Database, **fields: Any) -> Scenario:
     return scenario
 
 
-async def test_no_table_holds_the_words_afterwards(db: Database) -> None:
+async def test_erased_text_is_in_no_table(db: Database) -> None:
     scenario = await spoken(db)
     assert (await everything(db)).count(WORD) >= 5
     money = await scenario.lines()
@@ -62,7 +62,7 @@ async def test_no_table_holds_the_words_afterwards(db: Database) -> None:
     assert await scenario.events() == []
 
 
-async def test_deleting_again_does_nothing_more(db: Database) -> None:
+async def test_a_second_erase_changes_nothing(db: Database) -> None:
     scenario = await spoken(db)
     await scenario.erase()
     row = await scenario.row()
@@ -70,7 +70,7 @@ async def test_deleting_again_does_nothing_more(db: Database) -> None:
     assert await scenario.row() == row
 
 
-async def test_nobody_deletes_what_is_another_projects(db: Database) -> None:
+async def test_a_job_of_another_project_is_not_erased(db: Database) -> None:
     scenario = await spoken(db)
     other = await Scenario.create(db, project="other")
     for project, job in ((other.principal, scenario.id), (scenario.principal, "tr_none")):
@@ -79,7 +79,7 @@ async def test_nobody_deletes_what_is_another_projects(db: Database) -> None:
     assert (await scenario.row())["erased_at"] is None
 
 
-async def test_an_open_job_is_cancelled_and_its_run_writes_nothing_afterwards(
+async def test_erasing_an_open_job_cancels_it_and_fences_its_run(
     db: Database,
 ) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(**SAYING))
@@ -103,14 +103,14 @@ async def test_an_open_job_is_cancelled_and_its_run_writes_nothing_afterwards(
     assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
 
 
-async def test_a_queued_job_is_cancelled_before_it_began(db: Database) -> None:
+async def test_erasing_a_queued_job_cancels_it(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.erase()
     assert await scenario.try_claim() is None
     assert (await scenario.row())["status"] == "cancelled"
 
 
-async def test_audio_that_another_transcription_has_is_kept_until_that_goes_too(
+async def test_audio_is_erased_with_its_last_transcription(
     db: Database,
 ) -> None:
     one = await spoken(db, audio=recording("kept"))
@@ -124,7 +124,7 @@ async def test_audio_that_another_transcription_has_is_kept_until_that_goes_too(
     assert await db.read(pending_purges) == []
 
 
-async def test_another_projects_copy_of_the_same_bytes_stays(db: Database) -> None:
+async def test_the_same_audio_of_another_project_is_kept(db: Database) -> None:
     mine = await spoken(db, audio=recording("mine"))
     await spoken(db, project="theirs", audio=recording("theirs"))
     await mine.erase()
@@ -132,7 +132,7 @@ async def test_another_projects_copy_of_the_same_bytes_stays(db: Database) -> No
     assert len(await db.read(lambda tx: tx.scalars(kept).all())) == 1
 
 
-async def test_what_was_deleted_is_in_no_list_and_found_as_erased(db: Database) -> None:
+async def test_an_erased_job_is_not_listed_and_is_found_as_erased(db: Database) -> None:
     scenario, other = await spoken(db), await spoken(db)
     await scenario.erase()
     project = scenario.principal.project_id

@@ -25,12 +25,12 @@ pytestmark = pytest.mark.anyio
 _job, _call = transcription.c, upstream_call.c
 
 
-async def broken(db: Database) -> dict[str, tuple[str, ...]]:
+async def violations(db: Database) -> dict[str, tuple[str, ...]]:
     return {one.invariant: one.examples for one in await db.read(find_violations, 30.0)}
 
 
 async def heard(db: Database, name: str = "a") -> Scenario:
-    """A transcription that was answered and completed."""
+    """Return a completed transcription with an answered call."""
     scenario = await Scenario.create(db, audio=recording(name, sha256=name * 64))
     job = await scenario.claim()
     await scenario.answered(job, await scenario.call(job))
@@ -51,13 +51,13 @@ async def test_no_kind_of_job_violates_an_invariant(db: Database) -> None:
     await erased.erase()
     running = await Scenario.create(db, audio=recording("e", sha256="e" * 64))
     await running.call(await running.claim())
-    assert await broken(db) == {}
+    assert await violations(db) == {}
     kept = [key.rpartition("/")[2] for _, key in await db.read(stored_audio, 10)]
     assert sorted(kept) == ["a", "b", "c", "e"]
 
 
 async def billed_failure(db: Database, *, is_task: bool) -> Scenario:
-    """A transcription whose only call failed and is billed by the provider all the same."""
+    """Return a transcription whose only call failed and is billed by the provider."""
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     call = await scenario.call(job)
@@ -79,7 +79,7 @@ async def test_a_failed_call_that_was_billed_and_settled_violates_nothing(
         ("failed", "yes")
     ]
     assert [line["kind"] for line in await scenario.lines()] == ["hold", "settle", "release"]
-    assert await broken(db) == {}
+    assert await violations(db) == {}
     assert list(JobRecords(await db.read(snapshot)).violations()) == []
 
 
@@ -98,7 +98,7 @@ async def test_any_other_settled_call_is_a_violation(db: Database, end: str) -> 
     (call,), (_, settle, _) = await scenario.calls(), await scenario.lines()
     planted = sa.update(upstream_call).where(_call.id == call["id"])
     await db.write(lambda tx: tx.execute(planted.values(SETTLED_WITHOUT_CAUSE[end])) and None)
-    found = await broken(db)
+    found = await violations(db)
     assert found["only answered or billed calls are settled"] == (settle["id"],)
     assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
@@ -108,12 +108,12 @@ async def test_a_billed_call_without_a_settle_is_a_violation(db: Database) -> No
     (call,) = await scenario.calls()
     unsettled = {**call, "id": new_id("call"), "attempt": 9}
     await db.write(lambda tx: tx.execute(sa.insert(upstream_call).values(unsettled)) and None)
-    assert await broken(db) == {"an answered or billed call is settled": (unsettled["id"],)}
+    assert await violations(db) == {"an answered or billed call is settled": (unsettled["id"],)}
     assert any("settles" in one for one in JobRecords(await db.read(snapshot)).violations())
 
 
 def _ledger(job: dict[str, Any], **fields: Any) -> sa.Insert:
-    """A line of this job: lines can be added by hand, never changed."""
+    """Return the insert of a ledger entry of this job; entries are append-only."""
     plain = {"id": new_id("ldg"), "model": job["model"], "currency": "CNY", "created_at": NOW}
     whose = {
         "project_id": job["project_id"],
@@ -155,7 +155,7 @@ async def test_a_violation_names_its_rows(db: Database, invariant: str) -> None:
     statements: Sequence[sa.Executable] = PLANTED[invariant](job, call)
     for statement in statements:
         await db.write(lambda tx, one: tx.execute(one) and None, statement)
-    found = await broken(db)
+    found = await violations(db)
     assert found[invariant]
     (named,) = found[invariant]
     assert named.startswith(("tr_", "call_", "ldg_"))
@@ -165,7 +165,7 @@ async def test_an_end_without_a_release_is_a_violation(db: Database) -> None:
     scenario = await Scenario.create(db)
     end = {"status": "cancelled", "completed_at": NOW}
     await db.write(lambda tx: tx.execute(sa.update(transcription).values(**end)) and None)
-    assert await broken(db) == {
+    assert await violations(db) == {
         "each ended period of a transcription has one release": (scenario.id,)
     }
 
@@ -175,7 +175,7 @@ async def test_a_ledger_entry_of_another_jobs_call_is_a_violation(db: Database) 
     (call,) = await first.calls()
     line = _ledger(await second.row(), kind="adjust", nano=1, call_id=call["id"])
     await db.write(lambda tx: tx.execute(line) and None)
-    assert list(await broken(db)) == ["a ledger entry names a call of its own transcription"]
+    assert list(await violations(db)) == ["a ledger entry names a call of its own transcription"]
 
 
 def test_every_invariant_is_violated_by_a_test() -> None:

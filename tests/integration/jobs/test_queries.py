@@ -29,7 +29,7 @@ async def found_by(scenario: Scenario) -> JobView:
     return found
 
 
-async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> None:
+async def test_a_completed_job_has_its_transcript_and_totals(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.answered(job, await scenario.call(job))
@@ -41,7 +41,7 @@ async def test_a_completed_job_is_shown_with_words_and_money(db: Database) -> No
     assert found.raw is None
 
 
-async def test_raw_answers_come_in_the_order_of_the_parts(db: Database) -> None:
+async def test_raw_answers_are_in_the_order_of_the_parts(db: Database) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(options=JobOptions(include=("raw",))))
     job = await scenario.claim()
     for index in (1, 0, 2):
@@ -75,7 +75,7 @@ ODD = {
 }
 
 
-async def test_notes_filter_and_all_of_them_have_to_fit(db: Database) -> None:
+async def test_metadata_filters_by_all_its_members(db: Database) -> None:
     plain = await Scenario.create(db)
     noted = await Scenario.create(db, wanted=job_spec(metadata=ODD))
     other = await Scenario.create(db, wanted=job_spec(metadata={"team": "sales", "empty": "no"}))
@@ -89,13 +89,13 @@ async def test_notes_filter_and_all_of_them_have_to_fit(db: Database) -> None:
     assert await listed(db, plain, metadata={}) == [other.id, noted.id, plain.id]
 
 
-async def test_nothing_is_seen_across_projects(db: Database) -> None:
+async def test_jobs_of_other_projects_are_not_found(db: Database) -> None:
     mine, theirs = await Scenario.create(db), await Scenario.create(db, project="theirs")
     assert await listed(db, mine) == [mine.id]
     assert await db.read(find_job, mine.principal.project_id, theirs.id) is None
 
 
-async def test_whether_a_job_has_ended(db: Database) -> None:
+async def test_has_ended(db: Database) -> None:
     scenario = await Scenario.create(db)
     assert not await db.read(has_ended, scenario.id)
     await scenario.fail(await scenario.claim())

@@ -34,8 +34,8 @@ LOST = BillLine("req-lost", "echo", 2_000, REGION, NOW)
 BILL = [ANSWERED, LOST]
 
 
-async def told(db: Database) -> Scenario:
-    """Tell of a call in doubt and, after it, one that was answered for two seconds."""
+async def with_doubt(db: Database) -> Scenario:
+    """Create a job with a call in doubt and, after it, an answered call of two seconds."""
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.call_failed(job, await scenario.call(job), failure(Billed.MAYBE))
@@ -53,8 +53,8 @@ def kinds(report: Report) -> set[str]:
     return {found.kind for found in report.differences}
 
 
-async def test_looking_changes_nothing(db: Database) -> None:
-    scenario = await told(db)
+async def test_a_preview_changes_nothing(db: Database) -> None:
+    scenario = await with_doubt(db)
     before = await scenario.lines(), await scenario.calls()
     report = await db.read(look, BILL, SCOPE)
     assert kinds(report) == {"rounding", "in_doubt_billed"}
@@ -62,10 +62,10 @@ async def test_looking_changes_nothing(db: Database) -> None:
     assert (await scenario.lines(), await scenario.calls()) == before
 
 
-async def test_after_applying_our_sum_is_the_bills_and_a_second_run_finds_nothing(
+async def test_apply_makes_the_sums_equal_the_bill_and_a_second_run_finds_nothing(
     db: Database,
 ) -> None:
-    scenario = await told(db)
+    scenario = await with_doubt(db)
     await db.write(apply, BILL, SCOPE, now=NOW)
     assert await settled(scenario) == 5 * NANO_PER_SECOND
     lines = await scenario.lines()
@@ -74,16 +74,16 @@ async def test_after_applying_our_sum_is_the_bills_and_a_second_run_finds_nothin
     assert await scenario.lines() == lines
 
 
-async def test_a_call_once_found_is_not_found_anew_on_another_bill(db: Database) -> None:
-    await told(db)
+async def test_a_matched_call_is_not_matched_by_a_later_bill(db: Database) -> None:
+    await with_doubt(db)
     await db.write(apply, BILL, SCOPE, now=NOW)
     later = [*BILL, replace(LOST, request_id="req-of-others")]
     report = await db.read(look, later, SCOPE)
     assert kinds(report) == {"unmatched"}
 
 
-async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
-    scenario = await told(db)
+async def test_a_corrected_bill_lowers_the_sums(db: Database) -> None:
+    scenario = await with_doubt(db)
     await db.write(apply, BILL, SCOPE, now=NOW)
     await db.write(apply, [replace(ANSWERED, millis=1_000)], SCOPE, now=NOW)
     assert await settled(scenario) == NANO_PER_SECOND
@@ -97,8 +97,8 @@ async def test_a_corrected_bill_is_followed_down_as_well(db: Database) -> None:
         Scope("scripted", until=NOW - timedelta(hours=1)),
     ],
 )
-async def test_calls_on_another_bill_are_left_alone(db: Database, scope: Scope) -> None:
-    await told(db)
+async def test_calls_of_another_account_are_not_adjusted(db: Database, scope: Scope) -> None:
+    await with_doubt(db)
     report = await db.read(look, [replace(LOST, request_id="req-of-others")], scope)
     assert (report.calls, kinds(report)) == (0, {"unmatched"})
 
@@ -113,7 +113,7 @@ async def test_open_calls_and_other_regions_are_not_compared(db: Database) -> No
     assert (await db.read(look, [try_next_route], SCOPE)).calls == 0
 
 
-def test_a_bill_spans_whole_days_or_does_not_say() -> None:
+def test_days_of_a_bill_are_whole_or_unknown() -> None:
     midnight = NOW.replace(hour=0, minute=0)
     assert days_of(BILL) == (midnight, midnight + timedelta(days=1))
     assert days_of([ANSWERED, replace(LOST, started_at=None)]) is None
@@ -136,7 +136,7 @@ def run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]
 
 
 async def test_the_command_line_reconciles(db: Database, database_url: str, tmp_path: Path) -> None:
-    scenario = await told(db)
+    scenario = await with_doubt(db)
     bill = tmp_path / "bill.csv"
     bill.write_text(f"request_id,model,seconds,region\nreq-1,echo,3,{REGION}\nr2,echo,2,{REGION}\n")
     words = ("reconcile", "--bill", str(bill), "--engine", "scripted")
@@ -167,7 +167,7 @@ async def test_the_command_line_sets_and_lists_prices(database_url: str, tmp_pat
 
 
 @pytest.mark.parametrize("changed", ["model", "amount", "unit", "currency", "from", "fine"])
-def test_a_price_that_makes_no_sense_is_refused_in_a_sentence(changed: str, tmp_path: Path) -> None:
+def test_an_invalid_price_is_refused_with_a_sentence(changed: str, tmp_path: Path) -> None:
     said = {"model": "qwen3-asr-flash", "amount": "1", "unit": "second", "currency": "CNY"}
     said = {**said, "from": "2026-01-01", changed: "fortnight"}
     if changed == "fine":

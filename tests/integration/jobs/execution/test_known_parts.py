@@ -1,4 +1,4 @@
-"""Parts that an earlier run heard are part of the text, whatever is found in their sound today.
+"""Parts that an earlier run finished stay in the text.
 
 Covers: app.jobs.execution.progress
 """
@@ -29,7 +29,7 @@ def quiet(seconds: int) -> bytes:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-async def test_words_of_an_earlier_run_stay_where_silence_is_found_now(
+async def test_a_stored_part_is_kept_where_the_detector_now_finds_silence(
     gateway: Gateway, index: int
 ) -> None:
     scenario = await queued(gateway, quiet(6), part_seconds=4)

@@ -1,4 +1,4 @@
-"""Recordings in parts: sent at once, kept one by one, with gaps and loops said.
+"""Jobs of several parts: concurrent calls, commits one by one, gaps and repetitions.
 
 Covers: app.audio.decoding.decode, app.jobs.execution.decoded, app.jobs.execution.job_run,
 app.jobs.execution.loop_repair, app.jobs.store.parts, app.jobs.worker.queue, app.kit.hashing
@@ -39,8 +39,8 @@ Says = Callable[[EngineRequest], "str | EngineError"]
 
 
 @dataclass
-class Telling(ScriptedEngine):
-    """Says of each part what `says` makes of it; `most` is how many calls were made at once.
+class ScriptedParts(ScriptedEngine):
+    """Answers each part by the function `says`; `most` is the highest number of calls at once.
 
     An error is raised once so many calls as `rejects_after` were made at once.
     """
@@ -76,13 +76,13 @@ def sha_of(request: EngineRequest) -> str:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Telling:
-    return Telling(bill=tmp_path / "bill.jsonl")
+def engine(tmp_path: Path) -> ScriptedParts:
+    return ScriptedParts(bill=tmp_path / "bill.jsonl")
 
 
 @pytest.fixture
 async def gateway(
-    database_url: str, engine: Telling, tmp_path: Path, request: pytest.FixtureRequest
+    database_url: str, engine: ScriptedParts, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Gateway]:
     marker = request.node.get_closest_marker("settings")
     domains: dict[str, Any] = dict(marker.kwargs) if marker else {}
@@ -92,7 +92,7 @@ async def gateway(
 
 @pytest.fixture(scope="module")
 def sound() -> bytes:
-    """Four parts: each is two bits of speech with a pause between, and a longer one behind."""
+    """Return audio of four parts: speech, a pause, speech, and a longer pause each."""
     made = io.BytesIO()
     with wave.open(made, "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
@@ -111,7 +111,7 @@ async def sent(gateway: Gateway, sound: bytes, **options: str) -> dict[str, Any]
     answer = await gateway.send(sound, model=SHORT, wait="0", **options)
     assert answer.status_code == 202, answer.text
     job = await gateway.ended(answer.json()["id"])
-    check_told(job, await events_of(gateway, job))
+    check_events(job, await events_of(gateway, job))
     return job
 
 
@@ -120,8 +120,8 @@ async def events_of(gateway: Gateway, job: dict[str, Any]) -> list[tuple[str, di
     return [(row["type"], row["data"]) for row in rows]
 
 
-def check_told(job: dict[str, Any], events: list[tuple[str, dict[str, Any]]]) -> None:
-    """Check what holds of all events: segments in turn, seconds that never go back."""
+def check_events(job: dict[str, Any], events: list[tuple[str, dict[str, Any]]]) -> None:
+    """Check the events of a job: segments in order, done seconds that never decrease."""
     segments = [data for kind, data in events if kind == "segment"]
     assert [segment["index"] for segment in segments] == list(range(len(segments)))
     ends = [0.0, *(segment["end"] for segment in segments)]
@@ -133,10 +133,10 @@ def check_told(job: dict[str, Any], events: list[tuple[str, dict[str, Any]]]) ->
 
 
 async def shas(gateway: Gateway, sound: bytes) -> list[str]:
-    """Return what the parts of a recording are known by, from a transcription of its own."""
+    """Return the hashes of the parts of audio, from a transcription of it."""
     job = await sent(gateway, sound)
     rows = await gateway.rows(part, transcription_id=job["id"])
-    assert isinstance(gateway.engine, Telling)
+    assert isinstance(gateway.engine, ScriptedParts)
     gateway.engine.times.clear()
     gateway.engine.most = 0
     found = [row["pcm_sha256"] for row in rows if row["pcm_sha256"]]
@@ -147,10 +147,10 @@ async def shas(gateway: Gateway, sound: bytes) -> list[str]:
 # ── at once ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
-    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch
+async def test_parts_are_sent_while_later_audio_is_decoded(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No answer comes before all is decoded, and the rest is not before two parts are sent."""
+    """Answers wait until all audio is decoded, and its end is decoded after two parts are sent."""
     engine.gate = asyncio.Event()
     blocks = PcmDecoding.blocks
 
@@ -168,16 +168,16 @@ async def test_parts_are_under_way_while_later_sound_is_still_being_decoded(
 
 
 @pytest.mark.settings(jobs={"max_concurrent_parts": 2})
-async def test_no_more_parts_than_asked_for_are_under_way(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_max_concurrent_parts_limits_the_calls_in_flight(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     engine.delay_seconds = 0.05
     await sent(gateway, sound)
     assert engine.most == 2
 
 
-async def test_no_more_parts_than_the_engine_works_on_are_under_way(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_the_engines_concurrency_limits_the_calls_in_flight(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     engine.max_concurrent_calls, engine.delay_seconds = 1, 0.05
     await sent(gateway, sound)
@@ -185,8 +185,8 @@ async def test_no_more_parts_than_the_engine_works_on_are_under_way(
 
 
 @pytest.mark.settings(jobs={"audio_buffer_bytes": 1})
-async def test_jobs_go_on_however_little_sound_may_be_held(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_jobs_complete_with_a_tiny_audio_budget(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     engine.delay_seconds = 0.05
     jobs = await asyncio.gather(*(sent(gateway, sound, reference=str(n)) for n in range(3)))
@@ -216,8 +216,8 @@ async def test_a_decoded_job_of_one_part_is_three_commits(
 # ── a part that cannot be heard ─────────────────────────────────────────────────────────────
 
 
-async def test_a_gap_is_kept_where_that_is_asked_for(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_on_gap_keep_completes_a_job_with_a_gap(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     bad = (await shas(gateway, sound))[1]
     engine.says = lambda request: REJECTED if sha_of(request) == bad else "heard"
@@ -240,8 +240,8 @@ async def test_a_gap_is_kept_where_that_is_asked_for(
     ]
 
 
-async def test_a_retry_fills_a_gap_and_tells_the_segments_from_there_on_anew(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_a_retry_fills_a_gap_and_publishes_the_segments_from_there_again(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     known = await shas(gateway, sound)
     engine.says = lambda request: REJECTED if sha_of(request) == known[1] else "heard"
@@ -262,8 +262,8 @@ async def test_a_retry_fills_a_gap_and_tells_the_segments_from_there_on_anew(
 
 
 @pytest.mark.settings(jobs={"retry_timeout_seconds": 0})
-async def test_without_that_the_job_fails_and_keeps_what_was_heard(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_on_gap_fail_fails_the_job_and_keeps_the_finished_parts(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     bad = (await shas(gateway, sound))[0]
     engine.says = lambda request: REJECTED if sha_of(request) == bad else "heard"
@@ -278,16 +278,16 @@ async def test_without_that_the_job_fails_and_keeps_what_was_heard(
 
 
 @pytest.mark.parametrize("options", [{"on_gap": "keep"}, {"on_gap": "fail"}])
-async def test_where_nothing_is_heard_the_job_fails(
-    gateway: Gateway, engine: Telling, sound: bytes, options: dict[str, str]
+async def test_a_job_whose_parts_are_all_gaps_fails(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes, options: dict[str, str]
 ) -> None:
     engine.says = lambda _request: REJECTED
     job = await sent(gateway, sound, **options)
     assert (job["status"], job["error"]["code"]) == ("failed", "engine_refused")
 
 
-async def test_an_account_that_fails_is_no_gap(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_an_account_error_fails_the_job_and_is_no_gap(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     bad = (await shas(gateway, sound))[1]
     engine.says = lambda request: ACCOUNT if sha_of(request) == bad else "heard"
@@ -295,8 +295,8 @@ async def test_an_account_that_fails_is_no_gap(
     assert (job["status"], job["error"]["code"]) == ("failed", "engine_account")
 
 
-async def test_a_part_whose_tries_are_spent_is_a_gap_and_only_it_was_tried_again(
-    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch
+async def test_a_part_that_fails_max_attempts_is_a_gap_and_only_it_is_retried(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.upstream.retry_policy.LONGEST_PAUSE_SECONDS", 0.01)
     known = await shas(gateway, sound)
@@ -309,8 +309,8 @@ async def test_a_part_whose_tries_are_spent_is_a_gap_and_only_it_was_tried_again
 # ── a part that comes back as a loop ────────────────────────────────────────────────────────
 
 
-async def test_a_loop_is_asked_for_again_in_halves_and_said(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_a_repeating_part_is_called_again_in_halves_with_a_warning(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     known = await shas(gateway, sound)
     engine.says = lambda one: (
@@ -335,8 +335,8 @@ async def test_a_loop_is_asked_for_again_in_halves_and_said(
     assert inner == [looped["start_ms"] / 1000, (looped["start_ms"] + halves[0]) / 1000]
 
 
-async def test_where_it_loops_again_the_better_text_is_kept(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_where_the_halves_repeat_too_the_better_text_is_kept(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     known = await shas(gateway, sound)
     engine.says = lambda one: (
@@ -351,8 +351,8 @@ async def test_where_it_loops_again_the_better_text_is_kept(
     assert looped["result"]["raw_text"] == LOOP
 
 
-async def test_a_half_that_cannot_be_heard_leaves_the_first_text(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_a_half_that_fails_leaves_the_original_text(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
     known = await shas(gateway, sound)
     engine.says = lambda one: (
@@ -364,10 +364,10 @@ async def test_a_half_that_cannot_be_heard_leaves_the_first_text(
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["for the cut", "for the halves"])
-async def test_sound_that_is_not_to_be_had_again_leaves_the_first_text(
-    gateway: Gateway, engine: Telling, sound: bytes, monkeypatch: pytest.MonkeyPatch, nth: int
+async def test_audio_that_cannot_be_decoded_again_leaves_the_original_text(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    """What was answered is paid: it is kept and settled, whatever keeps it from being bettered."""
+    """A paid answer is stored and settled even where its repair fails."""
     known = await shas(gateway, sound)
     engine.says = lambda one: LOOP if sha_of(one) == known[1] else "heard"
     decodings = 0
@@ -397,10 +397,10 @@ async def test_sound_that_is_not_to_be_had_again_leaves_the_first_text(
     assert [call["state"] for call in calls] == ["answered"] * len(known)
 
 
-async def test_a_restarted_run_pays_for_no_answer_again(
-    gateway: Gateway, engine: Telling, sound: bytes
+async def test_a_restarted_run_repeats_no_paid_call(
+    gateway: Gateway, engine: ScriptedParts, sound: bytes
 ) -> None:
-    """The first run is handed back after the loop and one half were stored."""
+    """The first run is released after the repeating answer and one half were stored."""
     known = await shas(gateway, sound)
     halves: list[str] = []
 
@@ -434,4 +434,4 @@ async def test_a_restarted_run_pays_for_no_answer_again(
     assert job["text"].split().count("half") == 2
     assert {sha: engine.times[sha] for sha in paid} == {**paid, halves[1]: 2}
     assert all(engine.times[sha] == 1 for sha in engine.times if sha not in paid)
-    check_told(job, await events_of(gateway, job))
+    check_events(job, await events_of(gateway, job))

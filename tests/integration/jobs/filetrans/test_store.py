@@ -1,4 +1,4 @@
-"""Tasks through the lives of a job: what is known stays known, and is held for once.
+"""Calls that are tasks: they are kept through retries of their job and are held for once.
 
 Covers: app.jobs.filetrans.run, app.jobs.filetrans.store, app.jobs.store.calls
 """
@@ -36,8 +36,8 @@ async def submitted(db: Database) -> tuple[Scenario, Job, str]:
     return scenario, job, call
 
 
-async def taken_up(scenario: Scenario) -> Job:
-    """Take the job up as a worker does: a task whose id is known stays open."""
+async def claimed(scenario: Scenario) -> Job:
+    """Claim the job as a worker does: a task with a known id stays open."""
 
     def claim(tx: sa.Connection) -> Job:
         job = runs.claim(tx, scenario.id, lease_seconds=60, now=scenario.later())
@@ -49,7 +49,7 @@ async def taken_up(scenario: Scenario) -> Job:
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail", "late"])
-async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, end: str) -> None:
+async def test_a_retry_reopens_a_task_in_doubt(db: Database, end: str) -> None:
     scenario, job, call = await submitted(db)
     if end == "cancel":
         await scenario.cancel()
@@ -59,7 +59,7 @@ async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, en
         await scenario.fail(job)
     assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
     assert await scenario.retry()
-    again = await taken_up(scenario)
+    again = await claimed(scenario)
     task = await db.read(store.find_open_task, again)
     assert task is not None
     assert (task.call_id, task.task_id) == (call, "task-1")
@@ -71,7 +71,7 @@ async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, en
         (await scenario.calls())[0]["opened_at"],
         held["created_at"],
     )
-    # It is what the hold of this life is for, and nobody else's.
+    # The hold of the retry covers this call only.
     left = await db.read(calls._uncommitted_hold, again)
     assert left == held["nano"] - BOUND
     await scenario.answered(again, call)
@@ -80,8 +80,8 @@ async def test_a_known_task_is_under_way_again_in_the_next_life(db: Database, en
     assert list(JobRecords(await db.read(snapshot)).violations()) == []
 
 
-async def test_the_hold_of_a_life_covers_its_task(db: Database) -> None:
-    """A first hold that was too small had a further one, which is of the life before."""
+async def test_the_hold_of_a_retry_covers_its_task(db: Database) -> None:
+    """The call took a further hold for itself, which belongs to the time before the retry."""
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     long = part_span(seconds=30)
@@ -93,16 +93,16 @@ async def test_the_hold_of_a_life_covers_its_task(db: Database) -> None:
     assert holds == [30 * NANO_PER_SECOND]
 
 
-async def test_one_that_the_upstream_forgot_is_left_in_doubt(db: Database) -> None:
+async def test_a_task_that_the_provider_does_not_know_stays_in_doubt(db: Database) -> None:
     scenario, job, call = await submitted(db)
     await scenario.call_failed(job, call, FORGOTTEN)
     await scenario.fail(job)
     await scenario.retry()
-    assert await db.read(store.find_open_task, await taken_up(scenario)) is None
+    assert await db.read(store.find_open_task, await claimed(scenario)) is None
     assert [row["state"] for row in await scenario.calls()] == ["in_doubt"]
 
 
-async def test_one_that_the_bill_has_settled_is_left(db: Database) -> None:
+async def test_a_task_that_is_settled_by_a_bill_is_not_reopened(db: Database) -> None:
     scenario, job, call = await submitted(db)
     await scenario.cancel()
 
@@ -111,10 +111,10 @@ async def test_one_that_the_bill_has_settled_is_left(db: Database) -> None:
 
     await db.write(adjust)
     await scenario.retry()
-    assert await db.read(store.find_open_task, await taken_up(scenario)) is None
+    assert await db.read(store.find_open_task, await claimed(scenario)) is None
 
 
-async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> None:
+async def test_a_cancelled_task_is_free_of_charge(db: Database) -> None:
     for state in ("in_doubt", "open"):
         scenario, _, call = await submitted(db)
         await scenario.cancel()
@@ -126,7 +126,7 @@ async def test_one_that_was_called_off_is_free_in_either_state(db: Database) -> 
         assert (row["state"], row["billed"], row["error_kind"]) == ("failed", "no", "cancelled")
 
 
-async def test_calling_off_leaves_a_later_life_alone(db: Database) -> None:
+async def test_a_cancel_leaves_tasks_of_later_runs_alone(db: Database) -> None:
     scenario, _, call = await submitted(db)
     cost = await scenario.cancel()
     assert cost is not None
@@ -137,7 +137,7 @@ async def test_calling_off_leaves_a_later_life_alone(db: Database) -> None:
     assert len(await db.read(store.find_active, scenario.id)) == 1
 
 
-async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
+async def test_a_task_of_a_disabled_engine_times_out_and_a_retry_waits_again(
     db: Database,
 ) -> None:
     scenario, _, _ = await submitted(db)
@@ -155,11 +155,11 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
         )
 
     with pytest.raises(Deferred) as deferred:
-        await work().run(await taken_up(scenario))
+        await work().run(await claimed(scenario))
     assert deferred.value.clock == "reset"
     await scenario.crash()
     scenario.now += timedelta(seconds=100)
-    job = await taken_up(scenario)
+    job = await claimed(scenario)
     with pytest.raises(EngineUnavailable, match="no longer switched on") as caught:
         await work().run(job)
     assert [(row["state"], row["error_kind"]) for row in await scenario.calls()] == [
@@ -168,5 +168,5 @@ async def test_a_task_whose_engine_is_off_has_a_deadline_and_each_life_its_own(
     await scenario.fail(job, caught.value)
     await scenario.retry()
     with pytest.raises(Deferred) as deferred:
-        await work().run(await taken_up(scenario))
+        await work().run(await claimed(scenario))
     assert deferred.value.clock == "reset"

@@ -1,4 +1,4 @@
-"""Who may submit next: most come back later, and who is urgent stands and waits.
+"""The order of submits: jobs of raised priority wait for a slot, others are deferred.
 
 Covers: app.jobs.filetrans.address, app.jobs.filetrans.pacing, app.jobs.filetrans.submit
 """
@@ -27,8 +27,8 @@ PATIENCE_SECONDS = 10
 TASK_PLAN = replace(PLAN, kind="filetrans", audio_source="provider_upload", as_is=True)
 
 
-class Links:
-    """Gives every recording an address."""
+class Addresses:
+    """Gives every job an address."""
 
     async def of(self, *_: Any) -> Address:
         return Address("https://far.example/a.wav", "0" * 64)
@@ -36,8 +36,8 @@ class Links:
     def forget(self, _: str) -> None: ...
 
 
-class Desk:
-    """Takes submits while its gate is open; remembers with which priority each was admitted."""
+class GatedEngine:
+    """An engine whose submits end once the gate is open; records the priority of each admission."""
 
     polls_a_second = 10.0
     may_upload = True
@@ -73,12 +73,12 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database) -> None:
-    desk, settings = Desk(), JobSettings(max_concurrent_submits=1)
+async def test_a_task_of_raised_priority_is_submitted_before_deferred_ones(db: Database) -> None:
+    engine, settings = GatedEngine(), JobSettings(max_concurrent_submits=1)
     submitter = TaskSubmitter(
         db,
-        {"scripted": desk},  # type: ignore[dict-item]
-        Links(),  # type: ignore[arg-type]
+        {"scripted": engine},  # type: ignore[dict-item]
+        Addresses(),  # type: ignore[arg-type]
         PollPacing(settings, Random(1)),
         settings=settings,
         longest_ms=60_000,
@@ -87,16 +87,16 @@ async def test_an_urgent_task_overtakes_those_that_come_back_later(db: Database)
     first, low, urgent, most_urgent = [await a_job(db, one) for one in (0, -1, 1, 2)]
     async with asyncio.TaskGroup() as group:
         group.create_task(submitter.submit(first))
-        await until(lambda: desk.admitted)
+        await until(lambda: engine.admitted)
         with pytest.raises(Deferred) as deferred:
             await submitter.submit(low)
         assert deferred.value.clock == "paused"
         group.create_task(submitter.submit(urgent))
         group.create_task(submitter.submit(most_urgent))
         await asyncio.sleep(0.05)
-        assert desk.admitted == [0]
-        desk.gate.set()
-    assert desk.admitted == [0, 2, 1]
-    # Whoever ended gave the place back.
+        assert engine.admitted == [0]
+        engine.gate.set()
+    assert engine.admitted == [0, 2, 1]
+    # The submits that ended have released their slots.
     await submitter.submit(low)
-    assert desk.admitted[-1] == -1
+    assert engine.admitted[-1] == -1

@@ -17,7 +17,7 @@ def failed(kind: ErrorKind, billed: Billed = Billed.NO) -> EngineError:
     return EngineError(kind, "x", billed=billed, retryable=True)
 
 
-async def test_counts_are_of_one_part_and_survive_a_crash(db: Database) -> None:
+async def test_attempts_are_counted_by_part_and_survive_a_crash(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
 

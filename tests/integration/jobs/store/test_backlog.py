@@ -1,4 +1,4 @@
-"""The jobs that come before a new one, on both databases.
+"""The backlog: the open jobs ahead of a new one.
 
 Covers: app.jobs.store.backlog
 """
@@ -26,7 +26,7 @@ async def counts(db: Database, priority: int = 0) -> tuple[int, int]:
     return one.jobs, one.running
 
 
-async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
+async def test_running_jobs_are_ahead_of_every_priority(db: Database) -> None:
     running = await Scenario.create(db, lease_seconds=3600)
     await Scenario.create(db)
     await Scenario.create(db, wanted=job_spec(priority=50))
@@ -36,7 +36,7 @@ async def test_what_runs_comes_before_the_most_urgent_one(db: Database) -> None:
     assert await counts(db, priority=100) == (1, 1)
 
 
-async def test_tasks_take_nobodys_turn(db: Database) -> None:
+async def test_filetrans_jobs_are_not_in_the_backlog(db: Database) -> None:
     task = replace(PLAN, kind="filetrans")
     for _ in range(3):
         await Scenario.create(db, wanted=job_spec(priority=9, plan=task))
@@ -45,7 +45,7 @@ async def test_tasks_take_nobodys_turn(db: Database) -> None:
     assert [one.calls for one in await ahead(db)] == [1]
 
 
-async def test_calls_that_have_not_ended_are_estimated_from_the_length_that_is_left(
+async def test_calls_left_are_estimated_from_the_remaining_length(
     db: Database,
 ) -> None:
     split = replace(PLAN, kind="split", part_seconds=100)

@@ -1,4 +1,4 @@
-"""Upstream calls: written down first, paid once, in doubt where nobody saw them end.
+"""Upstream calls: recorded before they are made, settled once, in doubt without an answer.
 
 Covers: app.jobs.store.calls, app.speech.usage_bounds
 """
@@ -31,11 +31,11 @@ from tests.support.scenario import (
 pytestmark = pytest.mark.anyio
 
 
-async def standing(scenario: Scenario) -> JobTotals:
+async def totals_of(scenario: Scenario) -> JobTotals:
     return await scenario.db.read(ledger.totals, scenario.id)
 
 
-async def test_an_answered_call_is_settled_at_what_the_upstream_reported(db: Database) -> None:
+async def test_an_answered_call_is_settled_by_its_reported_usage(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.answered(job, await scenario.call(job), heard=answer(seconds=3))
@@ -48,7 +48,7 @@ async def test_an_answered_call_is_settled_at_what_the_upstream_reported(db: Dat
     assert (settle["call_id"], settle["estimated"]) == (call["id"], False)
 
 
-async def test_where_nothing_was_reported_our_own_milliseconds_count(db: Database) -> None:
+async def test_without_reported_usage_the_sent_milliseconds_are_settled(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     part = part_span(seconds=1.234)
@@ -59,7 +59,7 @@ async def test_where_nothing_was_reported_our_own_milliseconds_count(db: Databas
 
 
 async def by_the_token(db: Database) -> Scenario:
-    """Begin a job at 800 and 2,700 nano a token, whose calls have bounds of tokens."""
+    """Create a job with token prices of 800 and 2,700 nano and token bounds in its plan."""
     await principal_of(db)
     tokens = replace(PRICE, region="tokens", unit="input_token", nano=800)
     await db.write(load_prices, [tokens, replace(tokens, unit="output_token", nano=2_700)])
@@ -80,11 +80,11 @@ async def by_the_token(db: Database) -> Scenario:
     [
         (EngineUsage(2.0, 40, 7), (40, 7), False),
         (EngineUsage(None, 40, 7), (40, 7), False),
-        (EngineUsage(2.0), (51, 3), True),  # 50 of sound and 1 of context; 3 of text
-        (EngineUsage(0.0), (0, 0), False),  # nobody spoke
+        (EngineUsage(2.0), (51, 3), True),  # 50 for the audio, 1 for the context; 3 for the text
+        (EngineUsage(0.0), (0, 0), False),  # silence
     ],
 )
-async def test_tokens_are_settled_as_reported_or_reckoned_and_marked(
+async def test_tokens_are_settled_as_reported_or_estimated(
     db: Database, usage: EngineUsage, tokens: tuple[int, int], is_guess: bool
 ) -> None:
     scenario = await by_the_token(db)
@@ -102,7 +102,7 @@ async def test_tokens_are_settled_as_reported_or_reckoned_and_marked(
     assert settle["nano"] <= (await scenario.calls())[0]["max_cost_nano"]
 
 
-async def test_the_upstreams_own_answer_is_kept_only_where_asked_for(db: Database) -> None:
+async def test_the_raw_answer_is_stored_on_request_only(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.answered(job, await scenario.call(job), keep_raw=True)
@@ -116,10 +116,10 @@ async def test_an_answered_call_cannot_be_settled_again(db: Database) -> None:
     await scenario.answered(job, call)
     with pytest.raises(AlreadyCommittedError):
         await scenario.answered(job, call)
-    assert (await standing(scenario)).settled == 2 * NANO_PER_SECOND
+    assert (await totals_of(scenario)).settled == 2 * NANO_PER_SECOND
 
 
-async def test_a_part_has_one_call_an_attempt(db: Database) -> None:
+async def test_an_attempt_of_a_part_has_one_call(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     for _ in range(3):
@@ -137,7 +137,7 @@ async def test_a_lost_call_of_a_remote_engine_is_in_doubt(db: Database) -> None:
     assert call["closed_at"] is not None
 
 
-async def test_a_lost_call_of_our_own_engine_failed_and_cost_nothing(db: Database) -> None:
+async def test_a_lost_call_of_a_local_engine_failed_free_of_charge(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.call(await scenario.claim(remote=False))
     await scenario.crash()
@@ -146,14 +146,14 @@ async def test_a_lost_call_of_our_own_engine_failed_and_cost_nothing(db: Databas
     assert (call["state"], call["billed"], call["error_kind"]) == ("failed", "no", "lost")
 
 
-async def test_a_call_of_this_run_is_not_forsaken(db: Database) -> None:
+async def test_an_open_call_of_a_running_job_is_not_orphaned(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.call(job)
     assert [call["state"] for call in await scenario.calls()] == ["open"]
 
 
-async def test_a_call_in_doubt_is_repeated_once_and_then_given_up(db: Database) -> None:
+async def test_a_call_in_doubt_is_repeated_once(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.call(await scenario.claim())
     await scenario.crash()
@@ -164,11 +164,11 @@ async def test_a_call_in_doubt_is_repeated_once_and_then_given_up(db: Database) 
         await scenario.call(job)
     assert [call["state"] for call in await scenario.calls()] == ["in_doubt", "in_doubt"]
     await scenario.fail(job, UpstreamInDoubt())
-    after = await standing(scenario)
+    after = await totals_of(scenario)
     assert (after.settled, after.released) == (0, after.held)
 
 
-async def test_a_call_in_doubt_is_not_repeated_where_the_setting_says_so(db: Database) -> None:
+async def test_the_setting_in_doubt_fail_repeats_no_call(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.call(await scenario.claim())
     await scenario.crash()
@@ -178,7 +178,7 @@ async def test_a_call_in_doubt_is_not_repeated_where_the_setting_says_so(db: Dat
 
 
 @pytest.mark.parametrize(("extra_ms", "is_repeated"), [(0, True), (1, False)])
-async def test_a_long_call_in_doubt_is_too_dear_to_repeat(
+async def test_a_long_call_in_doubt_is_not_repeated(
     db: Database, extra_ms: int, is_repeated: bool
 ) -> None:
     part = part_span(seconds=(RETRIED_IN_DOUBT_MS + extra_ms) / 1000)
@@ -193,7 +193,7 @@ async def test_a_long_call_in_doubt_is_too_dear_to_repeat(
             await scenario.call(job, part)
 
 
-async def test_doubt_about_one_part_does_not_hinder_another(db: Database) -> None:
+async def test_a_call_in_doubt_does_not_affect_other_parts(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.call(await scenario.claim())
     await scenario.crash()
@@ -201,14 +201,14 @@ async def test_doubt_about_one_part_does_not_hinder_another(db: Database) -> Non
     assert await scenario.call(job, part_span(1), retry_in_doubt=False)
 
 
-async def test_a_hold_that_covers_a_call_is_not_repeated(db: Database) -> None:
+async def test_a_call_that_the_hold_covers_takes_no_further_hold(db: Database) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(2_000))
     await scenario.call(await scenario.claim())
     assert [line["kind"] for line in await scenario.lines()] == ["hold"]
 
 
 @pytest.mark.parametrize(("billed", "settled"), [(Billed.MAYBE, 2), (Billed.YES, 4)])
-async def test_what_may_have_been_billed_stays_held_and_the_next_call_is_held_anew(
+async def test_the_cost_of_a_call_in_doubt_stays_held_and_the_next_call_takes_a_hold(
     db: Database, billed: Billed, settled: int
 ) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(2_000))
@@ -222,29 +222,29 @@ async def test_what_may_have_been_billed_stays_held_and_the_next_call_is_held_an
     ]
     await scenario.answered(job, second)
     await scenario.complete(job)
-    after = await standing(scenario)
+    after = await totals_of(scenario)
     assert (after.held, after.settled, after.released) == tuple(
         n * NANO_PER_SECOND for n in (4, settled, 4 - settled)
     )
 
 
-async def test_a_call_that_cost_nothing_leaves_its_hold_to_the_next(db: Database) -> None:
+async def test_a_call_free_of_charge_leaves_its_hold_to_the_next_call(db: Database) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(2_000))
     job = await scenario.claim()
     for _ in range(3):
         await scenario.call_failed(job, await scenario.call(job), failure(Billed.NO))
-    assert (await standing(scenario)).held == 2 * NANO_PER_SECOND
+    assert (await totals_of(scenario)).held == 2 * NANO_PER_SECOND
 
 
-async def test_calls_open_at_once_are_all_held(db: Database) -> None:
+async def test_the_hold_covers_all_open_calls(db: Database) -> None:
     scenario = await Scenario.create(db, wanted=job_spec(2_000))
     job = await scenario.claim()
     for index in range(3):
         await scenario.call(job, part_span(index))
-    assert (await standing(scenario)).held == 6 * NANO_PER_SECOND
+    assert (await totals_of(scenario)).held == 6 * NANO_PER_SECOND
 
 
-async def test_a_part_is_kept_as_it_was_first_cut(db: Database) -> None:
+async def test_a_stored_span_is_not_changed(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.call(await scenario.claim())
     await scenario.crash()
@@ -261,7 +261,7 @@ async def test_a_part_is_kept_as_it_was_first_cut(db: Database) -> None:
         (ErrorKind.UNAVAILABLE, Billed.NO, 0, False),
     ],
 )
-async def test_a_first_part_that_was_refused_for_nothing_is_known(
+async def test_was_rejected_finds_an_unbilled_rejection_of_the_first_part(
     db: Database, kind: ErrorKind, billed: Billed, index: int, *, holds: bool
 ) -> None:
     scenario = await Scenario.create(db)

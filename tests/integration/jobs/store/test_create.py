@@ -41,7 +41,7 @@ async def test_a_job_is_durable_with_its_hold_and_its_first_event(db: Database) 
     assert [said["type"] for said in await scenario.events()] == ["created"]
 
 
-async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
+async def test_a_model_without_a_price_stores_nothing(db: Database) -> None:
     caller = await principal_of(db)
     unpriced = job_spec(model="scripted/unpriced")
     with pytest.raises(PriceUnknown):
@@ -50,7 +50,7 @@ async def test_an_unpriced_model_leaves_nothing_behind(db: Database) -> None:
         assert await count(db, table) == 0
 
 
-async def test_the_same_bytes_are_kept_once_in_a_project(db: Database) -> None:
+async def test_the_same_bytes_are_stored_once_per_project(db: Database) -> None:
     first = await Scenario.create(db, audio=recording("one", sha256=BYTES))
     again = await Scenario.create(db, audio=recording("two", sha256=BYTES))
     assert first.id != again.id
@@ -72,7 +72,7 @@ async def test_erased_bytes_are_not_found_again(db: Database) -> None:
     assert new.submitted.blob_key != gone.submitted.blob_key
 
 
-async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) -> None:
+async def test_audio_of_unknown_length_is_held_at_its_largest_cost(db: Database) -> None:
     audio_ = replace(recording(seconds=None), sha256=BYTES)
     scenario = await Scenario.create(db, audio=audio_, wanted=job_spec(43_200_000))
     assert (await scenario.lines())[0]["nano"] == 43_200 * NANO_PER_SECOND
@@ -88,7 +88,7 @@ async def test_a_recording_of_unknown_length_is_held_at_its_bound(db: Database) 
         (None, None, None),
     ],
 )
-def test_a_length_is_rounded_up_as_whoever_bills_it_does(
+def test_a_length_is_rounded_up_to_milliseconds(
     seconds: float | None, millis: int | None, max_ms: int | None
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, seconds, exact=True)

@@ -1,4 +1,4 @@
-"""What a pause means for a job's patience: it runs, stands still, or begins anew.
+"""Deferred runs: the retry timeout runs on, is paused, or is reset.
 
 Covers: app.jobs.store.runs
 """
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
         (["reset", "runs"], True),
     ],
 )
-async def test_since_when_a_job_waits(
+async def test_deferred_since_runs_pauses_or_resets(
     db: Database, pauses: list[RetryClock], *, waits: bool
 ) -> None:
     scenario = await Scenario.create(db)
@@ -37,10 +37,10 @@ async def test_since_when_a_job_waits(
 
 
 @pytest.mark.parametrize(("pause", "left"), [("reset", 0), ("runs", 3), ("paused", 3)])
-async def test_a_task_that_was_asked_for_forgets_the_runs_that_came_to_nothing(
+async def test_a_poll_resets_the_runs_without_progress(
     db: Database, pause: RetryClock, left: int
 ) -> None:
-    """Each time the database is away leaves a run behind; in three hours that may be many."""
+    """Each outage of the database ends a run; in three hours there may be many."""
     scenario = await Scenario.create(db)
     for _ in range(3):
         await scenario.claim()

@@ -1,4 +1,4 @@
-"""The routes of a job: pinned when it is accepted, held at the dearest, settled each at its own.
+"""Routes: fixed when a job is created; held at the highest price, settled at their own.
 
 Covers: app.billing.bill, app.jobs.reconcile, app.jobs.store.routes
 """
@@ -47,7 +47,7 @@ async def begun(db: Database) -> Scenario:
     return await Scenario.create(db, wanted=job_spec(2_000, others=OTHERS))
 
 
-async def test_places_without_a_price_in_the_jobs_currency_are_left_out(db: Database) -> None:
+async def test_routes_without_a_price_in_the_jobs_currency_are_left_out(db: Database) -> None:
     scenario = await begun(db)
     job = await scenario.claim()
     assert [(route.engine, route.upstream_model) for route in job.routes] == [
@@ -59,7 +59,7 @@ async def test_places_without_a_price_in_the_jobs_currency_are_left_out(db: Data
     assert [line["nano"] for line in await scenario.lines()] == [2 * DEAR]
 
 
-async def test_a_claimed_job_has_the_routes_that_a_later_run_finds(db: Database) -> None:
+async def test_a_claimed_job_has_the_stored_routes(db: Database) -> None:
     principal = await principal_of(db)
     await db.write(load_prices, [replace(PRICE, region="dear", nano=DEAR)])
     scenario = await Scenario.create(db, wanted=job_spec(others=OTHERS[:1]), lease_seconds=60)
@@ -70,7 +70,7 @@ async def test_a_claimed_job_has_the_routes_that_a_later_run_finds(db: Database)
     assert tuple((await scenario.claim()).routes) == tuple(claimed.routes)
 
 
-async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Database) -> None:
+async def test_a_call_is_held_settled_and_reconciled_on_its_route(db: Database) -> None:
     scenario = await begun(db)
     job = await scenario.claim()
     await scenario.call_failed(job, await scenario.call(job), failure(Billed.MAYBE))
@@ -99,7 +99,7 @@ async def test_a_call_is_held_settled_and_reconciled_where_it_was_made(db: Datab
     assert settled == 3 * DEAR + 2 * NANO_PER_SECOND
 
 
-async def test_doubt_on_one_engine_counts_on_every_other(db: Database) -> None:
+async def test_a_call_in_doubt_counts_on_every_engine(db: Database) -> None:
     from app.errors import UpstreamInDoubt  # noqa: PLC0415
 
     scenario = await begun(db)

@@ -1,4 +1,4 @@
-"""Runs and their leases: who works on a job, and why nobody else's writes count.
+"""Runs: claims, leases, and the fence that refuses writes of stale runs.
 
 Covers: app.jobs.execution.lease, app.jobs.store.job, app.jobs.store.runs
 """
@@ -18,7 +18,7 @@ from tests.support.scenario import NOW, Scenario, answer, failure, part_span, re
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_second_worker_waits_as_long_as_a_lease_lasts(db: Database) -> None:
+async def test_a_held_job_is_not_claimed_until_its_lease_ends(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     assert job.run.epoch == 1
@@ -26,13 +26,13 @@ async def test_a_second_worker_waits_as_long_as_a_lease_lasts(db: Database) -> N
     assert (await scenario.row())["run_epoch"] == 1
 
 
-async def test_of_many_workers_at_once_one_begins(db: Database) -> None:
+async def test_of_concurrent_claims_one_succeeds(db: Database) -> None:
     scenario = await Scenario.create(db)
     results = await asyncio.gather(*(scenario.try_claim() for _ in range(8)))
     assert sum(isinstance(result, Job) for result in results) == 1
 
 
-async def test_a_job_submitted_as_claimed_is_under_way_already(db: Database) -> None:
+async def test_a_job_created_as_claimed_is_processing(db: Database) -> None:
     scenario = await Scenario.create(db, lease_seconds=60)
     assert scenario.submitted.claimed is not None
     assert await scenario.try_claim() is None
@@ -40,7 +40,7 @@ async def test_a_job_submitted_as_claimed_is_under_way_already(db: Database) -> 
     assert (await scenario.row())["status"] == "completed"
 
 
-async def test_an_ended_lease_may_be_taken_over_and_the_old_run_writes_nothing(
+async def test_a_job_is_claimed_after_its_lease_and_the_stale_run_writes_nothing(
     db: Database,
 ) -> None:
     scenario = await Scenario.create(db)
@@ -76,7 +76,7 @@ async def test_an_ended_lease_may_be_taken_over_and_the_old_run_writes_nothing(
     await scenario.complete(new)
 
 
-async def test_a_lease_that_ended_is_still_held_until_somebody_takes_over(db: Database) -> None:
+async def test_a_run_may_write_after_its_lease_until_another_claim(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.crash()
@@ -84,7 +84,7 @@ async def test_a_lease_that_ended_is_still_held_until_somebody_takes_over(db: Da
     assert (await scenario.row())["status"] == "completed"
 
 
-async def test_a_renewed_lease_keeps_others_out(db: Database) -> None:
+async def test_a_renewed_lease_prevents_other_claims(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.crash()
@@ -100,18 +100,18 @@ async def test_every_write_of_a_run_renews_its_lease(db: Database) -> None:
     assert await scenario.try_claim() is None
 
 
-async def test_a_job_handed_back_may_be_taken_up_at_once(db: Database) -> None:
+async def test_a_released_job_can_be_claimed_at_once(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await db.write(runs.release, job.run)
     again = await scenario.claim()
     assert again.run.epoch == 2
-    assert again.runs_without_progress == 1  # being asked to stop is not a job's fault
+    assert again.runs_without_progress == 1  # a released run is not counted
     with pytest.raises(StaleRun):
         await scenario.complete(job)
 
 
-async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database) -> None:
+async def test_a_deferred_job_is_not_claimed_before_its_delay_ends(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     began = utc_now()
@@ -120,8 +120,8 @@ async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database)
     assert await db.read(runs.find_stalled, after="", limit=9) == []
     await scenario.crash()
     again = await scenario.claim()
-    assert (again.run.epoch, again.runs_without_progress) == (2, 1)  # to wait is not a job's fault
-    # The run before holds nothing any more.
+    assert (again.run.epoch, again.runs_without_progress) == (2, 1)  # a deferred run is not counted
+    # The earlier run is stale.
     await db.write(runs.defer, job.run, 0.0, now=utc_now())
     assert await scenario.try_claim() is None
     await db.write(runs.defer, again.run, 0.01, now=utc_now())
@@ -129,10 +129,10 @@ async def test_a_job_put_off_is_taken_up_by_nobody_before_its_time(db: Database)
         while (third := await scenario.try_claim()) is None:
             await asyncio.sleep(0.01)
     assert third.run.epoch == 3
-    assert third.deferred_since == began  # the patience of a job does not begin anew
+    assert third.deferred_since == began  # the retry timeout does not restart
 
 
-async def test_runs_without_a_finished_part_are_counted(db: Database) -> None:
+async def test_runs_without_progress_are_counted(db: Database) -> None:
     scenario = await Scenario.create(db)
     for count in (1, 2, 3):
         job = await scenario.claim()
@@ -145,7 +145,7 @@ async def test_runs_without_a_finished_part_are_counted(db: Database) -> None:
 
 
 @pytest.mark.parametrize("ending", ["complete", "fail", "erase"])
-async def test_an_ended_job_is_not_taken_up_again(db: Database, ending: str) -> None:
+async def test_an_ended_job_is_not_claimed(db: Database, ending: str) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await (scenario.erase() if ending == "erase" else getattr(scenario, ending)(job))
@@ -163,7 +163,7 @@ async def test_a_job_ends_once(db: Database) -> None:
     assert [line["kind"] for line in await scenario.lines()] == ["hold", "release"]
 
 
-async def test_a_later_run_finds_what_an_earlier_one_finished(db: Database) -> None:
+async def test_a_later_run_loads_the_finished_parts(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     await scenario.answered(job, await scenario.call(job), heard=answer(text="first"))
@@ -178,7 +178,7 @@ async def test_a_later_run_finds_what_an_earlier_one_finished(db: Database) -> N
     assert parts[0].result["text"] == "first"
 
 
-async def test_silent_stretches_are_kept_with_the_next_call(db: Database) -> None:
+async def test_silent_parts_are_stored_with_the_next_call(db: Database) -> None:
     scenario = await Scenario.create(db)
     silent = replace(part_span(0), speech_ms=0, sha256=None)
     await scenario.call(await scenario.claim(), part_span(1), silent=[silent])
@@ -197,7 +197,7 @@ async def test_events_are_numbered_without_a_gap(db: Database) -> None:
     assert (await scenario.row())["event_count"] == 5
 
 
-async def test_the_forsaken_are_those_nobody_works_on_oldest_first(db: Database) -> None:
+async def test_stalled_jobs_are_found_oldest_first(db: Database) -> None:
     scenarios = [
         await Scenario.create(db, audio=recording(f"r{n}", sha256=f"{n:064x}")) for n in range(4)
     ]
@@ -212,7 +212,7 @@ async def test_the_forsaken_are_those_nobody_works_on_oldest_first(db: Database)
     assert await db.read(runs.find_stalled, after=crashed.id, limit=2) == found[2:]
 
 
-async def test_leases_can_be_cleared_where_no_other_process_lives(db: Database) -> None:
+async def test_clear_leases(db: Database) -> None:
     scenario = await Scenario.create(db)
     await scenario.claim()
     assert await db.write(runs.clear_leases) == 1
@@ -220,7 +220,7 @@ async def test_leases_can_be_cleared_where_no_other_process_lives(db: Database) 
     assert (await scenario.claim()).run.epoch == 2
 
 
-async def test_the_first_moment_of_work_stays_as_it_was(db: Database) -> None:
+async def test_started_at_is_that_of_the_first_run(db: Database) -> None:
     scenario = await Scenario.create(db)
     assert (await scenario.row())["started_at"] is None
     await scenario.claim()

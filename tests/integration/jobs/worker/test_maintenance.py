@@ -1,4 +1,4 @@
-"""Upkeep on a running gateway: rounds go on, jobs are found again, and only what is ours goes.
+"""Maintenance of a running gateway: stalled jobs, purges, orphaned blobs and invariants.
 
 Covers: app.jobs.worker.maintenance
 """
@@ -66,7 +66,7 @@ def path_of(gateway: Gateway, blob_key: str) -> Path:
 @pytest.mark.parametrize(
     "error", [DatabaseUnavailable(), ValueError("canary"), OSError(5, "canary")]
 )
-async def test_whatever_goes_wrong_in_a_round_the_next_one_comes(
+async def test_maintenance_continues_after_any_error(
     database_url: str,
     engine: ScriptedEngine,
     tmp_path: Path,
@@ -95,7 +95,7 @@ async def until_completed(gateway: Gateway, job_id: str) -> None:
 
 
 @pytest.mark.settings(jobs=OFTEN)
-async def test_a_job_whose_worker_is_gone_is_taken_up(gateway: Gateway, recording: bytes) -> None:
+async def test_a_stalled_job_is_requeued(gateway: Gateway, recording: bytes) -> None:
     scenario = await queued(gateway, recording, lease_seconds=0.5)
     await asyncio.sleep(0.25)
     assert await status_of(gateway, scenario.id) == "processing"
@@ -143,7 +143,7 @@ async def test_a_violated_invariant_is_logged_and_a_slow_check_is_skipped(
 
 
 @pytest.mark.settings(jobs=OFTEN)
-async def test_a_job_waits_for_a_recording_that_comes_back(
+async def test_a_job_whose_audio_is_unreadable_waits_until_it_is_back(
     gateway: Gateway, recording: bytes, tmp_path: Path
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -167,9 +167,7 @@ async def test_a_job_waits_for_a_recording_that_comes_back(
     assert [call["state"] for call in await gateway.rows(upstream_call)] == ["answered"]
 
 
-async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_a_job_whose_audio_stays_unreadable_fails(gateway: Gateway, recording: bytes) -> None:
     scenario = await queued(gateway, recording)
     (stored,) = await gateway.rows(audio)
     path_of(gateway, stored["blob_key"]).unlink()
@@ -193,13 +191,13 @@ async def test_a_recording_that_stays_away_ends_its_job_in_the_end(
 
 
 def make_immovable(path: Path) -> None:
-    """Put a folder at a blob's place: nobody can unlink that, not even root."""
+    """Replace a blob by a folder, which cannot be unlinked even by root."""
     path.unlink()
     (path / "inside").mkdir(parents=True)
 
 
 @pytest.mark.settings(jobs=OFTEN)
-async def test_a_recording_that_cannot_be_removed_holds_up_nobody(
+async def test_audio_that_cannot_be_deleted_delays_no_other_purge(
     gateway: Gateway, recording: bytes
 ) -> None:
     jobs = [(await gateway.send(sound)).json()["id"] for sound in (recording, speech(1.5))]
@@ -224,7 +222,7 @@ async def test_a_recording_that_cannot_be_removed_holds_up_nobody(
 
 @pytest.mark.parametrize("stays", [0, 1])
 @pytest.mark.settings(jobs=OFTEN)
-async def test_of_several_leftovers_none_keeps_the_others(
+async def test_one_failed_purge_does_not_stop_the_others(
     gateway: Gateway, recording: bytes, stays: int
 ) -> None:
     for sound in (recording, speech(1.5)):
@@ -246,7 +244,7 @@ async def test_of_several_leftovers_none_keeps_the_others(
     assert not await is_purged(gateway, stored[stays]["id"])
 
 
-async def test_a_deletion_succeeds_although_the_purge_could_not_be_noted(
+async def test_an_erase_succeeds_although_the_purge_is_not_noted(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     settings = settings_for(database_url, tmp_path / "data", jobs=OFTEN)
@@ -282,7 +280,7 @@ def put(blobs: Path, tail: str, age_seconds: float) -> Path:
     return aged(path, age_seconds)
 
 
-async def test_what_nobody_owns_is_removed_once_it_is_old(
+async def test_old_blobs_without_a_row_are_removed(
     database_url: str,
     engine: ScriptedEngine,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""The queue on both backends: what is put in is handed out, in order, and never lost for long.
+"""The queue on both backends: entries are taken in order, held, deferred and never lost.
 
 Covers: app.jobs.worker.lane, app.jobs.worker.queue, app.kit.priority_semaphore
 """
@@ -23,12 +23,12 @@ from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 60
-HANDED_BACK_SECONDS = 15  # less than what is waited for
+MAX_CLOSE_SECONDS = 15  # less than the delay of the held entry
 NOW, SOON, LATE = timedelta(0), timedelta(milliseconds=50), timedelta(hours=1)
 
 
 class Works:
-    """Ticks that are noted; `again` says what each returns, `gate` holds them back."""
+    """Records the ticks of jobs. `again` holds the delays that they return, `gate` blocks them."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -79,7 +79,7 @@ async def entries(db: Database) -> list[str]:
 # ── handing out ─────────────────────────────────────────────────────────────────────────────
 
 
-async def test_each_entry_is_handed_out_once_and_the_urgent_before_the_others(
+async def test_each_entry_is_taken_once_in_the_order_of_priority(
     db: Database, works: Works
 ) -> None:
     works.gate.clear()
@@ -104,7 +104,7 @@ async def test_another_epoch_is_another_entry(db: Database, works: Works) -> Non
         await works.until(lambda: works.begun == ["a", "a"])
 
 
-async def test_a_short_wait_is_held_and_a_long_one_goes_back(db: Database, works: Works) -> None:
+async def test_a_short_delay_is_held_and_a_long_one_is_enqueued(db: Database, works: Works) -> None:
     works.again = {"short": [SOON, SOON], "long": [LATE]}
     async with serving(db, works) as queue:
         await queue.put([Entry("jobs", name, 0) for name in works.again])
@@ -119,7 +119,7 @@ async def test_a_short_wait_is_held_and_a_long_one_goes_back(db: Database, works
     assert "never" not in works.begun
 
 
-async def test_its_own_log_is_forgotten(db: Database, works: Works) -> None:
+async def test_prune_deletes_the_log_of_the_queue(db: Database, works: Works) -> None:
     async with serving(db, works) as queue:
         await queue.put([Entry("jobs", f"job{n}", 0) for n in range(9)])
         await works.until(lambda: len(works.begun) == 9)
@@ -138,16 +138,14 @@ async def test_its_own_log_is_forgotten(db: Database, works: Works) -> None:
             assert queue._here._log == []
 
 
-async def test_whoever_waits_is_handed_back_when_the_queue_closes(
-    db: Database, works: Works
-) -> None:
+async def test_held_entries_are_enqueued_when_the_queue_closes(db: Database, works: Works) -> None:
     works.again = {"waiting": [timedelta(seconds=20)]}
     began = time.monotonic()
     async with serving(db, works) as queue:
         await queue.put([Entry("jobs", "waiting", 0)])
         await works.until(lambda: works.begun == ["waiting"])
         await asyncio.sleep(0.05)
-    assert time.monotonic() - began < HANDED_BACK_SECONDS
+    assert time.monotonic() - began < MAX_CLOSE_SECONDS
     if db.is_shared:
         assert await entries(db) == ["waiting"]
     else:
@@ -185,14 +183,14 @@ async def test_a_row_and_its_entry_are_committed_together_or_not_at_all(
         assert await shared.read(lambda tx: tx.scalar(count)) == 1
 
 
-async def test_migrations_see_nothing_of_it(shared: Database, works: Works) -> None:
+async def test_migrations_ignore_the_tables_of_the_queue(shared: Database, works: Works) -> None:
     async with serving(shared, works):
         await shared.write(lambda tx: command.check(alembic_config(tx)))
     tables = sa.text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'pgq'")
     assert "pgqueuer" in await shared.read(lambda tx: set(tx.scalars(tables)))
 
 
-async def test_replicas_that_start_together_make_its_tables_once(shared_url: str) -> None:
+async def test_processes_that_start_together_install_the_tables_once(shared_url: str) -> None:
     async def start() -> None:
         async with open_database(shared_url) as db:
             works = Works()
@@ -219,7 +217,7 @@ async def drop_connections(url: str) -> None:
     await other.close()
 
 
-async def test_a_server_that_drops_all_connections_is_joined_anew(
+async def test_the_queue_reconnects_after_a_lost_connection(
     shared: Database, shared_url: str, works: Works
 ) -> None:
     works.slots = PrioritySemaphore(2)
@@ -230,12 +228,12 @@ async def test_a_server_that_drops_all_connections_is_joined_anew(
         await drop_connections(shared_url)
         await queue.put([Entry("jobs", "after", 0)])
         began = time.monotonic()
-        await works.until(lambda: "after" in works.begun)  # however long the other one takes
+        await works.until(lambda: "after" in works.begun)  # while the other one still runs
         assert time.monotonic() - began < PATIENCE_SECONDS
         assert not works.gate.is_set()
 
 
-async def test_what_a_dead_worker_had_is_taken_over(
+async def test_entries_of_a_dead_worker_are_taken_over(
     shared: Database, works: Works, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_file, "SILENT_SECONDS", 1.0)

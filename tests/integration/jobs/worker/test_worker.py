@@ -1,4 +1,4 @@
-"""The runner: slots, room, and callers who wait while the gateway closes.
+"""The worker: slots, capacity for callers, and shutdown.
 
 Covers: app.jobs.execution.transcribe, app.jobs.worker.worker
 """
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 GRACE_SECONDS = 0.3
-PATIENCE_SECONDS = 5  # far below every wait that is asked for here
+PATIENCE_SECONDS = 5  # far below every requested wait
 WAIT = "60"
 
 
 @asynccontextmanager
 async def closing_well(gateway: Gateway) -> AsyncIterator[None]:
-    """Let the engine answer at the end, so that no test waits for the grace of a shutdown."""
+    """Let the engine answer at the end, so that the shutdown does not use its grace period."""
     gateway.engine.gate = asyncio.Event()
     try:
         yield
@@ -53,7 +53,7 @@ async def until_called(gateway: Gateway) -> None:
 
 
 @pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
-async def test_a_job_that_another_worker_holds_keeps_no_slot(
+async def test_a_job_that_another_worker_holds_takes_no_slot(
     gateway: Gateway, recording: bytes
 ) -> None:
     held = await Scenario.create(gateway.services.db, lease_seconds=3600)
@@ -64,9 +64,7 @@ async def test_a_job_that_another_worker_holds_keeps_no_slot(
 
 
 @pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
-async def test_jobs_beyond_the_slots_wait_for_their_turn(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_jobs_beyond_the_slots_are_queued(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
         first = await gateway.send(recording, wait="0")
         await until_called(gateway)
@@ -77,9 +75,7 @@ async def test_jobs_beyond_the_slots_wait_for_their_turn(
         assert (await gateway.ended(sent.json()["id"]))["status"] == "completed"
 
 
-async def test_a_job_of_this_process_is_not_taken_up_twice(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_a_running_job_is_not_started_twice(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
         scenario = await queued(gateway, recording)
         assert await hand_out(gateway, scenario)
@@ -89,48 +85,52 @@ async def test_a_job_of_this_process_is_not_taken_up_twice(
 
 
 @dataclass
-class Resting:
-    """Puts every job off once, as while an upstream is left alone; then each begins and waits."""
+class DeferringTranscriber:
+    """Defers every job once; when it is advanced again, it runs until the gate opens."""
 
-    put_off: set[str] = field(default_factory=set)
+    deferred: set[str] = field(default_factory=set)
     begun: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def advance(self, job_id: str, _claimed: object) -> timedelta | None:
-        if job_id != "urgent" and job_id not in self.put_off:
-            self.put_off.add(job_id)
+        if job_id != "urgent" and job_id not in self.deferred:
+            self.deferred.add(job_id)
             return timedelta(seconds=1)
         self.begun.append(job_id)
         await self.gate.wait()
         return None
 
 
-async def test_who_was_put_off_for_a_moment_keeps_no_urgent_one_waiting(db: Database) -> None:
-    """Held jobs that wake without a slot go back: the queue knows who is next, and who can."""
-    there: Any = Resting()
-    runner = Worker(db, cast("Transcriber", there), JobSettings(max_concurrent_jobs=1))
-    await runner.open()
+async def test_held_delayed_jobs_do_not_block_a_higher_priority(db: Database) -> None:
+    """A held job whose delay ends while no slot is free goes back to the queue."""
+    transcriber: Any = DeferringTranscriber()
+    worker = Worker(db, cast("Transcriber", transcriber), JobSettings(max_concurrent_jobs=1))
+    await worker.open()
     others = [f"job{n}" for n in range(30)]
     async with asyncio.timeout(PATIENCE_SECONDS * 4):
         for one in others:
-            await runner.put(one, "split", 0)
-        while there.put_off != set(others) or not there.begun or len(runner._jobs.here) > 1:
+            await worker.put(one, "split", 0)
+        while (
+            transcriber.deferred != set(others)
+            or not transcriber.begun
+            or len(worker._jobs.here) > 1
+        ):
             await asyncio.sleep(0.01)
-        assert not runner.reserve_slot("split")  # others wait: nobody who comes now is before them
-        await runner.put("urgent", "split", 100)
-        there.gate.set()
-        while len(there.begun) < len(others) + 1:
+        assert not worker.reserve_slot("split")  # jobs are left in the queue and come first
+        await worker.put("urgent", "split", 100)
+        transcriber.gate.set()
+        while len(transcriber.begun) < len(others) + 1:
             await asyncio.sleep(0.01)
-    await runner.drain(0)
-    assert there.begun[1] == "urgent"
-    assert sorted(there.begun) == sorted([*others, "urgent"])
+    await worker.drain(0)
+    assert transcriber.begun[1] == "urgent"
+    assert sorted(transcriber.begun) == sorted([*others, "urgent"])
 
 
 # ── room ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def assert_refused_unread(gateway: Gateway, told: tuple[int, str]) -> None:
-    """Send a body that tells whether anybody asked for it."""
+    """Send a request and check that it is refused before its body is read."""
     before = gateway.blobs()
     asked = []
 
@@ -146,7 +146,7 @@ async def assert_refused_unread(gateway: Gateway, told: tuple[int, str]) -> None
 
 
 @pytest.mark.settings(jobs={"max_sync_callers": 1})
-async def test_too_many_jobs_are_told_before_the_body_is_read(
+async def test_too_many_jobs_are_refused_before_the_body_is_read(
     gateway: Gateway, recording: bytes
 ) -> None:
     async with closing_well(gateway):
@@ -155,14 +155,14 @@ async def test_too_many_jobs_are_told_before_the_body_is_read(
         assert len(await gateway.rows(transcription)) == 1
 
 
-async def test_so_is_the_end_of_the_gateway(gateway: Gateway) -> None:
+async def test_a_closing_gateway_refuses_before_the_body_is_read(gateway: Gateway) -> None:
     gateway.app.state.begin_shutdown()
     await assert_refused_unread(gateway, (503, "shutting_down"))
     assert gateway.blobs() == []
 
 
 @pytest.mark.settings(jobs={"max_sync_callers": 1})
-async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
+async def test_requeued_jobs_take_no_caller_capacity(gateway: Gateway, recording: bytes) -> None:
     async with closing_well(gateway):
         scenario = await queued(gateway, recording)
         await hand_out(gateway, scenario)
@@ -172,7 +172,7 @@ async def test_found_jobs_take_no_room_from_callers(gateway: Gateway, recording:
 # ── the end ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_caller_who_waits_is_told_where_to_ask_again(
+async def test_a_waiting_caller_gets_202_when_the_gateway_closes(
     gateway: Gateway, recording: bytes
 ) -> None:
     async with closing_well(gateway):
@@ -185,10 +185,10 @@ async def test_a_caller_who_waits_is_told_where_to_ask_again(
     assert response.headers["location"] == f"{PATH}/{response.json()['id']}"
 
 
-async def test_so_is_one_whose_upload_was_under_way(
+async def test_a_caller_whose_upload_is_in_progress_gets_202_too(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
-    """Its wait begins after the closing did."""
+    """The wait of this caller starts after the closing has begun."""
     submitting = DatabaseFault("create_job", "never", gate=asyncio.Event())
     with unreliable_database(submitting):
         settings = settings_for(database_url, tmp_path / "data")
@@ -205,7 +205,7 @@ async def test_so_is_one_whose_upload_was_under_way(
     assert response.headers["location"].startswith(PATH)
 
 
-async def test_a_short_wait_is_not_made_longer(gateway: Gateway) -> None:
+async def test_closing_does_not_prolong_a_short_wait(gateway: Gateway) -> None:
     held = await Scenario.create(gateway.services.db, lease_seconds=3600)
     started = time.monotonic()
     waiting = asyncio.create_task(gateway.services.worker.wait(held.id, GRACE_SECONDS))
@@ -216,29 +216,29 @@ async def test_a_short_wait_is_not_made_longer(gateway: Gateway) -> None:
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
-async def test_closing_while_a_wait_runs_out_shortens_the_others(
+async def test_closing_shortens_waits_while_another_one_ends(
     database_url: str, engine: ScriptedEngine, tmp_path: Path
 ) -> None:
-    """A wait whose time is over takes a last look, and cannot be rescheduled any more."""
+    """A wait that has timed out reads the database once more, and cannot be rescheduled."""
     last_look = DatabaseFault("has_ended", "never", times=2, gate=asyncio.Event())
     with unreliable_database() as faults:
         async with running(settings_for(database_url, tmp_path / "data"), engine) as gateway:
-            runner = gateway.services.worker
+            worker = gateway.services.worker
             held = await Scenario.create(gateway.services.db, lease_seconds=3600)
-            others = [asyncio.create_task(runner.wait(held.id, 60)) for _ in range(8)]
+            others = [asyncio.create_task(worker.wait(held.id, 60)) for _ in range(8)]
             await asyncio.sleep(0.1)
             faults.append(last_look)
-            late = asyncio.create_task(runner.wait(held.id, 0.1))
+            late = asyncio.create_task(worker.wait(held.id, 0.1))
             while last_look.times:
                 await asyncio.sleep(0.01)
-            runner.begin_closing(GRACE_SECONDS)
+            worker.begin_closing(GRACE_SECONDS)
             assert last_look.gate is not None
             last_look.gate.set()
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await asyncio.gather(late, *others) == [False] * 9
 
 
-async def test_a_drained_runner_hands_its_jobs_back(
+async def test_drain_releases_the_running_jobs(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
@@ -259,13 +259,13 @@ async def test_a_drained_runner_hands_its_jobs_back(
         assert job["status"] == "completed"
 
 
-async def test_a_job_of_the_queue_goes_back_to_it_at_the_end_of_the_grace(
+async def test_drain_enqueues_the_jobs_of_the_queue_again(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
     seldom = {
         "maintenance_interval_seconds": 3600
-    }  # so that nothing but the queue can bring the job back
+    }  # so that only the queue can start the job again
     settings = settings_for(
         database_url, tmp_path / "data", server={"shutdown_seconds": 0}, jobs=seldom
     )
@@ -281,10 +281,10 @@ async def test_a_job_of_the_queue_goes_back_to_it_at_the_end_of_the_grace(
     assert len(engine.calls) == 2
 
 
-async def test_a_job_begun_for_its_caller_comes_into_the_queue_then(
+async def test_drain_enqueues_a_job_that_started_for_its_caller(
     shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
-    """Another replica goes on with it at once, not when it happens to look for forsaken jobs."""
+    """Another process continues the job at once, before its maintenance finds it stalled."""
     engine.gate = asyncio.Event()
     seldom = {"maintenance_interval_seconds": 3600}
     settings = settings_for(
@@ -303,7 +303,7 @@ async def test_a_job_begun_for_its_caller_comes_into_the_queue_then(
 # ── processes that share the work ───────────────────────────────────────────────────────────
 
 
-async def test_who_only_serves_lets_others_work_and_its_callers_wait(
+async def test_a_process_without_a_worker_waits_for_the_jobs_of_others(
     shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     only_serves = settings_for(shared_url, tmp_path / "data", jobs={"worker": False})
@@ -317,7 +317,7 @@ async def test_who_only_serves_lets_others_work_and_its_callers_wait(
         assert (response.status_code, response.json()["text"]) == (200, "heard")
 
 
-async def test_alone_with_its_database_a_process_always_works(
+async def test_a_process_with_its_own_database_always_works(
     engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     settings = settings_for(

@@ -1,4 +1,4 @@
-"""The bound on sound in memory: kept, in order, and nobody waits for ever.
+"""The budget of decoded audio in memory: its limit, its order, and its two exceptions.
 
 Covers: app.jobs.execution.audio_budget
 """
@@ -19,7 +19,7 @@ async def waiting(share: RunShare, size: int) -> "asyncio.Task[Allocation]":
     return task
 
 
-async def test_no_more_than_the_bound_is_held_and_what_shrinks_makes_room() -> None:
+async def test_allocations_stay_within_the_budget_and_shrinking_frees_bytes() -> None:
     budget = AudioBudget(100)
     share = RunShare(budget)
     first = await share.take(60)
@@ -30,7 +30,7 @@ async def test_no_more_than_the_bound_is_held_and_what_shrinks_makes_room() -> N
     assert budget.used == 100
 
 
-async def test_who_holds_nothing_gets_one_part_whatever_the_others_hold() -> None:
+async def test_a_run_without_a_part_always_gets_one() -> None:
     budget = AudioBudget(100)
     others = RunShare(budget)
     await others.take(100)
@@ -43,14 +43,14 @@ async def test_who_holds_nothing_gets_one_part_whatever_the_others_hold() -> Non
     assert budget.used == 101
 
 
-async def test_room_is_given_in_order() -> None:
+async def test_allocations_are_granted_in_order() -> None:
     budget = AudioBudget(100)
     shares = [RunShare(budget) for _ in range(3)]
     helds = [await share.take(30) for share in shares]
     large = await waiting(shares[0], 40)
     small = await waiting(shares[1], 5)
     assert not large.done()
-    assert not small.done()  # behind the other, though there is room for it
+    assert not small.done()  # behind the other one, although it would fit
     helds[2].give_back()
     await large
     assert not small.done()
@@ -58,7 +58,7 @@ async def test_room_is_given_in_order() -> None:
     await small
 
 
-async def test_who_stops_waiting_takes_no_room() -> None:
+async def test_a_cancelled_wait_allocates_nothing() -> None:
     budget = AudioBudget(100)
     share = RunShare(budget)
     held = await share.take(90)
@@ -71,7 +71,7 @@ async def test_who_stops_waiting_takes_no_room() -> None:
     assert budget.used == 10
 
 
-async def test_room_granted_to_who_is_cancelled_at_that_moment_is_given_back() -> None:
+async def test_an_allocation_granted_during_a_cancel_is_released() -> None:
     budget = AudioBudget(100)
     share = RunShare(budget)
     held = await share.take(100)
@@ -97,7 +97,7 @@ async def opened(share: RunShare, size: int) -> tuple["asyncio.Task[None]", asyn
     return task, closing
 
 
-async def test_windows_count_and_wait_for_room() -> None:
+async def test_windows_wait_for_free_bytes() -> None:
     budget = AudioBudget(100)
     first, close_first = await opened(RunShare(budget), 60)
     second, close_second = await opened(RunShare(budget), 60)
@@ -111,7 +111,7 @@ async def test_windows_count_and_wait_for_room() -> None:
     assert (budget.used, budget.windows) == (0, 0)
 
 
-async def test_one_window_is_open_whatever_its_size_and_its_run_always_goes_on() -> None:
+async def test_the_first_window_is_granted_at_any_size() -> None:
     budget = AudioBudget(100)
     mine = RunShare(budget)
     task, close = await opened(mine, 500)
@@ -120,7 +120,7 @@ async def test_one_window_is_open_whatever_its_size_and_its_run_always_goes_on()
     again = await waiting(mine, 1)
     assert not again.done()
     held.give_back()
-    assert (await again).bytes == 1  # before the window that waits
+    assert (await again).bytes == 1  # before the waiting window
     close.set()
     await task
     await asyncio.sleep(0)
@@ -129,7 +129,7 @@ async def test_one_window_is_open_whatever_its_size_and_its_run_always_goes_on()
     await other
 
 
-async def test_a_window_that_is_no_longer_wanted_takes_no_room() -> None:
+async def test_a_cancelled_window_allocates_nothing() -> None:
     budget = AudioBudget(100)
     first, close = await opened(RunShare(budget), 100)
     given_up, _ = await opened(RunShare(budget), 10)
@@ -137,7 +137,7 @@ async def test_a_window_that_is_no_longer_wanted_takes_no_room() -> None:
     late, _ = await opened(RunShare(budget), 100)
     close.set()
     await first
-    late.cancel()  # in the moment in which it gets its room
+    late.cancel()  # at the moment at which it is granted
     with pytest.raises(asyncio.CancelledError):
         await late
     assert (budget.used, budget.windows) == (0, 0)

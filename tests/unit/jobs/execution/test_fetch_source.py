@@ -1,4 +1,4 @@
-"""Fetching a recording: who waits for a place has not begun to lose patience.
+"""Fetching the audio of a job by its URL.
 
 Covers: app.jobs.execution.fetch_source
 """
@@ -15,9 +15,9 @@ from app.kit.clock import utc_now
 pytestmark = pytest.mark.anyio
 
 
-async def test_waiting_for_a_place_costs_no_patience() -> None:
+async def test_waiting_for_a_fetch_slot_pauses_the_retry_timeout() -> None:
     nothing: Any = SimpleNamespace()
-    collector = SourceFetcher(
+    source_fetcher = SourceFetcher(
         nothing,
         nothing,
         nothing,
@@ -28,5 +28,5 @@ async def test_waiting_for_a_place_costs_no_patience() -> None:
         clock=utc_now,
     )
     with pytest.raises(Deferred) as deferred:
-        await collector.fetch(nothing, "https://far.example/a.wav")
+        await source_fetcher.fetch(nothing, "https://far.example/a.wav")
     assert deferred.value.clock == "paused"

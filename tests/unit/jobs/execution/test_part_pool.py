@@ -1,4 +1,4 @@
-"""What becomes of a job's other parts when one of them cannot go on.
+"""The part pool: concurrency, and the end of the other parts when one of them fails.
 
 Covers: app.jobs.execution.part_pool, app.jobs.upstream.call_permit
 """
@@ -20,35 +20,35 @@ Work = Callable[[CallPermit], Coroutine[Any, Any, None]]
 
 
 def raising(error: Exception) -> Work:
-    async def work(sending: CallPermit) -> None:
-        sending.begin()
+    async def work(permit: CallPermit) -> None:
+        permit.begin()
         raise error
 
     return work
 
 
-async def begun(crew: PartPool, *works: Work) -> list[int]:
-    """Have a crew do these works; return the order in which they were over."""
+async def run_in(pool: PartPool, *works: Work) -> list[int]:
+    """Run these works in a pool; return the order of their ends."""
     over: list[int] = []
 
     async def lead() -> None:
         for number, work in enumerate(works):
-            await crew.begin(work, lambda number=number: over.append(number))  # type: ignore[misc]
+            await pool.begin(work, lambda number=number: over.append(number))  # type: ignore[misc]
 
-    await crew.work(lead())
+    await pool.work(lead())
     return over
 
 
 class Call:
-    """A call under way that goes on until it is let go."""
+    """A call in flight until `let_go` is called."""
 
     def __init__(self) -> None:
         self.answer = asyncio.Event()
         self.began = asyncio.Event()
         self.ended = ""
 
-    async def __call__(self, sending: CallPermit) -> None:
-        sending.begin()
+    async def __call__(self, permit: CallPermit) -> None:
+        permit.begin()
         self.began.set()
         try:
             await self.answer.wait()
@@ -56,11 +56,11 @@ class Call:
         except asyncio.CancelledError:
             self.ended = "cancelled"
             raise
-        sending.ended()
-        sending.begin()  # a second one, which a crew that goes no further does not allow
+        permit.ended()
+        permit.begin()  # a second call, which the pool refuses after an error
 
 
-async def test_only_so_many_are_worked_on_at_once() -> None:
+async def test_concurrency_is_limited() -> None:
     now, most = 0, 0
 
     async def work(_sending: CallPermit) -> None:
@@ -70,11 +70,11 @@ async def test_only_so_many_are_worked_on_at_once() -> None:
         await asyncio.sleep(0)
         now -= 1
 
-    assert sorted(await begun(PartPool(3), *[work] * 10)) == list(range(10))
+    assert sorted(await run_in(PartPool(3), *[work] * 10)) == list(range(10))
     assert most == 3
 
 
-async def test_what_is_under_way_is_finished_and_nothing_new_is_sent() -> None:
+async def test_after_an_error_calls_in_flight_finish_and_no_new_call_is_made() -> None:
     call, waits = Call(), asyncio.Event()
 
     async def fails(_sending: CallPermit) -> None:
@@ -86,20 +86,20 @@ async def test_what_is_under_way_is_finished_and_nothing_new_is_sent() -> None:
         await waits.wait()
 
     with pytest.raises(EngineRefused):
-        await begun(PartPool(3), call, has_not_sent, fails, raising(AssertionError()))
+        await run_in(PartPool(3), call, has_not_sent, fails, raising(AssertionError()))
     assert call.ended == "kept"
 
 
-async def test_a_run_that_lost_its_job_stops_at_once() -> None:
+async def test_a_stale_run_stops_at_once() -> None:
     call = Call()
     with pytest.raises(StaleRun):
-        await begun(PartPool(2), call, raising(StaleRun("tr")))
+        await run_in(PartPool(2), call, raising(StaleRun("tr")))
     assert call.ended == "cancelled"
 
 
-async def test_cancelling_ends_all() -> None:
+async def test_cancelling_ends_all_parts() -> None:
     call = Call()
-    running = asyncio.create_task(begun(PartPool(2), call))
+    running = asyncio.create_task(run_in(PartPool(2), call))
     await call.began.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -117,42 +117,42 @@ async def test_cancelling_ends_all() -> None:
         ([EngineRefused(), ZeroDivisionError()], ZeroDivisionError),
     ],
 )
-async def test_of_several_errors_the_most_telling_is_raised(
+async def test_the_most_severe_error_is_raised(
     errors: list[Exception], told: type[Exception]
 ) -> None:
     together = asyncio.Barrier(len(errors))
 
     def late(error: Exception) -> Work:
-        async def work(sending: CallPermit) -> None:
-            sending.begin()
+        async def work(permit: CallPermit) -> None:
+            permit.begin()
             await together.wait()
             raise error
 
         return work
 
     with pytest.raises(told):
-        await begun(PartPool(len(errors)), *map(late, errors))
+        await run_in(PartPool(len(errors)), *map(late, errors))
 
 
-async def test_of_several_waits_the_shortest_counts() -> None:
+async def test_the_shortest_deferral_is_raised() -> None:
     together = asyncio.Barrier(2)
 
     def late(seconds: float) -> Work:
-        async def work(sending: CallPermit) -> None:
-            sending.begin()
+        async def work(permit: CallPermit) -> None:
+            permit.begin()
             await together.wait()
             raise Deferred(seconds)
 
         return work
 
     with pytest.raises(Deferred) as put_off:
-        await begun(PartPool(2), late(30), late(6))
+        await run_in(PartPool(2), late(30), late(6))
     assert put_off.value.seconds == 6
 
 
-def test_what_was_called_off_makes_no_call() -> None:
-    sending = CallPermit()
-    sending.revoke()
+def test_a_revoked_permit_allows_no_call() -> None:
+    permit = CallPermit()
+    permit.revoke()
     with pytest.raises(CallsStopped):
-        sending.begin()
-    assert not sending.in_flight
+        permit.begin()
+    assert not permit.in_flight

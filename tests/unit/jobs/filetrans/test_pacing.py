@@ -1,4 +1,4 @@
-"""Pauses: they grow with a task's age, spread, and lengthen where many wait.
+"""Pauses of waiting jobs: they grow with age and number, and have a jitter.
 
 Covers: app.jobs.filetrans.pacing
 """
@@ -21,9 +21,7 @@ def pauses() -> PollPacing:
 @pytest.mark.parametrize(
     ("age", "least", "most"), [(0, 1.6, 2.4), (8, 1.6, 2.4), (40, 8, 12), (10_000, 16, 24)]
 )
-async def test_a_task_is_asked_for_less_and_less_often(
-    age: float, least: float, most: float
-) -> None:
+async def test_pauses_between_polls_grow(age: float, least: float, most: float) -> None:
     drawn = [pauses().before_poll("a", age, RATE), *_many(age)]
     assert all(least <= one <= most for one in drawn)
     assert max(drawn) > min(drawn)
@@ -34,7 +32,7 @@ def _many(age: float) -> list[float]:
     return [one.before_poll("a", age, RATE) for _ in range(20)]
 
 
-async def test_where_thousands_wait_each_is_asked_for_once_in_the_time_that_all_take() -> None:
+async def test_pauses_grow_with_the_number_of_waiting_tasks() -> None:
     many = pauses()
     for number in range(2_000):
         last = many.before_poll(f"job-{number}", 0, RATE)
@@ -44,7 +42,7 @@ async def test_where_thousands_wait_each_is_asked_for_once_in_the_time_that_all_
     assert many.before_poll("one", 0, RATE) < 3
 
 
-async def test_who_finds_all_places_taken_comes_back_when_it_may_be_its_turn() -> None:
+async def test_the_pause_before_a_submit_grows_with_the_queue() -> None:
     queue = pauses()
     for _ in range(100):
         queue.note_submit("done", 8.0)
