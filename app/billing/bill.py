@@ -57,7 +57,7 @@ def _line(row: Mapping[str | None, Any]) -> BillLine:
         model=row["model"],
         millis=round(Decimal(row["seconds"]) * MILLIS),
         region=row.get("region", ""),
-        started_at=_utc(began) if began else None,
+        started_at=_parse_moment(began) if began else None,
         input_tokens=int(row.get("input_tokens") or 0),
         output_tokens=int(row.get("output_tokens") or 0),
         text_input_tokens=int(row.get("text_input_tokens") or 0),
@@ -69,6 +69,6 @@ def _line(row: Mapping[str | None, Any]) -> BillLine:
     return line
 
 
-def _utc(text: str) -> datetime:
+def _parse_moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

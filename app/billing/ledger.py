@@ -18,7 +18,7 @@ from app.kit.ids import new_id
 _line = ledger_line.c
 
 
-def _sum_of(*kinds: str) -> sa.Function[int]:
+def _sum_of_kinds(*kinds: str) -> sa.Function[int]:
     return sa.func.sum(sa.case((_line.kind.in_(kinds), _line.nano), else_=0))
 
 
@@ -26,9 +26,9 @@ _ADD_LINE = Prepared(sa.insert(ledger_line))
 _TOTALS = Prepared(
     sa.select(
         _line.transcription_id,
-        _sum_of("hold").label("held"),
-        _sum_of("settle", "adjust").label("settled"),
-        _sum_of("release").label("released"),
+        _sum_of_kinds("hold").label("held"),
+        _sum_of_kinds("settle", "adjust").label("settled"),
+        _sum_of_kinds("release").label("released"),
         sa.func.sum(_line.used_ms).label("used_ms"),
         sa.func.sum(_line.used_tokens).label("used_tokens"),
         sa.func.sum(sa.case((_line.estimated, 1), else_=0)).label("estimates"),
@@ -38,7 +38,7 @@ _TOTALS = Prepared(
 )
 
 
-_UNUSED = _sum_of("hold") - _sum_of("settle", "release")
+_UNUSED = _sum_of_kinds("hold") - _sum_of_kinds("settle", "release")
 _REMAINING = Prepared(
     sa.select(_UNUSED).where(
         _line.transcription_id == sa.bindparam("job"),
@@ -114,14 +114,14 @@ def hold(
     call_id: str | None = None,
 ) -> None:
     """Hold the maximum cost of a job; with `call_id`, the part of a call's that is not held yet."""
-    _write(tx, account, "hold", nano, now, call_id=call_id)
+    _add_line(tx, account, "hold", nano, now, call_id=call_id)
 
 
 def settle(
     tx: sa.Connection, account: LedgerAccount, call_id: str, used: Used, *, now: datetime
 ) -> None:
     """Record the usage and cost of a call that the provider bills. Refused a second time."""
-    _write(
+    _add_line(
         tx,
         account,
         "settle",
@@ -144,7 +144,7 @@ def adjust(
     now: datetime,
 ) -> None:
     """Correct the cost of a call by the provider's bill. `nano` may be negative."""
-    _write(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
+    _add_line(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
 
 
 def release(tx: sa.Connection, account: LedgerAccount, *, now: datetime) -> None:
@@ -188,7 +188,7 @@ def totals_by_job(tx: sa.Connection, transcription_ids: Sequence[str]) -> dict[s
     return {row[0]: JobTotals(*map(int, row[1:])) for row in rows}
 
 
-def _write(
+def _add_line(
     tx: sa.Connection, account: LedgerAccount, kind: str, nano: int, now: datetime, **fields: object
 ) -> None:
     row = {

@@ -113,7 +113,7 @@ def prices_of(tx: sa.Connection, tariff: Tariff) -> list[PriceRow]:
     return [PriceRow(*row) for row in tx.execute(query)]
 
 
-def set_price(tx: sa.Connection, row: PriceRow) -> None:
+def add_price(tx: sa.Connection, row: PriceRow) -> None:
     """Add a price. It ends the price before it, and itself ends where the next price begins.
 
     Raises ValueError where a price begins at the same moment: jobs may have been accepted under it.

@@ -94,8 +94,8 @@ class _Matches:
                 self.by_call[call_id] = line
 
     def match_by_length(self, calls: Iterable[RecordedCall]) -> None:
-        """Match calls without a request id, in the order in which most of them get a line."""
-        for call in sorted(calls, key=lambda call: (_max_ms(call), _min_ms(call), call.call_id)):
+        """Match calls without a request id, in the order of `_matching_order`."""
+        for call in sorted(calls, key=_matching_order):
             for line in self.remaining:
                 is_same = line.model == call.upstream_model
                 is_same = is_same and line.region in {"", call.tariff.region}
@@ -113,14 +113,18 @@ def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
     currencies = {call.tariff.currency for call in calls}
     if len(currencies) > 1:
         raise ValueError(f"Calls in {' and '.join(sorted(currencies))} are not on one bill.")
-    matches = _matches(calls, bill)
+    matches = _Matches(sorted(bill, key=lambda line: (line.millis, line.request_id)))
+    matches.match_by_id(calls)
+    matches.match_by_length(call for call in calls if not call.request_id)
     matched, differences = [], []
     for call in calls:
         line = matches.by_call.get(call.call_id)
         if line is not None:
             matched.append((call, line))
-            differences.append(_difference(call, line))
-    differences += [_missing(call) for call in calls if call.call_id not in matches.by_call]
+            differences.append(_billed_difference(call, line))
+    differences += [
+        _missing_difference(call) for call in calls if call.call_id not in matches.by_call
+    ]
     differences += [
         Difference("unmatched", 0, line.millis, line=line)
         for line in (*matches.repeated, *matches.remaining)
@@ -136,23 +140,17 @@ def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
     )
 
 
-def _matches(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> _Matches:
-    matches = _Matches(sorted(bill, key=lambda line: (line.millis, line.request_id)))
-    matches.match_by_id(calls)
-    without_id = [call for call in calls if not call.request_id]
-    # Settled calls first, then calls in doubt, then failed calls that should cost nothing.
-    for rank in range(3):
-        matches.match_by_length(call for call in without_id if _rank(call) == rank)
-    return matches
+def _matching_order(call: RecordedCall) -> tuple[int, int, int, str]:
+    """Sort settled calls first, then calls in doubt, then failed calls that should cost nothing.
+
+    Among calls of one kind the shortest is first, so that most of them get a line.
+    """
+    is_settled = call.state == "answered" or (call.state == "failed" and call.nano > 0)
+    kind = 0 if is_settled else 1 if call.state == "in_doubt" else 2
+    return kind, _max_ms(call), _min_ms(call), call.call_id
 
 
-def _rank(call: RecordedCall) -> int:
-    if call.state == "in_doubt":
-        return 1
-    return 0 if call.state == "answered" or call.nano > 0 else 2
-
-
-def _difference(call: RecordedCall, line: BillLine) -> Difference | None:
+def _billed_difference(call: RecordedCall, line: BillLine) -> Difference | None:
     nano, millis = _billed(call, line) - call.nano, line.millis - call.used_ms
     if nano == 0:
         return None
@@ -160,7 +158,7 @@ def _difference(call: RecordedCall, line: BillLine) -> Difference | None:
     return Difference(kinds.get(call.state, "rounding"), nano, millis, call, line)
 
 
-def _missing(call: RecordedCall) -> Difference | None:
+def _missing_difference(call: RecordedCall) -> Difference | None:
     """Return the difference of a call that is not on the bill."""
     if call.state == "in_doubt":
         return Difference("in_doubt_not_billed", -call.nano, -call.used_ms, call)

@@ -33,10 +33,15 @@ class Sum:
     nano: int
 
 
-def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]) -> list[Sum]:
+def sum_usage(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]) -> list[Sum]:
     """Return the sums of each group and currency, ordered by group. Days are UTC days."""
     line = ledger_line.c
-    columns = [_column(tx, name).label(f"by_{name}") for name in by]
+    if tx.dialect.name == "sqlite":
+        day = sa.func.substr(sa.cast(line.created_at, sa.String), 1, 10)
+    else:
+        day = sa.func.to_char(sa.func.timezone("UTC", line.created_at), "YYYY-MM-DD")
+    groups = {"day": day, "model": line.model, "project": line.project_id, "key": line.key_id}
+    columns = [groups[name].label(f"by_{name}") for name in by]
     query = (
         sa.select(
             *columns,
@@ -60,12 +65,3 @@ def sums(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]
         Sum(tuple(row[:width]), str(row[width]), *map(int, tuple[Any, ...](row)[width + 1 :]))
         for row in tx.execute(query)
     ]
-
-
-def _column(tx: sa.Connection, name: By) -> sa.ColumnElement[str | None]:
-    line = ledger_line.c
-    if name == "day":
-        if tx.dialect.name == "sqlite":
-            return sa.func.substr(sa.cast(line.created_at, sa.String), 1, 10)
-        return sa.func.to_char(sa.func.timezone("UTC", line.created_at), "YYYY-MM-DD")
-    return {"model": line.model, "project": line.project_id, "key": line.key_id}[name]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.billing.prices import PriceRow, list_prices, set_price
+from app.billing.prices import PriceRow, add_price, list_prices
 from app.billing.tables import UNITS
 from app.cli.table import show
 from app.db.migrate import open_database
@@ -124,4 +124,4 @@ async def _list() -> list[PriceRow]:
 
 async def _set(row: PriceRow) -> None:
     async with open_database(Settings().database_url) as db:
-        await db.write(set_price, row)
+        await db.write(add_price, row)

@@ -25,7 +25,7 @@ _joined_sql: dict[tuple[CompiledStatement, ...], str] = {}
 Waiting = list[tuple[CompiledStatement, tuple[Any, ...]]]
 
 
-def defer(tx: sa.Connection, insert: CompiledStatement, arguments: tuple[Any, ...]) -> None:
+def defer_insert(tx: sa.Connection, insert: CompiledStatement, arguments: tuple[Any, ...]) -> None:
     """Have an insert executed with the transaction's next statement, or before its commit."""
     waiting: Waiting = tx.info.setdefault(_KEY, [])
     waiting.append((insert, arguments))
@@ -57,18 +57,13 @@ def with_waiting(
     waiting: Waiting | None = tx.info.get(_KEY)
     if not waiting:
         return statement.sql, arguments
-    if any(_shares_a_table(insert, statement) for insert, _ in waiting):
+    used = statement.tables
+    if any(not used or not insert.tables or insert.tables & used for insert, _ in waiting):
         flush(tx)
         return statement.sql, arguments
     earlier = waiting[:]
     waiting.clear()
     return _joined(earlier, statement, arguments)
-
-
-def _shares_a_table(insert: CompiledStatement, statement: CompiledStatement) -> bool:
-    if insert.tables is None or statement.tables is None:
-        return True
-    return not insert.tables.isdisjoint(statement.tables)
 
 
 def _joined(

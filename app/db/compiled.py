@@ -31,7 +31,10 @@ class CompiledStatement:
         ]
         given = {*values, *(item for _, items in self._items for item in items)}
         self.sql: str = state.statement
-        self.tables = _tables_of(statement, self.sql)
+        self.tables: set[str] | None = None
+        if not isinstance(statement, sa.TextClause) and not self.sql.startswith("WITH"):
+            found = visitors.iterate(statement)
+            self.tables = {one.name for one in found if isinstance(one, sa.Table)} or None
         # Name and conversion of each parameter, or None twice and the constant it always is.
         self._parameters: list[tuple[str | None, Convert | None, Any]] = []
         for name in state.positiontup or ():
@@ -85,10 +88,3 @@ class CompiledStatement:
         self._converts = [(index, convert) for index, convert in enumerate(converts) if convert]
         self._make_row = partial(tuple.__new__, row_class)
         return self._make_row
-
-
-def _tables_of(statement: Any, sql: str) -> frozenset[str] | None:
-    if isinstance(statement, sa.TextClause) or sql.startswith("WITH"):
-        return None
-    tables = {one.name for one in visitors.iterate(statement) if isinstance(one, sa.Table)}
-    return frozenset(tables) or None

@@ -10,9 +10,13 @@ def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) 
 
     Raises the errors of `Connection.execute`.
     """
-    cursor = None
+    cursor: Any = None
     try:
-        cursor = _cursor(tx)
+        cursor = tx.connection.cursor()
+        # asyncpg keeps prepared statements; those from before this moment are prepared again.
+        stale_before = getattr(tx.dialect, "_invalidate_schema_cache_asof", None)
+        if stale_before is not None:
+            cursor._invalidate_schema_cache_asof = stale_before  # noqa: SLF001
         if many:
             cursor.executemany(sql, arguments)
         else:
@@ -30,12 +34,3 @@ def raise_as_core(
     if dialect.driver == "asyncpg" and isinstance(error, dialect.dbapi.InvalidCachedStatementError):
         dialect._invalidate_schema_cache()  # noqa: SLF001
     tx._handle_dbapi_exception(error, sql, None, cursor, None)  # noqa: SLF001
-
-
-def _cursor(tx: sa.Connection) -> Any:
-    cursor: Any = tx.connection.cursor()
-    # asyncpg keeps prepared statements; those from before this moment are prepared again.
-    stale_before = getattr(tx.dialect, "_invalidate_schema_cache_asof", None)
-    if stale_before is not None:
-        cursor._invalidate_schema_cache_asof = stale_before  # noqa: SLF001
-    return cursor

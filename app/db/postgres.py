@@ -148,18 +148,14 @@ async def _translated_errors() -> AsyncIterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, *_UNAVAILABLE_ERRORS) as error:
-        if _is_unavailable(error):
+        cause = getattr(getattr(error, "orig", None), "__cause__", None)  # the driver's own error
+        if (
+            isinstance(error, _UNAVAILABLE_ERRORS)
+            or isinstance(cause, _UNAVAILABLE_ERRORS)
+            or _state_of(error).startswith(_UNAVAILABLE_STATES)
+        ):
             raise DatabaseUnavailable(log=type(error).__name__) from error
         raise
-
-
-def _is_unavailable(error: BaseException) -> bool:
-    cause = getattr(getattr(error, "orig", None), "__cause__", None)  # the driver's own error
-    return (
-        isinstance(error, _UNAVAILABLE_ERRORS)
-        or isinstance(cause, _UNAVAILABLE_ERRORS)
-        or _state_of(error).startswith(_UNAVAILABLE_STATES)
-    )
 
 
 def _state_of(error: BaseException) -> str:
@@ -174,7 +170,8 @@ def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
         pool_size=pool,
         max_overflow=0,
         hide_parameters=True,
-        json_serializer=json_columns.dump,  # read by the standard library: JSONB keeps no mark
+        # The standard library reads it: JSONB keeps no mark.
+        json_serializer=json_columns.dump_json,
         connect_args={
             "server_settings": _SESSION,
             "prepared_statement_cache_size": MAX_PREPARED_STATEMENTS,

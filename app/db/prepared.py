@@ -61,7 +61,7 @@ class Prepared:
         """
         compiled = self._for(tx, values)
         if tx.dialect.name == "postgresql":
-            batch.defer(tx, compiled, compiled.arguments(tx, values))
+            batch.defer_insert(tx, compiled, compiled.arguments(tx, values))
         else:
             self._execute(tx, compiled, values).close()
 

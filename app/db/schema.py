@@ -41,10 +41,10 @@ class Utc(sa.types.TypeDecorator[datetime]):
 
 
 def _to_utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else _utc(moment)
+    return None if moment is None else _as_utc(moment)
 
 
-def _utc(moment: datetime) -> datetime:
+def _as_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a naive datetime cannot be stored")
     return moment.astimezone(UTC)
@@ -59,7 +59,7 @@ def _to_text(moment: datetime | None) -> str | None:
     global _last_written  # noqa: PLW0603 - rows of one transaction share their moment
     known, text = _last_written
     if moment is not known:
-        text = _utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
+        text = _as_utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
         _last_written = (moment, text)
     return text
 

@@ -53,6 +53,20 @@ class _WriteRequest:
     result: Any = None
     error: BaseException | None = None
 
+    def run(self, connection: sa.Connection, raw: sqlite3.Connection) -> None:
+        """Run the transaction in a savepoint, and keep its result or error."""
+        try:
+            raw.execute("SAVEPOINT request")
+            self.result = self.transaction(connection)
+            raw.execute("RELEASE request")
+        except Exception as error:
+            if not raw.in_transaction:
+                # On a full disk or an I/O error SQLite rolls the whole transaction back by itself.
+                raise DatabaseUnavailable(log=str(getattr(error, "orig", error))) from error
+            raw.execute("ROLLBACK TO request")
+            raw.execute("RELEASE request")
+            self.error = error
+
     def resolve(self) -> None:
         """Resolve the future, in its event loop, unless the caller was cancelled."""
         if self.future.done():
@@ -60,18 +74,10 @@ class _WriteRequest:
         if self.error is None:
             self.future.set_result(self.result)
         else:
-            self.future.set_exception(_translated(self.error))
+            self.future.set_exception(_unavailable_or_same(self.error))
 
 
-def _answer(requests: list[_WriteRequest]) -> None:
-    """Resolve all futures of a commit with one call into each event loop."""
-    for loop in {request.loop for request in requests}:
-        of_loop = [request for request in requests if request.loop is loop]
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
-            loop.call_soon_threadsafe(_resolve, of_loop)
-
-
-def _resolve(requests: list[_WriteRequest]) -> None:
+def _resolve_all(requests: list[_WriteRequest]) -> None:
     for request in requests:
         request.resolve()
 
@@ -91,7 +97,7 @@ _UNAVAILABLE_CODES = frozenset(
 _PRIMARY_CODE = 0xFF  # the lowest byte of an extended code is its primary code
 
 
-def _translated(error: BaseException) -> BaseException:
+def _unavailable_or_same(error: BaseException) -> BaseException:
     """Return DatabaseUnavailable for a failure of the database itself, else the same error."""
     cause = getattr(error, "orig", error)
     if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _UNAVAILABLE_CODES:
@@ -187,7 +193,7 @@ class SqliteDatabase:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise _translated(error) from error
+            raise _unavailable_or_same(error) from error
 
     def _prepare(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -229,12 +235,15 @@ class SqliteDatabase:
         try:
             with _begun(raw, "BEGIN IMMEDIATE"):
                 for request in requests:
-                    _run_in_savepoint(connection, raw, request)
+                    request.run(connection, raw)
                 raw.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - nothing was committed: each caller is told
             for request in requests:
                 request.error = request.error or error
-        _answer(requests)
+        for loop in {request.loop for request in requests}:  # one call into each event loop
+            of_loop = [request for request in requests if request.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
+                loop.call_soon_threadsafe(_resolve_all, of_loop)
 
     def _connect(self) -> sa.Connection:
         """Return a connection whose transactions are begun and ended by `_begun`.
@@ -268,22 +277,6 @@ def _begun(raw: sqlite3.Connection, statement: str) -> Iterator[None]:
             raw.execute("ROLLBACK")
 
 
-def _run_in_savepoint(
-    connection: sa.Connection, raw: sqlite3.Connection, request: _WriteRequest
-) -> None:
-    try:
-        raw.execute("SAVEPOINT request")
-        request.result = request.transaction(connection)
-        raw.execute("RELEASE request")
-    except Exception as error:
-        if not raw.in_transaction:
-            # On a full disk or an I/O error SQLite rolls the whole transaction back by itself.
-            raise DatabaseUnavailable(log=str(getattr(error, "orig", error))) from error
-        raw.execute("ROLLBACK TO request")
-        raw.execute("RELEASE request")
-        request.error = error
-
-
 def _driver_connection(connection: sa.Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.dbapi_connection)
 
@@ -295,20 +288,19 @@ def sqlite_engine(path: Path) -> sa.Engine:
         poolclass=NullPool,
         connect_args={"check_same_thread": False},
         hide_parameters=True,
-        json_serializer=json_columns.dump,
-        json_deserializer=json_columns.load,
+        json_serializer=json_columns.dump_json,
+        json_deserializer=json_columns.load_json,
     )
-    sa.event.listen(engine, "connect", _on_connect)
-    sa.event.listen(engine, "begin", _on_begin)
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions by itself
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        if not connection.get_execution_options().get("is_begun_by_driver"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     return engine
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transactions by itself
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    if not connection.get_execution_options().get("is_begun_by_driver"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -21,25 +21,19 @@ def statement_timeout(tx: sa.Connection, seconds: float) -> Iterator[None]:
     Raises StatementTimeoutError.
     """
     deadline = time.monotonic() + seconds
+    is_sqlite = tx.dialect.name == "sqlite"
+    raw: Any = tx.connection.driver_connection
     try:
-        with _limited(tx, deadline, seconds):
-            yield
+        if is_sqlite:
+            raw.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
+        else:
+            # LOCAL: the session's own limit is restored with the end of the transaction.
+            tx.execute(sa.text(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}"))
+        yield
     except sa.exc.DBAPIError as error:
         if time.monotonic() < deadline:
             raise
         raise StatementTimeoutError(f"not finished after {seconds:g} s") from error
-
-
-@contextmanager
-def _limited(tx: sa.Connection, deadline: float, seconds: float) -> Iterator[None]:
-    if tx.dialect.name == "postgresql":
-        # LOCAL: the session's own limit is restored with the end of the transaction.
-        tx.execute(sa.text(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}"))
-        yield
-        return
-    raw: Any = tx.connection.driver_connection
-    raw.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
-    try:
-        yield
     finally:
-        raw.set_progress_handler(None, 0)
+        if is_sqlite:
+            raw.set_progress_handler(None, 0)

@@ -89,23 +89,21 @@ def safe_traceback(problem: BaseException) -> list[str]:
 
     Of an OSError the system's own message is kept, but no message that a library put there.
     """
-    return list(_frames(problem))
-
-
-def _frames(problem: BaseException) -> Iterator[str]:
+    lines = []
     current: BaseException | None = problem
     while current is not None:
         message = str(getattr(current, "strerror", None))
         suffix = f": {message}" if message in _SYSTEM_MESSAGES else ""
-        yield f"{type(current).__module__}.{type(current).__qualname__}{suffix}"
-        for frame in traceback.extract_tb(current.__traceback__):
-            yield f"  {frame.filename}:{frame.lineno} {frame.name}"
+        lines.append(f"{type(current).__module__}.{type(current).__qualname__}{suffix}")
+        frames = traceback.extract_tb(current.__traceback__)
+        lines += [f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
         if isinstance(current, BaseExceptionGroup):
             for inner in current.exceptions:
-                yield from _frames(inner)
+                lines += safe_traceback(inner)
         current = current.__cause__ or (
             None if current.__suppress_context__ else current.__context__
         )
+    return lines
 
 
 _Render = Callable[[Mapping[str, Any]], str]

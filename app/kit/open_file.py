@@ -17,12 +17,12 @@ async def open_file(path: Path) -> AsyncIterator[FileIO]:
     try:
         file = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_close)
+        opening.add_done_callback(_close_opened_file)
         raise
     with file:
         yield file
 
 
-def _close(opening: "asyncio.Future[FileIO]") -> None:
+def _close_opened_file(opening: "asyncio.Future[FileIO]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

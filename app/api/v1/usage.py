@@ -16,7 +16,7 @@ from app.api.http.problems import responses
 from app.api.services import services_of
 from app.api.v1.response.examples import example, json_answer
 from app.api.v1.schemas import AskedMoment, Moment, Schema
-from app.billing.usage import By, Period, Sum, sums
+from app.billing.usage import By, Period, Sum, sum_usage
 from app.kit.money import format_nano
 
 DEFAULT_DAYS = 30
@@ -150,7 +150,7 @@ async def costs(request: Request, principal: Accountant, asked: Asked) -> Respon
 
 async def _sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
     return await services_of(request).db.read(
-        sums, project_id=project_id, period=asked.period, by=asked.groups
+        sum_usage, project_id=project_id, period=asked.period, by=asked.groups
     )
 
 

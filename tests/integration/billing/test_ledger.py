@@ -106,7 +106,7 @@ async def test_an_adjustment_counts_as_settled_and_may_be_negative(db: Database)
     settled = (await standing(scenario)).settled
 
     def adjust(tx: sa.Connection) -> None:
-        ledger._write(tx, account_of(scenario), "adjust", -10, NOW)
+        ledger._add_line(tx, account_of(scenario), "adjust", -10, NOW)
 
     await db.write(adjust)
     assert (await standing(scenario)).settled == settled - 10

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.billing.prices import PriceRow, Tariff, list_prices, load_prices, set_price, tariff_of
+from app.billing.prices import PriceRow, Tariff, add_price, list_prices, load_prices, tariff_of
 from app.db.database import Database
 from app.errors import PriceUnknown
 from tests.support.scenario import PRICE
@@ -136,8 +136,8 @@ async def test_a_price_set_ends_the_one_before_it_and_ends_where_the_next_begins
     db: Database,
 ) -> None:
     for row in (PRICE, replace(PRICE, valid_from=JUNE, nano=3)):
-        await db.write(set_price, row)
-    await db.write(set_price, replace(PRICE, valid_from=MARCH, nano=2))
+        await db.write(add_price, row)
+    await db.write(add_price, replace(PRICE, valid_from=MARCH, nano=2))
     rows = await db.read(list_prices)
     assert [(row.nano, row.valid_from, row.valid_until) for row in rows] == [
         (PRICE.nano, PRICE.valid_from, MARCH),
@@ -145,4 +145,4 @@ async def test_a_price_set_ends_the_one_before_it_and_ends_where_the_next_begins
         (3, JUNE, None),
     ]
     with pytest.raises(ValueError, match="exists already"):
-        await db.write(set_price, replace(PRICE, valid_from=MARCH, nano=9))
+        await db.write(add_price, replace(PRICE, valid_from=MARCH, nano=9))

@@ -12,7 +12,7 @@ from app.access.keys import create_key
 from app.access.principal import ALL_SCOPES
 from app.billing import ledger
 from app.billing.ledger import LedgerAccount, Used
-from app.billing.usage import By, Period, sums
+from app.billing.usage import By, Period, sum_usage
 from app.db.database import Database
 from tests.support.scenario import NOW, Scenario
 
@@ -43,7 +43,7 @@ async def used(
 
 async def told(scenario: Scenario, *by: By, period: Period = YEAR) -> list[tuple[object, ...]]:
     rows = await scenario.db.read(
-        sums, project_id=scenario.principal.project_id, period=period, by=by or ["day"]
+        sum_usage, project_id=scenario.principal.project_id, period=period, by=by or ["day"]
     )
     return [(*row.group, row.transcriptions, row.used_ms, row.nano) for row in rows]
 

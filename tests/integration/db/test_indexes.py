@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.billing.usage import Period, sums
+from app.billing.usage import Period, sum_usage
 from app.db.database import Database
 from app.jobs.store.runs import clear_leases, find_stalled
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 USES: dict[str, Callable[[sa.Connection], object]] = {
     "ix_transcription_open": lambda tx: find_stalled(tx, after="tr_0", limit=9),
     "ix_transcription_open ": clear_leases,
-    "ix_ledger_line_project_usage": lambda tx: sums(
+    "ix_ledger_line_project_usage": lambda tx: sum_usage(
         tx, project_id="prj_1", period=Period(NOW, NOW), by=["day"]
     ),
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.billing.prices import PriceRow, set_price
+from app.billing.prices import PriceRow, add_price
 from app.cli.doctor.check import CheckResult
 from app.cli.doctor.dashscope import check_dashscope
 from app.db.migrate import open_database
@@ -168,7 +168,7 @@ async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
     since = datetime.now(UTC) - timedelta(days=1)
     row = PriceRow(model, region, "second", 35_000, "USD", since, None, "test")
     async with open_database(settings.database_url) as db:
-        await db.write(set_price, row)
+        await db.write(add_price, row)
     assert "0.000035 USD a second" in (await found(settings))["price"].found
 
 
