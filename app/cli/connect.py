@@ -1,4 +1,4 @@
-"""Which gateway a command talks to: the one of ASR_GATEWAY_URL, or one of its own."""
+"""The gateway that a command uses: the one at ASR_GATEWAY_URL, or one that it starts itself."""
 
 import os
 from collections.abc import AsyncIterator
@@ -17,28 +17,29 @@ def is_own() -> bool:
     return not os.environ.get(URL_VARIABLE)
 
 
-def check_address() -> None:
-    """Refuse an ASR_GATEWAY_URL that is none before anything is done. Raises WronglyUsed."""
+def check_gateway_url() -> None:
+    """Raise UsageError if ASR_GATEWAY_URL is set and is not a valid address."""
     if url := os.environ.get(URL_VARIABLE):
-        _api(url)
+        gateway_api(url)
 
 
 @asynccontextmanager
-async def connected(say: Say | None = None) -> AsyncIterator[GatewayApi]:
-    """Lend the API of the gateway that the environment names, or of one that runs meanwhile.
+async def connect(say: Say | None = None) -> AsyncIterator[GatewayApi]:
+    """Open the API of the gateway at ASR_GATEWAY_URL, or of one that runs during the block.
 
-    With `say`, one of our own is ready to transcribe by then. Raises WronglyUsed where the
-    address is none, CommandFailed where a gateway of our own does not start.
+    With `say`, a gateway of our own is ready to transcribe before the block begins. Raises
+    UsageError if the address is not valid, and CommandFailed if our own gateway does not start.
     """
-    check_address()
+    check_gateway_url()
     async with AsyncExitStack() as stack:
         url = os.environ.get(URL_VARIABLE)
         if not url:
             url = await stack.enter_async_context(local_gateway(say))
-        yield await stack.enter_async_context(_api(url))
+        yield await stack.enter_async_context(gateway_api(url))
 
 
-def _api(url: str) -> GatewayApi:
+def gateway_api(url: str) -> GatewayApi:
+    """Return the API at an address, with the key in ASR_GATEWAY_KEY. Raises UsageError."""
     try:
         return GatewayApi(url, os.environ.get(KEY_VARIABLE))
     except ValueError as error:

@@ -2,107 +2,83 @@
 
 import asyncio
 import os
-import sys
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from app.cli.connect import gateway_api
 from app.cli.errors import CommandFailed
-from app.cli.local_gateway import spawn, stop, until_alive, until_ready
-from app.net.client import Client, Response, open_client
+from app.cli.local_gateway import LOOPBACK, spawn, stop, wait_until_ready
+from app.cli.transcribe.batch import Batch, Body
+from app.cli.transcribe.progress import ProgressTracker
+from app.cli.transcribe.progress_bar import ProgressDisplay
+from app.cli.transcribe.sources import recordings_of
 
 SAMPLE = Path(__file__).with_name("sample.flac")  # 10 s of LibriVox, public domain; see NOTICE
-ANSWER_SECONDS = 660.0
-IDLE_SECONDS = 30  # without any progress, after which something must be in the way
+STUCK_SECONDS = 60.0  # without progress, after which the demo ends
 
 
 def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     once: Annotated[bool, typer.Option("--once", help="Stop after the transcript.")] = False,
-    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Recording.")] = SAMPLE,
+    file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Recording to transcribe.")
+    ] = SAMPLE,
 ) -> None:
     """Start the gateway, transcribe a recording over HTTP, and keep serving until Ctrl-C."""
     try:
         code = asyncio.run(_demonstrate(port, file, once=once))
-    except CommandFailed as error:
-        print(f"\n{error}", file=sys.stderr)
-        code = error.exit_code
     except KeyboardInterrupt:
         code = 0
     raise typer.Exit(code)
 
 
 async def _demonstrate(port: int, file: Path, *, once: bool) -> int:
-    server = await spawn(
-        {
-            "GATEWAY_SERVER__PORT": str(port),
-            "GATEWAY_LOG__LEVEL": os.environ.get("GATEWAY_LOG__LEVEL", "WARNING"),
-        }
-    )
-    base = f"http://127.0.0.1:{port}"
+    say = partial(print, flush=True)
+    url = f"http://{LOOPBACK}:{port}"
+    loop = asyncio.get_running_loop()
+    reached, reached_at = -1.0, loop.time()
+    display = ProgressDisplay(ProgressTracker(1))
+
+    def on_progress(index: int, body: Body | None) -> None:
+        nonlocal reached, reached_at
+        display.update(index, body)
+        if body is None:
+            return
+        if body["progress"] > reached:
+            reached, reached_at = body["progress"], loop.time()
+        elif loop.time() - reached_at > STUCK_SECONDS:
+            raise CommandFailed(
+                f"{body['model']} has made no progress for {STUCK_SECONDS:g} s. Its service may "
+                "be busy or not reachable. Run `asr-gateway doctor` to find the cause."
+            )
+
+    log_level = os.environ.get("GATEWAY_LOG__LEVEL", "WARNING")
+    server = await spawn({"GATEWAY_SERVER__PORT": str(port), "GATEWAY_LOG__LEVEL": log_level})
     try:
-        headers = _authorization()
-        async with open_client(
-            base_url=base, headers=headers, silence_seconds=ANSWER_SECONDS, proxies=False
-        ) as client:
-            await until_alive(client, server)
-            await until_ready(client, server, _tell)
-            _show(await _transcribe(client, file), base)
+        await wait_until_ready(url, server, say)
+        async with gateway_api(url) as api:
+            batch = Batch(api, recordings_of([str(file)]), {"wait": 0}, on_progress)
+            with display:
+                [outcome] = [one async for one in batch.outcomes()]
+        body = outcome.body
+        if outcome.error or body is None:
+            raise CommandFailed(outcome.error)
+        rows = {
+            "transcript": body["text"],
+            "language": body["language"],
+            "audio": f"{body['audio']['seconds']} s",
+            "used": f"{body['usage']['seconds']} s",
+            "cost": f"{body['cost']['amount']} {body['cost']['currency']}",
+            "job": body["id"],
+            "docs": f"{url}/docs",
+        }
+        say("\n" + "\n".join(f"{name:>10}  {value}" for name, value in rows.items()))
         if once:
             return 0
-        print("Serving until Ctrl-C.", flush=True)
+        say("Serving until Ctrl-C.")
         return await server.wait()
     finally:
         await stop(server)
-
-
-def _authorization() -> Mapping[str, str]:
-    key = os.environ.get("ASR_GATEWAY_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _tell(words: str) -> None:
-    print(words, flush=True)
-
-
-async def _transcribe(client: Client, file: Path) -> dict[str, Any]:
-    content = await asyncio.to_thread(file.read_bytes)
-    files, wait = {"file": ("recording", content)}, {"wait": str(IDLE_SECONDS)}
-    body = _read(await client.post("/v1/transcriptions", files=files, data=wait))
-    while body["status"] not in {"completed", "failed", "cancelled"}:
-        done = body["progress"]
-        print(f"{done:.0%} done", flush=True)
-        await asyncio.sleep(IDLE_SECONDS)
-        body = _read(await client.get(f"/v1/transcriptions/{body['id']}"))
-        if body["progress"] == done:
-            raise CommandFailed(
-                f"{body['model']} has not got any further for {IDLE_SECONDS} s: its service may "
-                "be busy, or cannot be reached. `asr-gateway doctor` looks what is in the way."
-            )
-    if body["error"]:
-        raise CommandFailed(f"{body['error']['code']}: {body['error']['detail']}")
-    return body
-
-
-def _read(answer: Response) -> dict[str, Any]:
-    body: dict[str, Any] = answer.json()
-    if answer.is_error:
-        hint = " Put the key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
-        raise CommandFailed(f"{body['code']}: {body['detail']}{hint}")
-    return body
-
-
-def _show(answer: Mapping[str, Any], base: str) -> None:
-    cost = answer["cost"]
-    rows = {
-        "transcript": answer["text"],
-        "language": answer["language"],
-        "audio": f"{answer['audio']['seconds']} s",
-        "used": f"{answer['usage']['seconds']} s",
-        "cost": f"{cost['amount']} {cost['currency']}",
-        "job": answer["id"],
-        "docs": f"{base}/docs",
-    }
-    print("\n" + "\n".join(f"{name:>10}  {value}" for name, value in rows.items()), flush=True)

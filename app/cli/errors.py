@@ -5,12 +5,12 @@ WRONG_USAGE = 2
 
 
 class CommandFailed(Exception):
-    """The command cannot go on; the sentence says why and what to do."""
+    """The command has failed; the message is a sentence with the cause and the remedy."""
 
     exit_code = FAILED
 
 
 class UsageError(CommandFailed):
-    """The command was asked for something it cannot even begin."""
+    """The arguments or the environment of the command are wrong."""
 
     exit_code = WRONG_USAGE

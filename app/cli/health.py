@@ -1,6 +1,6 @@
 """`asr-gateway health`: whether the gateway of these settings answers; for a HEALTHCHECK.
 
-It is run every few seconds beside the service, so it loads no HTTP client that it can do without.
+The command runs every few seconds beside the service, so it does not load an HTTP client.
 """
 
 import sys
@@ -18,30 +18,29 @@ OK = 200
 
 
 def health(
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of silence.")] = 4.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest wait for data in seconds.")
+    ] = 4.0,
 ) -> None:
-    """Ask the gateway of these settings whether it is alive; exit code 0 if so, else 1."""
+    """Check that the gateway of these settings is alive. Exit code 0: alive, 1: not."""
     server = Settings().server
     fault = health_problem(server, timeout)
-    shown = f"{_host(server)}:{server.port}"
+    address = f"{EVERYWHERE.get(server.host, server.host)}:{server.port}"
     if fault:
-        print(f"The gateway at {shown} {fault}.", file=sys.stderr)
+        print(f"The gateway at {address} {fault}.", file=sys.stderr)
         raise typer.Exit(FAILED)
-    print(f"The gateway at {shown} is alive.")
-
-
-def _host(server: ServerSettings) -> str:
-    return EVERYWHERE.get(server.host, server.host)
+    print(f"The gateway at {address} is alive.")
 
 
 def health_problem(server: ServerSettings, seconds: float) -> str:
-    """Return the problem as a sentence, or an empty string where the gateway is alive."""
+    """Return the problem as the end of a sentence, or "" if the gateway is alive."""
+    host = EVERYWHERE.get(server.host, server.host)
     try:
-        with closing(HTTPConnection(_host(server), server.port, timeout=seconds)) as connection:
+        with closing(HTTPConnection(host, server.port, timeout=seconds)) as connection:
             connection.request("GET", "/healthz")
             status = connection.getresponse().status
     except TimeoutError:
-        return f"has said nothing for {seconds:g} s"
+        return f"has not answered for {seconds:g} s"
     except (OSError, HTTPException) as error:
         return f"does not answer ({type(error).__name__})"
     return "" if status == OK else f"answers {status}"

@@ -1,4 +1,4 @@
-"""A gateway as this command's child on loopback, with the user's own settings and data folder."""
+"""A gateway as a child process on loopback, with the user's own settings and data folder."""
 
 import asyncio
 import json
@@ -15,11 +15,11 @@ from app.cli.errors import CommandFailed
 from app.net.client import Client, TransportError, open_client
 
 START_SECONDS = 60.0
-STUCK_SECONDS = 60.0  # without any progress towards being ready
+STUCK_SECONDS = 60.0  # without a change of the unmet requirements
 PAUSE_SECONDS = 0.3
 LOOPBACK = "127.0.0.1"
-KEPT_LINES = 3  # of what it said last, should it not start
-MOST_LINE_BYTES = 1 << 20
+SHOWN_LINES = 3  # the last lines of the log, if the gateway does not start
+MAX_LINE_BYTES = 1 << 20
 
 Say = Callable[[str], None]
 
@@ -41,25 +41,26 @@ async def local_gateway(say: Say | None = None) -> AsyncIterator[str]:
         },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        limit=MOST_LINE_BYTES,
+        limit=MAX_LINE_BYTES,
         process_group=0,  # the terminal's Ctrl-C is for us: we ask before anything stops
     )
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     reading = asyncio.create_task(_read_log(server, listening))
     try:
-        port = await _port_of(listening)
-        async with open_client(base_url=f"http://{LOOPBACK}:{port}", proxies=False) as client:
-            await until_alive(client, server)
-            if say is not None:
-                await until_ready(client, server, say)
-        yield f"http://{LOOPBACK}:{port}"
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                url = f"http://{LOOPBACK}:{await listening}"
+        except TimeoutError as error:
+            raise CommandFailed("The gateway of this command did not start in time.") from error
+        await wait_until_ready(url, server, say)
+        yield url
     finally:
         await stop(server)
         await reading
 
 
 async def spawn(environment: Mapping[str, str], **pipes: Any) -> Process:
-    """Start `asr-gateway serve` on loopback with more environment, nothing awaited yet."""
+    """Start `asr-gateway serve` on loopback with additional environment variables."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "app.serve"),
         env={**os.environ, "GATEWAY_SERVER__HOST": LOOPBACK, **environment},
@@ -68,34 +69,34 @@ async def spawn(environment: Mapping[str, str], **pipes: Any) -> Process:
     )
 
 
-async def until_alive(client: Client, server: Process) -> None:
-    """Wait until the gateway answers. Raises CommandFailed where it ends instead."""
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            while await _status(client, server) is None:
-                await asyncio.sleep(PAUSE_SECONDS)
-    except TimeoutError as error:
-        raise CommandFailed("The gateway was started but does not answer.") from error
+async def wait_until_ready(url: str, server: Process, say: Say | None) -> None:
+    """Wait until the gateway answers, and with `say` until its default model is ready.
 
-
-async def until_ready(client: Client, server: Process, say: Say) -> None:
-    """Wait until the default model is ready; report each change of its unmet requirements.
-
-    Raises CommandFailed when nothing has changed for STUCK_SECONDS.
+    Each change of the unmet requirements is reported. Raises CommandFailed if the gateway ends or
+    does not answer, or if the unmet requirements have not changed for STUCK_SECONDS.
     """
-    told, since = "", asyncio.get_running_loop().time()
-    while (status := await _status(client, server)) is not None and not status["ready"]:
-        missing = "; ".join(c["unmet"] for c in status["checks"] if not c["ready"])
-        now = asyncio.get_running_loop().time()
-        if missing != told:
-            say(f"Not ready yet: {missing}")
-            told, since = missing, now
-        elif now - since > STUCK_SECONDS:
-            raise CommandFailed(
-                f"The gateway does not get ready: {missing}; "
-                "`asr-gateway doctor` looks for what is in the way."
-            )
-        await asyncio.sleep(PAUSE_SECONDS)
+    async with open_client(base_url=url, proxies=False) as client:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while await _status(client, server) is None:
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except TimeoutError as error:
+            raise CommandFailed("The gateway was started but does not answer.") from error
+        if say is None:
+            return
+        reported, since = "", asyncio.get_running_loop().time()
+        while (status := await _status(client, server)) is not None and not status["ready"]:
+            unmet = "; ".join(check["unmet"] for check in status["checks"] if not check["ready"])
+            now = asyncio.get_running_loop().time()
+            if unmet != reported:
+                say(f"Not ready yet: {unmet}")
+                reported, since = unmet, now
+            elif now - since > STUCK_SECONDS:
+                raise CommandFailed(
+                    f"The gateway does not become ready: {unmet}. "
+                    "Run `asr-gateway doctor` to find the cause."
+                )
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def stop(server: Process) -> None:
@@ -113,7 +114,7 @@ async def stop(server: Process) -> None:
 
 async def _status(client: Client, server: Process) -> dict[str, Any] | None:
     if server.returncode is not None:
-        raise CommandFailed("The gateway did not start; its own words are above.")
+        raise CommandFailed("The gateway did not start; its messages above say why.")
     try:
         answer: dict[str, Any] = (await client.get("/readyz")).json()
     except TransportError:
@@ -121,33 +122,20 @@ async def _status(client: Client, server: Process) -> dict[str, Any] | None:
     return answer
 
 
-async def _port_of(listening: asyncio.Future[int]) -> int:
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            return await listening
-    except TimeoutError as error:
-        raise CommandFailed("The gateway of this command did not start in time.") from error
-
-
 async def _read_log(server: Process, listening: asyncio.Future[int]) -> None:
-    """Read the child's log to its end, so that it never blocks; tell the port, or why none came."""
+    """Read the log of the gateway to its end; set `listening` to its port, or to CommandFailed."""
     if server.stderr is None:
         return
-    said: deque[str] = deque(maxlen=KEPT_LINES)
+    last_lines: deque[str] = deque(maxlen=SHOWN_LINES)
     async for line in server.stderr:
-        event = _event(line)
-        if event is None:
-            said.append(line.decode(errors="replace").strip())
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            last_lines.append(line.decode(errors="replace").strip())
         elif event.get("event") == "server.listening" and not listening.done():
             listening.set_result(event["port"])
     if not listening.done():
-        reason = " ".join(filter(None, said)) or "The gateway of this command did not start."
+        reason = " ".join(filter(None, last_lines)) or "The gateway of this command did not start."
         listening.set_exception(CommandFailed(reason))
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None

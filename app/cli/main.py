@@ -1,15 +1,53 @@
-"""`asr-gateway`: the commands of `app.cli.lazy`, serve, and version."""
+"""`asr-gateway`: the command line. A command's module is imported when the command is called."""
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from pydantic_core import ValidationError
+from typer.core import TyperGroup
 
 from app import __version__
 from app.cli.errors import CommandFailed
-from app.cli.lazy import LazyGroup
+
+# Command name -> module below app.cli, in the order in which --help shows them. A module has a
+# Typer called `app` for several commands, else a function with the command's name.
+COMMANDS = {
+    "transcribe": "transcribe.command",
+    "jobs": "jobs",
+    "usage": "usage",
+    "keys": "keys",
+    "models": "models",
+    "prices": "prices",
+    "reconcile": "reconcile",
+    "doctor": "doctor.command",
+    "health": "health",
+    "demo": "demo",
+}
+
+
+class LazyGroup(TyperGroup):
+    """The commands of this module and of COMMANDS: half of them need no database driver."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands, imported or not."""
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import and return a command; None if there is none of this name."""
+        if cmd_name not in self.commands and cmd_name in COMMANDS:
+            module = import_module(f"app.cli.{COMMANDS[cmd_name]}")
+            holder = typer.Typer(add_completion=False)
+            if several := getattr(module, "app", None):
+                holder.add_typer(several, name=cmd_name)
+                self.commands[cmd_name] = typer.main.get_group(holder).commands[cmd_name]
+            else:
+                holder.command(cmd_name)(getattr(module, cmd_name))
+                self.commands[cmd_name] = typer.main.get_command(holder)
+        return super().get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     cls=LazyGroup,
@@ -19,23 +57,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
-
-@app.command()
-def serve(host: Host = None, port: Port = None) -> None:
+@app.command("serve")
+def execute_server(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = None,
+) -> None:
     """Serve the gateway until SIGTERM or Ctrl-C."""
     if host is not None:
         os.environ["GATEWAY_SERVER__HOST"] = host
     if port is not None:
         os.environ["GATEWAY_SERVER__PORT"] = str(port)
-    # The server takes this process's place: it stands above the command line, not below it.
+    # The server replaces this process: its layer is above that of the command line.
     os.execv(sys.executable, [sys.executable, "-m", "app.serve"])  # noqa: S606
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def print_version() -> None:
     """Print the version."""
     print(__version__)
 

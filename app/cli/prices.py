@@ -1,7 +1,5 @@
 """`asr-gateway prices`: list and set the providers' prices with their times of validity."""
 
-import asyncio
-import json
 import re
 import sys
 from dataclasses import asdict
@@ -12,15 +10,15 @@ import typer
 
 from app.billing.prices import PriceRow, add_price, list_prices
 from app.billing.tables import UNITS
-from app.cli.table import show
-from app.db.migrate import open_database
+from app.cli.database import with_database
+from app.cli.printing import print_json, print_table
 from app.kit.clock import to_rfc3339, utc_now
 from app.kit.money import format_nano, parse_nano
 from app.settings import Settings
 from app.speech.catalogue import load_catalogue
 
-MOST_NANO = 2**63 - 1
-LONGEST_REGION = 40
+MAX_NANO = 2**63 - 1
+MAX_REGION_CHARS = 40
 
 app = typer.Typer(help="List and change prices.", no_args_is_help=True)
 
@@ -28,21 +26,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
-def list_all(as_json: Json = False) -> None:
+def print_prices(as_json: Json = False) -> None:
     """List all prices: current, past and future."""
-    rows = asyncio.run(_list())
+    rows = with_database(lambda db: db.read(list_prices))
     if as_json:
-        print(json.dumps([_plain(row) for row in rows], indent=2))
+        print_json([_json_object(row) for row in rows])
         return
-    show(
+    print_table(
         ("model", "region", "amount", "unit", "from", "until"),
         [
             (
                 *(row.model, row.region, f"{format_nano(row.nano)} {row.currency}", row.unit),
-                *(
-                    to_rfc3339(row.valid_from),
-                    to_rfc3339(row.valid_until) if row.valid_until else "further notice",
-                ),
+                to_rfc3339(row.valid_from),
+                to_rfc3339(row.valid_until) if row.valid_until else "further notice",
             )
             for row in rows
         ],
@@ -50,78 +46,59 @@ def list_all(as_json: Json = False) -> None:
 
 
 @app.command("set")
-def change(
-    model: Annotated[str, typer.Argument(help="A model of `asr-gateway models list`.")],
-    amount: Annotated[str, typer.Argument(help="A decimal amount, e.g. 0.00022.")],
+def store_price(
+    model: Annotated[str, typer.Argument(help="A model that `asr-gateway models list` shows.")],
+    amount: Annotated[str, typer.Argument(help="Price of one unit as a decimal, e.g. 0.00022.")],
     currency: Annotated[str, typer.Option(help="Three capital letters, e.g. CNY.")],
-    region: Annotated[str, typer.Option(help="Where the price holds, e.g. cn-beijing.")],
+    region: Annotated[str, typer.Option(help="Region of the price, e.g. cn-beijing.")],
     unit: Annotated[
         str, typer.Option(help="second, input_token, output_token or text_input_token.")
     ] = "second",
-    start: Annotated[str | None, typer.Option("--from", help="ISO 8601, else UTC; now.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Start of validity in ISO 8601, in UTC by default; now."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set a price from a moment on; the one in force before it ends there."""
+    """Set a price from a moment on. It replaces the price that is valid until then."""
     try:
-        row = _row(model, amount, currency=currency, region=region, unit=unit, start=start)
-        asyncio.run(_set(row))
+        row = _price_row(model, amount, currency=currency, region=region, unit=unit, start=start)
+        with_database(lambda db: db.write(add_price, row))
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
-    start_time = to_rfc3339(row.valid_from)
-    told = f"{model} costs {amount} {currency} a {unit} in {region} from {start_time} on."
-    print(json.dumps(_plain(row), indent=2) if as_json else told)
+    if as_json:
+        print_json(_json_object(row))
+        return
+    valid_from = to_rfc3339(row.valid_from)
+    print(f"{model} costs {amount} {currency} per {unit} in {region} from {valid_from} on.")
 
 
-def _row(
+def _price_row(
     model: str, amount: str, *, currency: str, region: str, unit: str, start: str | None
 ) -> PriceRow:
+    """Return the row of a price. Raises ValueError with a sentence for the operator."""
     if model not in load_catalogue(Settings().speech.catalogue).models:
-        raise ValueError(f"There is no model {model}; `asr-gateway models list` shows them all.")
+        raise ValueError(f"There is no model {model}; `asr-gateway models list` lists all.")
     if unit not in UNITS:
-        raise ValueError(f"There is no unit {unit}; a price is for one of {', '.join(UNITS)}.")
+        raise ValueError(f"There is no unit {unit}; the units are {', '.join(UNITS)}.")
     if not re.fullmatch("[A-Z]{3}", currency):
-        raise ValueError(f"{currency} is no currency; it takes three capital letters, e.g. CNY.")
-    if not 0 < len(region) <= LONGEST_REGION:
-        raise ValueError(f"A region's name has 1 to {LONGEST_REGION} letters.")
-    return PriceRow(
-        model, region, unit, _nano(amount), currency, _moment(start), None, "asr-gateway prices"
-    )
-
-
-def _nano(amount: str) -> int:
+        raise ValueError(f"{currency} is not a currency; give three capital letters, e.g. CNY.")
+    if not 0 < len(region) <= MAX_REGION_CHARS:
+        raise ValueError(f"The name of a region has 1 to {MAX_REGION_CHARS} characters.")
     try:
         nano = parse_nano(amount)
     except ValueError as error:
         raise ValueError(f"This price cannot be stored: {error}.") from error
-    if not 0 <= nano <= MOST_NANO:
-        raise ValueError(f"A price is neither negative nor beyond all measure: {amount}.")
-    return nano
-
-
-def _moment(start: str | None) -> datetime:
-    if start is None:
-        return utc_now()
+    if not 0 <= nano <= MAX_NANO:
+        raise ValueError(f"The price {amount} is negative or too large.")
     try:
-        moment = datetime.fromisoformat(start)
+        moment = utc_now() if start is None else datetime.fromisoformat(start)
     except ValueError as error:
-        raise ValueError(f"{start} is no moment in ISO 8601, e.g. 2026-12-01.") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise ValueError(f"{start} is not a time in ISO 8601, e.g. 2026-12-01.") from error
+    valid_from = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return PriceRow(model, region, unit, nano, currency, valid_from, None, "asr-gateway prices")
 
 
-def _plain(row: PriceRow) -> dict[str, object]:
-    told = {
-        name: to_rfc3339(value) if isinstance(value, datetime) else value
-        for name, value in asdict(row).items()
-    }
-    return {**told, "amount": format_nano(row.nano)}
-
-
-async def _list() -> list[PriceRow]:
-    async with open_database(Settings().database_url) as db:
-        return await db.read(list_prices)
-
-
-async def _set(row: PriceRow) -> None:
-    async with open_database(Settings().database_url) as db:
-        await db.write(add_price, row)
+def _json_object(row: PriceRow) -> dict[str, object]:
+    return {**asdict(row), "amount": format_nano(row.nano)}

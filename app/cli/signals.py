@@ -1,24 +1,23 @@
-"""Ctrl-C and SIGTERM: a command ends in good order, without a traceback."""
+"""Ctrl-C and SIGTERM in a command: it cleans up and ends without a traceback."""
 
 import asyncio
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self
 
 from app.cli.errors import CommandFailed
 from app.net.api_client import ApiError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SIGNALLED = 128  # a shell's exit code of what a signal ended, less the signal's number
+SIGNAL_EXIT = 128  # added to a signal's number: the exit code of a shell
 
 
 class Interrupts:
-    """Signals of the process while the block lasts. Each one cancels the task that created this.
+    """Signals during a block. Each one calls `listener`, or without it cancels the block's task.
 
-    A `listener` is called instead; it must not raise.
+    The listener must not raise.
     """
 
     def __init__(self) -> None:
@@ -28,19 +27,14 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        return SIGNALLED + self.came[0]
+        return SIGNAL_EXIT + self.came[0]
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _story: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
 
@@ -53,7 +47,7 @@ class Interrupts:
 
 
 def run_async(work: Callable[[Interrupts], Awaitable[int]]) -> int:
-    """Run a command's work and return its exit code; an API's refusal becomes CommandFailed."""
+    """Run the work of a command and return its exit code. Raises CommandFailed for an ApiError."""
 
     async def main() -> int:
         with Interrupts() as interrupts:

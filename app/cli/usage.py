@@ -1,18 +1,17 @@
 """`asr-gateway usage`: used seconds and their cost, by day and model."""
 
-import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.connect import connected
+from app.cli.connect import connect
+from app.cli.printing import print_json, print_table
 from app.cli.signals import Interrupts, run_async
-from app.cli.table import show
 
 
-class By(StrEnum):
+class Grouping(StrEnum):
     """The columns by which rows may be summed."""
 
     DAY = "day"
@@ -25,26 +24,29 @@ Moment = Annotated[str | None, typer.Option(help="RFC 3339, e.g. 2026-11-01T00:0
 
 
 def usage(
-    by: Annotated[list[By] | None, typer.Option(help="A row for each; day and model.")] = None,
+    by: Annotated[
+        list[Grouping] | None,
+        typer.Option(help="Column to group by; repeatable (default: day and model)."),
+    ] = None,
     since: Moment = None,
     until: Moment = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Sum usage and cost, by default of the last 30 days."""
-    groups = [str(group) for group in dict.fromkeys(by or (By.DAY, By.MODEL))]
+    groups = [str(group) for group in dict.fromkeys(by or (Grouping.DAY, Grouping.MODEL))]
     period = {"since": since, "until": until}
     query = {"by": groups, **{name: value for name, value in period.items() if value}}
 
     async def work(_interrupts: Interrupts) -> int:
-        async with connected() as api:
+        async with connect() as api:
             used = await api.get("/v1/usage", query)
             same = {"since": used["since"], "until": used["until"]}
             costs = await api.get("/v1/costs", {"by": groups, **same})
         if as_json:
-            print(json.dumps({**used, "costs": costs["items"]}, indent=2))
+            print_json({**used, "costs": costs["items"]})
         else:
             columns = (*groups, "transcriptions", "seconds", "tokens", "cost")
-            show(columns, _rows(groups, used["items"], costs["items"]))
+            print_table(columns, _rows(groups, used["items"], costs["items"]))
         return 0
 
     raise typer.Exit(run_async(work))

@@ -1,6 +1,6 @@
 """`asr-gateway health`, as a container's HEALTHCHECK asks it; and what a command costs to load.
 
-Covers: app.cli.health, app.cli.lazy, app.cli.main
+Covers: app.cli.health, app.cli.main
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.lazy import COMMANDS
+from app.cli.main import COMMANDS
 from tests.support.command import call
 from tests.support.process import REPOSITORY
 from tests.support.stub_server import answers, socket_server, upstream
@@ -62,7 +62,7 @@ async def test_one_that_is_stuck(tmp_path: Path) -> None:
     async with socket_server(silent) as url:
         told = await asked(url, tmp_path, "--timeout", "0.2")
     assert told.returncode == 1
-    assert told.stderr.endswith(" has said nothing for 0.2 s.\n")
+    assert told.stderr.endswith(" has not answered for 0.2 s.\n")
 
 
 @pytest.mark.parametrize("words", [["version"], ["health"]])

@@ -13,7 +13,7 @@ import typer
 
 from app.audio.ffmpeg import Decoders
 from app.audio.inspection.inspect import inspect
-from app.cli.connect import check_address, connected, is_own
+from app.cli.connect import check_gateway_url, connect, is_own
 from app.cli.errors import FAILED, UsageError
 from app.cli.signals import Interrupts, run_async
 from app.cli.transcribe.batch import Batch, Body, Outcome
@@ -21,7 +21,7 @@ from app.cli.transcribe.interrupted import stop_waiting
 from app.cli.transcribe.output import OutputFolder
 from app.cli.transcribe.progress import ProgressTracker
 from app.cli.transcribe.progress_bar import ProgressDisplay
-from app.cli.transcribe.sources import Source, sources_of
+from app.cli.transcribe.sources import Recording, recordings_of
 from app.errors import GatewayError
 from app.net.api_client import GatewayApi
 from app.settings import Settings
@@ -36,7 +36,7 @@ FORMS = get_args(Format)
 class TranscribeRequest:
     """The recordings to transcribe, their options and the output. `wait` is in seconds."""
 
-    recordings: Sequence[Source]
+    recordings: Sequence[Recording]
     options: dict[str, Any]
     form: str
     results: OutputFolder
@@ -51,30 +51,38 @@ class TranscribeRequest:
 
 def transcribe(
     recordings: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders, links.", metavar="FILE_OR_URL...")
+        list[str] | None,
+        typer.Argument(help="Files, folders or URLs.", metavar="FILE_OR_URL..."),
     ] = None,
     audio: Annotated[
-        list[str] | None, typer.Option(metavar="PATH_OR_URL", help="The same; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="PATH_OR_URL", help="A further file, folder or URL; repeatable."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="One of `asr-gateway models list`.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model that `asr-gateway models list` shows.")
+    ] = None,
     language_hints: Annotated[
-        list[str] | None, typer.Option(help="Languages spoken: repeated, or with commas.")
+        list[str] | None,
+        typer.Option(help="Spoken languages, e.g. en,zh; repeatable (default: detected)."),
     ] = None,
-    context: Annotated[str | None, typer.Option(help="Names and terms that will occur.")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Names and terms that occur in the recordings.")
+    ] = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMS), help="Form of the words.")
+        str, typer.Option("--format", metavar="|".join(FORMS), help="Format of the transcript.")
     ] = TEXT,
     submit_only: Annotated[
-        bool, typer.Option("--async", help="Submit, print the ids, and end.")
+        bool, typer.Option("--async", help="Submit, print the ids, and do not wait.")
     ] = False,
     wait: Annotated[
         float | None, typer.Option(min=0, help="Longest wait in seconds (default: no limit).")
     ] = None,
     print_response: Annotated[
-        bool, typer.Option("--print-response", help="Print the API's JSON, a line for each.")
+        bool,
+        typer.Option("--print-response", help="Print the API's JSON, one line per recording."),
     ] = False,
     output_dir: Annotated[
-        Path, typer.Option(envvar="OUTPUT_DIR", help="Where results are put.")
+        Path, typer.Option(envvar="OUTPUT_DIR", help="Folder for the results.")
     ] = DEFAULT_FOLDER,
 ) -> None:
     """Transcribe files, folders or URLs.
@@ -86,144 +94,127 @@ def transcribe(
     """
     if form not in FORMS:
         raise UsageError(f"There is no format {form!r}; the formats are {', '.join(FORMS)}.")
-    check_address()
-    wish = TranscribeRequest(
-        sources_of([*(recordings or []), *(audio or [])]),
-        _options(model, language_hints, context, is_async=submit_only),
+    check_gateway_url()
+    options = {
+        "model": model,
+        "language_hints": ",".join(language_hints or ()),
+        "context": context,
+        # The progress is polled, so that no call waits for the end.
+        **({"mode": "async"} if submit_only else {"wait": 0}),
+    }
+    request = TranscribeRequest(
+        recordings_of([*(recordings or []), *(audio or [])]),
+        {name: value for name, value in options.items() if value not in {None, ""}},
         form,
         OutputFolder(output_dir),
         submit_only,
         wait,
         print_response,
     )
-    if not wish.recordings:
-        raise UsageError("Name at least one recording: a file, a folder or a link.")
+    if not request.recordings:
+        raise UsageError("Name at least one recording: a file, a folder or a URL.")
     if not submit_only:
-        wish.results.prepare()
-    raise typer.Exit(run_async(lambda interrupts: _transcribe(wish, interrupts)))
+        request.results.prepare()
+    raise typer.Exit(run_async(lambda interrupts: _transcribe(request, interrupts)))
 
 
-def _options(
-    model: str | None, hints: Sequence[str] | None, context: str | None, *, is_async: bool
-) -> dict[str, Any]:
-    # Without `async` nothing waits on the connection either: we ask how far it is.
-    how = {"mode": "async"} if is_async else {"wait": 0}
-    wished = {"model": model, "language_hints": ",".join(hints or ()), "context": context}
-    return {**how, **{name: value for name, value in wished.items() if value}}
-
-
-async def _transcribe(wish: TranscribeRequest, interrupts: Interrupts) -> int:
-    screen = ProgressDisplay(ProgressTracker(len(wish.recordings)))
-    say = None if "model" in wish.options else screen.line
-    async with connected(say) as api:
+async def _transcribe(request: TranscribeRequest, interrupts: Interrupts) -> int:
+    """Follow the recordings to their end, or until a signal or --wait; return the exit code."""
+    display = ProgressDisplay(ProgressTracker(len(request.recordings)))
+    async with connect(None if "model" in request.options else display.line) as api:
         await api.get("/v1/models")  # one sentence about a wrong key, not one for each recording
-        with screen:
-            batch = _batch(api, wish, screen)
-            measuring = asyncio.create_task(_measure(wish.recordings, screen))
+        with display:
+            batch = _batch(api, request, display)
+            interrupted = asyncio.Event()
+            interrupts.listener = interrupted.set
+            work = asyncio.create_task(_report(batch, request, display))
+            signal = asyncio.create_task(interrupted.wait())
+            measuring = asyncio.create_task(_measure(request.recordings, display))
             try:
-                return await _run(batch, wish, screen, interrupts)
+                await asyncio.wait(
+                    {work, signal}, timeout=request.wait, return_when="FIRST_COMPLETED"
+                )
+                if work.done():
+                    return work.result()
+                batch.begin_no_more()
+                await stop_waiting(batch, display, interrupts, is_own=is_own())
+                return interrupts.exit_code if interrupts.came else FAILED
             finally:
-                measuring.cancel()
-                await asyncio.gather(measuring, return_exceptions=True)
+                interrupts.listener = None
+                for task in (work, signal, measuring):
+                    task.cancel()
+                await asyncio.gather(work, signal, measuring, return_exceptions=True)
 
 
-async def _run(
-    batch: Batch, wish: TranscribeRequest, screen: ProgressDisplay, interrupts: Interrupts
-) -> int:
-    """Follow the batch to its end, or until a signal or --wait says otherwise."""
-    work = asyncio.create_task(_report(batch, wish, screen))
-    interrupted = asyncio.Event()
-    interrupts.listener = interrupted.set
-    signal = asyncio.create_task(interrupted.wait())
-    try:
-        await asyncio.wait({work, signal}, timeout=wish.wait, return_when="FIRST_COMPLETED")
-        if work.done():
-            return work.result()
-        batch.begin_no_more()
-        await stop_waiting(batch, screen, interrupts, is_own=is_own())
-        return interrupts.exit_code if interrupts.came else FAILED
-    finally:
-        interrupts.listener = None
-        for task in (work, signal):
-            task.cancel()
-        await asyncio.gather(work, signal, return_exceptions=True)
+def _batch(api: GatewayApi, request: TranscribeRequest, display: ProgressDisplay) -> Batch:
+    saving = asyncio.Lock()
 
-
-def _batch(api: GatewayApi, wish: TranscribeRequest, screen: ProgressDisplay) -> Batch:
-    keeping = asyncio.Lock()
-
-    async def keep(recording: Source, body: Body) -> tuple[Path | None, str]:
-        if wish.submit_only:
+    async def save(recording: Recording, body: Body) -> tuple[Path | None, str]:
+        if request.submit_only:
             return None, ""
         forms = {TEXT: body["text"] or ""}
-        if wish.form not in {TEXT, JSON}:
-            forms[wish.form] = await api.transcript(body["id"], wish.form)
-        async with keeping:
-            place = await asyncio.to_thread(wish.results.keep, recording.name, body, forms)
-        if wish.form == JSON and wish.is_single:
+        if request.form not in {TEXT, JSON}:
+            forms[request.form] = await api.transcript(body["id"], request.form)
+        async with saving:
+            path = await asyncio.to_thread(request.results.save, recording.name, body, forms)
+        if request.form == JSON and request.is_single:
             forms[JSON] = await api.transcript(body["id"], JSON)
-        return place, forms.get(wish.form, "")
+        return path, forms.get(request.form, "")
 
-    def told(index: int, body: Body | None) -> None:
-        if body is None:
-            screen.tally.end(index)
-        else:
-            seconds = (body["audio"] or {}).get("seconds")
-            if seconds is not None:
-                screen.tally.learn(index, seconds)
-            screen.tally.tell(index, body["progress"])
-        screen.refresh()
-
-    return Batch(api, wish.recordings, wish.options, told, keep, wish.submit_only)
+    return Batch(
+        api, request.recordings, request.options, display.update, save, request.submit_only
+    )
 
 
-async def _report(batch: Batch, wish: TranscribeRequest, screen: ProgressDisplay) -> int:
-    """Tell of each recording in its turn; return the exit code."""
+async def _report(batch: Batch, request: TranscribeRequest, display: ProgressDisplay) -> int:
+    """Report each recording in its order; return the exit code."""
     failed, warned = 0, set[str]()
     async with aclosing(batch.outcomes()) as outcomes:
         async for outcome in outcomes:
             failed += bool(outcome.error)
-            _tell(outcome, wish, screen)
+            _report_outcome(outcome, request, display)
             for warning in (outcome.body or {}).get("warnings", ()):
                 if warning["detail"] not in warned:
                     warned.add(warning["detail"])
-                    screen.line(f"{outcome.recording.shown}: {warning['detail']}")
-    count = len(wish.recordings)
+                    display.line(f"{outcome.recording.shown}: {warning['detail']}")
+    count = len(request.recordings)
     if count > 1:
-        done = "submitted" if wish.submit_only else f"transcribed, in {wish.results.folder}"
-        screen.line(f"{count - failed} of {count} {done}; {failed} failed.")
-    if wish.submit_only and is_own():
-        screen.line("What has not ended by now goes on when the gateway runs: asr-gateway serve")
+        done = "submitted" if request.submit_only else f"transcribed, in {request.results.folder}"
+        display.line(f"{count - failed} of {count} {done}; {failed} failed.")
+    if request.submit_only and is_own():
+        display.line(
+            "Jobs that have not ended continue when the gateway runs again: asr-gateway serve"
+        )
     return FAILED if failed else 0
 
 
-def _tell(outcome: Outcome, wish: TranscribeRequest, screen: ProgressDisplay) -> None:
+def _report_outcome(outcome: Outcome, request: TranscribeRequest, display: ProgressDisplay) -> None:
     shown, body = outcome.recording.shown, outcome.body
-    if wish.prints_response and body is not None:
-        _print(json.dumps(body, ensure_ascii=False, indent=2 if wish.is_single else None))
+    if request.prints_response and body is not None:
+        _print(json.dumps(body, ensure_ascii=False, indent=2 if request.is_single else None))
     if outcome.error or body is None:
-        screen.line(f"{shown}: {outcome.error}")
-    elif wish.submit_only:
-        if not wish.prints_response:
-            _print(body["id"] if wish.is_single else f"{body['id']}\t{shown}")
-        screen.step(f"{shown}: submitted.")
+        display.line(f"{shown}: {outcome.error}")
+    elif request.submit_only:
+        if not request.prints_response:
+            _print(body["id"] if request.is_single else f"{body['id']}\t{shown}")
+        display.step(f"{shown}: submitted.")
     else:
-        place, words = outcome.kept
-        if wish.is_single and not wish.prints_response:
-            _print(words.rstrip("\n"))
+        path, text = outcome.saved
+        if request.is_single and not request.prints_response:
+            _print(text.rstrip("\n"))
         seconds = (body["audio"] or {}).get("seconds") or 0
-        screen.step(f"{shown}: {seconds:g} s of audio, {place}.txt")
+        display.step(f"{shown}: {seconds:g} s of audio, {path}.txt")
 
 
-def _print(words: str) -> None:
+def _print(text: str) -> None:
     """Print a result; a terminal that cannot show a letter gets a question mark."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(words.encode(encoding, "replace").decode(encoding), flush=True)
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
-async def _measure(recordings: Sequence[Source], screen: ProgressDisplay) -> None:
-    """Learn the lengths of the files beforehand, where a bar is to show them."""
-    if not screen.is_live:
+async def _measure(recordings: Sequence[Recording], display: ProgressDisplay) -> None:
+    """Read the lengths of the files beforehand, for the progress bar."""
+    if not display.is_live:
         return
     settings = Settings().audio
     decoders = Decoders(settings)
@@ -232,7 +223,6 @@ async def _measure(recordings: Sequence[Source], screen: ProgressDisplay) -> Non
             try:
                 found = await inspect(recording.source, decoders=decoders, settings=settings)
             except (GatewayError, OSError):
-                continue  # the gateway says what is wrong with it
+                continue  # the gateway reports what is wrong with the file
             if found.seconds is not None:
-                screen.tally.learn(index, found.seconds)
-                screen.refresh()
+                display.learn(index, found.seconds)

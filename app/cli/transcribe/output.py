@@ -10,18 +10,18 @@ from typing import Any
 
 from app.cli.errors import UsageError
 
-MOST_NUMBERED = 10_000
-SUFFIXES = {"text": "txt"}  # the others are called like their form
+MAX_NUMBER = 10_000
+SUFFIXES = {"text": "txt"}  # the other formats are suffixes themselves
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """A folder of results; `keep` is for one caller at a time, or two could take one name."""
+    """A folder of results. `save` is for one caller at a time, or two could use the same name."""
 
     folder: Path
 
     def prepare(self) -> None:
-        """Create the folder and test that it is writable, before any call. Raises WronglyUsed."""
+        """Create the folder and test that it is writable, before any call. Raises UsageError."""
         trial = self.folder / f".trial-{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -29,42 +29,42 @@ class OutputFolder:
             trial.unlink()
         except OSError as error:
             raise UsageError(
-                f"Nothing can be written to the output folder {self.folder}: {error.strerror}."
+                f"Nothing can be written to the output folder {self.folder}: {error.strerror}. "
+                "Choose another one with --output-dir."
             ) from error
 
-    def keep(self, name: Path, body: Mapping[str, Any], rendered: Mapping[str, str]) -> Path:
+    def save(self, name: Path, body: Mapping[str, Any], rendered: Mapping[str, str]) -> Path:
         """Write a transcription in several formats; return the path without its suffix.
 
         Existing files of the same recording are replaced. For another recording of the same name,
         a number is added to the name. Raises OSError.
         """
-        words_of = {SUFFIXES.get(form, form): words for form, words in rendered.items()}
-        place = self._place(self.folder / name, body, words_of)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        texts = {SUFFIXES.get(form, form): text for form, text in rendered.items()}
+        base = self.folder / name
+        names = (base.name, *(f"{base.name}-{number}" for number in range(2, MAX_NUMBER)))
+        paths = map(base.with_name, names)
+        path = next((path for path in paths if _is_free(path, body, texts)), None)
+        if path is None:
+            raise FileExistsError(f"{base} and {MAX_NUMBER} names like it are in use")
+        path.parent.mkdir(parents=True, exist_ok=True)
         # The JSON first: a later run recognises its own results by it.
-        _write(_with(place, "json"), json.dumps(body, ensure_ascii=False, indent=2) + "\n")
-        for suffix, words in words_of.items():
-            _write(_with(place, suffix), words)
-        return place
-
-    def _place(self, wished: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> Path:
-        for number in range(1, MOST_NUMBERED):
-            place = wished if number == 1 else wished.with_name(f"{wished.name}-{number}")
-            if _is_free(place, body, suffixes):
-                return place
-        raise FileExistsError(f"{wished} and {MOST_NUMBERED} names like it are taken")
+        _write_file(_with(path, "json"), json.dumps(body, ensure_ascii=False, indent=2) + "\n")
+        for suffix, text in texts.items():
+            _write_file(_with(path, suffix), text)
+        return path
 
 
-def _with(place: Path, suffix: str) -> Path:
-    return place.with_name(f"{place.name}.{suffix}")
+def _with(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
 
 
-def _is_free(place: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> bool:
+def _is_free(path: Path, body: Mapping[str, Any], suffixes: Iterable[str]) -> bool:
+    """Tell whether no file of another recording has this name."""
     try:
-        there = json.loads(_with(place, "json").read_bytes())
+        there = json.loads(_with(path, "json").read_bytes())
     except FileNotFoundError:
         # Without it the existing file is the user's own, such as subtitles corrected by hand.
-        return not any(os.path.lexists(_with(place, suffix)) for suffix in suffixes)
+        return not any(os.path.lexists(_with(path, suffix)) for suffix in suffixes)
     except ValueError:
         return False
     return isinstance(there, dict) and _identity(there) == _identity(body)
@@ -74,11 +74,11 @@ def _identity(body: Mapping[str, Any]) -> tuple[object, object]:
     return body.get("reference"), (body.get("audio") or {}).get("bytes")
 
 
-def _write(file: Path, words: str) -> None:
+def _write_file(file: Path, text: str) -> None:
     part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("w", encoding="utf-8", newline="") as opened:
-            opened.write(words if words.endswith("\n") else f"{words}\n")
+            opened.write(text if text.endswith("\n") else f"{text}\n")
             opened.flush()
             os.fsync(opened.fileno())
         part.replace(file)

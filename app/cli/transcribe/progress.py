@@ -1,17 +1,17 @@
-"""How far a batch of recordings is, in seconds of audio, told so that it never goes back. Pure."""
+"""The progress of a batch of recordings in seconds of audio, which never decreases."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NEARLY = 0.995  # the most that is told before the last recording has ended
+NEARLY = 0.995  # the largest share before the last recording has ended
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressState:
-    """Seconds of audio done, seconds in all as far as known, the share of both, seconds left.
+    """Seconds of audio done, known seconds in total, their ratio, and the expected time left.
 
-    `left` is by the clock, and None until something is done.
+    `left` is in seconds; None until a part of the audio is done.
     """
 
     done: float
@@ -31,12 +31,12 @@ class ProgressTracker:
         self._done = self._share = 0.0
 
     def learn(self, index: int, seconds: float) -> None:
-        """Take a recording's length; the first one told counts, or the bar would jump."""
+        """Set the length of a recording, unless it is set: the bar must not jump."""
         if self._seconds[index] is None:
             self._seconds[index] = max(0.0, seconds)
 
-    def tell(self, index: int, share: float) -> None:
-        """Take the share of a recording that is done; less than before is passed over."""
+    def advance(self, index: int, share: float) -> None:
+        """Set the share of a recording that is done; a smaller share than before is ignored."""
         self._shares[index] = max(self._shares[index], min(1.0, share))
 
     def end(self, index: int) -> None:
@@ -44,23 +44,16 @@ class ProgressTracker:
         self._ended[index], self._shares[index] = True, 1.0
         self.learn(index, 0.0)
 
-    def standing(self) -> ProgressState:
-        """Return where the batch stands by now."""
+    def state(self) -> ProgressState:
+        """Return the progress of the batch."""
         known = [seconds for seconds in self._seconds if seconds is not None]
-        usual = sum(known) / len(known) if known else 0.0  # of one that is not known yet
+        usual = sum(known) / len(known) if known else 0.0  # for unknown lengths
         lengths = [usual if seconds is None else seconds for seconds in self._seconds]
         done = sum(length * share for length, share in zip(lengths, self._shares, strict=True))
         self._done = max(self._done, done)
         total = max(sum(lengths), self._done)
-        self._share = max(self._share, self._share_of(total))
-        return ProgressState(self._done, total, self._share, self._left())
-
-    def _share_of(self, total: float) -> float:
-        if all(self._ended):
-            return 1.0
-        return min(NEARLY, self._done / total) if total else 0.0
-
-    def _left(self) -> float | None:
-        if not self._share:
-            return None
-        return (self._clock() - self._began) * (1 - self._share) / self._share
+        share = min(NEARLY, self._done / total) if total else 0.0
+        self._share = 1.0 if all(self._ended) else max(self._share, share)
+        passed = self._clock() - self._began
+        left = passed * (1 - self._share) / self._share if self._share else None
+        return ProgressState(self._done, total, self._share, left)

@@ -1,9 +1,9 @@
 """Progress on stderr while recordings are transcribed: a bar on a terminal, else lines."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -15,16 +15,16 @@ MINUTE, HOUR = 60, 3600
 
 
 class ProgressDisplay:
-    """Shows a tally on stderr while the block lasts: as a bar, where that is a terminal."""
+    """Shows the progress on stderr while the block lasts: as a bar, where that is a terminal."""
 
-    def __init__(self, tally: ProgressTracker) -> None:
-        self.tally = tally
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
         self.is_live = sys.stderr.isatty()
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[text]}"),
             console=self._console,
             transient=True,
             redirect_stdout=False,
@@ -34,53 +34,59 @@ class ProgressDisplay:
 
     def __enter__(self) -> Self:
         if self.is_live:
-            self._task = self._progress.add_task("", total=1.0, words="")
-            self.refresh()
+            self._task = self._progress.add_task("", total=1.0, text="")
+            self._refresh()
             self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _story: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.hide()
 
-    def refresh(self) -> None:
-        """Show the tally as it is now."""
+    def update(self, index: int, body: Mapping[str, Any] | None) -> None:
+        """Show the latest answer of the API about a recording; None at its end."""
+        if body is None:
+            self._tracker.end(index)
+        else:
+            seconds = (body["audio"] or {}).get("seconds")
+            if seconds is not None:
+                self._tracker.learn(index, seconds)
+            self._tracker.advance(index, body["progress"])
+        self._refresh()
+
+    def learn(self, index: int, seconds: float) -> None:
+        """Show the length of a recording."""
+        self._tracker.learn(index, seconds)
+        self._refresh()
+
+    def _refresh(self) -> None:
         if self._task is not None:
-            standing = self.tally.standing()
-            self._progress.update(
-                self._task, completed=standing.share, words=progress_text(standing)
-            )
+            state = self._tracker.state()
+            self._progress.update(self._task, completed=state.share, text=progress_text(state))
 
     def hide(self) -> None:
-        """Take the bar away, so that a question can be asked."""
+        """Remove the bar, so that a question can be asked."""
         if self.is_live:
             self._progress.stop()
 
-    def line(self, words: str) -> None:
-        """Say something in a line of its own, above the bar."""
+    def line(self, text: str) -> None:
+        """Print a line, above the bar."""
         if self.is_live:
-            self._console.print(Text(words), soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)
         else:
             with suppress(BrokenPipeError):  # a closed stderr does not stop the transcription
-                print(words, file=sys.stderr, flush=True)
+                print(text, file=sys.stderr, flush=True)
 
-    def step(self, words: str) -> None:
-        """Say that something went well, where no bar shows it."""
+    def step(self, text: str) -> None:
+        """Print a line about a success, unless the bar shows it."""
         if not self.is_live:
-            self.line(words)
+            self.line(text)
 
 
-def progress_text(standing: ProgressState) -> str:
-    """Return a standing in words: `12 of 340 s of audio, 0:42 left`."""
-    left = "" if standing.left is None else f", {_clock(standing.left)} left"
-    return f"{standing.done:.0f} of {standing.total:.0f} s of audio{left}"
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // HOUR, whole % HOUR // MINUTE
-    return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{whole % MINUTE:02}"
+def progress_text(state: ProgressState) -> str:
+    """Return a text such as `12 of 340 s of audio, 0:42 left`."""
+    text = f"{state.done:.0f} of {state.total:.0f} s of audio"
+    if state.left is None:
+        return text
+    left = round(state.left)
+    hours, minutes, seconds = left // HOUR, left % HOUR // MINUTE, left % MINUTE
+    return f"{text}, {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"

@@ -16,19 +16,19 @@ _SUFFIXES = (
     "mpeg mpg mts oga ogg ogv opus rm spx ts w64 wav webm wma wmv"
 )
 SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-REFERENCE_CHARS = 200  # that the API takes
+REFERENCE_CHARS = 200  # limit of the API
 NAME_CHARS = 100  # of one step of a result's name, well within a file system's 255 bytes in UTF-8
 NAME_BYTES = 200
-MOST_SHOWN = 100  # characters of an argument that is no name of anything
+SHOWN_CHARS = 100  # of an argument that is not a name of a file
 _OTHER_LINK = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\w.,()\[\]{}@+=~ -]")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """`source` is a file's path or a link; `name` is that of its results, without a suffix.
+class Recording:
+    """A recording to send: `source` is a path or a URL, `name` the name of its results.
 
-    `shown` is what people know it by, and never holds a link's query.
+    `name` has no suffix. `shown` is its name in messages, without the query of a URL.
     """
 
     source: Path | str
@@ -41,12 +41,12 @@ class Source:
         return self.shown[-REFERENCE_CHARS:].encode(errors="replace").decode()
 
 
-def sources_of(given: Sequence[str]) -> list[Source]:
-    """Return the recordings that arguments name, in their order, each once.
+def recordings_of(given: Sequence[str]) -> list[Recording]:
+    """Return the recordings that arguments name, in their order, without duplicates.
 
-    Folders are searched with all that is below them. Raises WronglyUsed.
+    Folders are searched recursively. Raises UsageError.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, Recording] = {}
     for argument in given:
         for recording in _expanded(argument):
             same = str(recording.source)
@@ -55,12 +55,12 @@ def sources_of(given: Sequence[str]) -> list[Source]:
     return _apart(list(found.values()))
 
 
-def _expanded(argument: str) -> Iterator[Source]:
+def _expanded(argument: str) -> Iterator[Recording]:
     if argument.startswith(("http://", "https://")):
         yield _link(argument)
         return
     if _OTHER_LINK.match(argument):
-        raise UsageError(f"{argument[:MOST_SHOWN]!r} cannot be fetched: only https:// links are.")
+        raise UsageError(f"{argument[:SHOWN_CHARS]!r} cannot be fetched; only https:// URLs can.")
     path = Path(argument)
     try:
         mode = path.stat().st_mode
@@ -68,22 +68,18 @@ def _expanded(argument: str) -> Iterator[Source]:
         raise UsageError(f"There is no file or folder {path}.") from None
     except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{argument[:MOST_SHOWN]!r} cannot be read: {reason}.") from None
+        raise UsageError(f"{argument[:SHOWN_CHARS]!r} cannot be read: {reason}.") from None
     if stat.S_ISDIR(mode):
-        yield from _folder(path)
+        files = [file for file in _files(path) if file.suffix.lower() in SUFFIXES]
+        if not files:
+            raise UsageError(f"The folder {path} holds no audio or video.")
+        for file in files:
+            steps = [_safe(step) for step in file.relative_to(path).with_suffix("").parts]
+            yield Recording(file, Path(*steps), str(file))
     elif stat.S_ISREG(mode):
-        yield Source(path, Path(_safe(path.stem)), str(path))
+        yield Recording(path, Path(_safe(path.stem)), str(path))
     else:
         raise UsageError(f"{path} is neither a file nor a folder.")
-
-
-def _folder(folder: Path) -> Iterator[Source]:
-    files = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
-    if not files:
-        raise UsageError(f"The folder {folder} holds no audio or video.")
-    for path in files:
-        steps = [_safe(step) for step in path.relative_to(folder).with_suffix("").parts]
-        yield Source(path, Path(*steps), str(path))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -103,17 +99,19 @@ def _files(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def _link(url: str) -> Source:
+def _link(url: str) -> Recording:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host:
-        raise UsageError("One of the links is no address, such as https://example.org/speech.mp3.")
+        raise UsageError(
+            "One of the URLs is not valid. A valid one is https://example.org/speech.mp3."
+        )
     last = Path(unquote(parts.path).rpartition("/")[2]).stem
     shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
-    return Source(url, Path(_safe(last or host)), shown)
+    return Recording(url, Path(_safe(last or host)), shown)
 
 
 def _safe(step: str) -> str:
@@ -122,33 +120,26 @@ def _safe(step: str) -> str:
     return cleaned.encode()[:NAME_BYTES].decode(errors="ignore") or "recording"
 
 
-def _apart(recordings: list[Source]) -> list[Source]:
-    """Give those that would share a name the folders they are in, else a number."""
-    alike = Counter(_key(one.name) for one in recordings)
-    shared = [one.source for one in recordings if alike[_key(one.name)] > 1]
+def _apart(recordings: list[Recording]) -> list[Recording]:
+    """Add folders to names that several recordings share, and numbers where that is not enough."""
+    counts = Counter(_folded(one.name) for one in recordings)
+    shared = [one.source for one in recordings if counts[_folded(one.name)] > 1]
     paths = [Path(os.path.realpath(source)).parent for source in shared if isinstance(source, Path)]
     common = os.path.commonpath(paths) if paths else ""
-    told = [_with_folders(one, common) if alike[_key(one.name)] > 1 else one for one in recordings]
-    taken: set[str] = set()
-    return [_numbered(one, taken) for one in told]
+    named, taken = [], set[str]()
+    for one in recordings:
+        base = one.name
+        if counts[_folded(base)] > 1 and isinstance(one.source, Path):
+            steps = Path(os.path.relpath(os.path.realpath(one.source), common)).parts
+            base = Path(*map(_safe, steps))
+        name, number = base, 1
+        while _folded(name) in taken:
+            number += 1
+            name = base.with_name(f"{base.name}-{number}")
+        taken.add(_folded(name))
+        named.append(replace(one, name=name))
+    return named
 
 
-def _with_folders(one: Source, common: str) -> Source:
-    if isinstance(one.source, str):
-        return one
-    steps = Path(os.path.relpath(os.path.realpath(one.source), common)).parts
-    *folders, last = [_safe(step) for step in steps]
-    return replace(one, name=Path(*folders, _safe(last)))
-
-
-def _numbered(one: Source, taken: set[str]) -> Source:
-    name, number = one.name, 1
-    while _key(name) in taken:
-        number += 1
-        name = one.name.with_name(f"{one.name.name}-{number}")
-    taken.add(_key(name))
-    return replace(one, name=name)
-
-
-def _key(name: Path) -> str:
-    return str(name).casefold()  # as a file system that knows no case compares
+def _folded(name: Path) -> str:
+    return str(name).casefold()  # as a case-insensitive file system compares

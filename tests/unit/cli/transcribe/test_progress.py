@@ -13,7 +13,7 @@ COUNT = 5
 INDEX = st.integers(0, COUNT - 1)
 TOLD = st.one_of(
     st.tuples(st.just("learn"), INDEX, st.floats(0, 50_000)),
-    st.tuples(st.just("tell"), INDEX, st.floats(0, 1)),
+    st.tuples(st.just("advance"), INDEX, st.floats(0, 1)),
     st.tuples(st.just("end"), INDEX, st.none()),
 )
 
@@ -28,7 +28,7 @@ def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, floa
             ended.add(index)
         else:
             getattr(tally, action)(index, value)
-        seen.append(tally.standing())
+        seen.append(tally.state())
         assert seen[-1].done <= seen[-1].total
         assert (seen[-1].share == 1.0) == (len(ended) == COUNT)
     assert [one.done for one in seen] == sorted(one.done for one in seen)
@@ -38,29 +38,29 @@ def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, floa
 def test_seconds_of_audio_are_counted_and_the_rest_is_reckoned_by_them() -> None:
     now = [100.0]
     tally = ProgressTracker(3, clock=lambda: now[0])
-    assert tally.standing() == ProgressState(0, 0, 0, None)
+    assert tally.state() == ProgressState(0, 0, 0, None)
     tally.learn(0, 60)
     tally.learn(1, 30)
     tally.learn(2, 10)
-    tally.tell(0, 0.5)
+    tally.advance(0, 0.5)
     now[0] += 10
     # 30 of 100 s took 10 s, so 70 more take 23.3 s
-    assert tally.standing() == ProgressState(30, 100, 0.3, 10 * 0.7 / 0.3)
-    assert progress_text(tally.standing()) == "30 of 100 s of audio, 0:23 left"
+    assert tally.state() == ProgressState(30, 100, 0.3, 10 * 0.7 / 0.3)
+    assert progress_text(tally.state()) == "30 of 100 s of audio, 0:23 left"
     tally.end(0)
     tally.end(1)
-    assert tally.standing().done == 90
+    assert tally.state().done == 90
     tally.end(2)
-    assert tally.standing() == ProgressState(100, 100, 1.0, 0.0)
+    assert tally.state() == ProgressState(100, 100, 1.0, 0.0)
 
 
 def test_a_length_that_nobody_knows_yet_is_taken_for_the_usual_one() -> None:
     tally = ProgressTracker(4)
     tally.learn(0, 20)
     tally.learn(1, 40)
-    assert tally.standing().total == 120
+    assert tally.state().total == 120
     tally.learn(0, 9_000)  # the gateway measured otherwise: the bar does not jump for it
-    assert tally.standing().total == 120
+    assert tally.state().total == 120
 
 
 def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
@@ -68,9 +68,9 @@ def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
     tally.learn(0, 10)
     tally.learn(1, 0)
     tally.end(0)
-    assert tally.standing().share == NEARLY
+    assert tally.state().share == NEARLY
     tally.end(1)
-    assert tally.standing().share == 1.0
+    assert tally.state().share == 1.0
 
 
 def test_long_times_are_told_in_hours() -> None:
@@ -82,7 +82,7 @@ def test_a_recording_that_begins_anew_takes_nothing_from_what_others_do() -> Non
     tally = ProgressTracker(2)
     tally.learn(0, 100)
     tally.learn(1, 100)
-    tally.tell(0, 0.5)
-    tally.tell(0, 0.2)
-    tally.tell(1, 0.1)
-    assert tally.standing().done == 60
+    tally.advance(0, 0.5)
+    tally.advance(0, 0.2)
+    tally.advance(1, 0.1)
+    assert tally.state().done == 60

@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.errors import UsageError
 from app.cli.transcribe.output import OutputFolder
-from app.cli.transcribe.sources import Source, sources_of
+from app.cli.transcribe.sources import Recording, recordings_of
 
 
 def made(folder: Path, *names: str) -> list[Path]:
@@ -23,7 +23,7 @@ def made(folder: Path, *names: str) -> list[Path]:
 
 
 def names(*given: object) -> list[str]:
-    return [str(one.name) for one in sources_of([str(one) for one in given])]
+    return [str(one.name) for one in recordings_of([str(one) for one in given])]
 
 
 def test_a_folder_is_searched_for_audio_and_video_in_order(tmp_path: Path) -> None:
@@ -51,16 +51,16 @@ def test_a_recording_named_twice_is_sent_once(tmp_path: Path) -> None:
     link = tmp_path / "link.mp3"
     link.symlink_to(file)
     assert names(file, tmp_path, link) == ["a"]
-    assert len(sources_of(["https://h.example/a.mp3"] * 2)) == 1
+    assert len(recordings_of(["https://h.example/a.mp3"] * 2)) == 1
 
 
 def test_links_are_named_after_their_last_step_and_shown_without_their_query() -> None:
-    one, other = sources_of(
+    one, other = recordings_of(
         ["https://h.example/x/a%20b.mp3?token=secret", "https://h.example/y/a%20b.mp3"]
     )
     assert [str(one.name), str(other.name)] == ["a b", "a b-2"]
     assert "secret" not in one.shown + one.reference
-    (with_port,) = sources_of(["http://h.example:8000/a.mp3"])
+    (with_port,) = recordings_of(["http://h.example:8000/a.mp3"])
     assert with_port.shown == "http://h.example:8000/a.mp3"
     assert names("https://h.example/") == ["h.example"]
     assert names("https://h.example/..%2F..%2Fetc%2Fpasswd") == ["passwd"]
@@ -70,10 +70,10 @@ def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: 
     odd = os.fsencode(tmp_path) + b"/\xff\n.mp3"
     with Path(os.fsdecode(odd)).open("wb") as file:
         file.write(b"x")
-    (one,) = sources_of([os.fsdecode(odd)])
+    (one,) = recordings_of([os.fsdecode(odd)])
     assert str(one.name) == "__"
     one.reference.encode()
-    (long,) = sources_of([f"https://h.example/{'語' * 300}.mp3"])
+    (long,) = recordings_of([f"https://h.example/{'語' * 300}.mp3"])
     assert len(str(long.name).encode()) <= 200
 
 
@@ -82,12 +82,12 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     argument = given if ":" in given else str(tmp_path / given)
     with pytest.raises(UsageError, match=r"\.$"):
-        sources_of([argument])
+        recordings_of([argument])
 
 
 def test_a_link_of_another_kind_is_refused_as_a_link() -> None:
-    with pytest.raises(UsageError, match=r"'ftp://h\.example/a\.mp3' .* only https:// links"):
-        sources_of(["ftp://h.example/a.mp3"])
+    with pytest.raises(UsageError, match=r"'ftp://h\.example/a\.mp3' .* only https:// URLs"):
+        recordings_of(["ftp://h.example/a.mp3"])
 
 
 BODY = {"reference": "a.mp3", "audio": {"bytes": 7}, "text": "words"}
@@ -98,9 +98,9 @@ def test_the_same_recording_replaces_its_results_and_another_one_gets_a_number(
 ) -> None:
     results = OutputFolder(tmp_path / "out")
     results.prepare()
-    first = results.keep(Path("sub/a"), BODY, {"text": "old", "srt": "1\n"})
-    again = results.keep(Path("sub/a"), BODY, {"text": "new"})
-    other = results.keep(Path("sub/a"), BODY | {"audio": {"bytes": 8}}, {"text": "other"})
+    first = results.save(Path("sub/a"), BODY, {"text": "old", "srt": "1\n"})
+    again = results.save(Path("sub/a"), BODY, {"text": "new"})
+    other = results.save(Path("sub/a"), BODY | {"audio": {"bytes": 8}}, {"text": "other"})
     assert first == again != other
     kept = {str(path.relative_to(results.folder)): path.read_text() for path in files(results)}
     assert {name: text for name, text in kept.items() if not name.endswith("json")} == {
@@ -117,10 +117,10 @@ def files(results: OutputFolder) -> list[Path]:
 def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
     results = OutputFolder(tmp_path)
     (tmp_path / "a.json").write_text("not ours")
-    assert results.keep(Path("a"), BODY, {"text": "words"}).name == "a-2"
+    assert results.save(Path("a"), BODY, {"text": "words"}).name == "a-2"
     assert (tmp_path / "a.json").read_text() == "not ours"
     (tmp_path / "talk.srt").write_text("corrected by hand")
-    assert results.keep(Path("talk"), BODY, {"srt": "1\n"}).name == "talk-2"
+    assert results.save(Path("talk"), BODY, {"srt": "1\n"}).name == "talk-2"
     assert (tmp_path / "talk.srt").read_text() == "corrected by hand"
 
 
@@ -135,7 +135,7 @@ def test_a_folder_that_is_closed_to_us_is_refused(
     (tmp_path / "a.mp3").touch()
     monkeypatch.setattr(Path, "is_file", closed)
     with pytest.raises(UsageError, match="Permission denied"):
-        sources_of([str(tmp_path)])
+        recordings_of([str(tmp_path)])
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
@@ -145,5 +145,5 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_reference_is_as_long_as_the_api_takes() -> None:
-    recording = Source("https://h.example/a", Path("a"), "x" * 300)
+    recording = Recording("https://h.example/a", Path("a"), "x" * 300)
     assert len(recording.reference) == 200

@@ -1,6 +1,6 @@
 """Lists: columns where tools read, a table where people do; nothing in a cell is markup.
 
-Covers: app.cli.table
+Covers: app.cli.printing
 """
 
 import io
@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from app.cli.table import show
+from app.cli.printing import print_table
 
 COLUMNS, ROWS = ("id", "name"), [("1", "[red]a[/red]"), ("22", None)]
 
@@ -20,18 +20,18 @@ class Terminal(io.StringIO):
 
 
 def test_without_a_terminal_columns_are_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    show(COLUMNS, ROWS)
+    print_table(COLUMNS, ROWS)
     assert capsys.readouterr().out == "ID  NAME\n1   [red]a[/red]\n22\n"
 
 
 def test_on_a_terminal_there_is_a_table() -> None:
     terminal = Terminal()
     with mock.patch.object(sys, "stdout", terminal):
-        show(COLUMNS, ROWS)
+        print_table(COLUMNS, ROWS)
     assert "─" in terminal.getvalue()
     assert "[red]a[/red]" in terminal.getvalue()
 
 
 def test_no_rows_are_a_head_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    show(COLUMNS, [])
+    print_table(COLUMNS, [])
     assert capsys.readouterr().out == "ID  NAME\n"
