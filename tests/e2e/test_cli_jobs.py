@@ -1,6 +1,6 @@
 """`asr-gateway jobs` and `usage` before a running gateway, and --json on every list.
 
-Covers: app.cli.jobs, app.cli.keys, app.cli.usage
+Covers: app.cli.database, app.cli.jobs, app.cli.keys, app.cli.usage
 """
 
 import json
