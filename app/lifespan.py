@@ -49,7 +49,7 @@ from app.speech.engines.http.provider_account import dashscope_account, openai_a
 from app.speech.engines.local.engine import LocalEngine
 from app.speech.engines.openai import engine as openai
 from app.speech.model_availability import is_switched_on
-from app.speech.planning.failover import bundle_name
+from app.speech.planning.failover import account_engine_name
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
 CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
@@ -73,7 +73,7 @@ def make_engines(settings: Settings, catalogue: Catalogue, limiter: RateLimiter)
     if settings.dashscope.api_key.get_secret_value():
         engines.append(_dashscope(sync.NAME, settings.dashscope, settings, catalogue, limiter))
     for name, bundle in settings.dashscope.accounts.items():
-        own_name = bundle_name(sync.NAME, name)
+        own_name = account_engine_name(sync.NAME, name)
         engines.append(_dashscope(own_name, bundle, settings, catalogue, limiter))
     if settings.openai.base_url:
         engines.append(_openai(settings, catalogue, limiter))

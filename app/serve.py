@@ -288,7 +288,7 @@ def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> in
 
 def serve(settings: Settings) -> int:
     """Serve the gateway until SIGTERM or SIGINT; return the exit code."""
-    configure(level=settings.log.level, form=settings.log.format)
+    configure(level=settings.log.level, line_format=settings.log.format)
     tune_malloc()
     try:
         bound = bind(settings.server)

@@ -142,7 +142,7 @@ def _writing(inner: Async) -> Async:
 
 def main(file: str) -> int:
     settings = Settings()
-    configure(level=settings.log.level, form=settings.log.format)
+    configure(level=settings.log.level, line_format=settings.log.format)
     install()
     with bind(settings.server) as bound:
         asyncio.run(preflight(settings))

@@ -16,8 +16,8 @@ from app.jobs.worker.maintenance import Maintenance
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
 from app.settings import Settings
-from app.speech.catalogue import Catalogue, Model
-from app.speech.engine import Engine, Readiness
+from app.speech.catalogue import Catalogue, CatalogueModel
+from app.speech.engine import Engine, EngineReadiness
 from app.speech.model_availability import how_to_switch_on, is_switched_on
 from app.speech.planning.failover import engines_for
 
@@ -47,10 +47,10 @@ class Services:
         """Engines whose calls cost nothing if the answer is not received."""
         return frozenset(engine.name for engine in self.engines.values() if not engine.remote)
 
-    def readiness(self, model: Model) -> Readiness | None:
+    def readiness(self, model: CatalogueModel) -> EngineReadiness | None:
         """Return whether an engine can call the model now; None if no engine offers it."""
         if not is_switched_on(model, self.settings.dashscope):
-            return Readiness(ready=False, unmet=how_to_switch_on(model))
+            return EngineReadiness(ready=False, unmet=how_to_switch_on(model))
         failover = self.settings.dashscope.failover
         found = [
             engine.readiness(model.upstream_in(engine.region))

@@ -18,7 +18,7 @@ from app.jobs.store.job_spec import EnginePlace, JobOptions, JobPlan, JobSpec
 from app.jobs.store.spending_limit import SpendingLimit
 from app.net.urls import is_publicly_reachable
 from app.settings import Settings
-from app.speech.catalogue import Catalogue, Model
+from app.speech.catalogue import Catalogue, CatalogueModel
 from app.speech.engine import CallSlot, Engine
 from app.speech.model_availability import how_to_switch_on, is_switched_on
 from app.speech.options import Options, parse_options
@@ -30,7 +30,14 @@ from app.speech.planning.fit_options import (
     model_warnings,
     sample_rate_warning,
 )
-from app.speech.planning.plan import AudioSource, File, PlanInput, Upload, max_usage, plan
+from app.speech.planning.plan import (
+    AudioSource,
+    PlanInput,
+    ProbedFile,
+    VerifiedFile,
+    max_usage,
+    plan,
+)
 from app.speech.planning.task_variant import replacement_warning, select_model, task_variants_of
 from app.speech.task_engine import HasTasks, TaskEngine
 from app.speech.usage_bounds import max_context_tokens
@@ -47,7 +54,7 @@ class ResolvedRequest:
 
     options: Options
     fitted: ModelRequest
-    model: Model
+    model: CatalogueModel
     model_reason: str
     audio_sources: tuple[AudioSource, ...]
     raw: int | None
@@ -64,21 +71,21 @@ class ProbedAudio:
     bytes: int
 
     @property
-    def upload(self) -> Upload | None:
+    def upload(self) -> VerifiedFile | None:
         """The audio as it may be uploaded unchanged; None unless its probe result is exact."""
         found = self.found
         if not found.exact:
             return None
         form = "opus" if found.codec == "opus" else found.format
-        return Upload(form, found.channels, self.bytes)
+        return VerifiedFile(form, found.channels, self.bytes)
 
     @property
-    def file(self) -> File | None:
+    def file(self) -> ProbedFile | None:
         """The audio as a file to be read as it was received; None if its format is unknown."""
         found = self.found
         if not found.format:
             return None
-        return File(found.format, found.channels, found.sample_rate, self.bytes)
+        return ProbedFile(found.format, found.channels, found.sample_rate, self.bytes)
 
     def warnings(self, sample_rate: int | None, *, strict: bool) -> Sequence[dict[str, Any]]:
         """Return the warnings about the audio for a client that gave this sample rate.
@@ -135,19 +142,21 @@ class Planner:
             ),
         )
 
-    def _sister(self, asked: Model, options: Options, url: str | None) -> Model | None:
+    def _sister(
+        self, asked: CatalogueModel, options: Options, url: str | None
+    ) -> CatalogueModel | None:
         """Return the filetrans model that can do the job where the requested model cannot."""
         known = map(self._catalogue.models.get, task_variants_of(asked, options))
         return next((one for one in known if one and self._can_be_asked(one, url)), None)
 
-    def _others(self, model: Model, url: str | None) -> Iterator[Model]:
+    def _others(self, model: CatalogueModel, url: str | None) -> Iterator[CatalogueModel]:
         """Yield the other models of the same bundle that could be given the audio."""
         for other in self._catalogue.models.values():
             is_other = other.engine == model.engine and other is not model
             if is_other and self._can_be_asked(other, url):
                 yield other
 
-    def _can_be_asked(self, model: Model, url: str | None) -> bool:
+    def _can_be_asked(self, model: CatalogueModel, url: str | None) -> bool:
         engine = self._engines.get(model.engine)
         return (
             engine is not None
@@ -156,13 +165,13 @@ class Planner:
             and (not model.is_task or bool(self._links_for(model, url)))
         )
 
-    def _tasks_of(self, model: Model) -> TaskEngine | None:
+    def _tasks_of(self, model: CatalogueModel) -> TaskEngine | None:
         engine = self._engines.get(model.engine)
         tasks = engine.tasks if isinstance(engine, HasTasks) else None
         is_known = tasks and engine and tasks.knows(model.upstream_in(engine.region))
         return tasks if is_known else None
 
-    def _links_for(self, model: Model, url: str | None) -> tuple[AudioSource, ...]:
+    def _links_for(self, model: CatalogueModel, url: str | None) -> tuple[AudioSource, ...]:
         """Return the ways in which a filetrans model could be given the audio, the best first.
 
         A presigned URL of an object store would come second; there is none yet.
@@ -186,7 +195,7 @@ class Planner:
         job_options = JobOptions(
             language=fitted.language,
             context=fitted.context,
-            words=fitted.words,
+            word_timestamps=fitted.word_timestamps,
             engine_options=fitted.options,
             include=tuple(options.include),
             on_gap=options.on_gap,
@@ -257,7 +266,7 @@ class Planner:
 
     def _plan_input(
         self,
-        model: Model,
+        model: CatalogueModel,
         options: JobOptions,
         probed: ProbedAudio | None,
         *,
@@ -283,7 +292,7 @@ class Planner:
         """Admit a call of this engine if that needs no waiting; see `Engine.try_admit`."""
         return await self._engines[engine_name].try_admit(upstream_model)
 
-    def _places(self, model: Model) -> list[EnginePlace]:
+    def _places(self, model: CatalogueModel) -> list[EnginePlace]:
         # One account cannot read the uploads of another account, and does not know its tasks.
         failover = () if model.is_task else self._settings.dashscope.failover
         return [
@@ -292,7 +301,9 @@ class Planner:
         ]
 
 
-def _filetrans_facts(model: Model, audio_sources: tuple[AudioSource, ...]) -> dict[str, Any]:
+def _filetrans_facts(
+    model: CatalogueModel, audio_sources: tuple[AudioSource, ...]
+) -> dict[str, Any]:
     least, most = model.sample_rates
     return {
         "audio_sources": audio_sources,

@@ -69,9 +69,9 @@ def get_log_context() -> Mapping[str, Any]:
     return _context.get()
 
 
-def configure(*, level: str = "INFO", form: Literal["json", "console"] = "console") -> None:
+def configure(*, level: str = "INFO", line_format: Literal["json", "console"] = "console") -> None:
     """Set up this log and the standard library's loggers for the whole process."""
-    render = _json_line if form == "json" else _text_line
+    render = _json_line if line_format == "json" else _text_line
     log.threshold = logging.getLevelNamesMapping()[level]
     log.write = _writer(render)
     handler = logging.StreamHandler(sys.stderr)

@@ -33,7 +33,7 @@ class CataloguePrice(BaseModel):
     source: str = Field(description="Where the price was found.")
 
 
-class Model(BaseModel):
+class CatalogueModel(BaseModel):
     """One model that a request can name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -170,7 +170,7 @@ class Model(BaseModel):
         )
 
 
-class Retired(BaseModel):
+class RetiredModels(BaseModel):
     """Models that their provider has switched off. The table's name may end with `*`.
 
     A model of that name in an operator's file makes it available again.
@@ -178,19 +178,19 @@ class Retired(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    successor: str = Field(description="Model to use instead.")
+    successor: str = Field(description="CatalogueModel to use instead.")
     since: date = Field(description="Day on which the provider switched the model off.")
     source: str = Field(description="Where this was found.")
 
 
-class _File(BaseModel):
+class _CatalogueFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     languages: dict[str, list[str]] = {}
     formats: dict[str, list[str]] = {}
     prompts: dict[str, str] = {}
-    models: dict[str, Model] = {}
-    retired: dict[str, Retired] = {}
+    models: dict[str, CatalogueModel] = {}
+    retired: dict[str, RetiredModels] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -218,10 +218,10 @@ class _File(BaseModel):
 class Catalogue:
     """All models by name, in the order of the files; retired names with their successors."""
 
-    models: Mapping[str, Model]
-    retired: Mapping[str, Retired] = field(default_factory=dict)
+    models: Mapping[str, CatalogueModel]
+    retired: Mapping[str, RetiredModels] = field(default_factory=dict)
 
-    def find(self, name: str) -> Model:
+    def find(self, name: str) -> CatalogueModel:
         """Return the model of this name.
 
         Raises UnknownModel with the known names, or ModelRetired with the successor.
@@ -242,10 +242,10 @@ def load_catalogue(overlay: str = "") -> Catalogue:
 
     Raises pydantic.ValidationError or tomllib.TOMLDecodeError if a file is invalid.
     """
-    models: dict[str, Model] = {}
-    retired: dict[str, Retired] = {}
+    models: dict[str, CatalogueModel] = {}
+    retired: dict[str, RetiredModels] = {}
     for path in (PACKAGED, *([Path(overlay)] if overlay else [])):
-        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        file = _CatalogueFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         models |= file.models
         retired |= file.retired
     return Catalogue(models, retired)

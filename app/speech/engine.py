@@ -38,15 +38,15 @@ class Pcm:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Audio as a file, encoded by the gateway or as received. `form` is a key of FORMATS."""
+    """Audio as a file, encoded by the gateway or as received. `format` is a key of FORMATS."""
 
     data: bytes
-    form: str
+    format: str
     millis: int
 
     @property
     def media_type(self) -> str:
-        return FORMATS[self.form]
+        return FORMATS[self.format]
 
 
 FORMATS = {
@@ -64,7 +64,8 @@ PartAudio = Pcm | Encoded
 class EngineRequest:
     """One call. `model` is the engine's name of the model, which supports all `options`.
 
-    `audio` is of the kind that the engine `accepts`. `words`: times of words are wanted.
+    `audio` is of the kind that the engine `accepts`. `word_timestamps`: the times of words are
+    wanted.
     """
 
     audio: PartAudio
@@ -72,7 +73,7 @@ class EngineRequest:
     deadline_seconds: float
     language: str | None = None
     context: str | None = None
-    words: bool = False
+    word_timestamps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,7 +150,7 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
+class EngineReadiness:
     """Whether calls can be made now; `unmet` is the reason if not: `model downloading 43 %`."""
 
     ready: bool
@@ -206,14 +207,14 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Release all resources. Calls that still run end with an error."""
 
-    def readiness(self, model: str) -> Readiness:
+    def readiness(self, model: str) -> EngineReadiness:
         """Return whether `model` can be called now. Cheap; never blocks."""
 
     def throughput(self, model: str, audio_seconds: float) -> Throughput:
         """Return how fast calls of `model` with so much audio are made now. Cheap; never blocks."""
 
     def admit(
-        self, model: str, patience: float, priority: int = 0
+        self, model: str, max_wait_seconds: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait at most `patience` seconds until a call of `model` may be made inside the block.
 

@@ -37,29 +37,29 @@ class PartText:
     done: bool = True
 
 
-def merge(parts: Sequence[PartText]) -> Transcript:
+def merge_parts(parts: Sequence[PartText]) -> Transcript:
     """Return the transcript of all parts, in the order of time."""
     done = sorted((part for part in parts if part.done), key=lambda part: part.start_ms)
     speech_ms = sum(part.speech_ms for part in parts)
     return Transcript(
-        text=join(part.text for part in done),
+        text=join_texts(part.text for part in done),
         language=majority((part.language, part.speech_ms) for part in done),
         emotion=majority((part.emotion, part.speech_ms) for part in done),
-        segments=tuple(segment for part in done for segment in _segments(part)),
+        segments=tuple(segment for part in done for segment in _placed_segments(part)),
         coverage=sum(part.speech_ms for part in done) / speech_ms if speech_ms else 1.0,
     )
 
 
-def join(pieces: Iterable[str]) -> str:
+def join_texts(pieces: Iterable[str]) -> str:
     """Join pieces of text, with a space between two pieces where their scripts use spaces."""
     whole: list[str] = []
     for piece in pieces:
         if text := piece.strip():
-            whole += [glue(whole[-1], text), text] if whole else [text]
+            whole += [separator_between(whole[-1], text), text] if whole else [text]
     return "".join(whole)
 
 
-def glue(left: str, right: str) -> str:
+def separator_between(left: str, right: str) -> str:
     """Return the separator between two texts: one space, or nothing."""
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return ""
@@ -79,7 +79,7 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and bool(_UNSPACED.search(text))
 
 
-def _segments(part: PartText) -> Iterable[Segment]:
+def _placed_segments(part: PartText) -> Iterable[Segment]:
     if part.segments:
         return (_moved(segment, part) for segment in part.segments if segment.text.strip())
     if not (text := part.text.strip()):

@@ -47,7 +47,7 @@ def find_loop(text: str) -> Repetition | None:
 
     A text in which few tokens occur twice takes microseconds, others up to some milliseconds.
     """
-    tokens = [token for word in _WORD.findall(text.lower()) for token in _tokens(word)]
+    tokens = [token for word in _WORD.findall(text.lower()) for token in _split_word(word)]
     numbers: dict[str, int] = {}
     for token in tokens:
         numbers.setdefault(token, len(numbers))
@@ -70,7 +70,7 @@ def share_of_loops(text: str) -> float:
     return loop.share if loop else 0.0
 
 
-def _tokens(word: str) -> Sequence[str]:
+def _split_word(word: str) -> Sequence[str]:
     return word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
 
 

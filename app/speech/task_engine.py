@@ -23,7 +23,7 @@ class TaskRequest:
     url: str = field(repr=False)
     language: str | None = None
     context: str | None = None
-    words: bool = False
+    word_timestamps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,14 +93,14 @@ class TaskEngine(Protocol):
 
     may_upload: bool
     """Whether `upload` may be used, for audio without an address that the upstream can read."""
-    polls_a_second: float
+    polls_per_second: float
     """How many questions about tasks its account is allowed."""
 
     def knows(self, model: str) -> bool:
         """Tell whether tasks of `model` may be submitted."""
 
     def admit(
-        self, model: str, patience: float, priority: int = 0
+        self, model: str, max_wait_seconds: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait until a task may be submitted; see Engine.admit."""
 
@@ -110,7 +110,7 @@ class TaskEngine(Protocol):
         Raises EngineError, of kind REJECTED if the file is too large.
         """
 
-    async def submit(self, order: TaskRequest) -> SubmittedTask:
+    async def submit(self, request: TaskRequest) -> SubmittedTask:
         """Submit a task. It is billed even if the answer is lost; see `EngineError.billed`."""
 
     async def report(self, task_id: str) -> TaskReport:

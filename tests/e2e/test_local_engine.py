@@ -70,7 +70,9 @@ async def engine() -> AsyncIterator[LocalEngine]:
 
 async def test_english_is_transcribed_with_few_errors_and_streamed(engine: LocalEngine) -> None:
     deltas: list[str] = []
-    answer = await engine.transcribe(ask(recording("en_clean_10s.wav"), words=True), deltas.append)
+    answer = await engine.transcribe(
+        ask(recording("en_clean_10s.wav"), word_timestamps=True), deltas.append
+    )
     assert jiwer.wer(SAID, plain(answer.text)) < 0.1
     assert answer.language == "en"
     assert "".join(deltas) == answer.text

@@ -381,7 +381,7 @@ app = FastAPI(lifespan=lifespan)
 app.add_api_route("/short", short)
 app.add_api_route("/stream", lambda: StreamingResponse(ticks()))
 app.state.begin_shutdown = closing.set
-configure(form="json")
+configure(line_format="json")
 limits = ServerSettings(port=0, shutdown_seconds=5)
 sys.exit(server.run_server(app, limits, server.bind(limits)))
 """

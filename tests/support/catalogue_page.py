@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from app.speech.catalogue import CataloguePrice, Model, Retired
+from app.speech.catalogue import CatalogueModel, CataloguePrice, RetiredModels
 
 FILE = Path(__file__).parents[2] / "docs" / "catalogue.md"
 HEAD = """\
@@ -47,9 +47,9 @@ source = "our own machine"
 def rendered() -> str:
     """Return the text of the file."""
     tables = (
-        ("`[models.NAME]`", Model),
+        ("`[models.NAME]`", CatalogueModel),
         ("`[[models.NAME.prices]]`", CataloguePrice),
-        ("`[retired.NAME]`", Retired),
+        ("`[retired.NAME]`", RetiredModels),
     )
     return HEAD.format(example=EXAMPLE) + "".join(
         f"\n## {title}\n\n{_table(model)}" for title, model in tables

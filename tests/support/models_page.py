@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from app.kit.money import format_nano, parse_nano
 from app.settings import BundleSettings
-from app.speech.catalogue import CataloguePrice, Model, load_catalogue
+from app.speech.catalogue import CatalogueModel, CataloguePrice, load_catalogue
 from app.speech.engines.http.provider_account import dashscope_account
 
 FILE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -89,7 +89,7 @@ def _host(**bundle: Any) -> str:
     return f"`{dashscope_account(BundleSettings(**bundle)).base_url}`"
 
 
-def _kind(model: Model) -> str:
+def _kind(model: CatalogueModel) -> str:
     if model.is_task:
         return "Tasks"
     if model.is_llm:
@@ -97,7 +97,7 @@ def _kind(model: Model) -> str:
     return "A server of your own" if model.engine == "openai" else "One call"
 
 
-def _facts(models: Sequence[Model], every: Sequence[Model]) -> str:
+def _facts(models: Sequence[CatalogueModel], every: Sequence[CatalogueModel]) -> str:
     is_task = models[0].is_task
     rows = [
         (
@@ -118,11 +118,11 @@ def _facts(models: Sequence[Model], every: Sequence[Model]) -> str:
     return _table(names, rows)
 
 
-def _asked_for_by(task: Model, models: Sequence[Model]) -> str:
+def _asked_for_by(task: CatalogueModel, models: Sequence[CatalogueModel]) -> str:
     return ", ".join(f"`{one.name}`" for one in models if one.task_model == task.name)
 
 
-def _options(models: Sequence[Model]) -> str:
+def _options(models: Sequence[CatalogueModel]) -> str:
     rows = [
         (", ".join(f"`{one.name}`" for one in same), ", ".join(f"`{name}`" for name in options))
         for options, same in _grouped(models, lambda model: tuple(sorted(model.options)))
@@ -136,7 +136,7 @@ def _options(models: Sequence[Model]) -> str:
     return _table(("models", "options they honour"), rows) + "\n" + "".join(unverified)
 
 
-def _prices(models: Sequence[Model]) -> str:
+def _prices(models: Sequence[CatalogueModel]) -> str:
     rows = [
         (", ".join(f"`{one.name}`" for one in same), *told)
         for prices, same in _grouped(models, lambda model: model.prices)
@@ -161,7 +161,7 @@ def _price(price: CataloguePrice) -> str:
     return f"{format_nano(nano * MILLION)} {price.currency} a million {unit} tokens"
 
 
-def _languages(models: Sequence[Model]) -> str:
+def _languages(models: Sequence[CatalogueModel]) -> str:
     rows = [
         (", ".join(f"`{one.name}`" for one in same), " ".join(languages) or "not listed")
         for languages, same in _grouped(models, lambda model: model.languages)
@@ -170,10 +170,10 @@ def _languages(models: Sequence[Model]) -> str:
 
 
 def _grouped(
-    models: Sequence[Model], key: Callable[[Model], Facts]
-) -> Iterable[tuple[Facts, list[Model]]]:
+    models: Sequence[CatalogueModel], key: Callable[[CatalogueModel], Facts]
+) -> Iterable[tuple[Facts, list[CatalogueModel]]]:
     """Return facts with the models that share them, in the catalogue's order."""
-    groups: dict[Facts, list[Model]] = {}
+    groups: dict[Facts, list[CatalogueModel]] = {}
     for model in models:
         groups.setdefault(key(model), []).append(model)
     return groups.items()

@@ -19,9 +19,9 @@ from app.speech.engine import (
     DeltaSink,
     EngineAnswer,
     EngineError,
+    EngineReadiness,
     EngineRequest,
     EngineUsage,
-    Readiness,
     Throughput,
 )
 
@@ -59,14 +59,14 @@ class ScriptedEngine:
 
     async def close(self) -> None: ...
 
-    def readiness(self, _model: str) -> Readiness:
-        return Readiness(ready=True)
+    def readiness(self, _model: str) -> EngineReadiness:
+        return EngineReadiness(ready=True)
 
     def throughput(self, _model: str, _audio_seconds: float) -> Throughput:
         return Throughput()
 
     def admit(
-        self, _model: str, _patience: float, _priority: int = 0
+        self, _model: str, _max_wait_seconds: float, _priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 

@@ -15,7 +15,7 @@ from tests.support.scripted_engine import ScriptedEngine, only
 
 def main(bill: str, delay: str) -> int:
     settings = Settings()
-    configure(level=settings.log.level, form=settings.log.format)
+    configure(level=settings.log.level, line_format=settings.log.format)
     engine = ScriptedEngine(delay_seconds=float(delay), bill=Path(bill))
     with bind(settings.server) as bound:
         return run_server(create_app(settings, only(engine)), settings.server, bound)

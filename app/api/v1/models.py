@@ -11,7 +11,7 @@ from app.api.http.problems import responses
 from app.api.services import Services, services_of
 from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
-from app.speech.catalogue import Model
+from app.speech.catalogue import CatalogueModel
 from app.speech.model_availability import how_to_switch_on
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -72,7 +72,7 @@ async def list_models(request: Request, _principal: Reader) -> ModelList:
     )
 
 
-def _model_out(services: Services, model: Model) -> ModelOut:
+def _model_out(services: Services, model: CatalogueModel) -> ModelOut:
     readiness = services.readiness(model)
     return ModelOut(
         id=model.name,

@@ -14,7 +14,7 @@ from app.kit.money import format_nano
 from app.net.connectivity import ConnectivityError, ConnectivityProblem, is_proxied
 from app.provider_key import where_key_is
 from app.settings import Settings
-from app.speech.catalogue import Model, load_catalogue
+from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engines.dashscope.account import (
     ENGINE,
     ConfiguredAccount,
@@ -129,7 +129,7 @@ def _clock(account: ConfiguredAccount, check: KeyCheck) -> Iterator[CheckResult]
 
 
 async def _prices(
-    settings: Settings, account: ConfiguredAccount, default: Model | None
+    settings: Settings, account: ConfiguredAccount, default: CatalogueModel | None
 ) -> AsyncIterator[CheckResult]:
     """Yield whether the default model has a price in force here, and which others lost theirs."""
     region, now = account.account.region, datetime.now(UTC)
@@ -171,7 +171,7 @@ def _set_price(model: str, region: str) -> str:
 
 
 def _stored(
-    tx: sa.Connection, models: Sequence[Model], region: str, now: datetime
+    tx: sa.Connection, models: Sequence[CatalogueModel], region: str, now: datetime
 ) -> Mapping[str, str]:
     """Return the prices in force by the database, in words."""
     found = {}
@@ -191,7 +191,7 @@ def _stored(
     return found
 
 
-def _listed(model: Model, region: str, now: datetime) -> str:
+def _listed(model: CatalogueModel, region: str, now: datetime) -> str:
     """Return the catalogue's price, which the next start will store."""
     day = now.date()
     return ", ".join(

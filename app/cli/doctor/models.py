@@ -9,7 +9,7 @@ from app.cli.doctor.check import CheckResult, ok, problem, warning
 from app.cli.doctor.machine import existing
 from app.net.connectivity import ConnectivityError, probe
 from app.settings import LocalEngineSettings, Settings
-from app.speech.catalogue import Model, load_catalogue
+from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engines.local.weights.files import cache_folder, is_present
 
 LOOK_SECONDS = 5.0
@@ -49,7 +49,7 @@ def _engine(settings: Settings) -> CheckResult:
     return ok("local engine", "installed")
 
 
-async def _files(settings: Settings, model: Model) -> CheckResult:
+async def _files(settings: Settings, model: CatalogueModel) -> CheckResult:
     name, local = "model files", settings.local
     if await asyncio.to_thread(_are_here, model.upstream_model, local):
         return ok(name, f"{model.name} is here")
@@ -88,7 +88,7 @@ async def _no_way(settings: Settings) -> str:
     return " and ".join(reason)
 
 
-async def _server(settings: Settings, model: Model) -> CheckResult:
+async def _server(settings: Settings, model: CatalogueModel) -> CheckResult:
     name, url = "openai server", settings.openai.base_url
     if not url:
         remedy = "Set GATEWAY_OPENAI__BASE_URL to a server that speaks OpenAI's wire."

@@ -20,7 +20,7 @@ from app.jobs.upstream.engine_errors import is_of_part
 from app.kit.hashing import sha256_hex
 from app.kit.log import log
 from app.speech.engine import Pcm
-from app.speech.merge import PartText, merge
+from app.speech.merge import PartText, merge_parts
 from app.speech.repetition import find_loop, share_of_loops
 from app.speech.transcript import Segment
 
@@ -153,7 +153,7 @@ def _choose(whole: Result, cuts: Sequence[PartSpan], halves: Sequence[Result]) -
 
 
 def _merge(cuts: Sequence[PartSpan], halves: Sequence[Result]) -> dict[str, Any]:
-    merged = merge(
+    merged = merge_parts(
         [
             PartText(
                 cut.start_ms,

@@ -83,7 +83,7 @@ class TaskRunner:
         task = await self._db.read(store.find_open_task, job)
         if task is None:
             engine = await self._submitter.submit(job)
-            raise Deferred(self._pacing.before_poll(job.id, 0.0, engine.polls_a_second), "reset")
+            raise Deferred(self._pacing.before_poll(job.id, 0.0, engine.polls_per_second), "reset")
         engine = await self._engine_of(job, task)
         report = await self._poll(job, engine, task)
         texts = await self._fetch_results(job, engine, task, report)
@@ -160,7 +160,7 @@ class TaskRunner:
         """Raise Deferred until the next poll, or EngineTimeout where the task takes too long."""
         waited = self._waited(task)
         if waited < self._settings.task_timeout_seconds:
-            pause = self._pacing.before_poll(job.id, waited, engine.polls_a_second)
+            pause = self._pacing.before_poll(job.id, waited, engine.polls_per_second)
             raise Deferred(max(pause, least_seconds), "reset")
         raise EngineTimeout(
             "The speech service did not finish the task in time. The task may still be billed, so "
@@ -230,7 +230,9 @@ class TaskRunner:
         if failure.kind is ErrorKind.MALFORMED:
             waited, timeout = self._waited(task), self._settings.task_timeout_seconds
         if waited < timeout:
-            raise Deferred(self._pacing.before_poll(job.id, waited, engine.polls_a_second), "reset")
+            raise Deferred(
+                self._pacing.before_poll(job.id, waited, engine.polls_per_second), "reset"
+            )
         await self._settle_without_result(job, task, report)
         raise EngineFailed("The speech service's result could not be fetched.", log=failure.log)
 
@@ -241,7 +243,7 @@ class TaskRunner:
         parts = result.in_sequence(report, texts)
         length_ms = result.length_ms(job.duration_ms, parts)
         transcript = await asyncio.to_thread(
-            result.transcript_of, parts, length_ms, with_words=job.options.words
+            result.transcript_of, parts, length_ms, with_words=job.options.word_timestamps
         )
         answer = result.answer_of(transcript, report, texts, task.request_id)
         span = PartSpan(0, 0, length_ms, length_ms, None)

@@ -92,7 +92,7 @@ class TaskSubmitter:
             url=address.url,
             language=job.options.language,
             context=job.options.context,
-            words=job.options.words,
+            word_timestamps=job.options.word_timestamps,
             options=job.options.engine_options,
         )
         async with engine.admit(route.upstream_model, ADMISSION_TIMEOUT_SECONDS, job.priority):

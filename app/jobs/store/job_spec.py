@@ -25,7 +25,7 @@ class JobOptions:
 
     language: str | None = None
     context: str | None = None
-    words: bool = False
+    word_timestamps: bool = False
     engine_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     include: tuple[str, ...] = ()
     on_gap: Literal["fail", "keep"] = "fail"
@@ -43,7 +43,7 @@ class JobOptions:
         return {
             "language": self.language,
             "context": self.context,
-            "words": self.words,
+            "word_timestamps": self.word_timestamps,
             "engine_options": dict(self.engine_options),
             "include": list(self.include),
             "on_gap": self.on_gap,

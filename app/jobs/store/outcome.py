@@ -15,7 +15,7 @@ from app.jobs.store.events import Event
 from app.jobs.store.job import Job
 from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, transcript, transcription
-from app.speech.merge import PartText, merge
+from app.speech.merge import PartText, merge_parts
 from app.speech.warning_codes import WarningCode
 
 _ADD_WORDS = Prepared(sa.insert(transcript))
@@ -132,7 +132,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
 
 def merged(texts: Sequence[PartText]) -> dict[str, Any]:
     """Merge the parts into a transcript's row. Takes seconds for hours of speech."""
-    whole = merge(texts)
+    whole = merge_parts(texts)
     return {
         **whole.model_dump(exclude={"segments"}),
         "segments": [segment.model_dump() for segment in whole.segments],

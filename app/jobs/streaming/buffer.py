@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from app.jobs.store.events import Event
 from app.jobs.store.live_text import NoLiveText, UnstoredText
 from app.jobs.streaming.log import LiveLog
-from app.speech.merge import glue
+from app.speech.merge import separator_between
 
 
 class LiveTextBuffer(NoLiveText):
@@ -138,7 +138,7 @@ class LiveTextBuffer(NoLiveText):
 
     def lead_to(self, text: str) -> str:
         """Return what belongs between the closed parts and this text: a space, or nothing."""
-        return glue(self._tail, text)
+        return separator_between(self._tail, text)
 
     def is_turn_of(self, sink: "PartSink") -> bool:
         return self._turn is sink

@@ -198,7 +198,7 @@ class UpstreamCaller:
             deadline_seconds=self._settings.call_timeout_seconds,
             language=options.language,
             context=options.context,
-            words=options.words,
+            word_timestamps=options.word_timestamps,
             options=options.engine_options,
         )
         first = call.first

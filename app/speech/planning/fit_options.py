@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypedDict
 
 from app.errors import ContextTooLong, OptionNotSupported
-from app.speech.catalogue import Model
+from app.speech.catalogue import CatalogueModel
 from app.speech.options import Options
 from app.speech.warning_codes import WarningCode
 
@@ -57,21 +57,21 @@ class OptionWarning(TypedDict):
 class ModelRequest:
     """The options for the engine, and warnings about those that the model does not support.
 
-    `words`: times of words are wanted. `options` are under the gateway's names.
+    `word_timestamps`: the times of words are wanted. `options` are under the gateway's names.
     """
 
     language: str | None = None
     context: str | None = None
-    words: bool = False
+    word_timestamps: bool = False
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[OptionWarning, ...] = ()
 
 
 def fit_options(
     options: Options,
-    model: Model,
+    model: CatalogueModel,
     unknown: Sequence[str] = (),
-    others: Callable[[], Iterable[Model]] = tuple,
+    others: Callable[[], Iterable[CatalogueModel]] = tuple,
 ) -> ModelRequest:
     """Return the options that the model supports, and a warning for each of the others.
 
@@ -81,7 +81,8 @@ def fit_options(
     """
     code = WarningCode.UNKNOWN_OPTION
     warnings = [
-        _warning(code, name, f"The gateway does not know the option `{name}`.") for name in unknown
+        _option_warning(code, name, f"The gateway does not know the option `{name}`.")
+        for name in unknown
     ]
     warnings += _unsupported(options, model, others)
     ignored = {warning["option"] for warning in warnings}
@@ -110,7 +111,7 @@ def fit_options(
     for name in sorted(model.unverified):
         if getattr(options, name):
             detail = f"The provider of {model.name} does not document `{name}`. It was sent anyway."
-            warnings.append(_warning(WarningCode.OPTION_UNVERIFIED, name, detail))
+            warnings.append(_option_warning(WarningCode.OPTION_UNVERIFIED, name, detail))
     words = "word" in supported.pop("timestamp_granularities", ())
     rest = {n: v for n, v in supported.items() if n not in ("language", "language_hints")}
     if hints:
@@ -118,7 +119,7 @@ def fit_options(
     return ModelRequest(language, context, words, MappingProxyType(rest), tuple(warnings))
 
 
-def model_warnings(model: Model) -> list[dict[str, str]]:
+def model_warnings(model: CatalogueModel) -> list[dict[str, str]]:
     """Return the warnings that every transcript of the model has."""
     if not model.is_llm:
         return []
@@ -143,11 +144,11 @@ def sample_rate_warning(
     if strict:
         raise OptionNotSupported(detail, parameter="sample_rate")
     detail += " The file's own rate is used."
-    return _warning(WarningCode.SAMPLE_RATE_DIFFERS, "sample_rate", detail)
+    return _option_warning(WarningCode.SAMPLE_RATE_DIFFERS, "sample_rate", detail)
 
 
 def _unsupported(
-    options: Options, model: Model, others: Callable[[], Iterable[Model]]
+    options: Options, model: CatalogueModel, others: Callable[[], Iterable[CatalogueModel]]
 ) -> Iterator[OptionWarning]:
     for name in MODEL_OPTIONS:
         value = getattr(options, name)
@@ -164,7 +165,7 @@ def _unsupported(
         yield _ignored("speaker_count", detail)
 
 
-def _supports(model: Model, name: str) -> bool:
+def _supports(model: CatalogueModel, name: str) -> bool:
     if name == "timestamp_granularities":
         return model.word_times
     # A single hint can be sent as the language.
@@ -173,7 +174,7 @@ def _supports(model: Model, name: str) -> bool:
 
 
 def _languages(
-    supported: Mapping[str, Any], model: Model
+    supported: Mapping[str, Any], model: CatalogueModel
 ) -> tuple[str | None, list[str], list[OptionWarning]]:
     """Return the language, or several among which the model detects it, and warnings."""
 
@@ -222,8 +223,8 @@ def estimate_tokens(text: str) -> int:
 
 
 def _ignored(option: str, detail: str) -> OptionWarning:
-    return _warning(WarningCode.OPTION_IGNORED, option, detail)
+    return _option_warning(WarningCode.OPTION_IGNORED, option, detail)
 
 
-def _warning(code: WarningCode, option: str, detail: str) -> OptionWarning:
+def _option_warning(code: WarningCode, option: str, detail: str) -> OptionWarning:
     return {"code": code, "option": option, "detail": detail}

@@ -5,7 +5,7 @@ from math import ceil
 from typing import Literal
 
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
-from app.speech.catalogue import Model
+from app.speech.catalogue import CatalogueModel
 from app.speech.usage_bounds import Units, max_context_tokens, max_usage_of_calls
 
 ROUNDING_MS = 1000  # an upstream may round each call up to a whole second
@@ -27,7 +27,7 @@ _SOURCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class VerifiedFile:
     """A file that was verified to be complete; `format` is one of engine.FORMATS."""
 
     format: str
@@ -36,7 +36,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ProbedFile:
     """A file as the probe found it."""
 
     format: str
@@ -58,13 +58,13 @@ class PlanInput:
     """
 
     seconds: float | None
-    model: Model
+    model: CatalogueModel
     max_seconds: int
     context: str | None = None
     may_split: bool = True
-    upload: Upload | None = None
+    upload: VerifiedFile | None = None
     audio_sources: tuple[AudioSource, ...] = ()
-    file: File | None = None
+    file: ProbedFile | None = None
     channels: tuple[int, ...] = ()
     diarized: bool = False
     model_reason: str = ""
@@ -206,7 +206,7 @@ def _max_task_seconds(request: PlanInput) -> int:
     return (request.diarized and model.diarized_seconds) or model.call_seconds
 
 
-def _conversion(request: PlanInput, file: File) -> str:
+def _conversion(request: PlanInput, file: ProbedFile) -> str:
     """Return the reason for which the file is converted before the upload; empty: it is not.
 
     Without `channel_id` the service would transcribe only the first channel.

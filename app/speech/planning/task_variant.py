@@ -3,7 +3,7 @@
 Pure. The task variant is used where it supports an option of the request and the model does not.
 """
 
-from app.speech.catalogue import Model
+from app.speech.catalogue import CatalogueModel
 from app.speech.options import Options
 from app.speech.planning.fit_options import OptionWarning
 from app.speech.warning_codes import WarningCode
@@ -14,15 +14,15 @@ _FEATURES = {
 }
 
 
-def task_variants_of(asked: Model, options: Options) -> tuple[str, ...]:
+def task_variants_of(asked: CatalogueModel, options: Options) -> tuple[str, ...]:
     """Return the names of the task variants of a model for a request, the best first."""
     names = (asked.diarization_model if options.diarization_enabled else "", asked.task_model)
     return tuple(name for name in names if name)
 
 
 def select_model(
-    asked: Model, task_variant: Model | None, options: Options, *, mode: str
-) -> tuple[Model, str]:
+    asked: CatalogueModel, task_variant: CatalogueModel | None, options: Options, *, mode: str
+) -> tuple[CatalogueModel, str]:
     """Return the model to use, and the reason if it is the task variant.
 
     `task_variant` is None where there is none, or where it cannot be called here. `mode` is the

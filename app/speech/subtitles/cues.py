@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from app.speech.merge import glue
+from app.speech.merge import separator_between
 from app.speech.subtitles.line_breaks import SENTENCE, break_quality, may_break
 from app.speech.subtitles.reading_speed import MAX_CUE_MS, reading_ms
-from app.speech.subtitles.timed_text import Piece, timed_pieces
+from app.speech.subtitles.timed_text import TimedPiece, timed_pieces
 from app.speech.transcript import Segment
 
 Voice = tuple[str | None, int | None]  # a speaker, a channel
@@ -46,7 +46,7 @@ class Cue:
 class _Draft:
     """A cue whose lines and end are not decided yet."""
 
-    pieces: list[Piece]
+    pieces: list[TimedPiece]
     channel: int | None
     start: int
     end: int
@@ -72,7 +72,7 @@ def make_cues(segments: Sequence[Segment], seconds: float | None = None) -> list
     drafts = [
         _Draft(cut, segment.channel, cut[0].start, cut[-1].end)
         for segment, pieces in timed
-        for run in _runs(pieces)
+        for run in _divide_at_pauses(pieces)
         for cut in _cuts(run, indent)
     ]
     drafts.sort(key=lambda draft: draft.start)
@@ -84,9 +84,9 @@ def make_cues(segments: Sequence[Segment], seconds: float | None = None) -> list
     return list(_finished(drafts, indent))
 
 
-def _runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _divide_at_pauses(pieces: Sequence[TimedPiece]) -> Iterator[list[TimedPiece]]:
     """Divide pieces where a cue has to end: at another speaker, and at a long silence."""
-    run: list[Piece] = []
+    run: list[TimedPiece] = []
     for piece in pieces:
         if run and (
             piece.speaker != run[-1].speaker
@@ -99,7 +99,7 @@ def _runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         yield run
 
 
-def _cuts(run: list[Piece], indent: int) -> Iterator[list[Piece]]:
+def _cuts(run: list[TimedPiece], indent: int) -> Iterator[list[TimedPiece]]:
     """Divide a run into the pieces of one cue each."""
     columns = [0, *accumulate(piece.columns for piece in run)]
     sentence_ends = [len(run)] * len(run)  # for each piece, the index after its sentence
@@ -124,7 +124,7 @@ def _cuts(run: list[Piece], indent: int) -> Iterator[list[Piece]]:
         start = cut
 
 
-def _end_of_longest(run: list[Piece], start: int, indent: int) -> int:
+def _end_of_longest(run: list[TimedPiece], start: int, indent: int) -> int:
     """Return the index after the last piece of the longest cue from `start` on."""
     lines, used, room, total = 1, 0, LINE_COLUMNS - indent, 0
     for index in range(start, len(run)):
@@ -150,7 +150,7 @@ def _join_fast_cues(drafts: Sequence[_Draft], indent: int, last: int) -> list[_D
     for draft, following in zip(drafts, starts, strict=False):
         is_fast = _is_too_fast(draft, following)
         if joined and (was_fast or is_fast) and _may_join(joined[-1], draft, indent):
-            joined[-1] = _join(joined[-1], draft)
+            joined[-1] = _join_drafts(joined[-1], draft)
             was_fast = _is_too_fast(joined[-1], following)
         else:
             joined.append(draft)
@@ -165,14 +165,14 @@ def _is_too_fast(draft: _Draft, following: int) -> bool:
 def _may_join(first: _Draft, second: _Draft, indent: int) -> bool:
     if first.voice != second.voice or second.start - first.end > _MAX_JOINED_PAUSE_MS:
         return False
-    both = _join(first, second).pieces
+    both = _join_drafts(first, second).pieces
     is_short = second.end - first.start <= MAX_CUE_MS
     return is_short and _end_of_longest(both, 0, indent) == len(both)
 
 
-def _join(first: _Draft, second: _Draft) -> _Draft:
+def _join_drafts(first: _Draft, second: _Draft) -> _Draft:
     left, right = first.pieces[-1], second.pieces[0]
-    text = left.text + glue(left.text, right.text)
+    text = left.text + separator_between(left.text, right.text)
     columns = left.columns + len(text) - len(left.text)
     if may_break(text + right.text, len(text)):
         quality = break_quality(text, right.text)
@@ -226,7 +226,7 @@ def _finished(drafts: Sequence[_Draft], indent: int) -> Iterator[Cue]:
         yield Cue(draft.start, draft.end, _lines(draft.pieces, indent), speaker, starts)
 
 
-def _lines(pieces: Sequence[Piece], indent: int) -> tuple[str, ...]:
+def _lines(pieces: Sequence[TimedPiece], indent: int) -> tuple[str, ...]:
     """Break a cue into two lines of about the same width, at a good break."""
     text = "".join(piece.text for piece in pieces)
     columns = list(accumulate(piece.columns for piece in pieces))

@@ -6,7 +6,7 @@ Subtitles and the table are made from the same cues (`cues.py`).
 from collections.abc import Mapping
 from typing import Literal
 
-from app.speech.merge import join
+from app.speech.merge import join_texts
 from app.speech.subtitles.cues import SPEAKER_MARK, Cue, make_cues
 from app.speech.transcript import Transcript
 
@@ -36,14 +36,14 @@ def render(transcript: Transcript, fmt: Format, *, seconds: float | None = None)
             voice = f"<v {speaker}>" if speaker else ""
             blocks.append(f"{_times(cue, '.')}\n{voice}{text.translate(_VTT_ESCAPES)}\n\n")
         elif fmt == "lrc":
-            line = join(cue.lines)
+            line = join_texts(cue.lines)
             # "[00:01.00][00:02.00]la" is one line at two times, so text in brackets needs a space.
             space = " " if line.startswith("[") else ""
             minutes, centis = divmod(cue.start // 10, 6000)
             time = f"[{minutes:02}:{centis // 100:02}.{centis % 100:02}]"
             blocks.append(f"{time}{space}{line}\n")
         else:
-            blocks.append(f"{cue.start}\t{cue.end}\t{join(cue.lines)}\n")
+            blocks.append(f"{cue.start}\t{cue.end}\t{join_texts(cue.lines)}\n")
     return "".join(blocks)
 
 

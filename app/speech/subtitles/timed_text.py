@@ -29,7 +29,7 @@ _MIN_LETTERS_PER_WORD = 1.4  # with fewer, the engine's words are single charact
 
 
 @dataclass(slots=True)
-class Piece:
+class TimedPiece:
     """Text that is kept together in a line; times in milliseconds.
 
     `columns` is the width with the space at the end, `width` the width without it. `quality` rates
@@ -46,7 +46,7 @@ class Piece:
     is_timed: bool
 
 
-def timed_pieces(segment: Segment, max_width: int) -> list[Piece]:
+def timed_pieces(segment: Segment, max_width: int) -> list[TimedPiece]:
     """Return the pieces of a segment's text in order, none wider than `max_width` columns."""
     text = single_line(segment.text)
     if not text:
@@ -57,7 +57,7 @@ def timed_pieces(segment: Segment, max_width: int) -> list[Piece]:
     timed = words or (Word(start=segment.start, end=segment.end, text=segment.text),)
     counted = _letters if words else _visible
     time_at, speaker_at = _timeline(timed, counted)
-    pieces: list[Piece] = []
+    pieces: list[TimedPiece] = []
     passed = latest = 0
     for piece in split_at_breaks(text, max_width):
         start = latest = max(latest, time_at(passed, "start"))
@@ -67,12 +67,12 @@ def timed_pieces(segment: Segment, max_width: int) -> list[Piece]:
         bare = piece.rstrip()
         width = display_width(bare)
         columns = width + len(piece) - len(bare)
-        pieces.append(Piece(piece, start, end, columns, width, SENTENCE, speaker, bool(words)))
+        pieces.append(TimedPiece(piece, start, end, columns, width, SENTENCE, speaker, bool(words)))
     _rate_breaks(pieces, words)
     return pieces
 
 
-def _rate_breaks(pieces: Sequence[Piece], words: Sequence[Word]) -> None:
+def _rate_breaks(pieces: Sequence[TimedPiece], words: Sequence[Word]) -> None:
     """Set the quality of the break after each piece but the last."""
     word_ends = set(accumulate(len(_letters(word.text)) for word in words))
     if max(word_ends, default=0) <= len(words) * _MIN_LETTERS_PER_WORD:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from app import __version__
-from app.speech.engine import Readiness
+from app.speech.engine import EngineReadiness
 from tests.support.captured_log import capture_logs
 from tests.support.gateway import Gateway
 
@@ -40,7 +40,7 @@ async def test_a_gateway_that_is_ready(gateway: Gateway) -> None:
 
 
 async def test_a_gateway_that_is_not_says_in_words_what_is_missing(gateway: Gateway) -> None:
-    gateway.engine.readiness = lambda _model: Readiness(False, "model downloading 43 %")  # type: ignore[method-assign]  # noqa: FBT003
+    gateway.engine.readiness = lambda _model: EngineReadiness(False, "model downloading 43 %")  # type: ignore[method-assign]  # noqa: FBT003
     gateway.app.state.begin_shutdown()
     response = await gateway.get("/readyz")
     assert response.status_code == 503

@@ -72,14 +72,14 @@ async def test_options_may_stand_before_or_after_the_file(
 @pytest.mark.parametrize(
     ("options", "asked"),
     [
-        ({}, {"language": None, "context": None, "words": False}),
+        ({}, {"language": None, "context": None, "word_timestamps": False}),
         ({"language": "zh"}, {"language": "zh"}),
         ({"language": "en-US"}, {"language": "en"}),
         ({"language_hints": "zh"}, {"language": "zh"}),
         ({"language_hints[]": ["en"]}, {"language": "en"}),
         ({"context": "Ada Lovelace"}, {"context": "Ada Lovelace"}),
-        ({"timestamp_granularities[]": ["segment", "word"]}, {"words": True}),
-        ({"timestamp_granularities": "word"}, {"words": True}),
+        ({"timestamp_granularities[]": ["segment", "word"]}, {"word_timestamps": True}),
+        ({"timestamp_granularities": "word"}, {"word_timestamps": True}),
         ({"model": "scripted/short"}, {"model": "short"}),
         ({"mode": "sync", "strict": "false", "model": ""}, {"model": "echo"}),
     ],

@@ -71,7 +71,7 @@ def test_a_key_is_masked_whatever_stands_around_it(before: str, after: str) -> N
 def test_no_line_of_any_logger_shows_a_secret(
     capsys: pytest.CaptureFixture[str], text: str, secret: str
 ) -> None:
-    log.configure(level="INFO", form="json")
+    log.configure(level="INFO", line_format="json")
     log.log.info("event", url=text, headers={"a": text}, several=[text, (text,)])
     log.log.info(f"event {text}")
     logging.getLogger("library").warning("said %s", text)
@@ -89,7 +89,7 @@ def test_no_line_of_any_logger_shows_a_secret(
 def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
     capsys: pytest.CaptureFixture[str], field: str
 ) -> None:
-    log.configure(level="INFO", form="json")
+    log.configure(level="INFO", line_format="json")
     log.log.info("event", **{field: "canary"}, inside={field: "canary"})
     line = json.loads(capsys.readouterr().err)
     assert line[field] == MASK
@@ -97,7 +97,7 @@ def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
 
 
 def test_a_line_is_one_json_object_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
-    log.configure(level="INFO", form="json")
+    log.configure(level="INFO", line_format="json")
     log.log.warning("job.settled", job="tr_1", seconds=2.5)
     log.log.debug("unseen")
     line = json.loads(capsys.readouterr().err)
@@ -107,7 +107,7 @@ def test_a_line_is_one_json_object_with_level_and_time(capsys: pytest.CaptureFix
 
 
 def test_chatty_libraries_do_not_log_addresses(capsys: pytest.CaptureFixture[str]) -> None:
-    log.configure(level="INFO", form="json")
+    log.configure(level="INFO", line_format="json")
     logging.getLogger("httpx").info("HTTP Request: GET https://user:pw@h/a?sig=x")
     assert not capsys.readouterr().err
 

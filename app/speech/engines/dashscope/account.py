@@ -18,7 +18,7 @@ from app.speech.engine import ErrorKind
 from app.speech.engines.dashscope.errors import SERVER_ERROR, code_in, dashscope_error
 from app.speech.engines.http.json_reading import member, read_object, text_of
 from app.speech.engines.http.provider_account import ProviderAccount, dashscope_account
-from app.speech.planning.failover import bundle_name
+from app.speech.planning.failover import account_engine_name
 
 ENGINE = "dashscope"
 UNKNOWN_TASK = "/api/v1/tasks/00000000-0000-4000-8000-000000000000"
@@ -70,7 +70,7 @@ def configured_accounts(settings: DashScopeSettings) -> Iterator[ConfiguredAccou
     if settings.api_key.get_secret_value():
         yield ConfiguredAccount(ENGINE, dashscope_account(settings))
     for name, other in settings.accounts.items():
-        yield ConfiguredAccount(bundle_name(ENGINE, name), dashscope_account(other))
+        yield ConfiguredAccount(account_engine_name(ENGINE, name), dashscope_account(other))
 
 
 def read_check(answer: Answer, now: datetime) -> KeyCheck:
@@ -78,10 +78,10 @@ def read_check(answer: Answer, now: datetime) -> KeyCheck:
     code = code_in(answer.body)
     server_time = parse_http_date(answer.headers.get("date", ""))
     skew = None if server_time is None else (now - server_time).total_seconds()
-    return KeyCheck(_verdict(answer, code), answer.status, code, skew)
+    return KeyCheck(_key_verdict(answer, code), answer.status, code, skew)
 
 
-def _verdict(answer: Answer, code: str) -> KeyVerdict:
+def _key_verdict(answer: Answer, code: str) -> KeyVerdict:
     if answer.status == UNAUTHORIZED:
         return KeyVerdict.REJECTED
     is_dashscope = bool(code or text_of(member(read_object(answer.body), "request_id")))

@@ -69,7 +69,7 @@ def code_in(body: bytes) -> str:
 def dashscope_error(status: int, headers: Mapping[str, str], body: bytes) -> EngineError:
     """Classify an answer whose status is not 200."""
     code = code_in(body)
-    verdict = _verdict(status, code)
+    verdict = _verdict_of_code(status, code)
     is_free = bool(code) or status < SERVER_ERROR
     return provider_error(
         verdict,
@@ -87,7 +87,7 @@ def file_error(code: str) -> tuple[EngineError, bool]:
     Failed tasks are free.
     """
     unreadable = bool(_UNREADABLE_FILE.fullmatch(code))
-    verdict = INTERNAL if code in _INTERNAL_FILE_CODES else _verdict(BAD_REQUEST, code)
+    verdict = INTERNAL if code in _INTERNAL_FILE_CODES else _verdict_of_code(BAD_REQUEST, code)
     error = EngineError(
         verdict.kind,
         f"the task failed: {code[:LOGGED_CHARACTERS] or 'no code'}",
@@ -96,7 +96,7 @@ def file_error(code: str) -> tuple[EngineError, bool]:
     return error, unreadable
 
 
-def _verdict(status: int, code: str) -> Verdict:
+def _verdict_of_code(status: int, code: str) -> Verdict:
     for pattern, verdict in _BY_CODE:
         if pattern.fullmatch(code):
             return verdict

@@ -14,7 +14,7 @@ from app.speech.engines.dashscope.errors import BAD_REQUEST, dashscope_error
 from app.speech.engines.http.chat_stream import ChatStream
 from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
-from app.speech.engines.http.json_reading import member, number
+from app.speech.engines.http.json_reading import member, number_of
 from app.speech.engines.http.wire_format import StreamedFormat, StreamParser
 
 ID_PREFIX = "chatcmpl-"
@@ -57,7 +57,7 @@ def omni_request(
     model: OmniModel, request: EngineRequest, placeholder: AudioPlaceholder
 ) -> Mapping[str, Any]:
     """Return the body. The output is limited, because the hold for the call depends on it."""
-    audio = {"data": placeholder.mark, "format": encoded_audio(request).form}
+    audio = {"data": placeholder.mark, "format": encoded_audio(request).format}
     content = [
         {"type": "input_audio", "input_audio": audio},
         {"type": "text", "text": prompt_for(model, request)},
@@ -102,9 +102,9 @@ class OmniStream(ChatStream):
 def parse_omni_usage(usage: Mapping[str, Any]) -> EngineUsage:
     """Read the usage. Raises EngineError if a count is missing."""
     prompt, completion = (
-        number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")
+        number_of(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")
     )
     if prompt is None or completion is None:
         raise malformed_response("a usage without its tokens")
-    text = int(number(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
+    text = int(number_of(member(usage, "prompt_tokens_details", "text_tokens")) or 0)
     return EngineUsage(None, int(prompt), int(completion), min(text, int(prompt)), usage)

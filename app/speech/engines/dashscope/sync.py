@@ -37,7 +37,7 @@ MAX_ENCODED_BYTES = 10 << 20  # of a data: URI
 
 def dashscope_engine(
     account: ProviderAccount,
-    shapes: Mapping[str, str],
+    wires: Mapping[str, str],
     admission: CallAdmission,
     *,
     timeout_seconds: float,
@@ -50,7 +50,7 @@ def dashscope_engine(
     `shapes` are the request forms (`qwen3`, `input-audio`) of the upstream models. `omni_models`
     are those that are called as a chat.
     """
-    formats: dict[str, WireFormat] = {model: _FORMATS[shape] for model, shape in shapes.items()}
+    formats: dict[str, WireFormat] = {model: _FORMATS[wire] for model, wire in wires.items()}
     formats |= {model: OmniFormat(omni) for model, omni in (omni_models or {}).items()}
     return RemoteEngine(
         name, account, formats, admission, timeout_seconds=timeout_seconds, tasks=tasks
@@ -65,7 +65,7 @@ class Qwen3Format(StreamedFormat):
 
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:
         """Return the body of a request; see WireFormat."""
-        _check_size(request)
+        _check_part_size(request)
         placeholder = AudioPlaceholder()
         value = qwen3_request(request, placeholder, streamed=streamed)
         return json_with_audio(value, placeholder, encoded_audio(request))
@@ -87,7 +87,7 @@ class InputAudioFormat(StreamedFormat):
 
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - the headers ask for the stream
         """Return the body of a request; see WireFormat."""
-        _check_size(request)
+        _check_part_size(request)
         placeholder = AudioPlaceholder()
         value = input_audio_request(request, placeholder)
         return json_with_audio(value, placeholder, encoded_audio(request))
@@ -106,10 +106,10 @@ class InputAudioFormat(StreamedFormat):
 _FORMATS = {"qwen3": Qwen3Format(), "input-audio": InputAudioFormat()}
 
 
-def _check_size(request: EngineRequest) -> None:
+def _check_part_size(request: EngineRequest) -> None:
     audio = encoded_audio(request)
     if base64_size(len(audio.data)) > MAX_ENCODED_BYTES:
-        reason = f"the part has {len(audio.data)} bytes as {audio.form}"
+        reason = f"the part has {len(audio.data)} bytes as {audio.format}"
         raise EngineError(ErrorKind.REJECTED, reason)
 
 

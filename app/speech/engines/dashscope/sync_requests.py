@@ -37,8 +37,8 @@ def qwen3_request(
 def input_audio_request(request: EngineRequest, placeholder: AudioPlaceholder) -> Mapping[str, Any]:
     """Return the body of the input-audio form: the context is earlier messages, audio is last."""
     # The official client sends 16000 whatever the file's own rate is: it counts for bare PCM only.
-    form = encoded_audio(request).form
-    parameters: dict[str, Any] = {"format": form, "sample_rate": str(SAMPLE_RATE)}
+    audio_format = encoded_audio(request).format
+    parameters: dict[str, Any] = {"format": audio_format, "sample_rate": str(SAMPLE_RATE)}
     hints = [request.language] if request.language else request.options.get("language_hints")
     if hints:
         parameters["language_hints"] = list(hints)[:MAX_HINTS]

@@ -9,7 +9,7 @@ from typing import Any
 from app.speech.engine import EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.dashscope.sync_requests import CONTEXT_CUT, is_context_cut
 from app.speech.engines.http.failures import malformed_response
-from app.speech.engines.http.json_reading import member, number, read_object, text_of
+from app.speech.engines.http.json_reading import member, number_of, read_object, text_of
 from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 from app.speech.transcript import Segment, Word
 
@@ -67,8 +67,8 @@ def text_in(answer: Mapping[str, Any]) -> str | None:
 def read_input_audio(answer: Mapping[str, Any], request: EngineRequest) -> EngineAnswer:
     """Read the JSON object of an input-audio answer. Word times are kept if they were requested."""
     text = text_in(answer) or ""
-    segments = _segments(answer, text)
-    if not request.words:
+    segments = _read_sentences(answer, text)
+    if not request.word_timestamps:
         segments = tuple(segment.model_copy(update={"words": ()}) for segment in segments)
     return EngineAnswer(
         text=text,
@@ -84,11 +84,11 @@ def parse_usage(usage: Any) -> EngineUsage:
     """Read the usage: seconds under two names, tokens as a sum or as details only."""
     if not isinstance(usage, dict):
         return EngineUsage()
-    seconds = number(usage.get("seconds"))
+    seconds = number_of(usage.get("seconds"))
     return EngineUsage(
-        seconds=number(usage.get("duration")) if seconds is None else seconds,
-        input_tokens=_tokens(usage, "input_tokens"),
-        output_tokens=_tokens(usage, "output_tokens"),
+        seconds=number_of(usage.get("duration")) if seconds is None else seconds,
+        input_tokens=_count_tokens(usage, "input_tokens"),
+        output_tokens=_count_tokens(usage, "output_tokens"),
         raw=usage,
     )
 
@@ -111,16 +111,16 @@ def content_text(content: list[Any]) -> str:
     return "".join(text_of(member(piece, "text")) for piece in content)
 
 
-def _tokens(usage: Mapping[str, Any], name: str) -> int:
-    whole = number(usage.get(name))
+def _count_tokens(usage: Mapping[str, Any], name: str) -> int:
+    whole = number_of(usage.get(name))
     if whole is not None:
         return int(whole)
     details = usage.get(f"{name}_details")
     counts = details.values() if isinstance(details, dict) else ()
-    return int(sum(number(count) or 0 for count in counts))
+    return int(sum(number_of(count) or 0 for count in counts))
 
 
-def _segments(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]:
+def _read_sentences(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]:
     """Return the sentences as segments, unless they are not all of the text."""
     for path in _SENTENCES:
         value = member(answer, *path)
@@ -156,7 +156,7 @@ def read_words(sentence: Mapping[str, Any]) -> Iterator[Word]:
 
 
 def _span(timed: Any) -> tuple[float | None, float | None]:
-    start, end = number(member(timed, "begin_time")), number(member(timed, "end_time"))
+    start, end = number_of(member(timed, "begin_time")), number_of(member(timed, "end_time"))
     if start is None or end is None or end < start:
         return None, None
     return start / MILLIS, end / MILLIS

@@ -22,7 +22,7 @@ from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.incremental_text import FrameMerger, IncrementalText
 from app.speech.engines.http.json_reading import event_object, member, text_of
 from app.speech.engines.http.wire_format import CUT_AT_LENGTH
-from app.speech.merge import join
+from app.speech.merge import join_texts
 
 STREAM_HEADERS = {"X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
 _STATUS = "HTTP_STATUS/"
@@ -189,7 +189,7 @@ class InputAudioStream:
 
         The text of a frame is documented to be all text so far, but may be the last sentence only.
         """
-        joined = join(text_of(sentence.get("text")) for sentence in self._sentences.values())
+        joined = join_texts(text_of(sentence.get("text")) for sentence in self._sentences.values())
         return joined if len(without_spaces(joined)) > len(without_spaces(text)) else text
 
 

@@ -25,7 +25,7 @@ def file_url_request(request: TaskRequest) -> Mapping[str, Any]:
     parameters: dict[str, Any] = {
         name: options[name] for name in ("channel_id", "enable_itn") if name in options
     }
-    if request.words:
+    if request.word_timestamps:
         parameters["enable_words"] = True
     if request.language:
         parameters["language"] = request.language

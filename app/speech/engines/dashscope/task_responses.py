@@ -10,8 +10,8 @@ from app.speech.engine import EngineUsage
 from app.speech.engines.dashscope.errors import NO_SPEECH, file_error
 from app.speech.engines.dashscope.sync_responses import parse_usage, read_words
 from app.speech.engines.http.failures import LOGGED_CHARACTERS, malformed_response
-from app.speech.engines.http.json_reading import member, number, read_object, text_of
-from app.speech.merge import PartText, join, majority
+from app.speech.engines.http.json_reading import member, number_of, read_object, text_of
+from app.speech.merge import PartText, join_texts, majority
 from app.speech.task_engine import FileResult, FileText, SubmittedTask, TaskReport, TaskStatus
 from app.speech.transcript import Segment
 
@@ -64,7 +64,11 @@ def parse_result(body: bytes) -> FileText:
         raise malformed_response(f"a result of {len(body)} bytes without transcripts")
     channels = [one for one in answer["transcripts"] if isinstance(one, dict)]
     segments = sorted(
-        (segment for one in channels for segment in _segments(one, named=len(channels) > 1)),
+        (
+            segment
+            for one in channels
+            for segment in _channel_segments(one, named=len(channels) > 1)
+        ),
         key=lambda segment: (segment.start, segment.end),
     )
     length_ms = _length_ms(answer, segments)
@@ -74,7 +78,7 @@ def parse_result(body: bytes) -> FileText:
         PartText(
             start_ms=0,
             end_ms=length_ms,
-            text=text or join(segment.text for segment in segments),
+            text=text or join_texts(segment.text for segment in segments),
             language=majority((one.language, _millis(one)) for one in segments),
             emotion=majority((one.emotion, _millis(one)) for one in segments),
             segments=tuple(segments),
@@ -105,11 +109,14 @@ def _file_results(output: Mapping[str, Any], status: TaskStatus) -> Iterator[Fil
             yield FileResult(error=error, code=code[:LOGGED_CHARACTERS], unreadable=unreadable)
 
 
-def _segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:
+def _channel_segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:
     channel = _channel(transcript) if named else None
     listed = transcript.get("sentences")
     for sentence in listed if isinstance(listed, list) else ():
-        start, end = number(member(sentence, "begin_time")), number(member(sentence, "end_time"))
+        start, end = (
+            number_of(member(sentence, "begin_time")),
+            number_of(member(sentence, "end_time")),
+        )
         text = text_of(member(sentence, "text"))
         if start is None or end is None or not text.strip():
             continue
@@ -137,18 +144,18 @@ def _without_times(channels: list[dict[str, Any]], length_ms: int, *, named: boo
             channel=_channel(one) if named else None,
         )
         for one in channels
-        if text_of(one.get("text")).strip() and not any(_segments(one, named=named))
+        if text_of(one.get("text")).strip() and not any(_channel_segments(one, named=named))
     ]
 
 
 def _channel(transcript: Mapping[str, Any]) -> int | None:
-    channel = number(transcript.get("channel_id"))
+    channel = number_of(transcript.get("channel_id"))
     return None if channel is None else int(channel)
 
 
 def _length_ms(answer: Mapping[str, Any], segments: list[Segment]) -> int:
     """Return the length of the audio: the reported one, or the end of the last segment."""
-    reported = number(member(answer, "properties", "original_duration_in_milliseconds"))
+    reported = number_of(member(answer, "properties", "original_duration_in_milliseconds"))
     last_end = max((segment.end for segment in segments), default=0.0)
     return max(int(reported or 0), round(last_end * MILLIS))
 

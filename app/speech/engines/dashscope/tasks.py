@@ -25,7 +25,7 @@ from app.speech.engines.dashscope.task_requests import (
 from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_submitted
 from app.speech.engines.dashscope.uploads import (
     STORED_STATUSES,
-    check_size,
+    check_upload_size,
     parse_policy,
     storage_key,
     upload_form,
@@ -81,7 +81,7 @@ class DashScopeTasks:
     def __init__(
         self,
         account: ProviderAccount,
-        shapes: Mapping[str, str],
+        wires: Mapping[str, str],
         admission: CallAdmission,
         limiter: RateLimiter,
         *,
@@ -92,12 +92,12 @@ class DashScopeTasks:
     ) -> None:
         self.may_upload = may_upload
         self._account = account
-        self._shapes = shapes
+        self._wires = wires
         self._admission = admission
         self._limiter = limiter
         self._limit_key = limit_key
         self._polls_per_minute = polls_per_minute * POLL_SHARE
-        self.polls_a_second = self._polls_per_minute / MINUTE
+        self.polls_per_second = self._polls_per_minute / MINUTE
         self._timeouts = timeouts or TaskTimeouts()
         self._client: HttpClient | None = None
         own_host = urlsplit(account.base_url).hostname or ""
@@ -117,29 +117,29 @@ class DashScopeTasks:
 
     def knows(self, model: str) -> bool:
         """Return whether tasks of `model` can be submitted."""
-        return model in self._shapes
+        return model in self._wires
 
     def admit(
-        self, model: str, patience: float, priority: int = 0
+        self, model: str, max_wait_seconds: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait for the admission of a submit; see TaskEngine."""
-        return self._admission.admit(model, patience, priority)
+        return self._admission.admit(model, max_wait_seconds, priority)
 
-    async def submit(self, order: TaskRequest) -> SubmittedTask:
+    async def submit(self, request: TaskRequest) -> SubmittedTask:
         """Submit a task; see TaskEngine."""
-        began = await self._admission.begin(order.model)
+        began = await self._admission.begin(request.model)
         try:
-            task = await self._submit(order)
+            task = await self._submit(request)
         except EngineError as error:
-            raise await self._admission.record_error(order.model, error, began) from error
+            raise await self._admission.record_error(request.model, error, began) from error
         self._admission.record_answer(began)
         return task
 
     async def _submit(self, request: TaskRequest) -> SubmittedTask:
-        shape = self._shapes.get(request.model)
-        if shape is None:
+        wire = self._wires.get(request.model)
+        if wire is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "a model of another engine")
-        data = json_bytes(_REQUESTS[shape](request))
+        data = json_bytes(_REQUESTS[wire](request))
         answer = await self._post(
             SUBMIT_ROUTE,
             Body(len(data), "application/json", lambda: (data,)),
@@ -186,7 +186,7 @@ class DashScopeTasks:
         if answer.status != OK:
             raise dashscope_error(answer.status, answer.headers, answer.body)
         policy = parse_policy(answer.body)
-        check_size(policy, file.length)
+        check_upload_size(policy, file.length)
         try:
             stored = await self._storage.send(
                 policy["upload_host"],

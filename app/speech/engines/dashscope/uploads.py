@@ -7,7 +7,7 @@ from app.net.http.exchange import Body
 from app.net.http.multipart_body import FilePart, multipart_body
 from app.speech.engine import EngineError, ErrorKind
 from app.speech.engines.http.failures import malformed_response
-from app.speech.engines.http.json_reading import member, number, read_object, text_of
+from app.speech.engines.http.json_reading import member, number_of, read_object, text_of
 from app.speech.task_engine import FileUpload
 
 MIB = 1 << 20
@@ -23,9 +23,9 @@ def parse_policy(body: bytes) -> Mapping[str, Any]:
     return policy
 
 
-def check_size(policy: Mapping[str, Any], size: int) -> None:
+def check_upload_size(policy: Mapping[str, Any], size: int) -> None:
     """Raise EngineError, of kind REJECTED, if the file is larger than the policy allows."""
-    most = number(policy.get("max_file_size_mb"))
+    most = number_of(policy.get("max_file_size_mb"))
     if most is not None and size > most * MIB:
         reason = f"the temporary storage takes {most:g} MB, and the file has {size} bytes"
         raise EngineError(ErrorKind.REJECTED, reason)

@@ -65,16 +65,18 @@ class CallAdmission:
         return self._breaker.open_for(self._ticks())
 
     @asynccontextmanager
-    async def admit(self, model: str, patience: float, priority: int = 0) -> AsyncIterator[None]:
+    async def admit(
+        self, model: str, max_wait_seconds: float, priority: int = 0
+    ) -> AsyncIterator[None]:
         """Wait for a call slot and a slot of the rate limit; the call is made in the block.
 
         Waiting calls of this process go by priority. Raises EngineError with `retry_after` if the
         wait would be longer than `patience` seconds or the breaker is open, and DatabaseUnavailable
         if the rate limit is kept in a database.
         """
-        until = self._ticks() + patience
+        until = self._ticks() + max_wait_seconds
         self._check_breaker(self._breaker.open_for(self._ticks()))
-        await self._take_slot(patience, priority)
+        await self._take_slot(max_wait_seconds, priority)
         try:
             await self._wait_for_rate(model, until - self._ticks(), priority)
             # The provider may have gone down meanwhile. A call that passes here then is the probe.
@@ -148,27 +150,29 @@ class CallAdmission:
             reason if open_for or blocked else "",
         )
 
-    async def _take_slot(self, patience: float, priority: int) -> None:
+    async def _take_slot(self, max_wait_seconds: float, priority: int) -> None:
         if self._slots.try_acquire():
             return
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait_seconds):
                 await self._slots.acquire(priority)
         except TimeoutError as error:
             reason = f"{self.max_concurrent_calls} calls are in flight"
             raise EngineError(ErrorKind.RATE_LIMITED, reason, retryable=True) from error
 
-    async def _wait_for_rate(self, model: str, patience: float, priority: int) -> None:
+    async def _wait_for_rate(self, model: str, max_wait_seconds: float, priority: int) -> None:
         if model not in self._rates:
             return
         try:
-            await self._limiter.acquire(self._key(model), self._rates[model], patience, priority)
+            await self._limiter.acquire(
+                self._key(model), self._rates[model], max_wait_seconds, priority
+            )
         except QueueTooLongError as error:
             raise EngineError(
                 ErrorKind.RATE_LIMITED,
                 str(error),
                 retryable=True,
-                retry_after=max(1.0, error.seconds - patience),
+                retry_after=max(1.0, error.seconds - max_wait_seconds),
             ) from error
 
     async def _block(self, model: str, seconds: float) -> None:

@@ -12,7 +12,7 @@ from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineRequest, EngineUsage
 from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.incremental_text import IncrementalText
-from app.speech.engines.http.json_reading import event_object, member, number, text_of
+from app.speech.engines.http.json_reading import event_object, member, number_of, text_of
 from app.speech.engines.http.qwen_output import parse_output, text_so_far
 from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 
@@ -100,7 +100,7 @@ def parse_chat_usage(usage: Any) -> EngineUsage:
     if not isinstance(usage, dict):
         return EngineUsage()
     return EngineUsage(
-        seconds=number(usage.get("seconds")),
+        seconds=number_of(usage.get("seconds")),
         input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
         output_tokens=_count(usage, "completion_tokens", "output_tokens"),
         raw=usage,
@@ -108,4 +108,4 @@ def parse_chat_usage(usage: Any) -> EngineUsage:
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int:
-    return int(next((n for name in names if (n := number(usage.get(name))) is not None), 0))
+    return int(next((n for name in names if (n := number_of(usage.get(name))) is not None), 0))

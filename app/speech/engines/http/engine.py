@@ -16,9 +16,9 @@ from app.speech.engine import (
     DeltaSink,
     EngineAnswer,
     EngineError,
+    EngineReadiness,
     EngineRequest,
     ErrorKind,
-    Readiness,
     Throughput,
 )
 from app.speech.engines.http.admission import CallAdmission
@@ -84,26 +84,26 @@ class RemoteEngine:
             await self._client.close()
             self._client = None
 
-    def readiness(self, model: str) -> Readiness:
+    def readiness(self, model: str) -> EngineReadiness:
         """Return whether `model` can be called now, judged by the last calls."""
         if model not in self._formats and not (self.tasks and self.tasks.knows(model)):
-            return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
+            return EngineReadiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         # Once a probe may be sent the engine is ready: otherwise no call would ever probe it.
         if seconds := self._admission.open_for:
-            return Readiness(
+            return EngineReadiness(
                 ready=False, unmet=f"not called for {seconds:.0f} s more after too many failures"
             )
-        return Readiness(ready=True)
+        return EngineReadiness(ready=True)
 
     def throughput(self, model: str, _audio_seconds: float) -> Throughput:
         """Return how fast calls are made now; see Engine."""
         return self._admission.throughput(model)
 
     def admit(
-        self, model: str, patience: float, priority: int = 0
+        self, model: str, max_wait_seconds: float, priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Wait for a call slot and a slot of the rate limit; see Engine."""
-        return self._admission.admit(model, patience, priority)
+        return self._admission.admit(model, max_wait_seconds, priority)
 
     async def try_admit(self, model: str) -> CallSlot | None:
         """Admit a call if that needs no waiting; see Engine."""

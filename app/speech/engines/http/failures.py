@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from app.kit.clock import parse_http_date
 from app.net.http.exchange import ExchangeError, Fault
 from app.speech.engine import Billed, EngineError, ErrorKind
-from app.speech.engines.http.json_reading import number
+from app.speech.engines.http.json_reading import number_of
 
 LOGGED_CHARACTERS = 200  # of an error code
 
@@ -85,7 +85,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     """Return the seconds of a Retry-After header in either of its forms, or None without one."""
     value = headers.get("retry-after", "").strip()
     try:
-        return number(float(value))
+        return number_of(float(value))
     except ValueError:
         pass
     at = parse_http_date(value)

@@ -22,13 +22,13 @@ class IncrementalText:
 
     def append(self, piece: str) -> None:
         """Add text at the end."""
-        _check(piece)
+        _require_storable_text(piece)
         self.text += piece
         self._report()
 
     def replace(self, whole: str) -> None:
         """Replace the text so far."""
-        _check(whole)
+        _require_storable_text(whole)
         if not whole.startswith(self.text[: self._reported]):
             self._is_rewritten = True
         self.text = whole
@@ -88,6 +88,6 @@ class FrameMerger:
         self._ambiguous.clear()
 
 
-def _check(text: str) -> None:
+def _require_storable_text(text: str) -> None:
     if not is_storable(text):
         raise malformed_response("text with a NUL character or half a surrogate pair")

@@ -38,7 +38,7 @@ def member(value: Any, *path: str | int) -> Any:
     return value
 
 
-def number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """Return a count that a provider reports, or None if it is no count."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -19,10 +19,10 @@ from app.speech.engine import (
     DeltaSink,
     EngineAnswer,
     EngineError,
+    EngineReadiness,
     EngineRequest,
     ErrorKind,
     Pcm,
-    Readiness,
     Throughput,
 )
 from app.speech.engines.http.latency import LatencyAverage
@@ -81,12 +81,12 @@ class LocalEngine:
             stop.set()
         await asyncio.to_thread(self._pool.shutdown)
 
-    def readiness(self, model: str) -> Readiness:
+    def readiness(self, model: str) -> EngineReadiness:
         """Return whether `model` can be called now."""
         if not self._installed:
-            return Readiness(ready=False, unmet=NOT_INSTALLED)
+            return EngineReadiness(ready=False, unmet=NOT_INSTALLED)
         if model not in pinned_models():
-            return Readiness(ready=False, unmet=f"no model {model!r} is known to this engine")
+            return EngineReadiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         return self._model(model).readiness
 
     def throughput(self, model: str, audio_seconds: float) -> Throughput:
@@ -99,7 +99,7 @@ class LocalEngine:
         )
 
     def admit(
-        self, _model: str, _patience: float, _priority: int = 0
+        self, _model: str, _max_wait_seconds: float, _priority: int = 0
     ) -> AbstractAsyncContextManager[None]:
         """Admit every call at once: it waits for a thread, and costs nothing."""
         return nullcontext()
@@ -194,7 +194,7 @@ def _whisper_request(request: EngineRequest) -> WhisperRequest:
         language=request.language,
         hints=tuple(request.options.get("language_hints", ())),
         context=request.context,
-        words=request.words,
+        word_timestamps=request.word_timestamps,
     )
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from app.kit.log import log
-from app.speech.engine import EngineError, ErrorKind, Readiness
+from app.speech.engine import EngineError, EngineReadiness, ErrorKind
 from app.speech.engines.local.weights.sources import Progress
 
 RETRY_SECONDS = 30.0  # after a fetch or a load that failed
 
 
-Model = TypeVar("Model")
+LoadedModel = TypeVar("LoadedModel")
 
 
-class LoadingModel(Generic[Model]):
+class LoadingModel(Generic[LoadedModel]):
     """A model that is loaded, being loaded or missing. `readiness` says which and why."""
 
     def __init__(
@@ -24,7 +24,7 @@ class LoadingModel(Generic[Model]):
         name: str,
         *,
         fetch: Callable[[Progress], Awaitable[Path]],
-        load: Callable[[Path], Model],
+        load: Callable[[Path], LoadedModel],
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._name = name
@@ -32,14 +32,16 @@ class LoadingModel(Generic[Model]):
         self._load = load
         self._retry_seconds = retry_seconds
         self._task: asyncio.Task[None] | None = None
-        self._model: Model | None = None
+        self._model: LoadedModel | None = None
         self._unmet = "model not loaded yet; the first request loads it"
         self._failed = False
         self._changed = asyncio.Event()
 
     @property
-    def readiness(self) -> Readiness:
-        return Readiness(ready=self._model is not None, unmet="" if self._model else self._unmet)
+    def readiness(self) -> EngineReadiness:
+        return EngineReadiness(
+            ready=self._model is not None, unmet="" if self._model else self._unmet
+        )
 
     def start(self) -> None:
         """Start to load, unless started. Returns at once."""
@@ -47,7 +49,7 @@ class LoadingModel(Generic[Model]):
             self._set_unmet("model loading")
             self._task = asyncio.create_task(self._run(), name=f"local-model-{self._name}")
 
-    async def loaded(self, deadline: float) -> Model:
+    async def loaded(self, deadline: float) -> LoadedModel:
         """Wait for the model until `deadline` of the loop's clock.
 
         Raises EngineError at once if loading has failed and is tried again later.

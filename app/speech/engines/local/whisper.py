@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.speech.engine import SAMPLE_RATE
-from app.speech.merge import glue, join
+from app.speech.merge import join_texts, separator_between
 from app.speech.transcript import Segment, Word
 
 FULL_SCALE = 32768.0
@@ -59,7 +59,7 @@ class WhisperRequest:
     language: str | None = None
     hints: tuple[str, ...] = ()
     context: str | None = None
-    words: bool = False
+    word_timestamps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,12 @@ class Whisper:
         prompt, is_cut = self._prompt(language, request.context)
         segments = []
         text = ""
-        for segment in self._segments(voiced, speech, language, prompt, words=request.words):
+        for segment in self._segments(
+            voiced, speech, language, prompt, word_timestamps=request.word_timestamps
+        ):
             check()
-            sink(glue(text, segment.text) + segment.text)
-            text = join((text, segment.text))
+            sink(separator_between(text, segment.text) + segment.text)
+            text = join_texts((text, segment.text))
             segments.append(segment)
         found = language if text else request.language
         return WhisperOutput(text, found, tuple(segments), is_cut)
@@ -129,10 +131,10 @@ class Whisper:
         encoded = tokenizer.encode(f" {context.strip()}", add_special_tokens=False).ids
         room = PROMPT_TOKENS - used - 1
         if len(encoded) <= room:
-            return join((opening, context)), False
+            return join_texts((opening, context)), False
         # A cut between the bytes of one character leaves replacement characters.
         kept = tokenizer.decode(encoded[-room:]).strip().lstrip("\ufffd")
-        return join((opening, kept)), True
+        return join_texts((opening, kept)), True
 
     def _segments(
         self,
@@ -141,14 +143,14 @@ class Whisper:
         language: str,
         prompt: str | None,
         *,
-        words: bool,
+        word_timestamps: bool,
     ) -> Iterator[Segment]:
         from faster_whisper.transcribe import restore_speech_timestamps  # noqa: PLC0415
 
         # `initial_prompt` is used for the first 30 s only, because no text is carried over between
         # windows. `hotwords` are at the same place of the prompt of every window.
         found, _ = self._model.transcribe(
-            voiced, language=language, hotwords=prompt, word_timestamps=words, **DECODING
+            voiced, language=language, hotwords=prompt, word_timestamps=word_timestamps, **DECODING
         )
         for raw in restore_speech_timestamps(_without_inventions(found), speech, SAMPLE_RATE):
             if text := raw.text.strip():

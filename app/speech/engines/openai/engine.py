@@ -74,7 +74,7 @@ class ChatFormat(StreamedFormat):
 
     def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Read an answer that is no stream; see WireFormat."""
-        body = _object(answer)
+        body = _successful_object(answer)
         choice = member(body, "choices", 0)
         content = member(choice, "message", "content")
         if not isinstance(content, str):
@@ -116,13 +116,13 @@ class TranscriptionFormat(WireFormat):
             fields["prompt"] = request.context
         audio = encoded_audio(request)
         file = FilePart(
-            f"part.{audio.form}", audio.media_type, len(audio.data), lambda: (audio.data,)
+            f"part.{audio.format}", audio.media_type, len(audio.data), lambda: (audio.data,)
         )
         return multipart_body(fields, file)
 
     def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Read an answer; see WireFormat."""
-        body = _object(answer)
+        body = _successful_object(answer)
         if not isinstance(body.get("text"), str):
             raise malformed_response("an answer without text")
         return EngineAnswer(
@@ -134,7 +134,7 @@ class TranscriptionFormat(WireFormat):
         )
 
 
-def _object(answer: Answer) -> Mapping[str, Any]:
+def _successful_object(answer: Answer) -> Mapping[str, Any]:
     if answer.status != OK:
         raise openai_error(answer.status, answer.headers, answer.body)
     body = read_object(answer.body)

@@ -75,7 +75,7 @@ def openai_error(status: int, headers: Mapping[str, str], body: bytes) -> Engine
     the server may have finished and billed it.
     """
     envelope = _envelope(body)
-    verdict = _verdict(status, envelope)
+    verdict = _verdict_of_envelope(status, envelope)
     is_free = verdict is not TIMEOUT and (status < SERVER_ERROR or bool(envelope))
     return _error(verdict, status, headers, envelope, Billed.NO if is_free else Billed.MAYBE)
 
@@ -91,7 +91,7 @@ def openai_stream_error(body: bytes) -> EngineError:
         status = code
     else:
         status = _STATUS_OF_TYPE.get(kind, SERVER_ERROR)
-    verdict = _verdict(status, envelope)
+    verdict = _verdict_of_envelope(status, envelope)
     is_free = verdict in {ACCOUNT, REJECTED, RATE_LIMITED}
     return _error(verdict, status, {}, envelope, Billed.NO if is_free else Billed.MAYBE)
 
@@ -103,7 +103,7 @@ def _error(
     envelope: Mapping[str, Any],
     billed: Billed,
 ) -> EngineError:
-    words = _words(envelope)
+    words = _code_and_type(envelope)
     format_rejected = verdict is REJECTED and not _CONTENT & set(words)
     return provider_error(
         verdict,
@@ -124,12 +124,12 @@ def _envelope(body: bytes) -> Mapping[str, Any]:
     return answer if answer is not None and answer.get("object") == "error" else {}
 
 
-def _verdict(status: int, envelope: Mapping[str, Any]) -> Verdict:
-    by_code = (_BY_CODE[word] for word in _words(envelope) if word in _BY_CODE)
+def _verdict_of_envelope(status: int, envelope: Mapping[str, Any]) -> Verdict:
+    by_code = (_BY_CODE[word] for word in _code_and_type(envelope) if word in _BY_CODE)
     by_status = _BY_STATUS.get(status, INTERNAL if status >= SERVER_ERROR else REJECTED)
     return next(by_code, by_status)
 
 
-def _words(envelope: Mapping[str, Any]) -> list[str]:
+def _code_and_type(envelope: Mapping[str, Any]) -> list[str]:
     """Return code and type where they are words, the code first."""
     return [word for name in ("code", "type") if (word := text_of(envelope.get(name)))]

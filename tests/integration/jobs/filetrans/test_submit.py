@@ -39,7 +39,7 @@ class Addresses:
 class GatedEngine:
     """An engine whose submits end once the gate is open; records the priority of each admission."""
 
-    polls_a_second = 10.0
+    polls_per_second = 10.0
     may_upload = True
 
     def __init__(self) -> None:
@@ -47,7 +47,9 @@ class GatedEngine:
         self.admitted: list[int] = []
 
     @asynccontextmanager
-    async def admit(self, _model: str, _patience: float, priority: int = 0) -> AsyncIterator[None]:
+    async def admit(
+        self, _model: str, _max_wait_seconds: float, priority: int = 0
+    ) -> AsyncIterator[None]:
         self.admitted.append(priority)
         yield
 

@@ -43,8 +43,8 @@ async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteE
     if is_chat:
         engine = openai_engine(account, ["asr"], "chat", admission, timeout_seconds=60)
     else:
-        shapes = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
-        engine = dashscope_engine(account, shapes, admission, timeout_seconds=60)
+        wires = {QWEN3: "qwen3", INPUT_AUDIO: "input-audio"}
+        engine = dashscope_engine(account, wires, admission, timeout_seconds=60)
     await engine.open()
     try:
         yield engine

@@ -20,7 +20,7 @@ from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
 from app.jobs.streaming.log import LiveLog, LogItem
 from app.jobs.streaming.stored_log import batch
-from app.speech.merge import join
+from app.speech.merge import join_texts
 
 pytestmark = pytest.mark.anyio
 TEXTS = st.lists(st.text(alphabet="ab 世。.\n", max_size=12), min_size=1, max_size=5)
@@ -100,9 +100,9 @@ def test_parts_heard_at_once_are_one_text(texts: list[str], data: st.DataObject)
             else:
                 await _close(job, texts, closed, index + 1)
                 closed = index + 1
-            assert join(texts).startswith(job.text)
+            assert join_texts(texts).startswith(job.text)
             assert job.text.startswith(job.stored_text)
-        assert job.text == job.stored_text == join(texts)
+        assert job.text == job.stored_text == join_texts(texts)
         assert "reset" not in [event.type for event in job.stored]
 
     asyncio.run(trial())
@@ -118,12 +118,12 @@ async def _close(job: Job, texts: Sequence[str], first: int, end: int) -> None:
             *(event for rest, one in pairs for event in ([delta(rest), one] if rest else [one]))
         )
         assert job.text == before
-    assert job.text.startswith(join(texts[:end]))
+    assert job.text.startswith(join_texts(texts[:end]))
     shown = [job.stored[i] for i, event in enumerate(job.stored) if event.type == "segment"]
     assert [event.data["index"] for event in shown] == list(range(end))
     for index in range(first, end):
         at = job.stored.index(Event("segment", {"index": index}))
-        assert text_of(job.stored[:at]) == join(texts[: index + 1])
+        assert text_of(job.stored[:at]) == join_texts(texts[: index + 1])
 
 
 def _cut(text: str, data: st.DataObject) -> Sequence[str]:

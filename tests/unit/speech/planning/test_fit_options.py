@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import ContextTooLong, OptionNotSupported
-from app.speech.catalogue import Model, load_catalogue
+from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engine import Encoded, EngineRequest
 from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
 from app.speech.engines.dashscope.task_requests import file_url_request, file_urls_request
@@ -42,7 +42,7 @@ def read(**raw: Any) -> Options:
 def test_supported_options_are_passed_on() -> None:
     asked = read(language="zh-CN", context="Ada", timestamp_granularities=["word"], enable_lid=True)
     fitted = fit_options(asked, BASE)
-    assert (fitted.language, fitted.context, fitted.words) == ("zh", "Ada", True)
+    assert (fitted.language, fitted.context, fitted.word_timestamps) == ("zh", "Ada", True)
     assert dict(fitted.options) == {"enable_lid": True}
     assert fitted.warnings == ()
 
@@ -57,7 +57,7 @@ def test_each_unsupported_option_is_a_warning() -> None:
         ("option_ignored", "language"),
     ]
     assert fit_options(asked, PLAIN).language is None
-    assert not fit_options(asked, PLAIN).words
+    assert not fit_options(asked, PLAIN).word_timestamps
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_segment_times_are_always_given_and_never_a_warning() -> None:
     ],
 )
 def test_hints_become_the_language_or_the_hints_of_the_engine(
-    model: Model, raw: dict[str, Any], language: str | None, hints: Any, warned: list[str]
+    model: CatalogueModel, raw: dict[str, Any], language: str | None, hints: Any, warned: list[str]
 ) -> None:
     fitted = fit_options(read(**raw), model)
     assert fitted.language == language
@@ -163,7 +163,7 @@ FAMILIES = (
 )
 
 
-def body_of(model: Model, fitted: ModelRequest) -> str:
+def body_of(model: CatalogueModel, fitted: ModelRequest) -> str:
     """Return the body of the request to the service."""
     if model.is_task:
         order = TaskRequest(
@@ -171,7 +171,7 @@ def body_of(model: Model, fitted: ModelRequest) -> str:
             "https://x/a.mp3",
             fitted.language,
             fitted.context,
-            words=fitted.words,
+            word_timestamps=fitted.word_timestamps,
             options=fitted.options,
         )
         return json.dumps(
@@ -184,7 +184,7 @@ def body_of(model: Model, fitted: ModelRequest) -> str:
         deadline_seconds=1,
         language=fitted.language,
         context=fitted.context,
-        words=fitted.words,
+        word_timestamps=fitted.word_timestamps,
         options=fitted.options,
     )
     ask = qwen3_request if model.wire == "qwen3" else input_audio_request

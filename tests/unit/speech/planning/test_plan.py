@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import AudioTooLong
 from app.speech.catalogue import load_catalogue
-from app.speech.planning.plan import PlanInput, Upload, max_usage, plan
+from app.speech.planning.plan import PlanInput, VerifiedFile, max_usage, plan
 
 MB = 1 << 20
 FLASH = load_catalogue().find("qwen3-asr-flash")
@@ -40,7 +40,7 @@ def test_an_unknown_length_is_taken_as_the_longest_allowed() -> None:
 
 
 def verified(seconds: float | None, fmt: str = "mp3", **fields: int) -> PlanInput:
-    upload = Upload(**{"format": fmt, "channels": 1, "bytes": 1_000} | fields)  # type: ignore[arg-type]
+    upload = VerifiedFile(**{"format": fmt, "channels": 1, "bytes": 1_000} | fields)  # type: ignore[arg-type]
     return PlanInput(seconds, FLASH, 43_200, upload=upload)
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_the_model_accepts_is_sent_as_received(fmt: str) -> None:
         verified(10.0, "flac"),
         verified(10.0, bytes=15 * MB // 2 + 1_000),
         PlanInput(10.0, FLASH, 43_200),
-        PlanInput(10.0, BASE, 43_200, upload=Upload("mp3", 1, 1_000)),
+        PlanInput(10.0, BASE, 43_200, upload=VerifiedFile("mp3", 1, 1_000)),
     ],
 )
 def test_other_files_are_decoded(asked: PlanInput) -> None:
@@ -88,6 +88,6 @@ def test_without_split_it_is_one_call_or_an_error() -> None:
 def test_an_unverified_length_may_be_a_little_too_long() -> None:
     unverified = PlanInput(300.4, FLASH, 43_200, may_split=False)
     assert plan(unverified).kind == "direct"
-    exact = PlanInput(300.4, FLASH, 43_200, may_split=False, upload=Upload("mp3", 1, 1_000))
+    exact = PlanInput(300.4, FLASH, 43_200, may_split=False, upload=VerifiedFile("mp3", 1, 1_000))
     with pytest.raises(AudioTooLong):
         plan(exact)

@@ -10,7 +10,7 @@ import pytest
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
 from app.speech.catalogue import load_catalogue
 from app.speech.options import Options
-from app.speech.planning.plan import File, PlanInput, max_usage, plan
+from app.speech.planning.plan import PlanInput, ProbedFile, max_usage, plan
 from app.speech.planning.task_variant import select_model, task_variants_of
 
 CATALOGUE = load_catalogue()
@@ -20,7 +20,7 @@ TOKENS = CATALOGUE.find("qwen-audio-3.1-asr-flash-filetrans")
 PHONE = CATALOGUE.find("paraformer-8k-v2")
 FLASH = CATALOGUE.find("qwen3-asr-flash")
 AUDIO_30 = CATALOGUE.find("qwen-audio-3.0-asr-flash")
-MP3 = File("mp3", 1, 44_100, 1_000)
+MP3 = ProbedFile("mp3", 1, 44_100, 1_000)
 
 
 def request(seconds: float | None = 10.0, model: Any = QWEN3, **fields: Any) -> PlanInput:
@@ -52,20 +52,20 @@ def test_without_a_source_it_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(AudioUnreachable, match="public https:// `url`"):
         plan(request(audio_sources=()))
     with pytest.raises(AudioUnreachable, match="converted first"):
-        plan(request(audio_sources=("gateway_url",), file=File("aiff", 1, 16_000, 9)))
+        plan(request(audio_sources=("gateway_url",), file=ProbedFile("aiff", 1, 16_000, 9)))
 
 
 @pytest.mark.parametrize(
     ("model", "file", "reason"),
     [
-        (QWEN3, File("wav", 2, 16_000, 9), "mixed into one"),
-        (QWEN3, File("pcm", 1, 16_000, 9), "does not read pcm"),
-        (QWEN3, File("wav", 1, 16_000, (2 << 30) + 1), "2,147,483,648 bytes"),
-        (PHONE, File("wav", 1, 16_000, 9), "16000 Hz"),
+        (QWEN3, ProbedFile("wav", 2, 16_000, 9), "mixed into one"),
+        (QWEN3, ProbedFile("pcm", 1, 16_000, 9), "does not read pcm"),
+        (QWEN3, ProbedFile("wav", 1, 16_000, (2 << 30) + 1), "2,147,483,648 bytes"),
+        (PHONE, ProbedFile("wav", 1, 16_000, 9), "16000 Hz"),
     ],
 )
 def test_a_file_that_the_model_does_not_accept_is_converted_and_uploaded(
-    model: Any, file: File, reason: str
+    model: Any, file: ProbedFile, reason: str
 ) -> None:
     made = plan(request(model=model, file=file, audio_sources=("gateway_url", "provider_upload")))
     assert (made.as_is, made.audio_format, made.audio_source) == (False, "flac", "provider_upload")
@@ -73,7 +73,7 @@ def test_a_file_that_the_model_does_not_accept_is_converted_and_uploaded(
 
 
 def test_requested_channels_are_billed_one_by_one() -> None:
-    both = request(10.2, file=File("wav", 2, 16_000, 9), channels=(0, 1))
+    both = request(10.2, file=ProbedFile("wav", 2, 16_000, 9), channels=(0, 1))
     assert (plan(both).as_is, plan(both).billed_channels) == (True, 2)
     assert max_usage(both).millis == 2 * 12_000
     with pytest.raises(InvalidParameter, match="channel 1"):

@@ -60,7 +60,7 @@ async def obtain(
     cache = cache_folder(settings)
     for source in settings.sources:
         try:
-            return await _fetch(source, model, cache, settings.hub_url, on_progress)
+            return await _fetch_model(source, model, cache, settings.hub_url, on_progress)
         except (SourceError, OSError) as error:
             reasons.append(f"{source}: {error}")
     raise ModelMissingError(f"model {name} could not be fetched. " + "; ".join(reasons))
@@ -96,7 +96,7 @@ def find_defect(model: PinnedModel, folder: Path) -> str:
     return ""
 
 
-async def _fetch(
+async def _fetch_model(
     source: str, model: PinnedModel, cache: Path, hub_url: str, on_progress: Progress
 ) -> Path:
     work = await asyncio.to_thread(_work_folder, cache)

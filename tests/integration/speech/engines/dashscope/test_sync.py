@@ -109,7 +109,7 @@ async def test_a_request_in_the_input_audio_form() -> None:
         model="qwen-audio-3.0-asr-flash",
         language="zh",
         context="x" * 2_500,
-        words=True,
+        word_timestamps=True,
         options={"vocabulary_id": "vocab-1"},
     )
     assert (answer.text, answer.usage.seconds) == ("欢。", 2)

@@ -76,8 +76,8 @@ def test_an_answer_cut_at_the_output_limit_has_a_warning() -> None:
     assert parse_qwen3(encoded(qwen3_answer())).warnings == ()
 
 
-REQUEST = EngineRequest(Pcm(b""), "m", 1.0, words=True)
-REQUEST = EngineRequest(Pcm(b""), "m", 1.0, words=True)
+REQUEST = EngineRequest(Pcm(b""), "m", 1.0, word_timestamps=True)
+REQUEST = EngineRequest(Pcm(b""), "m", 1.0, word_timestamps=True)
 SENTENCE = {"begin_time": 0, "end_time": 900, "text": "Hi.", "words": []}
 
 

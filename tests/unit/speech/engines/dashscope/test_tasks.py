@@ -21,7 +21,7 @@ from app.speech.engines.dashscope.task_requests import (
 )
 from app.speech.engines.dashscope.task_responses import parse_report, parse_result, parse_submitted
 from app.speech.engines.dashscope.tasks import DashScopeTasks
-from app.speech.engines.dashscope.uploads import check_size, parse_policy, upload_form
+from app.speech.engines.dashscope.uploads import check_upload_size, parse_policy, upload_form
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.task_engine import FileUpload, TaskRequest, TaskStatus
@@ -45,7 +45,7 @@ def test_the_qwen3_form_is_the_request_of_the_sdk() -> None:
         QWEN3,
         WELCOME,
         language="zh",
-        words=True,
+        word_timestamps=True,
         options={"enable_itn": False, "channel_id": [0], "vocabulary_id": "v"},
     )
     assert file_url_request(order) == sent.body
@@ -381,6 +381,6 @@ async def test_the_form_has_the_file_last_and_its_length_is_known() -> None:
     assert sent.rindex(b'name="file"; filename="f.wav"') > sent.index(b'name="key"')
     assert b"dashscope-instant/x/f.wav" in sent
     assert b"\r\n\r\nRIFF\r\n--" in sent
-    check_size(parsed, 1 << 20)
+    check_upload_size(parsed, 1 << 20)
     with pytest.raises(EngineError, match="takes 1 MB"):
-        check_size(parsed, (1 << 20) + 1)
+        check_upload_size(parsed, (1 << 20) + 1)

@@ -42,9 +42,9 @@ def admission(clock: Hand, per_minute: float | None = None) -> CallAdmission:
     return CallAdmission("account", RateLimiter(MemorySlots(clock), clock), rates, clock)
 
 
-async def entered(here: CallAdmission, patience: float = 9) -> None:
+async def entered(here: CallAdmission, max_wait_seconds: float = 9) -> None:
     """Have a turn, and do nothing with it."""
-    async with here.admit("m", patience):
+    async with here.admit("m", max_wait_seconds):
         pass
 
 
