@@ -162,11 +162,14 @@ PLANTED = {
     "a wrong key": Planted(
         sets(DASHSCOPE__API_KEY="sk-nobodys"),
         "dashscope account",
-        "the key is refused (401",
-        "copy it anew",
+        "DashScope rejects the key (401",
+        "copy it again",
     ),
     "a key of another region": Planted(
-        anothers_key, "dashscope account", "the key is refused (401", "GATEWAY_DASHSCOPE__REGION"
+        anothers_key,
+        "dashscope account",
+        "DashScope rejects the key (401",
+        "GATEWAY_DASHSCOPE__REGION",
     ),
     "a clock that is off": Planted(
         lambda patient: patient.simulator.clock.advance(600),
@@ -182,7 +185,7 @@ PLANTED = {
         "GATEWAY_AUDIO__FFMPEG",
     ),
     "an ffmpeg that may not be run": Planted(
-        no_program, "decoder", "may not be run", "GATEWAY_AUDIO__FFMPEG"
+        no_program, "decoder", "cannot be run", "GATEWAY_AUDIO__FFMPEG"
     ),
     "a database of a newer version": Planted(
         lambda patient: patient.execute(NEWER),
@@ -209,11 +212,11 @@ PLANTED = {
     "another secret": Planted(
         lambda patient: patient.execute(PEPPER),
         "keys' secret",
-        "hashed with another one",
+        "hashed with another secret",
         "GATEWAY_ACCESS__PEPPERS",
     ),
     "a floor above what is free": Planted(
-        sets(AUDIO__MIN_FREE_BYTES=str(1 << 60)), "disk", "are refused below", "Make room"
+        sets(AUDIO__MIN_FREE_BYTES=str(1 << 60)), "disk", "are refused below", "Free some space"
     ),
     "a folder nobody can write to": Planted(
         below_a_file, "store", "cannot be written to", "set GATEWAY_DATA_DIR"
@@ -272,7 +275,7 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
         f"not so: a completed transcription has a transcript; 1 ({scenario.id})"
     )
     assert "asr-gateway jobs show" in findings["books"]["remedy"]
-    assert "lost their bytes, of 1: 1 (aud_" in findings["recordings"]["found"]
+    assert "bytes are missing, of 1 checked: 1 (aud_" in findings["recordings"]["found"]
     assert "backup" in findings["recordings"]["remedy"]
 
 
@@ -322,4 +325,4 @@ async def test_on_a_real_postgresql(patient: Patient, postgres: Databases) -> No
     await asyncio.to_thread(postgres.drop, url)
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"database"})
-    assert "Make that database" in findings["database"]["remedy"]
+    assert "Create that database" in findings["database"]["remedy"]

@@ -1,14 +1,14 @@
 """Checks of DashScope by `asr-gateway doctor`: keys, hosts, clocks, prices. Nothing is billed."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from app.billing.prices import tariff_of
-from app.cli.doctor.check import CheckResult, ok, problem, warning
-from app.cli.doctor.database import lent
+from app.cli.doctor.check import CheckResult, failed, ok, warn
+from app.cli.doctor.database import open_if_current
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
 from app.net.connectivity import ConnectivityError, ConnectivityProblem, is_proxied
@@ -24,20 +24,18 @@ from app.speech.engines.dashscope.account import (
 )
 from app.speech.model_availability import is_switched_on
 
-MOST_SKEW_SECONDS = 60.0
+MAX_SKEW_SECONDS = 60.0
 _ODD_KEYS = {
-    "st-": "is a temporary one, which lives for 30 minutes at most",
-    "sk-sp-": "is a token plan's, which other hosts take",
+    "st-": "is a temporary key, valid for 30 minutes at most",
+    "sk-sp-": "is a key of a token plan, which works at other hosts",
 }
 _REMEDIES = {
     ConnectivityProblem.NAME: "Check the DNS of this machine, and GATEWAY_DASHSCOPE__WORKSPACE.",
     ConnectivityProblem.PROXY: "Check HTTPS_PROXY and NO_PROXY; the gateway uses them too.",
-    ConnectivityProblem.TLS: "Something between here and the host shows its own certificate: "
-    "trust that with SSL_CERT_FILE, or go around it.",
-    ConnectivityProblem.SILENT: "Allow outgoing connections to it in the firewall, or set "
-    "HTTPS_PROXY.",
-    ConnectivityProblem.REJECTED: "Allow outgoing connections to it, or check "
-    "GATEWAY_DASHSCOPE__BASE_URL.",
+    ConnectivityProblem.TLS: "A proxy or firewall replaces the certificate: trust that one with "
+    "SSL_CERT_FILE, or bypass it.",
+    ConnectivityProblem.SILENT: "Allow connections to it in the firewall, or set HTTPS_PROXY.",
+    ConnectivityProblem.REJECTED: "Allow connections to it, or check GATEWAY_DASHSCOPE__BASE_URL.",
     ConnectivityProblem.BROKEN: "Check GATEWAY_DASHSCOPE__BASE_URL.",
 }
 
@@ -46,103 +44,101 @@ async def check_dashscope(settings: Settings) -> AsyncIterator[CheckResult]:
     """Check every account, and the price of the default model there."""
     model = load_catalogue(settings.speech.catalogue).models.get(settings.default_model)
     is_default = model is not None and model.engine == ENGINE
-    found = list(configured_accounts(settings.dashscope))
-    if not found:
-        yield _no_key(settings, is_needed=is_default)
-    for account in found:
-        key = _key(settings, account)
+    accounts = list(configured_accounts(settings.dashscope))
+    if not accounts and is_default:
+        remedy = "Set DASHSCOPE_API_KEY, or dashscope_api_key in ~/.alibabacloud/credentials."
+        yield failed("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
+    elif not accounts:
+        yield ok("dashscope key", "not set: the engine is off")
+    for account in accounts:
+        key = _check_api_key(settings, account)
         yield key
         if key.is_well or key.is_warning:
-            async for finding in _host(account):
-                yield finding
-        async for finding in _prices(settings, account, model if is_default else None):
-            yield finding
+            async for result in _check_host(account):
+                yield result
+        async for result in _check_prices(settings, account, model if is_default else None):
+            yield result
 
 
-def _no_key(settings: Settings, *, is_needed: bool) -> CheckResult:
-    if not is_needed:
-        return ok("dashscope key", "not set: the engine is off")
-    remedy = "Set DASHSCOPE_API_KEY, or dashscope_api_key in ~/.alibabacloud/credentials."
-    return problem("dashscope key", f"not set, but {settings.default_model} needs it", remedy)
-
-
-def _key(settings: Settings, account: ConfiguredAccount) -> CheckResult:
+def _check_api_key(settings: Settings, account: ConfiguredAccount) -> CheckResult:
     name, key = f"{account.name} key", account.account.key
     where = where_key_is(settings) if account.name == ENGINE else "settings"
     found = f"set in {where}"
     for start, meaning in _ODD_KEYS.items():
         if key.startswith(start):
-            return warning(
-                name, f"{found}; it {meaning}", "Use a lasting key of Model Studio (sk-…)."
-            )
+            remedy = "Use a permanent key of Model Studio (sk-…)."
+            return warn(name, f"{found}; it {meaning}", remedy)
     if not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
-        return problem(
-            name, f"{found}, with characters no key has", "Copy it anew, without quotes."
-        )
+        return failed(name, f"{found}, with invalid characters", "Copy it again, without quotes.")
     return ok(name, found)
 
 
-async def _host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
+async def _check_host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
     name = f"{account.name} host"
     proxied = ", through a proxy" if is_proxied(account.account.base_url) else ""
     at = f"{account.host} ({account.account.region}{proxied})"
     try:
         check = await account.check()
     except ConnectivityError as error:
-        yield problem(name, f"{at} {error.problem}", _REMEDIES[error.problem])
+        yield failed(name, f"{at} {error.problem}", _REMEDIES[error.problem])
         return
     yield ok(name, f"{at} answers")
-    yield _verdict(account, check)
-    for finding in _clock(account, check):
-        yield finding
+    yield _account_result(account, check)
+    skew = check.skew_seconds
+    if skew is None:
+        return
+    name = f"{account.name} clock"
+    if abs(skew) <= MAX_SKEW_SECONDS:
+        yield ok(name, "agrees with this machine's")
+    else:
+        found = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+        yield warn(name, found, "Set this machine's clock, best by NTP: prices begin by it.")
 
 
-def _verdict(account: ConfiguredAccount, check: KeyCheck) -> CheckResult:
-    name, said = f"{account.name} account", f"{check.status} {check.code}".strip()
+def _account_result(account: ConfiguredAccount, check: KeyCheck) -> CheckResult:
+    name, answer = f"{account.name} account", f"{check.status} {check.code}".strip()
     match check.verdict:
         case KeyVerdict.ACCEPTED:
             return ok(name, "DashScope accepts the key")
         case KeyVerdict.REJECTED:
-            return problem(
+            return failed(
                 name,
-                f"the key is refused ({said})",
-                "It is mistyped, revoked, or another region's: copy it anew, or set "
-                f"GATEWAY_DASHSCOPE__REGION to where it is from (now {account.account.region}).",
+                f"DashScope rejects the key ({answer})",
+                "The key is mistyped, revoked, or of another region: copy it again, or set "
+                f"GATEWAY_DASHSCOPE__REGION to its region (now {account.account.region}).",
             )
         case KeyVerdict.DENIED:
-            remedy = "See to the account's bills, its rights and its workspace in Model Studio."
-            return problem(name, f"the account is refused ({said})", remedy)
+            remedy = "Check the account's bills, permissions and workspace in Model Studio."
+            return failed(name, f"DashScope denies access ({answer})", remedy)
         case KeyVerdict.UNKNOWN:
-            remedy = "Try again later; if it stays, check GATEWAY_DASHSCOPE__BASE_URL and proxies."
-            return problem(name, f"it answers {said}, but not as DashScope does", remedy)
+            remedy = "Try again later, or check GATEWAY_DASHSCOPE__BASE_URL and the proxies."
+            return failed(name, f"the host answers {answer}, but not as DashScope does", remedy)
 
 
-def _clock(account: ConfiguredAccount, check: KeyCheck) -> Iterator[CheckResult]:
-    if check.skew_seconds is None:
-        return
-    name, skew = f"{account.name} clock", check.skew_seconds
-    if abs(skew) <= MOST_SKEW_SECONDS:
-        yield ok(name, "agrees with this machine's")
-    else:
-        words = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        yield warning(name, words, "Set this machine's clock, best by NTP: prices begin by it.")
-
-
-async def _prices(
+async def _check_prices(
     settings: Settings, account: ConfiguredAccount, default: CatalogueModel | None
 ) -> AsyncIterator[CheckResult]:
-    """Yield whether the default model has a price in force here, and which others lost theirs."""
+    """Check the prices of the account's models in its region, first that of the default model."""
     region, now = account.account.region, datetime.now(UTC)
     models = [
         model
         for model in load_catalogue(settings.speech.catalogue).models.values()
         if model.engine in {ENGINE, account.name} and is_switched_on(model, settings.dashscope)
     ]
-    async with lent(settings) as db:
-        stored = await db.read(_stored, models, region, now) if db is not None else {}
-    prices = {model.name: stored.get(model.name) or _listed(model, region, now) for model in models}
+    async with open_if_current(settings) as db:
+        stored = await db.read(_stored_prices, models, region, now) if db is not None else {}
+    prices = {
+        model.name: stored.get(model.name) or _catalogue_price(model, region, now)
+        for model in models
+    }
+    set_command = f"asr-gateway prices set {{}} AMOUNT --currency CNY --region {region}"
     if default is not None:
-        yield _price(account, default.name, prices.get(default.name, ""))
+        name = f"{account.name} price"
+        if price := prices.get(default.name):
+            yield ok(name, f"{default.name} costs {price} in {region}")
+        else:
+            found = f"no price of {default.name} is in force in {region}"
+            yield failed(name, found, set_command.format(default.name))
     lost = [
         model.name
         for model in models
@@ -152,28 +148,16 @@ async def _prices(
     ]
     name, priced = f"{account.name} prices", sum(map(bool, prices.values()))
     if lost:
-        words = f"none is in force in {region} any more: {', '.join(lost)}"
-        yield warning(name, words, _set_price(lost[0], region))
+        found = f"no longer in force in {region}: {', '.join(lost)}"
+        yield warn(name, found, set_command.format(lost[0]))
     else:
         yield ok(name, f"{priced} of {len(models)} models have one in {region}")
 
 
-def _price(account: ConfiguredAccount, model: str, price: str) -> CheckResult:
-    name, region = f"{account.name} price", account.account.region
-    if price:
-        return ok(name, f"{model} costs {price} in {region}")
-    found = f"no price of {model} is in force in {region}"
-    return problem(name, found, _set_price(model, region))
-
-
-def _set_price(model: str, region: str) -> str:
-    return f"asr-gateway prices set {model} AMOUNT --currency CNY --region {region}"
-
-
-def _stored(
+def _stored_prices(
     tx: sa.Connection, models: Sequence[CatalogueModel], region: str, now: datetime
 ) -> Mapping[str, str]:
-    """Return the prices in force by the database, in words."""
+    """Return the prices in force by the database as text, by model."""
     found = {}
     for model in models:
         with suppress(PriceUnknown):
@@ -185,17 +169,17 @@ def _stored(
                 tokens_bounded=model.token_bounds() is not None,
             )
             found[model.name] = ", ".join(
-                f"{format_nano(nano)} {tariff.currency} a {unit}"
+                f"{format_nano(nano)} {tariff.currency} per {unit}"
                 for unit, nano in tariff.units.items()
             )
     return found
 
 
-def _listed(model: CatalogueModel, region: str, now: datetime) -> str:
-    """Return the catalogue's price, which the next start will store."""
+def _catalogue_price(model: CatalogueModel, region: str, now: datetime) -> str:
+    """Return the price of the catalogue as text; the next start stores it."""
     day = now.date()
     return ", ".join(
-        f"{price.amount} {price.currency} a {price.unit}"
+        f"{price.amount} {price.currency} per {price.unit}"
         for price in model.prices
         if price.region == region
         and price.valid_from <= day

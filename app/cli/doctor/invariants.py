@@ -1,61 +1,51 @@
 """Checks of the data by `asr-gateway doctor`: violated invariants, audio without bytes."""
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
-from app.cli.doctor.check import CheckResult, ok, problem, warning
-from app.cli.doctor.database import lent
+from app.cli.doctor.check import CheckResult, failed, ok, warn
+from app.cli.doctor.database import open_if_current
 from app.db.statement_timeout import StatementTimeoutError
-from app.jobs.invariants import EXAMPLES, INVARIANTS, Violation, find_violations, stored_audio
+from app.jobs.invariants import EXAMPLES, INVARIANTS, find_violations, stored_audio
 from app.settings import Settings
 
-BOOKS_SECONDS = 8.0
-RECORDINGS = 5_000  # the newest, whose files are looked for
+INVARIANTS_SECONDS = 8.0
+MAX_RECORDINGS = 5_000  # the newest; the check looks for their files
 
 _REMEDY = (
-    "Keep a copy of the database as it is; `asr-gateway jobs show ID` tells more. Money is set "
-    "right by the upstream's bill (asr-gateway reconcile --bill FILE --apply). Please report it."
+    "Keep a copy of the database. `asr-gateway jobs show ID` has details. Correct the ledger with "
+    "the provider's bill (asr-gateway reconcile --bill FILE --apply), and report the defect."
 )
 _LOST = (
-    "Bring the files back from a backup of the data folder, or erase these transcriptions: without "
-    "its bytes a recording can neither be played nor tried again."
+    "Restore the files from a backup of the data folder, or erase these transcriptions: without "
+    "its bytes a recording cannot be played or retried."
 )
 
 
 async def check_invariants(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield one finding for each violated invariant, or one finding that all hold."""
-    async with lent(settings) as db:
+    """Yield a problem for each violated invariant and for recordings without their files."""
+    async with open_if_current(settings) as db:
         if db is None:
             return
         try:
-            broken = await db.read(find_violations, BOOKS_SECONDS)
+            violations = await db.read(find_violations, INVARIANTS_SECONDS)
         except StatementTimeoutError as error:
-            remedy = "Ask again when the gateway has less to do."
-            yield warning("books", f"the look at them was {error}", remedy)
+            remedy = "Try again when the gateway is less busy."
+            yield warn("books", f"the check was {error}", remedy)
         else:
-            for finding in _told(broken):
-                yield finding
-        recordings = await db.read(stored_audio, RECORDINGS)
+            for one in violations:
+                examples = _examples(one.examples, one.count)
+                yield failed("books", f"not so: {one.invariant}; {examples}", _REMEDY)
+            if not violations:
+                yield ok("books", f"all {len(INVARIANTS)} invariants hold")
+        recordings = await db.read(stored_audio, MAX_RECORDINGS)
     blobs = settings.data_dir / "audio" / "blobs"
-    if recordings:
-        yield _files(recordings, blobs)
-
-
-def _told(broken: Sequence[Violation]) -> Sequence[CheckResult]:
-    if not broken:
-        return [ok("books", f"all {len(INVARIANTS)} invariants hold")]
-    return [
-        problem("books", f"not so: {one.invariant}; {_examples(one.examples, one.count)}", _REMEDY)
-        for one in broken
-    ]
-
-
-def _files(recordings: Sequence[tuple[str, str]], blobs: Path) -> CheckResult:
     lost = [audio_id for audio_id, key in recordings if not (blobs / key).is_file()]
-    if not lost:
-        return ok("recordings", f"{len(recordings)} looked for, all there")
-    examples = _examples(lost[:EXAMPLES], len(lost))
-    return problem("recordings", f"have lost their bytes, of {len(recordings)}: {examples}", _LOST)
+    if lost:
+        examples = _examples(lost[:EXAMPLES], len(lost))
+        found = f"the bytes are missing, of {len(recordings)} checked: {examples}"
+        yield failed("recordings", found, _LOST)
+    elif recordings:
+        yield ok("recordings", f"all {len(recordings)} checked are there")
 
 
 def _examples(ids: Sequence[str], count: int) -> str:

@@ -10,24 +10,33 @@ from pathlib import Path
 from app.audio.ffmpeg import Decoders
 from app.audio.inspection.ffmpeg_probe import probe
 from app.cli.demo import SAMPLE
-from app.cli.doctor.check import CheckResult, ok, problem, warning
+from app.cli.doctor.check import CheckResult, failed, ok, warn
 from app.errors import GatewayError
 from app.settings import Settings
 
-SCARCE = 2  # times the floor
+SCARCE_FACTOR = 2  # times the minimum
 
 
-async def store(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield whether recordings can be written where they are kept, and whether there is room."""
+async def check_store(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Check that the folder of the recordings is writable, and that its disk has enough space."""
     folder = settings.data_dir / "audio"
-    yield await asyncio.to_thread(_writable, folder)
-    yield await asyncio.to_thread(_room, folder, settings.audio.min_free_bytes)
+    yield await asyncio.to_thread(_check_writable, folder)
+    minimum = settings.audio.min_free_bytes
+    free = (await asyncio.to_thread(shutil.disk_usage, existing_folder(folder))).free
+    found = f"{free >> 20:,} MiB free, uploads are refused below {minimum >> 20:,} MiB"
+    remedy = "Free some space, move GATEWAY_DATA_DIR, or lower GATEWAY_AUDIO__MIN_FREE_BYTES."
+    if free < minimum:
+        yield failed("disk", found, remedy)
+    elif free < SCARCE_FACTOR * minimum:
+        yield warn("disk", found, remedy)
+    else:
+        yield ok("disk", found)
 
 
-async def decoder(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Yield whether ffmpeg is there and reads a recording."""
+async def check_decoder(settings: Settings) -> AsyncIterator[CheckResult]:
+    """Check that ffmpeg exists and reads a recording."""
     program = settings.audio.ffmpeg or "the packaged ffmpeg"
-    remedy = "Reinstall imageio-ffmpeg, or set GATEWAY_AUDIO__FFMPEG to one that knows fd:."
+    remedy = "Reinstall imageio-ffmpeg, or set GATEWAY_AUDIO__FFMPEG to one with the fd: protocol."
     try:
         found = await probe(
             SAMPLE,
@@ -36,40 +45,27 @@ async def decoder(settings: Settings) -> AsyncIterator[CheckResult]:
             deadline_seconds=min(settings.audio.probe_timeout_seconds, 10.0),
         )
     except FileNotFoundError:
-        yield problem("decoder", f"{program} is not there", remedy)
+        yield failed("decoder", f"{program} is not there", remedy)
     except (PermissionError, RuntimeError) as error:
-        yield problem("decoder", f"{program} may not be run ({type(error).__name__})", remedy)
+        yield failed("decoder", f"{program} cannot be run ({type(error).__name__})", remedy)
     except (GatewayError, OSError) as error:
-        yield problem("decoder", f"{program} does not read a good recording: {error}", remedy)
+        yield failed("decoder", f"{program} does not read a good recording: {error}", remedy)
     else:
         yield ok("decoder", f"{program} reads {found.format}")
 
 
-def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that is there: looking must not make any."""
-    return next(place for place in (folder, *folder.resolve().parents) if place.exists())
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or its nearest existing parent: a check creates no folder."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
 
 
-def _writable(folder: Path) -> CheckResult:
-    place = existing(folder)
+def _check_writable(folder: Path) -> CheckResult:
+    place = existing_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=place, prefix="doctor-") as trial:
             trial.write(b"ready")
     except OSError as error:
-        words = f"{place} cannot be written to ({error.strerror})"
-        remedy = f"Make it a folder that user {os.getuid()} may write to, or set GATEWAY_DATA_DIR."
-        return problem("store", words, remedy)
-    return ok("store", f"{folder} is writable" if place == folder else f"{place} is writable")
-
-
-def _room(folder: Path, floor: int) -> CheckResult:
-    free = shutil.disk_usage(existing(folder)).free
-    words = f"{_mib(free)} free, uploads are refused below {_mib(floor)}"
-    remedy = "Make room, move GATEWAY_DATA_DIR, or lower GATEWAY_AUDIO__MIN_FREE_BYTES."
-    if free < floor:
-        return problem("disk", words, remedy)
-    return warning("disk", words, remedy) if free < SCARCE * floor else ok("disk", words)
-
-
-def _mib(count: int) -> str:
-    return f"{count >> 20:,} MiB"
+        found = f"{place} cannot be written to ({error.strerror})"
+        remedy = f"Make it writable for user {os.getuid()}, or set GATEWAY_DATA_DIR."
+        return failed("store", found, remedy)
+    return ok("store", f"{place} is writable")

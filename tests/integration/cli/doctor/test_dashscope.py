@@ -69,18 +69,18 @@ async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
         ("key", "host", "account", "clock", "price", "prices"), "ok"
     )
     assert findings["host"].found == f"{there.url.removeprefix('http://')} (cn-beijing) answers"
-    assert findings["price"].found == "qwen3-asr-flash costs 0.00022 CNY a second in cn-beijing"
+    assert findings["price"].found == "qwen3-asr-flash costs 0.00022 CNY per second in cn-beijing"
 
 
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        (refuses("InvalidApiKey", "401 No"), "the key is refused (401 InvalidApiKey)"),
-        (refuses("Arrearage", "400 No"), "the account is refused (400 Arrearage)"),
-        (refuses("Workspace.AccessDenied", "403 No"), "the account is refused (403 Work"),
-        (answers(b"<html>", "200 OK"), "it answers 200, but not as DashScope does"),
-        (answers(b"Not Found", "404 No"), "it answers 404, but not as DashScope does"),
-        (refuses("InternalError", "500 No"), "it answers 500 InternalError, but not"),
+        (refuses("InvalidApiKey", "401 No"), "DashScope rejects the key (401 InvalidApiKey)"),
+        (refuses("Arrearage", "400 No"), "DashScope denies access (400 Arrearage)"),
+        (refuses("Workspace.AccessDenied", "403 No"), "DashScope denies access (403 Work"),
+        (answers(b"<html>", "200 OK"), "the host answers 200, but not as DashScope does"),
+        (answers(b"Not Found", "404 No"), "the host answers 404, but not as DashScope does"),
+        (refuses("InternalError", "500 No"), "the host answers 500 InternalError, but not"),
     ],
 )
 async def test_a_key_that_is_not_taken_is_wrong(tmp_path: Path, reply: Reply, said: str) -> None:
@@ -98,7 +98,7 @@ async def test_who_is_told_anything_else_by_dashscope_has_a_good_key(
 
 async def test_a_refused_key_may_be_of_another_region(tmp_path: Path) -> None:
     findings = await found_at(tmp_path, refuses("InvalidApiKey", "401 No"), region="us-east-1")
-    assert "another region's" in findings["account"].remedy
+    assert "of another region" in findings["account"].remedy
     assert "(now us-east-1)" in findings["account"].remedy
 
 
@@ -169,7 +169,7 @@ async def test_a_model_without_a_price_in_the_region_is_wrong_until_one_is_set(
     row = PriceRow(model, region, "second", 35_000, "USD", since, None, "test")
     async with open_database(settings.database_url) as db:
         await db.write(add_price, row)
-    assert "0.000035 USD a second" in (await found(settings))["price"].found
+    assert "0.000035 USD per second" in (await found(settings))["price"].found
 
 
 @pytest.mark.parametrize(
@@ -207,4 +207,4 @@ async def test_every_bundle_that_jobs_may_end_on_is_examined(tmp_path: Path) -> 
         assert [len(first.asked), len(second.asked)] == [1, 1]
     assert findings["account"].is_well
     assert findings["dashscope/intl account"].mark == "ERROR"
-    assert "0.00026 CNY a second" in findings["dashscope/intl price"].found
+    assert "0.00026 CNY per second" in findings["dashscope/intl price"].found
