@@ -1,11 +1,11 @@
-"""The errors of the gateway as callers see them: a stable code, a status, a sentence.
+"""The errors of the gateway as callers receive them: a stable code, a status, a sentence.
 
     GatewayError
-    ├── asking wrongly       400 405 406 408 409 410 415 416 422
-    ├── not being allowed    401 403 404
-    ├── the audio itself     413 422
-    ├── room and load        429 503 507
-    └── engines and us       500 502 503 504
+    ├── invalid requests     400 404 405 408 409 410 415 416 422
+    ├── keys and access      401 403
+    ├── unusable audio       413 422
+    ├── capacity             429 503 507
+    └── engines              500 502 503 504
 
 `detail` is the public text of one case. `log` is for the log only and is never sent to a client.
 `docs/errors.md` is generated from these classes.
@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """Base of all: subclasses set `code`, `status`, `public` and, where it helps, `retryable`."""
+    """Base class. Subclasses set `code`, `status`, `public` and, where it applies, `retryable`."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     public: ClassVar[str] = (
-        "Something went wrong on our side. The request id finds it in our log; a new try may help."
+        "An error of the gateway. Report the request id to its operator; a retry may succeed."
     )
     retryable: ClassVar[bool] = False
 
@@ -44,83 +44,83 @@ class InternalError(GatewayError):
     retryable = True
 
 
-# ── asking wrongly ──────────────────────────────────────────────────────────────────────────
+# ── invalid requests ────────────────────────────────────────────────────────────────────────
 
 
 class MalformedBody(GatewayError):
     code, status = "malformed_body", 400
-    public = "The request body could not be parsed as what its Content-Type says."
+    public = "The request body does not match its Content-Type."
 
 
 class NotFound(GatewayError):
     code, status = "not_found", 404
-    public = "There is nothing at this address, or it belongs to another project."
+    public = "The resource does not exist, or it belongs to another project."
 
 
 class MethodNotAllowed(GatewayError):
     code, status = "method_not_allowed", 405
-    public = "This address does not take this HTTP method; the Allow header lists those it takes."
+    public = "This URL does not support this HTTP method. The Allow header lists those it supports."
 
 
 class BodyTooSlow(GatewayError):
     code, status = "body_too_slow", 408
-    public = "The body arrived too slowly. Check the connection and send it again."
+    public = "The request body arrived too slowly. Check the connection and send the request again."
     retryable = True
 
 
 class TranscriptionNotFinished(GatewayError):
     code, status = "transcription_not_finished", 409
-    public = "The transcription is still running. Ask again when its status is `completed`."
+    public = "The transcription is still running. Retry when its status is `completed`."
     retryable = True
 
 
 class TranscriptionWithoutText(GatewayError):
     code, status = "transcription_without_text", 409
-    public = "The transcription failed or was cancelled, so there is no transcript."
+    public = "The transcription failed or was cancelled, so it has no transcript."
 
 
 class StillRunning(GatewayError):
     code, status = "still_running", 409
-    public = "The transcription is still running: only one that has ended can be tried anew."
+    public = "The transcription is still running. It can be retried when it has ended."
     retryable = True
 
 
 class AlreadyEnded(GatewayError):
     code, status = "already_ended", 409
-    public = "The transcription has ended already, so there is nothing left to cancel."
+    public = "The transcription has already ended, so it cannot be cancelled."
 
 
 class NothingToRetry(GatewayError):
     code, status = "nothing_to_retry", 409
-    public = "The transcription is complete: nothing of it failed, so there is nothing to retry."
+    public = "The transcription is complete, so there is nothing to retry."
 
 
 class AudioDeleted(GatewayError):
     code, status = "audio_deleted", 409
     public = (
-        "The recording is no longer here: it was deleted, or never fetched from its URL. "
-        "Send it again as a new transcription."
+        "The audio was deleted, or it was never fetched from its URL. Send it again as a new "
+        "transcription."
     )
 
 
 class AudioNotFetched(GatewayError):
     code, status = "audio_not_fetched", 409
     public = (
-        "The recording was not fetched from its URL: it is on its way, could not be had, or is "
-        "read there by the speech service. Its `status`, `error` and `plan` say which."
+        "The audio was not fetched from its URL: the fetch has not ended or has failed, or the "
+        "provider reads the URL itself. See `status`, `error` and `plan` of the transcription."
     )
 
 
 class Erased(GatewayError):
     code, status = "erased", 410
-    public = "The content was deleted. Its id, times and cost remain; audio and text are gone."
+    public = "The transcription was deleted. Only its id, times and cost remain."
 
 
 class EventIdInvalid(GatewayError):
     code, status = "event_id_invalid", 422
     public = (
-        "`Last-Event-ID` is not the id of an event of this transcription. Send one as it was "
-        "received, or none to read from the beginning."
+        "`Last-Event-ID` is not the id of an event of this transcription. Send an id unchanged, "
+        "or none to read from the beginning."
     )
 
 
@@ -132,118 +132,120 @@ class EventIdMismatch(GatewayError):
 class UnsupportedMediaType(GatewayError):
     code, status = "unsupported_media_type", 415
     public = (
-        "Send audio as multipart/form-data with a field `file`, "
-        "or JSON with `audio` as a data: URI or `url` as a link."
+        "Send audio as multipart/form-data with a field `file`, or JSON with `audio` as a data: "
+        "URI or with `url`."
     )
 
 
 class RangeNotSatisfiable(GatewayError):
     code, status = "range_not_satisfiable", 416
-    public = "The Range header asks for bytes that the recording does not have."
+    public = "The Range header requests bytes beyond the end of the audio."
 
 
 class InvalidParameter(GatewayError):
     code, status = "invalid_parameter", 422
-    public = "A parameter has the wrong type or is outside its bounds."
+    public = "A parameter has the wrong type or is outside its limits."
 
 
 class MissingAudio(GatewayError):
     code, status = "missing_audio", 422
-    public = "No audio came. Put a recording into the form field `file`, or its link into `url`."
+    public = "The request has no audio. Send a file in the form field `file`, or its URL in `url`."
 
 
 class SeveralFiles(GatewayError):
     code, status = "several_files", 422
-    public = "One request transcribes one recording: send one `file`, `audio` or `url` in each."
+    public = "The request has more than one audio. Send one `file`, `audio` or `url` per request."
 
 
 class UnknownModel(GatewayError):
     code, status = "unknown_model", 422
-    public = "No model of this name is known. GET /v1/models lists those that are."
+    public = "The model does not exist. GET /v1/models lists the models."
 
 
 class ModelRetired(GatewayError):
     code, status = "model_retired", 422
-    public = "The model's provider has switched it off. `successor` names the one to use instead."
+    public = "The provider no longer offers the model. `successor` names its replacement."
 
 
 class ContextTooLong(GatewayError):
     code, status = "context_too_long", 422
-    public = "`context` is longer than the model takes. Shorten it to names and terms that matter."
+    public = "`context` is longer than the model allows. Shorten it to names and terms that matter."
 
 
 class OptionNotSupported(GatewayError):
     code, status = "option_not_supported", 422
-    public = "The model cannot honour an option, and `strict` asked to be told so."
+    public = "The model does not support an option, and `strict` is set."
 
 
 class CostAboveLimit(GatewayError):
-    # Not 402: nobody has to pay anything; the request itself says that it should not be done.
+    # Not 402: no payment is missing; the request itself sets the limit.
     code, status = "cost_above_limit", 422
     public = (
-        "The transcription would cost more than `max_cost` allows, so nothing more was spent. "
-        "Raise it, or choose a cheaper model."
+        "The transcription would cost more than `max_cost`, so no further call was made. Raise "
+        "the limit, or choose a cheaper model."
     )
 
 
 class SecondsAboveLimit(GatewayError):
     code, status = "seconds_above_limit", 422
     public = (
-        "More seconds would be billed than `max_billable_seconds` allows, so no more were sent. "
-        "Raise it, or send a shorter recording."
+        "More seconds would be billed than `max_billable_seconds`, so no further call was made. "
+        "Raise the limit, or send shorter audio."
     )
 
 
 class UrlNotAllowed(GatewayError):
     code, status = "url_not_allowed", 422
-    public = "This URL is not fetched. Give an https:// link to a public address, or the file."
+    public = (
+        "This URL is not fetched. Send an https:// URL of a public address, or upload the file."
+    )
 
 
 class UrlUnreachable(GatewayError):
     code, status = "url_unreachable", 422
-    public = "The recording could not be fetched from its URL. Check the link, or upload the file."
+    public = "The audio could not be fetched from its URL. Check the URL, or upload the file."
     retryable = True
 
 
-# ── not being allowed ───────────────────────────────────────────────────────────────────────
+# ── keys and access ─────────────────────────────────────────────────────────────────────────
 
 
 class KeyMissing(GatewayError):
     code, status = "key_missing", 401
-    public = "A key is needed: send `Authorization: Bearer gw_live_…`."
+    public = "An API key is required: send `Authorization: Bearer gw_live_…`."
 
 
 class KeyInvalid(GatewayError):
     code, status = "key_invalid", 401
-    public = "The key is not valid: mistyped, expired or revoked."
+    public = "The API key is not valid: it is mistyped, expired or revoked."
 
 
 class StreamTokenInvalid(GatewayError):
     code, status = "stream_token_invalid", 401
     public = (
-        "The stream token is not one of this transcription, or has expired. "
-        "POST /v1/transcriptions/{id}/stream-token gives a new one."
+        "The stream token is for another transcription, or it has expired. POST "
+        "/v1/transcriptions/{id}/stream-token returns a new one."
     )
 
 
 class ScopeMissing(GatewayError):
     code, status = "scope_missing", 403
-    public = "The key is valid but lacks the scope this needs."
+    public = "The API key does not have the scope that this request needs."
 
 
 class OriginNotAllowed(GatewayError):
     code, status = "origin_not_allowed", 403
     public = (
-        "Without keys the gateway answers only requests addressed to this machine by its "
-        "loopback name. Create a key with `asr-gateway keys create` to allow others."
+        "No API key exists yet, so only requests to localhost are accepted. Create a key with "
+        "`asr-gateway keys create` to allow others."
     )
 
 
-# ── the audio itself ────────────────────────────────────────────────────────────────────────
+# ── unusable audio ──────────────────────────────────────────────────────────────────────────
 
 
 class AudioError(GatewayError):
-    """The recording cannot be used; another try with the same bytes ends the same way."""
+    """The audio cannot be used. A retry with the same bytes fails in the same way."""
 
     code, status = "undecodable", 422
     public = "The file is not audio or video in a supported format, or it is damaged."
@@ -254,113 +256,113 @@ class Undecodable(AudioError): ...
 
 class EmptyAudio(AudioError):
     code, status = "empty_audio", 422
-    public = "The file has no bytes."
+    public = "The file is empty."
 
 
 class NoAudioStream(AudioError):
     code, status = "no_audio_stream", 422
-    public = "The file holds no sound track."
+    public = "The file has no audio track."
 
 
 class AudioTooLong(AudioError):
     code, status = "audio_too_long", 422
-    public = "The recording is longer than this gateway or the model takes."
+    public = "The audio is longer than the gateway or the model allows."
 
 
 class AudioTooLarge(AudioError):
     code, status = "audio_too_large", 413
-    public = "The file is larger than this gateway takes."
+    public = "The file is larger than the gateway allows."
 
 
 class SourceTooLarge(AudioError):
     code, status = "source_too_large", 413
-    public = "The file behind the URL is larger than this gateway fetches."
+    public = "The file at the URL is larger than the gateway allows."
 
 
 class AudioUnreachable(AudioError):
     code, status = "audio_unreachable", 422
     public = (
-        "The model reads recordings from an address, and there is none where it could read this "
-        "one. Give a public https:// `url`, or choose another model."
+        "The model reads audio from a URL, and the provider cannot reach this audio. Send a "
+        "public https:// `url`, or choose another model."
     )
 
 
 class DecodeTimeout(AudioError):
     code, status = "decode_timeout", 422
-    public = "Decoding the recording took too long. Convert it to FLAC, WAV or MP3 and try again."
+    public = "Decoding the audio took too long. Convert it to FLAC, WAV or MP3 and send it again."
 
 
-# ── room and load ───────────────────────────────────────────────────────────────────────────
+# ── capacity ────────────────────────────────────────────────────────────────────────────────
 
 
 class StorageFull(GatewayError):
     code, status = "storage_full", 507
-    public = "The gateway's storage is nearly full. Try again when space has been made."
+    public = "The gateway's storage is nearly full. Retry when space is available."
     retryable = True
 
 
 class TooManyJobs(GatewayError):
     code, status = "too_many_jobs", 429
-    public = "Too many transcriptions are waiting already. Try again shortly."
+    public = "Too many transcriptions are waiting. Retry after a short time."
     retryable = True
 
 
 class DatabaseUnavailable(GatewayError):
     code, status = "database_unavailable", 503
-    public = "The gateway's database does not answer. What was accepted is kept; try again shortly."
+    public = "The database is unavailable. Acknowledged requests are not lost. Retry later."
     retryable = True
 
 
 class AudioStorageError(GatewayError):
     code, status = "audio_storage_error", 503
-    public = "The recording is not where it was stored. An operator has to look into that."
+    public = "The stored audio could not be read. Contact the operator of the gateway."
     retryable = True
 
 
 class ShuttingDown(GatewayError):
     code, status = "shutting_down", 503
-    public = "The gateway is being restarted. What it accepted is kept; ask again shortly."
+    public = "The gateway is shutting down. Acknowledged requests are not lost. Retry later."
     retryable = True
 
 
-# ── engines and us ──────────────────────────────────────────────────────────────────────────
+# ── engines ─────────────────────────────────────────────────────────────────────────────────
 
 
 class EngineUnavailable(GatewayError):
     code, status = "engine_unavailable", 503
-    public = "The speech engine is not ready. GET /readyz says what is missing."
+    public = "The speech engine is not ready. GET /readyz lists the reasons."
     retryable = True
 
 
 class EngineDisabled(GatewayError):
-    """No engine that takes the model is switched on: a matter of settings, not of time."""
+    """No engine of the model is enabled in the settings."""
 
     code, status = "engine_disabled", 503
-    public = "The model's engine is switched off here. GET /v1/models says which models are ready."
+    public = "The engine of the model is not enabled. GET /v1/models shows which models are ready."
 
 
 class EngineFailed(GatewayError):
     code, status = "engine_failed", 502
-    public = "The speech engine could not transcribe this recording."
+    public = "The speech engine could not transcribe the audio."
     retryable = True
 
 
 class EngineBusy(GatewayError):
     code, status = "engine_busy", 503
-    public = "The speech engine takes no more calls from this gateway for now. Try again shortly."
+    public = "The speech engine accepts no further calls for now. Retry after a short time."
     retryable = True
 
 
 class EngineRefused(GatewayError):
     code, status = "engine_refused", 422
-    public = "The speech engine does not take this recording; another try would end the same way."
+    public = "The speech engine rejected the audio. A retry would fail in the same way."
 
 
 class EngineAccount(GatewayError):
     code, status = "engine_account", 503
     public = (
-        "The speech engine refuses this gateway's account: its key, its bill, its quota or its "
-        "rights to the model. An operator has to look into that."
+        "The provider rejected the gateway's account: its key, payment, quota or rights to the "
+        "model. Contact the operator of the gateway."
     )
 
 
@@ -373,16 +375,19 @@ class EngineTimeout(GatewayError):
 class UpstreamInDoubt(GatewayError):
     code, status = "upstream_in_doubt", 502
     public = (
-        "A call may have been billed although its answer was lost, so it was not repeated. "
-        "A new request transcribes the recording again."
+        "The answer of a call was lost. The call may have been billed, so it was not repeated. "
+        "A new request transcribes the audio again."
     )
 
 
 class PriceUnknown(GatewayError):
     code, status = "price_unknown", 503
-    public = "No price is known for this model, so nothing was spent. An operator can set one."
+    public = (
+        "The model has no known price, so no call was made. The operator of the gateway can set "
+        "a price."
+    )
 
 
 class RunCrashed(GatewayError):
     code, status = "run_crashed", 500
-    public = "Working on this recording stopped the gateway repeatedly; it will not be tried again."
+    public = "The gateway crashed repeatedly while it processed this audio. It will not be retried."

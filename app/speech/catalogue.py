@@ -50,7 +50,7 @@ class CatalogueModel(BaseModel):
     title: str = Field(description="Name for people.")
     wire: Literal["", "qwen3", "input-audio", "omni", "file-url", "file-urls"] = Field(
         "",
-        description="Request format, where the engine has several (models.md, Wires). The models "
+        description="Request format, where the engine has several (docs/models.md). The models "
         "of `file-url` and `file-urls` are called by tasks, and read the audio from an address.",
     )
     part_seconds: int = Field(

@@ -59,7 +59,7 @@ REJECTED = {
     ),
     "a wrong key": (
         *(1, ["transcribe", "a.wav"], {"ASR_GATEWAY_KEY": "gw_live_wrong"}),
-        "The key is not valid",
+        "The API key is not valid",
     ),
     "no key": (1, ["jobs", "list"], {"ASR_GATEWAY_KEY": ""}, "ASR_GATEWAY_KEY"),
     "a key that is no text": (2, ["usage"], {"ASR_GATEWAY_KEY": "schlüssel"}, "ASR_GATEWAY_KEY"),

@@ -1,4 +1,4 @@
-"""Writes `docs/catalogue.md`: the fields of a catalogue file.
+"""Write `docs/catalogue.md`: the fields of a catalogue file.
 
 python -m tests.support.catalogue_page
 """

@@ -1,4 +1,4 @@
-"""Writes `docs/errors.md`: every error a caller can see, from the classes that are the errors.
+"""Write `docs/errors.md`: every error that a caller can receive, from the classes of the errors.
 
 python -m tests.support.error_table
 """
@@ -21,7 +21,7 @@ Where `retryable` is yes, the same request may succeed later; wait for `Retry-Af
 
 
 def rendered() -> str:
-    """Return what the file must say."""
+    """Return the text of the file."""
     rows = [
         f"| `{error.code}` | {error.status} | {'yes' if error.retryable else 'no'} "
         f"| {error.public.replace('|', chr(92) + '|')} |\n"

@@ -1,4 +1,4 @@
-"""Writes `docs/models.md`: every model of the packaged catalogue, what it takes and what it costs.
+"""Write `docs/models.md`: every model of the packaged catalogue with its limits and prices.
 
 python -m tests.support.models_page
 """
@@ -19,50 +19,50 @@ Facts = TypeVar("Facts", bound=Hashable)
 HEAD = """\
 # Models and regions
 
-All models that the gateway knows, as its catalogue (`app/speech/catalogue.toml`) has them. The
-facts were last checked on {checked}, against the vendor's documents, not against the services.
-`GET /v1/models` says which of them this gateway can call now. A catalogue file of your own
-([catalogue.md](catalogue.md)) adds models and corrects facts; `asr-gateway prices set` changes a
-price from a moment on.
+This page lists all models of the gateway's catalogue (`app/speech/catalogue.toml`). The facts were
+last checked on {checked}, against the providers' documentation, not against their services.
+`GET /v1/models` shows which models this gateway can call now. A catalogue file of your own
+([catalogue.md](catalogue.md)) adds models and corrects facts; `asr-gateway prices set` sets a price
+from a date on.
 
-A request names a model in `model`. Without one it is `GATEWAY_SPEECH__DEFAULT_MODEL`; where that is
-empty, `qwen3-asr-flash` with a DashScope key and `local/base` without.
+A request names a model in `model`. The default is `GATEWAY_SPEECH__DEFAULT_MODEL`. If that is
+empty, it is `qwen3-asr-flash` with a DashScope key and `local/base` without.
 
 ## Regions
 
-A key belongs to one region, `GATEWAY_DASHSCOPE__REGION`: host and prices follow it.
-A model without a price there is refused (`price_unknown`), as nothing could be held for it.
+A key belongs to one region, `GATEWAY_DASHSCOPE__REGION`, which determines the host and the prices.
+A model without a price in that region is rejected with `price_unknown`.
 
 | region | host |
 | --- | --- |
 {regions}| any, with `GATEWAY_DASHSCOPE__WORKSPACE` | {workspace} |
 
-## Wires
+## Request formats
 
-| wire | how a model is asked |
+| format | API that is called |
 | --- | --- |
-| `local` | in this process, nothing leaves the machine |
-| `qwen3` | DashScope's synchronous route `multimodal-generation`, the sound inside the request |
-| `input-audio` | the same route, with `input_audio` in the message and the options beside it |
-| `file-url`, `file-urls` | DashScope's tasks (`audio/asr/transcription`): the service reads the \
-recording from an address |
-| `omni` | DashScope's `compatible-mode/v1/chat/completions`: a language model that is told to \
-write down what it hears |
+| `local` | none: the model runs in the process of the gateway |
+| `qwen3` | DashScope's synchronous API `multimodal-generation`; the request contains the audio |
+| `input-audio` | the same API, with `input_audio` in the message and the options beside it |
+| `file-url`, `file-urls` | DashScope's file transcription (`audio/asr/transcription`): the \
+provider reads the audio from a URL |
+| `omni` | DashScope's `compatible-mode/v1/chat/completions`: a language model with the \
+instruction to transcribe |
 | `openai` | `/v1/chat/completions` or `/v1/audio/transcriptions` of your own server |
 """
 KINDS = {
-    "One call": "A longer recording is cut in pauses into parts of at most `part`; `call` is the "
-    "most that one call takes (`split=off`).",
-    "Tasks": "For long recordings, speakers and channels. `mode=async` of a model in the last "
-    "column is a task of this one, where a recording can reach it.",
-    "Qwen-Omni": "Only where `GATEWAY_DASHSCOPE__OMNI=true`: these may paraphrase, and invent "
-    "words where nobody speaks.",
-    "A server of your own": "Offered where `GATEWAY_OPENAI__BASE_URL` is set.",
+    "One call": "Longer audio is split in pauses into parts of at most `part`. `call` is the "
+    "maximum of one call with `split=off`.",
+    "Tasks": "File transcription: for long audio, speakers and channels. With `mode=async` a model "
+    "of the last column is replaced by this one, if the provider can read the audio.",
+    "Qwen-Omni": "Only with `GATEWAY_DASHSCOPE__OMNI=true`. These language models may paraphrase, "
+    "and may invent words where there is no speech.",
+    "A server of your own": "Only if `GATEWAY_OPENAI__BASE_URL` is set.",
 }
 
 
 def rendered() -> str:
-    """Return what the file must say."""
+    """Return the text of the file."""
     catalogue = load_catalogue()
     models = list(catalogue.models.values())
     checked = max(model.checked for model in models)
@@ -74,7 +74,7 @@ def rendered() -> str:
     parts.append(f"\n## Prices\n\n{_prices(models)}")
     parts.append(f"\n## Languages\n\n{_languages(models)}")
     gone = [
-        f"- `{name}`: switched off on {one.since}; use `{one.successor}`\n"
+        f"- `{name}`: not available since {one.since}; use `{one.successor}`\n"
         for name, one in catalogue.retired.items()
     ]
     return "".join([*parts, "\n## Retired\n\n", *gone])
@@ -114,7 +114,7 @@ def _facts(models: Sequence[CatalogueModel], every: Sequence[CatalogueModel]) ->
     ]
     most = ("longest",) if is_task else ("part", "call")
     last = ("for",) if is_task else ()
-    names = ("model", "wire", *most, "calls a minute", "word times", "context, tokens", *last)
+    names = ("model", "format", *most, "calls a minute", "word times", "context, tokens", *last)
     return _table(names, rows)
 
 
@@ -128,12 +128,12 @@ def _options(models: Sequence[CatalogueModel]) -> str:
         for options, same in _grouped(models, lambda model: tuple(sorted(model.options)))
     ]
     unverified = [
-        f"The vendor's documents do not say that `{model.name}` takes "
-        f"{', '.join(sorted(model.unverified))}.\n"
+        f"The provider does not document that `{model.name}` supports "
+        f"{', '.join(f'`{option}`' for option in sorted(model.unverified))}.\n"
         for model in models
         if model.unverified
     ]
-    return _table(("models", "options they honour"), rows) + "\n" + "".join(unverified)
+    return _table(("models", "supported options"), rows) + "\n" + "".join(unverified)
 
 
 def _prices(models: Sequence[CatalogueModel]) -> str:
@@ -142,7 +142,7 @@ def _prices(models: Sequence[CatalogueModel]) -> str:
         for prices, same in _grouped(models, lambda model: model.prices)
         for told in _per_region(prices)
     ]
-    words = "For an hour of audio, or for a million tokens where a model is paid by the token.\n\n"
+    words = "Per hour of audio, or per million tokens for models with prices per token.\n\n"
     return words + _table(("models", "region", "price", "since", "source"), rows)
 
 
@@ -156,9 +156,9 @@ def _per_region(prices: Sequence[CataloguePrice]) -> Iterable[tuple[str, ...]]:
 def _price(price: CataloguePrice) -> str:
     nano = parse_nano(price.amount)
     if price.unit == "second":
-        return f"{format_nano(nano * 3600)} {price.currency} an hour"
+        return f"{format_nano(nano * 3600)} {price.currency} per hour"
     unit = price.unit.removesuffix("_token").replace("_", " ")
-    return f"{format_nano(nano * MILLION)} {price.currency} a million {unit} tokens"
+    return f"{format_nano(nano * MILLION)} {price.currency} per million {unit} tokens"
 
 
 def _languages(models: Sequence[CatalogueModel]) -> str:

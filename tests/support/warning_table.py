@@ -1,4 +1,4 @@
-"""Writes `docs/warnings.md`: every warning code, from the module that defines them.
+"""Write `docs/warnings.md`: every warning code, from the module that defines them.
 
 python -m tests.support.warning_table
 """

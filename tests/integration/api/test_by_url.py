@@ -157,7 +157,7 @@ async def test_the_same_bytes_by_upload_and_by_link(site: FetchingGateway) -> No
         (answer("200 OK", HTML), 422, "undecodable", "Give the direct link of the file"),
         (answer("200 OK", M3U8), 422, "undecodable", "a playlist (m3u8), not a recording"),
         (answer("200 OK", b'{"canary": "log in"}'), 422, "undecodable", "there is text"),
-        (answer("200 OK", b""), 422, "empty_audio", "no bytes"),
+        (answer("200 OK", b""), 422, "empty_audio", "is empty"),
         (redirect(301, "http://127.0.0.1:22/"), 422, "url_not_allowed", "port"),
         (redirect(301, "http://169.254.169.254/"), 422, "url_not_allowed", "not public"),
         (dripping(b"x" * 50_000), 422, "url_unreachable", "not come whole after 2 s"),

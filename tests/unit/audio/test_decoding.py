@@ -154,7 +154,7 @@ async def test_a_film_without_sound(make: Make, decoders: Decoders) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        (b"", EmptyAudio, "no bytes"),
+        (b"", EmptyAudio, "is empty"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), NoAudioStream, "a PNG picture"),
         (b"\xff\xd8\xff\xe0" + bytes(100), NoAudioStream, "a JPEG picture"),
         (b"RIFF\x00\x00\x00\x00WEBP" + bytes(100), NoAudioStream, "a WebP picture"),
