@@ -67,9 +67,12 @@ class Decoders:
 
         With `raw_rate` the file holds raw samples of that rate, see `raw`.
         """
+        read: Sequence[str] = _ANY_INPUT
+        if raw_rate is not None:
+            form = ("-f", "s16le", "-ar", str(raw_rate), "-ac", "1")
+            read = ("-format_whitelist", "s16le", *form, "-i", "fd:")
         async with open_file(path) as source:
-            arguments = (*_SAFE, *_input(raw_rate), *output)
-            child = await self._start(source, arguments, log_level, cpu_seconds)
+            child = await self._start(source, (*_SAFE, *read, *output), log_level, cpu_seconds)
         try:
             yield child
         finally:
@@ -99,7 +102,7 @@ class FfmpegProcess:
     def __init__(self, process: asyncio.subprocess.Process, slots: asyncio.Semaphore) -> None:
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("a child needs both pipes")
-        self.stdout = process.stdout
+        self._stdout = process.stdout
         self._process = process
         self._slots = slots
         self._stderr = asyncio.create_task(_both_ends(process.stderr))
@@ -113,13 +116,20 @@ class FfmpegProcess:
         while is_open:
             try:
                 async with self._slots, asyncio.timeout(SILENT_CHILD_SECONDS):
-                    block = await self.stdout.readexactly(size)
+                    block = await self._stdout.readexactly(size)
             except asyncio.IncompleteReadError as end:
                 block, is_open = end.partial, False
             except TimeoutError:
                 raise DecodeTimeout(log=f"no block for {SILENT_CHILD_SECONDS} s") from None
             if block:
                 yield block
+
+    async def beginning(self, max_bytes: int) -> bytes:
+        """Return the first bytes of the output. The rest is read and dropped: the child can end."""
+        kept = bytearray()
+        while chunk := await self._stdout.read(max_bytes):
+            kept += chunk[: max_bytes - len(kept)]
+        return bytes(kept)
 
     async def end(self) -> tuple[int, str]:
         """Wait for the end and return the exit code and stderr. Raises DecodeTimeout."""
@@ -142,17 +152,10 @@ class FfmpegProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         # Drained to the end, or the pipe's transport would stay open with the dead child's output.
-        while await self.stdout.read(PIPE_BYTES):
+        while await self._stdout.read(PIPE_BYTES):
             pass
         await self._stderr
         await self._process.wait()
-
-
-def _input(raw_rate: int | None) -> Sequence[str]:
-    if raw_rate is None:
-        return _ANY_INPUT
-    form = ("-f", "s16le", "-ar", str(raw_rate), "-ac", "1")
-    return ("-format_whitelist", "s16le", *form, "-i", "fd:")
 
 
 def _limit(pid: int, cpu_seconds: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 
 @asynccontextmanager
@@ -17,12 +18,13 @@ async def open_file(path: Path) -> AsyncIterator[FileIO]:
     try:
         file = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_close_opened_file)
+        opening.add_done_callback(close_unused)
         raise
     with file:
         yield file
 
 
-def _close_opened_file(opening: "asyncio.Future[FileIO]") -> None:
+def close_unused(opening: "asyncio.Future[Any]") -> None:
+    """Close the file or socket that an attempt has opened after its caller went away."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

@@ -1,4 +1,4 @@
-"""Properties of text that decide whether it can be stored."""
+"""Which text can be stored, and which can be printed."""
 
 import re
 
@@ -13,3 +13,8 @@ def is_storable(text: str) -> bool:
     if text.isascii():
         return "\x00" not in text
     return _UNSTORABLE.search(text) is None
+
+
+def printable(text: str) -> str:
+    """Return a text with a question mark in place of each character that cannot be printed."""
+    return "".join(character if character.isprintable() else "?" for character in text)

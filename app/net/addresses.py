@@ -37,14 +37,18 @@ class AddressNotAllowedError(Exception):
     """A client's URL must not reach this address."""
 
 
-def check_address(text: str, allowed: Sequence[Network] = ()) -> str:
+def check_ip_address(text: str, allowed: Sequence[Network] = ()) -> str:
     """Return the address to connect to. Raises AddressNotAllowedError.
 
     `allowed` networks are added to the public ones.
     """
     address = ip_address(text.partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
-    if not (_is_in(address, allowed) or _is_public(address)):
+    is_outside = isinstance(address, IPv6Address) and (
+        address not in _GLOBAL_V6 or address.packed[8:12] in _ISATAP
+    )
+    is_public = not is_outside and not _is_in(address, _NOT_PUBLIC)
+    if not (_is_in(address, allowed) or is_public):
         raise AddressNotAllowedError(str(address))
     return str(address)
 
@@ -69,11 +73,3 @@ def address_in(host: str) -> str | None:
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
-
-
-def _is_public(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and (
-        address not in _GLOBAL_V6 or address.packed[8:12] in _ISATAP
-    ):
-        return False
-    return not _is_in(address, _NOT_PUBLIC)

@@ -41,10 +41,12 @@ class GatewayApi:
 
     def __init__(self, url: str, key: str | None) -> None:
         """Keep the address and the key. Raises ValueError if one of them is invalid."""
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError("ASR_GATEWAY_KEY holds characters that no key has.")
         self.shown = _without_secrets(url)
         self._client: Client = open_client(
             base_url=url,
-            headers={"Authorization": f"Bearer {_header_value(key)}"} if key else {},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             silence_seconds=SILENCE_SECONDS,
             proxies=urlsplit(url).hostname not in LOOPBACK,
         )
@@ -115,12 +117,13 @@ class GatewayApi:
                 f"The server at {self.shown} is no asr-gateway (HTTP {answer.status_code}); "
                 "correct ASR_GATEWAY_URL."
             )
+        wait = answer.headers.get("retry-after", "")
         hint = " Put a key into ASR_GATEWAY_KEY." if body["code"].startswith("key_") else ""
         return ApiError(
             f"{body['detail']}{hint}",
             code=body["code"],
             retryable=body.get("retryable", False),
-            retry_after=_seconds(answer.headers.get("retry-after")),
+            retry_after=float(wait) if wait.isascii() and wait.isdigit() else None,
             transcription_id=body.get("transcription_id", ""),
         )
 
@@ -139,10 +142,6 @@ def _json_object(answer: Response) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isascii() and value.isdigit() else None
-
-
 def _without_secrets(url: str) -> str:
     """Return an address without user, password and query. Raises ValueError."""
     problem = ValueError(
@@ -158,10 +157,3 @@ def _without_secrets(url: str) -> str:
         raise problem
     authority = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{authority}" + (f":{port}" if port else "") + parts.path
-
-
-def _header_value(key: str) -> str:
-    """Return a key that a header can carry. Raises ValueError."""
-    if not key.isascii() or not key.isprintable():
-        raise ValueError("ASR_GATEWAY_KEY holds characters that no key has.")
-    return key

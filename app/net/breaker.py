@@ -53,20 +53,17 @@ class Breaker:
         if began is not None and began < self._probed_at:
             return
         if self.state is State.HALF_OPEN:
-            self._record_probe(now, success=success)
+            if success:
+                self.state, self._open_seconds = State.CLOSED, OPEN_SECONDS
+                self._forget()
+            else:
+                self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
+                self._open(now)
         elif self.state is State.CLOSED:
             self._count(now, success=success)
             count = len(self._calls)
             if count >= MIN_CALLS and self._failures >= FAILED_SHARE * count:
                 self._open(now)
-
-    def _record_probe(self, now: float, *, success: bool) -> None:
-        if success:
-            self.state, self._open_seconds = State.CLOSED, OPEN_SECONDS
-            self._forget()
-        else:
-            self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
-            self._open(now)
 
     def _count(self, now: float, *, success: bool) -> None:
         self._calls.append((now, success))

@@ -64,32 +64,29 @@ async def download(
     `on_progress` gets the bytes so far. `deadline_seconds` bounds the whole download. The client's
     own timeout bounds the gap between two reads only.
     """
+    done = 0
+    # The size of a compressed body would be unknown.
+    headers = {"Accept-Encoding": "identity"}
     try:
-        async with asyncio.timeout(deadline_seconds):
-            return await _download(client, url, sink, max_bytes, on_progress)
+        async with (
+            asyncio.timeout(deadline_seconds),
+            client.stream("GET", url, headers=headers) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise DownloadError(f"{response.url.host} answered {response.status_code}")
+            async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                done += len(chunk)
+                if done > max_bytes:
+                    raise DownloadError(f"more than the expected {max_bytes} bytes came")
+                await sink(chunk)
+                if on_progress:
+                    on_progress(done)
     except TimeoutError as error:
         raise DownloadError(f"not finished after {deadline_seconds:.0f} s") from error
     except httpx.InvalidURL as error:
         raise DownloadError("not a valid address") from error
     except httpx.HTTPError as error:
         raise DownloadError(_reason(error)) from error
-
-
-async def _download(
-    client: Client, url: str, sink: ChunkSink, max_bytes: int, on_progress: Progress | None
-) -> int:
-    done = 0
-    # The size of a compressed body would be unknown.
-    async with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
-        if response.status_code != httpx.codes.OK:
-            raise DownloadError(f"{response.url.host} answered {response.status_code}")
-        async for chunk in response.aiter_bytes(CHUNK_BYTES):
-            done += len(chunk)
-            if done > max_bytes:
-                raise DownloadError(f"more than the expected {max_bytes} bytes came")
-            await sink(chunk)
-            if on_progress:
-                on_progress(done)
     return done
 
 

@@ -35,7 +35,7 @@ class ConnectivityError(Exception):
         self.problem = problem
 
 
-async def probe(
+async def try_request(
     base_url: str, path: str, *, headers: Mapping[str, str], deadline_seconds: float
 ) -> Answer:
     """Send one request, through the same proxies as all calls, and return any answer.
@@ -57,7 +57,7 @@ async def probe(
     except TimeoutError:
         raise ConnectivityError(ConnectivityProblem.SILENT) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConnectivityError(_problem(error, base_url)) from error
+        raise ConnectivityError(_find_problem(error, base_url)) from error
 
 
 def is_proxied(url: str) -> bool:
@@ -69,7 +69,7 @@ def is_proxied(url: str) -> bool:
     )
 
 
-def _problem(error: Exception, url: str) -> ConnectivityProblem:
+def _find_problem(error: Exception, url: str) -> ConnectivityProblem:
     causes = list(causes_of(error))
     if isinstance(error, httpx.TimeoutException):
         return ConnectivityProblem.SILENT

@@ -15,7 +15,11 @@ _SETTLED = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """The version of a file. With an empty `validator` the server cannot identify it."""
+    """The version of a file.
+
+    `validator` is a strong ETag, or a Last-Modified that is old enough. If it is empty, the server
+    cannot identify the version.
+    """
 
     validator: str
     total: int | None
@@ -25,7 +29,14 @@ def version_of(response: httpx.Response) -> FileVersion:
     """Return the version of the file in a complete response."""
     length = response.headers.get("content-length", "")
     total = int(length) if length.isascii() and length.isdecimal() else None
-    return FileVersion(_validator(response.headers), total)
+    etag = response.headers.get("etag", "")
+    if etag.startswith('"'):  # a strong one
+        return FileVersion(etag, total)
+    changed = parse_http_date(response.headers.get("last-modified", ""))
+    answered = parse_http_date(response.headers.get("date", ""))
+    if changed is None or answered is None or answered - changed < _SETTLED:
+        return FileVersion("", total)
+    return FileVersion(response.headers["last-modified"], total)
 
 
 def continues(response: httpx.Response, version: FileVersion, done: int) -> bool:
@@ -38,17 +49,3 @@ def continues(response: httpx.Response, version: FileVersion, done: int) -> bool
     is_same = etag is None or not version.validator.startswith('"') or etag == version.validator
     is_complete = total == "*" or version.total in {None, int(total)}
     return int(start) == done and is_same and is_complete
-
-
-def _validator(headers: httpx.Headers) -> str:
-    """Return a strong ETag, or a Last-Modified that is old enough, or an empty text."""
-    etag = headers.get("etag", "")
-    if etag.startswith('"'):
-        return str(etag)
-    changed, answered = (
-        parse_http_date(headers.get("last-modified", "")),
-        parse_http_date(headers.get("date", "")),
-    )
-    if changed is None or answered is None or answered - changed < _SETTLED:
-        return ""
-    return str(headers["last-modified"])

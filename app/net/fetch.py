@@ -81,7 +81,7 @@ class FetchLimits:
     max_redirects: int
 
 
-async def fetch(
+async def fetch_file(
     client: Client, url: str, sink: Sink, *, rules: UrlRules, limits: FetchLimits
 ) -> int:
     """Write the file at `url` to the sink and return its size. Raises FetchError.
@@ -133,7 +133,7 @@ class _Fetching:
                 async for chunk in response.aiter_raw():
                     await self._take(chunk)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _translated(error) from None
+            raise _fetch_error(error) from None
         except HostNotFoundError as error:
             raise FetchError(FetchFault.NO_NAME, is_transient=error.is_transient) from None
         except UrlNotAllowedError as error:
@@ -157,17 +157,14 @@ class _Fetching:
                     return
             finally:
                 await response.aclose()
-            url = self._redirected(url, target)
+            try:
+                joined = url.join(target)
+            except (httpx.InvalidURL, ValueError):
+                raise FetchError(FetchFault.NOT_ALLOWED, NO_URL) from None
+            if url.scheme == "https" and joined.scheme == "http":
+                raise FetchError(FetchFault.NOT_ALLOWED, DOWNGRADED)
+            url = self._checked(str(joined))
         raise FetchError(FetchFault.REDIRECTS)
-
-    def _redirected(self, url: Url, target: str) -> Url:
-        try:
-            joined = url.join(target)
-        except (httpx.InvalidURL, ValueError):
-            raise FetchError(FetchFault.NOT_ALLOWED, NO_URL) from None
-        if url.scheme == "https" and joined.scheme == "http":
-            raise FetchError(FetchFault.NOT_ALLOWED, DOWNGRADED)
-        return self._checked(str(joined))
 
     def _checked(self, text: str) -> Url:
         try:
@@ -212,7 +209,7 @@ class _Fetching:
             raise FetchError(FetchFault.SLOW)
 
 
-def _translated(error: Exception) -> FetchError:
+def _fetch_error(error: Exception) -> FetchError:
     match error:
         case httpx.ConnectError() if any(isinstance(e, ssl.SSLError) for e in causes_of(error)):
             return FetchError(FetchFault.NO_TRUST)

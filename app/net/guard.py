@@ -10,13 +10,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
 import httpx
 
-from app.net.addresses import address_in, check_address
+from app.net.addresses import address_in, check_ip_address
 from app.net.client import CONNECT_SECONDS, SILENCE_SECONDS, Client
 from app.net.urls import UrlNotAllowedError, UrlRules
 
@@ -84,7 +85,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
     async def _checked(self, host: str, port: int, seconds: float | None) -> list[str]:
         address = address_in(host)
         if address is not None:
-            return [check_address(address, self._rules.allowed)]
+            return [check_ip_address(address, self._rules.allowed)]
         try:
             async with asyncio.timeout(seconds):
                 answers = await self._resolve(host, port)
@@ -93,7 +94,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as error:
             code = error.errno if isinstance(error, socket.gaierror) else None
             raise HostNotFoundError(is_transient=code == socket.EAI_AGAIN) from None
-        checked = [check_address(answer, self._rules.allowed) for answer in answers]
+        checked = [check_ip_address(answer, self._rules.allowed) for answer in answers]
         return list(dict.fromkeys(checked))
 
 
@@ -105,8 +106,9 @@ class Resolver:
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Return the addresses of a name. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host, port)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [str(address[0]) for *_, address in found]
 
     def close(self) -> None:
         """Cancel the lookups. Does not wait for running ones."""
@@ -150,7 +152,3 @@ def open_guarded_client(
         follow_redirects=False,
         trust_env=False,
     )
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

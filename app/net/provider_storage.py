@@ -16,7 +16,7 @@ import httpx
 from app.net.addresses import AddressNotAllowedError
 from app.net.client import SILENCE_SECONDS, Client, open_client
 from app.net.connectivity import is_proxied
-from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch_file
 from app.net.guard import HostNotFoundError, Resolver, open_guarded_client
 from app.net.http.exchange import Answer, Body, ExchangeError, Fault
 from app.net.http.httpx_client import HttpxClient
@@ -57,7 +57,7 @@ class ProviderStorage:
             rules = self._rules(url)
         except UrlNotAllowedError as error:
             raise FetchError(FetchFault.NOT_ALLOWED, str(error)) from None
-        await fetch(await self._client(url, rules), url, sink, rules=rules, limits=limits)
+        await fetch_file(await self._client(url, rules), url, sink, rules=rules, limits=limits)
         return bytes(sink.data)
 
     async def send(

@@ -100,7 +100,7 @@ _Waiting = tuple[int, int, "asyncio.Future[Exception | None]"]
 
 
 @dataclass(slots=True)
-class _Queue:
+class _WaitingCalls:
     """The calls of one key that wait for a slot in this process.
 
     `pacer` reserves one slot after the other and lets the first waiting call go at each.
@@ -145,7 +145,7 @@ class RateLimiter:
         self._store = store
         self._ticks = ticks
         self._exits: dict[str, _Exit] = {}
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, _WaitingCalls] = {}
         self._arrivals = itertools.count()
 
     async def try_acquire(self, key: str, per_minute: float) -> bool:
@@ -169,7 +169,7 @@ class RateLimiter:
                 return
             if seconds > timeout:
                 raise QueueTooLongError(seconds)
-        queue = self._queues.setdefault(key, _Queue())
+        queue = self._queues.setdefault(key, _WaitingCalls())
         if queue.next_at is not None:
             ahead = sum(-rank >= priority for rank, *_ in queue.waiting)
             seconds = queue.next_at - self._ticks() + ahead * interval
@@ -213,7 +213,7 @@ class RateLimiter:
         if (queue := self._queues.get(key)) is not None:
             queue.is_void = True
 
-    async def _release_at_slots(self, key: str, interval: float, queue: _Queue) -> None:
+    async def _release_at_slots(self, key: str, interval: float, queue: _WaitingCalls) -> None:
         """Reserve slots and let one waiting call go at each, until no call waits."""
         try:
             while queue.waiting:
@@ -235,7 +235,7 @@ class RateLimiter:
         finally:
             self._close(key, queue)
 
-    def _close(self, key: str, queue: _Queue) -> None:
+    def _close(self, key: str, queue: _WaitingCalls) -> None:
         if self._queues.get(key) is queue:
             del self._queues[key]
 

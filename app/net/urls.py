@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.net.addresses import AddressNotAllowedError, Network, address_in, check_address
+from app.net.addresses import AddressNotAllowedError, Network, address_in, check_ip_address
 
 MAX_URL_CHARS = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -44,7 +44,12 @@ class UrlNotAllowedError(Exception):
 
 def check_url(text: str, rules: UrlRules) -> Url:
     """Return the URL as it will be requested. Raises UrlNotAllowedError."""
-    url = _parse(text)
+    if len(text) > MAX_URL_CHARS:
+        raise UrlNotAllowedError(f"The URL is longer than {MAX_URL_CHARS:,} characters.")
+    try:
+        url = httpx.URL(text.strip())
+    except (httpx.InvalidURL, ValueError):  # the message repeats the URL
+        raise UrlNotAllowedError("This is not a valid URL.") from None
     if url.scheme not in rules.schemes:
         schemes = " or ".join(f"{scheme}://" for scheme in sorted(rules.schemes, reverse=True))
         raise UrlNotAllowedError(f"Only {schemes} URLs are fetched.")
@@ -72,20 +77,11 @@ def is_publicly_reachable(text: str) -> bool:
     return "." in name and not name.endswith(_PRIVATE_NAMES)
 
 
-def _parse(text: str) -> Url:
-    if len(text) > MAX_URL_CHARS:
-        raise UrlNotAllowedError(f"The URL is longer than {MAX_URL_CHARS:,} characters.")
-    try:
-        return httpx.URL(text.strip())
-    except (httpx.InvalidURL, ValueError):  # the message repeats the URL
-        raise UrlNotAllowedError("This is not a valid URL.") from None
-
-
 def _check_host(host: str, rules: UrlRules) -> None:
     try:
         address = address_in(host)
         if address is not None:
-            check_address(address, rules.allowed)
+            check_ip_address(address, rules.allowed)
         elif not _NAME.fullmatch(host.lower()):
             raise UrlNotAllowedError("The URL has no valid host name.")
     except AddressNotAllowedError:

@@ -29,6 +29,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.kit.log import log, safe_traceback
+from app.kit.text import printable
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_LEFT = 499  # nobody reads it; the log does
@@ -231,8 +232,11 @@ def _fault(error: Mapping[str, Any]) -> dict[str, str]:
     # One value of a parameter that may be given again has a number, which is no part of its name.
     names = [str(step) for step in steps if place == "body" or not isinstance(step, int)]
     name = ".".join(names) or str(place)
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return {"parameter": shown[:MAX_NAME_CHARS], "in": str(place), "expected": _expected(error)}
+    return {
+        "parameter": printable(name[:MAX_NAME_CHARS]),
+        "in": str(place),
+        "expected": _expected(error),
+    }
 
 
 def _expected(error: Mapping[str, Any]) -> str:

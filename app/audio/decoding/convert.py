@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.audio.decoding.decode import CPU_BASE_SECONDS, LOG_LEVEL
 from app.audio.ffmpeg import Decoders
-from app.audio.inspection.ffmpeg_probe import read_head, refusal
+from app.audio.inspection.ffmpeg_probe import decoder_refusal, read_head
 from app.audio.storage.blob_store import BlobStore, StoredBlob
 
 CPU_SHARE = 1 / 20  # of the audio's length: decoded and encoded again
@@ -53,7 +53,7 @@ async def as_flac(
                     await upload.write(block)
             code, stderr = await child.end()
         if code != 0 and written < BLOCK_BYTES:
-            raise refusal(head, stderr)
+            raise decoder_refusal(head, stderr)
         return await upload.finish(project_id)
     finally:
         await upload.discard()

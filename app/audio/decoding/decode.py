@@ -19,11 +19,12 @@ from typing import Protocol
 from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.headers.verify import pcm_layout
 from app.audio.headers.wav import PcmLayout
-from app.audio.inspection.ffmpeg_probe import read_head, refusal
+from app.audio.inspection.ffmpeg_probe import decoder_refusal, read_head
 from app.audio.pcm import BYTES_PER_SECOND, RATES, SAMPLE_BYTES, SAMPLE_RATE
 from app.audio.probe import too_long
 from app.errors import AudioError
 from app.kit.open_file import open_file
+from app.kit.text import printable
 
 BLOCK_SECONDS = 10
 BLOCK_BYTES = BLOCK_SECONDS * BYTES_PER_SECOND
@@ -51,7 +52,7 @@ class Decoding(Protocol):
 
 
 @asynccontextmanager
-async def decode(
+async def open_decoding(
     path: Path,
     *,
     decoders: Decoders,
@@ -113,7 +114,7 @@ class ChildDecoding:
                 yield block[: len(block) // SAMPLE_BYTES * SAMPLE_BYTES]
         code, stderr = await self._child.end()
         if not self.seconds or (code != 0 and self.seconds < LEAST_SECONDS):
-            raise refusal(self._head, stderr)
+            raise decoder_refusal(self._head, stderr)
         self.damage = damage_in(code, stderr)
 
 
@@ -165,5 +166,4 @@ def damage_in(code: int, stderr: str) -> str | None:
     real = [line for line in lines if line and _EXPECTED not in line]
     if not real:
         return f"The decoder ended with code {code}." if code else None
-    words = _ADDRESS.sub("", real[0])[:DAMAGE_CHARACTERS]
-    return "".join(character if character.isprintable() else "?" for character in words)
+    return printable(_ADDRESS.sub("", real[0])[:DAMAGE_CHARACTERS])

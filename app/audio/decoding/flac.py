@@ -15,16 +15,16 @@ from app.errors import InternalError
 async def encode_flac(pcm: bytes, decoders: Decoders) -> bytes:
     """Return the PCM as FLAC. Raises InternalError where the encoder does not work."""
     async with decoders.slots:
-        return await asyncio.to_thread(_encode, pcm)
+        return await asyncio.to_thread(_encode_samples, pcm)
 
 
 async def decode_flac(flac: bytes, decoders: Decoders) -> bytes:
     """Return the PCM that `encode_flac` was given. Raises InternalError where that fails."""
     async with decoders.slots:
-        return await asyncio.to_thread(_decode, flac)
+        return await asyncio.to_thread(_decode_samples, flac)
 
 
-def _encode(pcm: bytes) -> bytes:
+def _encode_samples(pcm: bytes) -> bytes:
     import soundfile  # noqa: PLC0415 - 4 MB that an idle process saves
 
     made = BytesIO()
@@ -36,7 +36,7 @@ def _encode(pcm: bytes) -> bytes:
     return made.getvalue()
 
 
-def _decode(flac: bytes) -> bytes:
+def _decode_samples(flac: bytes) -> bytes:
     import soundfile  # noqa: PLC0415
 
     try:

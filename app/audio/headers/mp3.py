@@ -53,10 +53,10 @@ class _Frame:
 
 def read_mp3(file: Bytes) -> Probe:
     """Read an MP3. Raises UnverifiedHeaderError."""
-    start, end = _behind_tags(file), _before_tags(file)
+    start, end = _find_frames(file)
     first = _Frame(file[start : start + 4])
-    count = _walk(file, start, end, first)
-    said, trimmed = _info(file[start : start + first.size], first)
+    count = _count_frames(file, start, end, first)
+    said, trimmed = _read_info(file[start : start + first.size], first)
     if said is not None:
         count -= 1  # the frame of the header itself holds no audio
         if said > count:
@@ -67,7 +67,7 @@ def read_mp3(file: Bytes) -> Probe:
     return Probe("mp3", "mp3", first.channels, first.rate, samples / first.rate, exact=True)
 
 
-def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
+def _count_frames(file: Bytes, at: int, end: int, first: _Frame) -> int:
     """Count the frames. The last one must end where the audio ends."""
     sizes: dict[bytes, int] = {}
     count = 0
@@ -88,7 +88,7 @@ def _walk(file: Bytes, at: int, end: int, first: _Frame) -> int:
     return count
 
 
-def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
+def _read_info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
     """Return the frame count of a Xing or Info header, and the samples that are padding.
 
     None: there is no such header. 0: it has no frame count, and FFmpeg plays it.
@@ -110,7 +110,8 @@ def _info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
     return frames, before + DECODER_DELAY + max(0, behind - DECODER_DELAY)
 
 
-def _behind_tags(file: Bytes) -> int:
+def _find_frames(file: Bytes) -> tuple[int, int]:
+    """Return where the frames begin, behind the leading tags, and where they end."""
     at = 0
     for _ in range(MOST_TAGS):
         if file[at : at + 3] != b"ID3":
@@ -119,10 +120,6 @@ def _behind_tags(file: Bytes) -> int:
         require(len(head) == _TAG_HEAD and head[3] in _TAG_VERSIONS and head[4] == 0)
         require(not head[5] & _ODD_TAG_FLAGS and not any(byte & 0x80 for byte in head[6:]))
         at += _TAG_HEAD + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
-    return at
-
-
-def _before_tags(file: Bytes) -> int:
     end = len(file)
     tag = file[max(0, end - _ID3V1) : end]
     if tag[:3] == b"TAG":
@@ -130,4 +127,4 @@ def _before_tags(file: Bytes) -> int:
         end -= _ID3V1
     # An APE tag says how long it is itself: it might lay claim to any number of frames.
     require(file.find(b"APETAGEX") < 0)
-    return end
+    return at, end

@@ -28,7 +28,7 @@ _MOST_OPUS_CHANNELS = 2  # of the mapping that has no table
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-class _Page(NamedTuple):
+class _OggPage(NamedTuple):
     """`packets` are the first bytes of the packets that begin on it; `ended` how many end."""
 
     flags: int
@@ -39,7 +39,7 @@ class _Page(NamedTuple):
 
 def read_ogg(file: Bytes) -> Probe:
     """Read an Ogg file. Raises UnverifiedHeaderError, or struct.error if it ends in a page."""
-    pages = _pages(file)
+    pages = _read_pages(file)
     first = next(pages, None)
     if first is None or len(first.packets) != 1 or first.ended != 1:
         raise UnverifiedHeaderError
@@ -48,15 +48,21 @@ def read_ogg(file: Bytes) -> Probe:
         for _ in pages:
             pass  # for CutShortError
         raise UnverifiedHeaderError
-    return _opus(head, pages)
+    for page in pages:  # the comments begin on a page of their own and end with one
+        require(all(packet.startswith(b"OpusTags") for packet in page.packets))
+        if page.ended:
+            require(page.ended == 1)
+            break
+    return _read_opus(head, pages)
 
 
-def _opus(head: bytes, pages: Iterator[_Page]) -> Probe:
+def _read_opus(head: bytes, pages: Iterator[_OggPage]) -> Probe:
+    """Read the header packet and the pages that hold audio."""
     version, channels, skipped, _, _, mapping = struct.unpack_from("<BBHIhB", head, 8)
     require(version >> 4 == 0 and mapping == 0 and 0 < channels <= _MOST_OPUS_CHANNELS)
     total = last = ended = 0
     going_on: list[int] = []  # the length of a packet that ends on a later page
-    for page in _sound(pages):
+    for page in pages:
         lengths = [*going_on, *map(_opus_samples, page.packets)]
         going_on = lengths[page.ended :]
         total += sum(lengths[: page.ended])
@@ -83,17 +89,7 @@ def _opus_samples(packet: bytes) -> int:
     return samples
 
 
-def _sound(pages: Iterator[_Page]) -> Iterator[_Page]:
-    """Yield the pages behind the comments, which begin on a page of their own and end with one."""
-    for page in pages:
-        require(all(packet.startswith(b"OpusTags") for packet in page.packets))
-        if page.ended:
-            require(page.ended == 1)
-            break
-    yield from pages
-
-
-def _pages(file: Bytes) -> Iterator[_Page]:
+def _read_pages(file: Bytes) -> Iterator[_OggPage]:
     """Yield all pages of a file that is one stream, from its beginning to its end."""
     at = number = segments = 0
     stream = None
@@ -117,29 +113,23 @@ def _pages(file: Bytes) -> Iterator[_Page]:
         if len(table) < count or end > len(file):
             raise CutShortError
         page = file[at:end]
-        require(_sum_of(page) == checksum)
-        packets, ended = _packets(page[body - at :], table, is_open=is_open)
-        is_open = bool(table) and table[-1] == _WHOLE_SEGMENT
+        require(_page_checksum(page) == checksum)
+        packets, ended, position = [], 0, body - at
+        for size in table:
+            if not is_open:
+                packets.append(page[position : position + size])
+            position += size
+            is_open = size == _WHOLE_SEGMENT
+            ended += not is_open
+        is_open = is_open and len(table) > 0
         at, number = end, number + 1
         require(not flags & _ENDS or (at == len(file) and not is_open))
-        yield _Page(flags, granule, packets, ended)
+        yield _OggPage(flags, granule, packets, ended)
     if not flags & _ENDS:
         raise CutShortError
 
 
-def _packets(body: bytes, table: bytes, *, is_open: bool) -> tuple[list[bytes], int]:
-    """Return the beginnings of the packets that begin here, and how many end here."""
-    begun, ended, at = [], 0, 0
-    for size in table:
-        if not is_open:
-            begun.append(body[at : at + size])
-        at += size
-        is_open = size == _WHOLE_SEGMENT
-        ended += not is_open
-    return begun, ended
-
-
-def _sum_of(page: bytes) -> int:
+def _page_checksum(page: bytes) -> int:
     """Return a page's CRC. It is zlib's one, read from the other end of each byte."""
     blank = page[: _CHECKSUM.start] + bytes(4) + page[_CHECKSUM.stop :]
     mirrored = zlib.crc32(blank.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF

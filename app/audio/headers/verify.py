@@ -2,7 +2,7 @@
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,24 +57,14 @@ def _mapped(path: Path) -> Iterator[Bytes]:
 def verified_bytes(file: Bytes) -> Probe | None:
     """Do the same for a file in memory."""
     try:
-        found = _reader(file[:4])(file)
+        if file[:4] == b"RIFF":
+            found = read_wav(file)
+        else:
+            require(len(file) <= MOST_WALKED_BYTES)
+            found = read_ogg(file) if file[:4] == b"OggS" else read_mp3(file)
         require(0 < found.channels <= MOST_CHANNELS and found.sample_rate in RATES)
     except CutShortError:
         raise
     except (UnverifiedHeaderError, struct.error):
         return None
     return found
-
-
-def _reader(head: bytes) -> Callable[[Bytes], Probe]:
-    if head == b"RIFF":
-        return read_wav
-    return _walked(read_ogg if head == b"OggS" else read_mp3)
-
-
-def _walked(read: Callable[[Bytes], Probe]) -> Callable[[Bytes], Probe]:
-    def reading(file: Bytes) -> Probe:
-        require(len(file) <= MOST_WALKED_BYTES)
-        return read(file)
-
-    return reading

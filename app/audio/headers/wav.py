@@ -93,8 +93,12 @@ def may_be_compressed(pcm: bytes) -> bool:
     start = pcm.lstrip(b"\0")[:4]
     if start.startswith(_STREAM_STARTS) or any(mark in pcm for mark in _STREAM_MARKS):
         return True
-    if any(_has_aligned(pcm, mark) for mark in _ALIGNED_MARKS):
-        return True
+    for mark in _ALIGNED_MARKS:
+        at = pcm.find(mark)
+        while at > 0 and at % SAMPLE_BYTES:
+            at = pcm.find(mark, at + 1)
+        if at >= 0:
+            return True
     if len(start) < 4:  # noqa: PLR2004
         return False
     first, second, third, _ = start
@@ -103,13 +107,6 @@ def may_be_compressed(pcm: bytes) -> bool:
     is_mpeg = first == 0xFF and second & 0xE0 == 0xE0 and second & 6 != 0  # noqa: PLR2004
     is_valid_rate = third >> 4 != 0xF and third & 0xC != 0xC and third >> 4 != 0  # noqa: PLR2004
     return is_latm or is_adts or (is_mpeg and is_valid_rate)
-
-
-def _has_aligned(pcm: bytes, mark: bytes) -> bool:
-    at = pcm.find(mark)
-    while at > 0 and at % SAMPLE_BYTES:
-        at = pcm.find(mark, at + 1)
-    return at >= 0
 
 
 def _chunks(file: Bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -10,7 +10,7 @@ import asyncio
 import re
 from pathlib import Path
 
-from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders, FfmpegProcess
+from app.audio.ffmpeg import CPU_LIMIT_EXIT, Decoders
 from app.audio.formats import MAX_CHANNELS, friendly_format
 from app.audio.inspection.sniff import HEAD_BYTES, picture_in, seems_to_be
 from app.audio.probe import Probe, too_long
@@ -37,15 +37,27 @@ _LAYOUTS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "cu
 _NO_SOUND = ("matches no streams", "does not contain any stream")
 
 
-async def probe(
+async def probe_with_ffmpeg(
     path: Path, *, decoders: Decoders, max_seconds: float, deadline_seconds: float
 ) -> Probe:
     """Read the header of a file. Raises an AudioError that describes the fault of the file."""
     head = await asyncio.to_thread(read_head, path)
-    code, sheet, banner = await _describe(path, decoders, deadline_seconds)
+    cpu_seconds = int(deadline_seconds) + 1
+    try:
+        async with (
+            decoders.probe_slots,
+            asyncio.timeout(deadline_seconds),
+            decoders.open(path, _DESCRIBE, log_level="info", cpu_seconds=cpu_seconds) as child,
+        ):
+            sheet = await child.beginning(SHEET_BYTES)
+            code, banner = await child.finish()
+    except TimeoutError:
+        code = CPU_LIMIT_EXIT  # either limit means the same to the client
+    if code == CPU_LIMIT_EXIT:
+        raise DecodeTimeout("Looking at the file's header took too long.")
     if code != 0:
-        raise refusal(head, banner)
-    found = parse_banner(banner, sheet, head)
+        raise decoder_refusal(head, banner)
+    found = parse_banner(banner, sheet.decode("utf-8", "replace"), head)
     if found.channels > MAX_CHANNELS:
         raise Undecodable(f"The file claims {found.channels} channels; that cannot be decoded.")
     if found.seconds is not None and found.seconds > max_seconds:
@@ -71,18 +83,24 @@ def parse_banner(banner: str, sheet: str, head: bytes = b"") -> Probe:
     for line in sheet.split("\n"):
         if match := _SHEET.match(line):
             facts.setdefault(match[1], match[2])
+    # Two different durations mean that one of them is forged.
+    printed = {m.groups() for line in banner.split("\n") if (m := _DURATION.match(line))}
+    length = None
+    if len(printed) == 1:
+        hours, minutes, seconds = printed.pop()
+        length = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     if demuxer is None or not facts.get("sample_rate", "").isdecimal():
         raise Undecodable
     return Probe(
         format=friendly_format(demuxer, head),
         codec=facts.get("codec_id", "unknown"),
-        channels=_channels(facts.get("channel_layout_name", "")),
+        channels=_channel_count(facts.get("channel_layout_name", "")),
         sample_rate=int(facts["sample_rate"]),
-        seconds=_seconds(banner),
+        seconds=length,
     )
 
 
-def refusal(head: bytes, complaints: str) -> AudioError:
+def decoder_refusal(head: bytes, complaints: str) -> AudioError:
     """Return the error for a file that the decoder refused."""
     if picture := picture_in(head):
         return NoAudioStream(f"This is {picture}; it holds no sound.")
@@ -93,43 +111,7 @@ def refusal(head: bytes, complaints: str) -> AudioError:
     return Undecodable(log=complaints[-500:])
 
 
-async def _describe(
-    path: Path, decoders: Decoders, deadline_seconds: float
-) -> tuple[int, str, str]:
-    cpu_seconds = int(deadline_seconds) + 1
-    async with decoders.probe_slots:
-        try:
-            async with (
-                asyncio.timeout(deadline_seconds),
-                decoders.open(path, _DESCRIBE, log_level="info", cpu_seconds=cpu_seconds) as child,
-            ):
-                sheet = await _first_bytes(child)
-                code, banner = await child.finish()
-        except TimeoutError:
-            raise DecodeTimeout("Looking at the file's header took too long.") from None
-    if code == CPU_LIMIT_EXIT:
-        raise DecodeTimeout("Looking at the file's header took too long.")
-    return code, sheet, banner
-
-
-async def _first_bytes(child: FfmpegProcess) -> str:
-    """Return the beginning of stdout. Read the rest as well, so that the child can end."""
-    kept = bytearray()
-    while chunk := await child.stdout.read(SHEET_BYTES):
-        kept += chunk[: SHEET_BYTES - len(kept)]
-    return kept.decode("utf-8", "replace")
-
-
-def _seconds(banner: str) -> float | None:
-    """Return the one printed duration. Two different ones mean that one is forged."""
-    said = {m.groups() for line in banner.split("\n") if (m := _DURATION.match(line))}
-    if len(said) != 1:
-        return None
-    hours, minutes, seconds = said.pop()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
-def _channels(layout: str) -> int:
+def _channel_count(layout: str) -> int:
     if match := _COUNTED.match(layout):
         return int(match[1])
     if match := _SURROUND.match(layout):

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.audio.ffmpeg import Decoders
 from app.audio.headers.errors import CutShortError
 from app.audio.headers.verify import verified, verified_bytes
-from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.ffmpeg_probe import probe_with_ffmpeg
 from app.audio.inspection.raw import raw_found
 from app.audio.probe import Probe, too_long
 from app.audio.storage.blob_store import BlobStore, StoredBlob
@@ -39,7 +39,7 @@ async def inspect(
         is_cut_short = False
     except CutShortError:
         is_cut_short = True
-    found = await probe(
+    found = await probe_with_ffmpeg(
         path,
         decoders=decoders,
         max_seconds=settings.max_seconds,

@@ -28,7 +28,10 @@ def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -
         return None
     if label.get_param("channels", "1") != "1":
         raise InvalidParameter("Bare PCM must be mono; send several channels as WAV.")
-    rate = sample_rate or _number(label.get_param("rate")) or DEFAULT_RATE
+    stated = label.get_param("rate")
+    if not sample_rate and isinstance(stated, str) and stated.isdecimal():
+        sample_rate = int(stated)
+    rate = sample_rate or DEFAULT_RATE
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise InvalidParameter(
             f"Bare PCM may have {LEAST_RATE} to {MOST_RATE} samples a second, not {rate}.",
@@ -55,7 +58,3 @@ def raw_found(size: int, rate: int) -> Probe:
     if seconds < LEAST_SECONDS:
         raise Undecodable(f"These {size} bytes are {seconds * 1000:.1f} ms as PCM: no recording.")
     return Probe("pcm", "pcm_s16le", 1, rate, seconds)
-
-
-def _number(parameter: object) -> int | None:
-    return int(parameter) if isinstance(parameter, str) and parameter.isdecimal() else None

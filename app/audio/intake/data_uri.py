@@ -5,14 +5,14 @@ import binascii
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
 
-from app.audio.storage.blob_store import Upload
+from app.audio.storage.blob_store import BlobUpload
 from app.errors import InvalidParameter
 
 SCHEME = "data:"
 MAX_HEAD = 256  # characters before the comma
 
 
-async def receive_data_uri(uri: str, begin: Callable[[], Awaitable[Upload]]) -> Upload:
+async def receive_data_uri(uri: str, begin: Callable[[], Awaitable[BlobUpload]]) -> BlobUpload:
     """Decode `data:[<media type>][;base64],<data>`."""
     data = await asyncio.to_thread(decode_data_uri, uri)
     upload = await begin()
@@ -31,7 +31,13 @@ def decode_data_uri(uri: str) -> bytes:
     payload = uri[comma + 1 :]
     if not uri[:comma].lower().rstrip().endswith(";base64"):
         return unquote_to_bytes(payload)
-    return _from_base64(payload)
+    encoded = unquote_to_bytes(payload) if "%" in payload else payload
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError:
+        raise InvalidParameter(
+            "The base64 in `audio` is damaged: it must be standard base64, padded, without spaces."
+        ) from None
 
 
 def media_type_in(uri: str) -> str:
@@ -41,13 +47,3 @@ def media_type_in(uri: str) -> str:
 
 def is_data_uri(text: str) -> bool:
     return text[: len(SCHEME)].lower() == SCHEME
-
-
-def _from_base64(payload: str) -> bytes:
-    encoded = unquote_to_bytes(payload) if "%" in payload else payload
-    try:
-        return binascii.a2b_base64(encoded, strict_mode=True)
-    except ValueError:
-        raise InvalidParameter(
-            "The base64 in `audio` is damaged: it must be standard base64, padded, without spaces."
-        ) from None

@@ -7,7 +7,7 @@ gets the cause and at most the host name: the path and query of a URL may contai
 from collections.abc import Mapping
 
 from app.audio.inspection.sniff import seems_to_be
-from app.audio.storage.blob_store import BlobStore, StoredBlob, Upload
+from app.audio.storage.blob_store import BlobStore, BlobUpload, StoredBlob
 from app.errors import (
     AudioError,
     GatewayError,
@@ -17,7 +17,7 @@ from app.errors import (
     UrlUnreachable,
 )
 from app.net.client import Client
-from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch_file
 from app.net.guard import Resolver, open_guarded_client
 from app.net.urls import UrlNotAllowedError, UrlRules, check_url
 from app.settings import FetchSettings
@@ -76,7 +76,7 @@ class Fetcher:
         self.check(url)  # the rules may have changed since the URL was accepted
         pouring = UploadSink(store, self._limits.max_bytes)
         try:
-            await fetch(self._opened(), url, pouring, rules=self._rules, limits=self._limits)
+            await fetch_file(self._opened(), url, pouring, rules=self._rules, limits=self._limits)
             return await pouring.finish(project_id)
         except FetchError as error:
             raise self._told(error) from None
@@ -118,7 +118,7 @@ class Fetcher:
         return UrlUnreachable(words, log=reason)
 
 
-def refused(error: AudioError, head: bytes) -> AudioError:
+def explain_refusal(error: AudioError, head: bytes) -> AudioError:
     """Return the error for fetched bytes with a message for a client that sent a URL."""
     if not isinstance(error, Undecodable) or not (kind := seems_to_be(head)):
         return error
@@ -137,7 +137,7 @@ class UploadSink:
     def __init__(self, store: BlobStore, max_bytes: int) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._upload: Upload | None = None
+        self._upload: BlobUpload | None = None
 
     async def write(self, data: bytes) -> None:
         await (await self._begun()).write(data)
@@ -153,7 +153,7 @@ class UploadSink:
         if self._upload is not None:
             await self._upload.discard()
 
-    async def _begun(self) -> Upload:
+    async def _begun(self) -> BlobUpload:
         if self._upload is None:
             self._upload = await self._store.begin(self._max_bytes)
         return self._upload

@@ -3,15 +3,17 @@
 Starlette's form parser would write the file twice: first to a temporary file.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.audio.storage.blob_store import Upload
+from app.audio.storage.blob_store import BlobUpload
 from app.errors import InvalidParameter, MalformedBody, MissingAudio, SeveralFiles
-from app.kit.text import is_storable
+from app.kit.text import is_storable, printable
 
 MAX_FIELDS = 40
 MAX_FIELD_BYTES = 64 * 1024
@@ -20,6 +22,10 @@ MAX_EPILOGUE_BYTES = (
 )  # what may follow the closing boundary, where RFC 2046 allows anything
 SHOWN_NAME = 64  # characters of a client's field name that an error repeats
 FILE_FIELD = "file"
+_EVENTS = (
+    *("part_data", "header_field", "header_value"),
+    *("header_end", "headers_finished", "part_end", "part_begin", "end"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Form:
     """The fields and the file of a form. `media_type` is the client's label of the file."""
 
     fields: list[tuple[str, str]]
-    upload: Upload | None
+    upload: BlobUpload | None
     media_type: str | None = None
 
 
@@ -44,11 +50,17 @@ class _Part:
 async def read_form(
     content_type: str,
     stream: AsyncIterator[bytes],
-    begin: Callable[[], Awaitable[Upload]],
+    begin: Callable[[], Awaitable[BlobUpload]],
 ) -> Form:
     """Read a whole multipart/form-data body. After a failure no bytes remain in the store."""
-    parts = _Parts(_boundary(content_type))
-    upload: Upload | None = None
+    try:
+        _, parameters = parse_options_header(content_type)
+    except UnicodeError:
+        parameters = {}
+    if not (boundary := parameters.get(b"boundary")):
+        raise MalformedBody("The Content-Type names no boundary; let the HTTP client set it.")
+    parts = _FormReader(boundary)
+    upload: BlobUpload | None = None
     try:
         async for chunk in stream:
             parts.feed(chunk)
@@ -65,19 +77,8 @@ async def read_form(
     return Form(parts.fields, upload, parts.media_type)
 
 
-def _boundary(content_type: str) -> bytes:
-    try:
-        _, parameters = parse_options_header(content_type)
-    except UnicodeError:
-        parameters = {}
-    boundary = parameters.get(b"boundary", b"")
-    if not boundary:
-        raise MalformedBody("The Content-Type names no boundary; let the HTTP client set it.")
-    return boundary
-
-
-class _Parts:
-    """The callbacks of the parser. They store the results until `read_form` reads them."""
+class _FormReader:
+    """Collects the parts that the parser finds, until `read_form` takes them."""
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: list[tuple[str, str]] = []
@@ -85,23 +86,12 @@ class _Parts:
         self.media_type: str | None = None
         self._file_data: list[memoryview] = []
         self._part = _Part()
-        self._header = (bytearray(), bytearray())
+        self._header: defaultdict[str, bytearray] = defaultdict(bytearray)  # until its end
         self._has_ended = False
         self._epilogue_bytes = 0
+        callbacks = {f"on_{event}": partial(self._on, event) for event in _EVENTS}
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                    "on_end": self._on_end,
-                },
-            )
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
         except FormParserError:
             raise MalformedBody("The boundary in the Content-Type is too long.") from None
 
@@ -126,69 +116,63 @@ class _Parts:
         if not self._has_ended:
             raise MalformedBody("The form ends before its closing boundary; was it cut off?")
 
-    def _on_part_begin(self) -> None:
-        self._part = _Part()
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header[0].extend(data[start:end])
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header[1].extend(data[start:end])
-
-    def _on_header_end(self) -> None:
-        name, value = self._header
-        self._part.headers[bytes(name).lower()] = bytes(value)
-        self._header = (bytearray(), bytearray())
-
-    def _on_headers_finished(self) -> None:
+    def _on(self, event: str, data: bytes = b"", start: int = 0, end: int = 0) -> None:
+        """Handle an event of the parser; only the first three have data."""
         part = self._part
+        match event:
+            case "part_data" if part.is_file:
+                self._file_data.append(memoryview(data)[start:end])
+            case "part_data":
+                part.value += memoryview(data)[start:end]
+                if len(part.value) > MAX_FIELD_BYTES:
+                    raise InvalidParameter(
+                        f"The field {_quoted(part.name)} is longer than {MAX_FIELD_BYTES} bytes."
+                    )
+            case "header_field" | "header_value":
+                self._header[event] += data[start:end]
+            case "header_end":
+                name, value = self._header["header_field"], self._header["header_value"]
+                part.headers[bytes(name).lower()] = bytes(value)
+                self._header.clear()
+            case "headers_finished":
+                self._begin_content(part)
+            case "part_end" if not part.is_file:
+                text = _text(bytes(part.value), f"the field {_quoted(part.name)}")
+                self.fields.append((part.name, text))
+            case "part_begin":
+                self._part = _Part()
+            case "end":
+                self._has_ended = True
+
+    def _begin_content(self, part: _Part) -> None:
+        """Decide from the headers of a part whether it is the file or a field."""
         _, disposition = parse_options_header(part.headers.get(b"content-disposition"))
         if b"name" not in disposition:
             raise MalformedBody("A part of the form has no name in its Content-Disposition.")
         part.name = _text(disposition[b"name"], "a field's name")
-        part.is_file = _is_file(part, disposition)
-        if part.is_file:
-            self._accept_file(part.name)
-            self.media_type = part.headers.get(b"content-type", b"").decode("latin-1")
-        elif len(self.fields) >= MAX_FIELDS:
-            raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
-
-    def _accept_file(self, name: str) -> None:
-        if name != FILE_FIELD:
+        part.is_file = b"filename" in disposition or (
+            part.name == FILE_FIELD and _is_unnamed_file(part.headers.get(b"content-type"))
+        )
+        if not part.is_file:
+            if len(self.fields) >= MAX_FIELDS:
+                raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
+            return
+        if part.name != FILE_FIELD:
             raise MissingAudio(
-                f"A file came in the field {_shown(name)}; the recording belongs into `file`."
+                f"A file came in the field {_quoted(part.name)}; the recording belongs into `file`."
             )
         if self.has_file:
             raise SeveralFiles
         self.has_file = True
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.is_file:
-            self._file_data.append(memoryview(data)[start:end])
-            return
-        self._part.value += memoryview(data)[start:end]
-        if len(self._part.value) > MAX_FIELD_BYTES:
-            raise InvalidParameter(
-                f"The field {_shown(self._part.name)} is longer than {MAX_FIELD_BYTES} bytes."
-            )
-
-    def _on_part_end(self) -> None:
-        part = self._part
-        if not part.is_file:
-            value = _text(bytes(part.value), f"the field {_shown(part.name)}")
-            self.fields.append((part.name, value))
-
-    def _on_end(self) -> None:
-        self._has_ended = True
+        self.media_type = part.headers.get(b"content-type", b"").decode("latin-1")
 
 
-def _is_file(part: _Part, disposition: dict[bytes, bytes]) -> bool:
-    if b"filename" in disposition:
-        return True
-    if part.name != FILE_FIELD:
-        return False
-    kind, _ = parse_options_header(part.headers.get(b"content-type"))
-    # Hand-written clients leave the name out but say `audio/wav`; a path typed as text does not.
+def _is_unnamed_file(content_type: bytes | None) -> bool:
+    """Return True for a file without a name. Raises MissingAudio for text.
+
+    Hand-written clients leave the name out but say `audio/wav`; a path typed as text does not.
+    """
+    kind, _ = parse_options_header(content_type)
     if kind and kind != b"text/plain":
         return True
     raise MissingAudio(
@@ -207,6 +191,5 @@ def _text(data: bytes, what: str) -> str:
     return text
 
 
-def _shown(name: str) -> str:
-    kept = "".join(c if c.isprintable() and c != "`" else "?" for c in name[:SHOWN_NAME])
-    return f"`{kept}`"
+def _quoted(name: str) -> str:
+    return f"`{printable(name[:SHOWN_NAME]).replace('`', '?')}`"

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from app.audio.intake.data_uri import is_data_uri, media_type_in, receive_data_uri
 from app.audio.intake.multipart import Form, read_form
-from app.audio.storage.blob_store import BlobStore, Upload
+from app.audio.storage.blob_store import BlobStore, BlobUpload
 from app.errors import (
     AudioTooLarge,
     InvalidParameter,
@@ -35,7 +35,7 @@ class Received:
     """
 
     options: dict[str, Any]
-    upload: Upload | None
+    upload: BlobUpload | None
     url: str | None = field(default=None, repr=False)
     media_type: str | None = None
 
@@ -49,17 +49,21 @@ async def receive(
 ) -> Received:
     """Read the body to its end. After a failure no bytes remain in the store."""
 
-    async def begin() -> Upload:
+    async def begin() -> BlobUpload:
         return await store.begin(settings.max_upload_bytes)
 
     match (content_type or "").partition(";")[0].strip().lower():
         case "multipart/form-data":
             form = await read_form(content_type or "", stream, begin)
-            return await _from_form(form)
+            try:
+                return _received_form(form)
+            except BaseException:
+                if form.upload is not None:
+                    await form.upload.discard()
+                raise
         case "application/json":
-            body = await _whole(stream, settings.max_inline_bytes)
-            options = await _parse(body)
-            audio, url = _audio_of(options), _url_of(options)
+            options = await _read_json(stream, settings.max_inline_bytes)
+            audio, url = _pop_audio(options), _pop_url(options)
             if url is not None:
                 _refuse_several(audio, url)
                 return Received(options, None, url)
@@ -72,42 +76,30 @@ async def receive(
             raise UnsupportedMediaType
 
 
-async def _from_form(form: Form) -> Received:
-    try:
-        options = _options_of(form.fields)
-        url = _link_in_form(options, form.upload)
-        return Received(options, form.upload, url, form.media_type)
-    except BaseException:
-        if form.upload is not None:
-            await form.upload.discard()
-        raise
+def _received_form(form: Form) -> Received:
+    """Separate the URL of the audio from the options.
 
-
-def _link_in_form(options: dict[str, Any], upload: Upload | None) -> str | None:
-    """Remove the URL of the audio from the fields of a form, if there is one."""
-    audio, url = options.pop("audio", None), _url_of(options)
-    if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
-        raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
-    _refuse_several(upload, audio, url)
-    return audio if url is None else url
-
-
-def _options_of(fields: list[tuple[str, str]]) -> dict[str, Any]:
-    """Make lists of names that end in `[]` or come more than once."""
+    The value of an option whose name ends in `[]` or comes more than once is a list.
+    """
     gathered: dict[str, list[str]] = {}
     lists = set()
-    for given, value in fields:
+    for given, value in form.fields:
         name = given.removesuffix("[]")
         gathered.setdefault(name, []).append(value)
         if name != given:
             lists.add(name)
-    return {
+    options: dict[str, Any] = {
         name: values if name in lists or len(values) > 1 else values[0]
         for name, values in gathered.items()
     }
+    audio, url = options.pop("audio", None), _pop_url(options)
+    if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
+        raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
+    _refuse_several(form.upload, audio, url)
+    return Received(options, form.upload, audio if url is None else url, form.media_type)
 
 
-def _url_of(options: dict[str, Any]) -> str | None:
+def _pop_url(options: dict[str, Any]) -> str | None:
     """Remove the URL of the audio from the options."""
     url = options.pop("url", None)
     if isinstance(url, list):
@@ -122,7 +114,7 @@ def _refuse_several(*sources: object) -> None:
         raise SeveralFiles
 
 
-async def _whole(stream: AsyncIterator[bytes], max_bytes: int) -> bytearray:
+async def _read_json(stream: AsyncIterator[bytes], max_bytes: int) -> dict[str, Any]:
     body = bytearray()
     async for chunk in stream:
         body += chunk
@@ -132,31 +124,18 @@ async def _whole(stream: AsyncIterator[bytes], max_bytes: int) -> bytearray:
                 "Send larger recordings as multipart/form-data.",
                 max_bytes=max_bytes,
             )
-    return body
-
-
-async def _parse(body: bytearray) -> dict[str, Any]:
     if len(body) > PARSE_IN_THREAD_BYTES:
-        return await asyncio.to_thread(_parsed, body)
-    return _parsed(body)
+        return await asyncio.to_thread(_load_json, body)
+    return _load_json(body)
 
 
-def _parsed(body: bytearray) -> dict[str, Any]:
+def _load_json(body: bytearray) -> dict[str, Any]:
     try:
         value = json.loads(body, parse_constant=_no_such_number)
     except (ValueError, RecursionError) as error:
         raise MalformedBody("The body is not valid JSON.", log=str(error)) from None
     if not isinstance(value, dict):
         raise MalformedBody("The JSON body must be an object.")
-    _refuse_broken_text(value)
-    return value
-
-
-def _no_such_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_broken_text(value: dict[str, Any]) -> None:
     pending: list[Any] = [value]
     while pending:
         match pending.pop():
@@ -168,9 +147,14 @@ def _refuse_broken_text(value: dict[str, Any]) -> None:
                 raise MalformedBody(
                     "The JSON holds a NUL character or half a surrogate pair in a text."
                 )
+    return value
 
 
-def _audio_of(options: dict[str, Any]) -> str | None:
+def _no_such_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _pop_audio(options: dict[str, Any]) -> str | None:
     """Remove the audio from the options."""
     audio = options.pop("audio", None)
     if audio is None:

@@ -49,7 +49,9 @@ def next_cut(speech: SpeechMap, known: Span, rules: Rules, *, is_all: bool) -> D
         # The pad stays for the next piece, in case speech begins right there.
         end_ms = window.end - PAD_MS if is_full else known.end if is_all else None
         return Decision(end_ms, min(speech.next_step_ms, full_ms))
-    if first_loud - window.start > _worth_leaving_out(window):
+    # After a cut in a pause, the rest of that pause is left out only if it is long.
+    least_silence_ms = EDGE_MS + PAD_MS if window.start == 0 else LONG_PAUSE_MS - PAD_MS
+    if first_loud - window.start > least_silence_ms:
         return Decision(first_loud - PAD_MS)
     if rules.cut and (pause := speech.long_pause(window, LONG_PAUSE_MS)) is not None:
         return Decision(pause + PAD_MS)
@@ -67,14 +69,6 @@ def _end(speech: SpeechMap, window: Span) -> int:
     if last_loud is None or window.end - last_loud <= EDGE_MS + PAD_MS:
         return window.end
     return last_loud + PAD_MS
-
-
-def _worth_leaving_out(window: Span) -> int:
-    """Return the minimum length of silence before the first speech that makes its own piece.
-
-    After a cut in a pause, the rest of that pause is left out only if it is long.
-    """
-    return EDGE_MS + PAD_MS if window.start == 0 else LONG_PAUSE_MS - PAD_MS
 
 
 def _best_pause(speech: SpeechMap, window: Span, limit_ms: int) -> int:

@@ -20,7 +20,7 @@ class Detectors:
     def __init__(self, count: int, make: Callable[[], "Detector"] | None = None) -> None:
         self._slots = asyncio.Semaphore(count)
         self._idle: deque[Detector] = deque()
-        self._make = make or _silero
+        self._make = make
 
     async def run(self, work: Callable[["Detector"], T]) -> T:
         """Run `work` with a detector in a thread, as soon as a detector is free.
@@ -36,14 +36,10 @@ class Detectors:
         try:
             detector = self._idle.pop()
         except IndexError:
-            detector = self._make()
+            from app.audio.splitting.vad import SileroDetector  # noqa: PLC0415 - see above
+
+            detector = self._make() if self._make else SileroDetector()
         try:
             return work(detector)
         finally:
             self._idle.append(detector)
-
-
-def _silero() -> "Detector":
-    from app.audio.splitting.vad import SileroDetector  # noqa: PLC0415
-
-    return SileroDetector()

@@ -182,7 +182,7 @@ class SpeechMap:
         """Return the stretches without speech, which are good places for a cut."""
         low, high = self._frames(span)
         self._listen(low, high)
-        return [run.within(span) for run in _runs(self._known(low, high) < SPEECH, low)]
+        return [run.within(span) for run in _stretches(self._known(low, high) < SPEECH, low)]
 
     def last_pause(self, span: Span, least_ms: int) -> Span | None:
         """Return the last pause of at least `least_ms`, searched from the end of the span."""
@@ -191,7 +191,9 @@ class SpeechMap:
         while at > low:
             start = max(low, at - LONG_STEP_FRAMES)
             self._listen(start, at)
-            pauses = [run.within(span) for run in _runs(self._known(start, high) < SPEECH, start)]
+            pauses = [
+                run.within(span) for run in _stretches(self._known(start, high) < SPEECH, start)
+            ]
             # One that begins with the step may begin before it.
             is_open = start > low and pauses[:1] and pauses[0].start == start * FRAME_MS
             good = [pause for pause in pauses[int(bool(is_open)) :] if pause.length >= least_ms]
@@ -224,14 +226,12 @@ class SpeechMap:
         low, high = int(unknown[0]), int(unknown[-1]) + 1
         lead = min(most_lead, low - self._pcm_frame)
         stop = None if is_enough is None else is_enough.behind(lead)
-        heard = self.detector.listen(self._samples(low - lead, high), stop)[lead:]
+        start, end = ((at - self._pcm_frame) * FRAME_BYTES for at in (low - lead, high))
+        pcm = bytes(self._pcm[start:end]).ljust(end - start, b"\0")
+        samples = np.frombuffer(pcm, "<i2").reshape(-1, FRAME_SAMPLES)
+        heard = self.detector.listen(samples, stop)[lead:]
         at = low - self._first
         self._likelihoods[at : at + len(heard)] = heard
-
-    def _samples(self, low: int, high: int) -> npt.NDArray[np.int16]:
-        start, end = ((frame - self._pcm_frame) * FRAME_BYTES for frame in (low, high))
-        pcm = bytes(self._pcm[start:end])
-        return np.frombuffer(pcm.ljust(end - start, b"\0"), "<i2").reshape(-1, FRAME_SAMPLES)
 
     def _grow(self) -> None:
         """Extend the likelihoods to all frames that have PCM."""
@@ -255,7 +255,7 @@ class SpeechMap:
         """Return the milliseconds of the span for which a claim about all likelihoods holds."""
         low, high = self._frames(span)
         claimed = claims[low - self._first : high - self._first]
-        return sum(run.within(span).length for run in _runs(claimed, low))
+        return sum(run.within(span).length for run in _stretches(claimed, low))
 
 
 class _Enough:
@@ -277,7 +277,7 @@ class _Enough:
         return stop
 
 
-def _runs(claims: npt.NDArray[np.bool_], first: int) -> list[Span]:
+def _stretches(claims: npt.NDArray[np.bool_], first: int) -> list[Span]:
     """Return the stretches of consecutive frames for which a claim holds."""
     edges = np.diff(claims.astype(np.int8), prepend=0, append=0)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

@@ -17,7 +17,7 @@ LEAST_LIMIT_SECONDS = 2  # below it the pads would be longer than the pieces
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AudioPiece:
     """One span of the audio. `speech_ms` is its length, or 0 if it has no speech.
 
     A silent piece has no `pcm`.
@@ -38,7 +38,7 @@ async def pieces(
     cut: bool,
     min_speech_ms: int = MIN_SPEECH_MS,
     known: Sequence[tuple[int, int]] = (),
-) -> AsyncGenerator[Piece, None]:
+) -> AsyncGenerator[AudioPiece, None]:
     """Yield the chain of pieces from 0 to the end of the audio.
 
     A piece with less speech than `min_speech_ms` counts as silent. `known` are the first
@@ -99,7 +99,7 @@ class _Window:
         """Whether enough audio was added since the last decision for another one."""
         return self._is_all or self._speech.end_ms >= self._needed_ms
 
-    def next_piece(self, detector: Detector) -> Piece | None:
+    def next_piece(self, detector: Detector) -> AudioPiece | None:
         """Return the next piece. None: more audio must be added, or none is left. Blocks."""
         self._speech.detector = detector
         end_ms = self._next_end()
@@ -107,7 +107,7 @@ class _Window:
             return None
         span = Span(self._start_ms, end_ms)
         speaks = self._speech.has_speech(span)
-        piece = Piece(
+        piece = AudioPiece(
             index=self._index,
             start_ms=span.start,
             end_ms=end_ms,

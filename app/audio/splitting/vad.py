@@ -37,7 +37,7 @@ class Detector(Protocol):
         """
 
 
-class Model(Protocol):
+class VadModel(Protocol):
     """The methods of SileroVAD that are used."""
 
     def reset(self) -> None: ...
@@ -46,7 +46,7 @@ class Model(Protocol):
 
 
 class SileroDetector:
-    def __init__(self, model: Model | None = None) -> None:
+    def __init__(self, model: VadModel | None = None) -> None:
         self._model = model or SileroVAD(SAMPLE_RATE)
 
     def listen(self, frames: npt.NDArray[np.int16], stop: StopRule | None = None) -> Likelihoods:

@@ -25,7 +25,7 @@ class StoredBlob:
     data: Data | None = field(default=None, repr=False, compare=False)
 
 
-class Upload(Protocol):
+class BlobUpload(Protocol):
     """An upload in progress. It ends with `finish` or `discard`; `discard` may always be called."""
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -39,7 +39,7 @@ class Upload(Protocol):
 
 
 class BlobStore(Protocol):
-    async def begin(self, max_bytes: int) -> Upload:
+    async def begin(self, max_bytes: int) -> BlobUpload:
         """Open an upload of at most `max_bytes`. Raises StorageFull."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:

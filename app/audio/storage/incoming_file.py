@@ -85,7 +85,8 @@ class IncomingFile:
 
     def append(self, data: bytes | bytearray) -> None:
         with self._lock, mapping_disk_full():
-            self._append(data)
+            self._digest.update(data)
+            self._write(data)
 
     def keep(self, rest: bytes | bytearray, project_id: str) -> StoredBlob:
         """Write the rest and move the file to its final name; durable when this returns.
@@ -94,16 +95,24 @@ class IncomingFile:
         row names it, an incomplete file is an orphan that maintenance removes.
         """
         with self._lock, mapping_disk_full():
-            if self._descriptor < 0:
-                return self._keep_whole(bytes(rest), project_id)
-            self._append(rest)
+            whole = bytes(rest) if self._descriptor < 0 else None
+            self._digest.update(rest)
+            sha256 = self._digest.hexdigest()
+            # The random end lets one copy be erased while another one is uploaded.
+            key = f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(TAIL_BYTES)}"
+            final = self._blobs / key
+            self._folders.make(final.parent)
+            if whole is not None:
+                self._path = final
+            self._write(rest)
             if self._folders.fsync:
                 os.fsync(self._descriptor)
             self._close()
-            sha256 = self._digest.hexdigest()
-            key = _key_of(project_id, sha256)
-            self._move(self._blobs / key)
-            return StoredBlob(key=key, sha256=sha256, bytes=self._bytes)
+            if whole is None:
+                self._path.replace(final)
+                self._path = final
+            self._folders.sync(final.parent)
+            return StoredBlob(key=key, sha256=sha256, bytes=self._bytes, data=whole)
 
     def abandon(self) -> None:
         """Remove the file under its current name, and refuse all further bytes."""
@@ -112,47 +121,18 @@ class IncomingFile:
             self._close()
             self._path.unlink(missing_ok=True)
 
-    def _keep_whole(self, data: bytes, project_id: str) -> StoredBlob:
-        if self._gone:
-            raise ValueError("the upload was discarded")
-        sha256 = hashlib.sha256(data).hexdigest()
-        key = _key_of(project_id, sha256)
-        self._path = self._blobs / key
-        self._folders.make(self._path.parent)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        if self._folders.fsync:
-            os.fsync(self._descriptor)
-        self._close()
-        self._folders.sync(self._path.parent)
-        return StoredBlob(key=key, sha256=sha256, bytes=len(data), data=data)
-
-    def _append(self, data: bytes | bytearray) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         if self._gone:
             raise ValueError("the upload was discarded")
         if self._descriptor < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             self._descriptor = os.open(self._path, flags, FILE_MODE)
-        self._digest.update(data)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self._bytes += len(data)
 
-    def _move(self, final: Path) -> None:
-        self._folders.make(final.parent)
-        self._path.replace(final)
-        self._path = final
-        self._folders.sync(final.parent)
-
     def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _key_of(project_id: str, sha256: str) -> str:
-    """Return a new key. Its random end lets one copy be erased while another one is uploaded."""
-    return f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(TAIL_BYTES)}"

@@ -10,13 +10,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
-from app.audio.storage.blob_store import StoredBlob, Upload
+from app.audio.storage.blob_store import BlobUpload, StoredBlob
 from app.audio.storage.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
 from app.errors import AudioStorageError, AudioTooLarge, StorageFull
 from app.kit.open_file import open_file
@@ -50,7 +51,7 @@ class LocalStore:
         self._min_free_bytes = settings.min_free_bytes
         self._ready_until = 0.0
 
-    async def begin(self, max_bytes: int) -> Upload:
+    async def begin(self, max_bytes: int) -> BlobUpload:
         if time.monotonic() >= self._ready_until:
             await asyncio.to_thread(self.make_ready)
         file = IncomingFile(self._incoming, self._blobs, self._folders)
@@ -75,17 +76,15 @@ class LocalStore:
         yield path
 
     async def erase(self, key: str) -> None:
-        await run_shielded(self._erase, self._path(key))
+        await run_shielded(partial(self._path(key).unlink, missing_ok=True))
 
     async def check(self) -> None:
         await run_shielded(self._try_writing)
 
     async def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
-        before = time.time() - seconds
-        for folder in await asyncio.to_thread(self._folders_of_blobs):
-            keys = await asyncio.to_thread(self._keys_before, folder, before)
-            if keys:
-                yield keys
+        folders = self._keys_by_folder(time.time() - seconds)
+        while keys := await asyncio.to_thread(next, folders, None):
+            yield keys
 
     async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
         await run_shielded(self._sweep, time.time() - older_than_seconds)
@@ -114,9 +113,6 @@ class LocalStore:
         except FileNotFoundError:
             raise AudioStorageError from None
 
-    def _erase(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-
     def _try_writing(self) -> None:
         self.make_ready()
         trial = self._incoming / f"check-{secrets.token_hex(8)}"
@@ -133,13 +129,13 @@ class LocalStore:
                 if _changed_at(leftover) <= before:
                     leftover.unlink(missing_ok=True)
 
-    def _folders_of_blobs(self) -> list[Path]:
-        return sorted(folder for folder in self._blobs.glob("*/*") if folder.is_dir())
-
-    def _keys_before(self, folder: Path, before: float) -> list[str]:
-        old = [path for path in folder.iterdir() if _changed_at(path) <= before]
-        keys = [path.relative_to(self._blobs).as_posix() for path in old]
-        return [key for key in keys if _KEY.fullmatch(key)]  # what else lies there is not ours
+    def _keys_by_folder(self, before: float) -> Iterator[list[str]]:
+        """Yield the keys of the files in each folder that have not changed since."""
+        for folder in sorted(folder for folder in self._blobs.glob("*/*") if folder.is_dir()):
+            old = [path for path in folder.iterdir() if _changed_at(path) <= before]
+            paths = [path.relative_to(self._blobs).as_posix() for path in old]
+            if keys := [path for path in paths if _KEY.fullmatch(path)]:  # no other program's file
+                yield keys
 
     def _identity(self) -> str:
         self._folders.make(self._blobs)

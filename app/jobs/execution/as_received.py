@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from app.audio.decoding.decode import decode
+from app.audio.decoding.decode import open_decoding
 from app.audio.ffmpeg import Decoders
 from app.audio.storage.blob_store import BlobStore
 from app.db.database import Database
@@ -73,7 +73,7 @@ class _Source:
         longest = (job.duration_ms or 0) / 1000 + SLACK_SECONDS
         async with (
             self._store.local_copy(job.blob_key) as path,
-            decode(
+            open_decoding(
                 path,
                 decoders=self._decoders,
                 max_seconds=longest,

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from pathlib import Path
 
-from app.audio.decoding.decode import Decoding, decode
+from app.audio.decoding.decode import Decoding, open_decoding
 from app.audio.decoding.flac import decode_flac
 from app.audio.ffmpeg import Decoders
 from app.audio.pcm import BYTES_PER_MS
@@ -99,7 +99,7 @@ class DecodedSource:
             limit = job.plan.part_seconds
             longest = min(limit, longest)
             refuse = partial(too_long_for_one_call, job.account.model, limit)
-        return decode(
+        return open_decoding(
             path,
             decoders=self._decoders,
             max_seconds=longest,

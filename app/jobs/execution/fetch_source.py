@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from app.audio.ffmpeg import Decoders
 from app.audio.inspection.ffmpeg_probe import read_head
 from app.audio.inspection.inspect import inspect
-from app.audio.intake.download import Fetcher, refused
+from app.audio.intake.download import Fetcher, explain_refusal
 from app.audio.probe import Probe
 from app.audio.storage.blob_store import BlobStore, StoredBlob, delete_duplicate
 from app.db.database import Database
@@ -117,7 +117,7 @@ class SourceFetcher:
                     raw_rate=job.options.raw_rate,
                 )
             except AudioError as error:
-                raise refused(error, read_head(path)) from None
+                raise explain_refusal(error, read_head(path)) from None
 
 
 def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from app.kit.open_file import close_unused
+
 NEXT_ADDRESS_SECONDS = 0.25  # after which the next address is tried as well
 
 AddressInfo = tuple[Any, Any, int, str, Any]
@@ -26,7 +28,7 @@ async def dial_first(infos: Sequence[AddressInfo]) -> socket.socket:
     try:
         while left or trying:
             if left:
-                trying.add(asyncio.create_task(_connected(left.pop(0))))
+                trying.add(asyncio.create_task(_connect_socket(left.pop(0))))
             done, _ = await asyncio.wait(
                 trying,
                 timeout=NEXT_ADDRESS_SECONDS if left else None,
@@ -45,10 +47,10 @@ async def dial_first(infos: Sequence[AddressInfo]) -> socket.socket:
     finally:
         for task in trying:
             task.cancel()
-            task.add_done_callback(_close)
+            task.add_done_callback(close_unused)
 
 
-async def _connected(info: AddressInfo) -> socket.socket:
+async def _connect_socket(info: AddressInfo) -> socket.socket:
     family, kind, protocol, _, address = info
     sock = socket.socket(family, kind, protocol)
     try:
@@ -68,9 +70,3 @@ def _in_turn(infos: Sequence[AddressInfo]) -> list[AddressInfo]:
     ]
     mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
     return [info for info in mixed if info is not None]
-
-
-def _close(task: "asyncio.Task[socket.socket]") -> None:
-    """Close the socket of an attempt that was made, but is not needed."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()

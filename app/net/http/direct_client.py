@@ -158,7 +158,17 @@ class DirectClient:
         until = loop.time() + self._connect_seconds
         try:
             async with asyncio.timeout_at(min(until, limits.deadline)):
-                connection = await self._new_connection(loop)
+                sock = await dial(self._host, self._port)
+                try:
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(self._note_change),
+                        sock=sock,
+                        ssl=self._tls,
+                        server_hostname=self._host if self._tls else None,
+                    )
+                except BaseException:
+                    sock.close()
+                    raise
         except TimeoutError:
             if limits.deadline < until:
                 raise ExchangeError(Fault.TIMEOUT, limits.passed, was_sent=False) from None
@@ -169,20 +179,6 @@ class DirectClient:
         if self._is_closed:
             connection.abort()
             raise ExchangeError(Fault.UNREACHABLE, "the client is closed", was_sent=False)
-        return connection
-
-    async def _new_connection(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        sock = await dial(self._host, self._port)
-        try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._note_change),
-                sock=sock,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls else None,
-            )
-        except BaseException:
-            sock.close()
-            raise
         return connection
 
     def _note_change(self, connection: Connection) -> None:

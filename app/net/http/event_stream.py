@@ -76,10 +76,13 @@ class EventStreamReader:
         for line in complete:
             if line:
                 self._read(line)
-            elif self._data:
-                events.append(self._end_event())
-            else:
-                self._type = self._comment = ""
+                continue
+            if self._data:
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                event = StreamEvent(self._type or "message", data, self.last_id, self._comment)
+                events.append(event)
+            self._data, self._data_bytes = [], 0
+            self._type = self._comment = ""
         self._line, self._line_bytes = [rest] if rest else [], 0
         self._check_line(len(rest))
         return events
@@ -109,10 +112,3 @@ class EventStreamReader:
             self._comment = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit():
             self.retry = int(value[:_MAX_RETRY_DIGITS])
-
-    def _end_event(self) -> StreamEvent:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        event = StreamEvent(self._type or "message", data, self.last_id, self._comment)
-        self._data, self._data_bytes = [], 0
-        self._type = self._comment = ""
-        return event

@@ -23,7 +23,7 @@ class HttpxClient:
     ) -> Answer:
         """Send a GET request; see HttpClient."""
         async with self._answering(path, None, headers, deadline_seconds) as response:
-            return await _read(response, max_bytes)
+            return await _read_answer(response, max_bytes)
 
     async def post(
         self,
@@ -36,7 +36,7 @@ class HttpxClient:
     ) -> Answer:
         """Send a POST request; see HttpClient."""
         async with self._answering(path, body, headers, deadline_seconds) as response:
-            return await _read(response, max_bytes)
+            return await _read_answer(response, max_bytes)
 
     async def post_streamed(
         self,
@@ -52,7 +52,7 @@ class HttpxClient:
         """Send a POST request whose answer is a stream; see HttpClient."""
         async with self._answering(path, body, headers, deadline_seconds) as response:
             if response.status_code != OK or "json" in response.headers.get("content-type", ""):
-                return await _read(response, max_bytes)
+                return await _read_answer(response, max_bytes)
             await _pass_on(response, take, silence_seconds, max_bytes)
             return Answer(response.status_code, dict(response.headers), b"", was_streamed=True)
 
@@ -89,7 +89,7 @@ class HttpxClient:
             was_sent = content is None or content.is_done
             raise ExchangeError(Fault.TIMEOUT, words, was_sent=was_sent) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            fault = _fault(error)
+            fault = _httpx_fault(error)
             was_sent = (content is None or content.is_done) and fault is not Fault.UNREACHABLE
             raise ExchangeError(fault, type(error).__name__, was_sent=was_sent) from error
 
@@ -116,13 +116,13 @@ class _Content(httpx.AsyncByteStream):
             yield chunk
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> Answer:
+async def _read_answer(response: httpx.Response, max_bytes: int) -> Answer:
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > max_bytes:
-                raise _too_large(max_bytes)
+                raise _answer_too_large(max_bytes)
     except httpx.TransportError:
         if not response.is_error:
             raise
@@ -144,7 +144,7 @@ async def _pass_on(
             return
         size += len(chunk)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise _answer_too_large(max_bytes)
         if take(chunk):
             # The answer is whole however this ends. It is read so that the connection can be used
             # again.
@@ -155,13 +155,13 @@ async def _pass_on(
             return
 
 
-def _too_large(max_bytes: int) -> ExchangeError:
+def _answer_too_large(max_bytes: int) -> ExchangeError:
     return ExchangeError(
         Fault.TOO_LARGE, f"an answer of more than {max_bytes} bytes", was_sent=True
     )
 
 
-def _fault(error: Exception) -> Fault:
+def _httpx_fault(error: Exception) -> Fault:
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return Fault.UNREACHABLE

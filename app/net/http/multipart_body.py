@@ -1,7 +1,8 @@
 """Multipart form bodies with one file, which comes last (RFC 7578)."""
 
+import itertools
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from app.net.http.exchange import Body
@@ -36,20 +37,14 @@ def multipart_body(fields: Mapping[str, str], file: FilePart) -> Body:
     def chunks() -> Iterable[bytes] | AsyncIterable[bytes]:
         inner = file.chunks()
         if isinstance(inner, AsyncIterable):
-            return _enclosed_async(before, inner, after)
-        return _enclosed(before, inner, after)
+            return _enclosed(before, inner, after)
+        return itertools.chain((before,), inner, (after,))
 
     length = len(before) + file.length + len(after)
     return Body(length, f"multipart/form-data; boundary={boundary}", chunks)
 
 
-def _enclosed(before: bytes, inner: Iterable[bytes], after: bytes) -> Iterator[bytes]:
-    yield before
-    yield from inner
-    yield after
-
-
-async def _enclosed_async(
+async def _enclosed(
     before: bytes, inner: AsyncIterable[bytes], after: bytes
 ) -> AsyncIterator[bytes]:
     yield before

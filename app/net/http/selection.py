@@ -23,7 +23,7 @@ def open_http_client(
     That is the direct client, unless a proxy of the operator's variables is in between or the
     address has something that only httpx knows: a password, or a name that is not ASCII.
     """
-    if is_proxied(base_url) or not _is_plain(base_url):
+    if is_proxied(base_url) or not _is_plain_address(base_url):
         client = open_client(
             base_url=base_url, silence_seconds=silence_seconds, max_connections=max_connections
         )
@@ -37,7 +37,7 @@ def open_http_client(
     )
 
 
-def _is_plain(url: str) -> bool:
+def _is_plain_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         is_known = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0

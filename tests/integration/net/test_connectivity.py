@@ -12,7 +12,7 @@ from app.net.connectivity import (
     ConnectivityError,
     ConnectivityProblem,
     is_proxied,
-    probe,
+    try_request,
 )
 from tests.support.stub_server import answers, socket_server, upstream
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.anyio
 
 async def obstacle(url: str, deadline_seconds: float = 9) -> ConnectivityProblem:
     with pytest.raises(ConnectivityError) as caught:
-        await probe(url, "/x", headers={}, deadline_seconds=deadline_seconds)
+        await try_request(url, "/x", headers={}, deadline_seconds=deadline_seconds)
     return caught.value.problem
 
 
 async def test_any_answer_is_returned_with_the_start_of_its_body() -> None:
     async with upstream(answers(b"x" * (3 * MAX_BYTES), "503 No")) as there:
-        answer = await probe(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
+        answer = await try_request(there.url, "/x", headers={"a": "b"}, deadline_seconds=9)
         assert there.asked[0].headers["a"] == "b"
     assert (answer.status, len(answer.body)) == (503, MAX_BYTES)
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.net import fetch as fetching
 from app.net.client import Client
-from app.net.fetch import REDIRECTS, FetchError, FetchFault, FetchLimits, fetch
+from app.net.fetch import REDIRECTS, FetchError, FetchFault, FetchLimits, fetch_file
 from app.net.guard import Resolver, open_guarded_client
 from app.net.urls import UrlRules
 from tests.support.web_server import (
@@ -60,7 +60,7 @@ class Site:
     async def get(self, page: Page, path: str = "/a?sig=canary") -> Kept:
         self.source.pages[path.partition("?")[0]] = page
         kept = Kept()
-        size = await fetch(
+        size = await fetch_file(
             self.client, self.source.url(path), kept, rules=self.rules, limits=self.caps
         )
         assert size == len(kept.body)
@@ -196,5 +196,5 @@ async def test_a_closed_port_is_an_error(site: Site) -> None:
     async with open_guarded_client(rules, Resolver()) as client:
         url = f"http://127.0.0.1:{port}/"
         with pytest.raises(FetchError) as caught:
-            await fetch(client, url, Kept(), rules=rules, limits=site.caps)
+            await fetch_file(client, url, Kept(), rules=rules, limits=site.caps)
     assert caught.value.fault is FetchFault.NO_CONNECTION

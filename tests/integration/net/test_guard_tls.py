@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.net.client import Client
-from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch
+from app.net.fetch import FetchError, FetchFault, FetchLimits, fetch_file
 from app.net.guard import open_guarded_client
 from app.net.urls import UrlRules
 from tests.support.certificates import make_certificate
@@ -63,7 +63,7 @@ async def tls_server(
 async def test_tls_uses_the_host_name_and_not_the_address(certificate: Path) -> None:
     async with tls_server(certificate) as (source, server_names, client, rules):
         url = source.url("/a", scheme="https", host="good.test")
-        assert await fetch(client, url, DiscardingSink(), rules=rules, limits=CAPS) == 5
+        assert await fetch_file(client, url, DiscardingSink(), rules=rules, limits=CAPS) == 5
         assert server_names == ["good.test"]
         assert source.asked[0].headers["host"] == f"good.test:{source.port}"
 
@@ -72,7 +72,7 @@ async def test_a_certificate_for_another_name_is_refused(certificate: Path) -> N
     async with tls_server(certificate) as (source, server_names, client, rules):
         url = source.url("/a", scheme="https", host="other.test")
         with pytest.raises(FetchError) as caught:
-            await fetch(client, url, DiscardingSink(), rules=rules, limits=CAPS)
+            await fetch_file(client, url, DiscardingSink(), rules=rules, limits=CAPS)
         assert caught.value.fault is FetchFault.NO_TRUST
         assert server_names == ["other.test"]
         assert source.asked == []

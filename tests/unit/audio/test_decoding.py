@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.decoding.decode import BLOCK_BYTES, damage_in, decode
+from app.audio.decoding.decode import BLOCK_BYTES, damage_in, open_decoding
 from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.headers.verify import pcm_layout
-from app.audio.inspection.ffmpeg_probe import parse_banner, probe
+from app.audio.inspection.ffmpeg_probe import parse_banner, probe_with_ffmpeg
 from app.audio.probe import Probe
 from app.errors import (
     AudioTooLong,
@@ -57,14 +57,16 @@ CONTAINERS = {
 
 
 async def look(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> Probe:
-    return await probe(path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15)
+    return await probe_with_ffmpeg(
+        path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15
+    )
 
 
 async def hear(
     path: Path, decoders: Decoders, max_seconds: float = HOUR
 ) -> tuple[float, str | None]:
     """Decode to the end; return the seconds and the damage."""
-    async with decode(path, decoders=decoders, max_seconds=max_seconds) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=max_seconds) as decoding:
         async for block in decoding.blocks():
             assert len(block) <= BLOCK_BYTES
     return decoding.seconds, decoding.damage
@@ -86,7 +88,7 @@ async def test_every_container_is_known_and_decoded(
 
 
 async def pcm_of(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> bytes:
-    async with decode(path, decoders=decoders, max_seconds=max_seconds) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=max_seconds) as decoding:
         return b"".join([block async for block in decoding.blocks()])
 
 
@@ -188,7 +190,7 @@ async def test_too_long_names_both_figures(make: Make, decoders: Decoders) -> No
 
 async def test_a_decoder_left_early_is_dead(make: Make, decoders: Decoders) -> None:
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
-    async with decode(path, decoders=decoders, max_seconds=HOUR) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=HOUR) as decoding:
         async with contextlib.aclosing(decoding.blocks()) as blocks:
             await anext(blocks)
         process = decoding._child._process
@@ -201,7 +203,7 @@ async def test_a_cancelled_decoding_leaves_no_process(make: Make, decoders: Deco
     begun: asyncio.Future[FfmpegProcess] = asyncio.get_running_loop().create_future()
 
     async def consume() -> None:
-        async with decode(path, decoders=decoders, max_seconds=HOUR) as decoding:
+        async with open_decoding(path, decoders=decoders, max_seconds=HOUR) as decoding:
             async for _ in decoding.blocks():
                 if not begun.done():
                     begun.set_result(decoding._child)
@@ -219,7 +221,7 @@ async def test_slow_consumers_do_not_keep_others_out(make: Make) -> None:
     decoders = Decoders(AudioSettings(decoder_processes=1))
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
     async with (
-        decode(path, decoders=decoders, max_seconds=HOUR) as decoding,
+        open_decoding(path, decoders=decoders, max_seconds=HOUR) as decoding,
         contextlib.aclosing(decoding.blocks()) as blocks,
     ):
         await anext(blocks)
@@ -237,7 +239,7 @@ async def test_a_child_that_says_nothing_is_ended(
     decoders = Decoders(AudioSettings(ffmpeg=str(stuck)))
     path = make("a.mp3")
     with pytest.raises(DecodeTimeout):
-        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=0.2)
+        await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=0.2)
     monkeypatch.setattr("app.audio.ffmpeg.SILENT_CHILD_SECONDS", 0.2)
     with pytest.raises(DecodeTimeout):
         await hear(path, decoders)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.decoding.decode import decode
+from app.audio.decoding.decode import open_decoding
 from app.audio.decoding.flac import decode_flac, encode_flac
 from app.audio.ffmpeg import Decoders
 from app.errors import InternalError
@@ -39,7 +39,7 @@ async def test_what_is_decoded_is_what_was_encoded(decoders: Decoders, tmp_path:
     assert await decode_flac(encoded, decoders) == pcm
     path = tmp_path / "part.flac"
     path.write_bytes(encoded)
-    async with decode(path, decoders=decoders, max_seconds=60) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=60) as decoding:
         assert b"".join([block async for block in decoding.blocks()]) == pcm
     assert decoding.damage is None
 

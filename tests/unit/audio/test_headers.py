@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from app.audio.ffmpeg import Decoders
 from app.audio.headers.errors import CutShortError
-from app.audio.headers.ogg import _sum_of
+from app.audio.headers.ogg import _page_checksum
 from app.audio.headers.verify import MOST_WALKED_BYTES, verified, verified_bytes
-from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.ffmpeg_probe import probe_with_ffmpeg
 from app.audio.inspection.inspect import inspect
 from app.audio.probe import Probe
 from app.errors import AudioTooLong, EmptyAudio
@@ -108,7 +108,7 @@ async def test_a_whole_file_is_what_the_decoder_finds_to_the_sample(
 ) -> None:
     path = make(name, *WHOLE[name].split())
     found = verified(path)
-    probed = await probe(path, decoders=decoders, max_seconds=60, deadline_seconds=10)
+    probed = await probe_with_ffmpeg(path, decoders=decoders, max_seconds=60, deadline_seconds=10)
     assert found is not None
     assert found.exact
     assert not probed.exact
@@ -288,7 +288,7 @@ def resealed(page: bytes, at: int, field: bytes) -> bytes:
     """Change a page and make its checksum right again."""
     changed = bytearray(page)
     changed[at : at + len(field)] = field
-    changed[22:26] = struct.pack("<I", _sum_of(bytes(changed)))
+    changed[22:26] = struct.pack("<I", _page_checksum(bytes(changed)))
     return bytes(changed)
 
 
@@ -329,7 +329,7 @@ def test_the_checksum_is_the_one_of_ogg(page: bytes) -> None:
         by_the_book ^= byte << 24
         for _ in range(8):
             by_the_book = by_the_book << 1 ^ (0x104C11DB7 if by_the_book >> 31 else 0)
-    assert _sum_of(page) == by_the_book
+    assert _page_checksum(page) == by_the_book
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
@@ -393,4 +393,4 @@ async def test_a_look_falls_back_to_the_probe_and_keeps_its_limits(
 
 
 def test_the_checksum_differs_from_zlibs() -> None:
-    assert _sum_of(bytes(22) + b"\1\2\3\4" + b"abc") != zlib.crc32(bytes(26) + b"abc")
+    assert _page_checksum(bytes(22) + b"\1\2\3\4" + b"abc") != zlib.crc32(bytes(26) + b"abc")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.decoding.decode import decode
+from app.audio.decoding.decode import open_decoding
 from app.audio.ffmpeg import Decoders
-from app.audio.inspection.ffmpeg_probe import probe
+from app.audio.inspection.ffmpeg_probe import probe_with_ffmpeg
 from app.errors import AudioError, AudioTooLong, GatewayError, Undecodable
 from tests.unit.audio.audio_samples import SPEECH, SPEECH_SECONDS, Make, ffmpeg
 
@@ -26,14 +26,16 @@ MUTATIONS = 25  # of each kind of file
 async def outcome(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> float | AudioError:
     """Return the seconds decoded, or the error; anything else is a failed test."""
     try:
-        await probe(path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15)
+        await probe_with_ffmpeg(
+            path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15
+        )
         return await decode_all(path, decoders, max_seconds)
     except AudioError as error:
         return error
 
 
 async def decode_all(path: Path, decoders: Decoders, max_seconds: float) -> float:
-    async with decode(path, decoders=decoders, max_seconds=max_seconds) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=max_seconds) as decoding:
         async for _ in decoding.blocks():
             assert decoding.seconds <= max_seconds
     return decoding.seconds
@@ -71,7 +73,7 @@ async def test_no_playlist_reads_another_file(
     path = tmp_path / name
     path.write_text(playlists(canary)[name])
     with pytest.raises(Undecodable):
-        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+        await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
     with pytest.raises(Undecodable):
         await decode_all(path, decoders, HOUR)
 
@@ -89,7 +91,7 @@ async def test_a_recording_of_one_sample_a_second(tmp_path: Path, decoders: Deco
     path = tmp_path / "bomb"
     path.write_bytes(slow_wav(1))
     with pytest.raises(AudioTooLong):
-        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+        await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
 
 
 async def test_a_small_file_of_many_hours(make: Make, decoders: Decoders) -> None:
@@ -98,7 +100,7 @@ async def test_a_small_file_of_many_hours(make: Make, decoders: Decoders) -> Non
     assert path.stat().st_size < 100_000
     began = time.monotonic()
     with pytest.raises(AudioTooLong):
-        await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+        await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
     assert time.monotonic() - began < 2
     # The header does not say it: only decoding finds out, and stops there.
     with pytest.raises(AudioTooLong):
@@ -129,7 +131,7 @@ async def test_tags_whose_names_forge_the_banner(
     copied = ("-map", "0:a", "-map_metadata", "1", "-map_metadata:s:a", "1")
     flags = ("-movflags", "use_metadata_tags") if extension == "m4a" else ()
     ffmpeg("-i", str(SPEECH), "-i", str(tags), *copied, *flags, str(path))
-    found = await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    found = await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
     assert (found.channels, found.sample_rate) == (1, 16000)
     assert found.codec in {"vorbis", "flac", "aac", "mp3"}
     assert found.seconds is None or found.seconds == pytest.approx(SPEECH_SECONDS, abs=0.1)
@@ -149,7 +151,7 @@ async def test_a_hostile_title_of_a_megabyte(
     line = b"\xff\xfe%s%n\x1b[31m\r\n  Duration: 00:00:01.00, start: 0\r\x85<script>"
     path = tmp_path / "titled.mp3"
     path.write_bytes(with_tag(make("a.mp3").read_bytes(), line * 20_000))
-    found = await probe(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
+    found = await probe_with_ffmpeg(path, decoders=decoders, max_seconds=HOUR, deadline_seconds=15)
     assert (found.format, found.codec, found.channels) == ("mp3", "mp3", 1)
     assert await outcome(path, decoders) == pytest.approx(SPEECH_SECONDS, abs=0.1)
 

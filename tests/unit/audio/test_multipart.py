@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.audio.intake.multipart import MAX_FIELD_BYTES, MAX_FIELDS, Form, read_form
-from app.audio.storage.blob_store import StoredBlob, Upload
+from app.audio.storage.blob_store import BlobUpload, StoredBlob
 from app.audio.storage.local_store import LocalStore
 from app.errors import (
     AudioTooLarge,
@@ -77,7 +77,7 @@ GOOD = form(field("model", "local/base"), file(AUDIO), field("context", "名字"
 async def parse(
     body: bytes, upload: Memory | None = None, sizes: list[int] | int = 65536, kind: str = TYPE
 ) -> Form:
-    async def begin() -> Upload:
+    async def begin() -> BlobUpload:
         return upload or Memory()
 
     return await read_form(kind, chunked(body, sizes), begin)
@@ -163,7 +163,7 @@ async def test_a_body_cut_anywhere_is_malformed_and_its_upload_discarded() -> No
 async def test_nothing_stays_in_the_store_of_a_failed_form(
     body: bytes, store: LocalStore, root: Path
 ) -> None:
-    async def begin() -> Upload:
+    async def begin() -> BlobUpload:
         return await store.begin(1 << 20)
 
     with pytest.raises(GatewayError):
@@ -185,7 +185,7 @@ async def test_a_client_that_goes_away_leaves_nothing() -> None:
         yield GOOD[:3000]
         raise ConnectionResetError
 
-    async def begin() -> Upload:
+    async def begin() -> BlobUpload:
         return upload
 
     with pytest.raises(ConnectionResetError):
@@ -201,7 +201,7 @@ async def test_a_cancelled_form_leaves_nothing(store: LocalStore, root: Path) ->
         arrived.set()
         await asyncio.Event().wait()
 
-    async def begin() -> Upload:
+    async def begin() -> BlobUpload:
         return await store.begin(1 << 30)
 
     reading = asyncio.create_task(read_form(TYPE, stalling(), begin))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.decoding.decode import decode
+from app.audio.decoding.decode import open_decoding
 from app.audio.ffmpeg import Decoders
 from app.audio.inspection.inspect import inspect
 from app.audio.inspection.raw import raw_found, raw_rate
@@ -70,7 +70,7 @@ async def test_the_same_bytes_are_decoded_at_the_rate_that_is_said(
     path = tmp_path / "samples"
     path.write_bytes(PCM)
     found = await inspect(path, decoders=decoders, settings=settings, raw_rate=rate)
-    async with decode(path, decoders=decoders, max_seconds=60, raw_rate=rate) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=60, raw_rate=rate) as decoding:
         sound = b"".join([block async for block in decoding.blocks()])
     assert found.seconds == len(PCM) / 2 / rate
     assert decoding.seconds == pytest.approx(found.seconds, abs=0.001)
@@ -87,6 +87,6 @@ async def test_samples_that_look_like_a_playlist_are_samples(
     path = tmp_path / "samples"
     path.write_bytes(b"#EXTM3U\nfile:///etc/passwd\n" * 2_000)
     await inspect(path, decoders=decoders, settings=settings, raw_rate=16_000)
-    async with decode(path, decoders=decoders, max_seconds=60, raw_rate=16_000) as decoding:
+    async with open_decoding(path, decoders=decoders, max_seconds=60, raw_rate=16_000) as decoding:
         sound = b"".join([block async for block in decoding.blocks()])
     assert sound == path.read_bytes()

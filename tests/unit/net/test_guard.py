@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from app.net import fetch as fetching
-from app.net.addresses import AddressNotAllowedError, address_in, check_address
+from app.net.addresses import AddressNotAllowedError, address_in, check_ip_address
 from app.net.client import Client
-from app.net.fetch import REDIRECTS, FetchError, FetchFault, FetchLimits, fetch
+from app.net.fetch import REDIRECTS, FetchError, FetchFault, FetchLimits, fetch_file
 from app.net.guard import HostNotFoundError, open_guarded_client
 from app.net.urls import UrlNotAllowedError, UrlRules, check_url
 from tests.unit.net.hostile import GOOD, HOSTILE, spellings
@@ -106,7 +106,7 @@ class Tried:
 
     async def _fetch(self, url: str) -> bool:
         try:
-            await fetch(self._client, url, Nowhere(), rules=RULES, limits=CAPS)
+            await fetch_file(self._client, url, Nowhere(), rules=RULES, limits=CAPS)
         except FetchError as error:
             return error.fault in {FetchFault.NOT_ALLOWED, FetchFault.NO_NAME}
         return False
@@ -178,21 +178,21 @@ async def test_each_attempt_is_checked_again(
 
 async def fetched(world: World, url: str, tls: ssl.SSLContext) -> int:
     async with open_guarded_client(RULES, world.resolve, connector=world, tls=tls) as client:
-        return await fetch(client, url, Nowhere(), rules=RULES, limits=CAPS)
+        return await fetch_file(client, url, Nowhere(), rules=RULES, limits=CAPS)
 
 
 @pytest.mark.parametrize("address", HOSTILE)
 def test_hostile_addresses_are_refused(address: str) -> None:
     with pytest.raises(AddressNotAllowedError):
-        check_address(address)
+        check_ip_address(address)
 
 
 def test_an_operator_can_allow_networks() -> None:
     for address in HOSTILE:
         network = ip_network(judge_target(address))
-        assert check_address(address, [network]) == str(network.network_address)
+        assert check_ip_address(address, [network]) == str(network.network_address)
     with pytest.raises(AddressNotAllowedError):
-        check_address("127.0.0.2", [LOOPBACK])
+        check_ip_address("127.0.0.2", [LOOPBACK])
 
 
 def judge_target(address: str) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from app.kit.clock import parse_http_date
-from app.net.connectivity import probe
+from app.net.connectivity import try_request
 from app.net.http.exchange import Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
@@ -56,7 +56,7 @@ class ConfiguredAccount:
 
     async def check(self) -> KeyCheck:
         """Send one request to the host. Raises ConnectivityError."""
-        answer = await probe(
+        answer = await try_request(
             self.account.base_url,
             UNKNOWN_TASK,
             headers=self.account.headers(),
