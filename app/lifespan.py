@@ -38,7 +38,7 @@ from app.kit.log import log
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
 from app.net.rate_limiter import MemorySlots, RateLimiter
-from app.settings import BundleSettings, Settings
+from app.settings import AccountSettings, Settings
 from app.speech.catalogue import Catalogue, load_catalogue
 from app.speech.engine import Engine
 from app.speech.engines.dashscope import sync
@@ -82,25 +82,25 @@ def make_engines(settings: Settings, catalogue: Catalogue, limiter: RateLimiter)
 
 def _dashscope(
     name: str,
-    bundle_settings: BundleSettings,
+    account_settings: AccountSettings,
     settings: Settings,
     catalogue: Catalogue,
     limiter: RateLimiter,
 ) -> Engine:
-    account = dashscope_account(bundle_settings)
+    account = dashscope_account(account_settings)
     models = [
         m
         for m in catalogue.models.values()
         if m.engine in {sync.NAME, name} and is_switched_on(m, settings.dashscope)
     ]
     rates = {
-        m.upstream_in(account.region): m.calls_per_minute * bundle_settings.rate_share
+        m.upstream_in(account.region): m.calls_per_minute * account_settings.rate_share
         for m in models
         if m.calls_per_minute
     }
     limit_key = f"{name}/{account.region}"
     admission = CallAdmission(
-        limit_key, limiter, rates, max_concurrent_calls=bundle_settings.max_concurrent_calls
+        limit_key, limiter, rates, max_concurrent_calls=account_settings.max_concurrent_calls
     )
     tasks = DashScopeTasks(
         account,
@@ -108,8 +108,8 @@ def _dashscope(
         admission,
         limiter,
         limit_key=limit_key,
-        polls_per_minute=bundle_settings.task_calls_per_second * 60 * bundle_settings.rate_share,
-        may_upload=bundle_settings.temporary_upload,
+        polls_per_minute=account_settings.task_calls_per_second * 60 * account_settings.rate_share,
+        may_upload=account_settings.temporary_upload,
         timeouts=TaskTimeouts.at_most(settings.dashscope.timeout_seconds),
     )
     return sync.dashscope_engine(

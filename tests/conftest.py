@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app import provider_key
 from app.db.database import Database
 from app.db.migrate import open_database
 from app.kit.log import log
+from app.settings import provider_key
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.postgres import Databases, migrated, running_postgres
 from tests.support.scripted_engine import ScriptedEngine
@@ -30,8 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
         del os.environ[name]  # what the developer's shell says is not what is tested
     log.threshold = logging.DEBUG  # so that tests for secrets in the log see all of it
-    os.environ[provider_key.VENDORS_VARIABLE] = ""
-    provider_key.VENDORS_FILE = Path(os.devnull)
+    os.environ[provider_key.PROVIDER_VARIABLE] = ""
+    provider_key.PROVIDER_FILE = Path(os.devnull)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers

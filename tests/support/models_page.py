@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from app.kit.money import format_nano, parse_nano
-from app.settings import BundleSettings
+from app.settings import AccountSettings
 from app.speech.catalogue import CatalogueModel, CataloguePrice, load_catalogue
 from app.speech.engines.http.provider_account import dashscope_account
 
@@ -81,12 +81,12 @@ def rendered() -> str:
 
 
 def _regions() -> str:
-    names = get_args(BundleSettings.model_fields["region"].annotation)
+    names = get_args(AccountSettings.model_fields["region"].annotation)
     return "".join(f"| `{name}` | {_host(region=name)} |\n" for name in names)
 
 
 def _host(**bundle: Any) -> str:
-    return f"`{dashscope_account(BundleSettings(**bundle)).base_url}`"
+    return f"`{dashscope_account(AccountSettings(**bundle)).base_url}`"
 
 
 def _kind(model: CatalogueModel) -> str:

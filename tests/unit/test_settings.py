@@ -1,6 +1,7 @@
 """Settings: each can be set from outside, each is documented, and a wrong one is a sentence.
 
-Covers: app.provider_key, app.settings
+Covers: app.settings.audio, app.settings.dashscope, app.settings.database, app.settings.group,
+app.settings.jobs, app.settings.provider_key, app.settings.server, app.settings.speech
 """
 
 import subprocess
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.provider_key import where_key_is
 from app.settings import Settings, faults_of
+from app.settings.provider_key import where_key_is
 from tests.support.env_example import FILE, names, rendered
 
 LOCAL = Path(__file__).parents[2]
@@ -140,7 +141,7 @@ def test_the_vendors_own_places_hold_the_key_too(
     assert (key(), settings(monkeypatch).default_model) == ("", "local/base")
     credentials = tmp_path / "credentials"
     credentials.write_text('[default]\ntype = x\ndashscope_api_key = "sk-file"\n')
-    monkeypatch.setattr("app.provider_key.VENDORS_FILE", credentials)
+    monkeypatch.setattr("app.settings.provider_key.PROVIDER_FILE", credentials)
     assert (key(), settings(monkeypatch).default_model) == ("sk-file", "qwen3-asr-flash")
     assert where() == f"dashscope_api_key in {credentials}"
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-env")

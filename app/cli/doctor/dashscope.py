@@ -12,8 +12,8 @@ from app.cli.doctor.database import open_if_current
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
 from app.net.connectivity import ConnectivityError, ConnectivityProblem, is_proxied
-from app.provider_key import where_key_is
 from app.settings import Settings
+from app.settings.provider_key import where_key_is
 from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engines.dashscope.account import (
     ENGINE,

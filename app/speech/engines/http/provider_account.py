@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.settings import BundleSettings, OpenAISettings
+from app.settings import AccountSettings, OpenAISettings
 
 _HOSTS = {
     "cn-beijing": "dashscope.aliyuncs.com",
@@ -25,7 +25,7 @@ class ProviderAccount:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
 
-def dashscope_account(settings: BundleSettings) -> ProviderAccount:
+def dashscope_account(settings: AccountSettings) -> ProviderAccount:
     """Return the DashScope account of these settings."""
     if settings.base_url:
         base_url = settings.base_url.rstrip("/").removesuffix(_API)
