@@ -1,4 +1,4 @@
-"""What is in the documents: fenced blocks, links, names of settings."""
+"""Reads the documents: fenced blocks, links, names of settings."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SETTING = re.compile(r"\bGATEWAY_[A-Z0-9_]*[A-Z0-9]\b")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `line` is where its text begins."""
+    """A fenced block. `line` is the line number of its first line."""
 
     document: str
     line: int
@@ -21,9 +21,15 @@ class Block:
 
 
 def documents() -> list[str]:
-    """Return the names of all pages that users read, relative to the repository."""
+    """Return the names of all pages for users, relative to the repository."""
     pages = sorted(page for page in (ROOT / "docs").glob("*.md"))
     return ["README.md", *(str(page.relative_to(ROOT)) for page in pages)]
+
+
+def all_documents() -> list[str]:
+    """Return the names of all pages of the repository, also those for developers."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench" / "README.md"]
+    return sorted(str(page.relative_to(ROOT)) for page in pages)
 
 
 def blocks(document: str) -> list[Block]:
