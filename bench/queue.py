@@ -17,7 +17,7 @@ from pathlib import Path
 
 from app.db.migrate import open_database
 from app.jobs.worker.lane import Entry, Lane
-from app.jobs.worker.queue import Queue
+from app.jobs.worker.queue import JobQueue
 from app.kit.priority_semaphore import PrioritySemaphore
 from tests.support.postgres import Databases, running_postgres
 
@@ -33,7 +33,7 @@ class Ticks:
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
 
-    async def tick(self, job_id: str, _broken: object) -> timedelta | None:
+    async def tick(self, job_id: str) -> timedelta | None:
         self.began[job_id] = time.perf_counter()
         return HELD if job_id.startswith("held") else None
 
@@ -60,7 +60,7 @@ async def measure(name: str, url: str, jobs: int, held: int) -> None:
     ticks = Ticks()
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(url))
-        queue = Queue(db, [Lane("jobs", ticks.tick, PrioritySemaphore(AT_ONCE), held + AT_ONCE)])
+        queue = JobQueue(db, [Lane("jobs", ticks.tick, PrioritySemaphore(AT_ONCE), held + AT_ONCE)])
         await queue.open(works=True)
         waits = await latencies(queue, ticks)
         rate = await put_in_tens(queue, ticks, jobs)
@@ -78,7 +78,7 @@ async def measure(name: str, url: str, jobs: int, held: int) -> None:
     )
 
 
-async def latencies(queue: Queue, ticks: Ticks) -> list[float]:
+async def latencies(queue: JobQueue, ticks: Ticks) -> list[float]:
     found = []
     for n in range(SINGLE):
         began = time.perf_counter()
@@ -88,7 +88,7 @@ async def latencies(queue: Queue, ticks: Ticks) -> list[float]:
     return found
 
 
-async def put_in_tens(queue: Queue, ticks: Ticks, jobs: int) -> float:
+async def put_in_tens(queue: JobQueue, ticks: Ticks, jobs: int) -> float:
     began = time.perf_counter()
     for n in range(0, jobs, TEN):
         await queue.put([Entry("jobs", f"many{m}", 0) for m in range(n, n + TEN)])

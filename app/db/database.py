@@ -53,8 +53,8 @@ class Database(Protocol):
         asks for it. On SQLite the action follows the commit, and a crash between them loses it.
         """
 
-    async def driver_pool(self, size: int) -> Any:
-        """Return a new pool of connections of the driver; the caller closes it.
+    async def driver_connection(self) -> Any:
+        """Return a new connection of the driver; the caller closes it.
 
         None on SQLite, where no other process has to be notified.
         """

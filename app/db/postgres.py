@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
 MAX_PREPARED_STATEMENTS = 500  # a connection keeps; the gateway has about 200
+COMMAND_TIMEOUT_SECONDS = 35.0  # above the statement_timeout: the network is down
 _BEGIN = "BEGIN"
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 # Serialization failure and deadlock: the server rolled the transaction back. Unique violation:
@@ -78,14 +79,13 @@ class PostgresDatabase:
 
         return await self._repeated(run)
 
-    async def driver_pool(self, size: int) -> Any:
+    async def driver_connection(self) -> Any:
         address = self._address.set(drivername="postgresql")
         async with _translated_errors():
-            return await asyncpg.create_pool(
+            return await asyncpg.connect(
                 address.render_as_string(hide_password=False),
-                min_size=1,
-                max_size=size,
                 server_settings=_SESSION,
+                command_timeout=COMMAND_TIMEOUT_SECONDS,
             )
 
     async def read(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -185,7 +185,7 @@ class SqliteDatabase:
         await after(result, None)
         return result
 
-    async def driver_pool(self, size: int) -> None:  # noqa: ARG002 - the file is not shared
+    async def driver_connection(self) -> None:
         return None
 
     async def read(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

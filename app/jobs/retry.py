@@ -20,7 +20,7 @@ from app.jobs.filetrans import store
 from app.jobs.store.events import Event, add_events
 from app.jobs.store.job import account_of
 from app.jobs.store.job_spec import JobPlan
-from app.jobs.store.runs import StalledJob
+from app.jobs.store.runs import QueuedJob
 from app.jobs.tables import OPEN, audio_tables, part, transcription, upstream_call
 from app.speech.options import STREAM
 
@@ -32,7 +32,7 @@ _line = ledger_line.c
 _audio = audio_tables.audio.c
 
 
-def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> StalledJob | None:
+def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> QueuedJob | None:
     """Queue a failed, cancelled or incomplete job again; None if there is no such job.
 
     The caller puts the returned job into the queue. Raises Erased, StillRunning, NothingToRetry and
@@ -65,7 +65,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     )
     ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), bound, now=now)
     add_events(tx, row.id, events, first=row.event_count + 1, now=now)
-    return StalledJob(row.id, epoch, row.priority, JobPlan.from_json(row.plan).kind)
+    return QueuedJob(row.id, epoch, row.priority, JobPlan.from_json(row.plan).kind)
 
 
 def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:

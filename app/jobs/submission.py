@@ -20,6 +20,7 @@ from app.jobs.store.create import CreatedJob, Source, create_job
 from app.jobs.store.job_spec import JobSpec
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, new_audio_of
+from app.jobs.store.runs import QueuedJob
 from app.jobs.upstream.caller import FirstCall
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
@@ -129,7 +130,8 @@ class Submission:
 
         async def enqueue(created: CreatedJob, connection: Any) -> None:
             if created.claimed is None:
-                await self._worker.put(created.job_id, kind, spec.priority, connection=connection)
+                queued = QueuedJob(created.job_id, 0, spec.priority, kind)
+                await self._worker.put([queued], connection)
 
         try:
             created = await self._db.write_then(

@@ -1,9 +1,10 @@
-"""A job that is stored and waits for anybody to take it up."""
+"""A stored job without a worker and without an entry in the queue."""
 
+import asyncio
 from dataclasses import replace
 
 from app.jobs.store.recordings import NewAudio
-from app.jobs.store.runs import StalledJob
+from app.jobs.store.runs import QueuedJob
 from tests.support.gateway import Gateway
 from tests.support.scenario import PLAN, Scenario, job_spec
 
@@ -11,8 +12,11 @@ from tests.support.scenario import PLAN, Scenario, job_spec
 async def queued(
     gateway: Gateway, sound: bytes, *, part_seconds: int = 120, lease_seconds: float | None = None
 ) -> Scenario:
-    """Store a recording and submit a job for it, which this gateway does not begin by itself."""
+    """Store audio and create a job for it. The gateway starts it at its next maintenance."""
     services = gateway.services
+    async with asyncio.timeout(20):  # until the first round of maintenance is over
+        while not services.maintenance._orphans_due:
+            await asyncio.sleep(0.01)
     upload = await services.store.begin(len(sound))
     await upload.write(sound)
     blob = await upload.finish(services.default_project)
@@ -34,7 +38,7 @@ async def queued(
 
 
 async def hand_out(gateway: Gateway, scenario: Scenario) -> bool:
-    """Put a job into the queue as upkeep does; tell whether it was not in it, nor runs here."""
+    """Requeue a job as maintenance does; tell whether it was not in the queue and not running."""
     row = await scenario.row()
-    forsaken = StalledJob(scenario.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
-    return await gateway.services.worker.requeue([forsaken]) == 1
+    stalled = QueuedJob(scenario.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
+    return await gateway.services.worker.requeue([stalled]) == 1

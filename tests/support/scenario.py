@@ -30,7 +30,7 @@ from app.jobs.store.job_spec import JobOptions, JobPlan, JobSpec
 from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio
-from app.jobs.store.runs import StalledJob
+from app.jobs.store.runs import QueuedJob
 from app.jobs.tables import billing_tables, event, part, transcription, upstream_call
 from app.speech.engine import Billed, EngineAnswer, EngineError, EngineUsage, ErrorKind
 from app.speech.transcript import Transcript
@@ -249,7 +249,7 @@ class Scenario:
             cancel, self.principal.project_id, self.id, local_engines=(), now=self.later()
         )
 
-    async def retry(self) -> StalledJob | None:
+    async def retry(self) -> QueuedJob | None:
         return await self.db.write(reopen, self.principal.project_id, self.id, now=self.later())
 
     async def erase(self) -> bool:

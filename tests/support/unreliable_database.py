@@ -54,8 +54,8 @@ class UnreliableDatabase:
         verb = partial(self._inner.write_then, follow)
         return await self._through(verb, work, *args, **kwargs)
 
-    async def driver_pool(self, size: int) -> Any:
-        return await self._inner.driver_pool(size)
+    async def driver_connection(self) -> Any:
+        return await self._inner.driver_connection()
 
     async def _through(self, verb: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
         fault = self._next_of(work.__name__)

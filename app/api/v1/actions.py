@@ -14,7 +14,7 @@ from app.api.v1.response.wait import poll_headers
 from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
-from app.jobs.store.runs import StalledJob
+from app.jobs.store.runs import QueuedJob
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
@@ -43,7 +43,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Respon
     )
     if cost is None:
         raise errors.NotFound
-    await services.worker.cancelled(id, cost.epoch)
+    await services.worker.cancel_run(id, cost.epoch)
     job = await get_live(services, principal.project_id, id)
     return json_response(cancelled_body(job, cost))
 
@@ -82,9 +82,9 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
             services.store.read(blob_key, 0, 1), b""
         )  # AudioStorageError before it is queued
 
-    async def follow(reopened: StalledJob | None, connection: object) -> None:
+    async def follow(reopened: QueuedJob | None, connection: object) -> None:
         if reopened is not None:
-            await services.worker.enqueue_retry(reopened, connection)
+            await services.worker.put([reopened], connection)
 
     reopened = await services.db.write_then(
         follow, reopen, principal.project_id, id, now=services.clock()

@@ -180,7 +180,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
     )
     if leftovers is None:
         raise errors.NotFound
-    await services.worker.cancelled(id)
+    await services.worker.cancel_run(id)
     await services.maintenance.purge(leftovers)
 
 

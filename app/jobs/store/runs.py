@@ -42,8 +42,8 @@ class Deferred(Exception):
         self.clock = clock
 
 
-class StalledJob(NamedTuple):
-    """An open job without a worker; `epoch` is that of the run that has ended, or 0."""
+class QueuedJob(NamedTuple):
+    """A job for the queue; `epoch` is that of its latest run, which has ended, or 0."""
 
     job_id: str
     epoch: int
@@ -187,7 +187,7 @@ def clear_leases(tx: sa.Connection) -> int:
     return tx.execute(sa.update(transcription).where(held).values(lease_until=None)).rowcount
 
 
-def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJob]:
+def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[QueuedJob]:
     """Return open jobs without a worker, from the oldest one after this id."""
     query = (
         sa.select(_row.id, _row.run_epoch, _row.priority, PLAN_KIND)
@@ -195,7 +195,7 @@ def find_stalled(tx: sa.Connection, *, after: str, limit: int) -> list[StalledJo
         .order_by(_row.id)
         .limit(limit)
     )
-    return [StalledJob(*row) for row in tx.execute(query)]
+    return [QueuedJob(*row) for row in tx.execute(query)]
 
 
 def lease_left(tx: sa.Connection, job_id: str) -> timedelta | None:

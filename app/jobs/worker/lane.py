@@ -1,15 +1,12 @@
 """Entries and lanes of the queue: one lane for jobs that work, one for tasks that wait."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
 from app.kit.priority_semaphore import PrioritySemaphore
-
-ARRIVES_SECONDS = 5.0  # between taking an entry and starting it, far more than it takes
 
 
 class Entry(NamedTuple):
@@ -22,9 +19,11 @@ class Entry(NamedTuple):
     delay: timedelta = timedelta(0)
 
 
-Tick = Callable[[str, "asyncio.Future[None]"], Awaitable[timedelta | None]]
-"""Advances a job of this id; returns when to call again, None for never. Raises NoSlot. Once the
-future is done its result will not be heard, and it returns at once."""
+Tick = Callable[[str], Awaitable[timedelta | None]]
+"""Advances the job of this id; returns when to call again, None for never.
+
+Raises NoSlot. Takes its slot before it awaits anything.
+"""
 
 
 class NoSlot(Exception):
@@ -33,27 +32,20 @@ class NoSlot(Exception):
 
 @dataclass
 class Lane:
-    """Jobs of one kind: `slots` bounds the jobs that run, `most` the jobs claimed by this process.
+    """Jobs of one kind: `slots` bounds the jobs that run, `max_held` the entries taken here.
 
     `is_backlogged`: the queue may have held more jobs than could be started when it was last read.
+    `held` has the handlers of the entries that this process has taken, by the id of the entry.
     """
 
     name: str
     tick: Tick
     slots: PrioritySemaphore
-    most: int
+    max_held: int
     is_backlogged: bool = False
-    here: set[int] = field(default_factory=set)
-    arriving: dict[int, float] = field(default_factory=dict)
+    held: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Number of entries that could be started if they were taken now."""
-        now = time.monotonic()
-        coming = sum(now - since < ARRIVES_SECONDS for since in self.arriving.values())
-        return min(self.slots.free, self.most - len(self.here)) - coming
-
-    def arrive(self, picked: Sequence[int]) -> None:
-        """Note entries that were taken and will start in a moment."""
-        now = time.monotonic()
-        self.arriving |= {one: now for one in picked if one not in self.here}
+        return min(self.slots.free, self.max_held - len(self.held))

@@ -70,7 +70,7 @@ class Maintenance:
         while True:
             try:
                 await self._requeue_stalled()
-                await self._worker.tidy()
+                await self._worker.prune_queue()
                 await self.purge(await self._db.read(erase.pending_purges))
                 await self._remove_orphans()
                 await self._check_invariants()

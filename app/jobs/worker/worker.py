@@ -14,26 +14,19 @@ from app.db.database import Database
 from app.errors import DatabaseUnavailable, ShuttingDown, TooManyJobs
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.transcribe import Transcriber
-from app.jobs.store.job import Job
 from app.jobs.store.job_view import JobView
-from app.jobs.store.runs import StalledJob
+from app.jobs.store.runs import QueuedJob
 from app.jobs.worker.lane import Entry, Lane, NoSlot
-from app.jobs.worker.queue import Queue
+from app.jobs.worker.queue import JobQueue
 from app.jobs.worker.waiters import Waiters
 from app.kit.log import log, safe_traceback
 from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 
 RETRY_AFTER_SECONDS = 5
-JOBS, TASKS = "jobs", "tasks"
 WINDS_DOWN = timedelta(seconds=1)  # between checks whether a stopped run has ended
 UNCLAIMED_SECONDS = 5.0  # for which the view of a completed job is kept for its caller
-MOST_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
-
-
-def lane_of(plan_kind: str) -> str:
-    """Return the lane of jobs with such a plan: tasks mostly wait, the others mostly work."""
-    return TASKS if plan_kind == "filetrans" else JOBS
+MAX_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
 
 
 class Worker:
@@ -43,15 +36,13 @@ class Worker:
         self._transcriber = transcriber
         self._settings = settings
         self._works = settings.worker or not db.is_shared
-        self._slots = {
-            JOBS: PrioritySemaphore(settings.max_concurrent_jobs),
-            TASKS: PrioritySemaphore(settings.max_concurrent_tasks),
-        }
-        self._jobs = Lane(
-            JOBS, self._tick, self._slots[JOBS], settings.max_concurrent_jobs + MOST_HELD
-        )
-        tasks = Lane(TASKS, self._tick_task, self._slots[TASKS], settings.max_concurrent_tasks)
-        self._queue = Queue(db, [self._jobs, tasks])
+        slots = PrioritySemaphore(settings.max_concurrent_jobs)
+        max_held = settings.max_concurrent_jobs + MAX_HELD
+        self._jobs = Lane("jobs", partial(self._tick, slots), slots, max_held)
+        slots = PrioritySemaphore(settings.max_concurrent_tasks)
+        max_held = settings.max_concurrent_tasks
+        self._filetrans = Lane("tasks", partial(self._tick, slots), slots, max_held)
+        self._queue = JobQueue(db, [self._jobs, self._filetrans])
         self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
         self._stopped: set[asyncio.Task[timedelta | None]] = set()
         self._following: set[asyncio.Task[None]] = set()
@@ -84,20 +75,24 @@ class Worker:
         """
         self.check_capacity()
         is_free = self._works and not self._jobs.is_backlogged
-        if not (waits and is_free and lane_of(plan_kind) == JOBS):
+        if not (waits and is_free and self._lane_of(plan_kind) is self._jobs):
             return False
         return self._jobs.slots.try_acquire()
 
     def free_slot(self) -> None:
         """Release a reserved slot: no job was submitted."""
-        self._jobs.slots.release()
-        self._queue.wake()
+        self._release(self._jobs.slots)
 
-    async def put(
-        self, job_id: str, plan_kind: str, priority: int, *, epoch: int = 0, connection: Any = None
-    ) -> None:
-        """Put a job into the queue; with a transaction's `connection`, see Queue.put."""
-        await self._queue.put([Entry(lane_of(plan_kind), job_id, epoch, priority)], connection)
+    async def put(self, jobs: Iterable[QueuedJob], connection: Any = None) -> int:
+        """Put jobs into the queue; return how many were not in it. See JobQueue.put.
+
+        A run of a job from before its retry may still be ending here.
+        """
+        entries = [
+            Entry(self._lane_of(job.plan_kind).name, job.job_id, job.epoch, job.priority)
+            for job in jobs
+        ]
+        return await self._queue.put(entries, connection)
 
     def begin(self, job_id: str, claimed: ClaimedJob | None, *, waits: bool = True) -> None:
         """Start a created job at once if it is `claimed`, in the slot that was reserved for it.
@@ -111,30 +106,26 @@ class Worker:
             task = self._advance(job_id, claimed, self._jobs.slots)
             task.add_done_callback(partial(self._requeue_deferred, claimed))
 
-    async def cancelled(self, job_id: str, epoch: int | None = None) -> None:
+    async def cancel_run(self, job_id: str, epoch: int | None = None) -> None:
         """Stop the run of a job that was cancelled or erased, and cancel its tasks where possible.
 
         Runs later than `epoch` belong to a retry that was requested since, and continue.
         """
-        self._stop(job_id, epoch)
+        task = self._tasks.get(job_id)
+        running = self._transcriber.epoch_of(job_id)
+        if task is not None and (epoch is None or (running is not None and running <= epoch)):
+            self._stopped.add(task)
+            task.cancel()
+        self._callers.wake(job_id)
         await self._transcriber.cancel_upstream(job_id, epoch)
 
-    async def requeue(self, forsaken: Iterable[StalledJob]) -> int:
+    async def requeue(self, stalled: Iterable[QueuedJob]) -> int:
         """Put jobs without a worker into the queue; return how many were not in it."""
-        return await self._queue.put(
-            [_entry(one) for one in forsaken if one.job_id not in self._tasks]
-        )
+        return await self.put(job for job in stalled if job.job_id not in self._tasks)
 
-    async def enqueue_retry(self, reopened: StalledJob, connection: Any = None) -> None:
-        """Put a retried job into the queue; with a `connection`, see Queue.put.
-
-        A run from before the retry may still be ending here.
-        """
-        await self._queue.put([_entry(reopened)], connection)
-
-    async def tidy(self) -> None:
+    async def prune_queue(self) -> None:
         """Delete the queue's own log. Raises DatabaseUnavailable."""
-        await self._queue.tidy()
+        await self._queue.prune()
 
     async def wait(
         self, job_id: str, seconds: float, gone: "asyncio.Future[None] | None" = None
@@ -180,40 +171,38 @@ class Worker:
             await asyncio.wait([*self._tasks.values(), *self._following])
         await self._queue.close()
 
-    async def _tick(
-        self, job_id: str, broken: "asyncio.Future[None]", lane: str = JOBS
-    ) -> timedelta | None:
+    async def _tick(self, slots: PrioritySemaphore, job_id: str) -> timedelta | None:
         """Advance a job of the queue; see lane.Tick. It is requeued when the grace period ends."""
-        slots = self._slots[lane]
         if not slots.try_acquire():
             raise NoSlot
-        if self.is_closing or job_id in self._tasks:
-            self._give(slots)
-            return timedelta(0) if self.is_closing else self._after(job_id)
+        running = self._tasks.get(job_id)
+        if self.is_closing or running is not None:
+            self._release(slots)
+            if self.is_closing:
+                return timedelta(0)
+            return WINDS_DOWN if running in self._stopped else None
         task = self._advance(job_id, None, slots)
-        await _first_of(task, broken)
-        return self._outcome(task) if task.done() else None
-
-    async def _tick_task(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
-        return await self._tick(job_id, broken, TASKS)
+        await asyncio.wait({task})
+        return self._outcome(task)
 
     def _requeue_deferred(
         self, claimed: ClaimedJob, task: "asyncio.Task[timedelta | None]"
     ) -> None:
         """Put a claimed job that was deferred into the queue, where it waits."""
-        delay = self._outcome(task)
+        delay, job = self._outcome(task), claimed.job
         if delay is None:
             return
-        job = claimed.job
-        putting = asyncio.create_task(self._put_deferred(job, delay), name=f"deferred {job.id}")
+        entry = Entry(self._jobs.name, job.id, job.run.epoch, job.priority, delay)
+
+        async def put() -> None:
+            try:
+                await self._queue.put([entry])
+            except DatabaseUnavailable:
+                log.warning("queue.unavailable", job=job.id)  # maintenance puts the job back
+
+        putting = asyncio.create_task(put(), name=f"deferred {job.id}")
         self._following.add(putting)
         putting.add_done_callback(self._following.discard)
-
-    async def _put_deferred(self, job: Job, delay: timedelta) -> None:
-        try:
-            await self._queue.put([Entry(JOBS, job.id, job.run.epoch, job.priority, delay)])
-        except DatabaseUnavailable:
-            log.warning("queue.unavailable", job=job.id)  # maintenance puts the job back
 
     def _advance(
         self, job_id: str, claimed: ClaimedJob | None, slots: PrioritySemaphore
@@ -222,19 +211,6 @@ class Worker:
         self._tasks[job_id] = task
         task.add_done_callback(lambda _: self._ended(job_id, slots, claimed))
         return task
-
-    def _stop(self, job_id: str, epoch: int | None) -> None:
-        """End the run of a job, unless it is later than `epoch`, and wake the job's callers."""
-        task = self._tasks.get(job_id)
-        running = self._transcriber.epoch_of(job_id)
-        if task is not None and (epoch is None or (running is not None and running <= epoch)):
-            self._stopped.add(task)
-            task.cancel()
-        self._callers.wake(job_id)
-
-    def _after(self, job_id: str) -> timedelta | None:
-        """Return the delay for a job that runs here: None, or WINDS_DOWN if its run was stopped."""
-        return WINDS_DOWN if self._tasks[job_id] in self._stopped else None
 
     def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
         """Return the delay until a job is advanced again: zero if its run was handed back."""
@@ -247,7 +223,7 @@ class Worker:
 
     def _ended(self, job_id: str, slots: PrioritySemaphore, claimed: ClaimedJob | None) -> None:
         self._stopped.discard(self._tasks.pop(job_id))
-        self._give(slots)
+        self._release(slots)
         view = None if claimed is None else claimed.completed
         self._callers.wake(job_id, view)
         if self._callers.has(job_id):
@@ -259,18 +235,14 @@ class Worker:
             )
         self._accepted.discard(job_id)
 
+    def _lane_of(self, plan_kind: str) -> Lane:
+        """Return the lane of jobs with such a plan: tasks mostly wait, the others mostly work."""
+        return self._filetrans if plan_kind == "filetrans" else self._jobs
+
     def _forget_caller(self, job_id: str) -> None:
         if job_id not in self._tasks and not self._callers.has(job_id):
             self._accepted.discard(job_id)
 
-    def _give(self, slots: PrioritySemaphore) -> None:
+    def _release(self, slots: PrioritySemaphore) -> None:
         slots.release()
         self._queue.wake()
-
-
-def _entry(one: StalledJob) -> Entry:
-    return Entry(lane_of(one.plan_kind), one.job_id, one.epoch, one.priority)
-
-
-async def _first_of(*futures: "asyncio.Future[Any]") -> None:
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -339,7 +339,7 @@ async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
     assert cost is not None
     assert (await act(gateway, job_id, "retry")).status_code == 202
     await until_called(gateway, 2)
-    await services.worker.cancelled(job_id, cost.epoch)
+    await services.worker.cancel_run(job_id, cost.epoch)
     gateway.engine.gate.set()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await gateway.ended(job_id))["status"] == "completed"

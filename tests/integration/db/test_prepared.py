@@ -343,7 +343,7 @@ async def test_a_statement_is_prepared_again_after_a_change_of_its_table(db: Dat
         assert await db.read(lambda tx: plain(query.all(tx))) == [(1,)]
     await db.write(execute, "ALTER TABLE changing ADD COLUMN b INTEGER")
     if db.is_shared:
-        driver = await db.driver_pool(1)
+        driver = await db.driver_connection()
         await driver.execute("ALTER TABLE changing ADD COLUMN c INTEGER")
         await driver.close()
         with pytest.raises(sa.exc.DBAPIError):

@@ -27,9 +27,8 @@ LOCK = "LOCK TABLE part IN ACCESS EXCLUSIVE MODE"
 async def session(shared: Database) -> AsyncIterator[Any]:
     """A connection that has locked a table, as a worker does with rows."""
     async with AsyncExitStack() as stack:
-        pool = await shared.driver_pool(1)
-        stack.callback(pool.terminate)
-        connection = await pool.acquire()
+        connection = await shared.driver_connection()
+        stack.callback(connection.terminate)
         await connection.execute("BEGIN")
         await connection.execute(LOCK)
         yield connection

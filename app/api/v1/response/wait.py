@@ -100,4 +100,4 @@ async def _on_disconnect(services: Services, principal: Principal, accepted: Sub
     except (errors.AlreadyEnded, errors.Erased):
         return
     if cost is not None:
-        await services.worker.cancelled(accepted.job_id, cost.epoch)
+        await services.worker.cancel_run(accepted.job_id, cost.epoch)

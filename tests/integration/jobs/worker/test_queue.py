@@ -18,7 +18,7 @@ from app.db.database import Database
 from app.db.migrate import alembic_config, open_database
 from app.jobs.worker import queue as queue_file
 from app.jobs.worker.lane import Entry, Lane
-from app.jobs.worker.queue import Queue
+from app.jobs.worker.queue import JobQueue
 from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
@@ -37,12 +37,11 @@ class Works:
         self.again: dict[str, list[timedelta]] = {}
         self.slots = PrioritySemaphore(1)
 
-    async def tick(self, job_id: str, broken: "asyncio.Future[None]") -> timedelta | None:
+    async def tick(self, job_id: str) -> timedelta | None:
         await self.slots.acquire()
         try:
             self.begun.append(job_id)
-            gate = asyncio.ensure_future(self.gate.wait())
-            await asyncio.wait({gate, broken}, return_when=asyncio.FIRST_COMPLETED)
+            await self.gate.wait()
             left = self.again.get(job_id)
             return left.pop(0) if left else None
         finally:
@@ -56,8 +55,8 @@ class Works:
 
 
 @asynccontextmanager
-async def serving(db: Database, works: Works, *, does: bool = True) -> AsyncIterator[Queue]:
-    queue = Queue(db, [Lane("jobs", works.tick, works.slots, 100)])
+async def serving(db: Database, works: Works, *, does: bool = True) -> AsyncIterator[JobQueue]:
+    queue = JobQueue(db, [Lane("jobs", works.tick, works.slots, 100)])
     await queue.open(works=does)
     try:
         yield queue
@@ -129,13 +128,13 @@ async def test_prune_deletes_the_log_of_the_queue(db: Database, works: Works) ->
             await db.write(lambda tx: tx.execute(sa.text(age)))
             count = sa.text("SELECT count(*) FROM pgq.pgqueuer_log")
             assert await db.read(lambda tx: tx.scalar(count))
-            await queue.tidy()
+            await queue.prune()
             assert not await db.read(lambda tx: tx.scalar(count))
         else:
-            assert queue._here is not None
-            assert queue._here._log
-            await queue.tidy()
-            assert queue._here._log == []
+            assert queue._memory is not None
+            assert queue._memory._log
+            await queue.prune()
+            assert queue._memory._log == []
 
 
 async def test_held_entries_are_enqueued_when_the_queue_closes(db: Database, works: Works) -> None:
@@ -149,8 +148,8 @@ async def test_held_entries_are_enqueued_when_the_queue_closes(db: Database, wor
     if db.is_shared:
         assert await entries(db) == ["waiting"]
     else:
-        assert queue._here is not None
-        assert [row["status"] for row in queue._here._jobs.values()] == ["queued"]
+        assert queue._memory is not None
+        assert [row["status"] for row in queue._memory._jobs.values()] == ["queued"]
 
 
 # ── on PostgreSQL ───────────────────────────────────────────────────────────────────────────

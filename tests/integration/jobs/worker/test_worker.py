@@ -16,6 +16,7 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.execution.transcribe import Transcriber
+from app.jobs.store.runs import QueuedJob
 from app.jobs.tables import transcription
 from app.jobs.worker.worker import Worker
 from app.settings import JobSettings
@@ -109,15 +110,15 @@ async def test_held_delayed_jobs_do_not_block_a_higher_priority(db: Database) ->
     others = [f"job{n}" for n in range(30)]
     async with asyncio.timeout(PATIENCE_SECONDS * 4):
         for one in others:
-            await worker.put(one, "split", 0)
+            await worker.put([QueuedJob(one, 0, 0, "split")])
         while (
             transcriber.deferred != set(others)
             or not transcriber.begun
-            or len(worker._jobs.here) > 1
+            or len(worker._jobs.held) > 1
         ):
             await asyncio.sleep(0.01)
         assert not worker.reserve_slot("split")  # jobs are left in the queue and come first
-        await worker.put("urgent", "split", 100)
+        await worker.put([QueuedJob("urgent", 0, 100, "split")])
         transcriber.gate.set()
         while len(transcriber.begun) < len(others) + 1:
             await asyncio.sleep(0.01)
