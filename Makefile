@@ -29,13 +29,13 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.run $@
 
-demo: $(VENV)/.run ## set up, start on PORT (8000), transcribe a real recording; ONCE=1 stops after it
+demo: $(VENV)/.run ## install, start on PORT (8000), transcribe a sample; ONCE=1 exits after it
 	$(BIN)/asr-gateway demo --port $(PORT) $(if $(ONCE),--once)
 
-run: $(VENV)/.run ## start the gateway alone
+run: $(VENV)/.run ## install and start the gateway on PORT (8000)
 	$(BIN)/asr-gateway serve --port $(PORT)
 
-check: $(VENV)/.dev ## lint, types, import contracts
+check: $(VENV)/.dev ## run lint, format check, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,23 +46,23 @@ check: $(VENV)/.dev ## lint, types, import contracts
 	.venv-clients/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
 
-clients: $(CLIENTS:%=.venv-clients/%/.made) ## install the SDKs that the tests use as clients, each in its own environment
+clients: $(CLIENTS:%=.venv-clients/%/.made) ## install the SDKs that the tests use, each in its own environment
 
-test: check clients ## check, then the whole suite on SQLite and PostgreSQL
+test: check clients ## run check and the whole test suite, on SQLite and PostgreSQL
 	$(BIN)/asr-gateway models pull $(MODEL)
 	$(TESTS) -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
 
-test-fast: $(VENV)/.dev ## unit and integration tests on SQLite alone
+test-fast: $(VENV)/.dev ## run unit and integration tests on SQLite only
 	$(TESTS) -m "not postgres and not alone" tests/unit tests/integration $(ARGS)
 
 where-tested: $(VENV)/.dev ## print the test modules that cover MODULE, e.g. app.jobs.upstream.caller
 	@$(BIN)/python -m tests.support.where_tested $(MODULE)
 
-openapi: $(VENV)/.dev ## write docs/openapi.json anew
+openapi: $(VENV)/.dev ## generate docs/openapi.json
 	$(BIN)/python -m app.main > docs/openapi.json
 
-lock: ## make the lock files anew (needs uv)
+lock: ## generate the lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra postgres --group build -c requirements/run.txt pyproject.toml -o requirements/cloud.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra postgres --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
@@ -71,5 +71,5 @@ lock: ## make the lock files anew (needs uv)
 		echo "$${client#* }" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header - -o "requirements/client-$${client%% *}.txt" || exit 1; \
 	done
 
-clean: ## remove everything the targets made (not data/)
+clean: ## remove everything that the targets created (except data/)
 	rm -rf $(VENV) .venv-clients dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
