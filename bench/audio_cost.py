@@ -1,11 +1,11 @@
-"""CPU and memory of the gateway for recordings of several kinds, from upload to transcript.
+"""CPU time and memory of the gateway for audio of several kinds, from upload to transcript.
 
 python -m bench.audio_cost [--rounds 3] [--only NAME ...]
 
-A real `asr-gateway serve` answers before the fast upstream of bench/upstream.py. CPU is that of the
-gateway's process and, apart, of its decoder children: neither depends on what else the machine
-does, but both on its clock. Memory is resident memory; the peak of each case is reset before it.
-No two uploads are the same bytes.
+A real `asr-gateway serve` calls the fast upstream of bench/upstream.py. CPU time is that of the
+gateway's process and, separately, of its decoder processes: it depends on the machine's clock rate,
+but not on other load. Memory is resident memory; the peak is reset before each case. No two uploads
+have the same bytes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ STEREO_BYTES_PER_SECOND = 176_400
 
 @dataclass(frozen=True)
 class Case:
-    """`callers` send `requests` each in a round, one after the other."""
+    """One case: `callers` clients send `requests` each per round, one after the other."""
 
     name: str
     make: Callable[[], bytes]
@@ -47,14 +47,14 @@ class Case:
 
 
 def stereo_mp3() -> bytes:
-    """Return ten seconds of two channels at 128 kbit/s, behind a tag that holds the mark."""
+    """Return a stereo MP3 of ten seconds at 128 kbit/s. A tag in front of it contains the mark."""
     tag = mp3().partition(MARK)[0] + MARK
     options = ("-ar", "44100", "-ac", "2", "-b:a", "128k", "-map_metadata", "-1", "-f", "mp3")
     return tag + converted(10, *options)
 
 
 def wav_of(seconds: float) -> Callable[[], bytes]:
-    """Return a function that makes a WAV of 44.1 kHz stereo; its last samples are the mark."""
+    """Return a function that creates a WAV of 44.1 kHz stereo. Its last samples are the mark."""
 
     def make() -> bytes:
         sound = converted(seconds, "-ar", "44100", "-ac", "2", "-f", "s16le")
@@ -144,7 +144,7 @@ def resident(pid: int, name: str) -> float:
 
 
 def start(folder: Path, upstream: int) -> tuple[GatewayProcess, str]:
-    """Start a gateway and return it with a key of its own."""
+    """Start a gateway and create a key for it."""
     folder.mkdir()
     settings = {
         "SPEECH__CATALOGUE": str(fast_catalogue(folder, CALLS_A_MINUTE)),

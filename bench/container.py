@@ -1,10 +1,10 @@
-"""The Dockerfile's commands with the real pip: built, served read-only, asked by its healthcheck.
+"""Runs the Dockerfile's commands with the real pip, then its server and its health check.
 
 python -m bench.container [--sets cloud local]
 
-There is no engine here and no image comes of it: a folder plays the root
-(tests/support/dockerfile.py),
-and this machine's Python the base image's. `tests/e2e/test_container.py` is the short form.
+No container engine is used and no image is created: a folder serves as the root
+(tests/support/dockerfile.py), and this machine's Python as that of the base image.
+`tests/e2e/test_container.py` is the short form.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Accept and settle: how many jobs a second the database takes, without HTTP, audio or an engine.
+"""Jobs a second that the database accepts and settles, without HTTP, audio or an engine.
 
 python -m bench.core_rate [--jobs 4000] [--tasks 32] [--rounds 3] [--profile]
 
-Each job is the two commits of a direct job whose first call is admitted at once: job, audio, hold
-and call; then answer, settle, transcript and end. They are made in turns by prepared statements, as
-the gateway makes them, and by SQLAlchemy Core's own execution of the same statements: the ratio of
-their CPU says what the preparation is worth. The bare baseline, in the same run on the same disk,
-is two single-row INSERT commits a job through the same Database.
+Each job consists of the two commits of a direct job whose first call is admitted at once: job,
+audio, hold and call; then answer, settle, transcript and end. Rounds alternate between prepared
+statements, as the gateway uses them, and SQLAlchemy Core's own execution of the same statements:
+the ratio of their CPU times is the gain of the preparation. The baseline, in the same run on the
+same disk, is two single-row INSERT commits per job through the same Database.
 """
 
 import argparse
@@ -78,8 +78,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=4_000)
     parser.add_argument("--tasks", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of so many jobs each")
-    parser.add_argument("--profile", action="store_true", help="tell where the time goes")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind")
+    parser.add_argument("--profile", action="store_true", help="print a profile")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gateway-core-") as folder:
         url = f"sqlite:///{Path(folder) / 'gateway.db'}"
@@ -118,7 +118,7 @@ async def measure(name: str, url: str, asked: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Rate:
-    """`cpu_ms` is this process's own, which a busy machine changes less than the rate."""
+    """The result of a round. `cpu_ms` is the CPU time of this process."""
 
     a_second: float
     cpu_ms: float
@@ -133,7 +133,7 @@ def median(rates: Sequence[Rate]) -> Rate:
 
 
 async def rate(db: Database, step: Step, count: int, tasks: int) -> Rate:
-    """Return how fast `step` is done by so many tasks together."""
+    """Return the rate of `step` with this number of concurrent tasks."""
     numbers = iter(range(count))
 
     async def work() -> None:
@@ -172,7 +172,7 @@ async def counted(db: Database, step: Step) -> Counter[str]:
 
 @contextmanager
 def executed_by_core() -> Iterator[None]:
-    """Have SQLAlchemy execute the statements that are prepared otherwise."""
+    """Execute prepared statements through SQLAlchemy Core inside the block."""
 
     def run(self: Any, tx: sa.Connection, values: Mapping[str, Any] = {}) -> Any:
         return tx.execute(self._statement, values).rowcount
@@ -204,7 +204,7 @@ def _insert_bare(tx: sa.Connection, id_: int) -> None:
 
 
 async def principal_of(db: Database) -> Principal:
-    """Return who is charged, once the model has a price."""
+    """Create a project and a price for the model. Return the principal of the project."""
     now = utc_now()
     project = await db.write(ensure_project, DEFAULT_PROJECT, now=now)
     price = PriceRow("m", "test", "second", 220_000, "CNY", PRICED_SINCE, None, "made up")
@@ -251,7 +251,7 @@ def audio_of(number: int) -> NewAudio:
 
 
 def profiled(tx: sa.Connection, principal: Principal) -> None:
-    """Print in which functions the time of a job's transactions passes, both in one."""
+    """Print the CPU time of the functions in a job's transactions."""
     numbers = itertools.count(PROFILED_FROM)
     for _ in range(WARM_UP):
         _end(tx, _create(tx, principal, next(numbers)))

@@ -1,10 +1,10 @@
-"""Recordings that count their own seconds: none is lost, doubled or swapped on the way.
+"""Audio in which every second carries a number: no second is lost, repeated or exchanged.
 
 python -m bench.counting [--recordings 1000] [--at-once 6] [--seed N]
 
-Lengths of 1 to 900 s (log-uniform), as WAV, FLAC and MP3, are sent to a real `asr-gateway serve`
-before a simulator that answers with the numbers it hears. Each recording is a stretch of one long
-shuffled count: within it every number is there once, so what is lost or said twice is seen at once.
+Audio of 1 to 900 s (log-uniform), as WAV, FLAC and MP3, is sent to a real `asr-gateway serve`
+before a simulator that answers with the numbers in the audio. Each recording is a span of one long
+shuffled sequence in which every number occurs once, so a lost or repeated second is detected.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Wish:
-    """Seconds `start` to `start + length` of the long count, in one form."""
+    """One recording: seconds `start` to `start + length` of the long sequence, in a file format."""
 
     start: int
     length: int
@@ -115,7 +115,7 @@ class Trial:
             await asyncio.gather(*(sender() for _ in range(self.at_once)))
 
     async def _count(self, client: httpx.AsyncClient, wish: Wish) -> None:
-        """Send one recording, compare what was heard, and have it erased to save the disk."""
+        """Send one recording, compare its text, and delete it to save disk space."""
         pcm = self.whole[wish.start * BYTES_PER_SECOND :][: wish.length * BYTES_PER_SECOND]
         sound = await asyncio.to_thread(formed, pcm, wish.form)
         answer = await client.post(
@@ -182,7 +182,7 @@ def drawn(random: Random, count: int) -> Iterator[Wish]:
 
 
 def formed(pcm: bytes, form: str) -> bytes:
-    """Return PCM as a file of this form."""
+    """Return PCM as a file of this format."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1"]
     command += ["-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-"]
     quick = {"wav": ["-f", "wav"], "flac": ["-compression_level", "0", "-f", "flac"]}

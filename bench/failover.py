@@ -2,9 +2,10 @@
 
 python -m bench.failover [--jobs 120] [--seed N]
 
-Jobs are sent evenly before, during and after the outage, which is a 503 to every call. All must be
-completed; the failed account gets the calls that open its breaker, those under way by then, and one
-probe after each rest; no key goes to the other's host; what is settled for each is its bill.
+Jobs are sent evenly before, during and after the outage, in which every call receives 503. All jobs
+must complete. The failed account receives the calls that open its circuit breaker, the calls in
+flight at that time, and one probe after each pause. No key is sent to the other account's host. The
+settled amount of each account equals its bill.
 """
 
 import argparse
@@ -67,7 +68,7 @@ class Run:
 
     @property
     def to_open(self) -> int:
-        """Failures that open the breaker: half of its last calls, those that were well included."""
+        """Failures that open the circuit breaker: as many as calls that succeeded before."""
         return max(MIN_CALLS, self.stages["alive"][FIRST])
 
     @property
@@ -161,7 +162,7 @@ def is_past(moment: float) -> bool:
 async def until(
     gateway: Gateway, random: Random, bodies: list[dict[str, Any]], is_over: Callable[[], bool]
 ) -> None:
-    """Send a job every second, which the breaker needs to make its probe with."""
+    """Send a job every second, because the circuit breaker needs calls for its probes."""
     while not is_over():
         bodies += await sent(gateway, random, 1)
         await asyncio.sleep(1)

@@ -2,9 +2,10 @@
 
 python -m bench.http_client [--rounds 7] [--calls 400] [--tls]
 
-httpx as it comes, the connections of app/net/http behind httpx's transport interface, and
-DirectClient. The provider is a process of its own that reads a request and writes a fixed answer.
-Rounds take turns, and the median of the rounds counts: compare the columns, not the figures.
+The clients are unmodified httpx, the connections of app/net/http behind httpx's transport
+interface, and DirectClient. The provider is a process of its own that reads a request and writes a
+fixed answer. Rounds alternate, and the result is the median of the rounds: compare the columns, not
+the absolute figures.
 """
 
 import argparse
@@ -53,7 +54,7 @@ Kind = Callable[[str], HttpClient]
 
 
 class Provider(asyncio.Protocol):
-    """Answers each request once its body is there; looks at nothing else."""
+    """Answers each request when its body is complete; ignores its content."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport

@@ -1,12 +1,12 @@
-"""CPU time per request of the HTTP layer alone: requests that reach no job and no engine.
+"""CPU time per request of the HTTP layer alone, with requests that reach no job and no engine.
 
 python -m bench.http_overhead [--against CHECKOUT] [--requests 3000] [--rounds 5]
 
-A real `python -m app.serve` with a key answers three requests, 16 at a time: `GET
-/healthz`, `POST /v1/transcriptions` without a valid Authorization header (401) and the same with
-a key and a body of a wrong media type (415). CPU time is that of all threads of the server,
-from /proc/PID/task/*/schedstat, with the log as JSON into a file. With `--against` a second
-checkout of the repository is measured in turns with this one.
+A real `python -m app.serve` with a key answers three requests, 16 at a time: `GET /healthz`,
+`POST /v1/transcriptions` without a valid Authorization header (401), and the same with a key and an
+unsupported media type (415). CPU time is that of all threads of the server, from
+/proc/PID/task/*/schedstat, with the log as JSON into a file. With `--against` a second checkout of
+the repository is measured in alternating rounds.
 """
 
 import argparse
@@ -169,7 +169,7 @@ def report(found: Mapping[tuple[str, str], list[float]], checkouts: Mapping[str,
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--against", type=Path, help="another checkout, measured in turns")
+    parser.add_argument("--against", type=Path, help="a second checkout to measure")
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()

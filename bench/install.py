@@ -1,12 +1,12 @@
-"""What each set costs: time to install, size on the disk, cold start to /healthz and to /readyz.
+"""Cost of each installation: time to install, size on disk, time until /healthz and /readyz answer.
 
 python -m bench.install [--sets cloud local] [--model-dir FOLDER]
 
-Each set is installed from its lock, with its hashes, by the real pip without a cache into a new
-environment; then a wheel of this tree. Each start is of the command `asr-gateway serve` in an empty
-folder: a new process and a new database, though the kernel may still hold the files. `local` begins
-with its model's files in --model-dir, else in the user's cache: fetching is the network's time.
-`cloud` has a key that is never used.
+Each set is installed from its lock file, with hashes, by the real pip without a cache into a new
+environment, followed by a wheel of this tree. Each start runs `asr-gateway serve` in an empty
+folder: a new process and a new database, although the kernel may have cached the files. `local`
+starts with its model files in --model-dir, else in the user's cache, because a download measures
+the network. `cloud` has a key that is never used.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=LOCKS, default=list(LOCKS))
-    parser.add_argument("--model-dir", type=Path, help="where the files of local/base lie")
+    parser.add_argument("--model-dir", type=Path, help="folder with the files of local/base")
     return parser.parse_args()
 
 
@@ -102,7 +102,7 @@ def told(name: str, folder: Path, wheel: Path, model_dir: Path | None) -> None:
 
 
 def installed(environment: Path, lock: str, wheel: Path) -> Installed:
-    """Make an environment as the Dockerfile does."""
+    """Create an environment with the Dockerfile's commands."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--no-cache-dir"]

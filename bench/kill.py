@@ -1,10 +1,10 @@
-"""SIGKILL at random moments under load with jobs of every mode, then every invariant is checked.
+"""SIGKILL at random moments under load with jobs of every mode; then all invariants are checked.
 
 python -m bench.kill --database both --rounds 1000 [--seed N] [--load modes|uploads]
 
-`modes`: the shipped gateway before the simulator, which counts seconds and keeps its own bill
-(tests/support/kill_modes.py). `uploads`: an engine that only echoes, for a denser load of short
-uploads (tests/support/kill.py).
+`modes`: the unmodified gateway before the simulator, which counts seconds and has its own bill
+(tests/support/kill_modes.py). `uploads`: an engine that returns its input, for a higher rate of
+short uploads (tests/support/kill.py).
 """
 
 import argparse

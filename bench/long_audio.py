@@ -1,15 +1,14 @@
-"""The same long recording through us and through the official qwen3-asr-toolkit.
+"""The same long audio through the gateway and through the official qwen3-asr-toolkit.
 
 python -m bench.long_audio FOLDER [--minutes 60] [--latency 5] [--environment DIR] [--only ours]
 
-The recordings of FOLDER are joined, again and again, to one of so many minutes. Both sides
-transcribe it before the same simulator, in a process of its own. Each call takes `latency` s and
-the account has 100 calls a minute. The toolkit lives in an environment of its own that is made
-where DIR has none (the CPU build of torch first: otherwise it is 5.7 GB). Memory is resident memory
-of a side's process and of all its children, looked at each 20 ms. A cut is inside speech where
-the sound is loud before and behind it and, where FOLDER says in NAME.segments.json when somebody
-speaks, somebody does. What the toolkit needs to be started counts as its time, and is printed
-beside it.
+The files of FOLDER are joined, repeatedly, to audio of the given length. Both programs transcribe
+it before a simulator of the same settings, in a process of its own. Each call takes `latency` s,
+and the account has 100 calls a minute. The toolkit has an environment of its own, which is created
+if DIR has none (with the CPU build of torch; otherwise it needs 5.7 GB). Memory is the resident
+memory of a program's process and all its children, read every 20 ms. A cut is inside speech if the
+audio is loud before and after it and, where FOLDER has labels in NAME.segments.json, the labels say
+so. The start of the toolkit counts as its time, and is printed as well.
 """
 
 import argparse
@@ -64,7 +63,7 @@ Samples = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Recording:
-    """Joined sound; `speech` are the stretches in seconds that a label calls spoken, if any."""
+    """The joined audio. `speech` are the labelled spans of speech, in seconds."""
 
     file: Path
     samples: Samples
@@ -75,7 +74,7 @@ class Recording:
         return len(self.samples) / RATE
 
     def is_spoken(self, at: float) -> bool:
-        """Tell whether a cut at this second falls into speech: it goes on on both sides."""
+        """Tell whether a cut at this second is inside speech: both sides of it are speech."""
         are_loud = self._is_loud(at - AROUND_SECONDS, at) and self._is_loud(at, at + AROUND_SECONDS)
         return are_loud and (not self.speech or any(start < at < end for start, end in self.speech))
 
@@ -87,7 +86,7 @@ class Recording:
 
 @dataclass
 class Figures:
-    """What one side needed."""
+    """The figures of one program."""
 
     seconds: float
     first_text: float
@@ -128,13 +127,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="recordings to be joined")
+    parser.add_argument("folder", type=Path, help="folder with the files to join")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--rate", type=int, default=44_100, help="of the joined recording")
+    parser.add_argument("--rate", type=int, default=44_100, help="sample rate of the joined audio")
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--latency", type=float, default=5.0, help="seconds of one call")
-    parser.add_argument("--environment", type=Path, help="where the toolkit is, or will be")
-    parser.add_argument("--only", choices=["ours"], help="leave the toolkit out")
+    parser.add_argument("--environment", type=Path, help="environment of the toolkit")
+    parser.add_argument("--only", choices=["ours"], help="omit the toolkit")
     return parser.parse_args()
 
 
@@ -155,7 +154,7 @@ def measured(
 
 
 def compared(ours: Figures, theirs: Figures) -> int:
-    """Print the ratios; return 1 where one is below what is expected."""
+    """Print the ratios. Return 1 if a ratio is below the expected one."""
     ratios = {
         "wall": theirs.seconds / ours.seconds,
         "first text": theirs.first_text / ours.first_text,
@@ -173,7 +172,7 @@ def compared(ours: Figures, theirs: Figures) -> int:
 
 
 def joined(folder: Path, minutes: float, into: Path, rate: int, channels: int) -> Recording:
-    """Join a folder's recordings to one of so many minutes, as an mp3."""
+    """Join the files of a folder to an MP3 of the given length."""
     files = sorted(path for path in folder.iterdir() if path.suffix in AUDIO)
     labelled = [path for path in files if _labels(path).exists()]
     sounds = [(path, decoded(path)) for path in labelled or files]
@@ -241,7 +240,7 @@ def simulator(bill: Path, latency: float) -> Iterator[tuple[str, str]]:
 
 
 def billed(rows: Sequence[Mapping[str, str]]) -> tuple[int, float]:
-    """Return how many calls a bill lists, and their seconds."""
+    """Return the number of calls of a bill and their seconds."""
     return len(rows), sum(float(row["seconds"]) for row in rows)
 
 
@@ -275,7 +274,7 @@ async def through_us(recording: Recording, simulator_at: tuple[str, str], folder
 
 
 async def transcribed(url: str, file: Path) -> dict[str, Any]:
-    """Send a recording and wait for its words."""
+    """Send audio and wait for its text."""
     sound = await asyncio.to_thread(file.read_bytes)
     async with httpx.AsyncClient(base_url=url, timeout=LONGEST_SECONDS) as client:
         answer = await client.post(
@@ -292,7 +291,7 @@ async def transcribed(url: str, file: Path) -> dict[str, Any]:
 
 
 def environment(folder: Path) -> Path:
-    """Return the toolkit's program; where the folder has none it is installed there."""
+    """Return the toolkit's program; install it first if the folder has none."""
     program = folder / "bin" / "qwen3-asr"
     if not program.exists():
         print(f"installing {TOOLKIT} and {TORCH}", flush=True)
@@ -306,7 +305,7 @@ def environment(folder: Path) -> Path:
 def through_toolkit(
     recording: Recording, simulator_at: tuple[str, str], folder: Path, program: Path
 ) -> Figures:
-    """Run the official program as it comes; its text is there when it ends."""
+    """Run the official program without changes. Its text is available when it ends."""
     shells = ("GATEWAY_", "DASHSCOPE_")
     surroundings = {k: v for k, v in os.environ.items() if not k.startswith(shells)}
     surroundings["DASHSCOPE_HTTP_BASE_URL"] = f"{simulator_at[0]}/api/v1"
@@ -351,7 +350,7 @@ def srt_starts(text: str) -> list[float]:
 
 @dataclass
 class Memory:
-    """The most resident memory of a process and its children, while the block lasts."""
+    """Measures the peak resident memory of a process and its children inside the block."""
 
     pid: int
     peak: int = 0
@@ -372,7 +371,7 @@ class Memory:
 
 
 def family(pid: int) -> Iterator[int]:
-    """Yield a process and all that descend from it.
+    """Yield a process and its descendants.
 
     A child that has not begun its own program yet is its parent: they share their memory.
     """

@@ -1,9 +1,9 @@
-"""Mixed jobs against a simulator with random faults; at the end the ledger against its bill.
+"""Mixed jobs against a simulator with random faults; at the end ledger and bill are compared.
 
 python -m bench.mixed [--jobs 1000] [--faults 0.2] [--seed N] [--database sqlite|postgres]
 
-The gateway is the real one but for its patience with a silent upstream (10 s) and the account's
-pace (tests/support/simulated_gateway.py). What is asked of it: tests/support/mixed.py.
+The gateway is the real one, except for its timeout for a silent provider (10 s) and the account's
+rate limit (tests/support/simulated_gateway.py). The load is that of tests/support/mixed.py.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000)
-    parser.add_argument("--faults", type=float, default=0.2, help="share of calls that meet one")
+    parser.add_argument("--faults", type=float, default=0.2, help="share of calls with a fault")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     return parser.parse_args()

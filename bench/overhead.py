@@ -1,11 +1,11 @@
-"""What the gateway adds to a direct call, and where on its way the time goes.
+"""Time that the gateway adds to a direct call, and the share of each step of a request.
 
 python -m bench.overhead [--seconds 5] [--rounds 3] [--database sqlite|postgres]
 
-A real `asr-gateway serve` with a key, and the same recording as a data: URI sent straight to the
-same fast upstream (bench/upstream.py) by the same client, in turns in one run. The direct bodies
-are made beforehand, so what the caller saves is not counted for us. No two uploads are the same
-bytes. The gateway's settings are the shipped ones but for the account's pace.
+A client sends audio through a real `asr-gateway serve` with a key, and the same audio as a data:
+URI directly to the same fast upstream (bench/upstream.py), in alternating rounds. The direct bodies
+are prepared in advance, so their preparation does not count in the gateway's favour. No two uploads
+have the same bytes. The gateway's settings are the defaults, except for the account's rate limit.
 """
 
 import argparse
@@ -59,7 +59,9 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each side in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="duration of each side per round"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     return parser.parse_args()
@@ -67,7 +69,7 @@ def arguments() -> argparse.Namespace:
 
 @contextmanager
 def running_upstream() -> Iterator[int]:
-    """Lend the port of the fast upstream, in a process of its own."""
+    """Run the fast upstream in a process of its own and yield its port."""
     command = [sys.executable, "-m", "bench.upstream"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as process:
         assert process.stdout is not None
@@ -79,7 +81,7 @@ def running_upstream() -> Iterator[int]:
 
 @dataclass
 class Measured:
-    """Answers of one side: how long each took, and how long they took together."""
+    """The answers of one side: the duration of each, and the total time."""
 
     took: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -155,7 +157,7 @@ class Bench:
         return theirs, ours
 
     async def _load(self, port: int, body: Body, callers: int, into: Measured) -> None:
-        """Let so many callers ask again and again, each as soon as it has its answer."""
+        """Run callers that send a request as soon as they have the answer to the last one."""
         clients = [await Client.at(port) for _ in range(callers)]
         for client in clients[:WARM_UP]:
             await client.ask(body)
@@ -176,7 +178,7 @@ class Bench:
             client.close()
 
     async def _stops(self, sounds: dict[str, bytes]) -> None:
-        """Print the share of each stop, of the same gateway with clocks in it."""
+        """Print the share of each step, measured by bench/stops.py."""
         for name, sound in sounds.items():
             file = self.folder / f"stops-{name}.jsonl"
             command = ("-m", "bench.stops", str(file))
@@ -190,7 +192,7 @@ class Bench:
             print("\n".join(shares(lines, measured.ms)), flush=True)
 
     def _gateway(self, command: tuple[str, ...]) -> tuple[GatewayProcess, str]:
-        """Start a gateway and return it with a key of its own."""
+        """Start a gateway and create a key for it."""
         settings = {
             "SPEECH__CATALOGUE": str(fast_catalogue(self.folder, CALLS_A_MINUTE)),
             "SPEECH__DEFAULT_MODEL": "qwen3-asr-flash",
@@ -212,7 +214,7 @@ class Bench:
 
 
 class Client(asyncio.Protocol):
-    """One connection to anybody; it knows of HTTP what is needed here."""
+    """One HTTP connection with the subset of HTTP that this bench needs."""
 
     _numbers = count(1)
 
@@ -223,13 +225,13 @@ class Client(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way there."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._buffer = bytearray()
         self._answer: asyncio.Future[bytes] | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Gather an answer until it is whole."""
+        """Collect an answer until it is complete."""
         self._buffer += data
         head, end, body = bytes(self._buffer).partition(END)
         if end and len(body) >= length_of(head):
@@ -238,12 +240,12 @@ class Client(asyncio.Protocol):
             self._answer.set_result(head + END + body)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Let nobody wait for what will not come."""
+        """Fail the request that waits for an answer."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or ConnectionError("hung up"))
 
     async def ask(self, body: Body) -> bytes:
-        """Send a request with a number of its own and return the answer, which must be a 200."""
+        """Send a request with a new mark and return the answer, which must be a 200."""
         self._answer = asyncio.get_running_loop().create_future()
         before, after = body
         self._transport.writelines([before, b"%016d" % next(self._numbers), after])
@@ -256,7 +258,7 @@ class Client(asyncio.Protocol):
 
 
 async def counted(port: int) -> int:
-    """Ask the upstream how many calls it had."""
+    """Return the number of calls that the upstream answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /calls HTTP/1.1" + END)
     head = await reader.readuntil(END)
@@ -275,13 +277,13 @@ def port_of(process: GatewayProcess) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return what a process and its ended children have used."""
+    """Return the CPU time of a process and of its children that have ended."""
     times = psutil.Process(pid).cpu_times()
     return sum((times.user, times.system, times.children_user, times.children_system))
 
 
 def mp3() -> bytes:
-    """Return ten seconds at 128 kbit/s, behind a tag that holds the mark."""
+    """Return an MP3 of ten seconds at 128 kbit/s. A tag in front of it contains the mark."""
     frame = b"\0n\0" + MARK
     text = b"TXXX" + len(frame).to_bytes(4, "big") + bytes(2) + frame
     sound = converted(10, "-ar", "44100", "-b:a", "128k", "-map_metadata", "-1", "-f", "mp3")
@@ -289,7 +291,7 @@ def mp3() -> bytes:
 
 
 def wav() -> bytes:
-    """Return 20 MB as a CD has it; its last samples are the mark."""
+    """Return a WAV of 20 MB, 44.1 kHz stereo. Its last samples are the mark."""
     sound = converted(WAV_SECONDS, "-ar", "44100", "-ac", "2", "-f", "s16le")
     form = b"\x01\0\x02\0" + (44_100).to_bytes(4, "little") + (176_400).to_bytes(4, "little")
     form += b"\x04\0\x10\0"
@@ -305,9 +307,9 @@ def converted(seconds: float, *options: str) -> bytes:
 
 
 def straight(sound: bytes, name: str, port: int) -> Body:
-    """Return a call of the upstream with the recording as a data: URI.
+    """Return a direct call of the upstream with the audio as a data: URI.
 
-    Its number is beside the sound, inside of which it would change the text of three more.
+    The mark is a field beside the audio: inside the base64 it would change three more characters.
     """
     uri = f"data:audio/{name};base64,{base64.b64encode(sound).decode()}"
     asked = {
@@ -320,7 +322,7 @@ def straight(sound: bytes, name: str, port: int) -> Body:
 
 
 def form(sound: bytes, name: str, key: str) -> Body:
-    """Return an upload as a form does it."""
+    """Return an upload as multipart/form-data."""
     disposition = f'Content-Disposition: form-data; name="file"; filename="a.{name}"'
     before = f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: audio/{name}\r\n\r\n".encode()
     body = before + sound + f"\r\n--{BOUNDARY}--\r\n".encode()
@@ -348,7 +350,7 @@ def line(case: Case, direct: Measured, ours: Measured) -> str:
 
 
 def shares(lines: Sequence[dict[str, float]], client_ms: float) -> Iterator[str]:
-    """Yield each stop's median and its share of what the client waited."""
+    """Yield the median of each step and its share of the client's waiting time."""
     known = {stop: median(one.get(stop, 0.0) for one in lines) * 1000 for stop in ORDER}
     rest = {**known, "wire, and between": client_ms - sum(known.values())}
     for stop, ms in rest.items():

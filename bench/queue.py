@@ -28,7 +28,7 @@ SINGLE = 200
 
 
 class Ticks:
-    """Notes when each job began; those named `held` want to be called again."""
+    """Records the start of each job. Jobs named `held` request to be called again."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}

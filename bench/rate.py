@@ -1,12 +1,11 @@
-"""The rate limit of an account against a simulator that counts calls a minute, a second, a burst.
+"""The rate limit of an account against a simulator that counts calls per minute, second and burst.
 
 python -m bench.rate [--requests 1500] [--scale 8] [--processes 1] [--rows] [--jobs]
 
-The simulator's minutes are `scale` times shorter, and so are the gateway's steps. Senders are
-processes of their own; each has prepared parts all the time. There must be no 429, and at least
-95 % of the allowed calls in every minute that was over before the last call. All processes
-watch themselves for standstills of the machine, which a fast clock magnifies: what these explain is
-counted and shown, and no violation.
+The simulator's minutes are `scale` times shorter, and so are the gateway's. Senders are processes
+of their own that always have prepared parts. There must be no 429, and at least 95 % of the allowed
+calls in every complete minute. All processes detect stalls of the machine, which a fast clock
+magnifies. Deviations that a stall explains are counted and shown, and are no violation.
 """
 
 import argparse
@@ -65,10 +64,10 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_500)
-    parser.add_argument("--scale", type=float, default=8.0, help="8 takes two minutes")
-    parser.add_argument("--processes", type=int, default=1, help="more than one need --rows")
-    parser.add_argument("--rows", action="store_true", help="keep the pace in PostgreSQL")
-    parser.add_argument("--jobs", action="store_true", help="whole jobs, not calls alone")
+    parser.add_argument("--scale", type=float, default=8.0, help="speed of the clock")
+    parser.add_argument("--processes", type=int, default=1, help="more than 1 needs --rows")
+    parser.add_argument("--rows", action="store_true", help="share the limit in PostgreSQL")
+    parser.add_argument("--jobs", action="store_true", help="send complete jobs")
     asked = parser.parse_args()
     if asked.processes > 1 and not asked.rows:
         parser.error("processes share a pace in rows only: --rows")
@@ -77,7 +76,7 @@ def arguments() -> argparse.Namespace:
 
 @dataclass
 class Run:
-    """What arrived at the simulator, in its own seconds since the parts were ready."""
+    """The calls at the simulator, in its own seconds since the parts were ready."""
 
     name: str
     moments: list[float]
@@ -97,7 +96,7 @@ class Run:
         return counts
 
     def explained(self) -> list[float]:
-        """Return the 429s that a standstill of a process explains: calls met on their way."""
+        """Return the times of 429s that a stall of a process explains: delayed calls met."""
         return [
             moment
             for moment in self.refused
@@ -110,7 +109,7 @@ class Run:
         ]
 
     def is_judged(self, minute: int) -> bool:
-        """Tell whether nothing but the gateway decided over this minute."""
+        """Tell whether this minute had no stall, so that only the gateway determined its calls."""
         start, end = minute * MINUTE, (minute + 1) * MINUTE
         stood = sum(stall.seconds for stall in self.stalls if start <= stall.at < end)
         holds = (moment for moment in self.explained() if moment < end)

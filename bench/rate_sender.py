@@ -1,4 +1,4 @@
-"""One process that has parts ready and sends them as fast as the account's pace lets it."""
+"""One process that has parts ready and sends them as fast as the account's rate limit allows."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ JOB_SECONDS = 900.0
 
 @dataclass
 class Sent:
-    """What a sender is told: with a `folder` it runs whole jobs of a gateway that lives there."""
+    """The settings of a sender. With a `folder` it runs jobs of a gateway with its data there."""
 
     url: str
     key: str
@@ -44,7 +44,7 @@ class Sent:
 
 
 async def send(told: Sent) -> int:
-    """Get ready, wait for a line, send everything; print what failed, and all stalls."""
+    """Prepare, wait for a line on stdin, send everything; print failures and stalls."""
     log.threshold = logging.CRITICAL
     async with stalls() as late:
         failed = await (_jobs(told) if told.folder else _calls(told))

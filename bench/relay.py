@@ -1,9 +1,9 @@
-"""A relay of bytes: every connection is joined to one address, and its bytes are copied both ways.
+"""A relay of bytes: every connection is forwarded to one address, in both directions.
 
 python -m bench.relay HOST PORT
 
-It is the yardstick of `bench.sse`: the least that a Python process on uvloop can spend on a stream.
-Prints the port on which it listens.
+It is the reference of `bench.sse`: the minimum CPU time that a Python process on uvloop needs for a
+stream. It prints the port on which it listens.
 """
 
 import asyncio

@@ -1,17 +1,17 @@
-"""What the gateway adds to a stream: to its first event, and to each event after it.
+"""Time and CPU time that the gateway adds to a stream, for its first event and each later one.
 
 python -m bench.sse [--streams 20 100 200] [--events 40] [--gap 0.25]
 
-A real `asr-gateway serve` and a client stand before the provider simulator, which says a word every
-`gap` seconds and stamps each as it leaves; the client stamps it as it arrives. For each number of
-streams there are three ways: straight to the simulator, through a relay of bytes (`bench.relay`,
-the yardstick), and through the gateway. The simulator and the client share this process, so their
-own load delays all ways alike: the difference is the gateway's.
+The provider simulator sends a word every `gap` seconds and records when each word leaves; the
+client records when it arrives. Each number of streams runs in three ways: directly to the
+simulator, through a relay of bytes (`bench.relay`, the reference), and through a real `asr-gateway
+serve`. The simulator and the client share this process, so their own load delays all three equally:
+the difference is the gateway's.
 
-An event's latency is taken once all streams have begun. CPU time is that of the process between,
-from the kernel's schedstat: per event of the whole run, jobs and uploads included, and per event
-while all streams were running, which leaves the jobs out. Every stream must be whole: all words in
-order, and then `completed`.
+The latency of an event is measured when all streams have begun. CPU time is that of the process in
+between, from the kernel's schedstat: per event of the whole run, including jobs and uploads, and
+per event while all streams were running, which excludes the jobs. Every stream must be complete:
+all words in order, and then `completed`.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def cpu_seconds(pid: int) -> float:
 
 @dataclass
 class Run:
-    """One way with so many streams at once; times are in milliseconds."""
+    """One way with one number of streams; times are in milliseconds."""
 
     way: str
     streams: int
@@ -90,7 +90,7 @@ class Run:
     _marks: list[tuple[float, int]] = field(default_factory=list)
 
     def note(self, *, is_first: bool, is_last: bool) -> None:
-        """Take in one event of any stream, and what was used when all had begun or one ended."""
+        """Record an event, and the CPU time when all streams have begun or the first has ended."""
         self._seen += 1
         self._begun += is_first
         if (self._begun == self.streams and is_first) or (is_last and len(self._marks) == 1):
@@ -101,17 +101,17 @@ class Run:
 
     @property
     def events(self) -> list[float]:
-        """Those that left once every stream had begun: to begin is work that delays the others."""
+        """Latencies of events after every stream had begun: starting a stream delays the others."""
         return [took for left, took in self.later if left > self.all_began]
 
     @property
     def cpu_per_event(self) -> float:
-        """Microseconds, whole jobs included."""
+        """Microseconds of CPU time, including the jobs."""
         return self.cpu_seconds * 1e6 / max(1, len(self.first) + len(self.later))
 
     @property
     def steady_cpu_per_event(self) -> float:
-        """Microseconds, while all streams were running."""
+        """Microseconds of CPU time while all streams were running."""
         return self.steady_cpu_seconds * 1e6 / max(1, self.steady_events)
 
     def line(self) -> str:
@@ -132,7 +132,7 @@ def _spread(millis: list[float]) -> str:
 
 @dataclass
 class Trial:
-    """All runs, and what was broken in them."""
+    """All runs, and the violations in them."""
 
     folder: Path
     streams: Sequence[int]
@@ -227,7 +227,7 @@ class Trial:
         self.runs.append(run)
 
     async def _listen(self, run: Run, url: str, request: bytes, end: bytes) -> None:
-        """Read one stream; the first time that a word is seen is when it came."""
+        """Read one stream and record the arrival of each word."""
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         began, came, tail, has_ended = time.perf_counter(), {}, b"", False
@@ -257,7 +257,7 @@ class Trial:
 
 @contextmanager
 def _relay(simulator: ProviderSimulator) -> Iterator[tuple[str, int]]:
-    """Run a relay to the simulator; lend its address and its process id."""
+    """Run a relay to the simulator; yield its address and process id."""
     host, _, port = simulator.url.removeprefix("http://").partition(":")
     command = [sys.executable, "-m", "bench.relay", host, port]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
@@ -269,7 +269,7 @@ def _relay(simulator: ProviderSimulator) -> Iterator[tuple[str, int]]:
 
 
 class _stamping:  # noqa: N801 - reads as the context that it is
-    """Note when each word leaves the simulator for the first time."""
+    """Record when each word leaves the simulator for the first time."""
 
     def __init__(self, left: dict[tuple[int, int], float]) -> None:
         self._left, self._part = left, answers._part

@@ -1,4 +1,4 @@
-"""A worker is stopped for 40 s with the shipped lease of 30 s, and woken: it writes nothing.
+"""A worker is stopped for 40 s with the default lease of 30 s, and continued: it writes nothing.
 
 python -m bench.stopped_worker [--seconds 40] [--seed N]
 """

@@ -1,9 +1,9 @@
-"""The gateway with a clock at each stop of a request's way, for `bench.overhead`.
+"""The gateway with a clock at each step of a request, for `bench.overhead`.
 
 python -m bench.stops FILE    (settings from the environment, like `asr-gateway serve`)
 
-A line of JSON is written for each POST: seconds spent up to each stop since the one before it.
-That is the truth for one caller at a time only; the gateway's own code is untouched.
+For each POST it writes a line of JSON: the seconds of each step since the one before it. The
+figures are correct for one caller at a time only. The gateway's code is not changed.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ Async = Callable[..., Awaitable[Any]]
 
 
 class Marks:
-    """Adds up, for the request under way, the time before each stop's end."""
+    """Adds up the time of each step of the current request."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -72,14 +72,14 @@ MARKS = Marks()
 
 
 class Timed:
-    """The outermost middleware: a POST is timed from its head to its answer's last byte."""
+    """The outermost middleware: measures a POST from its headers to the last byte of its answer."""
 
     def __init__(self, app: ASGIApp, file: Path) -> None:
         self._app = app
         self._file = file.open("a")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, with a line for each POST."""
+        """Call the application, and write a line for each POST."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -91,7 +91,7 @@ class Timed:
 
 
 def install() -> None:
-    """Put the clocks in; a place that is no longer there is said, and its stop has no time."""
+    """Install the clocks. A function that no longer exists is reported and has no time."""
     for stop, place in ENTERED.items():
         _wrap(place, lambda inner, stop=stop: _entering(inner, stop))
     for stop, place in LEFT.items():

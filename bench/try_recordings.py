@@ -1,10 +1,10 @@
-"""Every labelled recording of a folder, sent to a running gateway, and what it must answer.
+"""Send every labelled file of a folder to a running gateway and check the answers.
 
 python -m bench.try_recordings FOLDER URL [--key KEY] [--model MODEL]
 
-FOLDER/manifest.json names the files and says what to expect of each: `ok`, `ok-empty`,
-`ok-partial`, `error:<why>`. A file that tries to make a decoder read something else is aimed at a
-recording that is really there, whose words must not come back.
+FOLDER/manifest.json names the files and the expected result of each: `ok`, `ok-empty`,
+`ok-partial`, `error:<why>`. A file that tries to make a decoder read another file is pointed at
+audio that exists, whose words must not be in the answer.
 """
 
 import argparse
@@ -40,7 +40,7 @@ _NOT_A_WORD = re.compile(r"[^\w\s]|_")
 
 @dataclass
 class Row:
-    """What came of one recording; `complaint` is empty where it is what was expected."""
+    """The result of one file. `complaint` is empty if the result is the expected one."""
 
     entry: Mapping[str, Any]
     status: int
@@ -84,7 +84,7 @@ def tried(
 
 
 class Canary:
-    """A recording where the hostile file points to: at its own path, else at ours, rewritten."""
+    """Audio at the path to which a hostile file points, or at a path that is written into it."""
 
     def __init__(self, recording: Path, content: bytes) -> None:
         self.content = content
@@ -101,7 +101,7 @@ class Canary:
             shutil.rmtree(path)
 
     def _aimed(self, found: re.Match[bytes]) -> bytes:
-        """Leave a path that names a file of this machine; replace one that names none."""
+        """Return the path if it names a file of this machine, else a path of the canary."""
         if found[1].startswith(b"//") or Path(found[1].decode("utf-8", "replace")).is_file():
             return found[0]
         folder = Path(tempfile.mkdtemp(prefix="gateway-canary-"))
@@ -131,7 +131,7 @@ def judged(entry: Mapping[str, Any], answer: httpx.Response) -> Row:
 
 
 def complaint_of(entry: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """Tell what is wrong with an answer that is no refusal."""
+    """Return the complaint about an answer with status 2xx; empty for a correct one."""
     text, expect = body.get("text"), entry["expect"]
     if body["status"] != "completed" or text is None:
         return f"is {body['status']}"
@@ -144,7 +144,7 @@ def complaint_of(entry: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 
 
 def refusal_of(entry: Mapping[str, Any], answer: httpx.Response) -> str:
-    """Tell what is wrong with a refusal."""
+    """Return the complaint about an error; empty for a correct one."""
     kind, _, reason = entry["expect"].partition(":")
     if answer.is_server_error or kind != "error":
         return f"expected {entry['expect']}"
@@ -155,14 +155,14 @@ def refusal_of(entry: Mapping[str, Any], answer: httpx.Response) -> str:
 
 
 def leaked(row: Row, reference: str) -> str:
-    """Tell whether words of the canary came back, three in a row or more."""
+    """Tell whether three or more consecutive words of the canary are in the answer."""
     heard, said = f" {plain(row.words)} ", plain(reference).split()
     runs = (" ".join(said[start : start + 3]) for start in range(len(said) - 2))
     return next((f"the canary was read: {run}" for run in runs if f" {run} " in heard), "")
 
 
 def rate_of(entry: Mapping[str, Any], text: str) -> float | None:
-    """Return the word error rate, or that of characters where words have no spaces."""
+    """Return the word error rate, or the character error rate for languages without spaces."""
     reference = entry.get("reference")
     if not reference:
         return None
@@ -173,7 +173,7 @@ def rate_of(entry: Mapping[str, Any], text: str) -> float | None:
 
 
 def plain(text: str) -> str:
-    """Lower case, no punctuation, one space between words."""
+    """Return the text in lower case, without punctuation, with one space between words."""
     folded = unicodedata.normalize("NFKC", text).lower().replace("mr.", "mister")
     return " ".join(_NOT_A_WORD.sub(" ", folded).split())
 

@@ -1,11 +1,11 @@
-"""Large uploads, eight at once: how much the process that takes them grows.
+"""Memory growth of the gateway during large uploads, eight at the same time.
 
 python -m bench.uploads [--clients 8] [--bytes 1000000000]
 
-Growth is counted from the first byte until the last upload is a durable job (its 202), and then
-again for the time in which those jobs run: decoding is done by children, but listening for
-speech happens in the gateway's own process. Jobs begin as soon as they are durable, so with
-more of them at once the first figure holds some of the second.
+Growth is measured from the first byte until the last upload is a durable job (its 202), and then
+again while those jobs run: decoding happens in child processes, but the search for speech happens
+in the gateway's process. Jobs start as soon as they are durable, so with more concurrent jobs the
+first figure contains part of the second.
 """
 
 import argparse
@@ -92,14 +92,14 @@ async def measure(gateway: GatewayProcess, clients: int, size: int) -> int:
 
 
 class Memory:
-    """The resident memory of one process, by the kernel's own count."""
+    """The resident memory of one process, from the kernel."""
 
     def __init__(self, pid: int) -> None:
         self._folder = Path(f"/proc/{pid}")
         self._baseline = 0
 
     def begin(self) -> None:
-        """Forget the peak: what follows is measured against what is resident now."""
+        """Reset the peak: growth is measured against the present resident memory."""
         (self._folder / "clear_refs").write_text(RESET_PEAK)
         self._baseline = self._bytes("VmRSS")
 
@@ -127,7 +127,7 @@ async def upload(client: httpx.AsyncClient, size: int, number: int, *, wait: int
 
 
 async def form(size: int, number: int, wait: int) -> AsyncIterator[bytes]:
-    """Yield a WAV of so many bytes inside a form, no two numbers alike; none of it is kept."""
+    """Yield a form with a WAV of this size. Each number gives other bytes."""
     yield (HEAD % wait).encode()
     yield wav_head(size)
     block = bytes([number, 0] * (BLOCK_BYTES // 2))

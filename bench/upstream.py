@@ -1,9 +1,9 @@
-"""A DashScope that costs next to nothing: it takes any body whole and answers one same transcript.
+"""A DashScope with minimal cost: it reads any body and always returns the same transcript.
 
 python -m bench.upstream [--delay SECONDS]
 
-It prints its port as a line of JSON. GET /calls returns how many calls it has answered. The
-faithful far side is the simulator; this one is for measuring what stands before it.
+It prints its port as a line of JSON. GET /calls returns the number of calls it has answered. The
+provider simulator is the exact model of DashScope; this one is for measuring the gateway.
 """
 
 import argparse
@@ -42,7 +42,7 @@ ANSWER = _framed(SAID)
 
 
 class Upstream(asyncio.Protocol):
-    """One connection; requests come one after the other."""
+    """One connection; requests arrive one after the other."""
 
     calls = 0
     delay_seconds = 0.0
@@ -52,11 +52,11 @@ class Upstream(asyncio.Protocol):
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Count a body's bytes without keeping them."""
+        """Count the bytes of a body without storing them."""
         if not self._left:
             self._head += data
             head, end, rest = self._head.partition(END)

@@ -1,9 +1,9 @@
-"""Thousands of tasks wait upstream at once in one process: its memory, its threads, its questions.
+"""Memory, threads and polls of one process with thousands of waiting tasks.
 
 python -m bench.waiting_tasks [--jobs 2000] [--seconds 30] [--to-the-end] [--postgres]
 
-A simulator takes the tasks and works on none of them until the end; it refuses what is more than 20
-questions a second. `--to-the-end` lets it finish, and waits until every job has its text.
+A simulator accepts the tasks and works on none of them until the end. It rejects more than 20 polls
+a second. With `--to-the-end` it finishes them, and the bench waits until every job has its text.
 """
 
 import argparse
@@ -38,7 +38,7 @@ BEGIN_SECONDS, END_SECONDS = 300.0, 900.0
 
 @dataclass(frozen=True)
 class Look:
-    """What the process is at a moment."""
+    """The figures of the process at one moment."""
 
     mebibytes: float
     threads: int
@@ -128,7 +128,7 @@ async def measure(
     before: Look,
     submitted: float,
 ) -> bool:
-    """Print what the process does while all of them wait; tell whether a promise is broken."""
+    """Print the figures while all tasks wait. Return whether a limit is exceeded."""
     at_first, first = Look.at(gateway.pid), len(polls(simulator))
     await asyncio.sleep(asked.seconds)
     after = Look.at(gateway.pid)
@@ -148,7 +148,7 @@ async def measure(
 
 
 async def finish(gateway: GatewayProcess, simulator: ProviderSimulator, jobs: int) -> bool:
-    """Let the simulator work, and wait until every job has ended; tell whether one has no text."""
+    """Let the simulator work and wait until every job has ended. Return whether one has no text."""
     began = time.monotonic()
     simulator.clock.advance(HOURS)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
