@@ -35,8 +35,17 @@ class Principals:
         principal, should_touch = found
         if revocations == self._revocations:  # else this key may be the one revoked meanwhile
             self._found[key_hash] = principal, now
-        if should_touch and principal.key_id is not None:
-            await self._touch(principal.key_id, now)
+        key_id = principal.key_id
+        if key_id is None or not should_touch:
+            return principal
+        # The use of a key is stored once an interval, for any number of requests.
+        last = self._touched.get(key_id)
+        if last is None or now - last >= TOUCH_INTERVAL:
+            self._touched[key_id] = now
+            try:
+                await self._db.write(touch, key_id, now=now)
+            except DatabaseUnavailable:  # the key is valid; a later request stores its use
+                del self._touched[key_id]
         return principal
 
     async def recall(self, secret: str) -> Principal:
@@ -62,14 +71,3 @@ class Principals:
 
     def _hash(self, secret: str) -> str:
         return hash_key(self._peppers[0], secret)
-
-    async def _touch(self, key_id: str, now: datetime) -> None:
-        """Store the last use of a key: once an interval, for any number of requests."""
-        last = self._touched.get(key_id)
-        if last is not None and now - last < TOUCH_INTERVAL:
-            return
-        self._touched[key_id] = now
-        try:
-            await self._db.write(touch, key_id, now=now)
-        except DatabaseUnavailable:  # the key is valid all the same; a later request stores its use
-            del self._touched[key_id]

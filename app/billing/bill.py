@@ -51,13 +51,18 @@ def regions_of(bill: Sequence[BillLine]) -> frozenset[str]:
 def _line(row: Mapping[str | None, Any]) -> BillLine:
     if None in row:
         raise ValueError("more cells than columns")
-    began = str(row.get("started_at", ""))
+    started_at = None
+    if began := str(row.get("started_at", "")):
+        started_at = datetime.fromisoformat(began)
+        started_at = (
+            started_at.astimezone(UTC) if started_at.tzinfo else started_at.replace(tzinfo=UTC)
+        )
     line = BillLine(
         request_id=row["request_id"],
         model=row["model"],
         millis=round(Decimal(row["seconds"]) * MILLIS),
         region=row.get("region", ""),
-        started_at=_parse_moment(began) if began else None,
+        started_at=started_at,
         input_tokens=int(row.get("input_tokens") or 0),
         output_tokens=int(row.get("output_tokens") or 0),
         text_input_tokens=int(row.get("text_input_tokens") or 0),
@@ -67,8 +72,3 @@ def _line(row: Mapping[str | None, Any]) -> BillLine:
     if not (line.model and line.request_id):
         raise ValueError("no model or no request id")
     return line
-
-
-def _parse_moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,7 +4,7 @@ A call is matched with its line by the request id. A call whose answer was lost 
 it is matched with a remaining line of its model whose seconds are the call's, rounded up or down.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
@@ -22,6 +22,11 @@ Kind = Literal[
     "not_on_the_bill",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_KINDS_OF_BILLED: Mapping[str, Kind] = {
+    "answered": "rounding",
+    "in_doubt": "in_doubt_billed",
+    "failed": "failed_billed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +121,20 @@ def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
     matches = _Matches(sorted(bill, key=lambda line: (line.millis, line.request_id)))
     matches.match_by_id(calls)
     matches.match_by_length(call for call in calls if not call.request_id)
-    matched, differences = [], []
+    matched: list[tuple[RecordedCall, BillLine]] = []
+    billed: list[Difference] = []
+    not_billed: list[Difference] = []
     for call in calls:
         line = matches.by_call.get(call.call_id)
         if line is not None:
             matched.append((call, line))
-            differences.append(_billed_difference(call, line))
-    differences += [
-        _missing_difference(call) for call in calls if call.call_id not in matches.by_call
-    ]
-    differences += [
+            if nano := _billed(call, line) - call.nano:
+                kind = _KINDS_OF_BILLED[call.state]
+                billed.append(Difference(kind, nano, line.millis - call.used_ms, call, line))
+        elif call.state == "in_doubt" or call.nano:
+            kind = "in_doubt_not_billed" if call.state == "in_doubt" else "not_on_the_bill"
+            not_billed.append(Difference(kind, -call.nano, -call.used_ms, call))
+    unmatched = [
         Difference("unmatched", 0, line.millis, line=line)
         for line in (*matches.repeated, *matches.remaining)
     ]
@@ -136,7 +145,7 @@ def compare(calls: Sequence[RecordedCall], bill: Sequence[BillLine]) -> Report:
         billed_nano=sum(_billed(call, line) for call, line in matched),
         currency=next(iter(currencies), ""),
         matched=matched,
-        differences=[found for found in differences if found],
+        differences=[*billed, *not_billed, *unmatched],
     )
 
 
@@ -148,23 +157,6 @@ def _matching_order(call: RecordedCall) -> tuple[int, int, int, str]:
     is_settled = call.state == "answered" or (call.state == "failed" and call.nano > 0)
     kind = 0 if is_settled else 1 if call.state == "in_doubt" else 2
     return kind, _max_ms(call), _min_ms(call), call.call_id
-
-
-def _billed_difference(call: RecordedCall, line: BillLine) -> Difference | None:
-    nano, millis = _billed(call, line) - call.nano, line.millis - call.used_ms
-    if nano == 0:
-        return None
-    kinds: dict[str, Kind] = {"in_doubt": "in_doubt_billed", "failed": "failed_billed"}
-    return Difference(kinds.get(call.state, "rounding"), nano, millis, call, line)
-
-
-def _missing_difference(call: RecordedCall) -> Difference | None:
-    """Return the difference of a call that is not on the bill."""
-    if call.state == "in_doubt":
-        return Difference("in_doubt_not_billed", -call.nano, -call.used_ms, call)
-    if call.nano == 0:
-        return None
-    return Difference("not_on_the_bill", -call.nano, -call.used_ms, call)
 
 
 def _billed(call: RecordedCall, line: BillLine) -> int:

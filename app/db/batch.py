@@ -7,8 +7,6 @@ after the inserts.
 """
 
 import re
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
@@ -74,17 +72,13 @@ def _joined(
     statements = (*(insert for insert, _ in earlier), last)
     sql = _joined_sql.get(statements)
     if sql is None:
-        counts = [len(values) for _, values in earlier]
-        sql = _joined_sql[statements] = _with_clause(statements, counts)
+        # The placeholders of each statement are numbered after those of the statements before it.
+        numbered, before = [], 0
+        for one, values in (*earlier, (last, arguments)):
+            pieces = _PLACEHOLDER.split(one.sql)  # text, number, text, number, …, text
+            pieces[1::2] = [f"${int(number) + before}" for number in pieces[1::2]]
+            numbered.append("".join(pieces))
+            before += len(values)
+        inserts = ", ".join(f"i{n} AS ({text})" for n, text in enumerate(numbered[:-1]))
+        sql = _joined_sql[statements] = f"WITH {inserts} {numbered[-1]}"
     return sql, (*(value for _, values in earlier for value in values), *arguments)
-
-
-def _with_clause(statements: Sequence[CompiledStatement], counts: Sequence[int]) -> str:
-    """Join statements to one; the placeholders of each are numbered after those before it."""
-    texts = []
-    for statement, before in zip(statements, accumulate(counts, initial=0), strict=True):
-        pieces = _PLACEHOLDER.split(statement.sql)  # text, number, text, number, …, text
-        pieces[1::2] = [f"${int(number) + before}" for number in pieces[1::2]]
-        texts.append("".join(pieces))
-    *inserts, last = texts
-    return f"WITH {', '.join(f'i{n} AS ({sql})' for n, sql in enumerate(inserts))} {last}"

@@ -66,25 +66,22 @@ class CompiledStatement:
 
     def fetch(self, tx: sa.Connection, cursor: Any) -> list[Any]:
         """Return the rows of an executed cursor."""
-        make = self._make_row or self._learn_rows(tx, cursor.description)
+        if self._make_row is None:
+            # By its description of the columns a driver may convert a type itself.
+            said = cursor.description
+            names = [column.keyname for column in self._columns] or [one[0] for one in said]
+            row_class: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
+            converts = [
+                column.type._cached_result_processor(tx.dialect, one[1])  # noqa: SLF001
+                for column, one in zip(self._columns, said, strict=False)
+            ]
+            self._converts = [(index, convert) for index, convert in enumerate(converts) if convert]
+            self._make_row = partial(tuple.__new__, row_class)
         found = cursor.fetchall()
         if self._converts:
             found = [list(row) for row in found]
             for row in found:
                 for index, convert in self._converts:
                     row[index] = convert(row[index])
+        make = self._make_row
         return [make(row) for row in found]
-
-    def _learn_rows(
-        self, tx: sa.Connection, description: Sequence[Any]
-    ) -> Callable[[Sequence[Any]], Any]:
-        """Choose the conversions of rows. By its description a driver may convert a type itself."""
-        names = [column.keyname for column in self._columns] or [said[0] for said in description]
-        row_class: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
-        converts = [
-            column.type._cached_result_processor(tx.dialect, said[1])  # noqa: SLF001
-            for column, said in zip(self._columns, description, strict=False)
-        ]
-        self._converts = [(index, convert) for index, convert in enumerate(converts) if convert]
-        self._make_row = partial(tuple.__new__, row_class)
-        return self._make_row

@@ -111,7 +111,11 @@ class PostgresDatabase:
                 try:
                     return await greenlet_spawn(attempt)
                 except (sa.exc.DBAPIError, asyncpg.PostgresError) as error:
-                    if not attempts_left or not _is_repeatable(error):
+                    if isinstance(error, sa.exc.DBAPIError) and error.statement == _BEGIN:
+                        may_repeat = error.connection_invalidated  # the transaction never began
+                    else:
+                        may_repeat = _state_of(error) in _REPEATABLE_STATES
+                    if not attempts_left or not may_repeat:
                         raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -129,13 +133,6 @@ def _begin(connection: sa.Connection) -> None:
         await_only(adapted._start_transaction())  # noqa: SLF001
     except BaseException as error:  # noqa: BLE001 - raised anew
         raise_as_core(connection, error, _BEGIN)
-
-
-def _is_repeatable(error: Exception) -> bool:
-    """Tell whether a transaction never began, or was rolled back to be repeated."""
-    if isinstance(error, sa.exc.DBAPIError) and error.statement == _BEGIN:
-        return error.connection_invalidated
-    return _state_of(error) in _REPEATABLE_STATES
 
 
 async def _no_action(_result: object, _connection: object) -> None:

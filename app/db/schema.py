@@ -37,7 +37,9 @@ class Utc(sa.types.TypeDecorator[datetime]):
         return _to_text if dialect.name == "sqlite" else _to_utc
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
-        return _from_text if dialect.name == "sqlite" else _to_utc
+        if dialect.name == "sqlite":
+            return lambda text: None if text is None else datetime.fromisoformat(text + "+00:00")
+        return _to_utc
 
 
 def _to_utc(moment: datetime | None) -> datetime | None:
@@ -62,10 +64,6 @@ def _to_text(moment: datetime | None) -> str | None:
         text = _as_utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
         _last_written = (moment, text)
     return text
-
-
-def _from_text(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is

@@ -212,22 +212,15 @@ class SqliteDatabase:
 
     def _write_loop(self) -> None:
         with self._connect() as connection:
-            while first := self._requests.get():
-                requests, is_closing = self._waiting_with(first)
-                self._commit_together(connection, requests)
-                if is_closing:
-                    break
-
-    def _waiting_with(self, first: _WriteRequest) -> tuple[list[_WriteRequest], bool]:
-        """Return the requests that wait now, and whether the database is being closed."""
-        requests = [first]
-        with contextlib.suppress(queue.Empty):
-            while len(requests) < MAX_TRANSACTIONS_A_COMMIT:
-                following = self._requests.get_nowait()
-                if following is None:
-                    return requests, True
-                requests.append(following)
-        return requests, False
+            is_closing = False
+            while not is_closing:
+                waiting = [self._requests.get()]
+                with contextlib.suppress(queue.Empty):
+                    while waiting[-1] is not None and len(waiting) < MAX_TRANSACTIONS_A_COMMIT:
+                        waiting.append(self._requests.get_nowait())
+                is_closing = waiting[-1] is None
+                if requests := [request for request in waiting if request is not None]:
+                    self._commit_together(connection, requests)
 
     @staticmethod
     def _commit_together(connection: sa.Connection, requests: list[_WriteRequest]) -> None:

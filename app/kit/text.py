@@ -1,4 +1,4 @@
-"""Which text can be stored, and which can be printed."""
+"""Text: whether it can be stored or printed, and its comparison."""
 
 import re
 
@@ -18,3 +18,8 @@ def is_storable(text: str) -> bool:
 def printable(text: str) -> str:
     """Return a text with a question mark in place of each character that cannot be printed."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def without_spaces(text: str) -> str:
+    """Return a text without white space, for comparison."""
+    return "".join(text.split())

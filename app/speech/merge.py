@@ -5,10 +5,10 @@ A part that failed lowers `coverage`. A time that is known only from the cuts is
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from app.speech.transcript import Segment, Transcript, Word
+from app.speech.transcript import Segment, Transcript
 
 # Scripts written without spaces between words, with their punctuation: Thai, Lao, Tibetan,
 # Burmese, Khmer, CJK symbols, kana, bopomofo, ideographs, full-width forms. Hangul has spaces.
@@ -79,41 +79,32 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and bool(_UNSPACED.search(text))
 
 
-def _placed_segments(part: PartText) -> Iterable[Segment]:
-    if part.segments:
-        return (_moved(segment, part) for segment in part.segments if segment.text.strip())
-    if not (text := part.text.strip()):
-        return ()
-    return (
-        Segment(
-            start=part.start_ms / 1000,
-            end=part.end_ms / 1000,
-            text=text,
-            timing="estimated",
-            language=part.language,
-            emotion=part.emotion,
-        ),
-    )
+def _placed_segments(part: PartText) -> Iterator[Segment]:
+    """Yield the segments of a part with absolute times; its whole text, if it has none."""
 
-
-def _moved(segment: Segment, part: PartText) -> Segment:
     def at(seconds: float) -> float:
         # Engines round up, and a time after the end of the part would overlap the next part.
         return min(max(part.start_ms, part.start_ms + round(seconds * 1000)), part.end_ms) / 1000
 
-    def moved(word: Word) -> Word:
-        return word.model_copy(update={"start": at(word.start), "end": at(word.end)})
-
-    return segment.model_copy(
-        update={
-            "start": at(segment.start),
-            "end": at(segment.end),
-            "text": segment.text.strip(),
-            "language": segment.language or part.language,
-            "emotion": segment.emotion or part.emotion,
-            "words": tuple(moved(word) for word in segment.words),
-        }
-    )
+    for segment in part.segments:
+        if text := segment.text.strip():
+            words = tuple(
+                word.model_copy(update={"start": at(word.start), "end": at(word.end)})
+                for word in segment.words
+            )
+            yield segment.model_copy(
+                update={
+                    "start": at(segment.start),
+                    "end": at(segment.end),
+                    "text": text,
+                    "language": segment.language or part.language,
+                    "emotion": segment.emotion or part.emotion,
+                    "words": words,
+                }
+            )
+    if not part.segments and (text := part.text.strip()):
+        start, end = part.start_ms / 1000, part.end_ms / 1000
+        yield Segment(start=start, end=end, text=text, language=part.language, emotion=part.emotion)
 
 
 def majority(votes: Iterable[tuple[str | None, int]]) -> str | None:

@@ -8,7 +8,6 @@ long `la la la` may not: so a loop is reported and transcribed again, and never 
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,9 @@ def find_loop(text: str) -> Repetition | None:
 
     A text in which few tokens occur twice takes microseconds, others up to some milliseconds.
     """
-    tokens = [token for word in _WORD.findall(text.lower()) for token in _split_word(word)]
+    tokens: list[str] = []
+    for word in _WORD.findall(text.lower()):
+        tokens += word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
     numbers: dict[str, int] = {}
     for token in tokens:
         numbers.setdefault(token, len(numbers))
@@ -68,10 +69,6 @@ def share_of_loops(text: str) -> float:
     """Return the share of a text that repeats itself in loops, from 0 to 1."""
     loop = find_loop(text)
     return loop.share if loop else 0.0
-
-
-def _split_word(word: str) -> Sequence[str]:
-    return word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
 
 
 def _loop(tokens: "npt.NDArray[np.int64]", period: int, times: int) -> Repetition | None:

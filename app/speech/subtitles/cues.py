@@ -81,7 +81,13 @@ def make_cues(segments: Sequence[Segment], seconds: float | None = None) -> list
         last = max(round(seconds * 1000), _MIN_MS)
     drafts = _join_fast_cues(drafts, indent, last)
     _set_times(drafts, last)
-    return list(_finished(drafts, indent))
+    cues: list[Cue] = []
+    for draft in drafts:
+        speaker = draft.voice[0]
+        before = cues[-1].speaker if cues else None
+        starts = indent > 0 and speaker not in {None, before}
+        cues.append(Cue(draft.start, draft.end, _lines(draft.pieces, indent), speaker, starts))
+    return cues
 
 
 def _divide_at_pauses(pieces: Sequence[TimedPiece]) -> Iterator[list[TimedPiece]]:
@@ -149,9 +155,10 @@ def _join_fast_cues(drafts: Sequence[_Draft], indent: int, last: int) -> list[_D
     was_fast = False
     for draft, following in zip(drafts, starts, strict=False):
         is_fast = _is_too_fast(draft, following)
-        if joined and (was_fast or is_fast) and _may_join(joined[-1], draft, indent):
-            joined[-1] = _join_drafts(joined[-1], draft)
-            was_fast = _is_too_fast(joined[-1], following)
+        may_join = joined and (was_fast or is_fast)
+        if may_join and (both := _join_drafts(joined[-1], draft, indent)):
+            joined[-1] = both
+            was_fast = _is_too_fast(both, following)
         else:
             joined.append(draft)
             was_fast = is_fast
@@ -162,15 +169,14 @@ def _is_too_fast(draft: _Draft, following: int) -> bool:
     return following - draft.start < reading_ms(draft.text.rstrip())
 
 
-def _may_join(first: _Draft, second: _Draft, indent: int) -> bool:
-    if first.voice != second.voice or second.start - first.end > _MAX_JOINED_PAUSE_MS:
-        return False
-    both = _join_drafts(first, second).pieces
-    is_short = second.end - first.start <= MAX_CUE_MS
-    return is_short and _end_of_longest(both, 0, indent) == len(both)
-
-
-def _join_drafts(first: _Draft, second: _Draft) -> _Draft:
+def _join_drafts(first: _Draft, second: _Draft, indent: int) -> _Draft | None:
+    """Return both as one cue, or None if they do not fit into one."""
+    if (
+        first.voice != second.voice
+        or second.start - first.end > _MAX_JOINED_PAUSE_MS
+        or second.end - first.start > MAX_CUE_MS
+    ):
+        return None
     left, right = first.pieces[-1], second.pieces[0]
     text = left.text + separator_between(left.text, right.text)
     columns = left.columns + len(text) - len(left.text)
@@ -188,6 +194,8 @@ def _join_drafts(first: _Draft, second: _Draft) -> _Draft:
             )
         ]
     pieces = [*first.pieces[:-1], *seam, *second.pieces[1:]]
+    if _end_of_longest(pieces, 0, indent) < len(pieces):
+        return None
     return _Draft(pieces, first.channel, first.start, max(first.end, second.end))
 
 
@@ -215,15 +223,6 @@ class _NextStart:
         if start < self._start:
             self._start, self._later = start, self._start
         return self._later
-
-
-def _finished(drafts: Sequence[_Draft], indent: int) -> Iterator[Cue]:
-    before: str | None = None
-    for index, draft in enumerate(drafts):
-        speaker = draft.voice[0]
-        starts = indent > 0 and speaker is not None and (index == 0 or speaker != before)
-        before = speaker
-        yield Cue(draft.start, draft.end, _lines(draft.pieces, indent), speaker, starts)
 
 
 def _lines(pieces: Sequence[TimedPiece], indent: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from app.kit.text import without_spaces
 from app.speech.subtitles.line_breaks import (
     FORBIDDEN,
     SENTENCE,
@@ -55,7 +56,7 @@ def timed_pieces(segment: Segment, max_width: int) -> list[TimedPiece]:
     spelt = _letters("".join(word.text for word in segment.words))
     words = segment.words if letters and letters == spelt else ()
     timed = words or (Word(start=segment.start, end=segment.end, text=segment.text),)
-    counted = _letters if words else _visible
+    counted = _letters if words else without_spaces
     time_at, speaker_at = _timeline(timed, counted)
     pieces: list[TimedPiece] = []
     passed = latest = 0
@@ -93,10 +94,6 @@ def _rate_breaks(pieces: Sequence[TimedPiece], words: Sequence[Word]) -> None:
 def _letters(text: str) -> str:
     """Return the letters with their marks, and the digits, in lower case."""
     return "".join(c for c in text if unicodedata.category(c)[0] in "LMN").lower()
-
-
-def _visible(text: str) -> str:
-    return "".join(text.split())
 
 
 def _timeline(

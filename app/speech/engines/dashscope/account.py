@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from app.kit.clock import parse_http_date
 from app.net.connectivity import try_request
-from app.net.http.exchange import Answer
+from app.net.http.exchange import OK, Answer
 from app.settings import DashScopeSettings
 from app.speech.engine import ErrorKind
 from app.speech.engines.dashscope.errors import SERVER_ERROR, code_in, dashscope_error
@@ -78,16 +78,13 @@ def read_check(answer: Answer, now: datetime) -> KeyCheck:
     code = code_in(answer.body)
     server_time = parse_http_date(answer.headers.get("date", ""))
     skew = None if server_time is None else (now - server_time).total_seconds()
-    return KeyCheck(_key_verdict(answer, code), answer.status, code, skew)
-
-
-def _key_verdict(answer: Answer, code: str) -> KeyVerdict:
-    if answer.status == UNAUTHORIZED:
-        return KeyVerdict.REJECTED
     is_dashscope = bool(code or text_of(member(read_object(answer.body), "request_id")))
-    if answer.status >= SERVER_ERROR or not is_dashscope:
-        return KeyVerdict.UNKNOWN
     # With status 200 only the code decides whether the error is about the account.
-    if code and dashscope_error(200, answer.headers, answer.body).kind is ErrorKind.ACCOUNT:
-        return KeyVerdict.DENIED
-    return KeyVerdict.ACCEPTED
+    kind = dashscope_error(OK, answer.headers, answer.body).kind if code else None
+    if answer.status == UNAUTHORIZED:
+        verdict = KeyVerdict.REJECTED
+    elif answer.status >= SERVER_ERROR or not is_dashscope:
+        verdict = KeyVerdict.UNKNOWN
+    else:
+        verdict = KeyVerdict.DENIED if kind is ErrorKind.ACCOUNT else KeyVerdict.ACCEPTED
+    return KeyCheck(verdict, answer.status, code, skew)

@@ -6,10 +6,11 @@ An unknown form is an error. An empty content means that there is no speech.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from app.kit.text import without_spaces
 from app.speech.engine import EngineAnswer, EngineRequest, EngineUsage
 from app.speech.engines.dashscope.sync_requests import CONTEXT_CUT, is_context_cut
-from app.speech.engines.http.failures import malformed_response
-from app.speech.engines.http.json_reading import member, number_of, read_object, text_of
+from app.speech.engines.http.failures import malformed_response, object_of
+from app.speech.engines.http.json_reading import member, number_of, text_of
 from app.speech.engines.http.wire_format import CUT_AT_LENGTH
 from app.speech.transcript import Segment, Word
 
@@ -33,7 +34,7 @@ _SENTENCES = (
 
 def parse_qwen3(body: bytes) -> EngineAnswer:
     """Read the qwen3 form. Raises EngineError if the body is malformed."""
-    answer = _object(body)
+    answer = object_of(body)
     choice = member(answer, "output", "choices", 0)
     content = member(choice, "message", "content")
     if not isinstance(content, list | str):
@@ -52,7 +53,7 @@ def parse_qwen3(body: bytes) -> EngineAnswer:
 
 def parse_input_audio(body: bytes, request: EngineRequest) -> EngineAnswer:
     """Read the input-audio form. Raises EngineError if the body is malformed."""
-    answer = _object(body)
+    answer = object_of(body)
     if text_in(answer) is None and not isinstance(answer.get("output"), dict):
         raise malformed_response("an answer without output")
     return read_input_audio(answer, request)
@@ -93,13 +94,6 @@ def parse_usage(usage: Any) -> EngineUsage:
     )
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    answer = read_object(body)
-    if answer is None:
-        raise malformed_response(f"an answer of {len(body)} bytes that is not a JSON object")
-    return answer
-
-
 def annotation_of(choice: Any) -> Mapping[str, Any]:
     """Return the annotation of a choice: language and emotion. Empty if there is none."""
     annotation = member(choice, "message", "annotations", 0)
@@ -124,25 +118,22 @@ def _read_sentences(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]
     """Return the sentences as segments, unless they are not all of the text."""
     for path in _SENTENCES:
         value = member(answer, *path)
-        listed = value if isinstance(value, list) else [value]
-        segments = tuple(_read_segments(listed))
+        segments = []
+        for sentence in value if isinstance(value, list) else [value]:
+            start, end = _span(sentence)
+            if start is not None and end is not None and text_of(member(sentence, "text")).strip():
+                segment = Segment(
+                    start=start,
+                    end=end,
+                    text=sentence["text"],
+                    timing="upstream",
+                    speaker=_speaker(sentence),
+                    words=tuple(read_words(sentence)),
+                )
+                segments.append(segment)
         if segments and without_spaces("".join(s.text for s in segments)) == without_spaces(text):
-            return segments
+            return tuple(segments)
     return ()
-
-
-def _read_segments(sentences: list[Any]) -> Iterator[Segment]:
-    for sentence in sentences:
-        start, end = _span(sentence)
-        if start is not None and end is not None and text_of(member(sentence, "text")).strip():
-            yield Segment(
-                start=start,
-                end=end,
-                text=sentence["text"],
-                timing="upstream",
-                speaker=_speaker(sentence),
-                words=tuple(read_words(sentence)),
-            )
 
 
 def read_words(sentence: Mapping[str, Any]) -> Iterator[Word]:
@@ -165,8 +156,3 @@ def _span(timed: Any) -> tuple[float | None, float | None]:
 def _speaker(timed: Mapping[str, Any]) -> str | None:
     speaker = timed.get("speaker_id")
     return None if speaker is None else str(speaker)
-
-
-def without_spaces(text: str) -> str:
-    """Return a text without white space, for comparison."""
-    return "".join(text.split())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from app.kit.text import without_spaces
 from app.net.http.event_stream import StreamEvent
 from app.net.http.exchange import Answer
 from app.speech.engine import DeltaSink, EngineAnswer, EngineRequest, EngineUsage
@@ -16,7 +17,6 @@ from app.speech.engines.dashscope.sync_responses import (
     parse_usage,
     read_input_audio,
     text_in,
-    without_spaces,
 )
 from app.speech.engines.http.failures import malformed_response
 from app.speech.engines.http.incremental_text import FrameMerger, IncrementalText
@@ -45,7 +45,11 @@ class _FrameReader:
             return None
         body = event_object(event)
         if event.type == "error" or (body is not None and "code" in body and "output" not in body):
-            self._read_error(event)
+            if code_in(event.data) not in NO_SPEECH:
+                status = event.comment.removeprefix(_STATUS)
+                number = int(status[:3]) if status.isdecimal() else BAD_REQUEST
+                raise dashscope_error(max(number, BAD_REQUEST), {}, event.data)
+            self.found_no_speech = self.is_complete = True
             return None
         if body is None:
             raise malformed_response(
@@ -66,14 +70,6 @@ class _FrameReader:
                 raise malformed_response(f"frame {number} after frame {self._number}")
         self._number, self._last = number, (event.id, event.data)
         return is_repeated
-
-    def _read_error(self, event: StreamEvent) -> None:
-        if code_in(event.data) in NO_SPEECH:
-            self.found_no_speech = self.is_complete = True
-            return
-        status = event.comment.removeprefix(_STATUS)
-        number = int(status[:3]) if status.isdecimal() else BAD_REQUEST
-        raise dashscope_error(max(number, BAD_REQUEST), {}, event.data)
 
 
 class Qwen3Stream:
@@ -164,11 +160,15 @@ class InputAudioStream:
         text = text_in(body)
         if sentence is None and text is None:
             raise malformed_response("a frame without a sentence or text")
+        text = text or ""
         self._last = body
         if sentence is not None:
             self._sentences[sentence.get("sentence_id")] = sentence
         self._is_at_end = sentence is None or sentence.get("sentence_end") is not False
-        self._text.replace(self._whole_text(text or ""))
+        # The text of a frame is documented to be all text so far, but may be its sentence only.
+        joined = join_texts(text_of(one.get("text")) for one in self._sentences.values())
+        is_part = len(without_spaces(text)) < len(without_spaces(joined))
+        self._text.replace(joined if is_part else text)
 
     def answer(self, head: Answer) -> EngineAnswer:
         """Return the answer; see StreamParser."""
@@ -183,14 +183,6 @@ class InputAudioStream:
         sentences = list(self._sentences.values())
         whole = {**self._last, "output": {"text": self._text.text, "sentences": sentences}}
         return replace(read_input_audio(whole, self._request), usage=parse_usage(usage))
-
-    def _whole_text(self, text: str) -> str:
-        """Return the text so far: the text of the frame, or of all sentences if that is more.
-
-        The text of a frame is documented to be all text so far, but may be the last sentence only.
-        """
-        joined = join_texts(text_of(sentence.get("text")) for sentence in self._sentences.values())
-        return joined if len(without_spaces(joined)) > len(without_spaces(text)) else text
 
 
 def sentence_in(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

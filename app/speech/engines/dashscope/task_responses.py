@@ -63,16 +63,23 @@ def parse_result(body: bytes) -> FileText:
     if answer is None or not isinstance(answer.get("transcripts"), list):
         raise malformed_response(f"a result of {len(body)} bytes without transcripts")
     channels = [one for one in answer["transcripts"] if isinstance(one, dict)]
-    segments = sorted(
-        (
-            segment
-            for one in channels
-            for segment in _channel_segments(one, named=len(channels) > 1)
-        ),
-        key=lambda segment: (segment.start, segment.end),
-    )
-    length_ms = _length_ms(answer, segments)
-    segments += _without_times(channels, length_ms, named=len(channels) > 1)
+    segments: list[Segment] = []
+    without_times: list[tuple[int | None, str]] = []
+    for one in channels:
+        channel_id = number_of(one.get("channel_id")) if len(channels) > 1 else None
+        channel = None if channel_id is None else int(channel_id)
+        found = list(_read_channel(one, channel))
+        segments += found
+        if not found and (text := text_of(one.get("text"))).strip():
+            without_times.append((channel, text))
+    segments.sort(key=lambda segment: (segment.start, segment.end))
+    reported = number_of(member(answer, "properties", "original_duration_in_milliseconds"))
+    last_end = max((segment.end for segment in segments), default=0.0)
+    length_ms = max(int(reported or 0), round(last_end * MILLIS))
+    segments += [
+        Segment(start=0.0, end=length_ms / MILLIS, text=text, channel=channel)
+        for channel, text in without_times
+    ]
     text = text_of(channels[0].get("text")) if len(channels) == 1 else ""
     return FileText(
         PartText(
@@ -109,10 +116,10 @@ def _file_results(output: Mapping[str, Any], status: TaskStatus) -> Iterator[Fil
             yield FileResult(error=error, code=code[:LOGGED_CHARACTERS], unreadable=unreadable)
 
 
-def _channel_segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator[Segment]:
-    channel = _channel(transcript) if named else None
-    listed = transcript.get("sentences")
-    for sentence in listed if isinstance(listed, list) else ():
+def _read_channel(transcript: Mapping[str, Any], channel: int | None) -> Iterator[Segment]:
+    """Yield the sentences of a channel that have times."""
+    sentences = transcript.get("sentences")
+    for sentence in sentences if isinstance(sentences, list) else ():
         start, end = (
             number_of(member(sentence, "begin_time")),
             number_of(member(sentence, "end_time")),
@@ -132,32 +139,6 @@ def _channel_segments(transcript: Mapping[str, Any], *, named: bool) -> Iterator
             channel=channel,
             words=tuple(read_words(sentence)),
         )
-
-
-def _without_times(channels: list[dict[str, Any]], length_ms: int, *, named: bool) -> list[Segment]:
-    """Return one segment for each channel that has text but no sentences."""
-    return [
-        Segment(
-            start=0.0,
-            end=length_ms / MILLIS,
-            text=text_of(one["text"]),
-            channel=_channel(one) if named else None,
-        )
-        for one in channels
-        if text_of(one.get("text")).strip() and not any(_channel_segments(one, named=named))
-    ]
-
-
-def _channel(transcript: Mapping[str, Any]) -> int | None:
-    channel = number_of(transcript.get("channel_id"))
-    return None if channel is None else int(channel)
-
-
-def _length_ms(answer: Mapping[str, Any], segments: list[Segment]) -> int:
-    """Return the length of the audio: the reported one, or the end of the last segment."""
-    reported = number_of(member(answer, "properties", "original_duration_in_milliseconds"))
-    last_end = max((segment.end for segment in segments), default=0.0)
-    return max(int(reported or 0), round(last_end * MILLIS))
 
 
 def _millis(segment: Segment) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
+from app.kit.json_bytes import json_bytes
 from app.net.fetch import FetchError, FetchFault
 from app.net.http.exchange import OK, Answer, Body, ExchangeError, HttpClient
 from app.net.http.selection import open_http_client
@@ -33,7 +34,6 @@ from app.speech.engines.dashscope.uploads import (
 from app.speech.engines.http.admission import BLOCK_SECONDS, CallAdmission
 from app.speech.engines.http.engine import MAX_ANSWER_BYTES
 from app.speech.engines.http.failures import exchange_failure, malformed_response
-from app.speech.engines.http.json_body import json_bytes
 from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.task_engine import FileText, FileUpload, SubmittedTask, TaskReport, TaskRequest
 
@@ -173,7 +173,13 @@ class DashScopeTasks:
                 url, max_bytes=MAX_RESULT_BYTES, deadline_seconds=self._timeouts.result
             )
         except FetchError as error:
-            raise _fetch_failure(error) from error
+            if error.fault is FetchFault.TOO_LARGE:
+                reason = f"a result of more than {MAX_RESULT_BYTES} bytes"
+                raise _free(malformed_response(reason)) from error
+            kind = ErrorKind.TIMEOUT if error.fault is FetchFault.TIMEOUT else ErrorKind.NETWORK
+            reason = f"the result could not be fetched: {error.host} {error.fault}"
+            reason = f"{reason} {error.status or ''}".rstrip()
+            raise EngineError(kind, reason, retryable=True) from error
         if len(body) < PARSE_IN_THREAD_BYTES:
             return parse_result(body)
         return await asyncio.to_thread(parse_result, body)
@@ -269,11 +275,3 @@ def _free(error: EngineError) -> EngineError:
     """Mark a failure as not billed: the request is free even if it was carried out."""
     error.billed = Billed.NO
     return error
-
-
-def _fetch_failure(error: FetchError) -> EngineError:
-    if error.fault is FetchFault.TOO_LARGE:
-        return _free(malformed_response(f"a result of more than {MAX_RESULT_BYTES} bytes"))
-    reason = f"the result could not be fetched: {error.host} {error.fault} {error.status or ''}"
-    kind = ErrorKind.TIMEOUT if error.fault is FetchFault.TIMEOUT else ErrorKind.NETWORK
-    return EngineError(kind, reason.rstrip(), retryable=True)

@@ -128,10 +128,18 @@ class CallAdmission:
         """Record a failure. Return it, with the earliest time of a retry in `retry_after`."""
         now = self._ticks()
         self._breaker.record(now, success=error.kind not in _FAILURES, began=began)
-        if error.kind is ErrorKind.RATE_LIMITED:
+        is_rate_limited = error.kind is ErrorKind.RATE_LIMITED
+        if is_rate_limited and model in self._rates:
             # The rate limiter spaces these retries, so they are no flood and need no budget.
-            await self._block(model, error.retry_after or BLOCK_SECONDS)
-        elif error.retryable and (seconds := self._budget.reserve(now)):
+            seconds = error.retry_after or BLOCK_SECONDS
+            self._blocked_until[model] = now + seconds
+            try:
+                await self._limiter.block(self._key(model), seconds)
+            except DatabaseUnavailable:
+                # The result of the call must not be lost because of this. Without the database
+                # there are no slots, so no call is made too early either.
+                log.warning("rate_limit.block_not_stored", account=self._account, model=model)
+        elif not is_rate_limited and error.retryable and (seconds := self._budget.reserve(now)):
             error.retry_after = max(error.retry_after or 0.0, seconds)
         return error
 
@@ -174,17 +182,6 @@ class CallAdmission:
                 retryable=True,
                 retry_after=max(1.0, error.seconds - max_wait_seconds),
             ) from error
-
-    async def _block(self, model: str, seconds: float) -> None:
-        if model not in self._rates:
-            return
-        self._blocked_until[model] = self._ticks() + seconds
-        try:
-            await self._limiter.block(self._key(model), seconds)
-        except DatabaseUnavailable:
-            # The result of the call must not be lost because of this. Without the database there
-            # are no slots, so no call is made too early either.
-            log.warning("rate_limit.block_not_stored", account=self._account, model=model)
 
     def _check_breaker(self, seconds: float) -> None:
         if seconds:

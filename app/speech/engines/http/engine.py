@@ -125,43 +125,32 @@ class RemoteEngine:
         wire, client = self._formats.get(request.model), self._client
         if wire is None or client is None:
             raise EngineError(ErrorKind.UNAVAILABLE, "closed, or a model of another engine")
+        seconds = min(request.deadline_seconds, self._timeout_seconds)
         try:
-            if isinstance(wire, StreamedFormat) and (on_delta is not None or wire.stream_only):
-                return await self._stream(client, wire, request, on_delta or _ignore)
-            answer = await client.post(
+            if not isinstance(wire, StreamedFormat) or (on_delta is None and not wire.stream_only):
+                answer = await client.post(
+                    wire.route,
+                    wire.body(request, streamed=False),
+                    headers=self._account.headers(),
+                    deadline_seconds=seconds,
+                    max_bytes=MAX_ANSWER_BYTES,
+                )
+                return wire.parse(request, answer)
+            parser = wire.stream_parser(request, on_delta or (lambda _text: None))
+            reader = EventStreamReader()
+            answer = await client.post_streamed(
                 wire.route,
-                wire.body(request, streamed=False),
-                headers=self._account.headers(),
-                deadline_seconds=min(request.deadline_seconds, self._timeout_seconds),
+                wire.body(request, streamed=True),
+                feeding(reader, parser),
+                headers={**self._account.headers(), **wire.stream_headers},
+                deadline_seconds=seconds,
+                silence_seconds=SILENCE_SECONDS,
                 max_bytes=MAX_ANSWER_BYTES,
             )
         except ExchangeError as error:
             raise exchange_failure(error) from error
-        return wire.parse(request, answer)
-
-    async def _stream(
-        self,
-        client: HttpClient,
-        wire: StreamedFormat,
-        request: EngineRequest,
-        on_delta: DeltaSink,
-    ) -> EngineAnswer:
-        parser, reader = wire.stream_parser(request, on_delta), EventStreamReader()
-        answer = await client.post_streamed(
-            wire.route,
-            wire.body(request, streamed=True),
-            feeding(reader, parser),
-            headers={**self._account.headers(), **wire.stream_headers},
-            deadline_seconds=min(request.deadline_seconds, self._timeout_seconds),
-            silence_seconds=SILENCE_SECONDS,
-            max_bytes=MAX_ANSWER_BYTES,
-        )
         if not answer.was_streamed:
             return wire.parse(request, answer)
         if not parser.is_complete and not reader.is_between_events:
             raise malformed_response("a stream that ended inside an event")
         return parser.answer(answer)
-
-
-def _ignore(_text: str) -> None:
-    """Drop text that has no listener."""

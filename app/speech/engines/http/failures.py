@@ -6,11 +6,12 @@ The errors of a provider are classified by the error table of its engine.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from app.kit.clock import parse_http_date
 from app.net.http.exchange import ExchangeError, Fault
 from app.speech.engine import Billed, EngineError, ErrorKind
-from app.speech.engines.http.json_reading import number_of
+from app.speech.engines.http.json_reading import number_of, read_object
 
 LOGGED_CHARACTERS = 200  # of an error code
 
@@ -74,6 +75,14 @@ def exchange_failure(error: ExchangeError) -> EngineError:
         retryable=True,
         billed=Billed.MAYBE if error.was_sent else Billed.NO,
     )
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of an answer. Raises EngineError if the body is anything else."""
+    answer = read_object(body)
+    if answer is None:
+        raise malformed_response(f"an answer of {len(body)} bytes that is not a JSON object")
+    return answer
 
 
 def malformed_response(reason: str) -> EngineError:

@@ -1,13 +1,12 @@
 """JSON request bodies with audio in them. Pure."""
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 import pybase64
 
+from app.kit.json_bytes import json_bytes
 from app.net.http.exchange import Body
 from app.speech.engine import Encoded, EngineError, EngineRequest, ErrorKind
 
@@ -39,14 +38,6 @@ def json_with_audio(
         yield after
 
     return Body(len(before) + base64_size(len(audio.data)) + len(after), "application/json", chunks)
-
-
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return a value as JSON in UTF-8."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits
-        return json.dumps(value, ensure_ascii=False).encode()
 
 
 def base64_size(size: int) -> int:

@@ -113,7 +113,11 @@ class LocalEngine:
     ) -> EngineAnswer:
         """Transcribe one part; see Engine. If cancelled, its thread ends at the next segment."""
         deadline = asyncio.get_running_loop().time() + request.deadline_seconds
-        whisper = await self._loaded(request.model, deadline)
+        if self._closed:
+            raise _failure(ErrorKind.UNAVAILABLE, "the engine is closed")
+        if not self._installed or request.model not in pinned_models():
+            raise EngineError(ErrorKind.UNAVAILABLE, self.readiness(request.model).unmet)
+        whisper = await self._model(request.model).loaded(deadline)
         began = asyncio.get_running_loop().time()
         stop = threading.Event()
         self._running.add(stop)
@@ -139,13 +143,6 @@ class LocalEngine:
             warnings=(CONTEXT_CUT,) if output.is_context_cut else (),
         )
 
-    async def _loaded(self, model: str, deadline: float) -> Whisper:
-        if self._closed:
-            raise _failure(ErrorKind.UNAVAILABLE, "the engine is closed")
-        if not self._installed or model not in pinned_models():
-            raise EngineError(ErrorKind.UNAVAILABLE, self.readiness(model).unmet)
-        return await self._model(model).loaded(deadline)
-
     async def _run(
         self,
         whisper: Whisper,
@@ -153,7 +150,16 @@ class LocalEngine:
         stop: threading.Event,
         on_delta: DeltaSink | None,
     ) -> WhisperOutput:
+        if not isinstance(request.audio, Pcm):
+            raise EngineError(ErrorKind.INTERNAL, "the part is not PCM")
         loop = asyncio.get_running_loop()
+        call = WhisperRequest(
+            pcm=request.audio.data,
+            language=request.language,
+            hints=tuple(request.options.get("language_hints", ())),
+            context=request.context,
+            word_timestamps=request.word_timestamps,
+        )
 
         def check() -> None:
             if stop.is_set():
@@ -167,7 +173,7 @@ class LocalEngine:
             loop.call_soon_threadsafe(deliver, text)
 
         return await loop.run_in_executor(
-            self._pool, partial(whisper.transcribe, _whisper_request(request), check, sink)
+            self._pool, partial(whisper.transcribe, call, check, sink)
         )
 
     def _model(self, name: str) -> LoadingModel[Whisper]:
@@ -184,18 +190,6 @@ class LocalEngine:
         whisper = Whisper(folder, threads=self._settings.threads, workers=self._settings.workers)
         whisper.warm()
         return whisper
-
-
-def _whisper_request(request: EngineRequest) -> WhisperRequest:
-    if not isinstance(request.audio, Pcm):
-        raise EngineError(ErrorKind.INTERNAL, "the part is not PCM")
-    return WhisperRequest(
-        pcm=request.audio.data,
-        language=request.language,
-        hints=tuple(request.options.get("language_hints", ())),
-        context=request.context,
-        word_timestamps=request.word_timestamps,
-    )
 
 
 def _failure(kind: ErrorKind, reason: str) -> EngineError:

@@ -73,9 +73,12 @@ class LoadingModel(Generic[LoadedModel]):
         self._set_unmet("the engine is closed", failed=True)
 
     async def _run(self) -> None:
+        def report(done: int, total: int) -> None:
+            self._set_unmet(f"model downloading {100 * done // total if total else 0} %")
+
         while True:
             try:
-                folder = await self._fetch(self._report_progress)
+                folder = await self._fetch(report)
                 self._set_unmet("model loading")
                 self._model = await asyncio.to_thread(self._load, folder)
             except Exception as error:  # noqa: BLE001 - native code raises any exception
@@ -87,9 +90,6 @@ class LoadingModel(Generic[LoadedModel]):
                 return
             await asyncio.sleep(self._retry_seconds)
             self._set_unmet("model loading")
-
-    def _report_progress(self, done: int, total: int) -> None:
-        self._set_unmet(f"model downloading {100 * done // total if total else 0} %")
 
     def _set_unmet(self, unmet: str, *, failed: bool = False) -> None:
         self._unmet = unmet

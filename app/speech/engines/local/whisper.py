@@ -154,7 +154,21 @@ class Whisper:
         )
         for raw in restore_speech_timestamps(_without_inventions(found), speech, SAMPLE_RATE):
             if text := raw.text.strip():
-                yield _segment(raw, text, language)
+                yield Segment(
+                    start=round(raw.start, 2),
+                    end=round(raw.end, 2),
+                    text=text,
+                    timing="upstream",
+                    language=language,
+                    words=tuple(
+                        Word(
+                            start=round(float(word.start), 2),
+                            end=round(float(word.end), 2),
+                            text=word.word.strip(),
+                        )
+                        for word in raw.words or ()
+                    ),
+                )
 
 
 def _find_speech(samples: "Samples") -> list[dict[str, int]]:
@@ -176,17 +190,3 @@ def _without_inventions(found: Iterable[Any]) -> Iterator[Any]:
         repetitive = raw.compression_ratio > REPETITIVE_RATIO and (silent or too_fast)
         if not repetitive and not (silent and raw.avg_logprob < UNSURE_LOGPROB):
             yield raw
-
-
-def _segment(raw: Any, text: str, language: str) -> Segment:
-    return Segment(
-        start=round(raw.start, 2),
-        end=round(raw.end, 2),
-        text=text,
-        timing="upstream",
-        language=language,
-        words=tuple(
-            Word(start=round(float(w.start), 2), end=round(float(w.end), 2), text=w.word.strip())
-            for w in raw.words or ()
-        ),
-    )

@@ -13,9 +13,9 @@ from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineReques
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
 from app.speech.engines.http.engine import RemoteEngine
-from app.speech.engines.http.failures import malformed_response
+from app.speech.engines.http.failures import malformed_response, object_of
 from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
-from app.speech.engines.http.json_reading import member, read_object, text_of
+from app.speech.engines.http.json_reading import member, text_of
 from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.engines.http.qwen_output import forced_output, parse_output
 from app.speech.engines.http.wire_format import (
@@ -137,7 +137,4 @@ class TranscriptionFormat(WireFormat):
 def _successful_object(answer: Answer) -> Mapping[str, Any]:
     if answer.status != OK:
         raise openai_error(answer.status, answer.headers, answer.body)
-    body = read_object(answer.body)
-    if body is None:
-        raise malformed_response(f"an answer of {len(answer.body)} bytes that is not a JSON object")
-    return body
+    return object_of(answer.body)

