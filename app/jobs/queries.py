@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from app.billing.ledger import JobTotals, totals_by_job
 from app.db.prepared import Prepared
+from app.jobs.store.job import Audio, JobView
 from app.jobs.store.job_spec import JobOptions, JobPlan
-from app.jobs.store.job_view import Audio, JobView
 from app.jobs.tables import OPEN, audio_tables, transcript, transcription, upstream_call
 from app.kit.paging import Page, encode_cursor
 from app.speech.warning_codes import WarningCode

@@ -179,7 +179,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
     """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
     faults = [
         DatabaseFault("commit_part", times=1_000_000),
-        DatabaseFault("release", times=1_000_000),
+        DatabaseFault("release_run", times=1_000_000),
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.store.durable_write.LAST_WRITE_SECONDS", 0.3)

@@ -7,7 +7,7 @@ from fastapi import Path
 from app import errors
 from app.api.services import Services
 from app.jobs.queries import find_job
-from app.jobs.store.job_view import JobView
+from app.jobs.store.job import JobView
 from app.kit.ids import id_pattern
 
 Id = Annotated[

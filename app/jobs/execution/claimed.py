@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.billing.ledger import JobTotals, Used
-from app.jobs.store.job import Job
-from app.jobs.store.job_view import JobView
+from app.jobs.store.job import Job, JobView
 from app.jobs.store.outcome import Completion
 from app.jobs.upstream.caller import FirstCall
 

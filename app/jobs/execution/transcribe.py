@@ -218,7 +218,7 @@ class Transcriber:
         report("job.deferred", seconds=round(deferred.seconds, 1))
         try:
             await self._db.write(
-                runs.defer, job.run, deferred.seconds, now=self._now(), clock=deferred.clock
+                runs.defer_run, job.run, deferred.seconds, now=self._now(), clock=deferred.clock
             )
         except DatabaseUnavailable:
             return self._lease_time
@@ -226,7 +226,7 @@ class Transcriber:
 
     async def _release(self, job: Job, *, was_idle: bool = False) -> None:
         with suppress(DatabaseUnavailable):  # the lease then ends by itself
-            await self._db.write(runs.release, job.run, was_idle=was_idle)
+            await self._db.write(runs.release_run, job.run, was_idle=was_idle)
 
     async def _discard_unmade_call(self, claimed: ClaimedJob) -> None:
         """Close a first call that was recorded but never made: it cannot have been billed."""

@@ -95,10 +95,13 @@ def open_call(
     fenced_update(tx, job.run, now=now)
     store_parts(tx, job, [*silent, span])
     attempt = _next_attempt(tx, job, span, retry_in_doubt=retry_in_doubt)
-    bound = route.tariff.cost(*_bound(job, span))
-    shortfall = bound - _uncommitted_hold(tx, job) if bound else 0
-    _check_ceiling(tx, job, span, max(0, shortfall))
-    call_id = _add_call(tx, job, route, span, attempt=attempt, max_cost_nano=bound, now=now)
+    max_cost_nano = route.tariff.cost(*_max_usage(job, span))
+    shortfall = 0
+    if max_cost_nano:
+        bounds = _BOUNDS.scalar(tx, {"job": job.id, "retry_epoch": job.account.retry_epoch})
+        shortfall = max_cost_nano + int(bounds or 0) - ledger.remaining(tx, job.account)
+    _check_spending_limit(tx, job, span, max(0, shortfall))
+    call_id = _add_call(tx, job, route, span, attempt=attempt, max_cost_nano=max_cost_nano, now=now)
     if shortfall > 0:
         ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
     return call_id
@@ -118,7 +121,7 @@ def open_first_call(
     """
     add_part(tx, job, span)
     route = job.routes[0]
-    max_cost_nano = route.tariff.cost(*_bound(job, span))
+    max_cost_nano = route.tariff.cost(*_max_usage(job, span))
     call_id = _add_call(tx, job, route, span, attempt=1, max_cost_nano=max_cost_nano, now=now)
     shortfall = max_cost_nano - held_nano
     if shortfall > 0:
@@ -156,7 +159,7 @@ def _add_call(
 
 def close_unmade(tx: sa.Connection, /, call_id: str, *, now: datetime) -> None:
     """Close a recorded call that was never made: it cannot have been billed."""
-    _close(tx, call_id, now, state="failed", error_kind="unmade", billed=Billed.NO)
+    _close_call(tx, call_id, now, state="failed", error_kind="unmade", billed=Billed.NO)
 
 
 def close_answered(
@@ -176,7 +179,7 @@ def settle_answered(
     Raises AlreadyCommittedError where the call is not open.
     """
     call_id, answer = answered.call_id, answered.answer
-    was_open = _close(
+    was_open = _close_call(
         tx,
         call_id,
         now,
@@ -212,9 +215,11 @@ def close_failed(
     fenced_update(tx, job.run, now=now, events=[Event("reset", {})] if voids else ())
     state = "in_doubt" if error.billed is Billed.MAYBE else "failed"
     fields = {"state": state, "error_kind": error.kind, "billed": error.billed}
-    is_first_try = _close(tx, call_id, now, **fields)  # else an earlier one was committed after all
+    is_first_try = _close_call(
+        tx, call_id, now, **fields
+    )  # else an earlier one was committed after all
     if is_first_try and error.billed is Billed.YES:
-        most = _bound(job, span)
+        most = _max_usage(job, span)
         tokens = most.input_tokens + most.output_tokens
         used = Used(span.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
@@ -258,13 +263,17 @@ def usage_of(job: Job, answered: Answered) -> Used:
     Where it is paid by the token, missing token counts are estimated from audio and text.
     """
     tariff, usage = answered.route.tariff, answered.answer.usage
-    length_ms = answered.span.length_ms * _channels(job)
+    length_ms = answered.span.length_ms * job.plan.billed_channels
     used_ms = length_ms if usage.seconds is None else round(usage.seconds * MILLIS)
     tokens, text_tokens = (usage.input_tokens, usage.output_tokens), usage.text_tokens
     is_guess = usage.seconds is None
     if tariff.counts_tokens:
         is_guess = not any(tokens) and usage.seconds != 0  # which is how silence is reported
-        tokens = _estimated_tokens(job, answered) if is_guess else tokens
+        if is_guess:
+            bounds = job.plan.tokens
+            audio_tokens = bounds.audio_tokens(length_ms) if bounds else 0
+            context_tokens = estimate_tokens(job.options.context or "")
+            tokens = audio_tokens + context_tokens, estimate_tokens(answered.answer.text)
     cost = tariff.cost(used_ms, *tokens, text_tokens)
     return Used(used_ms, sum(tokens), cost, estimated=is_guess)
 
@@ -279,47 +288,27 @@ def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt
     return len(made) + 1
 
 
-def _uncommitted_hold(tx: sa.Connection, job: Job) -> int:
-    """Return the hold minus the bounds of calls that may still cost something."""
-    bounds = _BOUNDS.scalar(tx, {"job": job.id, "retry_epoch": job.account.retry_epoch})
-    return ledger.remaining(tx, job.account) - int(bounds or 0)
-
-
-def _check_ceiling(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
+def _check_spending_limit(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
     """Raise where a call could take the job's cost above the client's spending limit."""
-    ceiling = job.options.spending_limit
-    if ceiling is None:
+    limit = job.options.spending_limit
+    if limit is None:
         return
-    standing = ledger.totals(tx, job.id)
+    totals = ledger.totals(tx, job.id)
     unsettled = _SECONDS.scalar(tx, {"job": job.id}) or 0
-    ceiling.check_call(
-        held=max(standing.held - standing.released, standing.settled) + more_nano,
-        millis=standing.used_ms
+    limit.check_call(
+        held=max(totals.held - totals.released, totals.settled) + more_nano,
+        millis=totals.used_ms
         + int(unsettled) * MILLIS
         + max_usage_of_call(span.length_ms, None)[0],
         currency=job.account.currency,
     )
 
 
-def _bound(job: Job, span: PartSpan) -> Units:
-    one = max_usage_of_call(span.length_ms, job.plan.tokens)
-    return one.times(_channels(job))
+def _max_usage(job: Job, span: PartSpan) -> Units:
+    """Return the most that a call can use. Each requested channel of the audio is billed."""
+    return max_usage_of_call(span.length_ms, job.plan.tokens).times(job.plan.billed_channels)
 
 
-def _channels(job: Job) -> int:
-    """Number of channels billed: each requested channel of the audio."""
-    return job.plan.billed_channels
-
-
-def _estimated_tokens(job: Job, answered: Answered) -> tuple[int, int]:
-    """Return the estimated tokens in and out of a call."""
-    facts = job.plan.tokens
-    length_ms = answered.span.length_ms * _channels(job)
-    sound = facts.audio_tokens(length_ms) if facts else 0
-    context = estimate_tokens(job.options.context or "")
-    return sound + context, estimate_tokens(answered.answer.text)
-
-
-def _close(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
+def _close_call(tx: sa.Connection, call_id: str, now: datetime, **fields: Any) -> bool:
     """Close a call that is open; return whether it was."""
     return _CLOSE.run(tx, {"call": call_id, "closed_at": now, **fields}) == 1

@@ -12,9 +12,8 @@ from app.db.prepared import Prepared
 from app.db.schema import database_now
 from app.jobs.store.calls import open_first_call
 from app.jobs.store.events import add_events, created
-from app.jobs.store.job import Job, Run
+from app.jobs.store.job import Audio, Job, JobView, Run
 from app.jobs.store.job_spec import JobSpec
-from app.jobs.store.job_view import Audio, JobView
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.recordings import NewAudio, find_or_add_audio
 from app.jobs.store.routes import quote

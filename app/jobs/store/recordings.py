@@ -50,6 +50,8 @@ class NewAudio:
 
 def new_audio_of(blob: StoredBlob, found: Probe) -> NewAudio:
     """Combine the stored blob and its probe result."""
+    # Rounded up to milliseconds as the provider does; less than a nanosecond is a float error.
+    duration_ms = None if found.seconds is None else ceil(round(found.seconds * 1000, 6))
     return NewAudio(
         sha256=blob.sha256,
         bytes=blob.bytes,
@@ -58,13 +60,8 @@ def new_audio_of(blob: StoredBlob, found: Probe) -> NewAudio:
         codec=found.codec,
         channels=found.channels,
         sample_rate=found.sample_rate,
-        duration_ms=None if found.seconds is None else _whole_millis(found.seconds),
+        duration_ms=duration_ms,
     )
-
-
-def _whole_millis(seconds: float) -> int:
-    """Round up to milliseconds as the provider does; less than a nanosecond is a float error."""
-    return ceil(round(seconds * 1000, 6))
 
 
 def find_or_add_audio(

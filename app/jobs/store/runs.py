@@ -164,7 +164,7 @@ def renew(tx: sa.Connection, run: Run) -> None:
         raise StaleRun(run.job_id)
 
 
-def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
+def release_run(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     """End a run without a result, so that any worker may claim the job at once.
 
     `was_idle` counts it among the runs without progress.
@@ -173,7 +173,7 @@ def release(tx: sa.Connection, run: Run, *, was_idle: bool = False) -> None:
     _RELEASE.run(tx, terms)
 
 
-def defer(
+def defer_run(
     tx: sa.Connection, run: Run, seconds: float, *, now: datetime, clock: RetryClock = "runs"
 ) -> None:
     """End a run that cannot go on now: no worker claims the job for so many `seconds`."""

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
-from app.jobs.store.delta_text import current_runs, store_texts
 from app.jobs.store.durable_write import DATABASE_PAUSE_SECONDS, retry_write, write_of_run
 from app.jobs.store.events import Event, delta
 from app.jobs.store.job import Job, Run
 from app.jobs.store.runs import fenced_update
 from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
+from app.jobs.streaming.delta_text import current_runs, store_texts
 from app.jobs.streaming.log import LiveLog
 from app.jobs.streaming.stored_log import read_events
 from app.jobs.streaming.subscription import Subscription

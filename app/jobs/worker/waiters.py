@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from app.db.database import Database
 from app.jobs import queries
-from app.jobs.store.job_view import JobView
+from app.jobs.store.job import JobView
 
 POLL_SECONDS = 0.5  # between two reads of a job that another process may run
 GLANCE_SECONDS = 5.0  # the same without other processes, in case a wake-up is missed

@@ -14,7 +14,7 @@ from app.db.database import Database
 from app.errors import DatabaseUnavailable, ShuttingDown, TooManyJobs
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.transcribe import Transcriber
-from app.jobs.store.job_view import JobView
+from app.jobs.store.job import JobView
 from app.jobs.store.runs import QueuedJob
 from app.jobs.worker.lane import Entry, Lane, NoSlot
 from app.jobs.worker.queue import JobQueue

@@ -1,6 +1,6 @@
 """Tests of app.jobs.queries.
 
-Covers: app.jobs.queries, app.jobs.store.job_view
+Covers: app.jobs.queries, app.jobs.store.job
 """
 
 from datetime import timedelta
@@ -9,8 +9,8 @@ import pytest
 
 from app.db.database import Database
 from app.jobs.queries import Filters, find_job, has_ended, list_jobs
+from app.jobs.store.job import JobView
 from app.jobs.store.job_spec import JobOptions
-from app.jobs.store.job_view import JobView
 from tests.support.scenario import NANO_PER_SECOND, NOW, Scenario, answer, job_spec, part_span
 
 pytestmark = pytest.mark.anyio

@@ -1,6 +1,6 @@
 """The JSON of a job is what its schema describes, member for member.
 
-Covers: app.api.v1.response.rendering, app.api.v1.schemas, app.jobs.cancel, app.jobs.store.job_view,
+Covers: app.api.v1.response.rendering, app.api.v1.schemas, app.jobs.cancel, app.jobs.store.job,
 app.kit.money
 """
 
@@ -17,8 +17,8 @@ from app.api.v1.response.rendering import cancelled_body, job_body, json_respons
 from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.billing.ledger import JobTotals
 from app.jobs.cancel import CancellationCost
+from app.jobs.store.job import Audio, JobView
 from app.jobs.store.job_spec import JobOptions, JobPlan
-from app.jobs.store.job_view import Audio, JobView
 from app.kit.money import Money
 from app.speech.transcript import Segment, Transcript, Word
 

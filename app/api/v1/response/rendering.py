@@ -7,8 +7,8 @@ from fastapi import Response
 
 from app.api.v1.schemas import ErrorOut, WarningOut
 from app.jobs.cancel import CancellationCost
+from app.jobs.store.job import Audio, JobView
 from app.jobs.store.job_spec import JobPlan
-from app.jobs.store.job_view import Audio, JobView
 from app.kit.clock import to_rfc3339
 from app.kit.json_bytes import json_bytes
 from app.kit.money import Money

@@ -13,7 +13,7 @@ from app.api.v1.response.event_stream import stream
 from app.api.v1.response.rendering import job_body, json_response
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
-from app.jobs.store.job_view import JobView
+from app.jobs.store.job import JobView
 from app.jobs.submission import SubmittedJob
 
 POLL_AFTER_SECONDS = 2

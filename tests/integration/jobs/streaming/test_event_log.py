@@ -1,6 +1,6 @@
 """The event log of a job in the database: numbered without gaps, by the run that holds the job.
 
-Covers: app.jobs.store.events, app.jobs.store.delta_text, app.jobs.store.runs,
+Covers: app.jobs.store.events, app.jobs.streaming.delta_text, app.jobs.store.runs,
 app.jobs.streaming.hub, app.jobs.streaming.cursor
 """
 
@@ -13,13 +13,13 @@ import sqlalchemy as sa
 
 from app.db.database import Database
 from app.errors import EventIdInvalid, EventIdMismatch
-from app.jobs.store.delta_text import store_texts
 from app.jobs.store.durable_write import write_of_run
 from app.jobs.store.events import Event, has_unconfirmed_text
 from app.jobs.store.job import Job
 from app.jobs.store.live_text import UnstoredText
 from app.jobs.store.runs import StaleRun, fenced_update
 from app.jobs.streaming.cursor import Position, event_id, position_of
+from app.jobs.streaming.delta_text import store_texts
 from app.jobs.streaming.hub import StreamHub
 from app.jobs.tables import event
 from app.kit.clock import utc_now
