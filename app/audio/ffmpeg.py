@@ -105,7 +105,7 @@ class FfmpegProcess:
         self._stdout = process.stdout
         self._process = process
         self._slots = slots
-        self._stderr = asyncio.create_task(_both_ends(process.stderr))
+        self._stderr = asyncio.create_task(_read_ends(process.stderr, STDERR_BYTES, STDERR_BYTES))
 
     async def blocks(self, size: int) -> AsyncGenerator[bytes, None]:
         """Yield the output of the child in blocks of `size` bytes. The last one may be shorter.
@@ -126,10 +126,7 @@ class FfmpegProcess:
 
     async def beginning(self, max_bytes: int) -> bytes:
         """Return the first bytes of the output. The rest is read and dropped: the child can end."""
-        kept = bytearray()
-        while chunk := await self._stdout.read(max_bytes):
-            kept += chunk[: max_bytes - len(kept)]
-        return bytes(kept)
+        return await _read_ends(self._stdout, max_bytes, 0)
 
     async def end(self) -> tuple[int, str]:
         """Wait for the end and return the exit code and stderr. Raises DecodeTimeout."""
@@ -145,7 +142,7 @@ class FfmpegProcess:
     async def finish(self) -> tuple[int, str]:
         """Wait for the end, however long it takes; return the exit code and stderr."""
         stderr = await asyncio.shield(self._stderr)
-        return await self._process.wait(), stderr
+        return await self._process.wait(), stderr.decode("utf-8", "replace")
 
     async def reap(self) -> None:
         if self._process.returncode is None:
@@ -173,12 +170,15 @@ def _limit(pid: int, cpu_seconds: int) -> None:
             resource.prlimit(pid, kind, bounds)
 
 
-async def _both_ends(stream: asyncio.StreamReader) -> str:
-    """Return the beginning and the end of stderr: the tags of a file can be megabytes long."""
+async def _read_ends(stream: asyncio.StreamReader, head_bytes: int, tail_bytes: int) -> bytes:
+    """Read a stream to its end and return its beginning and its end.
+
+    The tags of a file, which FFmpeg prints, can be megabytes long.
+    """
     head, tail = bytearray(), bytearray()
-    while chunk := await stream.read(STDERR_BYTES):
-        taken = STDERR_BYTES - len(head)
+    while chunk := await stream.read(max(head_bytes, tail_bytes)):
+        taken = head_bytes - len(head)
         head += chunk[:taken]
         tail += chunk[taken:]
-        del tail[:-STDERR_BYTES]
-    return (head + tail).decode("utf-8", "replace")
+        del tail[: max(0, len(tail) - tail_bytes)]
+    return bytes(head + tail)

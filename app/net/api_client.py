@@ -90,7 +90,7 @@ class GatewayApi:
 
     async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         answer = await self._send(method, path, **content)
-        body = _json_object(answer)
+        body = _answered_object(answer)
         if not answer.is_success or body is None:
             raise self._error(answer)
         return body
@@ -111,7 +111,7 @@ class GatewayApi:
             ) from error
 
     def _error(self, answer: Response) -> ApiError:
-        body = _json_object(answer)
+        body = _answered_object(answer)
         if body is None or not {"code", "detail"} <= body.keys():
             return ApiError(
                 f"The server at {self.shown} is no asr-gateway (HTTP {answer.status_code}); "
@@ -134,7 +134,7 @@ def _path(job_id: str) -> str:
     return f"/v1/transcriptions/{quote(job_id, safe='')}"
 
 
-def _json_object(answer: Response) -> dict[str, Any] | None:
+def _answered_object(answer: Response) -> dict[str, Any] | None:
     try:
         body = answer.json()
     except ValueError:

@@ -55,7 +55,17 @@ def check_url(text: str, rules: UrlRules) -> Url:
         raise UrlNotAllowedError(f"Only {schemes} URLs are fetched.")
     if url.userinfo:
         raise UrlNotAllowedError("A URL with a user name or a password in it is not fetched.")
-    _check_host(url.raw_host.decode("ascii"), rules)
+    host = url.raw_host.decode("ascii")
+    try:
+        address = address_in(host)
+        if address is not None:
+            check_ip_address(address, rules.allowed)
+    except AddressNotAllowedError:
+        raise UrlNotAllowedError(
+            "The URL leads to an address that is not public; such are not fetched."
+        ) from None
+    if address is None and not _NAME.fullmatch(host.lower()):
+        raise UrlNotAllowedError("The URL has no valid host name.")
     if (url.port or DEFAULT_PORTS[url.scheme]) not in rules.ports:
         ports = ", ".join(map(str, sorted(rules.ports)))
         raise UrlNotAllowedError(f"The URL's port is not allowed here; these are: {ports}.")
@@ -75,16 +85,3 @@ def is_publicly_reachable(text: str) -> bool:
     if address_in(name) is not None:
         return True
     return "." in name and not name.endswith(_PRIVATE_NAMES)
-
-
-def _check_host(host: str, rules: UrlRules) -> None:
-    try:
-        address = address_in(host)
-        if address is not None:
-            check_ip_address(address, rules.allowed)
-        elif not _NAME.fullmatch(host.lower()):
-            raise UrlNotAllowedError("The URL has no valid host name.")
-    except AddressNotAllowedError:
-        raise UrlNotAllowedError(
-            "The URL leads to an address that is not public; such are not fetched."
-        ) from None

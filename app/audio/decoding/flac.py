@@ -14,33 +14,33 @@ from app.errors import InternalError
 
 async def encode_flac(pcm: bytes, decoders: Decoders) -> bytes:
     """Return the PCM as FLAC. Raises InternalError where the encoder does not work."""
+
+    def encode() -> bytes:
+        import soundfile  # noqa: PLC0415 - 4 MB that an idle process saves
+
+        made = BytesIO()
+        try:
+            with soundfile.SoundFile(made, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:
+                file.buffer_write(pcm, "int16")
+        except soundfile.SoundFileError as error:
+            raise InternalError(log=f"the FLAC encoder failed: {error}") from error
+        return made.getvalue()
+
     async with decoders.slots:
-        return await asyncio.to_thread(_encode_samples, pcm)
+        return await asyncio.to_thread(encode)
 
 
 async def decode_flac(flac: bytes, decoders: Decoders) -> bytes:
     """Return the PCM that `encode_flac` was given. Raises InternalError where that fails."""
+
+    def decode() -> bytes:
+        import soundfile  # noqa: PLC0415
+
+        try:
+            with soundfile.SoundFile(BytesIO(flac)) as file:
+                return bytes(file.buffer_read(dtype="int16"))
+        except soundfile.SoundFileError as error:
+            raise InternalError(log=f"the FLAC decoder failed: {error}") from error
+
     async with decoders.slots:
-        return await asyncio.to_thread(_decode_samples, flac)
-
-
-def _encode_samples(pcm: bytes) -> bytes:
-    import soundfile  # noqa: PLC0415 - 4 MB that an idle process saves
-
-    made = BytesIO()
-    try:
-        with soundfile.SoundFile(made, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:
-            file.buffer_write(pcm, "int16")
-    except soundfile.SoundFileError as error:
-        raise InternalError(log=f"the FLAC encoder failed: {error}") from error
-    return made.getvalue()
-
-
-def _decode_samples(flac: bytes) -> bytes:
-    import soundfile  # noqa: PLC0415
-
-    try:
-        with soundfile.SoundFile(BytesIO(flac)) as file:
-            return bytes(file.buffer_read(dtype="int16"))
-    except soundfile.SoundFileError as error:
-        raise InternalError(log=f"the FLAC decoder failed: {error}") from error
+        return await asyncio.to_thread(decode)

@@ -46,18 +46,13 @@ def seems_to_be(head: bytes) -> str | None:
     """Return the file type of these first bytes if it is neither audio nor a picture."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     known = next((name for magic, name in _OTHERS if start.startswith(magic)), None)
-    if known or not _is_text(head):
+    if known or not head or not _CONTROLS.isdisjoint(head):
         return known
-    lower = head.lower()
-    markup = next((name for mark, name in _MARKUP if mark in lower), None)
-    return markup or "text"
-
-
-def _is_text(head: bytes) -> bool:
-    if not head or not _CONTROLS.isdisjoint(head):
-        return False
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4  # a character cut in two by our own cut
-    return True
+        if error.start <= len(head) - 4:  # no character that is cut in two by the end of `head`
+            return None
+    lower = head.lower()
+    markup = next((name for mark, name in _MARKUP if mark in lower), None)
+    return markup or "text"

@@ -150,13 +150,19 @@ class _FormReader:
         if b"name" not in disposition:
             raise MalformedBody("A part of the form has no name in its Content-Disposition.")
         part.name = _text(disposition[b"name"], "a field's name")
-        part.is_file = b"filename" in disposition or (
-            part.name == FILE_FIELD and _is_unnamed_file(part.headers.get(b"content-type"))
-        )
+        part.is_file = b"filename" in disposition or part.name == FILE_FIELD
+        media_type = part.headers.get(b"content-type", b"")
         if not part.is_file:
             if len(self.fields) >= MAX_FIELDS:
                 raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
             return
+        # Some clients leave the name out but say `audio/wav`; a path typed as text does not.
+        is_text = parse_options_header(media_type)[0] in {b"", b"text/plain"}
+        if b"filename" not in disposition and is_text:
+            raise MissingAudio(
+                "The field `file` holds text, not a file. With curl, write "
+                "-F file=@recording.wav (note the @)."
+            )
         if part.name != FILE_FIELD:
             raise MissingAudio(
                 f"A file came in the field {_quoted(part.name)}; the recording belongs into `file`."
@@ -164,21 +170,7 @@ class _FormReader:
         if self.has_file:
             raise SeveralFiles
         self.has_file = True
-        self.media_type = part.headers.get(b"content-type", b"").decode("latin-1")
-
-
-def _is_unnamed_file(content_type: bytes | None) -> bool:
-    """Return True for a file without a name. Raises MissingAudio for text.
-
-    Hand-written clients leave the name out but say `audio/wav`; a path typed as text does not.
-    """
-    kind, _ = parse_options_header(content_type)
-    if kind and kind != b"text/plain":
-        return True
-    raise MissingAudio(
-        "The field `file` holds text, not a file. With curl, write -F file=@recording.wav "
-        "(note the @)."
-    )
+        self.media_type = media_type.decode("latin-1")
 
 
 def _text(data: bytes, what: str) -> str:

@@ -63,7 +63,13 @@ async def receive(
                 raise
         case "application/json":
             options = await _read_json(stream, settings.max_inline_bytes)
-            audio, url = _pop_audio(options), _pop_url(options)
+            audio = options.pop("audio", None)
+            is_known = isinstance(audio, str) and (is_data_uri(audio) or _is_url(audio))
+            if audio is not None and not is_known:
+                raise InvalidParameter(
+                    "`audio` must be a data: URI such as data:audio/wav;base64,…, or a link."
+                )
+            url = _pop_url(options)
             if url is not None:
                 _refuse_several(audio, url)
                 return Received(options, None, url)
@@ -125,11 +131,11 @@ async def _read_json(stream: AsyncIterator[bytes], max_bytes: int) -> dict[str, 
                 max_bytes=max_bytes,
             )
     if len(body) > PARSE_IN_THREAD_BYTES:
-        return await asyncio.to_thread(_load_json, body)
-    return _load_json(body)
+        return await asyncio.to_thread(_parse_object, body)
+    return _parse_object(body)
 
 
-def _load_json(body: bytearray) -> dict[str, Any]:
+def _parse_object(body: bytearray) -> dict[str, Any]:
     try:
         value = json.loads(body, parse_constant=_no_such_number)
     except (ValueError, RecursionError) as error:
@@ -152,18 +158,6 @@ def _load_json(body: bytearray) -> dict[str, Any]:
 
 def _no_such_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _pop_audio(options: dict[str, Any]) -> str | None:
-    """Remove the audio from the options."""
-    audio = options.pop("audio", None)
-    if audio is None:
-        return None
-    if not isinstance(audio, str) or not (is_data_uri(audio) or _is_url(audio)):
-        raise InvalidParameter(
-            "`audio` must be a data: URI such as data:audio/wav;base64,…, or a link."
-        )
-    return audio
 
 
 def _is_url(text: str) -> bool:

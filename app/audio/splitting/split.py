@@ -102,7 +102,16 @@ class _Window:
     def next_piece(self, detector: Detector) -> AudioPiece | None:
         """Return the next piece. None: more audio must be added, or none is left. Blocks."""
         self._speech.detector = detector
-        end_ms = self._next_end()
+        available = Span(self._start_ms, self._speech.end_ms)
+        end_ms = None
+        if self._index < len(self._known_ends):
+            self._needed_ms = self._known_ends[self._index]
+            if self._is_all or self._needed_ms <= available.end:
+                end_ms = self._needed_ms
+        elif available.length > 0:
+            end_ms, self._needed_ms = next_cut(
+                self._speech, available, self._rules, is_all=self._is_all
+            )
         if end_ms is None:
             return None
         span = Span(self._start_ms, end_ms)
@@ -118,15 +127,3 @@ class _Window:
         self._index += 1
         self._start_ms = self._needed_ms = end_ms
         return piece
-
-    def _next_end(self) -> int | None:
-        available = Span(self._start_ms, self._speech.end_ms)
-        if self._index < len(self._known_ends):
-            self._needed_ms = self._known_ends[self._index]
-            return self._needed_ms if self._is_all or self._needed_ms <= available.end else None
-        if available.length <= 0:
-            return None
-        end_ms, self._needed_ms = next_cut(
-            self._speech, available, self._rules, is_all=self._is_all
-        )
-        return end_ms

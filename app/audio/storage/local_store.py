@@ -79,7 +79,17 @@ class LocalStore:
         await run_shielded(partial(self._path(key).unlink, missing_ok=True))
 
     async def check(self) -> None:
-        await run_shielded(self._try_writing)
+        def try_writing() -> None:
+            self.make_ready()
+            trial = self._incoming / f"check-{secrets.token_hex(8)}"
+            try:
+                with mapping_disk_full():
+                    trial.touch(FILE_MODE, exist_ok=False)
+                    trial.write_bytes(b"ready")
+            finally:
+                trial.unlink(missing_ok=True)
+
+        await run_shielded(try_writing)
 
     async def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
         folders = self._keys_by_folder(time.time() - seconds)
@@ -87,7 +97,15 @@ class LocalStore:
             yield keys
 
     async def sweep(self, *, older_than_seconds: float = 0.0) -> None:
-        await run_shielded(self._sweep, time.time() - older_than_seconds)
+        before = time.time() - older_than_seconds
+
+        def remove_old() -> None:
+            if self._incoming.is_dir():
+                for leftover in self._incoming.iterdir():
+                    if _changed_at(leftover) <= before:
+                        leftover.unlink(missing_ok=True)
+
+        await run_shielded(remove_old)
 
     async def identity(self) -> str:
         return await run_shielded(self._identity)
@@ -112,22 +130,6 @@ class LocalStore:
                 yield file
         except FileNotFoundError:
             raise AudioStorageError from None
-
-    def _try_writing(self) -> None:
-        self.make_ready()
-        trial = self._incoming / f"check-{secrets.token_hex(8)}"
-        try:
-            with mapping_disk_full():
-                trial.touch(FILE_MODE, exist_ok=False)
-                trial.write_bytes(b"ready")
-        finally:
-            trial.unlink(missing_ok=True)
-
-    def _sweep(self, before: float) -> None:
-        if self._incoming.is_dir():
-            for leftover in self._incoming.iterdir():
-                if _changed_at(leftover) <= before:
-                    leftover.unlink(missing_ok=True)
 
     def _keys_by_folder(self, before: float) -> Iterator[list[str]]:
         """Yield the keys of the files in each folder that have not changed since."""

@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._silence_seconds = limits.silence_seconds
         self._active_at = self._loop.time()
-        self._set_timer()
+        self._check_time()
         try:
             await self._send(head, body)
             return await self._answer
@@ -152,20 +152,18 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
-    def _set_timer(self) -> None:
+    def _check_time(self) -> None:
+        """Fail if a time limit has passed. Else check again when the next one may have passed."""
         if self._timer is not None:
             self._timer.cancel()
-        when = min(self._limits.deadline, self._active_at + self._silence_seconds)
-        self._timer = self._loop.call_at(when, self._check_time)
-
-    def _check_time(self) -> None:
-        now = self._loop.time()
+        now, silent_at = self._loop.time(), self._active_at + self._silence_seconds
         if now >= self._limits.deadline:
             self._fail(Fault.TIMEOUT, self._limits.passed)
-        elif now >= self._active_at + self._silence_seconds:
+        elif now >= silent_at:
             self._fail(Fault.TIMEOUT, f"the server fell silent for {self._silence_seconds:.1f} s")
         else:
-            self._set_timer()
+            when = min(self._limits.deadline, silent_at)
+            self._timer = self._loop.call_at(when, self._check_time)
 
     def _fail(self, fault: Fault, words: str) -> None:
         self._settle(ExchangeError(fault, words, was_sent=self.was_sent))
@@ -220,7 +218,7 @@ class Connection(asyncio.Protocol):
                 self._silence_seconds = min(
                     self._silence_seconds, self._limits.stream_silence_seconds
                 )
-                self._set_timer()
+                self._check_time()
             if reader.is_enough:
                 self._settle(reader.answer)
             if reader.is_complete and self._answer is None:

@@ -132,7 +132,7 @@ class DirectClient:
         if not self._slots.try_acquire():
             await self._wait_for_slot(limits)
         try:
-            connection = self._idle_connection() or await self._connect(limits)
+            connection = await self._connect(limits)
             return await connection.exchange(head, body, reader, limits)
         finally:
             self._slots.release()
@@ -145,15 +145,13 @@ class DirectClient:
             words = "all connections are in use"
             raise ExchangeError(Fault.TIMEOUT, words, was_sent=False) from None
 
-    def _idle_connection(self) -> Connection | None:
+    async def _connect(self, limits: Limits) -> Connection:
+        """Return the connection that was idle for the shortest time, or a new one."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_usable():
                 return connection
             connection.abort()
-        return None
-
-    async def _connect(self, limits: Limits) -> Connection:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._connect_seconds
         try:

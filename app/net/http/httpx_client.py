@@ -10,6 +10,10 @@ from app.net.client import Client
 from app.net.http.exchange import OK, Answer, Body, ExchangeError, Fault, Take
 
 LEFTOVER_SECONDS = 1.0  # for the end of a stream whose rest does not matter
+_NOT_CONNECTED = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError),
+    *(httpx.InvalidURL, httpx.UnsupportedProtocol),
+)
 
 
 class HttpxClient:
@@ -88,9 +92,12 @@ class HttpxClient:
             words = f"no whole answer after {deadline_seconds:.1f} s"
             was_sent = content is None or content.is_done
             raise ExchangeError(Fault.TIMEOUT, words, was_sent=was_sent) from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            fault = _httpx_fault(error)
-            was_sent = (content is None or content.is_done) and fault is not Fault.UNREACHABLE
+        except _NOT_CONNECTED as error:
+            words = type(error).__name__
+            raise ExchangeError(Fault.UNREACHABLE, words, was_sent=False) from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            fault = Fault.TIMEOUT if isinstance(error, httpx.TimeoutException) else Fault.BROKEN
+            was_sent = content is None or content.is_done
             raise ExchangeError(fault, type(error).__name__, was_sent=was_sent) from error
 
 
@@ -159,14 +166,3 @@ def _answer_too_large(max_bytes: int) -> ExchangeError:
     return ExchangeError(
         Fault.TOO_LARGE, f"an answer of more than {max_bytes} bytes", was_sent=True
     )
-
-
-def _httpx_fault(error: Exception) -> Fault:
-    match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return Fault.UNREACHABLE
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.ProxyError():
-            return Fault.UNREACHABLE
-        case httpx.TimeoutException():
-            return Fault.TIMEOUT
-    return Fault.BROKEN

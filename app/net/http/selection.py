@@ -23,7 +23,13 @@ def open_http_client(
     That is the direct client, unless a proxy of the operator's variables is in between or the
     address has something that only httpx knows: a password, or a name that is not ASCII.
     """
-    if is_proxied(base_url) or not _is_plain_address(base_url):
+    is_plain = base_url.isascii() and base_url.isprintable() and not {"@", "?", "#"} & set(base_url)
+    try:
+        parts = urlsplit(base_url)
+        is_known = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_known = False
+    if is_proxied(base_url) or not (is_plain and is_known):
         client = open_client(
             base_url=base_url, silence_seconds=silence_seconds, max_connections=max_connections
         )
@@ -33,17 +39,8 @@ def open_http_client(
         connect_seconds=CONNECT_SECONDS,
         silence_seconds=silence_seconds,
         max_connections=max_connections,
-        tls=_tls() if urlsplit(base_url).scheme == "https" else None,
+        tls=_tls() if parts.scheme == "https" else None,
     )
-
-
-def _is_plain_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_known = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    return is_known and url.isascii() and url.isprintable() and not {"@", "?", "#"} & set(url)
 
 
 def _tls() -> ssl.SSLContext:

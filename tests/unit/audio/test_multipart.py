@@ -111,7 +111,7 @@ async def test_bytes_without_a_name_but_with_a_type_are_a_file() -> None:
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        (form(file(b"a"), file(b"b")), SeveralFiles, "one recording"),
+        (form(file(b"a"), file(b"b")), SeveralFiles, "more than one audio"),
         (
             form(file(b"a", name="audio")),
             MissingAudio,
