@@ -207,7 +207,7 @@ class JobLife(RuleBasedStateMachine):
     def hand_back(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(self.workers))
         before, holds = self.do(self.scenario.row()), self.holds(worker)
-        self.do(self.db.write(runs.release, worker.job.run))
+        self.do(self.db.write(runs.release_run, worker.job.run))
         assert holds or self.do(self.scenario.row()) == before
 
     @precondition(lambda self: any(worker.call is None for worker in self.workers))
@@ -215,7 +215,7 @@ class JobLife(RuleBasedStateMachine):
     def put_off(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call is None]))
         before, holds = self.do(self.scenario.row()), self.holds(worker)
-        self.do(self.db.write(runs.defer, worker.job.run, 600.0, now=utc_now()))
+        self.do(self.db.write(runs.defer_run, worker.job.run, 600.0, now=utc_now()))
         after = self.do(self.scenario.row())
         assert after["lease_until"] > datetime.now(UTC) if holds else after == before
 

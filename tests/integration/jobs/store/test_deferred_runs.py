@@ -29,7 +29,7 @@ async def test_deferred_since_runs_pauses_or_resets(
     scenario = await Scenario.create(db)
     for pause in pauses:
         job = await scenario.claim()
-        await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
+        await db.write(runs.defer_run, job.run, 0.0, now=NOW, clock=pause)
         await db.write(runs.clear_leases)
     row = await scenario.row()
     assert (row["deferred_since"] is not None) is waits
@@ -47,5 +47,5 @@ async def test_a_poll_resets_the_runs_without_progress(
         await db.write(runs.clear_leases)
     job = await scenario.claim()
     assert job.runs_without_progress == 4
-    await db.write(runs.defer, job.run, 0.0, now=NOW, clock=pause)
+    await db.write(runs.defer_run, job.run, 0.0, now=NOW, clock=pause)
     assert (await scenario.row())["runs_without_progress"] == left

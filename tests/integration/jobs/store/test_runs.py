@@ -65,7 +65,7 @@ async def test_a_job_is_claimed_after_its_lease_and_the_stale_run_writes_nothing
     ):
         with pytest.raises(StaleRun):
             await operation
-    await db.write(runs.release, old.run)
+    await db.write(runs.release_run, old.run)
     after = (
         await scenario.row(),
         await scenario.lines(),
@@ -103,7 +103,7 @@ async def test_every_write_of_a_run_renews_its_lease(db: Database) -> None:
 async def test_a_released_job_can_be_claimed_at_once(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
-    await db.write(runs.release, job.run)
+    await db.write(runs.release_run, job.run)
     again = await scenario.claim()
     assert again.run.epoch == 2
     assert again.runs_without_progress == 1  # a released run is not counted
@@ -115,16 +115,16 @@ async def test_a_deferred_job_is_not_claimed_before_its_delay_ends(db: Database)
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     began = utc_now()
-    await db.write(runs.defer, job.run, 60.0, now=began)
+    await db.write(runs.defer_run, job.run, 60.0, now=began)
     assert await scenario.try_claim() is None
     assert await db.read(runs.find_stalled, after="", limit=9) == []
     await scenario.crash()
     again = await scenario.claim()
     assert (again.run.epoch, again.runs_without_progress) == (2, 1)  # a deferred run is not counted
     # The earlier run is stale.
-    await db.write(runs.defer, job.run, 0.0, now=utc_now())
+    await db.write(runs.defer_run, job.run, 0.0, now=utc_now())
     assert await scenario.try_claim() is None
-    await db.write(runs.defer, again.run, 0.01, now=utc_now())
+    await db.write(runs.defer_run, again.run, 0.01, now=utc_now())
     async with asyncio.timeout(5):
         while (third := await scenario.try_claim()) is None:
             await asyncio.sleep(0.01)
