@@ -49,7 +49,7 @@ class InternalError(GatewayError):
 
 class MalformedBody(GatewayError):
     code, status = "malformed_body", 400
-    public = "The request body does not match its Content-Type."
+    public = "The request body cannot be parsed. Check that it matches its Content-Type."
 
 
 class NotFound(GatewayError):
@@ -76,7 +76,7 @@ class TranscriptionNotFinished(GatewayError):
 
 class TranscriptionWithoutText(GatewayError):
     code, status = "transcription_without_text", 409
-    public = "The transcription failed or was cancelled, so it has no transcript."
+    public = "The transcription failed or was cancelled, so it has no transcript. Retry it first."
 
 
 class StillRunning(GatewayError):
@@ -149,7 +149,10 @@ class InvalidParameter(GatewayError):
 
 class MissingAudio(GatewayError):
     code, status = "missing_audio", 422
-    public = "The request has no audio. Send a file in the form field `file`, or its URL in `url`."
+    public = (
+        "The request has no audio. Send a file in the form field `file` (curl: -F "
+        "file=@speech.mp3), or its URL in `url`."
+    )
 
 
 class SeveralFiles(GatewayError):
@@ -174,7 +177,7 @@ class ContextTooLong(GatewayError):
 
 class OptionNotSupported(GatewayError):
     code, status = "option_not_supported", 422
-    public = "The model does not support an option, and `strict` is set."
+    public = "The model does not support an option and `strict` is set. Remove the option."
 
 
 class CostAboveLimit(GatewayError):
@@ -217,7 +220,7 @@ class KeyMissing(GatewayError):
 
 class KeyInvalid(GatewayError):
     code, status = "key_invalid", 401
-    public = "The API key is not valid: it is mistyped, expired or revoked."
+    public = "The API key is not valid: it is mistyped, expired or revoked. Use another key."
 
 
 class StreamTokenInvalid(GatewayError):
@@ -230,7 +233,7 @@ class StreamTokenInvalid(GatewayError):
 
 class ScopeMissing(GatewayError):
     code, status = "scope_missing", 403
-    public = "The API key does not have the scope that this request needs."
+    public = "The API key lacks the scope that this request needs. Use a key that has it."
 
 
 class OriginNotAllowed(GatewayError):
@@ -266,17 +269,17 @@ class NoAudioStream(AudioError):
 
 class AudioTooLong(AudioError):
     code, status = "audio_too_long", 422
-    public = "The audio is longer than the gateway or the model allows."
+    public = "The audio is longer than the gateway or the model allows. Send shorter pieces."
 
 
 class AudioTooLarge(AudioError):
     code, status = "audio_too_large", 413
-    public = "The file is larger than the gateway allows."
+    public = "The file is larger than the gateway allows. Compress it, for example to MP3."
 
 
 class SourceTooLarge(AudioError):
     code, status = "source_too_large", 413
-    public = "The file at the URL is larger than the gateway allows."
+    public = "The file at the URL is larger than the gateway allows. Compress it, e.g. to MP3."
 
 
 class AudioUnreachable(AudioError):
@@ -315,7 +318,7 @@ class DatabaseUnavailable(GatewayError):
 
 class AudioStorageError(GatewayError):
     code, status = "audio_storage_error", 503
-    public = "The stored audio could not be read. Contact the operator of the gateway."
+    public = "The stored audio could not be read. Ask the operator to run `asr-gateway doctor`."
     retryable = True
 
 
@@ -343,7 +346,7 @@ class EngineDisabled(GatewayError):
 
 class EngineFailed(GatewayError):
     code, status = "engine_failed", 502
-    public = "The speech engine could not transcribe the audio."
+    public = "The speech engine could not transcribe the audio. Try again."
     retryable = True
 
 
@@ -362,13 +365,13 @@ class EngineAccount(GatewayError):
     code, status = "engine_account", 503
     public = (
         "The provider rejected the gateway's account: its key, payment, quota or rights to the "
-        "model. Contact the operator of the gateway."
+        "model. Ask the operator to run `asr-gateway doctor`."
     )
 
 
 class EngineTimeout(GatewayError):
     code, status = "engine_timeout", 504
-    public = "The speech engine did not answer in time."
+    public = "The speech engine did not answer in time. Try again."
     retryable = True
 
 
@@ -382,10 +385,7 @@ class UpstreamInDoubt(GatewayError):
 
 class PriceUnknown(GatewayError):
     code, status = "price_unknown", 503
-    public = (
-        "The model has no known price, so no call was made. The operator of the gateway can set "
-        "a price."
-    )
+    public = "The model has no known price, so no call was made. Ask the operator to set a price."
 
 
 class RunCrashed(GatewayError):
