@@ -1,6 +1,6 @@
 """Authentication of a request by its headers alone, before any byte of the body is read."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,15 +19,15 @@ PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-r
 
 bearer = HTTPBearer(
     auto_error=False,
-    description="A key made with `asr-gateway keys create`. On loopback, none is needed until "
-    "the first key is made.",
+    description="An API key from `asr-gateway keys create`. Requests to localhost need none until "
+    "the first key exists.",
 )
 
 
 async def caller(request: Request, _scheme: Annotated[object, Security(bearer)]) -> Principal:
     """Return the caller, by a key that is valid now.
 
-    Raises KeyMissing, KeyInvalid or ForeignOrigin.
+    Raises KeyMissing, KeyInvalid or OriginNotAllowed.
     """
     services = services_of(request)
     secret = _secret_of(request)
@@ -39,7 +39,7 @@ async def recalled_caller(
 ) -> Principal:
     """Return the caller, by a key that was valid less than a second ago; see `Principals.recall`.
 
-    Raises KeyMissing, KeyInvalid or ForeignOrigin.
+    Raises KeyMissing, KeyInvalid or OriginNotAllowed.
     """
     services = services_of(request)
     secret = _secret_of(request)
@@ -88,19 +88,15 @@ async def _without_key(request: Request, services: Services) -> Principal:
         raise KeyMissing
     if any(name in request.headers for name in PROXY_HEADERS):
         raise OriginNotAllowed
-    # A page of some other site, or a name rebound to 127.0.0.1, can make a browser on this
-    # machine call us; such a call carries a foreign Host or Origin.
+    # A web page, or a DNS name rebound to 127.0.0.1, can make a browser on this machine call us.
+    # Such a request carries another Host or Origin.
     if not is_loopback(_host_of(f"//{request.headers.get('host', '')}")):
         raise OriginNotAllowed
     origin = request.headers.get("origin")
-    if origin is not None and not _is_known(origin, services.settings.server.cors_origins):
+    listed = {*services.settings.server.cors_origins} - {ANY_ORIGIN}
+    if origin is not None and origin not in listed and not is_loopback(_host_of(origin)):
         raise OriginNotAllowed
     return Principal(services.default_project, None, ALL_SCOPES)
-
-
-def _is_known(origin: str, listed: Collection[str]) -> bool:
-    """Tell whether an origin is on this machine or is listed by name; `*` does not count."""
-    return is_loopback(_host_of(origin)) or (origin in listed and origin != ANY_ORIGIN)
 
 
 def _host_of(url: str) -> str:
@@ -118,4 +114,4 @@ AUTHENTICATED: list[dict[str, list[str]]] = [{bearer.scheme_name: []}]
 """The `security` of an operation in the OpenAPI document."""
 
 AUTH_ERRORS = (KeyMissing, KeyInvalid, OriginNotAllowed, ScopeMissing, DatabaseUnavailable)
-"""What every call that asks for a caller may be told."""
+"""The errors of every route that needs a caller."""

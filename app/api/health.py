@@ -1,7 +1,7 @@
 """/healthz, /readyz and /version: for load balancers and operators. /readyz lists unmet checks."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -20,17 +20,17 @@ class Health(Schema):
     status: str = Field(examples=["ok"])
 
 
-class Check(Schema):
-    """One requirement of the gateway; `unmet` is the reason if it is not ready."""
+class ReadinessCheck(Schema):
+    """One requirement of the gateway. `unmet` is the reason if it is not ready."""
 
     name: str
     ready: bool
     unmet: str = ""
 
 
-class Readiness(Schema):
+class ReadinessReport(Schema):
     ready: bool
-    checks: Sequence[Check]
+    checks: Sequence[ReadinessCheck]
 
 
 class Version(Schema):
@@ -41,38 +41,36 @@ class Version(Schema):
 @router.get(
     "/healthz",
     operation_id="getHealth",
-    summary="Tell whether the process lives",
-    responses={200: json_answer("It lives.", "health.json")},
+    summary="Report that the process is alive",
+    responses={200: json_answer("The process is alive.", "health.json")},
 )
-async def healthz() -> Health:
+async def get_health() -> Health:
     return Health(status="ok")
 
 
 @router.get(
     "/readyz",
     operation_id="getReadiness",
-    summary="Tell whether recordings can be transcribed now, and what is missing",
-    response_model=Readiness,
+    summary="Report whether recordings can be transcribed now, and the reasons if not",
+    response_model=ReadinessReport,
     responses={
         200: json_answer("Ready.", "ready.json"),
         503: {
-            "model": Readiness,
-            **json_answer("Not ready; `missing` says why.", "not_ready.json"),
+            "model": ReadinessReport,
+            **json_answer("Not ready; `unmet` has the reasons.", "not_ready.json"),
         },
     },
 )
-async def readyz(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     services = services_of(request)
     checks = [
-        await _database(services),
-        await _store(services),
-        _engine(services),
-        _accepting(services),
+        ReadinessCheck(name=name, ready=not unmet, unmet=unmet)
+        async for name, unmet in _unmet_requirements(services)
     ]
-    readiness = Readiness(ready=all(check.ready for check in checks), checks=checks)
+    report = ReadinessReport(ready=all(check.ready for check in checks), checks=checks)
     return Response(
-        readiness.model_dump_json(),
-        status_code=200 if readiness.ready else 503,
+        report.model_dump_json(),
+        status_code=200 if report.ready else 503,
         media_type="application/json",
     )
 
@@ -80,41 +78,34 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/version",
     operation_id="getVersion",
-    summary="Tell which version runs",
+    summary="Report the version",
     responses={200: json_answer("The version.", "version.json")},
 )
-async def version() -> Version:
+async def get_version() -> Version:
     return Version(version=__version__, python=platform.python_version())
 
 
-async def _database(services: Services) -> Check:
+async def _unmet_requirements(services: Services) -> AsyncIterator[tuple[str, str]]:
+    """Yield the name of each requirement, and the reason if it is not met."""
     try:
-        is_new_enough = await is_current(services.db)
+        is_migrated = await is_current(services.db)
+        unmet = "" if is_migrated else "the database has another schema: restart to migrate"
     except DatabaseUnavailable:
-        return Check(name="database", ready=False, unmet="the database does not answer")
-    unmet = "" if is_new_enough else "the database has another schema: restart to migrate"
-    return Check(name="database", ready=is_new_enough, unmet=unmet)
-
-
-async def _store(services: Services) -> Check:
+        unmet = "the database does not answer"
+    yield "database", unmet
+    unmet = ""
     try:
         await services.store.check()
     except GatewayError as error:
-        return Check(name="store", ready=False, unmet=error.detail)
+        unmet = error.detail
     except OSError:
-        return Check(name="store", ready=False, unmet="the store cannot be written to")
-    return Check(name="store", ready=True)
-
-
-def _engine(services: Services) -> Check:
+        unmet = "the store is not writable"
+    yield "store", unmet
     name = services.settings.default_model
     model = services.catalogue.models.get(name)
     readiness = services.readiness(model) if model else None
     if readiness is None:
-        return Check(name=name, ready=False, unmet="no engine offers the default model")
-    return Check(name=name, ready=readiness.ready, unmet=readiness.unmet)
-
-
-def _accepting(services: Services) -> Check:
-    closing = services.worker.is_closing
-    return Check(name="accepting", ready=not closing, unmet="shutting down" if closing else "")
+        yield name, "no engine offers the default model"
+    else:
+        yield name, "" if readiness.ready else readiness.unmet or "not ready"
+    yield "accepting", "shutting down" if services.worker.is_closing else ""

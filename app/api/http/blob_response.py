@@ -1,4 +1,4 @@
-"""A stored recording as an answer: all of it, or the bytes of a Range header."""
+"""A stored recording as a response: the whole file, or the bytes of a Range header."""
 
 from collections.abc import AsyncIterator
 
@@ -14,9 +14,9 @@ MEDIA_TYPE = "application/octet-stream"
 async def blob_response(
     store: BlobStore, key: str, size: int, *, name: str, asked: str | None, only_head: bool = False
 ) -> Response:
-    """Answer with the recording, under this file's name. Raises RangeNotSatisfiable.
+    """Return a response with the recording, or with its headers alone for `only_head`.
 
-    Raises RecordingMissing as well; `only_head` leaves the bytes out.
+    Raises RangeNotSatisfiable and AudioStorageError.
     """
     part = parse_range(asked, size)
     start, end = part or (0, size)
@@ -31,13 +31,11 @@ async def blob_response(
     if only_head:
         return Response(status_code=status, media_type=MEDIA_TYPE, headers=headers)
     blocks = store.read(key, start, end)
-    first = await anext(blocks, b"")  # a recording that is not there is an error, not half a body
-    return StreamingResponse(
-        _with_first(first, blocks), status_code=status, media_type=MEDIA_TYPE, headers=headers
-    )
+    first = await anext(blocks, b"")  # a missing file is an error before the response starts
 
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for block in blocks:
+            yield block
 
-async def _with_first(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in others:
-        yield block
+    return StreamingResponse(body(), status_code=status, media_type=MEDIA_TYPE, headers=headers)

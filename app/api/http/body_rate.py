@@ -43,12 +43,8 @@ class RatedBody:
         self._waited_seconds += time.monotonic() - began
         self._received_bytes += len(message.get("body", b""))
         self.is_complete = not message.get("more_body", False)
-        if not self.is_complete and self._is_too_slow():
+        expected_bytes = self._rate.min_bytes_per_second * self._waited_seconds
+        is_slow = self._received_bytes < expected_bytes
+        if is_slow and not self.is_complete and self._waited_seconds > self._rate.grace_seconds:
             raise BodyTooSlow
         return message
-
-    def _is_too_slow(self) -> bool:
-        return (
-            self._waited_seconds > self._rate.grace_seconds
-            and self._received_bytes < self._rate.min_bytes_per_second * self._waited_seconds
-        )

@@ -1,4 +1,4 @@
-"""Which bytes a Range header asks for (RFC 9110 §14): one range, or the whole file."""
+"""The bytes of a Range header (RFC 9110 §14): one range, or the whole file."""
 
 import re
 
@@ -9,9 +9,9 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGN
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the bytes asked for as [start, end), or None for all of them.
+    """Return the requested bytes as [start, end), or None for the whole file.
 
-    Several ranges, other units and broken ones mean all, as §14.2 allows.
+    Several ranges, other units and invalid ranges mean the whole file, as §14.2 allows.
     Raises RangeNotSatisfiable when no byte of the range exists.
     """
     match = _ONE_RANGE.fullmatch(header or "")

@@ -1,6 +1,6 @@
-"""Which web pages may call the gateway from a browser: none, until their origins are listed.
+"""CORS: web pages whose origins are listed may call the gateway from a browser.
 
-There are no cookies here: a page sends a key, or a stream token, or is refused like anyone else.
+There are no cookies: a page sends a key or a stream token, like every other client.
 """
 
 from collections.abc import Callable, Collection
@@ -42,6 +42,6 @@ def cors_for(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp] | None:
         allow_methods=METHODS,
         allow_headers=ALLOWED_HEADERS,
         expose_headers=EXPOSED_HEADERS,
-        # A page of the internet asks whether it may reach into this network: one by name may.
+        # A public page may call a gateway in a private network only if its origin is listed.
         allow_private_network=ANY_ORIGIN not in origins,
     )

@@ -32,19 +32,19 @@ from app.kit.log import log, safe_traceback
 from app.kit.text import printable
 
 MEDIA_TYPE = "application/problem+json"
-CLIENT_LEFT = 499  # nobody reads it; the log does
-MAX_ERRORS = 20  # parameters named in one answer
-MAX_NAME_CHARS = 100  # of a parameter that the caller made up
+CLIENT_CLOSED_REQUEST = 499  # for the log: no client receives it
+MAX_ERRORS = 20  # parameters in one response
+MAX_NAME_CHARS = 100  # of a parameter's name, which the caller may have invented
 _SERVER_ERROR = 500
 
 _BY_STATUS: Mapping[int, Callable[[], GatewayError]] = {
     400: MalformedBody,
     404: NotFound,
     405: MethodNotAllowed,
-    413: partial(AudioTooLarge, "The request body is larger than this address takes."),
+    413: partial(AudioTooLarge, "The request body is larger than this address accepts."),
     415: UnsupportedMediaType,
 }
-# pydantic's messages of these types quote the input, or the words of a stranger's exception.
+# pydantic's messages of these types quote the input, or the text of another exception.
 EXPECTED_MOMENT = "Input should be a moment of RFC 3339, such as 2026-11-21T00:00:00Z"
 QUOTING_TYPES = frozenset(
     {
@@ -115,18 +115,21 @@ def problem_response(
 ) -> Response:
     """Log an exception if it is a server error or has text for the log; return its answer."""
     error = error_from(problem)
+    answer_headers = dict(headers or {})
+    if error.retry_after is not None:
+        answer_headers["Retry-After"] = str(error.retry_after)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        answer_headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable) and "size" in error.members:
+        answer_headers["Content-Range"] = f"bytes */{error.members['size']}"
     if isinstance(error, InternalError) and problem is not error:
         log.error("http.crashed", exception="\n".join(safe_traceback(problem)))
     elif error.status >= _SERVER_ERROR:
         log.error("http.error", code=error.code, reason=error.log)
     elif error.log is not None:
         log.info("http.error", code=error.code, reason=error.log)
-    return Response(
-        to_json(problem_of(error, request_id)),
-        error.status,
-        headers={**(headers or {}), **_headers_of(error)},
-        media_type=MEDIA_TYPE,
-    )
+    body = to_json(problem_of(error, request_id))
+    return Response(body, error.status, headers=answer_headers, media_type=MEDIA_TYPE)
 
 
 def error_from(problem: BaseException) -> GatewayError:
@@ -134,12 +137,16 @@ def error_from(problem: BaseException) -> GatewayError:
     if isinstance(problem, GatewayError):
         return problem
     if isinstance(problem, RequestValidationError):
-        return _invalid(problem.errors())
+        return _invalid_request(problem.errors())
     if isinstance(problem, HTTPException):
         # FastAPI answers 400 to every exception of a body's receive(), also to BodyTooSlow.
         if isinstance(problem.__cause__, GatewayError):
             return problem.__cause__
-        return _framework_error(problem.status_code)
+        status = problem.status_code
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]()
+        if status != _SERVER_ERROR and status in set(HTTPStatus):
+            return _UnnamedError(HTTPStatus(status))
     return InternalError()
 
 
@@ -148,14 +155,21 @@ def install_error_handlers(app: FastAPI) -> None:
     for kind in (GatewayError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _handle)
     plain = app.openapi
-    app.openapi = lambda: describe(plain())  # type: ignore[method-assign]
+    app.openapi = lambda: add_problem_schema(plain())  # type: ignore[method-assign]
 
 
 def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
     """Describe the error answers of a route for FastAPI's `responses=`: one example per error."""
     found: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        entry = found.setdefault(error.status, _response_entry(error.status))
+        schema = {"$ref": "#/components/schemas/Problem"}
+        entry = found.setdefault(
+            error.status,
+            {
+                "description": HTTPStatus(error.status).phrase,
+                "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}},
+            },
+        )
         entry["content"][MEDIA_TYPE]["examples"][error.code] = {
             "summary": error.public,
             "value": problem_of(error(), "req_01981f2a6c7e7b3fa1d2c4e5f6a7b8c9"),
@@ -163,7 +177,7 @@ def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-def describe(document: dict[str, Any]) -> dict[str, Any]:
+def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
     """Add our Problem to an OpenAPI document; it also replaces FastAPI's own 422 answers."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.setdefault("Problem", Problem.model_json_schema())
@@ -180,77 +194,39 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 async def _handle(request: Request, problem: Exception) -> Response:
     if isinstance(problem, ClientDisconnect):
         log.info("http.client_disconnected")
-        return Response(status_code=CLIENT_LEFT)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     headers = dict(getattr(problem, "headers", None) or {})
     if "Allow" in headers:
-        headers["Allow"] = _methods_of(request) or headers["Allow"]
+        # The router knows only the methods of its first route with this address.
+        address = getattr(request.scope.get("route"), "path", "")
+        methods = request.app.openapi()["paths"].get(address, ())
+        headers["Allow"] = ", ".join(map(str.upper, methods)) or headers["Allow"]
     return problem_response(problem, getattr(request.state, "request_id", "-"), headers)
 
 
-def _methods_of(request: Request) -> str:
-    """List the methods of the address; the router knows only those of its first route there."""
-    address = getattr(request.scope.get("route"), "path", "")
-    return ", ".join(method.upper() for method in request.app.openapi()["paths"].get(address, ()))
-
-
-def _headers_of(error: GatewayError) -> dict[str, str]:
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RangeNotSatisfiable) and "size" in error.members:
-        headers["Content-Range"] = f"bytes */{error.members['size']}"
-    return headers
-
-
-def _framework_error(status: int) -> GatewayError:
-    named = _BY_STATUS.get(status)
-    if named is not None:
-        return named()
-    if status == _SERVER_ERROR or status not in set(HTTPStatus):
-        return InternalError()
-    return _UnnamedError(HTTPStatus(status))
-
-
-def _invalid(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
+def _invalid_request(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
     if any(error["type"] == "json_invalid" for error in errors):
         return MalformedBody("The request body is not valid JSON.")
-    faults = [_fault(error) for error in errors[:MAX_ERRORS]]
-    if not faults:
+    described = [_parameter_error(error) for error in errors[:MAX_ERRORS]]
+    if not described:
         return InvalidParameter()
-    first = faults[0]
+    first = described[0]
     return InvalidParameter(
         f"`{first['parameter']}` ({first['in']}): {first['expected']}.",
         parameter=first["parameter"],
-        errors=faults,
+        errors=described,
     )
 
 
-def _fault(error: Mapping[str, Any]) -> dict[str, str]:
+def _parameter_error(error: Mapping[str, Any]) -> dict[str, str]:
     place, *steps = error["loc"] or ["request"]
-    # One value of a parameter that may be given again has a number, which is no part of its name.
+    # The number of a value of a repeated parameter is not a part of the name.
     names = [str(step) for step in steps if place == "body" or not isinstance(step, int)]
     name = ".".join(names) or str(place)
-    return {
-        "parameter": printable(name[:MAX_NAME_CHARS]),
-        "in": str(place),
-        "expected": _expected(error),
-    }
-
-
-def _expected(error: Mapping[str, Any]) -> str:
-    if error["type"] not in QUOTING_TYPES:
-        return str(error["msg"])
+    expected = str(error["msg"])
     if error["type"].startswith(("date_", "datetime_")):
-        return EXPECTED_MOMENT
-    lead = str(error["msg"]).partition(", ")[0]
-    return lead if lead.startswith("Input should") else "The value is not accepted"
-
-
-def _response_entry(status: int) -> dict[str, Any]:
-    reference = {"$ref": "#/components/schemas/Problem"}
-    return {
-        "description": HTTPStatus(status).phrase,
-        "content": {MEDIA_TYPE: {"schema": reference, "examples": {}}},
-    }
+        expected = EXPECTED_MOMENT
+    elif error["type"] in QUOTING_TYPES:
+        lead = expected.partition(", ")[0]
+        expected = lead if lead.startswith("Input should") else "The value is not accepted"
+    return {"parameter": printable(name[:MAX_NAME_CHARS]), "in": str(place), "expected": expected}

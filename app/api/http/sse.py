@@ -34,7 +34,7 @@ def _retry_line(retry: int) -> str:
 
 
 class EventStream(StreamingResponse):
-    """Frames on their way to a client, which may disconnect before the last of them.
+    """A response that sends frames until the last one, or until the client disconnects.
 
     Each item of `frames` is one write. `listener_scope` is entered while the client listens.
     `on_disconnect` is called if the client disconnects before the last frame.
@@ -46,7 +46,7 @@ class EventStream(StreamingResponse):
         *,
         headers: Mapping[str, str],
         listener_scope: AbstractContextManager[None],
-        on_disconnect: Callable[[], Awaitable[None]],
+        on_disconnect: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(frames, media_type=MEDIA_TYPE, headers=headers)
         self._frames = frames
@@ -55,7 +55,7 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._listener_scope:
             is_over = await run_unless_disconnected(receive, self._send_frames(scope, send))
-        if not is_over:
+        if not is_over and self._on_disconnect is not None:
             await self._on_disconnect()
 
     async def _send_frames(self, scope: Scope, send: Send) -> None:

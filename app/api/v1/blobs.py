@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
     "/{token}",
     methods=["GET"],
     operation_id="getBlob",
-    summary="Read a recording by its signed address",
+    summary="Read a recording by its signed URL",
     response_class=StreamingResponse,
     responses={
         200: {"description": "The whole recording.", **_OCTETS},
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 @router.api_route("/{token}", methods=["HEAD"], include_in_schema=False)
 async def get_blob(
     request: Request,
-    token: Annotated[str, Path(max_length=200, description="What the gateway signed.")],
+    token: Annotated[str, Path(max_length=200, description="The signed token of the URL.")],
     range: Annotated[  # noqa: A002
         str | None, Header(max_length=200, description="e.g. `bytes=0-1023`")
     ] = None,
@@ -52,7 +52,7 @@ async def get_blob(
     """
     services = services_of(request)
     audio_id = services.links.read(token, services.clock())
-    row = None if audio_id is None else await services.db.read(_find, audio_id)
+    row = None if audio_id is None else await services.db.read(_find_audio, audio_id)
     if row is None:
         raise errors.NotFound
     return await blob_response(
@@ -65,5 +65,5 @@ async def get_blob(
     )
 
 
-def _find(tx: sa.Connection, audio_id: str) -> Any:
+def _find_audio(tx: sa.Connection, audio_id: str) -> Any:
     return tx.execute(_FIND, {"audio": audio_id}).one_or_none()

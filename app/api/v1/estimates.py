@@ -14,7 +14,7 @@ from app.api.v1.request.receive import UPLOAD_ERRORS, receive_request
 from app.api.v1.response.examples import json_answer
 from app.api.v1.response.rendering import plan_body
 from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
-from app.jobs.estimate import Estimate, Wait
+from app.jobs.estimate import Wait
 from app.kit.money import Money, format_nano
 
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
@@ -42,7 +42,7 @@ class EstimatePriceOut(Schema):
 class WaitOut(Schema):
     """Expected time until the text if the request were sent now; `basis` explains the estimate."""
 
-    seconds: float | None = Field(description="None where the recording's length is not known.")
+    seconds: float | None = Field(description="Null if the length is unknown.")
     jobs_waiting: int
     jobs_running: int
     seconds_per_call: float
@@ -56,13 +56,11 @@ class EstimateOut(Schema):
     model: str
     engine: str
     region: str
-    seconds: float | None = Field(description="The recording's length; None where it is unknown.")
+    seconds: float | None = Field(description="Length of the recording; null if unknown.")
     plan: PlanOut
     parts: int | None
-    requests: int | None = Field(description="Calls to the engine, if none fails.")
-    billed_seconds: int | None = Field(
-        description="Seconds that are expected to be billed, each part rounded up."
-    )
+    requests: int | None = Field(description="Calls to the engine, without retries.")
+    billed_seconds: int | None = Field(description="Expected billed seconds, each part rounded up.")
     tokens: TokensOut | None = None
     prices: Sequence[EstimatePriceOut]
     cost: Cost | None
@@ -90,13 +88,11 @@ async def create_estimate(request: Request, principal: Transcriber) -> EstimateO
     """
     services = services_of(request)
     received, preference = await receive_request(request)
-    return _out(await services.estimator.estimate(principal, received, preference.options))
-
-
-def _out(found: Estimate) -> EstimateOut:
+    found = await services.estimator.estimate(principal, received, preference.options)
     spec, expected, tariff = found.spec, found.spec.expected, found.tariff
-    cost = None if expected is None else _cost(tariff.cost(*expected.units), tariff.currency)
-    has_tokens = expected is not None and tariff.counts_tokens
+    warnings = [WarningOut(**one) for one in spec.warnings]
+    if found.refusal is not None:  # the request would be rejected
+        warnings.append(WarningOut(code=found.refusal.code, detail=found.refusal.detail))
     return EstimateOut(
         model=spec.model,
         engine=spec.engine,
@@ -107,7 +103,7 @@ def _out(found: Estimate) -> EstimateOut:
         requests=expected and expected.parts,
         billed_seconds=expected and expected.millis // 1000,
         tokens=TokensOut(input=expected.input_tokens, output=expected.output_tokens)
-        if expected is not None and has_tokens
+        if expected is not None and tariff.counts_tokens
         else None,
         prices=[
             EstimatePriceOut(
@@ -119,10 +115,10 @@ def _out(found: Estimate) -> EstimateOut:
             )
             for row in found.prices
         ],
-        cost=cost,
+        cost=expected and _cost(tariff.cost(*expected.units), tariff.currency),
         max_cost=_cost(found.max_nano, tariff.currency),
-        wait=_wait(found.wait),
-        warnings=[*(WarningOut(**one) for one in spec.warnings), *_refused(found)],
+        wait=_wait_out(found.wait),
+        warnings=warnings,
     )
 
 
@@ -130,7 +126,7 @@ def _cost(nano: int, currency: str) -> Cost:
     return Cost(amount=Money(nano, currency).amount, currency=currency, nano=nano)
 
 
-def _wait(wait: Wait) -> WaitOut:
+def _wait_out(wait: Wait) -> WaitOut:
     return WaitOut(
         seconds=None if wait.seconds is None else round(wait.seconds, 2),
         jobs_waiting=wait.jobs_waiting,
@@ -139,9 +135,3 @@ def _wait(wait: Wait) -> WaitOut:
         measured_calls=wait.throughput.measured_calls,
         basis=wait.basis,
     )
-
-
-def _refused(found: Estimate) -> list[WarningOut]:
-    """Return the warning that this request would be refused; empty if it would not."""
-    refusal = found.refusal
-    return [] if refusal is None else [WarningOut(code=refusal.code, detail=refusal.detail)]

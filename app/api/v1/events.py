@@ -13,12 +13,12 @@ from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
 from app.api.v1.lookup import Id, get_live
-from app.api.v1.response.event_stream import stream
+from app.api.v1.response.event_stream import event_stream
 from app.api.v1.response.examples import json_answer
 from app.api.v1.response.openapi import EVENTS
 from app.api.v1.schemas import Moment, Schema
 from app.jobs.queries import project_of
-from app.jobs.streaming.cursor import START, Position, position_of
+from app.jobs.streaming.cursor import START, position_of
 from app.jobs.streaming.stored_log import read_events
 
 GIVEN_ID_MAX_LENGTH = 100
@@ -32,13 +32,13 @@ class StreamTokenOut(Schema):
 
     token: str = Field(examples=["st_1795238880_" + "a" * 43])
     expires_at: Moment
-    url: str = Field(description="Where the events are, with the token.")
+    url: str = Field(description="The URL of the events, with the token.")
 
 
 @router.get(
     "/{id}/events",
     operation_id="getEvents",
-    summary="Follow a transcription as it happens",
+    summary="Stream the events of a transcription",
     response_class=StreamingResponse,
     responses={
         **EVENTS,
@@ -62,7 +62,7 @@ async def get_events(
         str | None,
         Header(
             max_length=GIVEN_ID_MAX_LENGTH,
-            description="The id of the last event that was received: what comes after it is told.",
+            description="The id of the last received event. The stream continues after it.",
         ),
     ] = None,
     given_id: Annotated[
@@ -70,8 +70,8 @@ async def get_events(
         Query(
             alias="last_event_id",
             max_length=GIVEN_ID_MAX_LENGTH,
-            description="The same, for clients that cannot send the header, which counts before "
-            "it.",
+            description="The same, for clients that cannot send the header. The header has "
+            "precedence.",
         ),
     ] = None,
     token: Annotated[
@@ -88,20 +88,22 @@ async def get_events(
     after which an EventSource does not reconnect.
     """
     services = services_of(request)
-    project_id = await _listener(request, services, id, token)
+    project_id = await _project_of_listener(request, services, id, token)
     if services.hub.is_closing:
         raise errors.ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
     event_id = last_event_id or given_id
     at = START if not event_id else await services.db.read(position_of, id, event_id)
-    if at != START and await _is_at_end(services, id, at):
-        return Response(status_code=204)
-    return stream(services, id, project_id=project_id, at=at)
+    if at != START:
+        remaining = await services.db.read(read_events, id, at)
+        if remaining.has_ended and not remaining.items:
+            return Response(status_code=204)
+    return event_stream(services, id, project_id=project_id, at=at)
 
 
 @router.post(
     "/{id}/stream-token",
     operation_id="createStreamToken",
-    summary="Make a short-lived token for a transcription's events",
+    summary="Create a short-lived token for a transcription's events",
     responses={
         200: json_answer("The token.", "stream_token.json"),
         **responses(*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidParameter),
@@ -124,8 +126,10 @@ async def create_stream_token(request: Request, principal: Reader, id: Id) -> St
     )
 
 
-async def _listener(request: Request, services: Services, job_id: str, token: str | None) -> str:
-    """Return the project of a job whose events may be read here: by a key, or by a token."""
+async def _project_of_listener(
+    request: Request, services: Services, job_id: str, token: str | None
+) -> str:
+    """Return the project of a job whose events the caller may read, by a key or by a token."""
     if token is None:
         principal = await caller(request, None)
         principal.require(Scope.READ)
@@ -139,8 +143,3 @@ async def _listener(request: Request, services: Services, job_id: str, token: st
         project_id = found
     await get_live(services, project_id, job_id)
     return project_id
-
-
-async def _is_at_end(services: Services, job_id: str, at: Position) -> bool:
-    found = await services.db.read(read_events, job_id, at)
-    return found.has_ended and not found.items

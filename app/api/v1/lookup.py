@@ -14,7 +14,7 @@ Id = Annotated[
     str,
     Path(
         pattern=id_pattern("tr"),
-        description="A transcription's id.",
+        description="The id of a transcription.",
         examples=["tr_0190f5c2a7b07c3e8d2f4a6b8c0d1e2f"],
     ),
 ]

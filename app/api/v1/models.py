@@ -68,7 +68,7 @@ class ModelList(Schema):
 async def list_models(request: Request, _principal: Reader) -> ModelList:
     services = services_of(request)
     return ModelList(
-        items=[_model_out(services, model) for model in services.catalogue.models.values()]
+        items=[_model_out(services, one) for one in services.catalogue.models.values()]
     )
 
 

@@ -60,12 +60,14 @@ class CostReport(Schema):
 
 Since = Annotated[
     AskedMoment | None,
-    Query(description=f"From this moment (RFC 3339); {DEFAULT_DAYS} days before `until`."),
+    Query(description=f"Start (RFC 3339); by default {DEFAULT_DAYS} days before `until`."),
 ]
-Until = Annotated[AskedMoment | None, Query(description="Up to but without this moment; now.")]
+Until = Annotated[
+    AskedMoment | None, Query(description="End, exclusive (RFC 3339); by default now.")
+]
 Groups = Annotated[
     list[By],
-    Query(alias="by", min_length=1, max_length=4, description="One row for each of these."),
+    Query(alias="by", min_length=1, max_length=4, description="The sums are grouped by these."),
 ]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="JSON or CSV.")]
 
@@ -88,7 +90,7 @@ class Question:
     form: str
 
 
-async def _asked(
+async def _parse_question(
     request: Request,
     since: Since = None,
     until: Until = None,
@@ -100,7 +102,7 @@ async def _asked(
     return Question(period, list(dict.fromkeys(groups)), form)
 
 
-Asked = Annotated[Question, Depends(_asked)]
+Asked = Annotated[Question, Depends(_parse_question)]
 
 
 @router.get(
@@ -110,7 +112,7 @@ Asked = Annotated[Question, Depends(_asked)]
     response_model=UsageReport,
     responses=_report_responses("usage"),
 )
-async def usage(request: Request, principal: Accountant, asked: Asked) -> Response:
+async def get_usage(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the used seconds and tokens of this key's project. Days are UTC days."""
     rows = [
         UsageRow(
@@ -119,10 +121,10 @@ async def usage(request: Request, principal: Accountant, asked: Asked) -> Respon
             seconds=row.used_ms / 1000,
             tokens=row.used_tokens,
         )
-        for row in await _sums(request, principal.project_id, asked)
+        for row in await _read_sums(request, principal.project_id, asked)
     ]
     report = UsageReport(since=asked.period.since, until=asked.period.until, items=rows)
-    return _answer(report, UsageRow, rows, asked.form)
+    return _report_response(report, UsageRow, rows, asked.form)
 
 
 @router.get(
@@ -132,7 +134,7 @@ async def usage(request: Request, principal: Accountant, asked: Asked) -> Respon
     response_model=CostReport,
     responses=_report_responses("costs"),
 )
-async def costs(request: Request, principal: Accountant, asked: Asked) -> Response:
+async def get_costs(request: Request, principal: Accountant, asked: Asked) -> Response:
     """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
     rows = [
         CostRow(
@@ -142,13 +144,13 @@ async def costs(request: Request, principal: Accountant, asked: Asked) -> Respon
             currency=row.currency,
             nano=row.nano,
         )
-        for row in await _sums(request, principal.project_id, asked)
+        for row in await _read_sums(request, principal.project_id, asked)
     ]
     report = CostReport(since=asked.period.since, until=asked.period.until, items=rows)
-    return _answer(report, CostRow, rows, asked.form)
+    return _report_response(report, CostRow, rows, asked.form)
 
 
-async def _sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
+async def _read_sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
     return await services_of(request).db.read(
         sum_usage, project_id=project_id, period=asked.period, by=asked.groups
     )
@@ -158,7 +160,7 @@ def _group(asked: Question, row: Sum) -> dict[str, str | None]:
     return dict(zip(asked.groups, row.group, strict=True))
 
 
-def _answer(
+def _report_response(
     report: BaseModel, row_type: type[BaseModel], rows: Sequence[BaseModel], form: str
 ) -> Response:
     if form == "json":

@@ -1,4 +1,4 @@
-"""The list's filter by metadata: `?metadata[team]=support&metadata[tier]=gold`, all to be met."""
+"""The filter of a list by metadata, such as `?metadata[team]=support&metadata[tier]=gold`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ METADATA_FILTER: dict[str, Any] = {
     "required": False,
     "style": "deepObject",
     "explode": True,
-    "description": "Only with all of these notes, e.g. `metadata[team]=support`.",
+    "description": "Only transcriptions with this metadata, e.g. `metadata[team]=support`.",
     "schema": {
         "type": "object",
         "maxProperties": MAX_METADATA_ENTRIES,
@@ -27,31 +27,26 @@ METADATA_FILTER: dict[str, Any] = {
 
 
 def metadata_in(query: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the notes to filter by. Raises InvalidParameter, which repeats nothing."""
+    """Return the metadata to filter by. Raises InvalidParameter, which quotes no input."""
     wanted: dict[str, str] = {}
     for parameter, value in query:
         if not parameter.startswith(NAME):
             continue
-        name = _name_in(parameter)
+        bracketed = parameter.removeprefix(NAME)
+        name = bracketed[1:-1]
+        if not (bracketed.startswith("[") and bracketed.endswith("]") and name):
+            raise _invalid_filter("Write it as `metadata[name]=value`.")
+        if len(name) > METADATA_NAME_CHARS or not is_storable(name):
+            raise _invalid_filter(f"A name has 1 to {METADATA_NAME_CHARS} characters and no NUL.")
         if name in wanted:
-            raise _wrong("Each name may be filtered by once.")
+            raise _invalid_filter("Give each name only once.")
         if len(value) > METADATA_VALUE_CHARS or not is_storable(value):
-            raise _wrong(f"A value has at most {METADATA_VALUE_CHARS} characters, and no NUL.")
+            raise _invalid_filter(f"A value has at most {METADATA_VALUE_CHARS} characters, no NUL.")
         wanted[name] = value
     if len(wanted) > MAX_METADATA_ENTRIES:
-        raise _wrong(f"At most {MAX_METADATA_ENTRIES} names can be filtered by.")
+        raise _invalid_filter(f"It can have at most {MAX_METADATA_ENTRIES} names.")
     return wanted
 
 
-def _name_in(parameter: str) -> str:
-    bracketed = parameter.removeprefix(NAME)
-    name = bracketed[1:-1]
-    if not (bracketed.startswith("[") and bracketed.endswith("]") and name):
-        raise _wrong("It is written `metadata[name]=value`.")
-    if len(name) > METADATA_NAME_CHARS or not is_storable(name):
-        raise _wrong(f"A name has 1 to {METADATA_NAME_CHARS} characters, and no NUL.")
-    return name
-
-
-def _wrong(words: str) -> InvalidParameter:
-    return InvalidParameter(f"The filter by `metadata` is not right. {words}", parameter=NAME)
+def _invalid_filter(reason: str) -> InvalidParameter:
+    return InvalidParameter(f"The filter by `metadata` is not valid. {reason}", parameter=NAME)

@@ -1,10 +1,10 @@
-"""Reading a request that carries audio: shared by transcriptions and estimates."""
+"""Reads a request with audio, for transcriptions and estimates."""
 
 from fastapi import Request
 
 from app import errors
 from app.api.services import services_of
-from app.api.v1.request.prefer import Preference, preference_of, streaming
+from app.api.v1.request.prefer import Preference, apply_accept, preference_of
 from app.audio.intake.receive import Received, receive
 
 UPLOAD_ERRORS = (
@@ -47,4 +47,4 @@ async def receive_request(request: Request) -> tuple[Received, Preference]:
         store=services.store,
         settings=services.settings.audio,
     )
-    return streaming(request.headers.getlist("accept"), received), preference
+    return apply_accept(request.headers.getlist("accept"), received), preference

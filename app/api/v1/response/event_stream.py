@@ -15,11 +15,7 @@ from app.jobs.streaming.reader import EventReader
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def _do_nothing() -> None:
-    pass
-
-
-def stream(
+def event_stream(
     services: Services,
     job_id: str,
     *,
@@ -27,7 +23,7 @@ def stream(
     at: Position = START,
     new_with_model: str | None = None,
     listener_scope: AbstractContextManager[None] | None = None,
-    on_disconnect: Callable[[], Awaitable[None]] = _do_nothing,
+    on_disconnect: Callable[[], Awaitable[None]] | None = None,
 ) -> EventStream:
     """Return a response that streams a job's events after a position, until the final event.
 

@@ -7,7 +7,7 @@ from fastapi import Response
 
 from app.api.v1.schemas import ErrorOut, WarningOut
 from app.jobs.cancel import CancellationCost
-from app.jobs.store.job import Audio, JobView
+from app.jobs.store.job import JobView
 from app.jobs.store.job_spec import JobPlan
 from app.kit.clock import to_rfc3339
 from app.kit.json_bytes import json_bytes
@@ -37,6 +37,9 @@ def job_body(job: JobView) -> dict[str, Any]:
     Built without that model: validating and dumping it costs four times as much.
     """
     spoken = job.transcript or _NO_TRANSCRIPT
+    audio = job.audio
+    duration_ms = audio.duration_ms if audio else None
+    share_done = job.done_ms / duration_ms if duration_ms else 0.0
     return {
         "id": job.id,
         "status": job.status,
@@ -49,7 +52,15 @@ def job_body(job: JobView) -> dict[str, Any]:
         "mode": job.mode,
         "plan": plan_body(job.plan),
         "task_id": job.task_id,
-        "audio": None if job.audio is None else _audio_body(job.audio),
+        "audio": audio
+        and {
+            "id": audio.id,
+            "seconds": None if duration_ms is None else duration_ms / 1000,
+            "format": audio.format,
+            "channels": audio.channels,
+            "sample_rate": audio.sample_rate,
+            "bytes": audio.bytes,
+        },
         "usage": {
             "seconds": job.totals.used_ms / 1000,
             "tokens": job.totals.used_tokens or None,
@@ -57,7 +68,7 @@ def job_body(job: JobView) -> dict[str, Any]:
         },
         "cost": cost_body(Money(job.totals.settled, job.currency)),
         "coverage": spoken["coverage"],
-        "progress": _progress(job),
+        "progress": 1.0 if job.status == "completed" else min(1.0, share_done),
         "warnings": [_chosen(warning, _WARNING) for warning in job.warnings],
         "error": None if job.error is None else _chosen(job.error, _ERROR),
         "reference": job.reference,
@@ -96,22 +107,3 @@ def cost_body(money: Money) -> dict[str, Any]:
 def _chosen(stored: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a schema, each as stored or with its default."""
     return {name: stored.get(name, default) for name, default in fields.items()}
-
-
-def _audio_body(audio: Audio) -> dict[str, Any]:
-    return {
-        "id": audio.id,
-        "seconds": None if audio.duration_ms is None else audio.duration_ms / 1000,
-        "format": audio.format,
-        "channels": audio.channels,
-        "sample_rate": audio.sample_rate,
-        "bytes": audio.bytes,
-    }
-
-
-def _progress(job: JobView) -> float:
-    if job.status == "completed":
-        return 1.0
-    if job.audio is None or not job.audio.duration_ms:
-        return 0.0
-    return min(1.0, job.done_ms / job.audio.duration_ms)

@@ -9,7 +9,7 @@ from app.access.principal import Principal
 from app.api.http.disconnect import wait_for_disconnect
 from app.api.services import Services
 from app.api.v1.lookup import get_any
-from app.api.v1.response.event_stream import stream
+from app.api.v1.response.event_stream import event_stream
 from app.api.v1.response.rendering import job_body, json_response
 from app.error_codes import error_of
 from app.jobs.cancel import cancel
@@ -58,7 +58,7 @@ def respond_with_stream(
         if not services.hub.is_closing:
             await _on_disconnect(services, principal, accepted)
 
-    return stream(
+    return event_stream(
         services,
         accepted.job_id,
         project_id=principal.project_id,

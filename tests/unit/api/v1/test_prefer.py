@@ -5,7 +5,7 @@ Covers: app.api.v1.request.prefer, app.audio.intake.receive, app.speech.options
 
 import pytest
 
-from app.api.v1.request.prefer import Preference, preference_of, streaming
+from app.api.v1.request.prefer import Preference, apply_accept, preference_of
 from app.audio.intake.receive import Received
 from app.errors import InvalidParameter
 from app.speech.options import parse_options
@@ -79,6 +79,6 @@ def test_the_answer_says_what_counted(
 def test_a_stream_is_asked_for_by_its_media_type(
     accept: list[str], options: dict[str, object], mode: str | None
 ) -> None:
-    received = streaming(accept, Received(options, None))
+    received = apply_accept(accept, Received(options, None))
     assert received.options.get("mode") == mode
     assert {**options, **received.options} == dict(received.options)
