@@ -147,7 +147,7 @@ def adjust(
     _add_line(tx, account, "adjust", nano, now, call_id=call_id, used_ms=used_ms)
 
 
-def release(tx: sa.Connection, account: LedgerAccount, *, now: datetime) -> None:
+def release_hold(tx: sa.Connection, account: LedgerAccount, *, now: datetime) -> None:
     """Release, at the end of a job, the part of its hold that was not settled."""
     _ADD_RELEASE.run(
         tx,

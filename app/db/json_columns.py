@@ -12,7 +12,7 @@ import orjson
 _STDLIB_MARK = " "  # white space before a value: no JSON reader minds
 
 
-def dump_json(value: Any) -> str:
+def encode_json(value: Any) -> str:
     """Return the value as JSON text to store. Raises TypeError if it is not JSON."""
     try:
         return orjson.dumps(value).decode()
@@ -20,8 +20,8 @@ def dump_json(value: Any) -> str:
         return _STDLIB_MARK + json.dumps(value)
 
 
-def load_json(text: str) -> Any:
-    """Return the value of a text that `dump_json` made and the database gave back unchanged.
+def decode_json(text: str) -> Any:
+    """Return the value of a text that `encode_json` made and the database gave back unchanged.
 
     Raises TypeError for a number: SQLite returns one as it is, and SQLAlchemy then uses that.
     """

@@ -168,7 +168,7 @@ def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
         max_overflow=0,
         hide_parameters=True,
         # The standard library reads it: JSONB keeps no mark.
-        json_serializer=json_columns.dump_json,
+        json_serializer=json_columns.encode_json,
         connect_args={
             "server_settings": _SESSION,
             "prepared_statement_cache_size": MAX_PREPARED_STATEMENTS,

@@ -281,8 +281,8 @@ def sqlite_engine(path: Path) -> sa.Engine:
         poolclass=NullPool,
         connect_args={"check_same_thread": False},
         hide_parameters=True,
-        json_serializer=json_columns.dump_json,
-        json_deserializer=json_columns.load_json,
+        json_serializer=json_columns.encode_json,
+        json_deserializer=json_columns.decode_json,
     )
 
     @sa.event.listens_for(engine, "connect")

@@ -88,7 +88,7 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
     )
     # These calls may be in flight. Their run can no longer store their answers.
     close_orphaned(tx, row.id, remote=remote, now=now)
-    ledger.release(tx, account_of(row), now=now)
+    ledger.release_hold(tx, account_of(row), now=now)
     cost = cancellation_cost(tx, row)
     said = {"charged": _told(cost.charged), "in_doubt": _told(cost.in_doubt)}
     add_events(tx, row.id, [Event("cancelled", said)], first=count, now=now)

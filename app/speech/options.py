@@ -1,7 +1,7 @@
 """Options of a transcription request, read from a form or from JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -47,22 +47,15 @@ def _parse_json(value: Any) -> Any:
         raise ValueError("not JSON") from error
 
 
-def _require_storable(value: str) -> str:
-    if not is_storable(value):
-        raise ValueError("a NUL character or half a surrogate pair")
-    return value
+def _require(is_valid: Callable[[Any], bool], reason: str) -> AfterValidator:
+    """Return a validator that rejects the values for which `is_valid` is false."""
 
+    def validate(value: Any) -> Any:
+        if not is_valid(value):
+            raise ValueError(reason)
+        return value
 
-def _require_short(value: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(value, ensure_ascii=False)) > MAX_FILTER_CHARS:
-        raise ValueError("too long")
-    return value
-
-
-def _require_distinct(values: list[int]) -> list[int]:
-    if len(set(values)) < len(values):
-        raise ValueError("the same channel twice")
-    return values
+    return AfterValidator(validate)
 
 
 def _require_number(value: Any) -> Any:
@@ -71,11 +64,17 @@ def _require_number(value: Any) -> Any:
     return value
 
 
-_Text = Annotated[str, AfterValidator(_require_storable)]
+_Text = Annotated[str, _require(is_storable, "a NUL character or half a surrogate pair")]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
 _Key = Annotated[_Text, Field(min_length=1, max_length=METADATA_NAME_CHARS)]
 _Value = Annotated[_Text, Field(max_length=METADATA_VALUE_CHARS)]
-_Filter = Annotated[dict[_Key, Any], Field(max_length=20), AfterValidator(_require_short)]
+_Filter = Annotated[
+    dict[_Key, Any],
+    Field(max_length=20),
+    _require(
+        lambda value: len(json.dumps(value, ensure_ascii=False)) <= MAX_FILTER_CHARS, "too long"
+    ),
+]
 _Weight = Annotated[int, Field(ge=1, le=50), BeforeValidator(_require_number)]
 _BOOLEAN = _Allowed("true or false")
 
@@ -191,7 +190,7 @@ class Options(BaseModel):
     channel_id: Annotated[
         list[Annotated[int, Field(ge=0, le=63), BeforeValidator(_require_number)]],
         BeforeValidator(_split_commas),
-        AfterValidator(_require_distinct),
+        _require(lambda values: len(set(values)) == len(values), "the same channel twice"),
         _Allowed("at most 8 different channels, counted from 0"),
     ] = Field(
         [],

@@ -107,7 +107,7 @@ def store_transcript(
     _ADD_WORDS.add(tx, {"transcription_id": job.id, "created_at": now, **completion.transcript})
     if decoded and completion.done_ms != job.duration_ms:
         _CORRECT_LENGTH.run(tx, {"job": job.id, "decoded_ms": completion.done_ms})
-    ledger.release(tx, job.account, now=now)
+    ledger.release_hold(tx, job.account, now=now)
 
 
 def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now: datetime) -> None:
@@ -127,7 +127,7 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
         error={"code": error.code, "detail": error.detail, "retryable": error.retryable},
     )
     close_orphaned(tx, job.id, remote=remote, now=now)
-    ledger.release(tx, job.account, now=now)
+    ledger.release_hold(tx, job.account, now=now)
 
 
 def merged(texts: Sequence[PartText]) -> dict[str, Any]:

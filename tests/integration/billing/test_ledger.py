@@ -37,7 +37,7 @@ async def test_what_is_held_is_used_or_given_back(db: Database) -> None:
     held = (await standing(scenario)).held
     await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
     assert await remaining(scenario) == held - 300
-    await db.write(ledger.release, account_of(scenario), now=NOW)
+    await db.write(ledger.release_hold, account_of(scenario), now=NOW)
     assert await standing(scenario) == JobTotals(held, 300, held - 300, 1_500, 4)
     assert await remaining(scenario) == 0
 
@@ -47,7 +47,7 @@ async def test_a_settle_above_the_hold_stands_and_nothing_is_released(db: Databa
     call = await scenario.call(await scenario.claim())
     more = Used(1_000, 0, (await standing(scenario)).held + 5, estimated=False)
     await db.write(ledger.settle, account_of(scenario), call, more, now=NOW)
-    await db.write(ledger.release, account_of(scenario), now=NOW)
+    await db.write(ledger.release_hold, account_of(scenario), now=NOW)
     after = await standing(scenario)
     assert (after.settled, after.released, await remaining(scenario)) == (more.nano, 0, 0)
 
@@ -58,9 +58,9 @@ async def test_a_call_is_settled_once_and_a_job_released_once(db: Database) -> N
     await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
     with pytest.raises(sa.exc.IntegrityError):
         await db.write(ledger.settle, account_of(scenario), call, USED, now=NOW)
-    await db.write(ledger.release, account_of(scenario), now=NOW)
+    await db.write(ledger.release_hold, account_of(scenario), now=NOW)
     with pytest.raises(sa.exc.IntegrityError):
-        await db.write(ledger.release, account_of(scenario), now=NOW)
+        await db.write(ledger.release_hold, account_of(scenario), now=NOW)
 
 
 async def test_a_job_is_held_once_and_each_call_once_more(db: Database) -> None:

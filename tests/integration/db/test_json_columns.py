@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.db.database import Database
-from app.db.json_columns import dump_json, load_json
+from app.db.json_columns import decode_json, encode_json
 from app.db.schema import Json
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +39,8 @@ VALUES: list[Any] = [
 
 @given(values)
 def test_a_value_comes_back_with_its_types(value: Any) -> None:
-    back = load_json(dump_json(value))
-    assert back == value == json.loads(dump_json(value))
+    back = decode_json(encode_json(value))
+    assert back == value == json.loads(encode_json(value))
     assert repr(back) == repr(json.loads(json.dumps(value)))
 
 
@@ -70,4 +70,4 @@ async def test_sql_reads_inside_of_a_value_that_orjson_cannot_hold(db: Database)
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes"], ids=["object", "set", "bytes"])
 def test_what_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(TypeError):
-        dump_json(value)
+        encode_json(value)

