@@ -1,7 +1,6 @@
 """The source of a job that is sent as it was received: one part, nothing is decoded."""
 
 import asyncio
-from functools import partial
 
 from app.audio.decoding.decode import open_decoding
 from app.audio.ffmpeg import Decoders
@@ -28,7 +27,7 @@ async def transcribe_as_received(
     span = PartSpan(0, 0, length_ms, length_ms, job.audio_sha256)
     run.progress.add_part(span)
     run.progress.is_cut = True
-    source = _Source(run, store, decoders)
+    source = _ReceivedAudio(run, store, decoders)
     part = PartRun(
         run,
         span,
@@ -46,7 +45,9 @@ async def transcribe_as_received(
     await transcribe_part(part)
 
 
-class _Source:
+class _ReceivedAudio:
+    """The audio of a job in the forms in which it may be sent."""
+
     def __init__(self, run: JobRun, store: BlobStore, decoders: Decoders) -> None:
         self._run = run
         self._store = store
@@ -71,23 +72,23 @@ class _Source:
         """Decode all of the audio into memory. Raises Undecodable beyond its verified length."""
         job = self._run.job
         longest = (job.duration_ms or 0) / 1000 + SLACK_SECONDS
+
+        def refuse() -> Undecodable:
+            return Undecodable(
+                "The recording is longer than its header says: more than the "
+                f"{longest:.1f} s that it says. As it is, the engine refused it."
+            )
+
         async with (
             self._store.local_copy(job.blob_key) as path,
             open_decoding(
                 path,
                 decoders=self._decoders,
                 max_seconds=longest,
-                refuse=partial(_longer_than_verified, longest),
+                refuse=refuse,
                 raw_rate=job.options.raw_rate,
             ) as decoding,
         ):
             pcm = b"".join([block async for block in decoding.blocks()])
             self._run.progress.note_length(decoding)
         return pcm
-
-
-def _longer_than_verified(longest_seconds: float) -> Undecodable:
-    return Undecodable(
-        f"The recording is longer than its header says: more than the {longest_seconds:.1f} s that "
-        "it says. As it is, the engine refused it."
-    )

@@ -84,8 +84,13 @@ def commit_part(
     index, used = part_outcome.index, None
     if answered is None and is_finished(tx, job, index):
         raise AlreadyCommittedError
-    try:
-        _fence(tx, job, update, completion, now=now)
+    progress: dict[str, Any] = {"runs_without_progress": 0, "deferred_since": None}
+    try:  # first of all, under the run's fence: the job's row is locked before any other row
+        if completion is None:
+            progress["done_ms"] = update.done_ms
+            runs.fenced_update(tx, job.run, now=now, events=update.events, **progress)
+        else:
+            outcome.mark_completed(tx, job, completion, events=update.events, now=now, **progress)
     except StaleRun:
         if answered is not None and calls.is_answered(tx, answered.call_id):
             raise AlreadyCommittedError from None
@@ -113,34 +118,3 @@ def commit_completion(
     outcome.mark_completed(tx, job, completion, events=update.events, now=now)
     store_parts(tx, job, update.spans)
     outcome.store_transcript(tx, job, completion, now=now)
-
-
-def _fence(
-    tx: sa.Connection,
-    job: Job,
-    update: ProgressUpdate,
-    completion: Completion | None,
-    *,
-    now: datetime,
-) -> None:
-    """Append the events under the run's fence. The job's row is locked before any other row."""
-    if completion is not None:
-        outcome.mark_completed(
-            tx,
-            job,
-            completion,
-            events=update.events,
-            now=now,
-            runs_without_progress=0,
-            deferred_since=None,
-        )
-        return
-    runs.fenced_update(
-        tx,
-        job.run,
-        now=now,
-        events=update.events,
-        done_ms=update.done_ms,
-        runs_without_progress=0,
-        deferred_since=None,
-    )

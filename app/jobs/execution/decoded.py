@@ -68,7 +68,11 @@ class DecodedSource:
                     )
                     del piece
                     is_sent = progress.add_part(span)
-                    _order_live_text(run, span, is_sent=is_sent)
+                    published = progress.text_published_before(span)
+                    if published is not None:
+                        job.run.live_text.skip_known(published)
+                    elif is_sent or progress.has_text(span):
+                        job.run.live_text.part(span.index)  # its place in the order of the text
                     if is_sent:
                         allocation = await share.take(len(pcm))
                         send = partial(self._send, run, span, pcm, allocation)
@@ -106,12 +110,3 @@ class DecodedSource:
             refuse=refuse,
             raw_rate=job.options.raw_rate,
         )
-
-
-def _order_live_text(run: JobRun, span: PartSpan, *, is_sent: bool) -> None:
-    """Give a part its place in the live text; called in the order of the parts."""
-    published = run.progress.text_published_before(span)
-    if published is not None:
-        run.job.run.live_text.skip_known(published)
-    elif is_sent or run.progress.has_text(span):
-        run.job.run.live_text.part(span.index)

@@ -15,8 +15,7 @@ from app.audio.ffmpeg import Decoders
 from app.audio.inspection.ffmpeg_probe import read_head
 from app.audio.inspection.inspect import inspect
 from app.audio.intake.download import Fetcher, explain_refusal
-from app.audio.probe import Probe
-from app.audio.storage.blob_store import BlobStore, StoredBlob, delete_duplicate
+from app.audio.storage.blob_store import BlobStore, delete_duplicate
 from app.db.database import Database
 from app.errors import AudioError
 from app.jobs.planning import Planner, ProbedAudio
@@ -31,7 +30,7 @@ from app.settings import AudioSettings
 BUSY_SECONDS = 5.0  # before a job tries again to get a place to fetch
 
 
-_BRING = (
+_SET_AUDIO = (
     sa.update(transcription)
     .where(transcription.c.id == sa.bindparam("job"))
     # The URL is deleted: a signed URL gives access to the audio to anyone who can read it.
@@ -73,7 +72,7 @@ class SourceFetcher:
         """Fetch, probe and store the audio; return the job with its audio.
 
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and other AudioErrors, StorageFull,
-        CostAboveLimit and SecondsAboveLimit, Queued, StaleRun and DatabaseUnavailable; then nothing
+        CostAboveLimit, SecondsAboveLimit, Deferred, StaleRun and DatabaseUnavailable; then nothing
         of the audio is kept.
         """
         if self._slots.locked():
@@ -85,11 +84,20 @@ class SourceFetcher:
         async with AsyncExitStack() as undo:
             blob = await self._fetcher.fetch(url, self._store, job.account.project_id)
             undo.push_async_callback(self._store.erase, blob.key)
-            found = await self._look(job, blob)
+            async with self._store.local_copy(blob.key) as path:
+                try:
+                    found = await inspect(
+                        path,
+                        decoders=self._decoders,
+                        settings=self._settings,
+                        raw_rate=job.options.raw_rate,
+                    )
+                except AudioError as error:
+                    raise explain_refusal(error, read_head(path)) from None
             recording = new_audio_of(blob, found)
             known = self._planner.replan(job, ProbedAudio(found, blob.bytes))
             try:
-                blob_key = await self._db.write(_keep, known, recording, now=self._now())
+                blob_key = await self._db.write(_set_audio, known, recording, now=self._now())
             except StaleRun:
                 raise
             except BaseException:
@@ -107,24 +115,12 @@ class SourceFetcher:
             duration_ms=recording.duration_ms,
         )
 
-    async def _look(self, job: Job, blob: StoredBlob) -> Probe:
-        async with self._store.local_copy(blob.key) as path:
-            try:
-                return await inspect(
-                    path,
-                    decoders=self._decoders,
-                    settings=self._settings,
-                    raw_rate=job.options.raw_rate,
-                )
-            except AudioError as error:
-                raise explain_refusal(error, read_head(path)) from None
 
-
-def _keep(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:
+def _set_audio(tx: sa.Connection, job: Job, recording: NewAudio, *, now: datetime) -> str:
     """Set the job's audio; return the key of the blob that holds its bytes."""
     # The job's row is locked before the audio's row, in the same order as in an erasure.
     fenced_update(tx, job.run, now=now)
     audio_id, blob_key, _ = find_or_add_audio(tx, job.account.project_id, recording, now)
     known = {"known_plan": job.plan.as_json(), "known_warnings": list(job.warnings)}
-    tx.execute(_BRING, {"job": job.id, "audio": audio_id, **known})
+    tx.execute(_SET_AUDIO, {"job": job.id, "audio": audio_id, **known})
     return blob_key

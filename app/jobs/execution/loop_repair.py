@@ -36,21 +36,16 @@ async def transcribe_part(part: PartRun) -> None:
     Raises GatewayError, Deferred, StaleRun, CallsStopped and DatabaseUnavailable.
     """
     try:
-        await _transcribe(part)
+        partial_result = part.partial_result
+        if partial_result is None:
+            answered = await part.call(part.span, part.audio)
+            partial_result = await shielded(_commit_answer(part, answered))
+        if partial_result is not None:
+            await _retry_in_halves(part, partial_result)
     except GatewayError as error:
         if part.run.job.options.on_gap != "keep" or not is_of_part(error):
             raise
         await shielded(part.commit(PartOutcome(part.span.index, error_code=error.code), None))
-
-
-async def _transcribe(part: PartRun) -> None:
-    """Call an engine for a part, and again for its halves where the text repeats itself."""
-    partial_result = part.partial_result
-    if partial_result is None:
-        answered = await part.call(part.span, part.audio)
-        partial_result = await shielded(_commit_answer(part, answered))
-    if partial_result is not None:
-        await _retry_in_halves(part, partial_result)
 
 
 async def _commit_answer(part: PartRun, answered: Answered) -> Result | None:
@@ -87,9 +82,15 @@ async def _decode(part: PartRun) -> bytes | None:
 
 
 async def _retry_in_halves(part: PartRun, partial_result: Result) -> None:
-    index = part.span.index
+    """Call an engine for the halves of a part that have no answer yet, and complete the part."""
+    index, cut_ms, end_ms = part.span.index, partial_result["cut_ms"], part.span.length_ms
+    # Times count from the part's start.
+    cuts = [
+        PartSpan(index, 0, cut_ms, cut_ms, ""),
+        PartSpan(index, cut_ms, end_ms, end_ms - cut_ms, ""),
+    ]
     original = _keep_original(index, partial_result["whole"])
-    pcm, cuts = await _decode(part), _halves(part.span, partial_result["cut_ms"])
+    pcm = await _decode(part)
     if pcm is None:
         await shielded(part.commit(original, None))
         return
@@ -123,7 +124,7 @@ async def _commit_half(
     if len(halves) < len(cuts):
         part_outcome = PartOutcome(part.span.index, partial_result=partial_result)
     else:
-        result = await asyncio.to_thread(_choose, partial_result["whole"], cuts, halves)
+        result = await asyncio.to_thread(_better_result, partial_result["whole"], cuts, halves)
         part_outcome = PartOutcome(part.span.index, result)
     await part.commit(part_outcome, answered)
     return partial_result
@@ -133,26 +134,8 @@ def _keep_original(index: int, whole: Result) -> PartOutcome:
     return PartOutcome(index, {**whole, "repetition": "alone"})
 
 
-def _halves(span: PartSpan, cut_ms: int) -> tuple[PartSpan, PartSpan]:
-    """Return the halves, with times from the part's start."""
-    index, length = span.index, span.length_ms
-    return PartSpan(index, 0, cut_ms, cut_ms, ""), PartSpan(
-        index, cut_ms, length, length - cut_ms, ""
-    )
-
-
-def _choose(whole: Result, cuts: Sequence[PartSpan], halves: Sequence[Result]) -> Result:
+def _better_result(whole: Result, cuts: Sequence[PartSpan], halves: Sequence[Result]) -> Result:
     """Return the merged halves, or the whole where it repeats itself less."""
-    merged = _merge(cuts, halves)
-    kept = {**merged, "raw_text": whole["text"]}
-    if max(share_of_loops(half["text"]) for half in halves) == 0:
-        return {**kept, "repetition": "mended"}
-    if share_of_loops(merged["text"]) < share_of_loops(whole["text"]):
-        return {**kept, "repetition": "kept"}
-    return {**whole, "raw_text": merged["text"], "repetition": "kept"}
-
-
-def _merge(cuts: Sequence[PartSpan], halves: Sequence[Result]) -> dict[str, Any]:
     merged = merge_parts(
         [
             PartText(
@@ -167,11 +150,17 @@ def _merge(cuts: Sequence[PartSpan], halves: Sequence[Result]) -> dict[str, Any]
             for cut, half in zip(cuts, halves, strict=True)
         ]
     )
-    return {
+    result = {
         **halves[0],
         "text": merged.text,
         "language": merged.language,
         "emotion": merged.emotion,
         "segments": [segment.model_dump() for segment in merged.segments],
         "warnings": [text for half in halves for text in half["warnings"]],
+        "raw_text": whole["text"],
     }
+    if max(share_of_loops(half["text"]) for half in halves) == 0:
+        return {**result, "repetition": "mended"}
+    if share_of_loops(merged.text) < share_of_loops(whole["text"]):
+        return {**result, "repetition": "kept"}
+    return {**whole, "raw_text": merged.text, "repetition": "kept"}

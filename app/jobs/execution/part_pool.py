@@ -17,7 +17,7 @@ class PartPool:
     """
 
     def __init__(self, members: int) -> None:
-        self._places = asyncio.Semaphore(members)
+        self._slots = asyncio.Semaphore(members)
         self._tasks: dict[asyncio.Task[None], CallPermit | None] = {}
         self._errors: list[BaseException] = []
         self._ended = asyncio.Event()
@@ -33,51 +33,49 @@ class PartPool:
             await self._ended.wait()
             raise
         if self._errors:
-            raise min(self._errors, key=_rank)
+            raise min(self._errors, key=_severity)
 
     async def begin(
         self, work: Callable[[CallPermit], Coroutine[Any, Any, None]], after: Callable[[], None]
     ) -> None:
-        """Start work on a part once a place is free; `after` is called at its end in all cases."""
+        """Start work on a part once a slot is free; `after` is called at its end in all cases."""
         try:
-            await self._places.acquire()
+            await self._slots.acquire()
         except asyncio.CancelledError:
             after()
             raise
 
         def leave(_task: asyncio.Task[None]) -> None:
             after()
-            self._places.release()
+            self._slots.release()
 
-        sending = CallPermit()
-        self._start(work(sending), sending).add_done_callback(leave)
+        permit = CallPermit()
+        self._start(work(permit), permit).add_done_callback(leave)
 
     def _start(
-        self, work: Coroutine[Any, Any, None], sending: CallPermit | None
+        self, work: Coroutine[Any, Any, None], permit: CallPermit | None
     ) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks[task] = sending
+        self._tasks[task] = permit
         task.add_done_callback(self._note_end)
         return task
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Note a task's error and end the other tasks: at once where the run has lost its job."""
         del self._tasks[task]
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, CallsStopped):
             self._errors.append(error)
-            self._call_off(at_once=isinstance(error, StaleRun))
+            for other, permit in self._tasks.items():
+                if permit is not None:
+                    permit.revoke()
+                if isinstance(error, StaleRun) or permit is None or not permit.in_flight:
+                    other.cancel()
         if not self._tasks:
             self._ended.set()
 
-    def _call_off(self, *, at_once: bool) -> None:
-        for task, sending in self._tasks.items():
-            if sending is not None:
-                sending.revoke()
-            if at_once or sending is None or not sending.in_flight:
-                task.cancel()
 
-
-def _rank(error: BaseException) -> tuple[int, float]:
+def _severity(error: BaseException) -> tuple[int, float]:
     """Order errors by their severity for the job; of several deferrals the shortest comes first."""
     seconds = error.seconds if isinstance(error, Deferred) else 0.0
     if isinstance(error, StaleRun):

@@ -14,8 +14,8 @@ from app.audio.formats import is_cut_short
 from app.error_codes import error_of
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome, ProgressUpdate
-from app.jobs.store.events import Event
-from app.jobs.store.job import Job, KnownPart
+from app.jobs.store.events import Event, segment
+from app.jobs.store.job import Job
 from app.jobs.store.outcome import Completion
 from app.jobs.store.parts import PartSpan
 from app.speech.merge import PartText
@@ -38,7 +38,10 @@ class Progress:
         self._warnings: list[dict[str, Any]] = []
         self._engines: Counter[str] = Counter()
         self._rows = {row.index: row for row in job.parts}
-        self._told = _leading(job.parts)
+        # Parts at the beginning of the chain whose segments an earlier run has published.
+        self._published = next(
+            (n for n, row in enumerate(job.parts) if not row.is_finished), len(job.parts)
+        )
         self._stored = len(job.parts)
         self._turn = 0
         self._segments = 0
@@ -46,7 +49,7 @@ class Progress:
         self._done = {
             row.index: row.end_ms - row.start_ms
             for row in job.parts
-            if row.index < self._told or row.state in {"done", "gap"}
+            if row.index < self._published or row.state in {"done", "gap"}
         }
 
     def add_part(self, span: PartSpan) -> bool:
@@ -57,9 +60,9 @@ class Progress:
         self._chain.append(span)
         row = self._rows.get(span.index)
         if row is not None and row.result is not None:
-            self._heard(span, row.result)
+            self._note_result(span, row.result)
         elif row is not None and row.error_code is not None:
-            self._given_up(span, row.error_code)
+            self._note_gap(span, row.error_code)
         elif span.sha256 is None or (row is not None and row.state == "silent"):
             self._silent.add(span.index)
         else:
@@ -82,9 +85,9 @@ class Progress:
     def record(self, span: PartSpan, part_outcome: PartOutcome) -> None:
         """Note the outcome of a part."""
         if part_outcome.result is not None:
-            self._heard(span, part_outcome.result)
+            self._note_result(span, part_outcome.result)
         elif part_outcome.error_code is not None:
-            self._given_up(span, part_outcome.error_code)
+            self._note_gap(span, part_outcome.error_code)
 
     def note_length(self, decoding: Decoding) -> None:
         """Note the decoded length, and add a warning where audio is missing or damaged."""
@@ -105,22 +108,25 @@ class Progress:
     def take_update(self) -> ProgressUpdate:
         """Return the events that can be published now, and mark them as published."""
         begun = self._turn
-        in_turn = self._in_turn()
-        segments = [Event("segment", _said_of(number, text)) for number, _, text in in_turn]
-        done, whole = self._measured()
-        said = {"done_seconds": done / 1000, "total_seconds": whole / 1000}
-        passed = self._chain[max(begun, self._stored) : self._turn]
-        texts = [(index, text.text) for _, index, text in in_turn]
-        return ProgressUpdate(segments, Event("progress", said), done, passed, texts)
-
-    def _measured(self) -> tuple[int, int]:
-        """Return the finished and the total milliseconds; a complete job has the same for both."""
-        cut = self._chain[-1].end_ms if self._chain else 0
-        if self.is_complete:
-            whole = max(self.done_ms, cut)
-            return whole, whole
-        done = sum(self._done.values())
-        return done, max(self._decoded_ms or self._job.duration_ms or 0, done, cut)
+        segments: list[Event] = []
+        texts: list[tuple[int, str]] = []
+        while self._turn < len(self._chain) and self._is_finished(self._turn):
+            span, text = self._chain[self._turn], self._texts.get(self._turn)
+            self._done[span.index] = span.length_ms
+            if text is not None:
+                if self._turn >= self._published:
+                    segments.append(segment(self._segments, text))
+                    texts.append((span.index, text.text))
+                self._segments += 1
+            self._turn += 1
+        cut_ms = self._chain[-1].end_ms if self._chain else 0
+        done_ms = total_ms = max(self.done_ms, cut_ms)
+        if not self.is_complete:
+            done_ms = sum(self._done.values())
+            total_ms = max(self._decoded_ms or self._job.duration_ms or 0, done_ms, cut_ms)
+        progress = {"done_seconds": done_ms / 1000, "total_seconds": total_ms / 1000}
+        spans = self._chain[max(begun, self._stored) : self._turn]
+        return ProgressUpdate(segments, Event("progress", progress), done_ms, spans, texts)
 
     @property
     def is_complete(self) -> bool:
@@ -145,58 +151,6 @@ class Progress:
 
     def completion(self, words: Mapping[str, Any]) -> Completion:
         """Return all that the end of the job stores; call it once all events are published."""
-        return Completion(words, self._said(), self.done_ms)
-
-    def _heard(self, span: PartSpan, result: Mapping[str, Any]) -> None:
-        self._texts[span.index] = _part_text(span, result)
-        notes = [
-            {"code": WarningCode.ENGINE_WARNING, "detail": words} for words in result["warnings"]
-        ]
-        if looped := result.get("repetition"):
-            notes.append(_note(WarningCode.REPETITION, span, REPETITION_DETAILS[looped]))
-        self._notes[span.index] = notes
-        self._engines[result.get("engine", "")] += 1
-        self._done[span.index] = span.length_ms
-
-    def _given_up(self, span: PartSpan, code: str) -> None:
-        self._gaps[span.index] = code
-        self._texts[span.index] = PartText(
-            span.start_ms, span.end_ms, speech_ms=span.speech_ms, done=False
-        )
-        detail = f"This span is missing ({code}): {error_of(code).public}"
-        self._notes[span.index] = [_note(WarningCode.GAP, span, detail)]
-        self._done[span.index] = span.length_ms
-
-    def _is_finished(self, index: int) -> bool:
-        return index in self._texts or index in self._silent
-
-    def text_published_before(self, span: PartSpan) -> str | None:
-        """Return the text of a part whose segment an earlier run has published."""
-        text = self._texts.get(span.index) if span.index < self._told else None
-        return None if text is None else text.text
-
-    def has_text(self, span: PartSpan) -> bool:
-        """Whether the outcome of a span with speech is known."""
-        return span.index in self._texts
-
-    def _in_turn(self) -> list[tuple[int, int, PartText]]:
-        """Advance to the first unfinished part; return the passed parts not yet published.
-
-        Each comes with its number among the parts with speech, and its index.
-        """
-        found: list[tuple[int, int, PartText]] = []
-        while self._turn < len(self._chain) and self._is_finished(self._turn):
-            span, text = self._chain[self._turn], self._texts.get(self._turn)
-            self._done[span.index] = span.length_ms
-            if text is not None:
-                if self._turn >= self._told:
-                    found.append((self._segments, span.index, text))
-                self._segments += 1
-            self._turn += 1
-        return found
-
-    def _said(self) -> list[dict[str, Any]]:
-        """Return all warnings, with the other engines that transcribed parts of the job."""
         parts = self._engines.total()
         others = {route.engine: route.tariff.region for route in self._job.routes[1:]}
         moved = [
@@ -204,43 +158,54 @@ class Progress:
             for name, count in self._engines.items()
             if name in others
         ]
-        notes = [note for index in sorted(self._notes) for note in self._notes[index]]
-        detail = f"{self._job.engine} could not be asked: {', '.join(moved)}."
-        failover_used = [{"code": WarningCode.FAILOVER_USED, "detail": detail}] if moved else []
-        return [*self._warnings, *notes, *failover_used]
+        warnings = [*self._warnings, *(one for n in sorted(self._notes) for one in self._notes[n])]
+        if moved:
+            detail = f"{self._job.engine} could not be asked: {', '.join(moved)}."
+            warnings.append({"code": WarningCode.FAILOVER_USED, "detail": detail})
+        return Completion(words, warnings, self.done_ms)
+
+    def _note_result(self, span: PartSpan, result: Mapping[str, Any]) -> None:
+        self._texts[span.index] = PartText(
+            start_ms=span.start_ms,
+            end_ms=span.end_ms,
+            text=result["text"],
+            language=result["language"],
+            emotion=result["emotion"],
+            segments=tuple(Segment(**one) for one in result["segments"]),
+            speech_ms=span.speech_ms,
+            done=True,
+        )
+        notes = [
+            {"code": WarningCode.ENGINE_WARNING, "detail": words} for words in result["warnings"]
+        ]
+        if looped := result.get("repetition"):
+            notes.append(_warning_at(WarningCode.REPETITION, span, REPETITION_DETAILS[looped]))
+        self._notes[span.index] = notes
+        self._engines[result.get("engine", "")] += 1
+        self._done[span.index] = span.length_ms
+
+    def _note_gap(self, span: PartSpan, code: str) -> None:
+        self._gaps[span.index] = code
+        self._texts[span.index] = PartText(
+            span.start_ms, span.end_ms, speech_ms=span.speech_ms, done=False
+        )
+        detail = f"This span is missing ({code}): {error_of(code).public}"
+        self._notes[span.index] = [_warning_at(WarningCode.GAP, span, detail)]
+        self._done[span.index] = span.length_ms
+
+    def _is_finished(self, index: int) -> bool:
+        return index in self._texts or index in self._silent
+
+    def text_published_before(self, span: PartSpan) -> str | None:
+        """Return the text of a part whose segment an earlier run has published."""
+        text = self._texts.get(span.index) if span.index < self._published else None
+        return None if text is None else text.text
+
+    def has_text(self, span: PartSpan) -> bool:
+        """Whether the outcome of a span with speech is known."""
+        return span.index in self._texts
 
 
-def _leading(rows: Sequence[KnownPart]) -> int:
-    """Return how many parts are finished before the first that is not."""
-    return next((n for n, row in enumerate(rows) if not row.is_finished), len(rows))
-
-
-def _note(code: WarningCode, span: PartSpan, detail: str) -> dict[str, Any]:
+def _warning_at(code: WarningCode, span: PartSpan, detail: str) -> dict[str, Any]:
     start, end = span.start_ms / 1000, span.end_ms / 1000
     return {"code": code, "detail": detail, "start": start, "end": end}
-
-
-def _said_of(number: int, text: PartText) -> dict[str, Any]:
-    """Return the data of a `segment` event; `number` counts the parts with speech from 0."""
-    said = {
-        "index": number,
-        "start": text.start_ms / 1000,
-        "end": text.end_ms / 1000,
-        "text": text.text.strip(),
-        "language": text.language,
-        "emotion": text.emotion,
-    }
-    return said if text.done else {**said, "gap": True}
-
-
-def _part_text(span: PartSpan, result: Mapping[str, Any]) -> PartText:
-    return PartText(
-        start_ms=span.start_ms,
-        end_ms=span.end_ms,
-        text=result["text"],
-        language=result["language"],
-        emotion=result["emotion"],
-        segments=tuple(Segment(**segment) for segment in result["segments"]),
-        speech_ms=span.speech_ms,
-        done=True,
-    )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from app.db.prepared import Prepared
 from app.jobs.tables import event
+from app.speech.merge import PartText
 
 DELTA = "delta"
 
@@ -45,6 +46,19 @@ def created(model: str) -> Event:
 def delta(text: str) -> Event:
     """Return the event of a piece of live text."""
     return Event(DELTA, {"text": text})
+
+
+def segment(number: int, text: PartText) -> Event:
+    """Return the event of a part's final text; `number` counts the parts with speech from 0."""
+    data = {
+        "index": number,
+        "start": text.start_ms / 1000,
+        "end": text.end_ms / 1000,
+        "text": text.text.strip(),
+        "language": text.language,
+        "emotion": text.emotion,
+    }
+    return Event("segment", data if text.done else {**data, "gap": True})
 
 
 def add_events(

@@ -133,7 +133,7 @@ class JobQueue:
     async def prune(self) -> None:
         """Delete the queue's own log, which is not used. Raises DatabaseUnavailable."""
         if self._memory is None:
-            await self._db.write(lambda tx: tx.execute(_PRUNE) and None)
+            await self._db.write(prune_log)
         else:
             await self._memory.clear_queue_log()
 
@@ -269,6 +269,11 @@ class JobQueue:
         if '"delete"' not in str(event):
             self._is_changed = True
             self._woken.set()
+
+
+def prune_log(tx: sa.Connection) -> None:
+    """Delete the older entries of PgQueuer's log."""
+    tx.execute(_PRUNE)
 
 
 def _queries_over(connection: Any) -> Queries:

@@ -204,7 +204,7 @@ async def test_a_decoded_job_of_one_part_is_three_commits(
 
     async def noted(*args: Any, **kwargs: Any) -> Any:
         work = args[1 if db.is_shared else 0]
-        if work is not queue._prune:
+        if work is not queue.prune_log:
             works.append(work.__name__)
         return await write(*args, **kwargs)
 
