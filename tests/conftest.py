@@ -1,4 +1,4 @@
-"""Fixtures every test may ask for."""
+"""Fixtures for all tests."""
 
 import asyncio
 import logging
@@ -48,14 +48,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Databases]:
-    """A PostgreSQL server that makes databases."""
+    """A PostgreSQL server that creates databases."""
     with running_postgres() as url:
         yield Databases(url)
 
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the newest schema, to be copied."""
+    """A SQLite file with the newest schema, as a template for copies."""
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
     asyncio.run(migrated(f"sqlite:///{path}"))
     return path
@@ -63,7 +63,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", POSTGRES])
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a database without any table, of both kinds in turn."""
+    """The URL of a database without tables. A test with it runs on both kinds of database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
@@ -75,7 +75,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 @pytest.fixture(params=["sqlite", POSTGRES])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a migrated, empty database: each test that asks for it runs on both kinds."""
+    """The URL of a migrated, empty database. A test with it runs on both kinds of database."""
     if request.param == "sqlite":
         path = tmp_path / "gateway.db"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
@@ -89,7 +89,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def shared_url(postgres: Databases) -> Iterator[str]:
-    """The address of a migrated PostgreSQL database: for what only shared ones have."""
+    """The URL of a migrated PostgreSQL database, for features of shared databases."""
     url = postgres.migrated()
     yield url
     postgres.drop(url)
@@ -117,7 +117,7 @@ def recording() -> bytes:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> ScriptedEngine:
-    """The engine behind `gateway`: says what it is told to, and keeps its own bill."""
+    """The engine of `gateway`. It answers from a script and keeps its own bill."""
     return ScriptedEngine(bill=tmp_path / "bill.jsonl")
 
 

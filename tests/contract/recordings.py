@@ -1,6 +1,6 @@
-"""What the real SDKs sent, recorded; what a recording cannot hold is put back.
+"""Recorded requests of the real SDKs, completed with the values that a recording must not contain.
 
-That is the key, the audio that was shortened in it, and what a store's policy said.
+These are the key, the full audio, and the values of an upload policy.
 """
 
 import base64
@@ -26,7 +26,7 @@ _OWN_HEADERS = {"host", "content-length", "accept-encoding"}
 
 @dataclass(frozen=True)
 class Recording:
-    """One request an SDK sent."""
+    """One recorded request of an SDK."""
 
     name: str
     method: str
@@ -59,7 +59,7 @@ class Recording:
         return self.body.get("parameters") or {}
 
     def field(self, name: str) -> str | None:
-        """Return what a form says under a name."""
+        """Return the value of a form field."""
         found = re.search(_part(name), self.content)
         return found[2].decode() if found else None
 
@@ -67,7 +67,7 @@ class Recording:
         return replace(self, path=path)
 
     def holding(self, old: str, new: str) -> "Recording":
-        """Return it with one string put in the place of another."""
+        """Return the request with one string replaced by another."""
         return replace(self, content=self.content.replace(old.encode(), new.encode()))
 
     def filled(self, **fields: str) -> "Recording":
@@ -101,7 +101,7 @@ ALL = [recorded(file) for file in sorted(CAPTURES.glob("*.http"))]
 
 
 def named(*parts: str) -> Recording:
-    """Return the only recording in whose name these parts are."""
+    """Return the only recording whose name contains these parts."""
     (found,) = [one for one in ALL if all(part in one.name for part in parts)]
     return found
 

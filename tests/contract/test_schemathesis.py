@@ -1,7 +1,7 @@
-"""Every answer keeps the promises of the OpenAPI document, whatever is sent.
+"""Every answer conforms to the OpenAPI document, for valid and invalid requests.
 
-Schemathesis makes requests out of the document, right ones and wrong ones, and sends them to the
-real gateway on a loopback socket. SCHEMATHESIS_SEED repeats a run, SCHEMATHESIS_EXAMPLES bounds it.
+Schemathesis generates requests from the document and sends them to the real gateway on a loopback
+socket. SCHEMATHESIS_SEED repeats a run, SCHEMATHESIS_EXAMPLES limits the number of requests.
 
 Covers: app.access.pepper, app.kit.secrets, app.serve
 """
@@ -44,7 +44,7 @@ KEY = mint_key()
 
 
 class AtHome(ScriptedEngine):
-    """Stands for the local engine, whose model is the one that the document's examples name."""
+    """Replaces the local engine, under the model name of the document's examples."""
 
     name = "local"
     region = "local"
@@ -52,7 +52,7 @@ class AtHome(ScriptedEngine):
 
 
 async def let_in(key: str, limits: Settings) -> None:
-    """Make the key known: while there is none no request has to show any."""
+    """Store the key: without any key no request needs one."""
     (pepper,) = load_peppers(limits.access.peppers, limits.data_dir)
 
     def keep(tx: sa.Connection) -> None:
@@ -73,7 +73,7 @@ async def let_in(key: str, limits: Settings) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[str]:
-    """The address of a gateway that has something to show."""
+    """The URL of a gateway with transcriptions."""
     folder = tmp_path_factory.mktemp("contract")
     limits = settings_for(
         f"sqlite:///{folder / 'gateway.db'}",
@@ -112,7 +112,7 @@ contract = schemathesis.openapi.from_dict(
 
 @contract.auth()
 class Bearer:
-    """Shows the key, except where a check leaves it away on purpose."""
+    """Sends the key, unless a check omits it on purpose."""
 
     def get(self, _case: Case, _context: AuthContext) -> str:
         return KEY

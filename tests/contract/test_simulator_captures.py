@@ -27,7 +27,7 @@ FAILED_STREAMS = [one for one in NATIVE_STREAMS if "sse-error" in one.name]
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[ProviderSimulator]:
-    """A simulator behind whose oss:// and far addresses there is audio."""
+    """A simulator with audio at its oss:// and remote URLs."""
     stored = [
         place
         for one in NATIVE + NATIVE_STREAMS + COMPATIBLE + COMPATIBLE_STREAMS
@@ -41,7 +41,7 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
 
 
 def check_headers(answer: httpx.Response) -> str:
-    """Check what every answer of the service carries (1.3) and return its request id."""
+    """Check the headers of every answer of the service (1.3) and return its request id."""
     UUID(answer.headers["x-request-id"])
     assert answer.headers["x-dashscope-call-gateway"] == "true"
     assert answer.headers["server"] == "istio-envoy"

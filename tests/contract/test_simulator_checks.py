@@ -1,4 +1,4 @@
-"""The simulator refuses what the service refuses, in its words, and does not charge for it."""
+"""The simulator rejects the same requests as the service, with the same messages, free of charge."""
 
 import io
 import wave

@@ -1,4 +1,4 @@
-"""Counting audio comes back number by number, through any cut and any lossless way."""
+"""Numbers in counting audio are read back exactly, after any cut and lossless conversion."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""Every fault does on the wire what its name says, and is charged as it should be."""
+"""Every fault has the effect of its name on the wire, and the correct charge."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The simulator's rate limits, rule by rule, on a clock that the test turns."""
+"""The simulator's rate limits, rule by rule, on a clock that the test sets."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ AUDIO = data_uri(counting.encode([1]))
 
 
 class Hands:
-    """A clock's hands, moved by hand."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.at = 0.0

@@ -58,7 +58,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def spoiled(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the body with every one of its values replaced by every odd one."""
+    """Yield the body with each of its values replaced by each unusual value."""
     for path, odd in product(places(body), ODD):
         copied: Any = copy.deepcopy(body)
         holder = copied

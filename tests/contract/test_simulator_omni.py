@@ -1,4 +1,4 @@
-"""Omni in the simulator: streamed only, told what to do, paid by the token (protocol 2.5)."""
+"""Omni in the simulator: streams only, with an instruction, priced per token (protocol 2.5)."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What tasks hear: both shapes of the result, words with times, channels, speakers, troubles."""
+"""Results of tasks: both shapes, words with times, channels, speakers, errors."""
 
 import io
 import wave
@@ -42,13 +42,13 @@ def wav(pcm: bytes, *, channels: int = 1, rate: int = 16_000, width: int = 2) ->
 
 
 def interleaved(*recordings: bytes) -> bytes:
-    """Put recordings of one length beside each other as channels."""
+    """Combine recordings of equal length as channels."""
     samples = [np.frombuffer(one[HEADER:], "<i2") for one in recordings]
     return wav(np.stack(samples, axis=1).tobytes(), channels=len(recordings))
 
 
 class Heard:
-    """Has files heard by a simulator."""
+    """Submits files to a simulator as tasks."""
 
     def __init__(
         self, simulator: ProviderSimulator, host: FileHost, client: httpx.AsyncClient
@@ -58,7 +58,7 @@ class Heard:
         self.ask = SimulatorClient(simulator, client)
 
     async def ended(self, file: Answer, body: dict[str, Any]) -> dict[str, Any]:
-        """Return what is said of a task in the end; FILE in its body is where the file is."""
+        """Return the final answer about a task. FILE in the body is replaced by the file's URL."""
         self.host.files["/a.wav"] = file
         url = f"{self.host.url}/a.wav?signed"
         given = body["input"]

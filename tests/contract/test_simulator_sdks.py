@@ -35,7 +35,7 @@ def audio(tmp_path: Path) -> str:
 
 
 async def run(client: str, script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script with the Python of a client's environment, in an empty home."""
+    """Run a script with the Python of a client's environment, with an empty home directory."""
     python = ROOT / ".venv-clients" / client / "bin" / "python"
     assert python.exists(), "make clients builds the environments of the SDKs"
     home = Path(arguments[-1]).parent
@@ -133,14 +133,14 @@ async def test_the_openai_sdk_comes_back_after_a_429(
 
 @pytest.fixture
 async def hosted() -> AsyncIterator[str]:
-    """The address of two seconds of counting."""
+    """The URL of two seconds of counting audio."""
     async with FileHost({"/two.wav": counting.encode([1, 2])}) as host:
         yield f"{host.url}/two.wav"
 
 
 @pytest.fixture
 async def patient() -> AsyncIterator[ProviderSimulator]:
-    """A simulator whose tasks wait long enough for an SDK to call one off."""
+    """A simulator whose tasks wait long enough for an SDK to cancel one."""
     async with ProviderSimulator(
         delays=Delays(pending=2, running=0.5), words=Script(TEXT)
     ) as simulator:

@@ -1,4 +1,4 @@
-"""The simulator's tasks, uploads and open weights against what the real SDKs send, replayed."""
+"""The simulator's tasks, uploads and open weights with replayed requests of the real SDKs."""
 
 import json
 from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ async def test_an_sdk_tries_three_times(simulator: ProviderSimulator) -> None:
 
 
 def submit_of(one: Recording) -> Recording:
-    """Return what the SDK of a poll would have submitted before it."""
+    """Return the submission that the SDK would have sent before a poll."""
     sdk = one.name.partition("-")[0]
     if "filetrans" in one.name:
         return named(sdk, "filetrans-async")
@@ -171,7 +171,7 @@ async def test_a_local_file_takes_three_requests(simulator: ProviderSimulator, s
 
 
 def expected(one: Recording) -> tuple[int, Any]:
-    """Return status and body, or the start of a message, that vLLM has for a form."""
+    """Return the status and body, or the start of the message, of vLLM's answer to a form."""
     form = one.field("response_format") or "json"
     if form in {"srt", "vtt"}:
         return 400, "Currently only support response_format"

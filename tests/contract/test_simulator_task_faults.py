@@ -1,4 +1,4 @@
-"""Faults of tasks, polls, results and uploads: each does what its name says, and costs as much."""
+"""Faults of tasks, polls, results and uploads: each has its effect and the correct charge."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ def test_every_fault_is_tried_here() -> None:
 
 
 async def step(ask: SimulatorClient, name: str) -> httpx.Response:
-    """Take the step that a fault of this name befalls, and have it happen."""
+    """Make the request to which a fault of this name applies."""
     kind = name.partition("-")[0]
     found = await ask.policy("fun-asr")
     output = (await ask.ended(BODY))["output"]

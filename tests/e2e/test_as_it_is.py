@@ -36,21 +36,21 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
 async def there(
     simulator: ProviderSimulator, migrated_sqlite: Path, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
-    """A gateway before the simulator."""
+    """A gateway with the simulator as its provider."""
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
     async with simulated_gateway(simulator, tmp_path) as gateway:
         yield gateway
 
 
 def made(path: Path, *arguments: str, source: Sequence[str] = ("-i", str(SPEECH))) -> bytes:
-    """Return the spoken sample, or another source, as FFmpeg writes it."""
+    """Return the speech sample, or another source, encoded by FFmpeg."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *source, *arguments, str(path)]
     subprocess.run(command, check=True)
     return path.read_bytes()
 
 
 def got(call: Call) -> tuple[str, bytes]:
-    """Return the media type and the bytes that the simulator was sent."""
+    """Return the media type and the bytes that the simulator received."""
     head, _, body = call.place.partition(",")
     return head.removeprefix("data:").removesuffix(";base64"), base64.b64decode(body)
 

@@ -1,4 +1,4 @@
-"""A web page of another origin, as a browser speaks for it, before a real gateway."""
+"""Requests of a web page of another origin, sent as a browser sends them, to a real gateway."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PATH = "/v1/transcriptions"
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway without keys that lists one page."""
+    """A gateway without keys that allows one origin."""
     folder = tmp_path_factory.mktemp("listing")
     process = GatewayProcess(folder, settings={"SERVER__CORS_ORIGINS": PAGE})
     with process.gone_at_the_end():
@@ -39,7 +39,7 @@ def other(gateway: GatewayProcess) -> Iterator["Page"]:
 
 @dataclass
 class Page:
-    """What a browser does for a page's script: it asks first, and hides what is not allowed."""
+    """Sends a page's requests as a browser does, with a preflight, and hides other answers."""
 
     client: httpx.Client
     origin: str
@@ -48,7 +48,7 @@ class Page:
         return answer.headers.get("access-control-allow-origin") in {"*", self.origin}
 
     def fetch(self, method: str, path: str, *asked: str, **more: Any) -> httpx.Response | None:
-        """Return the answer a script sees; None is its `TypeError: Failed to fetch`."""
+        """Return the answer that a script receives; None is `TypeError: Failed to fetch`."""
         if asked or method not in {"GET", "POST"}:
             wish = {"Access-Control-Request-Method": method}
             if asked:

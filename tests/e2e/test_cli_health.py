@@ -1,4 +1,4 @@
-"""`asr-gateway health`, as a container's HEALTHCHECK asks it; and what a command costs to load.
+"""`asr-gateway health` as a container's HEALTHCHECK, and the modules that a command loads.
 
 Covers: app.cli.health, app.cli.main
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C in `transcribe`: asks on a terminal, else leaves the jobs and says their ids.
+"""Ctrl-C in `transcribe`: on a terminal it asks, otherwise it keeps the jobs and prints their ids.
 
 Covers: app.cli.signals, app.cli.transcribe.interrupted
 """
@@ -23,7 +23,7 @@ QUESTION = "[c]ancel, [L]eave"
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway whose engine does not answer while the tests last."""
+    """A gateway whose engine does not answer during the tests."""
     process = GatewayProcess(tmp_path_factory.mktemp("gateway"), delay_seconds=600)
     with process.gone_at_the_end():
         process.start()
@@ -39,7 +39,7 @@ def words(tmp_path: Path) -> tuple[str, ...]:
 
 
 def jobs(gateway: GatewayProcess, folder: Path) -> list[dict[str, Any]]:
-    """Return the jobs of recordings of one test's folder."""
+    """Return the jobs of the files in one test's folder."""
     with urllib.request.urlopen(f"{gateway.url}/v1/transcriptions") as got:
         found = json.load(got)["items"]
     return [job for job in found if job["reference"].startswith(f"{folder}/")]

@@ -1,4 +1,4 @@
-"""`asr-gateway jobs` and `usage` before a running gateway, and --json on every list.
+"""`asr-gateway jobs` and `usage` with a running gateway, and --json on every list.
 
 Covers: app.cli.database, app.cli.jobs, app.cli.keys, app.cli.usage
 """
@@ -16,7 +16,7 @@ from tests.support.process import GatewayProcess
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a caller of a gateway that has done one job and failed at another."""
+    """The environment of a caller of a gateway with one completed and one failed job."""
     process = GatewayProcess(tmp_path_factory.mktemp("gateway"))
     with process.gone_at_the_end():
         process.start()

@@ -1,4 +1,4 @@
-"""What cannot be done is told in one sentence on stderr, with an exit code and no traceback."""
+"""A command that cannot run prints one sentence to stderr, with an exit code and no traceback."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""`asr-gateway transcribe` before a running gateway and with one of its own.
+"""`asr-gateway transcribe` with a running gateway and with a gateway in its own process.
 
 Covers: app.cli.connect, app.cli.local_gateway, app.cli.transcribe.batch,
 app.cli.transcribe.command, app.net.api_client
@@ -28,7 +28,7 @@ DONE = re.compile(r"(\d+) % *(\d+) of (\d+) s of audio")
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway whose engine takes a moment, so that there is progress to be seen."""
+    """A gateway with a slow engine, so that progress is visible."""
     process = GatewayProcess(
         tmp_path_factory.mktemp("gateway"), delay_seconds=0.3, settings={"AUDIO__FSYNC": "false"}
     )
@@ -38,7 +38,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 def mixed(folder: Path) -> None:
-    """Make 40 recordings of several kinds in three folders; the 7th and the 23rd are broken."""
+    """Create 40 audio files of several kinds in three folders; the 7th and the 23rd are damaged."""
     for number in range(COUNT):
         kind = CONTAINERS[number % len(CONTAINERS)]
         # Names recur in other folders, and in one folder with another suffix.
@@ -177,7 +177,7 @@ def test_who_waits_no_longer_is_told_how_many_were_not_sent(
 
 @pytest.fixture
 def before_a_simulator(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of somebody with a key of DashScope, which a simulator plays."""
+    """The environment of a caller with a DashScope key and a simulator as DashScope."""
     simulator = subprocess.Popen(
         [sys.executable, "-m", "tests.simulator", "--port", "0", "--say", "Good morning."],
         cwd=REPOSITORY,

@@ -1,7 +1,7 @@
-"""The Dockerfile's own commands, its healthcheck and its read-only root, without an engine.
+"""The Dockerfile's commands, its health check and its read-only root, without a container engine.
 
-`bench/container.py` does the same with the real pip, which downloads; here a lock is installed
-by linking what is in this environment. The image itself was not built.
+`bench/container.py` does the same with the real pip, which downloads; here a lock file is installed
+by links to the packages of this environment. The image itself is not built.
 """
 
 import json
@@ -33,7 +33,7 @@ PYTHONPATH={root} exec {python} -m tests.support.linked_pip "$0" "$@"
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """What the Dockerfile makes by default."""
+    """The result of the Dockerfile's default build."""
     folder = Path(tempfile.mkdtemp(prefix="gateway-image-"))
     folder.chmod(0o755)  # for the image's own user
     pip = folder / "pip"
@@ -46,7 +46,7 @@ def image() -> Iterator[Image]:
 
 
 def left_in(image: Image) -> set[tuple[str, int]]:
-    """Everything in the image's root but its volumes, and when it was changed."""
+    """All files of the image's root, without its volumes, with their times of change."""
     return {
         (str(path), path.lstat().st_mtime_ns)
         for path in image.root.rglob("*")

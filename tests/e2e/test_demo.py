@@ -1,4 +1,4 @@
-"""What the README promises first: real speech over HTTP, from one command.
+"""`asr-gateway demo`, the first command of the README: real speech over HTTP.
 
 Covers: app.cli.demo
 """

@@ -1,4 +1,4 @@
-"""Each planted misconfiguration is named by the doctor with its remedy, and nothing else is.
+"""`doctor` reports each deliberate misconfiguration with its remedy, and nothing else.
 
 Covers: app.cli.doctor.command, app.cli.doctor.database, app.cli.doctor.invariants,
 app.cli.doctor.machine, app.cli.doctor.models, app.cli.doctor.server, app.jobs.invariants,
@@ -36,7 +36,7 @@ NOBODY = 9  # a port of loopback where nobody listens
 
 @dataclass
 class Patient:
-    """A gateway's folder and settings, healthy until a test plants something."""
+    """A gateway's folder and settings, correct until a test changes something."""
 
     folder: Path
     simulator: ProviderSimulator
@@ -57,7 +57,7 @@ class Patient:
             connection.commit()
 
     async def examined(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        """Return the exit code and what is not well, by name."""
+        """Return the exit code and the problems and warnings, by name."""
         ours = {
             "DATA_DIR": str(self.data),
             "AUDIO__MIN_FREE_BYTES": "0",
@@ -91,7 +91,7 @@ async def patient(tmp_path: Path, migrated_sqlite: Path) -> Any:
 
 @dataclass(frozen=True)
 class Planted:
-    """What is done to a healthy gateway, and what has to be said of it."""
+    """A change of a correct gateway, and the expected report."""
 
     plant: Callable[[Patient], object]
     name: str
@@ -116,7 +116,7 @@ def anothers_key(patient: Patient) -> None:
 
 
 def unpriced(patient: Patient) -> None:
-    """A model that its maker does not sell in the region of the key."""
+    """A model without a price in the region of the key."""
     patient.settings |= {
         "DASHSCOPE__API_KEY": patient.simulator.key_of(INTL),
         "DASHSCOPE__BASE_URL": patient.simulator.urls[INTL],
@@ -147,7 +147,7 @@ def below_a_file(patient: Patient) -> None:
 
 
 def torn(patient: Patient) -> None:
-    """Lose a page in the middle of the file."""
+    """Overwrite a page in the middle of the file."""
     with patient.database.open("r+b") as file:
         file.seek(20 * 4096)
         file.write(b"\xff" * 4096)

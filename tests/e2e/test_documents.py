@@ -1,8 +1,8 @@
-"""The documents say what is so: their commands run, their pages are fresh, their links lead on.
+"""The documents are correct: their commands run, generated pages are current, links lead to files.
 
-Each ```sh block is run, whole and in its order, by a shell, before a real `serve` that has a
-simulator for its upstream; tests/support/gateway_shell.py lists replacements. A ```console block
-holds commands that cannot be run here, and is listed below with the reason.
+Each ```sh block is run by a shell, complete and in order, with a real `serve` whose provider is a
+simulator; tests/support/gateway_shell.py lists the replacements. A ```console block contains
+commands that cannot be run here, and is listed below with the reason.
 """
 
 import asyncio

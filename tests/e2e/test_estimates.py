@@ -1,4 +1,4 @@
-"""Estimates before the simulator: the cost is the bill's, the wait is what then happens."""
+"""Estimates compared with the simulator: the cost with its bill, the wait with the actual time."""
 
 import asyncio
 import base64
@@ -35,13 +35,13 @@ async def waiting(gateway: Gateway) -> dict[str, Any]:
 
 
 async def many(gateway: Gateway, count: int, recording: bytes) -> list[dict[str, Any]]:
-    """Send so many at once, and wait for none of them."""
+    """Send this number of requests concurrently, without waiting for the jobs."""
     sent = await asyncio.gather(*(gateway.send(recording, wait="0") for _ in range(count)))
     return [one.json() for one in sent]
 
 
 async def measured(gateway: Gateway, count: int) -> None:
-    """Wait until so many calls were measured: the first ones, amid the uploads, say little."""
+    """Wait until this number of calls was measured. The first ones run during the uploads."""
     deadline = time.monotonic() + 20
     while True:
         wait = await waiting(gateway)

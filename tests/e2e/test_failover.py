@@ -37,7 +37,7 @@ ENDED = {"completed", "failed"}
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again without a rest; how long a breaker stays open is not changed."""
+    """Retry without delays. The open time of a circuit breaker is not changed."""
     monkeypatch.setattr(retry_policy, "backoff_seconds", lambda error, _: error.retry_after or 0.01)
 
 
@@ -52,7 +52,7 @@ def two() -> ProviderSimulator:
 
 
 async def send_all(gateway: Gateway, count: int) -> list[dict[str, Any]]:
-    """Send so many recordings at once and return how they ended."""
+    """Send this number of recordings concurrently and return the ended jobs."""
 
     async def one() -> dict[str, Any]:
         job_id = (await gateway.send(SOUND, wait="0")).json()["id"]
@@ -63,7 +63,7 @@ async def send_all(gateway: Gateway, count: int) -> list[dict[str, Any]]:
 
 
 async def settled(gateway: Gateway) -> Counter[str]:
-    """Return what is settled for each region, by the engines the calls were made on."""
+    """Return the settled amount of each region, by the engines of the calls."""
     made_on = {call["id"]: call["engine"] for call in await gateway.rows(upstream_call)}
     sums: Counter[str] = Counter()
     for line in await gateway.rows(ledger_line, kind="settle"):

@@ -1,4 +1,4 @@
-"""A caller who hangs up, on a real socket: the job finishes, or is cancelled, as they chose.
+"""A client that disconnects, on a real socket: the job finishes or is cancelled (`on_disconnect`).
 
 Covers: app.api.http.disconnect, app.api.v1.response.wait, app.jobs.worker.waiters
 """
@@ -27,7 +27,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 
 
 def hang_up(gateway: GatewayProcess, recording: bytes, **options: str) -> float:
-    """Send a recording and close the connection before the answer; return when that was."""
+    """Send a recording and close the connection before the answer. Return the time of the close."""
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{gateway.url}{PATH}",

@@ -1,4 +1,4 @@
-"""Real speech all the way: the gateway sends a recording, the simulator listens and answers.
+"""Real speech through the gateway to a simulator that transcribes it with Whisper.
 
 Covers: app.speech.engines.local.weights.files
 """

@@ -148,7 +148,7 @@ async def test_an_unknown_model_is_not_ready(tmp_path: Path) -> None:
 
 
 class SlowWhisper:
-    """Says a word whenever it is let, and asks between words whether anybody still waits."""
+    """A model that returns a word when a test allows it, and checks for cancellation."""
 
     def __init__(self) -> None:
         self.began, self.go, self.ended = Event(), Event(), Event()

@@ -1,6 +1,6 @@
-"""Mixed jobs over all three wires with faults; the ledger against the simulator's bill: in short.
+"""Mixed jobs over three request formats with faults; the ledger against the simulator's bill.
 
-The long form, with seeds of one's own, is `python -m bench.mixed`.
+This is the short form of `python -m bench.mixed`, which accepts a seed.
 """
 
 from pathlib import Path

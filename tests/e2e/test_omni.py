@@ -1,4 +1,4 @@
-"""Qwen-Omni against the simulator: off by default, complete text, every token paid.
+"""Qwen-Omni with the simulator: off by default, complete text, every token settled.
 
 Covers: app.billing.bill, app.jobs.reconcile
 """
@@ -47,7 +47,7 @@ def bill_of(simulator: ProviderSimulator, model: str) -> int:
 
 
 def heard_in(body: dict[str, Any]) -> list[Second]:
-    """Return the seconds that a transcript counts, those put together that a cut went through."""
+    """Return the seconds that a transcript names; a second that was cut is joined."""
     return joined(read(body["text"]))
 
 

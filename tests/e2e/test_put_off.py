@@ -1,4 +1,4 @@
-"""Jobs wait for an upstream that is down, without a slot, and end when it is back.
+"""Jobs wait without a slot for a provider that is down, and complete when it recovers.
 
 Covers: app.jobs.store.attempts, app.jobs.upstream.caller, app.jobs.upstream.retry_policy,
 app.net.breaker
@@ -28,7 +28,7 @@ SOUND = encode([1, 2])
 
 @pytest.fixture(autouse=True)
 def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make rests short, and of what is left long ones: the breaker's second is a put-off."""
+    """Shorten all delays, and lower the limit above which a job is deferred."""
     monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(breaker, "MAX_OPEN_SECONDS", 1.0)
     monkeypatch.setattr(breaker, "PROBE_SECONDS", 1.0)
@@ -43,7 +43,7 @@ async def sent(gateway: Gateway, count: int) -> list[str]:
 
 
 async def put_off(gateway: Gateway, least: int) -> None:
-    """Wait until so many jobs are under way, which is more than there are slots."""
+    """Wait until this number of jobs, more than there are slots, has been started."""
     assert least > AT_ONCE
     async with asyncio.timeout(30):
         while True:

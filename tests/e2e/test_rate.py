@@ -1,4 +1,4 @@
-"""The short form of bench/rate.py: as many calls as the account allows, and never one too many.
+"""The short form of bench/rate.py: calls at the rate that the account allows, and never above it.
 
 Covers: app.db.rate_limit, app.net.rate_limiter, app.speech.engines.dashscope.sync,
 app.speech.engines.http.admission, app.speech.engines.http.engine,
@@ -39,7 +39,7 @@ FOR_EVER = 1e6
 async def gateway(
     simulator: ProviderSimulator, steps: SlotStore, scale: float
 ) -> AsyncIterator[RemoteEngine]:
-    """Lend what a process of the gateway calls the simulator with."""
+    """Yield the components with which a process of the gateway calls the simulator."""
     rates = {MODEL: CALLS_A_MINUTE * scale}
     engine = dashscope_engine(
         ProviderAccount("cn-beijing", simulator.url, simulator.key),
@@ -56,7 +56,7 @@ async def gateway(
 
 @dataclass
 class Tried:
-    """One trial: statuses, seconds since the first call, simulator seconds lost to stalls."""
+    """One trial: statuses, seconds since the first call, simulator seconds of stalls."""
 
     statuses: list[int | None]
     moments: list[float]

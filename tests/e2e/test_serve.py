@@ -1,4 +1,4 @@
-"""The server on real sockets: the slow are cut, the refused hear it, and a signal ends it well.
+"""The server on real sockets: timeouts of slow clients, rejected requests, shutdown by signals.
 
 Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.serve
 """
@@ -57,7 +57,7 @@ def tiny_app() -> FastAPI:
 
 
 class Served:
-    """A server in a thread, on a port of its own."""
+    """A server in a thread, on a free port."""
 
     def __init__(self, app: FastAPI | None = None, **limits: Any) -> None:
         settings = ServerSettings(
@@ -106,7 +106,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def read_all(client: socket.socket) -> bytes:
-    """Read until the server closes; a reset ends it, too."""
+    """Read until the server closes or resets the connection."""
     answer = b""
     try:
         while chunk := client.recv(65536):
@@ -253,7 +253,7 @@ def test_an_ordinary_body_arrives_whole(served: Served) -> None:
 
 
 def send_until_answered(client: socket.socket, size: int) -> tuple[int, float]:
-    """Send like curl: stop when an answer can be read. Return the bytes sent and the time taken."""
+    """Send until an answer can be read, like curl. Return the number of bytes and the seconds."""
     client.setblocking(False)  # noqa: FBT003
     piece, sent, started = b"a" * 65536, 0, time.monotonic()
     while sent < size:
@@ -426,7 +426,7 @@ def test_a_signal_tells_streams_closes_and_exits_with_0(wish: signal.Signals) ->
 
 
 def writes_of(pid: int) -> int:
-    """Return the number of write system calls that a process has made."""
+    """Return the number of write system calls of a process."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("syscw"))
 

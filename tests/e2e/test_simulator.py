@@ -154,7 +154,7 @@ def heard(body: dict[str, Any]) -> Iterator[Second]:
 
 
 async def test_half_a_word_is_worth_a_call(folder: Path) -> None:
-    """Of a second that is mostly pause, little sounds like speech: it is heard all the same."""
+    """A second that is mostly pause has little speech. It is transcribed all the same."""
     numbers = Random(20261121).sample(range(1000), 1000)
     whole = encode(numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
     clips = {number: whole[at * 32_000 :][:32_000] for at, number in enumerate(numbers)}

@@ -1,4 +1,4 @@
-"""Streams from the simulator and from a broken upstream: the whole text or an error, all paid.
+"""Streams from the simulator and from a faulty provider: complete text or an error, settled.
 
 FRAMES_SEED=7 FRAMES_ROUNDS=500 pytest tests/e2e/test_streaming.py
 
@@ -38,7 +38,7 @@ STREAMED = ("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-0
 
 @pytest.mark.parametrize("model", STREAMED)
 async def test_text_is_relayed_as_the_upstream_says_it(tmp_path: Path, model: str) -> None:
-    """Deltas come while the upstream still speaks: the simulator pauses between its frames."""
+    """Deltas arrive before the provider's stream has ended: the simulator pauses between frames."""
     async with (
         ProviderSimulator(words=Script(TEXT), pace=Pace(part_seconds=0.03)) as simulator,
         simulated_gateway(simulator, tmp_path) as gateway,
@@ -145,7 +145,7 @@ def _settings(database_url: str, folder: Path, url: str) -> Settings:
 
 
 def test_open_streams_do_not_keep_a_process_from_ending(tmp_path: Path) -> None:
-    """Each is told at once that it has to go on elsewhere; the job is handed back at the grace."""
+    """Each stream receives `closing` at once. The job is released after the shutdown time."""
     gateway = GatewayProcess(tmp_path, delay_seconds=60, settings={"SERVER__SHUTDOWN_SECONDS": "4"})
     with gateway.gone_at_the_end():
         gateway.start()

@@ -1,4 +1,4 @@
-"""Models that are paid by the token, before the simulator: held by a bound, settled as reported.
+"""Models with prices per token: the maximum is held, the reported tokens are settled.
 
 Covers: app.access.stream_tokens, app.billing.bill, app.jobs.reconcile
 """

@@ -1,4 +1,4 @@
-"""A wheel in an empty environment and folder has all it needs: it migrates, serves, transcribes."""
+"""A wheel in an empty environment and folder is complete: it migrates, serves and transcribes."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ SAMPLE = ROOT / "app" / "cli" / "sample.flac"
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with the lock's packages and a wheel of this tree, no more."""
+    """The `bin` folder of an environment with the lock file's packages and a wheel of this tree."""
     folder = tmp_path_factory.mktemp("wheel")
     wheels, environment = folder / "wheels", folder / "environment"
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
@@ -45,7 +45,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
-    """Variables of an empty folder, and of a DashScope that hears WORDS."""
+    """Environment variables for an empty folder and a simulator that returns WORDS."""
     async with ProviderSimulator(words=Script(WORDS)) as simulator:
         yield {
             "PATH": "/usr/bin:/bin",

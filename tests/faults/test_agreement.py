@@ -1,4 +1,4 @@
-"""What keeps a gateway from starting: one sentence each, before anything is served.
+"""Conditions under which a gateway refuses to start, each with one sentence, before it listens.
 
 Covers: app.access.keys, app.lifespan, app.serve
 """
@@ -38,7 +38,7 @@ def settings_with(url: str, folder: Path, *peppers: str, **server: Any) -> Setti
 def refusal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Settings], str]:
-    """Serve with these settings and return what was said, which must be one sentence."""
+    """Start a server with these settings and return its message, which must be one sentence."""
     monkeypatch.setattr("app.serve.configure", lambda **_: None)  # the log belongs to the test
 
     def refused(settings: Settings) -> str:
@@ -92,7 +92,7 @@ def test_another_folder_than_the_first_ones_is_refused(
 
 
 def test_a_copy_of_the_folder_is_the_same_folder(database_url: str, tmp_path: Path) -> None:
-    """Moving the recordings to a larger disk takes their identity along."""
+    """The identity of a folder is stored in it, so it can be moved to a larger disk."""
     preflighted(settings_with(database_url, tmp_path / "first"))
     (tmp_path / "first").rename(tmp_path / "moved")
     preflighted(settings_with(database_url, tmp_path / "moved"))
@@ -139,7 +139,7 @@ def test_while_it_is_changed_keys_of_both_are_good(
 def test_both_secrets_are_told_before_the_change_is_made_everywhere(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A replica that has the new secret second starts beside those that know only the old one."""
+    """A process with the new secret in second place starts beside processes without it."""
     preflighted(settings_with(database_url, tmp_path / "data", OLD))
     preflighted(settings_with(database_url, tmp_path / "data", OLD, NEW))
     preflighted(settings_with(database_url, tmp_path / "data", OLD))

@@ -1,4 +1,4 @@
-"""The database is away for a moment: a job outlives it, is paid once, and its caller is told.
+"""The database is unavailable for a time: the job continues and is paid once.
 
 Covers: app.jobs.store.durable_write
 """
@@ -43,7 +43,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(database_url: str, engine: ScriptedEngine, tmp_path: Path) -> Start:
-    """Start a gateway before whose database stand these faults; a later one finds the same data."""
+    """Start a gateway with these faults of its database. A later gateway has the same data."""
 
     @asynccontextmanager
     async def starting(*faults: DatabaseFault, **domains: dict[str, Any]) -> AsyncIterator[Gateway]:
@@ -153,7 +153,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
 async def test_answers_that_wait_for_another_part_to_be_kept_are_kept_when_the_run_is_cancelled(
     start: Start, when: When
 ) -> None:
-    """All parts are answered, and the first to be kept keeps the others waiting."""
+    """All parts are answered, and the others wait while the first is stored."""
     gate = asyncio.Event()
     fault = DatabaseFault("commit_part", when, gate=gate)
     async with start(fault, server={"shutdown_seconds": 0}) as gateway:
@@ -176,7 +176,7 @@ async def until_answered(gateway: Gateway, calls: int) -> None:
 async def test_a_gateway_closes_while_its_database_stays_away(
     start: Start, recording: bytes
 ) -> None:
-    """What could not be kept is in doubt, as after a crash; it is not waited for for ever."""
+    """A result that could not be stored is in doubt, as after a crash."""
     faults = [
         DatabaseFault("commit_part", times=1_000_000),
         DatabaseFault("release_run", times=1_000_000),

@@ -1,4 +1,4 @@
-"""A fetch cut short by a crash or a lost lease: the next run fetches, and nothing else stays.
+"""A fetch that a crash or a lost lease interrupts is repeated by the next run and leaves no file.
 
 Covers: app.audio.intake.download, app.jobs.execution.fetch_source
 """
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def in_turn(*pages: Page) -> Page:
-    """Return a page that is another one each time, and at last the same."""
+    """Return a page that answers with each page in turn, and then always with the last."""
     left = list(pages)
 
     async def page(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +39,7 @@ def in_turn(*pages: Page) -> Page:
 
 
 def long_wav() -> bytes:
-    """Return the test recording twice, one after the other."""
+    """Return the test recording repeated twice."""
     made = io.BytesIO()
     with wave.open(str(SPEECH)) as once, wave.open(made, "wb") as twice:
         twice.setparams(once.getparams())

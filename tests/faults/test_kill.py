@@ -1,6 +1,6 @@
-"""A 2xx is durable: the gateway is killed under load and keeps every word it gave.
+"""A 2xx is durable: the gateway is killed under load and loses no acknowledged request.
 
-Once with short uploads, once with jobs of every mode before the simulator. The long form is
+Once with short uploads, once with jobs of every mode and the simulator. The long form is
 `python -m bench.kill --rounds 1000`. KILL_SEED repeats a run.
 
 Covers: app.jobs.store.runs, app.jobs.worker.worker

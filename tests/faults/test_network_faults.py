@@ -1,6 +1,6 @@
-"""What the network can do to a call, on every wire we speak: one meaning, one price, one deadline.
+"""Network faults of a call, on every wire: the error, the billing state and the deadline.
 
-The rows of the calls are looked at, as they are what money is decided by.
+The tests check the rows of the calls, because the ledger depends on them.
 
 Covers: app.net.http.exchange
 """
@@ -101,7 +101,7 @@ async def _said(writer: asyncio.StreamWriter, words: bytes) -> None:
 
 
 def after_the_request(reply: Reply) -> FarSide:
-    """Return a far side that takes requests whole and then does this."""
+    """Return a server that reads requests completely and then does this."""
 
     @asynccontextmanager
     async def far_side() -> AsyncIterator[str]:
@@ -120,7 +120,7 @@ async def refused() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def no_tls() -> AsyncIterator[str]:
-    """Answer a TLS greeting with plain HTTP, as a proxy that was set up wrongly does."""
+    """Answer a TLS handshake with plain HTTP, like a wrongly configured proxy."""
 
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -132,7 +132,7 @@ async def no_tls() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def stuck() -> AsyncIterator[str]:
-    """Take connections, and no more of a request than fits into the socket."""
+    """Accept connections, and read no more of a request than fits into the socket buffer."""
 
     async def take_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ async def stuck() -> AsyncIterator[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, what the call's row says of it, and whether the deadline is what ends it."""
+    """A fault, the expected row of the call, and whether the deadline ends the call."""
 
     far_side: FarSide
     kind: ErrorKind
@@ -182,7 +182,7 @@ CASES = {
 
 @asynccontextmanager
 async def gateway_before(url: str, folder: Path) -> AsyncIterator[Gateway]:
-    """Run a gateway all of whose engines have this far side; at its end it waits for nobody."""
+    """Run a gateway whose engines all call this server. It ends without waiting for jobs."""
     far = {"base_url": url, "api_key": "sk-test", "timeout_seconds": DEADLINE_SECONDS}
     settings = settings_for(
         f"sqlite:///{folder / 'gateway.db'}",
@@ -197,7 +197,7 @@ async def gateway_before(url: str, folder: Path) -> AsyncIterator[Gateway]:
 
 
 async def first_call(gateway: Gateway, sound: bytes, model: str) -> dict[str, Any]:
-    """Send a recording and return the row of its first call as soon as that is closed."""
+    """Send a recording and return the row of its first call when it is closed."""
     response = await gateway.send(sound, model=model, wait=0)
     assert response.status_code == 202, response.text
     deadline = time.monotonic() + LOOK_SECONDS
@@ -211,7 +211,7 @@ async def first_call(gateway: Gateway, sound: bytes, model: str) -> dict[str, An
 
 
 def hiss(seconds: int) -> bytes:
-    """Return speech with a hiss, which no codec makes small."""
+    """Return speech with noise, which compresses badly."""
     with wave.open(io.BytesIO(speech(8))) as spoken:
         voice = np.frombuffer(spoken.readframes(spoken.getnframes()), "<i2")
     louder = np.resize(voice, seconds * RATE).astype(np.int32)

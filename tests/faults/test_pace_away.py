@@ -1,4 +1,4 @@
-"""The account's pace is kept in a database: without it no call is made, and no job is lost.
+"""The rate limit is stored in a database. Without the database no call is made and no job is lost.
 
 Covers: app.db.rate_limit
 """

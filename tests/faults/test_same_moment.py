@@ -1,4 +1,4 @@
-"""Two do the same thing at the same moment: one row comes of it, and nobody hears of an error.
+"""Two processes do the same at the same moment: the result is one row and no error.
 
 Covers: app.jobs.store.create, app.jobs.store.recordings
 """
@@ -25,14 +25,14 @@ WISH = JobSpec("m", "scripted", "test", "auto", JobOptions(), PLAN, 1_000)
 
 
 async def start(db: Database) -> str:
-    """What each replica does when it starts."""
+    """The database work of a process at its start."""
     project = await db.write(ensure_project, DEFAULT_PROJECT, now=NOW)
     await db.write(load_prices, [PRICE])
     return project
 
 
 async def send(db: Database, project: str, number: int) -> CreatedJob:
-    """The same bytes in another blob: each upload is stored before it is known to be known."""
+    """The same bytes in another blob: each upload is stored before its hash is looked up."""
     recording = NewAudio("0" * 64, 44, f"blob-{number}", "wav", "pcm_s16le", 1, 16_000, 1_000)
     return await db.write(
         create_job, Principal(project, None, ALL_SCOPES), recording, WISH, now=utc_now()

@@ -1,4 +1,4 @@
-"""A worker that was stopped and woken after its lease writes nothing: its jobs are another's.
+"""A worker that is stopped and continues after its lease writes nothing: others run its jobs.
 
 Covers: app.audio.intake.download, app.audio.storage.links, app.audio.storage.local_store,
 app.jobs.execution.fetch_source, app.jobs.execution.transcribe, app.jobs.planning,
@@ -70,7 +70,7 @@ def test_a_process_that_slept_writes_nothing(postgres: Databases, tmp_path: Path
 
 @dataclass
 class Bench:
-    """One job, and what two workers need to fight for it."""
+    """One job, and the components of two workers that claim it."""
 
     db: Database
     store: LocalStore
@@ -133,7 +133,7 @@ async def until_called(engine: ScriptedEngine) -> None:
 
 
 def expire_lease(tx: sa.Connection) -> None:
-    """What time does to a worker that is stopped."""
+    """Expire the lease, as time does while a worker is stopped."""
     tx.execute(sa.update(transcription).values(lease_until=utc_now() - AGES_AGO))
 
 
@@ -146,7 +146,7 @@ LOST = EngineError(ErrorKind.NETWORK, "cut off", retryable=True, billed=Billed.M
 async def test_a_run_that_slept_writes_nothing(
     database_url: str, tmp_path: Path, woken_by: str, heir_is: str
 ) -> None:
-    """While the heir is at work the job's status says nothing: only the epoch tells them apart."""
+    """While the second worker runs the job, only the epoch distinguishes the two runs."""
     bill = tmp_path / "bill.jsonl"
     async with bench(database_url, tmp_path / "audio") as given:
         slow = ScriptedEngine(bill=bill, gate=asyncio.Event(), text="too late")

@@ -1,4 +1,4 @@
-"""A gateway killed around a submit: a task whose id is known is asked for, never paid again.
+"""A gateway killed around a submission: a task with a known id is polled, never submitted again.
 
 Covers: app.jobs.filetrans.run
 """

@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 @dataclass
 class Worker:
-    """A run that believes it holds the job; `call` is what it waits for."""
+    """A run that has claimed the job. `call` is its call in flight."""
 
     job: Job
     call: str | None = None
@@ -69,7 +69,7 @@ class Worker:
 
 
 class JobLife(RuleBasedStateMachine):
-    """One job, many workers, one upstream."""
+    """One job, several workers, one provider."""
 
     make_url: Callable[[], str]
     drop: Callable[[str], None]
@@ -162,7 +162,7 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: any(worker.call for worker in self.workers))
     @rule(data=st.data(), seconds=st.integers(0, 4), reported=st.booleans())
     def answered(self, data: st.DataObject, seconds: int, reported: bool) -> None:
-        """Let the upstream answer and bill, whether or not the answer is still wanted."""
+        """Let the provider answer and bill, even if the run has lost the job."""
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call]))
         call, worker.call = worker.call, None
         assert call is not None
@@ -185,7 +185,7 @@ class JobLife(RuleBasedStateMachine):
 
     @rule(answered_anyway=st.booleans())
     def crash(self, answered_anyway: bool) -> None:
-        """Kill all workers; the upstream may finish, and bill, what they had asked for."""
+        """Kill all workers. The provider may complete and bill their calls."""
         if answered_anyway:
             self.bill_seconds += 2 * sum(worker.call is not None for worker in self.workers)
         self.workers.clear()
@@ -193,7 +193,7 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def pause(self) -> None:
-        """Let the lease end while its worker sleeps: it will wake up and try to write."""
+        """Expire the lease of a worker, which tries to write later."""
         self.do(self.scenario.crash())
 
     @precondition(lambda self: self.workers)

@@ -1,7 +1,7 @@
 """Transcribe files with the 1.x interface of the dashscope SDK; print the results as JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY FILE_URL AUDIO_FILE.
-The simulator keeps a task waiting long enough for it to be called off.
+The simulator keeps a task waiting long enough to be cancelled.
 """
 
 import json

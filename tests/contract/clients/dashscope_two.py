@@ -1,4 +1,4 @@
-"""Calls a simulator with dashscope 2's own client, over both of its wires; prints JSON.
+"""Call a simulator with the client of dashscope 2, over both of its wires; print JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY AUDIO_FILE.
 """

@@ -1,4 +1,4 @@
-"""Has a simulator transcribe files with dashscope 2's own client; prints JSON.
+"""Transcribe files with the client of dashscope 2 and a simulator; print JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY FILE_URL AUDIO_FILE.
 """

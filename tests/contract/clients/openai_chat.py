@@ -1,4 +1,4 @@
-"""Calls a simulator's compatible mode and its vLLM with the openai SDK; prints JSON.
+"""Call a simulator's compatible mode and its vLLM with the openai SDK; print JSON.
 
 Runs in an environment of its own, without anything of this project: URL KEY VLLM_URL AUDIO_FILE.
 """

@@ -1,4 +1,4 @@
-"""Calls a simulator's compatible mode once, with the openai SDK's own retries; prints JSON."""
+"""Call a simulator's compatible mode once, with the openai SDK's own retries; print JSON."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Principals found a moment ago are returned again, but never one whose key was revoked here.
+"""A principal is cached for a moment, but never one whose key was revoked in this process.
 
 Covers: app.access.keys, app.access.principals, app.kit.secrets
 """

@@ -1,4 +1,4 @@
-"""What tests of the API have in common."""
+"""Fixtures for tests of the API."""
 
 import io
 import wave
@@ -10,7 +10,7 @@ from tests.support.gateway import speech
 
 @pytest.fixture(scope="session")
 def stereo() -> bytes:
-    """Two seconds of two channels, of which the second is silent."""
+    """Two seconds of audio with two channels. The second channel is silent."""
     with wave.open(io.BytesIO(speech(2))) as mono:
         rate, frames = mono.getframerate(), mono.readframes(mono.getnframes())
     samples = [frames[at : at + 2] for at in range(0, len(frames), 2)]

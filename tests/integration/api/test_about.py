@@ -1,4 +1,4 @@
-"""What the gateway says about itself: models, health, version; and what its log never says.
+"""Models, health and version of the gateway; secrets that its log never contains.
 
 Covers: app.api.health, app.api.v1.models, app.speech.model_availability
 """

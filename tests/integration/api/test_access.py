@@ -1,4 +1,4 @@
-"""Who may call: nobody needs a key on loopback until there is one, then everybody does.
+"""Access: on localhost no key is needed until the first key exists; then every request needs one.
 
 Covers: app.access.keys, app.access.loopback, app.access.principal, app.access.principals,
 app.api.auth, app.kit.origins, app.kit.secrets
@@ -126,7 +126,7 @@ async def test_a_key_that_is_not_valid(gateway: Gateway, recording: bytes) -> No
 async def test_a_key_revoked_elsewhere_makes_no_job_although_it_was_just_found(
     gateway: Gateway, recording: bytes
 ) -> None:
-    """Another process revokes it: this one has just found it to be valid."""
+    """Another process revokes the key just after this process found it valid."""
     key = await gateway.key()
     assert (await gateway.send(recording, key=key)).status_code == 200
     jobs, lines = await gateway.rows(transcription), await gateway.rows(ledger_line)

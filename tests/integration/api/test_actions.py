@@ -1,4 +1,4 @@
-"""Cancelling and trying anew: what it answers, what it costs, and what stays.
+"""Cancel and retry: their answers, their costs, and the data that remains.
 
 Covers: app.api.v1.actions, app.jobs.cancel, app.jobs.retry
 """
@@ -79,7 +79,7 @@ async def test_a_running_job_is_cancelled_and_its_caller_told(
 
 
 class OnePasses(asyncio.Event):
-    """A gate that is shut behind the first one."""
+    """A gate that lets one caller pass and then closes."""
 
     has_passed = False
 
@@ -277,7 +277,7 @@ async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recordi
 
 
 async def a_job_with_a_gap(gateway: Gateway) -> dict[str, Any]:
-    """Return a completed job that heard all but its second part."""
+    """Return a completed job with a gap at its second part."""
     gateway.engine.errors = [None, garbled()]
     job: dict[str, Any] = (
         await gateway.send(speech(9), model="scripted/short", on_gap="keep")
@@ -349,7 +349,7 @@ async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
 async def test_a_retry_waits_for_the_run_before_to_wind_down(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
-    """Its last write takes a while; the entry of the new life must not be lost over that."""
+    """The last write of the run is slow. The retry's queue entry must not be lost meanwhile."""
     engine.gate = asyncio.Event()
     settling = DatabaseFault("commit_part", "never", gate=asyncio.Event())
     settings = settings_for(

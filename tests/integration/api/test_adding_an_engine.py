@@ -1,4 +1,4 @@
-"""docs/adding-an-engine.md: its engine and its catalogue rows transcribe, bill and fail as it says.
+"""docs/adding-an-engine.md: its engine and catalogue rows transcribe, bill and fail as described.
 
 Covers: app.speech.engine, app.speech.catalogue
 """
@@ -24,7 +24,7 @@ NANO_PER_SECOND = 100_000  # of the page's price
 
 
 def written(folder: Path) -> Any:
-    """Write the page's two files as it names them; return the engine's module."""
+    """Write the two files of the page; return the engine's module."""
     texts = {block.language: block.text for block in blocks(PAGE)}
     (folder / "models.toml").write_text(texts["toml"])
     (folder / "toy.py").write_text(texts["python"])

@@ -1,4 +1,4 @@
-"""Signed links: one recording for whoever holds one, for a while, and nothing else for anybody.
+"""Signed links: a link gives access to one audio, for a limited time, and to nothing else.
 
 Covers: app.api.v1.blobs, app.audio.storage.links
 """

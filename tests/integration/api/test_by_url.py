@@ -1,4 +1,4 @@
-"""Recordings by URL: accepted first, fetched then, and every failure a sentence that helps.
+"""Audio by URL: accepted first, fetched afterwards; each failure has a helpful sentence.
 
 Covers: app.jobs.execution.fetch_source, app.net.fetch
 """

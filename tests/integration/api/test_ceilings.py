@@ -1,4 +1,4 @@
-"""`max_cost` and `max_billable_seconds`: refused before anything is spent, never passed after.
+"""`max_cost` and `max_billable_seconds`: rejected before any cost, never exceeded later.
 
 Covers: app.jobs.store.spending_limit, app.kit.money
 """
@@ -83,7 +83,7 @@ async def test_what_is_no_amount(gateway: Gateway, option: str, value: str) -> N
 
 
 def lost() -> EngineError:
-    """The answer of a call that may be billed."""
+    """The error of a call that may have been billed."""
     return EngineError(
         ErrorKind.NETWORK, "lost", retryable=True, billed=Billed.MAYBE, retry_after=0.01
     )

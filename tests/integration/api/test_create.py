@@ -1,4 +1,4 @@
-"""POST /v1/transcriptions: what can be asked, and what comes of it.
+"""POST /v1/transcriptions: requests and their answers.
 
 Covers: app.api.services, app.api.v1.transcriptions, app.api.v1.request.receive, app.main
 """

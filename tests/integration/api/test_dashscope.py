@@ -1,4 +1,4 @@
-"""A recording over Qwen3-ASR's wire, from the upload to the ledger, with a key and nothing else.
+"""Audio through Qwen3-ASR's request format, from the upload to the ledger, with only a key set.
 
 Covers: app.audio.inspection.ffmpeg_probe, app.jobs.execution.as_received
 """
@@ -46,7 +46,7 @@ async def proxying(
     server: dict[str, Any] | None = None,
     **dashscope: Any,
 ) -> AsyncIterator[tuple[Gateway, Upstream]]:
-    """Run a gateway with a key, its base address at a small DashScope."""
+    """Run a gateway with a key and a stub of DashScope as its base URL."""
     async with upstream(*replies) as there:
         settings = settings_for(
             database,
@@ -173,7 +173,7 @@ async def test_words_that_are_refused_are_not_sent_again_in_another_form(
 
 
 def hanging() -> tuple[asyncio.Event, Reply]:
-    """Return a reply that never comes, and the event that it was asked for."""
+    """Return a reply that never ends, and an event that is set when it is requested."""
     hung = asyncio.Event()
 
     async def hangs(_asked: ReceivedRequest, _writer: asyncio.StreamWriter) -> None:
@@ -222,7 +222,7 @@ async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
 
 
 def with_odd_chunk(wav: bytes) -> bytes:
-    """Add a chunk of a kind that is not known: a child has to decode the file then."""
+    """Add a chunk of an unknown kind, so that a decoder process has to decode the file."""
     file = wav + b"odd!" + bytes(4)
     return file[:4] + (len(file) - 8).to_bytes(4, "little") + file[8:]
 

@@ -1,4 +1,4 @@
-"""What the engine does wrong, as the caller is told it and as the ledger keeps it.
+"""Failures of the engine, in the answer to the caller and in the ledger.
 
 Covers: app.jobs.upstream.engine_errors
 """

@@ -1,4 +1,4 @@
-"""An estimate says what would become of a request, and leaves nothing of it behind.
+"""An estimate returns the expected plan, cost and wait of a request, and stores nothing.
 
 Covers: app.api.v1.estimates
 """

@@ -1,4 +1,4 @@
-"""Streams of a job's events: told as they happen, taken up again anywhere, ended in good order.
+"""Streams of a job's events: sent as they happen, resumed at any process, ended correctly.
 
 Covers: app.api.v1.events
 """
@@ -119,7 +119,7 @@ async def test_only_a_stream_asks_the_engine_for_one(
 async def test_a_client_that_drops_at_any_byte_misses_and_repeats_nothing(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
-    """The recorded run has a failed try, so that its text is told, void, and told again."""
+    """The recorded run has a failed attempt, so its text is sent, voided and sent again."""
     engine.late_error = EngineError(
         ErrorKind.UNAVAILABLE, "away", retryable=True, billed=Billed.NO, retry_after=0.05
     )
@@ -146,7 +146,7 @@ async def test_a_client_that_drops_at_any_byte_misses_and_repeats_nothing(
 
 
 def told(events: list) -> str:  # type: ignore[type-arg]
-    """Return all text that was told, void or not."""
+    """Return all text that was sent, including voided text."""
     return "".join(one.data["text"] for one in events if one.type == "delta")
 
 
@@ -271,7 +271,7 @@ async def test_another_replica_tells_the_same(
 async def test_a_run_that_lost_its_text_begins_anew(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
-    """What was told and never saved is void, also to those who come with its id."""
+    """Text that was sent and never stored is void, also for a client that resumes with its id."""
     settings = settings_for(
         database_url,
         tmp_path / "data",
@@ -305,7 +305,7 @@ async def tried_anew(gateway: Gateway, job: str) -> None:
 async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a client heard last, each row is told once and no text twice."""
+    """Each event is sent once and no text twice, from every id that a client may have."""
     monkeypatch.setattr("app.jobs.streaming.hub.SAVE_SECONDS", 60)
     engine.gate = asyncio.Event()
     async with sent(gateway, recording, mode="stream") as heard:
@@ -499,7 +499,7 @@ async def test_a_token_dies_by_the_gateways_own_clock(
 async def test_long_recordings_tell_one_part_after_the_other(
     gateway: Gateway, engine: ScriptedEngine
 ) -> None:
-    """Deltas in the order of time, with the spaces that the transcript has between its parts."""
+    """Deltas are in the order of time, with the transcript's spaces between parts."""
     engine.pieces, engine.text = [" One", " two. "], " One two. "
     async with sent(gateway, speech(8), mode="stream", model="scripted/short") as heard:
         events = await heard.end()

@@ -14,7 +14,7 @@ PATH = "/v1/transcriptions"
 
 
 async def jobs(gateway: Gateway, count: int, **fields: object) -> list[str]:
-    """Put so many transcriptions there, oldest first, as if they had been accepted elsewhere."""
+    """Store this number of transcriptions, oldest first, as another process would."""
     db = gateway.services.db
     return [
         (await Scenario.create(db, wanted=job_spec(**fields), lease_seconds=600)).id

@@ -1,4 +1,4 @@
-"""How a caller is answered: at once, after a wait, or with the words.
+"""The modes of a request: an answer at once, after a wait, or with the text.
 
 Covers: app.api.v1.response.wait
 """
@@ -155,7 +155,7 @@ async def test_who_is_sent_away_has_not_stopped_listening(
 async def test_a_stream_takes_room_for_as_long_as_it_is_open(
     shared_url: str, tmp_path: Path, recording: bytes
 ) -> None:
-    """Also where another process does the work."""
+    """This holds also if another process runs the job."""
     worker = ScriptedEngine(gate=asyncio.Event())
     here = settings_for(
         shared_url, tmp_path / "data", jobs={"worker": False, "max_sync_callers": 1}
@@ -249,7 +249,7 @@ async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
 
 
 async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:
-    """Only one that could be asked here: those of tasks read an address, and there is none."""
+    """Only a model that this gateway can call: models for tasks need a URL, and there is none."""
     async with task_gateway(tmp_path, temporary_upload=False) as here:
         asked = {"timestamp_granularities": "word", **SPEAKERS}
         alone = (await here.send(model=FLASH, **asked)).json()

@@ -1,4 +1,4 @@
-"""One transcription: its words in each form, its recording, and its end.
+"""One transcription: its transcript in each format, its audio, and its deletion.
 
 Covers: app.api.http.blob_response, app.api.v1.lookup, app.api.v1.transcriptions
 """

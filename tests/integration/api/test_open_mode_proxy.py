@@ -1,4 +1,4 @@
-"""Without keys, whoever comes through a proxy is not on this machine, wherever the proxy is."""
+"""Without keys, a request through a proxy is not a request from localhost."""
 
 import pytest
 

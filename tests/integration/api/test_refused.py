@@ -1,4 +1,4 @@
-"""What cannot be taken: each with a code of its own, and nothing of it left behind.
+"""Rejected requests: each has a code of its own, and nothing of it is stored.
 
 Covers: app.kit.text
 """

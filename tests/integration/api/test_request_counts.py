@@ -39,7 +39,7 @@ APP = f"{Path(app.__file__ or '').parent}/"
 
 @contextmanager
 def counting(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> Iterator[Counter[str]]:
-    """Count what the gateway does in the block, at the places that all of its work passes."""
+    """Count commits, statements, thread changes and tasks of the gateway inside the block."""
     counts: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
 
@@ -96,7 +96,7 @@ def modules_passed() -> Iterator[set[str]]:
 
 @asynccontextmanager
 async def short_path(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway that has answered two requests, before a provider that answers at once."""
+    """Run a gateway that has answered two requests, with a provider that answers at once."""
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
     async with upstream(answers(qwen3_answer("hello", 2))) as there:
         settings = settings_for(

@@ -1,4 +1,4 @@
-"""What a stream costs does not depend on how many pieces its text comes in.
+"""The cost of a stream does not depend on the number of pieces of its text.
 
 Covers: app.jobs.streaming.hub, app.jobs.streaming.reader, app.jobs.streaming.subscription,
 app.api.v1.response.event_stream, app.api.http.sse
@@ -28,7 +28,7 @@ MOST_TASKS = 16  # of one stream, with its request, its job and its upload
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
-    """All statements that any connection to SQLite executes, but for those around them."""
+    """All statements of all connections to SQLite, without BEGIN, SAVEPOINT and COMMIT."""
     executed: list[str] = []
 
     def note(statement: str) -> None:
@@ -50,7 +50,7 @@ async def here(
     statements: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on SQLite that does nothing by the clock."""
+    """A gateway on SQLite without periodic work."""
     monkeypatch.setattr("app.jobs.streaming.hub.SAVE_SECONDS", 600)
     settings = settings_for(
         f"sqlite:///{tmp_path / 'g.db'}",
@@ -63,7 +63,7 @@ async def here(
 
 @contextmanager
 def counting_tasks() -> Iterator[list[str]]:
-    """Note the name of each coroutine that becomes a task, but for the queue's timer."""
+    """Record the name of each coroutine that becomes a task, except the queue's timer."""
     loop, made = asyncio.get_running_loop(), list[str]()
 
     def make(
@@ -81,14 +81,14 @@ def counting_tasks() -> Iterator[list[str]]:
 
 
 def pieces(count: int) -> list[str]:
-    """Return so many short words, in which nothing repeats itself."""
+    """Return this number of short words without repetitions."""
     return [f"{number} " for number in range(count)]
 
 
 async def cost_of(
     gateway: Gateway, statements: list[str], recording: bytes, words: list[str], readers: int = 0
 ) -> tuple[list[str], list[str]]:
-    """Return the statements and the tasks of one stream whose text comes in these pieces."""
+    """Return the statements and tasks of one stream whose text arrives in these pieces."""
     engine = gateway.engine
     engine.pieces, engine.text = words, "".join(words)
     engine.gate = asyncio.Event()

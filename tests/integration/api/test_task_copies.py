@@ -1,4 +1,4 @@
-"""What the service does not take as it was received is sent as a copy, of which nothing stays.
+"""Audio that the provider does not accept is sent as a converted copy, which is removed.
 
 Covers: app.audio.decoding.convert, app.speech.task_engine
 """

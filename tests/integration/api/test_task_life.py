@@ -1,4 +1,4 @@
-"""The odd turns of a task's life: parts that failed, links that are ours to fetch, cancelling.
+"""Special cases of tasks: failed files, URLs that the gateway fetches, cancellation.
 
 Covers: app.jobs.filetrans.result
 """

@@ -1,4 +1,4 @@
-"""A task whose job was cancelled, deleted or given up, and tried anew: it is paid for once.
+"""A task whose job was cancelled, deleted or given up and then retried is paid once.
 
 Covers: app.jobs.cancel
 """
@@ -86,7 +86,7 @@ async def test_one_that_was_given_up_has_all_of_its_time_again(
 async def test_one_whose_id_comes_after_the_retry_is_waited_for_as_well(
     database_url: str, tmp_path: Path
 ) -> None:
-    """The run that submits it is stopped, and winds down while it waits for the answer."""
+    """The run that submits the task is cancelled while it waits for the answer."""
     async with task_gateway(
         tmp_path, database=database_url, delays=Delays(0, 0), simulator={"slow_seconds": 2}
     ) as here:

@@ -1,4 +1,4 @@
-"""Recordings transcribed by a task upstream: how they get there, what comes back, what it costs."""
+"""Audio transcribed by a provider's task: its URL, its result and its cost."""
 
 from pathlib import Path
 from typing import Any

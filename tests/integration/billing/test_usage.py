@@ -30,7 +30,7 @@ async def used(
     key_id: str | None = None,
     currency: str = "CNY",
 ) -> None:
-    """Let the scenario's job use one second at that moment, in a call of its own."""
+    """Settle one second for the scenario's job at that time, in a call of its own."""
     calls = len(await scenario.calls())
     job = await scenario.claim() if calls == 0 else scenario.claimed[0]
     scenario.claimed.append(job)

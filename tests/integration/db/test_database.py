@@ -1,4 +1,4 @@
-"""`write` and `read` on both databases: what they promise to every use-case.
+"""The guarantees of `write` and `read` on both databases.
 
 Covers: app.db.connect, app.db.database, app.db.postgres, app.db.sqlite
 """
@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 class StaleLike(Exception):
-    """An error of a domain, as StaleRun is one."""
+    """An error of a domain, like StaleRun."""
 
 
 def add(tx: sa.Connection, name: str) -> str:
@@ -43,7 +43,7 @@ def names(tx: sa.Connection) -> list[str]:
 
 @pytest.fixture
 async def onlooker(database_url: str, db: Database) -> AsyncIterator[Database]:
-    """Another connection to the same database, for what is committed and nothing else."""
+    """Another connection to the same database, which reads only committed data."""
     async with open_database(database_url) as other:
         yield other
 

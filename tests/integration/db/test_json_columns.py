@@ -1,4 +1,4 @@
-"""JSON columns give back what was stored, integers of any size included.
+"""JSON columns return the stored values, including integers of any size.
 
 Covers: app.db.json_columns, app.db.schema
 """

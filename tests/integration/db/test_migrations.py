@@ -1,4 +1,4 @@
-"""The way up from nothing and back, on both databases; and what the databases themselves refuse.
+"""Migrations up from an empty database and down again, on both databases; constraints.
 
 Covers: app.access.tables, app.audio.tables, app.billing.tables, app.db.migrate, app.jobs.tables
 """
@@ -50,7 +50,7 @@ def set_version(tx: sa.Connection, version: str) -> None:
 
 
 def leftovers(tx: sa.Connection) -> list[str]:
-    """Return the functions and triggers that are there."""
+    """Return the functions and triggers of the database."""
     query = (
         "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         if tx.dialect.name == "sqlite"
@@ -100,7 +100,7 @@ async def test_alembic_finds_no_difference_between_models_and_migrations(db: Dat
 
 
 def structure(tx: sa.Connection) -> dict[str, Any]:
-    """Return what the database itself says of each table."""
+    """Return the structure of each table as the database reports it."""
     seen = sa.inspect(tx)
     return {
         name: {

@@ -1,4 +1,4 @@
-"""Sessions whose process stands still in the middle of a transaction, on a real PostgreSQL.
+"""Sessions of a process that is stopped inside a transaction, on a real PostgreSQL.
 
 Covers: app.db.stalled_sessions
 """
@@ -44,7 +44,7 @@ def lock(tx: sa.Connection) -> None:
 
 
 def lock_once_free(tx: sa.Connection) -> None:
-    """A session that was told to end takes a moment for it; raises after the lock_timeout."""
+    """Lock the table when the terminated session has ended. Raises after the lock_timeout."""
     tx.execute(sa.text(LOCK))
 
 

@@ -19,7 +19,7 @@ FULL_AT_PAGES = 1  # SQLite takes the present size instead: not one page more
 
 
 def hurt(tx: sa.Connection) -> None:
-    """Make the database fail in the middle of a transaction, like a full disk or a restart."""
+    """Make the database fail inside a transaction, like a full disk or a restart."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql(f"PRAGMA max_page_count={FULL_AT_PAGES}")
         for n in range(1000):

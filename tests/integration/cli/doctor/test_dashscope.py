@@ -1,4 +1,4 @@
-"""What the doctor says of DashScope, and that it never says the key.
+"""The report of `doctor` about DashScope, which never contains the key.
 
 Covers: app.cli.doctor.check, app.cli.doctor.dashscope
 """
@@ -28,7 +28,7 @@ NOBODYS = {"request_id": "r", "output": {"task_id": "t", "task_status": "UNKNOWN
 
 
 async def taken(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
-    """Answer as DashScope does to who has a good key, with the time it is."""
+    """Answer as DashScope answers a valid key, with the present time."""
     now = format_datetime(datetime.now(UTC), usegmt=True)
     await answers(NOBODYS, date=now)(asked, writer)
 
