@@ -29,7 +29,7 @@ from app.net.client import open_client
 from app.net.http.direct_client import DirectClient
 from app.net.http.exchange import Body, HttpClient
 from app.net.http.httpx_client import HttpxClient
-from app.speech.engine import Encoded
+from app.speech.engine import EncodedAudio
 from app.speech.engines.http.json_body import AudioPlaceholder, json_with_audio
 from tests.support.certificates import make_certificate
 
@@ -144,7 +144,7 @@ KINDS: dict[str, Kind] = {
 
 def with_sound() -> Body:
     placeholder = AudioPlaceholder()
-    sound = Encoded(bytes(SOUND_BYTES), "mp3", 10_000)
+    sound = EncodedAudio(bytes(SOUND_BYTES), "mp3", 10_000)
     return json_with_audio({"model": "m", "input": placeholder.mark}, placeholder, sound)
 
 

@@ -15,7 +15,7 @@ from app.db.rate_limit import RowSlots
 from app.kit.log import log
 from app.net.rate_limiter import MemorySlots, RateLimiter, SlotStore
 from app.speech.catalogue import PACKAGED
-from app.speech.engine import Encoded, EngineError, EngineRequest
+from app.speech.engine import EncodedAudio, EngineError, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
@@ -77,7 +77,7 @@ async def _calls(told: Sent) -> int:
 
 async def _all_sent(engine: RemoteEngine, requests: int) -> int:
     # A WAV where FLAC would be: the simulator knows its length without starting a decoder.
-    audio = Encoded(counting.encode([1]), "wav", 1000)
+    audio = EncodedAudio(counting.encode([1]), "wav", 1000)
     request = EngineRequest(audio=audio, model=MODEL, deadline_seconds=ANSWER_SECONDS)
     left, failed = iter(range(requests)), 0
 

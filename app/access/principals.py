@@ -48,7 +48,7 @@ class Principals:
                 del self._touched[key_id]
         return principal
 
-    async def recall(self, secret: str) -> Principal:
+    async def find_cached(self, secret: str) -> Principal:
         """Return the result of `find` from less than a second ago, else call `find`.
 
         For reads, and for writes whose transaction calls `keys.check_key`.

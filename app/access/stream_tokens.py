@@ -11,14 +11,18 @@ PURPOSE = "asr-gateway stream token 1"
 _TOKEN = re.compile(rf"st_({EXPIRY_PATTERN})_({SIGNATURE_PATTERN})", re.ASCII)
 
 
-def make_token(pepper: bytes, job_id: str, *, now: datetime, seconds: int) -> tuple[str, datetime]:
+def make_stream_token(
+    pepper: bytes, job_id: str, *, now: datetime, seconds: int
+) -> tuple[str, datetime]:
     """Return a token for a job's events, and when it expires."""
     expires = int((now + timedelta(seconds=seconds)).timestamp())
     signature = TokenSigner(PURPOSE, [pepper]).sign(job_id, expires)
     return f"st_{expires}_{signature}", datetime.fromtimestamp(expires, UTC)
 
 
-def opens(token: str, job_id: str, *, peppers: Sequence[bytes], now: datetime) -> bool:
+def is_valid_stream_token(
+    token: str, job_id: str, *, peppers: Sequence[bytes], now: datetime
+) -> bool:
     """Tell whether a token opens this job's events now."""
     found = _TOKEN.fullmatch(token)
     if found is None:

@@ -37,13 +37,15 @@ async def caller(request: Request, _scheme: Annotated[object, Security(bearer)])
 async def recalled_caller(
     request: Request, _scheme: Annotated[object, Security(bearer)]
 ) -> Principal:
-    """Return the caller, by a key that was valid less than a second ago; see `Principals.recall`.
+    """Return the caller. The key was valid less than a second ago; see `Principals.find_cached`.
 
     Raises KeyMissing, KeyInvalid or OriginNotAllowed.
     """
     services = services_of(request)
     secret = _secret_of(request)
-    return await (services.principals.recall(secret) if secret else _without_key(request, services))
+    return await (
+        services.principals.find_cached(secret) if secret else _without_key(request, services)
+    )
 
 
 def may(

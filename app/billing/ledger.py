@@ -84,7 +84,7 @@ class LedgerAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class BilledUsage:
     """The usage and cost of one call. `estimated` where the provider reported no usage."""
 
     millis: int
@@ -118,7 +118,7 @@ def hold(
 
 
 def settle(
-    tx: sa.Connection, account: LedgerAccount, call_id: str, used: Used, *, now: datetime
+    tx: sa.Connection, account: LedgerAccount, call_id: str, used: BilledUsage, *, now: datetime
 ) -> None:
     """Record the usage and cost of a call that the provider bills. Refused a second time."""
     _add_line(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.billing.tables import USAGE_KINDS, ledger_line
 from app.db.schema import literals
 
-By = Literal["day", "model", "project", "key"]
+UsageGroup = Literal["day", "model", "project", "key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class UsageSum:
     """The usage and cost of one group; `group` has its values in the requested order."""
 
     group: tuple[str | None, ...]
@@ -33,7 +33,9 @@ class Sum:
     nano: int
 
 
-def sum_usage(tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[By]) -> list[Sum]:
+def sum_usage(
+    tx: sa.Connection, *, project_id: str, period: Period, by: Sequence[UsageGroup]
+) -> list[UsageSum]:
     """Return the sums of each group and currency, ordered by group. Days are UTC days."""
     line = ledger_line.c
     if tx.dialect.name == "sqlite":
@@ -62,6 +64,6 @@ def sum_usage(tx: sa.Connection, *, project_id: str, period: Period, by: Sequenc
     )
     width = len(columns)
     return [
-        Sum(tuple(row[:width]), str(row[width]), *map(int, tuple[Any, ...](row)[width + 1 :]))
+        UsageSum(tuple(row[:width]), str(row[width]), *map(int, tuple[Any, ...](row)[width + 1 :]))
         for row in tx.execute(query)
     ]

@@ -45,7 +45,7 @@ def discard(tx: sa.Connection) -> None:
     tx.info.pop(_KEY, None)
 
 
-def with_waiting(
+def join_waiting_inserts(
     tx: sa.Connection, statement: CompiledStatement, arguments: tuple[Any, ...]
 ) -> tuple[str, tuple[Any, ...]]:
     """Return the SQL and the arguments of a statement together with the waiting inserts.

@@ -110,5 +110,5 @@ class Prepared:
         """Return the driver's cursor; the caller closes it."""
         arguments = compiled.arguments(tx, values)
         if tx.dialect.name == "postgresql":
-            return driver.execute(tx, *batch.with_waiting(tx, compiled, arguments))
+            return driver.execute(tx, *batch.join_waiting_inserts(tx, compiled, arguments))
         return driver.execute(tx, compiled.sql, arguments)

@@ -37,7 +37,7 @@ class Pcm:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedAudio:
     """Audio as a file, encoded by the gateway or as received. `format` is a key of FORMATS."""
 
     data: bytes
@@ -57,7 +57,7 @@ FORMATS = {
 }
 """The file formats that are sent, with their media types; `opus` is Opus in Ogg."""
 
-PartAudio = Pcm | Encoded
+PartAudio = Pcm | EncodedAudio
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import pytest
 from app.db.migrate import open_database
 from app.db.rate_limit import RowSlots
 from app.net.rate_limiter import MemorySlots, RateLimiter, SlotStore
-from app.speech.engine import Encoded, EngineRequest
+from app.speech.engine import EncodedAudio, EngineRequest
 from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
@@ -65,7 +65,7 @@ class Tried:
 
 async def tried(processes: int, scale: float, shared_url: str) -> Tried:
     # A WAV: the simulator needs no decoder for its length.
-    audio = Encoded(counting.encode([1]), "wav", 1000)
+    audio = EncodedAudio(counting.encode([1]), "wav", 1000)
     part = EngineRequest(audio=audio, model=MODEL, deadline_seconds=9)
 
     async def call(engine: RemoteEngine) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.access.principal import ALL_SCOPES, Principal
 from app.access.projects import DEFAULT_PROJECT, ensure_project
-from app.billing.ledger import Used
+from app.billing.ledger import BilledUsage
 from app.billing.prices import PriceRow, load_prices
 from app.db.database import Database
 from app.errors import GatewayError, InternalError
@@ -229,7 +229,7 @@ class Scenario:
 
     async def charged(self, job: Job, call_id: str) -> None:
         """Settle a task that the provider bills although it returned no text."""
-        used = Used(millis=2_000, tokens=0, nano=2 * NANO_PER_SECOND, estimated=False)
+        used = BilledUsage(millis=2_000, tokens=0, nano=2 * NANO_PER_SECOND, estimated=False)
         await self.db.write(
             store.settle_without_result, job, call_id, used, {"seconds": 2}, now=self.later()
         )

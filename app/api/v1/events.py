@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app import errors
 from app.access.principal import Scope
-from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
+from app.access.stream_tokens import TOKEN_MAX_LENGTH, is_valid_stream_token, make_stream_token
 from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
 from app.api.services import Services, services_of
@@ -113,7 +113,7 @@ async def create_stream_token(request: Request, principal: Reader, id: Id) -> St
     """Create a token for use in a web page: a browser's EventSource cannot send a key."""
     services = services_of(request)
     await get_live(services, principal.project_id, id)
-    token, expires_at = make_token(
+    token, expires_at = make_stream_token(
         services.peppers[0],
         id,
         now=services.clock(),
@@ -135,7 +135,7 @@ async def _project_of_listener(
         principal.require(Scope.READ)
         project_id = principal.project_id
     else:
-        if not opens(token, job_id, peppers=services.peppers, now=services.clock()):
+        if not is_valid_stream_token(token, job_id, peppers=services.peppers, now=services.clock()):
             raise errors.StreamTokenInvalid
         found = await services.db.read(project_of, job_id)
         if found is None:

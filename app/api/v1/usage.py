@@ -16,7 +16,7 @@ from app.api.http.problems import responses
 from app.api.services import services_of
 from app.api.v1.response.examples import example, json_answer
 from app.api.v1.schemas import AskedMoment, Moment, Schema
-from app.billing.usage import By, Period, Sum, sum_usage
+from app.billing.usage import Period, UsageGroup, UsageSum, sum_usage
 from app.kit.money import format_nano
 
 DEFAULT_DAYS = 30
@@ -66,7 +66,7 @@ Until = Annotated[
     AskedMoment | None, Query(description="End, exclusive (RFC 3339); by default now.")
 ]
 Groups = Annotated[
-    list[By],
+    list[UsageGroup],
     Query(alias="by", min_length=1, max_length=4, description="The sums are grouped by these."),
 ]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="JSON or CSV.")]
@@ -86,7 +86,7 @@ class Question:
     """The period, groups and format of a request for sums; groups are unique."""
 
     period: Period
-    groups: Sequence[By]
+    groups: Sequence[UsageGroup]
     form: str
 
 
@@ -150,13 +150,13 @@ async def get_costs(request: Request, principal: Accountant, asked: Asked) -> Re
     return _report_response(report, CostRow, rows, asked.form)
 
 
-async def _read_sums(request: Request, project_id: str, asked: Question) -> list[Sum]:
+async def _read_sums(request: Request, project_id: str, asked: Question) -> list[UsageSum]:
     return await services_of(request).db.read(
         sum_usage, project_id=project_id, period=asked.period, by=asked.groups
     )
 
 
-def _group(asked: Question, row: Sum) -> dict[str, str | None]:
+def _group(asked: Question, row: UsageSum) -> dict[str, str | None]:
     return dict(zip(asked.groups, row.group, strict=True))
 
 

@@ -12,7 +12,7 @@ from app.jobs.execution.loop_repair import transcribe_part
 from app.jobs.store import calls
 from app.jobs.store.parts import PartSpan
 from app.jobs.upstream.call_permit import CallPermit
-from app.speech.engine import Encoded, PartAudio, Pcm
+from app.speech.engine import EncodedAudio, PartAudio, Pcm
 from app.speech.warning_codes import WarningCode
 
 SLACK_SECONDS = 1.0  # by which a decoder's length may exceed the length in a verified header
@@ -59,7 +59,7 @@ class _ReceivedAudio:
         if received is None:
             async with self._store.local_copy(job.blob_key) as path:
                 received = await asyncio.to_thread(path.read_bytes)
-        return Encoded(received, job.plan.audio_format, job.duration_ms or 0)
+        return EncodedAudio(received, job.plan.audio_format, job.duration_ms or 0)
 
     async def decode_rejected(self) -> Pcm:
         """Return the audio decoded, after an engine rejected the format, and add a warning."""

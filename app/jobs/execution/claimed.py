@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.billing.ledger import JobTotals, Used
+from app.billing.ledger import BilledUsage, JobTotals
 from app.jobs.store.job import Job, JobView
 from app.jobs.store.outcome import Completion
 from app.jobs.upstream.caller import FirstCall
@@ -25,7 +25,9 @@ class ClaimedJob:
     created: JobView | None = None
     completed: JobView | None = None
 
-    def note_completed(self, completion: Completion, used: Used | None, *, now: datetime) -> None:
+    def note_completed(
+        self, completion: Completion, used: BilledUsage | None, *, now: datetime
+    ) -> None:
         """Derive `completed` from the rows that were written: the first call was the only one."""
         call, created = self.first_call, self.created
         if call is None or created is None or used is None or not call.was_only_call:

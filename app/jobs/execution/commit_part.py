@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.billing.ledger import Used
+from app.billing.ledger import BilledUsage
 from app.jobs.store import calls, outcome, runs
 from app.jobs.store.calls import AlreadyCommittedError, Answered
 from app.jobs.store.events import Event, delta
@@ -76,7 +76,7 @@ def commit_part(
     completion: Completion | None,
     *,
     now: datetime,
-) -> Used | None:
+) -> BilledUsage | None:
     """Store the outcome of a part and settle its call; with a `completion`, end the job.
 
     Returns the usage that was settled. Raises AlreadyCommittedError and StaleRun.

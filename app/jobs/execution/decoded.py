@@ -21,7 +21,7 @@ from app.jobs.store.parts import PartSpan
 from app.jobs.upstream.call_permit import CallPermit
 from app.kit.hashing import sha256_hex
 from app.settings import JobSettings
-from app.speech.engine import Encoded, PartAudio, Pcm
+from app.speech.engine import EncodedAudio, PartAudio, Pcm
 from app.speech.planning.plan import too_long_for_one_call
 
 
@@ -90,7 +90,7 @@ class DecodedSource:
         allocation.shrink(len(audio.data))
 
         async def decode_part() -> bytes:
-            if isinstance(audio, Encoded):
+            if isinstance(audio, EncodedAudio):
                 return await decode_flac(audio.data, self._decoders)
             return audio.data
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import Used
+from app.billing.ledger import BilledUsage
 from app.billing.tables import ledger_line
 from app.errors import AudioStorageError, UpstreamInDoubt
 from app.jobs.store import calls, outcome
@@ -243,7 +243,7 @@ def complete(
 
 
 def settle_without_result(
-    tx: sa.Connection, job: Job, call_id: str, used: Used, raw: Any, *, now: datetime
+    tx: sa.Connection, job: Job, call_id: str, used: BilledUsage, raw: Any, *, now: datetime
 ) -> None:
     """Close and settle a call that is billed although it brought no text. Raises StaleRun."""
     fenced_update(tx, job.run, now=now)

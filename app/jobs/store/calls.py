@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import Used
+from app.billing.ledger import BilledUsage
 from app.db.prepared import Prepared
 from app.errors import UpstreamInDoubt
 from app.jobs.store.attempts import AttemptCounts, count_attempts
@@ -173,7 +173,7 @@ def close_answered(
 
 def settle_answered(
     tx: sa.Connection, job: Job, answered: Answered, *, keep_raw: bool, now: datetime
-) -> Used:
+) -> BilledUsage:
     """Close and settle an answered call, after the run's fence; return its usage.
 
     Raises AlreadyCommittedError where the call is not open.
@@ -221,7 +221,7 @@ def close_failed(
     if is_first_try and error.billed is Billed.YES:
         most = _max_usage(job, span)
         tokens = most.input_tokens + most.output_tokens
-        used = Used(span.length_ms, tokens, route.tariff.cost(*most), estimated=True)
+        used = BilledUsage(span.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
     return count_attempts(tx, job.id, span.index, route.engine)
 
@@ -257,7 +257,7 @@ def is_answered(tx: sa.Connection, call_id: str) -> bool:
     return bool(_STATE.scalar(tx, {"call": call_id}) == "answered")
 
 
-def usage_of(job: Job, answered: Answered) -> Used:
+def usage_of(job: Job, answered: Answered) -> BilledUsage:
     """Return the usage of a call: as the upstream reports it, else the milliseconds sent.
 
     Where it is paid by the token, missing token counts are estimated from audio and text.
@@ -275,7 +275,7 @@ def usage_of(job: Job, answered: Answered) -> Used:
             context_tokens = estimate_tokens(job.options.context or "")
             tokens = audio_tokens + context_tokens, estimate_tokens(answered.answer.text)
     cost = tariff.cost(used_ms, *tokens, text_tokens)
-    return Used(used_ms, sum(tokens), cost, estimated=is_guess)
+    return BilledUsage(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
 def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt: bool) -> int:

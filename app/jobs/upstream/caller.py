@@ -32,7 +32,7 @@ from app.settings import JobSettings
 from app.speech.engine import (
     Billed,
     CallSlot,
-    Encoded,
+    EncodedAudio,
     Engine,
     EngineError,
     EngineRequest,
@@ -133,9 +133,9 @@ class UpstreamCaller:
 
     async def in_engine_format(self, job: Job, audio: PartAudio) -> PartAudio:
         """Return the audio in the format that the job's engine accepts: PCM or a FLAC file."""
-        if self.first_engine(job).accepts == "pcm" or isinstance(audio, Encoded):
+        if self.first_engine(job).accepts == "pcm" or isinstance(audio, EncodedAudio):
             return audio
-        return Encoded(await encode_flac(audio.data, self._decoders), "flac", audio.millis)
+        return EncodedAudio(await encode_flac(audio.data, self._decoders), "flac", audio.millis)
 
     async def _call_with_retries(self, call: PartCall, audio: PartAudio) -> Answered:
         """Call the route that can be called first, for as long as the retry policy allows.

@@ -65,64 +65,64 @@ async def test_a_principal_is_recalled_for_a_second_and_no_longer(
     db: Database, principals: Principals, clock: Clock, pepper: bytes
 ) -> None:
     key = await key_of(db, pepper=pepper)
-    found = await principals.recall(key.secret)
+    found = await principals.find_cached(key.secret)
     await db.write(revoke_key, key.id, now=NOW)  # as another process does
     clock.advance(REMEMBERED_FOR - timedelta(microseconds=1))
-    assert await principals.recall(key.secret) == found
+    assert await principals.find_cached(key.secret) == found
     clock.advance(timedelta(microseconds=1))
     with pytest.raises(KeyInvalid):
-        await principals.recall(key.secret)
+        await principals.find_cached(key.secret)
 
 
 async def test_a_clock_that_is_set_back_does_not_prolong_a_principal(
     db: Database, principals: Principals, clock: Clock
 ) -> None:
     key = await key_of(db)
-    await principals.recall(key.secret)
+    await principals.find_cached(key.secret)
     await db.write(revoke_key, key.id, now=NOW)
     clock.advance(-timedelta(hours=1))
     with pytest.raises(KeyInvalid):
-        await principals.recall(key.secret)
+        await principals.find_cached(key.secret)
 
 
 async def test_find_always_reads_and_recall_uses_its_result(
     db: Database, principals: Principals
 ) -> None:
     key = await key_of(db)
-    await principals.recall(key.secret)
+    await principals.find_cached(key.secret)
     await db.write(revoke_key, key.id, now=NOW)
-    for look in (principals.find, principals.recall):
+    for look in (principals.find, principals.find_cached):
         with pytest.raises(KeyInvalid):
             await look(key.secret)
 
 
 async def test_revoke_forgets_the_principal(db: Database, principals: Principals) -> None:
     key, other = await key_of(db), await key_of(db, "other")
-    found = await principals.recall(other.secret)
-    await principals.recall(key.secret)
+    found = await principals.find_cached(other.secret)
+    await principals.find_cached(key.secret)
     assert await principals.revoke(key.id)
     assert not await principals.revoke(key.id)
     with pytest.raises(KeyInvalid):
-        await principals.recall(key.secret)
-    assert await principals.recall(other.secret) == found
+        await principals.find_cached(key.secret)
+    assert await principals.find_cached(other.secret) == found
 
 
 async def test_a_lookup_before_the_revocation_is_not_remembered(db: Database, clock: Clock) -> None:
     key = await key_of(db)
     late = LateReads(db)
     principals = Principals(late, [PEPPER], clock)  # type: ignore[arg-type]
-    looking = asyncio.create_task(principals.recall(key.secret))
+    looking = asyncio.create_task(principals.find_cached(key.secret))
     await late.is_read.wait()
     await principals.revoke(key.id)
     late.gate.set()
     assert (await looking).key_id == key.id  # it was valid when the request came
     with pytest.raises(KeyInvalid):
-        await principals.recall(key.secret)
+        await principals.find_cached(key.secret)
 
 
 @pytest.mark.parametrize("secret", ["", "noise", mint_key()], ids=["empty", "noise", "minted"])
 async def test_no_other_text_is_a_key(principals: Principals, secret: str) -> None:
-    for look in (principals.find, principals.recall):
+    for look in (principals.find, principals.find_cached):
         with pytest.raises(KeyInvalid):
             await look(secret)
 

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.billing import ledger
-from app.billing.ledger import JobTotals, LedgerAccount, Used
+from app.billing.ledger import BilledUsage, JobTotals, LedgerAccount
 from app.billing.tables import ledger_line
 from app.db.database import Database
 from tests.support.scenario import MODEL, NOW, Scenario
 
 pytestmark = pytest.mark.anyio
-USED = Used(millis=1_500, tokens=4, nano=300, estimated=False)
+USED = BilledUsage(millis=1_500, tokens=4, nano=300, estimated=False)
 
 
 def account_of(scenario: Scenario) -> LedgerAccount:
@@ -45,7 +45,7 @@ async def test_what_is_held_is_used_or_given_back(db: Database) -> None:
 async def test_a_settle_above_the_hold_stands_and_nothing_is_released(db: Database) -> None:
     scenario = await Scenario.create(db)
     call = await scenario.call(await scenario.claim())
-    more = Used(1_000, 0, (await standing(scenario)).held + 5, estimated=False)
+    more = BilledUsage(1_000, 0, (await standing(scenario)).held + 5, estimated=False)
     await db.write(ledger.settle, account_of(scenario), call, more, now=NOW)
     await db.write(ledger.release_hold, account_of(scenario), now=NOW)
     after = await standing(scenario)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from app.access.keys import create_key
 from app.access.principal import ALL_SCOPES
 from app.billing import ledger
-from app.billing.ledger import LedgerAccount, Used
-from app.billing.usage import By, Period, sum_usage
+from app.billing.ledger import BilledUsage, LedgerAccount
+from app.billing.usage import Period, UsageGroup, sum_usage
 from app.db.database import Database
 from tests.support.scenario import NOW, Scenario
 
@@ -37,11 +37,13 @@ async def used(
     call = await scenario.call(job)
     account = LedgerAccount(scenario.principal.project_id, key_id, scenario.id, model, currency)
     await scenario.db.write(
-        ledger.settle, account, call, Used(1_000, 2, nano, estimated=False), now=at
+        ledger.settle, account, call, BilledUsage(1_000, 2, nano, estimated=False), now=at
     )
 
 
-async def told(scenario: Scenario, *by: By, period: Period = YEAR) -> list[tuple[object, ...]]:
+async def told(
+    scenario: Scenario, *by: UsageGroup, period: Period = YEAR
+) -> list[tuple[object, ...]]:
     rows = await scenario.db.read(
         sum_usage, project_id=scenario.principal.project_id, period=period, by=by or ["day"]
     )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.access.stream_tokens import TOKEN_MAX_LENGTH, make_token, opens
+from app.access.stream_tokens import TOKEN_MAX_LENGTH, is_valid_stream_token, make_stream_token
 from app.audio.storage.links import SignedLinks
 from app.kit.signed_token import SIGNATURE_PATTERN, TokenSigner
 
@@ -54,13 +54,13 @@ def test_a_secret_can_be_rotated() -> None:
 
 
 def test_a_stream_token_opens_its_own_job() -> None:
-    token, expires = make_token(NEW, JOB, now=NOW, seconds=60)
+    token, expires = make_stream_token(NEW, JOB, now=NOW, seconds=60)
     assert (len(token) <= TOKEN_MAX_LENGTH, expires) == (True, NOW + timedelta(seconds=60))
-    assert opens(token, JOB, peppers=[NEW, OLD], now=NOW)
-    assert not opens(token, JOB, peppers=[NEW], now=expires)
-    assert not opens(token, "tr_" + "1" * 32, peppers=[NEW], now=NOW)
+    assert is_valid_stream_token(token, JOB, peppers=[NEW, OLD], now=NOW)
+    assert not is_valid_stream_token(token, JOB, peppers=[NEW], now=expires)
+    assert not is_valid_stream_token(token, "tr_" + "1" * 32, peppers=[NEW], now=NOW)
     for forged in (token[:-1], token + "A", token.replace("st_", "st-"), token[:-1] + "é", ""):
-        assert not opens(forged, JOB, peppers=[NEW], now=NOW), forged
+        assert not is_valid_stream_token(forged, JOB, peppers=[NEW], now=NOW), forged
 
 
 def test_a_link_opens_its_own_audio_and_keeps_its_file_type() -> None:

@@ -60,7 +60,7 @@ class CallAdmission:
         return self._breaker.state
 
     @property
-    def open_for(self) -> float:
+    def paused_seconds(self) -> float:
         """For how many seconds the breaker allows no call; 0 as soon as a probe is allowed."""
         return self._breaker.open_for(self._ticks())
 
@@ -146,16 +146,16 @@ class CallAdmission:
     def throughput(self, model: str) -> Throughput:
         """Return how fast calls of a model are made now."""
         now, rate = self._ticks(), self._rates.get(model)
-        open_for, blocked = self.open_for, max(0.0, self._blocked_until.get(model, now) - now)
-        reason = "too many calls failed" if open_for else "the provider limits the rate"
+        paused, blocked = self.paused_seconds, max(0.0, self._blocked_until.get(model, now) - now)
+        reason = "too many calls failed" if paused else "the provider limits the rate"
         call_seconds, measured = self._latency.of(model, DEFAULT_CALL_SECONDS)
         return Throughput(
             interval_of(rate) if rate else 0.0,
             call_seconds,
             self.max_concurrent_calls,
             measured,
-            max(open_for, blocked),
-            reason if open_for or blocked else "",
+            max(paused, blocked),
+            reason if paused or blocked else "",
         )
 
     async def _take_slot(self, max_wait_seconds: float, priority: int) -> None:

@@ -89,7 +89,7 @@ class RemoteEngine:
         if model not in self._formats and not (self.tasks and self.tasks.knows(model)):
             return EngineReadiness(ready=False, unmet=f"no model {model!r} is known to this engine")
         # Once a probe may be sent the engine is ready: otherwise no call would ever probe it.
-        if seconds := self._admission.open_for:
+        if seconds := self._admission.paused_seconds:
             return EngineReadiness(
                 ready=False, unmet=f"not called for {seconds:.0f} s more after too many failures"
             )

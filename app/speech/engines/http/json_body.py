@@ -8,7 +8,7 @@ import pybase64
 
 from app.kit.json_bytes import json_bytes
 from app.net.http.exchange import Body
-from app.speech.engine import Encoded, EngineError, EngineRequest, ErrorKind
+from app.speech.engine import EncodedAudio, EngineError, EngineRequest, ErrorKind
 
 SLICE_BYTES = 192 << 10  # a multiple of 3, so that the base64 of the slices can be joined
 
@@ -21,7 +21,7 @@ class AudioPlaceholder:
 
 
 def json_with_audio(
-    value: Mapping[str, Any], placeholder: AudioPlaceholder, audio: Encoded
+    value: Mapping[str, Any], placeholder: AudioPlaceholder, audio: EncodedAudio
 ) -> Body:
     """Return a JSON body with the audio as a data: URI at the placeholder.
 
@@ -45,8 +45,8 @@ def base64_size(size: int) -> int:
     return -(-size // 3) * 4
 
 
-def encoded_audio(request: EngineRequest) -> Encoded:
+def encoded_audio(request: EngineRequest) -> EncodedAudio:
     """Return the audio of a part as a file. Raises EngineError if it is bare PCM."""
-    if not isinstance(request.audio, Encoded):
+    if not isinstance(request.audio, EncodedAudio):
         raise EngineError(ErrorKind.INTERNAL, "the part was not encoded")
     return request.audio

@@ -152,7 +152,7 @@ class Whisper:
         found, _ = self._model.transcribe(
             voiced, language=language, hotwords=prompt, word_timestamps=word_timestamps, **DECODING
         )
-        for raw in restore_speech_timestamps(_without_inventions(found), speech, SAMPLE_RATE):
+        for raw in restore_speech_timestamps(_without_hallucinations(found), speech, SAMPLE_RATE):
             if text := raw.text.strip():
                 yield Segment(
                     start=round(raw.start, 2),
@@ -182,8 +182,8 @@ def _find_speech(samples: "Samples") -> list[dict[str, int]]:
     return list(get_speech_timestamps(samples, options))
 
 
-def _without_inventions(found: Iterable[Any]) -> Iterator[Any]:
-    """Drop segments invented over a pause: unsure or repetitive ones with hardly any speech."""
+def _without_hallucinations(found: Iterable[Any]) -> Iterator[Any]:
+    """Drop hallucinated segments: unsure or repetitive ones with hardly any speech."""
     for raw in found:
         silent = raw.no_speech_prob > NO_SPEECH
         too_fast = len(raw.text) > MAX_CHARACTERS_PER_SECOND * (raw.end - raw.start)

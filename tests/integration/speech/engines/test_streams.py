@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 
 from app.net.rate_limiter import MemorySlots, RateLimiter
-from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
+from app.speech.engine import (
+    Billed,
+    EncodedAudio,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    ErrorKind,
+)
 from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http import engine as remote
 from app.speech.engines.http.admission import CallAdmission
@@ -54,7 +61,7 @@ async def engine_at(url: str, *, is_chat: bool = False) -> AsyncIterator[RemoteE
 
 async def hear(reply: Reply, model: str = QWEN3, **fields: Any) -> tuple[EngineAnswer, list[str]]:
     told: list[str] = []
-    usual = {"audio": Encoded(b"fLaC", "flac", 2000), "model": model, "deadline_seconds": 5.0}
+    usual = {"audio": EncodedAudio(b"fLaC", "flac", 2000), "model": model, "deadline_seconds": 5.0}
     request = EngineRequest(**usual | fields)  # type: ignore[arg-type]
     async with upstream(reply) as there, engine_at(there.url, is_chat=model == "asr") as engine:
         return await engine.transcribe(request, told.append), told
@@ -107,7 +114,7 @@ async def test_rewritten_text_is_not_reported_twice() -> None:
 
 async def test_the_request_of_a_stream() -> None:
     async with upstream(streams(frames.qwen3(PIECES))) as there, engine_at(there.url) as engine:
-        sound = Encoded(b"fLaC", "flac", 2000)
+        sound = EncodedAudio(b"fLaC", "flac", 2000)
         await engine.transcribe(EngineRequest(sound, QWEN3, 5.0), lambda _: None)
         there.replies[:] = [answers(qwen3_answer("x"))]
         await engine.transcribe(EngineRequest(sound, QWEN3, 5.0))
@@ -224,7 +231,7 @@ async def test_no_damaged_stream_is_a_complete_answer() -> None:
             chunks = frames.split(frames.reshaped(stream, shape), chance)
             there.replies[:] = [streams(chunks, ends=_end(form, how, chunks, chance))]
             told: list[str] = []
-            request = EngineRequest(Encoded(b"fLaC", "flac", 2000), model, 5.0)
+            request = EngineRequest(EncodedAudio(b"fLaC", "flac", 2000), model, 5.0)
             case = (SEED, number, form, how, shape, b"".join(chunks))
             heard: str | None = None
             with suppress(EngineError):

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import ContextTooLong, OptionNotSupported
 from app.speech.catalogue import CatalogueModel, load_catalogue
-from app.speech.engine import Encoded, EngineRequest
+from app.speech.engine import EncodedAudio, EngineRequest
 from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
 from app.speech.engines.dashscope.task_requests import file_url_request, file_urls_request
 from app.speech.engines.http.json_body import AudioPlaceholder
@@ -179,7 +179,7 @@ def body_of(model: CatalogueModel, fitted: ModelRequest) -> str:
         )
     hole = AudioPlaceholder()
     request = EngineRequest(
-        audio=Encoded(b"", "flac", 0),
+        audio=EncodedAudio(b"", "flac", 0),
         model=model.upstream_model,
         deadline_seconds=1,
         language=fitted.language,

@@ -18,7 +18,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.net.rate_limiter import MemorySlots, RateLimiter
-from app.speech.engine import Billed, Encoded, EngineAnswer, EngineError, EngineRequest, ErrorKind
+from app.speech.engine import (
+    Billed,
+    EncodedAudio,
+    EngineAnswer,
+    EngineError,
+    EngineRequest,
+    ErrorKind,
+)
 from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
@@ -62,7 +69,7 @@ async def engine_at(url: str) -> AsyncIterator[RemoteEngine]:
 
 
 def request(model: str = "qwen3-asr-flash", **fields: object) -> EngineRequest:
-    audio = Encoded(FLAC, "flac", 100)
+    audio = EncodedAudio(FLAC, "flac", 100)
     return EngineRequest(**{"audio": audio, "model": model, "deadline_seconds": DEADLINE} | fields)  # type: ignore[arg-type]
 
 
@@ -133,7 +140,7 @@ async def test_a_request_in_the_input_audio_form() -> None:
     [("mp3", "audio/mpeg"), ("wav", "audio/wav"), ("opus", "audio/ogg")],
 )
 async def test_audio_sent_as_received_has_its_own_format(form: str, media_type: str) -> None:
-    sound = Encoded(FLAC, form, 1_000)
+    sound = EncodedAudio(FLAC, form, 1_000)
     model = "qwen-audio-3.0-asr-flash"
     _, asked = await heard(answers({"output": {"text": "a"}}), model=model, audio=sound)
     (message,) = asked.json["input"]["messages"]
@@ -162,7 +169,7 @@ async def test_an_error_that_means_no_speech_is_an_empty_free_answer() -> None:
 async def test_a_part_that_is_too_large_encoded_is_never_sent() -> None:
     async with upstream(answers({})) as there, engine_at(there.url) as engine:
         with pytest.raises(EngineError) as caught:
-            await engine.transcribe(request(audio=Encoded(bytes(8 << 20), "flac", 100)))
+            await engine.transcribe(request(audio=EncodedAudio(bytes(8 << 20), "flac", 100)))
     assert (caught.value.kind, there.asked) == (ErrorKind.REJECTED, [])
 
 
@@ -285,7 +292,7 @@ async def test_a_request_that_was_not_sent_completely_is_not_billed() -> None:
 
     async with socket_server(stuck) as url, engine_at(url) as engine:
         with pytest.raises(EngineError) as caught:
-            await engine.transcribe(request(audio=Encoded(bytes(7 << 20), "flac", 100)))
+            await engine.transcribe(request(audio=EncodedAudio(bytes(7 << 20), "flac", 100)))
     assert (caught.value.kind, caught.value.billed) == (ErrorKind.TIMEOUT, Billed.NO)
 
 
@@ -336,7 +343,7 @@ def test_a_key_is_not_shown() -> None:
 def test_a_body_is_json_with_any_context() -> None:
     hole = AudioPlaceholder()
     body = json_with_audio(
-        {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, Encoded(b"1234", "mp3", 1)
+        {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, EncodedAudio(b"1234", "mp3", 1)
     )
     whole = b"".join(body.chunks())
     assert len(whole) == body.length
@@ -350,7 +357,7 @@ def test_a_body_is_json_with_any_context() -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, SLICE_BYTES - 1, SLICE_BYTES, 2 * SLICE_BYTES + 1])
 def test_audio_of_any_size_is_one_base64_text(size: int) -> None:
     placeholder, audio = AudioPlaceholder(), bytes(n % 251 for n in range(size))
-    body = json_with_audio({"a": placeholder.mark}, placeholder, Encoded(audio, "wav", 1))
+    body = json_with_audio({"a": placeholder.mark}, placeholder, EncodedAudio(audio, "wav", 1))
     whole = b"".join(body.chunks())  # type: ignore[arg-type]
     assert len(whole) == body.length
     assert base64.b64decode(json.loads(whole)["a"].partition(",")[2], validate=True) == audio

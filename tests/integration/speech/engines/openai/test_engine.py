@@ -18,7 +18,7 @@ from app.settings import OpenAISettings
 from app.speech.engine import (
     Billed,
     DeltaSink,
-    Encoded,
+    EncodedAudio,
     EngineAnswer,
     EngineError,
     EngineRequest,
@@ -35,7 +35,7 @@ from tests.support.stub_server import ReceivedRequest, Reply, answers, upstream
 pytestmark = pytest.mark.anyio
 MODEL = "Qwen/Qwen3-ASR-1.7B"
 FLAC = b"fLaC" + bytes(range(256)) * 1_000
-SOUND = Encoded(FLAC, "flac", 1_000)
+SOUND = EncodedAudio(FLAC, "flac", 1_000)
 
 
 def chat(content: Any, **choice: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def chat(content: Any, **choice: Any) -> dict[str, Any]:
 async def ask(
     form: Api,
     reply: Reply,
-    sound: Encoded = SOUND,
+    sound: EncodedAudio = SOUND,
     on_delta: DeltaSink | None = None,
     **fields: Any,
 ) -> tuple[EngineAnswer, ReceivedRequest]:
@@ -123,7 +123,7 @@ async def test_a_transcription_is_requested_with_a_form() -> None:
 
 
 async def test_audio_sent_as_received_has_its_own_format() -> None:
-    mp3 = Encoded(FLAC, "mp3", 1_000)
+    mp3 = EncodedAudio(FLAC, "mp3", 1_000)
     _, asked = await ask("transcriptions", answers({"text": "Hello."}), mp3)
     assert b'filename="part.mp3"\r\nContent-Type: audio/mpeg\r\n' in asked.body
     _, asked = await ask("chat", answers(chat("Hello.")), mp3)

@@ -58,11 +58,11 @@ async def test_a_failing_provider_is_not_called_and_probed_once(kind: ErrorKind)
     with pytest.raises(EngineError) as caught:
         await entered(here)
     assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.UNAVAILABLE, 15)
-    assert (here.state, here.open_for) == ("open", 15)
+    assert (here.state, here.paused_seconds) == ("open", 15)
     clock.now += 15
-    assert here.open_for == 0
+    assert here.paused_seconds == 0
     await entered(here)
-    assert here.open_for == PROBE_SECONDS  # while the probe is under way
+    assert here.paused_seconds == PROBE_SECONDS  # while the probe is under way
     with pytest.raises(EngineError):
         await entered(here)
     here.record_answer()
