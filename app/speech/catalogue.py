@@ -178,7 +178,7 @@ class RetiredModels(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    successor: str = Field(description="CatalogueModel to use instead.")
+    successor: str = Field(description="Model to use instead.")
     since: date = Field(description="Day on which the provider switched the model off.")
     source: str = Field(description="Where this was found.")
 

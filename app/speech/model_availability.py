@@ -4,7 +4,7 @@ from app.settings import DashScopeSettings
 from app.speech.catalogue import CatalogueModel
 
 _REQUIREMENTS = {
-    "dashscope": "it needs a CatalogueModel Studio key in GATEWAY_DASHSCOPE__API_KEY",
+    "dashscope": "it needs a Model Studio key in GATEWAY_DASHSCOPE__API_KEY",
     "openai": "it needs a server of your own in GATEWAY_OPENAI__BASE_URL",
     "local": "the local engine is off (GATEWAY_LOCAL__ENABLED) or not installed",
 }
