@@ -69,20 +69,14 @@ def _address(name: str) -> str:
     return f"{_asset(name).digest}/{name}"
 
 
-def _takes_gzip(accepted: str) -> bool:
-    for choice in accepted.lower().split(","):
-        coding, _, weight = choice.partition(";")
-        if coding.strip() == "gzip":
-            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False
-
-
 def serve_asset(request: Request, digest: str, name: str) -> Response:
     """Answer with one vendored file, compressed if the client accepts the encoding."""
     if name not in _ASSETS or digest != _asset(name).digest:
         raise NotFound
     asset = _asset(name)
-    zipped = _takes_gzip(request.headers.get("accept-encoding", ""))
+    codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
+    weights = dict(coding.partition(";")[::2] for coding in codings)
+    zipped = weights.get("gzip", "q=0") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
     # The two codings are two representations, so they need two strong tags (RFC 9110 §8.8.3).
     tag = f'"{asset.digest}-gzip"' if zipped else f'"{asset.digest}"'
     headers = {"Cache-Control": _FOREVER, "ETag": tag, "Vary": "Accept-Encoding"}

@@ -1,13 +1,13 @@
 """/healthz, /readyz and /version: for load balancers and operators. /readyz lists unmet checks."""
 
 import platform
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app import __version__
-from app.api.services import Services, services_of
+from app.api.services import services_of
 from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
 from app.db.migrate import is_current
@@ -63,10 +63,28 @@ async def get_health() -> Health:
 )
 async def get_readiness(request: Request) -> Response:
     services = services_of(request)
-    checks = [
-        ReadinessCheck(name=name, ready=not unmet, unmet=unmet)
-        async for name, unmet in _unmet_requirements(services)
-    ]
+    try:
+        is_migrated = await is_current(services.db)
+        database = "" if is_migrated else "the database has another schema: restart to migrate"
+    except DatabaseUnavailable:
+        database = "the database does not answer"
+    store = ""
+    try:
+        await services.store.check()
+    except GatewayError as error:
+        store = error.detail
+    except OSError:
+        store = "the store is not writable"
+    name = services.settings.default_model
+    model = services.catalogue.models.get(name)
+    readiness = services.readiness(model) if model else None
+    if readiness is None:
+        engine = "no engine offers the default model"
+    else:
+        engine = "" if readiness.ready else readiness.unmet or "not ready"
+    closing = "shutting down" if services.worker.is_closing else ""
+    unmet = {"database": database, "store": store, name: engine, "accepting": closing}
+    checks = [ReadinessCheck(name=name, ready=not why, unmet=why) for name, why in unmet.items()]
     report = ReadinessReport(ready=all(check.ready for check in checks), checks=checks)
     return Response(
         report.model_dump_json(),
@@ -83,29 +101,3 @@ async def get_readiness(request: Request) -> Response:
 )
 async def get_version() -> Version:
     return Version(version=__version__, python=platform.python_version())
-
-
-async def _unmet_requirements(services: Services) -> AsyncIterator[tuple[str, str]]:
-    """Yield the name of each requirement, and the reason if it is not met."""
-    try:
-        is_migrated = await is_current(services.db)
-        unmet = "" if is_migrated else "the database has another schema: restart to migrate"
-    except DatabaseUnavailable:
-        unmet = "the database does not answer"
-    yield "database", unmet
-    unmet = ""
-    try:
-        await services.store.check()
-    except GatewayError as error:
-        unmet = error.detail
-    except OSError:
-        unmet = "the store is not writable"
-    yield "store", unmet
-    name = services.settings.default_model
-    model = services.catalogue.models.get(name)
-    readiness = services.readiness(model) if model else None
-    if readiness is None:
-        yield name, "no engine offers the default model"
-    else:
-        yield name, "" if readiness.ready else readiness.unmet or "not ready"
-    yield "accepting", "shutting down" if services.worker.is_closing else ""

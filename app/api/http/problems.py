@@ -207,7 +207,19 @@ async def _handle(request: Request, problem: Exception) -> Response:
 def _invalid_request(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
     if any(error["type"] == "json_invalid" for error in errors):
         return MalformedBody("The request body is not valid JSON.")
-    described = [_parameter_error(error) for error in errors[:MAX_ERRORS]]
+    described = []
+    for error in errors[:MAX_ERRORS]:
+        place, *steps = error["loc"] or ["request"]
+        # The number of a value of a repeated parameter is not a part of the name.
+        names = [str(step) for step in steps if place == "body" or not isinstance(step, int)]
+        name = (".".join(names) or str(place))[:MAX_NAME_CHARS]
+        expected = str(error["msg"])
+        if error["type"].startswith(("date_", "datetime_")):
+            expected = EXPECTED_MOMENT
+        elif error["type"] in QUOTING_TYPES:
+            lead = expected.partition(", ")[0]
+            expected = lead if lead.startswith("Input should") else "The value is not accepted"
+        described.append({"parameter": printable(name), "in": str(place), "expected": expected})
     if not described:
         return InvalidParameter()
     first = described[0]
@@ -216,17 +228,3 @@ def _invalid_request(errors: Sequence[Mapping[str, Any]]) -> GatewayError:
         parameter=first["parameter"],
         errors=described,
     )
-
-
-def _parameter_error(error: Mapping[str, Any]) -> dict[str, str]:
-    place, *steps = error["loc"] or ["request"]
-    # The number of a value of a repeated parameter is not a part of the name.
-    names = [str(step) for step in steps if place == "body" or not isinstance(step, int)]
-    name = ".".join(names) or str(place)
-    expected = str(error["msg"])
-    if error["type"].startswith(("date_", "datetime_")):
-        expected = EXPECTED_MOMENT
-    elif error["type"] in QUOTING_TYPES:
-        lead = expected.partition(", ")[0]
-        expected = lead if lead.startswith("Input should") else "The value is not accepted"
-    return {"parameter": printable(name[:MAX_NAME_CHARS]), "in": str(place), "expected": expected}

@@ -31,7 +31,7 @@ _ACTION_ERRORS = (*AUTH_ERRORS, errors.NotFound, errors.Erased, errors.InvalidPa
         **responses(*_ACTION_ERRORS, errors.AlreadyEnded),
     },
 )
-async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
+async def cancel_transcription(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
     """Cancel a transcription. The answer has its cost so far and no transcript.
 
     Calls in flight at the engine may still be billed although their answers are discarded; their
@@ -51,7 +51,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Respon
 @router.post(
     "/{id}/retry",
     operation_id="retryTranscription",
-    summary="Try anew what failed of a transcription",
+    summary="Retry the failed parts of a transcription",
     status_code=202,
     response_model=TranscriptionOut,
     responses={
@@ -67,7 +67,7 @@ async def cancel_one(request: Request, principal: Transcriber, id: Id) -> Respon
         ),
     },
 )
-async def retry_one(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
+async def retry_transcription(request: Request, principal: Transcriber, id: Id) -> Response:  # noqa: A002
     """Retry a failed or cancelled transcription, or a completed one that has gaps.
 
     The transcription keeps its id. Parts that were transcribed are kept and not paid for again. A
@@ -78,9 +78,8 @@ async def retry_one(request: Request, principal: Transcriber, id: Id) -> Respons
     services.worker.check_capacity()
     blob_key = await services.db.read(recording_of, principal.project_id, id)
     if blob_key is not None:
-        await anext(
-            services.store.read(blob_key, 0, 1), b""
-        )  # AudioStorageError before it is queued
+        # AudioStorageError before the job is queued
+        await anext(services.store.read(blob_key, 0, 1), b"")
 
     async def follow(reopened: QueuedJob | None, connection: object) -> None:
         if reopened is not None:

@@ -14,7 +14,6 @@ from app.api.v1.request.receive import UPLOAD_ERRORS, receive_request
 from app.api.v1.response.examples import json_answer
 from app.api.v1.response.rendering import plan_body
 from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
-from app.jobs.estimate import Wait
 from app.kit.money import Money, format_nano
 
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
@@ -89,7 +88,7 @@ async def create_estimate(request: Request, principal: Transcriber) -> EstimateO
     services = services_of(request)
     received, preference = await receive_request(request)
     found = await services.estimator.estimate(principal, received, preference.options)
-    spec, expected, tariff = found.spec, found.spec.expected, found.tariff
+    spec, expected, tariff, wait = found.spec, found.spec.expected, found.tariff, found.wait
     warnings = [WarningOut(**one) for one in spec.warnings]
     if found.refusal is not None:  # the request would be rejected
         warnings.append(WarningOut(code=found.refusal.code, detail=found.refusal.detail))
@@ -117,21 +116,17 @@ async def create_estimate(request: Request, principal: Transcriber) -> EstimateO
         ],
         cost=expected and _cost(tariff.cost(*expected.units), tariff.currency),
         max_cost=_cost(found.max_nano, tariff.currency),
-        wait=_wait_out(found.wait),
+        wait=WaitOut(
+            seconds=None if wait.seconds is None else round(wait.seconds, 2),
+            jobs_waiting=wait.jobs_waiting,
+            jobs_running=wait.jobs_running,
+            seconds_per_call=round(wait.throughput.call_seconds, 3),
+            measured_calls=wait.throughput.measured_calls,
+            basis=wait.basis,
+        ),
         warnings=warnings,
     )
 
 
 def _cost(nano: int, currency: str) -> Cost:
     return Cost(amount=Money(nano, currency).amount, currency=currency, nano=nano)
-
-
-def _wait_out(wait: Wait) -> WaitOut:
-    return WaitOut(
-        seconds=None if wait.seconds is None else round(wait.seconds, 2),
-        jobs_waiting=wait.jobs_waiting,
-        jobs_running=wait.jobs_running,
-        seconds_per_call=round(wait.throughput.call_seconds, 3),
-        measured_calls=wait.throughput.measured_calls,
-        basis=wait.basis,
-    )

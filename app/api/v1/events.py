@@ -11,7 +11,7 @@ from app.access.principal import Scope
 from app.access.stream_tokens import TOKEN_MAX_LENGTH, is_valid_stream_token, make_stream_token
 from app.api.auth import AUTH_ERRORS, Reader, bearer, caller
 from app.api.http.problems import responses
-from app.api.services import Services, services_of
+from app.api.services import services_of
 from app.api.v1.lookup import Id, get_live
 from app.api.v1.response.event_stream import event_stream
 from app.api.v1.response.examples import json_answer
@@ -88,7 +88,17 @@ async def get_events(
     after which an EventSource does not reconnect.
     """
     services = services_of(request)
-    project_id = await _project_of_listener(request, services, id, token)
+    if token is None:
+        principal = await caller(request, None)
+        principal.require(Scope.READ)
+        project_id: str | None = principal.project_id
+    elif is_valid_stream_token(token, id, peppers=services.peppers, now=services.clock()):
+        project_id = await services.db.read(project_of, id)
+    else:
+        raise errors.StreamTokenInvalid
+    if project_id is None:
+        raise errors.NotFound
+    await get_live(services, project_id, id)
     if services.hub.is_closing:
         raise errors.ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
     event_id = last_event_id or given_id
@@ -124,22 +134,3 @@ async def create_stream_token(request: Request, principal: Reader, id: Id) -> St
         expires_at=expires_at,
         url=f"/v1/transcriptions/{id}/events?token={token}",
     )
-
-
-async def _project_of_listener(
-    request: Request, services: Services, job_id: str, token: str | None
-) -> str:
-    """Return the project of a job whose events the caller may read, by a key or by a token."""
-    if token is None:
-        principal = await caller(request, None)
-        principal.require(Scope.READ)
-        project_id = principal.project_id
-    else:
-        if not is_valid_stream_token(token, job_id, peppers=services.peppers, now=services.clock()):
-            raise errors.StreamTokenInvalid
-        found = await services.db.read(project_of, job_id)
-        if found is None:
-            raise errors.NotFound
-        project_id = found
-    await get_live(services, project_id, job_id)
-    return project_id

@@ -8,10 +8,9 @@ from pydantic import Field
 
 from app.api.auth import AUTH_ERRORS, Reader
 from app.api.http.problems import responses
-from app.api.services import Services, services_of
+from app.api.services import services_of
 from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
-from app.speech.catalogue import CatalogueModel
 from app.speech.model_availability import how_to_switch_on
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -67,29 +66,27 @@ class ModelList(Schema):
 )
 async def list_models(request: Request, _principal: Reader) -> ModelList:
     services = services_of(request)
-    return ModelList(
-        items=[_model_out(services, one) for one in services.catalogue.models.values()]
-    )
-
-
-def _model_out(services: Services, model: CatalogueModel) -> ModelOut:
-    readiness = services.readiness(model)
-    return ModelOut(
-        id=model.name,
-        title=model.title,
-        engine=model.engine,
-        is_default=model.name == services.settings.default_model,
-        ready=readiness.ready if readiness else False,
-        unmet=readiness.unmet if readiness else how_to_switch_on(model),
-        languages=model.languages,
-        options=sorted(model.options),
-        word_times=model.word_times,
-        part_seconds=model.part_seconds,
-        call_seconds=model.call_seconds,
-        accepts=sorted(model.accepts),
-        context_tokens=model.context_tokens,
-        prices=[
-            PriceOut(**price.model_dump(include={"unit", "amount", "currency", "region"}))
-            for price in model.prices
-        ],
-    )
+    items = []
+    for model in services.catalogue.models.values():
+        readiness = services.readiness(model)
+        item = ModelOut(
+            id=model.name,
+            title=model.title,
+            engine=model.engine,
+            is_default=model.name == services.settings.default_model,
+            ready=readiness.ready if readiness else False,
+            unmet=readiness.unmet if readiness else how_to_switch_on(model),
+            languages=model.languages,
+            options=sorted(model.options),
+            word_times=model.word_times,
+            part_seconds=model.part_seconds,
+            call_seconds=model.call_seconds,
+            accepts=sorted(model.accepts),
+            context_tokens=model.context_tokens,
+            prices=[
+                PriceOut(**price.model_dump(include={"unit", "amount", "currency", "region"}))
+                for price in model.prices
+            ],
+        )
+        items.append(item)
+    return ModelList(items=items)

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -27,20 +27,17 @@ _YEARS = range(1970, 9999)
 Moment = Annotated[datetime, PlainSerializer(to_rfc3339, return_type=str, when_used="json")]
 
 
-def _only_rfc_3339(value: Any) -> Any:
-    # Pydantic takes figures, too.
+def _parse_moment(value: Any, parse: ValidatorFunctionWrapHandler) -> datetime:
+    # Pydantic accepts numbers in strings as well.
     if isinstance(value, str) and not _BEGINS_WITH_A_DAY.match(value):
         raise PydanticCustomError("moment", EXPECTED_MOMENT)
-    return value
-
-
-def _in_utc(moment: datetime) -> datetime:
-    if moment.year not in _YEARS:  # further out the sums of moments overflow
+    moment: datetime = parse(value)
+    if moment.year not in _YEARS:  # sums of other moments could overflow
         raise ValueError("too far from now")
     return moment.astimezone(UTC)
 
 
-AskedMoment = Annotated[AwareDatetime, BeforeValidator(_only_rfc_3339), AfterValidator(_in_utc)]
+AskedMoment = Annotated[AwareDatetime, WrapValidator(_parse_moment)]
 TR_ID = Annotated[str, Field(pattern=id_pattern("tr"), examples=["tr_" + "0" * 32])]
 
 
@@ -57,19 +54,19 @@ class Cost(Schema):
 
 
 class Usage(Schema):
-    """Used seconds and tokens, as the engine reports them, else as measured by us."""
+    """Used seconds and tokens, as reported by the engine, else as measured by the gateway."""
 
     seconds: float = Field(examples=[12.0])
     tokens: int | None = None
     estimated: bool = Field(
         False,  # noqa: FBT003 - a field's default
-        description="Whether any of what is paid for is our own measure.",
+        description="Whether a part of the usage was measured by the gateway.",
     )
 
 
 class AudioOut(Schema):
     id: str
-    seconds: float | None = Field(description="None where only decoding can tell.")
+    seconds: float | None = Field(description="Null while the length is unknown.")
     format: str = Field(examples=["mp3"])
     channels: int
     sample_rate: int
@@ -87,9 +84,9 @@ class PlanOut(Schema):
         Literal["client_url", "presigned_url", "gateway_url", "provider_upload"] | None
     ) = Field(
         None,
-        description="Of `filetrans`: the address at which the speech service reads the recording. "
-        "It is the one that was `given`, one of this gateway (`blob`), or that of a temporary "
-        "`upload` to the service.",
+        description="For `filetrans`: the URL from which the speech service reads the recording: "
+        "that of the request, a presigned one of the object store, one of this gateway, or that "
+        "of a temporary upload to the service.",
     )
 
 
@@ -126,7 +123,7 @@ class TranscriptionOut(Schema):
     mode: str
     plan: PlanOut
     task_id: str | None = Field(
-        None, description="What the speech service calls its task; not in lists."
+        None, description="Id of the task at the speech service; not in lists."
     )
     audio: AudioOut | None = Field(
         None, description="The recording; null while it has not been fetched from its URL."
@@ -134,7 +131,7 @@ class TranscriptionOut(Schema):
     usage: Usage
     cost: Cost
     coverage: float | None = Field(None, description="Share of the speech that was transcribed.")
-    progress: float = Field(ge=0, le=1, description="Share of the recording that is done.")
+    progress: float = Field(ge=0, le=1, description="Share of the recording that was transcribed.")
     warnings: Sequence[WarningOut] = ()
     error: ErrorOut | None = None
     reference: str | None = None
@@ -148,10 +145,9 @@ class TranscriptionOut(Schema):
 class CancelledOut(TranscriptionOut):
     """A cancelled transcription, with its charged cost and its cost in doubt."""
 
-    charged: Cost = Field(description="What has been paid for certain.")
+    charged: Cost = Field(description="Cost that is certain.")
     in_doubt: Cost = Field(
-        description="What calls that were under way may have cost, at most: the engine's bill "
-        "will tell."
+        description="Maximum cost of the calls that were in flight. The provider's bill decides."
     )
 
 

@@ -119,10 +119,14 @@ async def create_transcription(
 async def list_transcriptions(
     request: Request,
     principal: Reader,
-    status: Annotated[Status | None, Query(description="Only those in this state.")] = None,
-    model: Annotated[str | None, Query(max_length=100, description="Only of this model.")] = None,
+    status: Annotated[
+        Status | None, Query(description="Only transcriptions with this status.")
+    ] = None,
+    model: Annotated[
+        str | None, Query(max_length=100, description="Only transcriptions by this model.")
+    ] = None,
     reference: Annotated[
-        str | None, Query(max_length=200, description="Only with this reference.")
+        str | None, Query(max_length=200, description="Only transcriptions with this reference.")
     ] = None,
     created_after: Annotated[
         AskedMoment | None, Query(description="Created at this moment or later (RFC 3339).")
@@ -130,10 +134,12 @@ async def list_transcriptions(
     created_before: Annotated[
         AskedMoment | None, Query(description="Created before this moment (RFC 3339).")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Rows a page.")] = 20,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE_SIZE, description="Maximum number of items per page.")
+    ] = 20,
     cursor: Annotated[
         str | None,
-        Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."),
+        Query(max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the previous page."),
     ] = None,
 ) -> Response:
     filters = Filters(
@@ -144,8 +150,18 @@ async def list_transcriptions(
         created_before,
         metadata_in(request.query_params.multi_items()),
     )
+    last_id = None
+    if cursor is not None:
+        try:
+            last_id = decode_cursor(cursor)
+        except ValueError:
+            last_id = ""
+        if not is_id("tr", last_id):
+            raise errors.InvalidParameter(
+                "`cursor` is not a `next_cursor` of this list.", parameter="cursor"
+            )
     page = await services_of(request).db.read(
-        list_jobs, principal.project_id, filters, after=_after(cursor), limit=limit
+        list_jobs, principal.project_id, filters, after=last_id, limit=limit
     )
     items = [job_body(job) for job in page.items]
     return json_response({"items": items, "next_cursor": page.next_cursor})
@@ -158,18 +174,18 @@ async def list_transcriptions(
     response_model=TranscriptionOut,
     responses={200: json_answer("The transcription.", "completed.json"), **responses(*_ONE_ERRORS)},
 )
-async def get_one(request: Request, principal: Reader, id: Id) -> Response:  # noqa: A002
+async def get_transcription(request: Request, principal: Reader, id: Id) -> Response:  # noqa: A002
     return json_response(job_body(await get_live(services_of(request), principal.project_id, id)))
 
 
 @router.delete(
     "/{id}",
     operation_id="deleteTranscription",
-    summary="Erase a transcription's words and audio",
+    summary="Delete the text and audio of a transcription",
     status_code=204,
     responses=responses(*AUTH_ERRORS, errors.NotFound, errors.InvalidParameter),
 )
-async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
+async def delete_transcription(request: Request, principal: Transcriber, id: Id) -> None:  # noqa: A002
     """Erase transcript and audio; a running transcription is cancelled first.
 
     Its id, times and costs remain. Deleting it again has no effect.
@@ -187,7 +203,7 @@ async def delete(request: Request, principal: Transcriber, id: Id) -> None:  # n
 @router.get(
     "/{id}/transcript",
     operation_id="getTranscript",
-    summary="Fetch the words alone, as text or subtitles",
+    summary="Fetch the transcript alone, as text or subtitles",
     response_class=Response,
     responses={
         200: TRANSCRIPT,
@@ -201,7 +217,7 @@ async def get_transcript(
     format: Annotated[  # noqa: A002
         Format,
         Query(
-            description="The form of the words. `srt`, `vtt`, `lrc` and `tsv` (start and end in "
+            description="Format of the transcript. `srt`, `vtt`, `lrc` and `tsv` (start and end in "
             "milliseconds, text) are cut into cues of at most two lines of 42 columns and 7 s."
         ),
     ] = "json",
@@ -262,20 +278,6 @@ def _rendered(transcript: Mapping[str, Any], fmt: Format, seconds: float | None)
     if fmt == "json":
         return json_bytes(transcript)
     return render(Transcript.model_validate(transcript), fmt, seconds=seconds)
-
-
-def _after(cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    try:
-        last = decode_cursor(cursor)
-    except ValueError:
-        last = ""
-    if not is_id("tr", last):
-        raise errors.InvalidParameter(
-            "`cursor` is not one that a page of this list gave.", parameter="cursor"
-        )
-    return last
 
 
 def _storable(text: str | None) -> str | None:

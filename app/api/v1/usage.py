@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -81,28 +80,23 @@ def _report_responses(name: str) -> dict[int | str, dict[str, Any]]:
     return {200: answer, **responses(*AUTH_ERRORS, errors.InvalidParameter)}
 
 
-@dataclass(frozen=True, slots=True)
 class Question:
-    """The period, groups and format of a request for sums; groups are unique."""
+    """The period, groups and format of a request for sums, as a dependency; groups are unique."""
 
-    period: Period
-    groups: Sequence[UsageGroup]
-    form: str
-
-
-async def _parse_question(
-    request: Request,
-    since: Since = None,
-    until: Until = None,
-    groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
-    form: Form = "json",
-) -> Question:
-    end = until or services_of(request).clock()
-    period = Period(since or end - timedelta(days=DEFAULT_DAYS), end)
-    return Question(period, list(dict.fromkeys(groups)), form)
+    def __init__(
+        self,
+        request: Request,
+        since: Since = None,
+        until: Until = None,
+        groups: Groups = ["day"],  # noqa: B006 - FastAPI copies defaults
+        form: Form = "json",
+    ) -> None:
+        end = until or services_of(request).clock()
+        self.period = Period(since or end - timedelta(days=DEFAULT_DAYS), end)
+        self.groups, self.form = list(dict.fromkeys(groups)), form
 
 
-Asked = Annotated[Question, Depends(_parse_question)]
+Asked = Annotated[Question, Depends()]
 
 
 @router.get(

@@ -6,22 +6,13 @@ from app.net.urls import MAX_URL_CHARS
 from app.settings import AudioSettings
 from app.speech.options import Options
 
-
-def _options() -> dict[str, Any]:
-    """Return the options as properties of a schema, inlined: the same for a form and for JSON."""
-    properties: dict[str, Any] = Options.model_json_schema()["properties"]
-    for schema in properties.values():
-        schema.pop("title", None)
-    return properties
-
-
 _LINK: dict[str, Any] = {
     "url": {
         "type": "string",
         "maxLength": MAX_URL_CHARS,
         "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
-        "description": "A link to the recording, which is fetched once the transcription is "
-        "accepted. It must work without a login, and lead to the file itself.",
+        "description": "A link to the recording, which is fetched after the transcription is "
+        "accepted. It must work without a login and lead to the file itself.",
         "examples": ["https://example.org/speech.mp3"],
     }
 }
@@ -31,7 +22,7 @@ _LENGTH: dict[str, Any] = {
     "seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
-        # The longest recording that a gateway takes, if it is not set up otherwise.
+        # The longest recording that a gateway accepts by default.
         "maximum": AudioSettings.model_fields["max_seconds"].default,
         "description": "The length of a recording that is not sent.",
         "examples": [3600],
@@ -40,12 +31,15 @@ _LENGTH: dict[str, Any] = {
 
 
 def _body(source: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that holds the recording in exactly one of the ways there are."""
+    """Describe a body with exactly one recording or link, and with the options."""
     ways = {**source, **_LINK}
+    options: dict[str, Any] = Options.model_json_schema()["properties"]
+    for schema in options.values():
+        schema.pop("title", None)
     return {
         "type": "object",
         "oneOf": [{"required": [way]} for way in ways],
-        "properties": {**ways, **_options()},
+        "properties": {**ways, **options},
     }
 
 
@@ -68,10 +62,10 @@ _INLINE: dict[str, Any] = {
 
 
 def _request(**more: Any) -> dict[str, Any]:
-    """Describe a request in both of its forms; `more` are ways instead of a recording."""
+    """Describe a request as a form and as JSON. `more` are alternatives to a recording."""
     form = {
         "schema": _body({**_FILE, **more}),
-        # These are one JSON object in one field each; lists may repeat their field.
+        # Each of these is a JSON object in one field; lists may repeat their field.
         "encoding": {
             name: {"contentType": "application/json"}
             for name in ("metadata", "vocabulary", "special_word_filter")

@@ -7,13 +7,16 @@ from app.speech.subtitles.formats import Format
 from app.speech.transcript import Transcript
 
 ACCEPTED: dict[str, Any] = {
-    "description": "Still running after `wait` seconds, or `mode=async`: ask again at `Location`.",
+    "description": "Still running after `wait` seconds, or `mode=async`. Poll `Location`.",
     "headers": {
         "Location": {
-            "description": "Where the transcription can be fetched.",
+            "description": "The URL of the transcription.",
             "schema": {"type": "string"},
         },
-        "Retry-After": {"description": "Seconds until then.", "schema": {"type": "integer"}},
+        "Retry-After": {
+            "description": "Seconds until the next poll.",
+            "schema": {"type": "integer"},
+        },
     },
     "content": {
         "application/json": {
@@ -24,7 +27,7 @@ ACCEPTED: dict[str, Any] = {
 }
 RETRIED: dict[str, Any] = {
     **ACCEPTED,
-    **json_answer("Queued again: ask at `Location`.", "queued.json"),
+    **json_answer("Queued again. Poll `Location`.", "queued.json"),
 }
 EVENT_STREAM: dict[str, Any] = {
     "text/event-stream": {"schema": {"type": "string"}, "example": example("events.sse")}
@@ -32,17 +35,17 @@ EVENT_STREAM: dict[str, Any] = {
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events, whose data is JSON: `created`, `progress`, `delta`, "
-        "`segment`, `reset`, `completed`, `failed`, `cancelled`, `closing`. A `delta` is text as "
-        "it is heard; `segment` says which part they were, and has `gap: true` and no text where "
-        "it could not be transcribed; `reset` voids the deltas since the last `segment`, and with "
-        "`from` the segments from that index on. The stream ends behind `completed`, `failed` or "
-        "`cancelled`; behind `closing` it goes on at a new connection.",
+        "`segment`, `reset`, `completed`, `failed`, `cancelled`, `closing`. A `delta` is text that "
+        "may still change. A `segment` makes the deltas since the previous one final, or has "
+        "`gap: true` and no text if a part could not be transcribed. A `reset` removes the deltas "
+        "since the last `segment`, and with `from` the segments from that index on. The stream "
+        "ends after `completed`, `failed` or `cancelled`. After `closing`, connect again.",
         "content": EVENT_STREAM,
     },
     204: {"description": "The transcription has ended, and all its events were received."},
 }
 COMPLETED: dict[str, Any] = {
-    "description": "The transcription is completed; or, where a stream was asked for, its events.",
+    "description": "The completed transcription, or its events if a stream was requested.",
     "content": {"application/json": {"example": example("completed.json")}, **EVENT_STREAM},
 }
 MEDIA_TYPES: dict[Format, str] = {
@@ -54,7 +57,7 @@ MEDIA_TYPES: dict[Format, str] = {
     "tsv": "text/tab-separated-values",
 }
 TRANSCRIPT: dict[str, Any] = {
-    "description": "The words, in the form asked for.",
+    "description": "The transcript in the requested format.",
     "model": Transcript,
     "content": {
         "application/json": {"example": example("transcript.json")},
