@@ -1,7 +1,7 @@
-"""The simulator: a DashScope that runs on this machine, written from the protocol notes alone.
+"""The provider simulator: DashScope on this machine, written from the protocol notes alone.
 
-It never imports `app`: it measures, rounds, limits and bills by itself, so that one misreading of
-the protocol is not made twice.
+It never imports `app`: it measures, rounds, limits and bills by itself, so that a wrong reading of
+the protocol in one of the two is found.
 """
 
 from tests.simulator.bill import Line

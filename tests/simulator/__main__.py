@@ -1,4 +1,4 @@
-"""The simulator by hand: python -m tests.simulator --help."""
+"""The simulator as a program: python -m tests.simulator --help."""
 
 import argparse
 import asyncio
@@ -107,7 +107,7 @@ def _keys(given: list[str], first: str) -> dict[str, list[str]]:
 
 
 def _figure(given: int | None) -> int | bool:
-    """Return the limit asked for: an option without a figure means the usual one."""
+    """Return the limit of an option; without a figure it is the provider's own limit."""
     return True if given == 0 else given or False
 
 

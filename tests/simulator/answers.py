@@ -1,4 +1,4 @@
-"""An answer ready for the wire, and its way there, whole or otherwise."""
+"""An answer in the form of its wire, and its delivery, complete or with a fault."""
 
 import asyncio
 import socket
@@ -18,9 +18,9 @@ ARRIVES_SECONDS = 0.05  # for bytes to reach a reader before the connection is r
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and the parts of a body; a stream sends its parts one by one.
+    """Status, headers and the parts of a body. A stream sends its parts one by one.
 
-    `error_event` is how this stream would fail half way.
+    `error_event` is the event with which the stream would fail.
     """
 
     status: int
@@ -37,14 +37,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long the simulator takes over things, in real seconds."""
+    """Delays of the simulator, in real seconds."""
 
     drip_seconds: float = 0.1
     part_seconds: float = 0.0
 
 
 async def deliver(answer: Answer, how: How, scope: Scope, send: Send, pace: Pace) -> bool:
-    """Send it the way the fault says; return whether all of it went to a client still there."""
+    """Send the answer with the fault. Return whether a connected client received all of it."""
     if how == "lost":
         await _hang_up(scope)
         return False
@@ -104,13 +104,13 @@ def _is_gone(scope: Scope) -> bool:
 
 
 async def _hang_up(scope: Scope) -> None:
-    """Close the connection in good order: what was sent arrives, nothing else does."""
+    """Close the connection in an orderly way: all bytes sent before arrive."""
     scope[TRANSPORT].close()
     await asyncio.sleep(ARRIVES_SECONDS)
 
 
 async def reset(scope: Scope) -> None:
-    """Throw the connection away with an RST."""
+    """Reset the connection (RST)."""
     await asyncio.sleep(ARRIVES_SECONDS)
     transport: asyncio.Transport = scope[TRANSPORT]
     wire: socket.socket | None = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Measures audio by the simulator's own means: WAV by its header, other formats by decoding."""
+"""Measures audio with code of the simulator: WAV by its header, other formats by decoding."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ _LAYOUTS = {"mono": 1, "stereo": 2, "quad": 4, "5.0": 5, "5.1": 6, "5.1(side)": 
 
 @dataclass(frozen=True)
 class Form:
-    """How a recording is packed."""
+    """The format of a recording."""
 
     container: str = "pcm"
     codec: str = "pcm_s16le"
@@ -34,7 +34,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Audio:
-    """A recording as it came, and its length."""
+    """A recording as received, and its length."""
 
     data: bytes
     seconds: float
@@ -43,13 +43,13 @@ class Audio:
     most_seconds: float = MOST_DECODED_SECONDS
 
     async def samples(self) -> bytes:
-        """Return it as 16 kHz mono PCM."""
+        """Return the recording as 16 kHz mono PCM."""
         if self.pcm is not None:
             return self.pcm
         return await decoded(self.data, most_seconds=self.most_seconds)
 
     async def channel(self, number: int) -> "Audio":
-        """Return one of its channels as a recording of its own."""
+        """Return one channel as a recording."""
         if self.form.channels == 1:
             return self
         pcm, _ = await _decoded(self.data, self.most_seconds, number)
@@ -57,7 +57,7 @@ class Audio:
 
 
 class Wave(NamedTuple):
-    """A WAV of plain PCM: its form, and the place of its samples."""
+    """A WAV of PCM: its format, and the position of its samples."""
 
     channels: int
     rate: int
@@ -78,7 +78,7 @@ class Wave(NamedTuple):
 async def measured(
     data: bytes, *, raw_rate: int | None = None, most_seconds: float = MOST_DECODED_SECONDS
 ) -> Audio:
-    """Return the recording with its length; `raw_rate` says that it is bare PCM."""
+    """Return the recording with its length. With `raw_rate` it is raw PCM of that sample rate."""
     if not data:
         raise invalid("The audio is empty", file_code="FILE_CHECK_FAILED")
     if raw_rate:
@@ -92,7 +92,7 @@ async def measured(
 
 
 def wave_in(data: bytes) -> Wave | None:
-    """Return what the header says, bounded by what is there; None if it is no WAV of PCM."""
+    """Return the WAV by its header, limited to the bytes present; None if it is no WAV of PCM."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return None
     at, form = 12, None
@@ -114,7 +114,7 @@ def _wave(form: tuple[int, ...] | None, start: int, end: int) -> Wave | None:
 
 
 async def decoded(data: bytes, *, most_seconds: float = MOST_DECODED_SECONDS) -> bytes:
-    """Decode anything to 16 kHz mono PCM; from a file, for MP4 has its index at the end."""
+    """Decode any format to 16 kHz mono PCM; from a file, because MP4 has its index at the end."""
     pcm, _ = await _decoded(data, most_seconds)
     return pcm
 
@@ -122,7 +122,7 @@ async def decoded(data: bytes, *, most_seconds: float = MOST_DECODED_SECONDS) ->
 async def _decoded(
     data: bytes, most_seconds: float, channel: int | None = None
 ) -> tuple[bytes, Form]:
-    """Decode all channels into one, or one alone; tell the form it was in."""
+    """Decode all channels into one, or one channel. Return the PCM and the format."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -149,7 +149,7 @@ async def _decoded(
 
 
 def _form(told: str) -> Form:
-    """Read what ffmpeg tells of its input."""
+    """Read ffmpeg's description of its input."""
     container, stream = _CONTAINER.search(told), _STREAM.search(told)
     if not container or not stream:
         return Form()

@@ -1,9 +1,9 @@
-"""The simulator's own bill: what the vendor would charge, rounded in a way the gateway cannot know.
+"""The simulator's own bill: the provider's charges, rounded in a way unknown to the gateway.
 
-The documents do not say how seconds are rounded, so a seed draws it, and code that relies on one
-way is found out. A failed call costs nothing; an answer lost on its way is charged. A task is
+The documents do not define the rounding of seconds, so a seed selects it, and code that relies on
+one rounding is found. A failed call costs nothing. An answer that is lost is charged. A task is
 charged when it ends, in one line for all its files that did not fail, under the request id of its
-submit; whether that submit's answer arrived makes it answered or lost.
+submission. The line is answered or lost depending on whether the answer to the submission arrived.
 """
 
 import csv
@@ -25,11 +25,11 @@ ROUNDINGS: dict[Rounding, Callable[[float], int]] = {
 
 @dataclass(frozen=True)
 class Charge:
-    """What the vendor's file says of one call; the columns of `bill_csv()`, in this order.
+    """The line of one call in the provider's file; the columns of `bill_csv()`, in this order.
 
     `started_at`: UTC, ISO 8601. `seconds`: billed audio. Tokens: zero where a model has no price
-    per token; `text_input_tokens`: those of the input that are text, where it is cheaper.
-    The file does not say whether the answer arrived: no vendor knows.
+    per token; `text_input_tokens`: input tokens that are text, where text is cheaper.
+    The file does not contain whether the answer arrived: the provider does not know it.
     """
 
     request_id: str
@@ -44,7 +44,7 @@ class Charge:
 
 @dataclass
 class Line:
-    """A charge, and what the simulator alone knows of it."""
+    """A charge with facts that only the simulator knows."""
 
     charge: Charge
     measured_seconds: float
@@ -68,7 +68,7 @@ class Line:
 
 
 class Bill:
-    """The lines of one run."""
+    """The lines of one simulator."""
 
     def __init__(self, seed: int, rounding: Rounding | None = None) -> None:
         drawn: Rounding = Random(f"rounding {seed}").choice(list(ROUNDINGS))
@@ -82,7 +82,7 @@ class Bill:
         return len(self.lines)
 
     def rounded(self, seconds: float) -> int:
-        """Return the seconds charged for a length; the millisecond is the measure's own grain."""
+        """Return the seconds charged for a length in milliseconds."""
         return max(1, ROUNDINGS[self.rounding](round(seconds, 3)))
 
     def charge(
@@ -102,11 +102,11 @@ class Bill:
         return self.lines[-1]
 
     def seconds(self, *, answered: bool | None = None) -> int:
-        """Return the sum over all lines, or over those answered, or over those lost."""
+        """Return the sum of all lines, or of the answered lines, or of the lost lines."""
         return sum(line.seconds for line in self.lines if answered in {None, line.answered})
 
     def csv(self) -> str:
-        """Return the vendor's file: the columns of `Charge`, a header line, one line a call."""
+        """Return the provider's file: a header line, one line per call, the columns of `Charge`."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(field.name for field in fields(Charge))
@@ -116,7 +116,7 @@ class Bill:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one answered call used, before a wire gives it its names."""
+    """The usage of one answered call, before a wire renders it."""
 
     measured_seconds: float = 0.0
     seconds: int = 0

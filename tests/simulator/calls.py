@@ -1,4 +1,4 @@
-"""One request from its first byte to its last: key, limits, faults, work, answer."""
+"""The handling of one request: key, limits, faults, work, answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from tests.simulator.store import Store
 
 @dataclass
 class Call:
-    """What the simulator remembers of a request; tests look here."""
+    """The record of a request, for tests."""
 
     region: str
     path: str
@@ -51,15 +51,15 @@ class Call:
 
     @property
     def resolves(self) -> bool:
-        """Whether the caller wants `oss://` addresses to be found."""
+        """Whether the caller requests that `oss://` addresses are resolved."""
         return self.headers.get("x-dashscope-ossresourceresolve") == "enable"
 
 
 class Endpoint(Protocol):
-    """Where one kind of request is dealt with.
+    """An endpoint for one kind of request.
 
-    `faults`: the kinds of faults that befall it, the first that is drawn counts. `is_open`: no
-    key is asked for.
+    `faults`: the kinds of faults that apply to it; the first one drawn is used. `is_open`: no
+    key is required.
     """
 
     faults: tuple[Place, ...]
@@ -73,7 +73,7 @@ class Endpoint(Protocol):
 
 @dataclass
 class Service:
-    """The state all requests share, and the order in which one is dealt with."""
+    """The state that all requests share, and the order of the steps of a request."""
 
     clock: Clock
     gate: Gate
@@ -103,7 +103,7 @@ class Service:
         return models.find(call.model, call.region, self.revived)
 
     async def audio(self, place: str, model: Model, call: Call) -> bytes:
-        """Return the recording at an address that a call names."""
+        """Return the recording at the address in a call."""
         return await audio_bytes(
             place,
             model,
@@ -142,7 +142,7 @@ class Service:
     async def _admit(
         self, request: Request, endpoint: Endpoint, region: Region, call: Call
     ) -> None:
-        """Read the request of a caller who is known and not too fast."""
+        """Read a request. Raises ApiError for an unknown key or an exceeded limit."""
         await request.body()
         call.key = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not endpoint.is_open and region.keys is not None and call.key not in region.keys:

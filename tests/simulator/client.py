@@ -1,4 +1,4 @@
-"""Requests as the protocol has them, for tests that speak to the simulator without an SDK."""
+"""Requests of the protocol, for tests that call the simulator without an SDK."""
 
 import asyncio
 import base64
@@ -50,7 +50,7 @@ def transcription(*urls: str, model: str = "fun-asr", **parameters: Any) -> dict
 
 
 def form_of(policy: dict[str, Any], /, **changed: str | None) -> dict[str, str]:
-    """Return the fields that go before the file; None leaves one out."""
+    """Return the form fields before the file. None omits a field."""
     fields: dict[str, str | None] = {
         "OSSAccessKeyId": policy["oss_access_key_id"],
         "Signature": policy["signature"],
@@ -66,7 +66,7 @@ def form_of(policy: dict[str, Any], /, **changed: str | None) -> dict[str, str]:
 
 @dataclass
 class SimulatorClient:
-    """A client of a simulator; `region` and `key` are the first region's unless said."""
+    """A client of a simulator. `region` and `key` default to the first region's."""
 
     simulator: ProviderSimulator
     client: httpx.AsyncClient
@@ -89,12 +89,12 @@ class SimulatorClient:
         return found
 
     async def task(self, task_id: str, **given: Any) -> dict[str, Any]:
-        """Return what a query says."""
+        """Return the answer of a query."""
         found: dict[str, Any] = (await self.get(f"{TASKS}/{task_id}", **given)).json()
         return found
 
     async def ended(self, body: dict[str, Any], **given: Any) -> dict[str, Any]:
-        """Submit a task and return what is said of it at its end."""
+        """Submit a task and return its last answer when it has ended."""
         task_id = await self.submitted(body, **given)
         await asyncio.wait_for(self.simulator.tasks_ended(), END_SECONDS)
         return await self.task(task_id)
@@ -111,7 +111,7 @@ class SimulatorClient:
     async def upload(
         self, policy: dict[str, Any], data: bytes, /, **changed: str | None
     ) -> httpx.Response:
-        """Send the form of a policy, with fields changed."""
+        """Send the upload form of a policy, with changed fields."""
         files = {"file": ("a.wav", data)}
         host = policy["upload_host"]
         return await self.client.post(host, data=form_of(policy, **changed), files=files)

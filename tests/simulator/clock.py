@@ -1,4 +1,4 @@
-"""The simulator's clock: it may run faster, so that minutes of rate limits fit into a test."""
+"""The simulator's clock. It may run faster, so that minutes of rate limits fit into a test."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Seconds since the simulator was born, times `scale`, plus what was skipped by `advance`."""
+    """Seconds since the start of the simulator, times `scale`, plus the seconds of `advance`."""
 
     def __init__(self, scale: float = 1.0, ticks: Callable[[], float] = time.monotonic) -> None:
         self.scale = scale
@@ -22,15 +22,15 @@ class Clock:
         return (self._ticks() - self._born) * self.scale + self._skipped
 
     def moment(self, at: float | None = None) -> datetime:
-        """Return the date and time, in UTC, that the simulator's clock shows now or at a time."""
+        """Return the UTC time of the simulator's clock, now or at a time in seconds."""
         return self._born_at + timedelta(seconds=self.now() if at is None else at)
 
     def real_seconds(self, scaled: float) -> float:
-        """Return how long a client has to wait for so many of the simulator's seconds."""
+        """Return the real seconds of a number of the simulator's seconds."""
         return scaled / self.scale
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock on, and wake whoever sleeps by it."""
+        """Advance the clock, and wake all tasks that sleep by it."""
         self._skipped += seconds
         turned, self._turned = self._turned, asyncio.Event()
         turned.set()

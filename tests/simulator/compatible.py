@@ -26,7 +26,7 @@ OUTPUT_TOKENS = 2  # this endpoint counts twice as many as the native one, by th
 class Compatible:
     """Chat completions of qwen3-asr-flash and of Omni.
 
-    `as_events` frames the error of a stream that is refused as SSE.
+    With `as_events` the error of a rejected stream is sent as SSE.
     """
 
     def __init__(self, *, as_events: bool) -> None:

@@ -1,11 +1,11 @@
-"""Audio that counts: every second carries a number, so that a lost or doubled one is exact.
+"""Counting audio: every second contains a number, so lost and repeated seconds are detected.
 
-Tones above 3.6 kHz, four at a time, spell the number (three digits) and a clock of three (to tell
-equal neighbours apart); below them speaks a voice, for whoever looks for speech. All tones have a
-whole number of cycles in a frame of 20 ms, two apart, so that under a Hann window they never
-disturb each other, whatever the cut, and the voice, forty times as loud, hardly reaches them.
-A voice may pause while the tones go on: a cut in a pause loses no number. FLAC, MP3 and AAC keep
-the numbers; Opus at the rates of speech does not.
+Tones above 3.6 kHz, four at a time, encode the number (three digits) and a clock of three values
+(to distinguish equal neighbours). Below them is a voice, for detectors of speech. All tones have a
+whole number of cycles in a frame of 20 ms, two apart, so with a Hann window they never interfere,
+whatever the cut, and the voice, forty times as loud, hardly reaches them. The voice may pause while
+the tones continue: a cut in a pause loses no number. FLAC, MP3 and AAC preserve the numbers; Opus
+at the rates of speech does not.
 """
 
 import io
@@ -39,7 +39,7 @@ VOICE_FROM, VOICE_SECONDS = 1, 8
 
 @dataclass(frozen=True)
 class Second:
-    """A number heard, for how long, and where in the recording."""
+    """A number, its duration, and its position in the recording."""
 
     number: int
     milliseconds: int = SECOND_MS
@@ -54,7 +54,7 @@ class Second:
 
 
 def encode(numbers: Iterable[int], *, pause_every: int = 0, pause_seconds: float = 0.6) -> bytes:
-    """Return a WAV, 16 kHz mono, of one second for each number; a pause opens each n-th second."""
+    """Return a 16 kHz mono WAV with one second per number. Each n-th second begins with a pause."""
     numbers = list(numbers)
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
@@ -69,7 +69,7 @@ def encode(numbers: Iterable[int], *, pause_every: int = 0, pause_seconds: float
 
 
 def decode(pcm: bytes) -> list[Second]:
-    """Return the numbers in 16 kHz mono PCM, in order; parts of a second say how much was heard."""
+    """Return the numbers in 16 kHz mono PCM, in order, with the duration of incomplete seconds."""
     heights = _heights(pcm)
     if not len(heights):
         return []
@@ -101,7 +101,7 @@ class _Run:
 
 
 def _runs(codes: NDArray[np.intp], clear: NDArray[np.bool_]) -> list[_Run]:
-    """Gather the clear frames that say the same, with nothing but unclear ones between them."""
+    """Group clear frames of the same number that have only unclear frames between them."""
     found: list[_Run] = []
     places = ((tuple(map(int, codes[at])), int(at)) for at in np.flatnonzero(clear))
     for code, group in groupby(places, key=lambda place: place[0]):
@@ -111,7 +111,7 @@ def _runs(codes: NDArray[np.intp], clear: NDArray[np.bool_]) -> list[_Run]:
 
 
 def _length(groups: Sequence[Floats], runs: Sequence[_Run], at: int) -> int:
-    """Return the milliseconds of a run: its clear frames, and its part of the frames around it."""
+    """Return the milliseconds of a group: its clear frames and a share of the frames around it."""
     run = runs[at]
     before = runs[at - 1].end if at else 0
     after = runs[at + 1].start if at + 1 < len(runs) else len(groups[0])
@@ -124,14 +124,14 @@ def _length(groups: Sequence[Floats], runs: Sequence[_Run], at: int) -> int:
 
 
 def _shares(heights: Floats) -> Floats:
-    """Return what part of a frame a tone fills that its window shows at this height."""
+    """Return the share of a frame that a tone of this amplitude fills."""
     part = np.linspace(0, 1, 101)
     found = np.interp(heights, part - np.sin(2 * np.pi * part) / (2 * np.pi), part)
     return np.where(heights < NOISE, 0, found).astype(np.float32)
 
 
 def _heights(pcm: bytes) -> Floats:
-    """Return the height of every tone in every frame, the last one filled up with silence."""
+    """Return the amplitude of every tone in every frame. The last frame is padded with silence."""
     samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / 32768
     frames = np.pad(samples, (0, -len(samples) % FRAME)).reshape(-1, FRAME)
     both = frames @ _probes()
@@ -164,7 +164,7 @@ def _chord(*digits: int) -> Floats:
 
 @cache
 def _voices() -> Floats:
-    """Return seconds of real speech without what lies where the tones are."""
+    """Return seconds of real speech without the frequencies of the tones."""
     with wave.open(str(VOICE)) as file:
         file.setpos(VOICE_FROM * RATE)
         pcm = file.readframes(VOICE_SECONDS * RATE)
@@ -184,15 +184,15 @@ def text_of(seconds: Iterable[Second]) -> str:
 
 
 def read(text: str) -> list[Second]:
-    """Return the seconds a transcript of counting audio names."""
+    """Return the seconds in a transcript of counting audio."""
     parts = (word.partition("/") for word in text.split())
     return [Second(int(number), int(ms or SECOND_MS)) for number, _, ms in parts]
 
 
 def joined(seconds: Iterable[Second], tolerance_ms: int = 30) -> list[Second]:
-    """Put the parts of cut seconds together; what then still is no whole second, says so.
+    """Join the parts of seconds that were cut. A second that stays incomplete is marked.
 
-    The tolerance is a frame and a half: a shorter scrap has no clear frame and goes unheard.
+    The tolerance is a frame and a half: a shorter part has no clear frame and is not found.
     """
     found: list[Second] = []
     for second in seconds:

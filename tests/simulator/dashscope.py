@@ -1,4 +1,4 @@
-"""What all of DashScope's endpoints share: headers, JSON, and how a body is read."""
+"""Code of all DashScope endpoints: headers, JSON, and the reading of a body."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def answered(body: Mapping[str, Any], call: Call) -> Answer:
 
 
 def refused(refusal: ApiError, call: Call) -> Answer:
-    """Say no the native way (protocol 3.1.3)."""
+    """Return an error in the native format (protocol 3.1.3)."""
     said = {"code": refusal.code, "message": refusal.message, "request_id": call.request_id}
     headers = refusal_headers(refusal, call)
     return Answer(refusal.status, "application/json", [compact(said)], headers)
@@ -79,7 +79,7 @@ def messages_of(holder: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def held(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the object of that name, empty where there is none."""
+    """Return the object of that name, or an empty one."""
     found = holder.get(name) or {}
     if not isinstance(found, dict):
         raise invalid(f"{name} must be an object.")
@@ -135,7 +135,7 @@ def check_length(audio: Audio, order: Order) -> None:
 
 
 def usage_of(order: Order, audio: Audio, said: Speech, bill: Bill) -> Usage:
-    """Return what is charged: rounded up where that is documented, else the run's own way."""
+    """Return the charge: rounded up where that is documented, else by the rounding of the bill."""
     seconds = bill.rounded(audio.seconds)
     context, text = token_count(order.context), token_count(said.text)
     tokens = (0, 0)

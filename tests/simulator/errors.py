@@ -1,4 +1,4 @@
-"""Every way the service says no, named once; the wires only dress it (protocol 3.1.3, 3.3, 3.7)."""
+"""Every error of the service, independent of the wire's format (protocol 3.1.3, 3.3, 3.7)."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ TOO_MANY = "Requests rate limit exceeded, please try again later."
 
 @dataclass
 class ApiError(Exception):
-    """A call refused, free of charge, with its code on either wire.
+    """A rejected call, free of charge, with its code on both wires.
 
-    `file_code`: what a task says of a file that has this trouble.
+    `file_code`: the code in a task for a file with this error.
     """
 
     status: int
@@ -140,7 +140,7 @@ def no_audio() -> ApiError:
 
 
 def store_refuses(message: str, code: str = "AccessDenied", status: int = 403) -> ApiError:
-    """Refuse in the words of the object store, which speaks XML."""
+    """Return an error of the object store, in XML."""
     return ApiError(status, code, message)
 
 

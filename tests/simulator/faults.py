@@ -1,4 +1,4 @@
-"""Everything that goes wrong out there, by name: on the next calls, or by chance from the seed."""
+"""Faults of the provider and the network, by name: for the next calls, or random by the seed."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -29,12 +29,12 @@ Fate = Literal["fails", "fails-partly", "is-forgotten", "sticks"]
 
 @dataclass(frozen=True)
 class Fault:
-    """What one fault does.
+    """The effect of one fault.
 
     `refusal`: an error answer instead of work, free. `is_billed`: the work is done and charged
-    first. `how`: the way the answer then takes. `place`: the kind of request it befalls; `call`
-    is whatever asks for work, a submit too; `task` is the work of one that was taken in, whose
-    `fate` it is.
+    first. `how`: the way in which the answer is then sent. `place`: the kind of request to which
+    the fault applies; `call` is any request for work, including a submission; `task` is the work of
+    a submitted task, with its `fate`.
     """
 
     name: str
@@ -113,7 +113,7 @@ _AT_THE_STORE = {"result", "upload"}  # a host of its own, which a region does n
 
 
 class Faults:
-    """Decides which fault, if any, a request meets."""
+    """Decides the fault of each request."""
 
     def __init__(self, seed: int, chances: Mapping[str, float] | None = None) -> None:
         self.chances = dict(chances or {})
@@ -125,9 +125,9 @@ class Faults:
             ALL_FAULTS[name]
 
     def next(self, *names: str | None, times: int = 1) -> None:
-        """Give the next requests of the faults' kind these faults, in this order.
+        """Apply these faults to the next requests of their kind, in this order.
 
-        None lets one pass: of the kind of the names around it, of calls if there is no name.
+        None lets a request pass: of the kind of the names around it, of calls if there is no name.
         """
         chosen = [ALL_FAULTS[name] if name else None for name in names]
         places: set[Place] = {fault.place for fault in chosen if fault} or {"call"}
@@ -136,7 +136,7 @@ class Faults:
         self._next[places.pop()].extend(chosen * times)
 
     def down(self, region: str, name: str = "503") -> None:
-        """Give every request to a region this fault, until it is `up` again."""
+        """Apply this fault to every request to a region, until `up` is called."""
         self._down[region] = ALL_FAULTS[name]
 
     def up(self, region: str) -> None:
@@ -148,7 +148,7 @@ class Faults:
         self._down.clear()
 
     def draw(self, region: str = "", place: Place = "call") -> Fault | None:
-        """Return the fault of a request that just came in."""
+        """Return the fault of a new request, or None."""
         if region in self._down and place not in _AT_THE_STORE | {"task"}:
             return self._down[region]
         if self._next[place]:

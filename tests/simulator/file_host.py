@@ -1,4 +1,4 @@
-"""A host of somebody else's on loopback, with the files that tasks are about."""
+"""A file server on loopback that stands for a third party's host, with the files of tasks."""
 
 import asyncio
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ def whole(said: Speech, usage: Usage, model: Model) -> Json:
 
 
 def nested(whole: Json, how: Nesting) -> Json:
-    """Return the answer as documented, or in one of the two other ways seen in the wild."""
+    """Return the answer in the documented format, or in one of two other formats that were seen."""
     if how == "doubled":
         return {**whole, **whole["output"]}
     if how == "nested":

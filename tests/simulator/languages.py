@@ -1,4 +1,4 @@
-"""The names the open weights use for languages, and the codes vLLM lets through."""
+"""The language names of the open weights, and the codes that vLLM accepts."""
 
 NAMES = {
     "zh": "Chinese", "en": "English", "yue": "Cantonese", "ar": "Arabic", "de": "German",

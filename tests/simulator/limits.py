@@ -14,13 +14,13 @@ POLICIES = 100
 
 @dataclass(frozen=True)
 class Limits:
-    """Which rules hold, all off; a refused call counts for none of them.
+    """The rate limits, all off by default. A rejected call does not count.
 
-    `rpm`: calls in any 60 s, True for the model's own figure. `per_second`: no more than RPM/60,
-    rounded up, in any one second. `burst`: a bucket of so many calls, full at first and refilled
-    at RPM/60. `task_calls`: of one key in any one second, whatever the task and be it a query, a
-    list or a cancellation; True for the usual 20. `policies`: upload policies of one key and model
-    in any one second, True for the usual 100. `retry_after`: tell when to come back.
+    `rpm`: calls in any 60 s, True for the model's own figure. `per_second`: at most RPM/60, rounded
+    up, in any second. `burst`: a bucket of this many calls, full at first and refilled at RPM/60.
+    `task_calls`: of one key in any second, for queries, lists and cancellations of all tasks; True
+    for the usual 20. `policies`: upload policies of one key and model in any second, True for the
+    usual 100. `retry_after`: whether 429 has a Retry-After header.
     """
 
     rpm: int | bool = False
@@ -39,7 +39,7 @@ class _Account:
 
 
 class Gate:
-    """Lets calls in, or says how long to stay away."""
+    """Admits calls, or returns the time to wait."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self.limits = limits

@@ -1,4 +1,4 @@
-"""Which models exist where, and what each of them is: the tables of protocol 1.1, 2.1, 2.4, 2.6."""
+"""The models of each region and their properties: the tables of protocol 1.1, 2.1, 2.4, 2.6."""
 
 import re
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Model:
 
     @property
     def tokens_per_second(self) -> float:
-        """What Omni counts for a second of sound; of qwen3.5's nothing is written."""
+        """Omni's tokens per second of audio. For qwen3.5 nothing is documented."""
         return next((n for name, n in _OMNI_TOKENS.items() if self.name.startswith(name)), 12.5)
 
     @property
@@ -133,6 +133,6 @@ def family_of(name: str) -> Family:
 
 
 def find(name: str, region: str, revived: frozenset[str]) -> Model:
-    """Return the model of that name; `revived` are the retired ones this simulator still runs."""
+    """Return the model of that name. `revived` are retired models that still run here."""
     present = IN_REGION.get(region, set()) | revived
     return Model(name, family_of(name), name in present, region)

@@ -27,7 +27,7 @@ SSE = "text/event-stream;charset=UTF-8"
 
 
 class Native:
-    """Both shapes of the native wire: which one, the model decides."""
+    """Both shapes of the native wire. The model determines the shape."""
 
     def __init__(self, nesting: Nesting = "flat") -> None:
         self._nesting = nesting
@@ -100,6 +100,6 @@ def _error_frame(number: int, call: Call) -> bytes:
 
 
 def _frame(number: int, event: Mapping[str, Any]) -> bytes:
-    """Frame an event as the service does: no space after a colon, its status in a comment."""
+    """Return an event as the service writes it: no space after a colon, status in a comment."""
     head = f"id:{number}\nevent:result\n:HTTP_STATUS/200\ndata:".encode()
     return head + dashscope.compact(event) + b"\n\n"

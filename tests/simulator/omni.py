@@ -1,4 +1,4 @@
-"""Qwen-Omni in the compatible mode: a chat with sound in it, streamed only (protocol 2.5)."""
+"""Qwen-Omni in the compatible mode: a chat with audio, streamed only (protocol 2.5)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ THOUGHT = "Let me listen to this once more before I write it down."
 
 
 def order(body: Mapping[str, Any], model: Model) -> Order:
-    """Read a request; what Omni does with one that says nothing beside its sound is refused."""
+    """Read a request. A request without an instruction is rejected."""
     if body.get("stream") is not True:
         raise invalid(ONLY_STREAMED)
     held(body, "stream_options")
@@ -51,7 +51,7 @@ def check_length(audio: Audio, order: Order) -> None:
 
 
 def usage_of(order: Order, audio: Audio, said: Speech, seconds: int) -> Usage:
-    """Return the tokens: sound by its length, what was written, what is said or thought."""
+    """Return the tokens of the audio by its length, of the input text and of the output."""
     sound = math.ceil(order.model.tokens_per_second * max(1.0, audio.seconds))
     text = token_count(order.context) + TEMPLATE_TOKENS
     out = token_count(said_of(order, said).text) + token_count(thought_of(order))
@@ -59,7 +59,7 @@ def usage_of(order: Order, audio: Audio, said: Speech, seconds: int) -> Usage:
 
 
 def said_of(order: Order, said: Speech) -> Speech:
-    """Return what fits into the longest answer that the caller wants."""
+    """Return the text, limited to the maximum length of the request."""
     most = order.options.get("max_tokens")
     if most is None or token_count(said.text) <= most:
         return said
@@ -67,7 +67,7 @@ def said_of(order: Order, said: Speech) -> Speech:
 
 
 def thought_of(order: Order) -> str:
-    """Return what it thinks first: some models do unless they are told not to."""
+    """Return the reasoning before the answer, which some models send unless it is disabled."""
     is_quiet = not order.model.thinks or order.options.get("reasoning_effort") == "none"
     return "" if is_quiet else THOUGHT
 
@@ -75,7 +75,7 @@ def thought_of(order: Order) -> str:
 def chunks(
     order: Order, said: Speech, usage: Usage, frame: Json, *, with_usage: bool
 ) -> Iterator[Json]:
-    """Yield the stream; `frame` is what all its chunks have in common."""
+    """Yield the stream. `frame` has the members that all chunks share."""
     fitting = said_of(order, said)
     yield {**frame, "choices": [_choice({"content": "", "role": "assistant"})]}
     if thought := thought_of(order):

@@ -1,4 +1,4 @@
-"""What a caller wants, whichever wire it came over."""
+"""A valid request, independent of its wire."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +10,7 @@ from tests.simulator.models import Model
 class Order:
     """A request that passed the checks of its wire.
 
-    `channels`: those a task is to hear, one after the other; `channel` is the one heard now.
+    `channels`: the channels of a task, one after the other; `channel` is the current one.
     """
 
     model: Model
@@ -24,5 +24,5 @@ class Order:
     options: dict[str, Any] = field(default_factory=dict)
 
     def on(self, channel: int) -> "Order":
-        """Return the wish to have one channel heard."""
+        """Return the request for one channel."""
         return replace(self, channel=channel)

@@ -31,7 +31,7 @@ def whole(order: Order, said: Speech, usage: Usage) -> Json:
 
 
 def events(order: Order, said: Speech, usage: Usage) -> Iterator[Json]:
-    """Yield the text so far, or what is new where the caller wants that, and an end."""
+    """Yield the text so far, or only the new text if requested, and the end."""
     parts = list(pieces(said.text))
     is_incremental = bool(order.options.get("incremental_output"))
     for count, so_far in enumerate(accumulate(parts), 1):

@@ -1,4 +1,4 @@
-"""The hosts the simulator stands in for, each on a port of its own with keys of its own."""
+"""The hosts of the simulator, each with a port and keys of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ SELF_HOSTED = "vllm"
 
 @dataclass(frozen=True)
 class Region:
-    """A DashScope region, or a vLLM of one's own under the name `vllm`."""
+    """A DashScope region, or a vLLM server under the name `vllm`."""
 
     name: str
     keys: frozenset[str] | None
@@ -19,7 +19,7 @@ class Region:
 
     @property
     def is_sold(self) -> bool:
-        """Whether somebody else's rate limits hold, and somebody sends a bill."""
+        """Whether the provider's rate limits apply, and calls are billed."""
         return not self.is_vllm
 
 
@@ -27,7 +27,7 @@ STORE = Region("store", None)
 
 
 def regions_of(names: Sequence[str], keys: Mapping[str, Sequence[str]]) -> list[Region]:
-    """Return the regions, with `sk-simulator-NAME` for a key where none is given."""
+    """Return the regions, with the key `sk-simulator-NAME` where none is given."""
     return [_region(name, keys.get(name)) for name in names]
 
 

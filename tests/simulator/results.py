@@ -1,4 +1,4 @@
-"""The files in which results come: one shape for qwen3's, another for everyone else's (3.4)."""
+"""Result files of tasks: one shape for qwen3, another for the other models (3.4)."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Heard:
-    """What was said on one channel."""
+    """The speech of one channel."""
 
     channel: int
     said: Speech
@@ -28,7 +28,7 @@ class Heard:
 
     @property
     def speech_seconds(self) -> int:
-        """The seconds of speech that are charged."""
+        """The billed seconds of speech."""
         return math.ceil(self.speech_ms / 1000)
 
 
@@ -104,7 +104,7 @@ def _sentence(number: int, sentence: Sentence) -> Json:
 
 
 def _speaker(number: int, sentence: Sentence, options: Mapping[str, Any], model: Model) -> Json:
-    """Tell who speaks where that was asked for; speakers nobody named take turns."""
+    """Return the speaker if speakers were requested. Unnamed speakers alternate."""
     if options.get("diarization_enabled") is not True:
         return {}
     turn = (number - 1) % int(options.get("speaker_count") or 2)
@@ -125,7 +125,7 @@ def _word(word: Word) -> Json:
 
 
 def _container(url: str, audio: Audio) -> str:
-    """Return the name of the container, the address's ending where ffmpeg knows several."""
+    """Return the container's name; the URL's extension where ffmpeg has several names."""
     names = audio.form.container.split(",")
     ending = url.partition("?")[0].rpartition(".")[2].lower()
     return ending if ending in names else names[0]

@@ -1,4 +1,4 @@
-"""Words and sentences with their times, as the asynchronous models tell them (protocol 3.4)."""
+"""Words and sentences with times, as the asynchronous models return them (protocol 3.4)."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Word:
-    """A word from `begin_ms` to `end_ms`; a space after it belongs to what comes last of it."""
+    """A word from `begin_ms` to `end_ms`. A space after it belongs to its last piece."""
 
     text: str
     begin_ms: int
@@ -31,7 +31,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Some words of one speaker; language and emotion are the recording's where not given."""
+    """Words of one speaker. Language and emotion default to those of the recording."""
 
     words: tuple[Word, ...]
     language: str | None = None
@@ -60,12 +60,12 @@ def speech_from(
     emotion: str | None = None,
     speaker: int | None = None,
 ) -> Sentence:
-    """Return the text as a sentence whose words take equal parts of the time."""
+    """Return the text as a sentence with words of equal duration."""
     return Sentence(tuple(spread(text, begin_ms, end_ms)), language, emotion, speaker)
 
 
 def spread(text: str, begin_ms: int, end_ms: int) -> Iterator[Word]:
-    """Yield the words of a text, each in an equal part of the time."""
+    """Yield the words of a text with equal durations."""
     parts = list(_parts(text.strip()))
     length = end_ms - begin_ms
     for at, (word, marks) in enumerate(parts):
@@ -74,7 +74,7 @@ def spread(text: str, begin_ms: int, end_ms: int) -> Iterator[Word]:
 
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """Yield words and the punctuation behind them; put together they are the text."""
+    """Yield words with the punctuation after them. Together they are the text."""
     for found in _TOKEN.finditer(text):
         word = found["word"] or found["wide"]
         marks = found["marks"] or found["wide_marks"] or ""
@@ -83,7 +83,7 @@ def _parts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def joined(sentences: Iterable[Sentence]) -> str:
-    """Return the text of all sentences, with a space between those of scripts that have spaces."""
+    """Return the text of all sentences, joined by spaces in scripts that have spaces."""
     text = ""
     for sentence in sentences:
         gap = " " if text and not (text[-1].isspace() or _is_wide(text[-1])) else ""
@@ -96,7 +96,7 @@ def _is_wide(letter: str) -> bool:
 
 
 def cut(words: Sequence[Word], *, at_marks: bool) -> list[Sentence]:
-    """Cut where the speaker pauses or goes on for too long, and at punctuation if that is heard."""
+    """Cut at pauses, at a maximum length, and at punctuation if requested."""
     found: list[Sentence] = []
     open_words: list[Word] = []
     for word in words:

@@ -1,4 +1,4 @@
-"""The simulator as a whole: real sockets, one for each region, around one service."""
+"""The complete simulator: one real socket per region, with one service."""
 
 import asyncio
 import secrets
@@ -47,16 +47,16 @@ KEEP_ALIVE_SECONDS = 75  # at uvicorn's five, a busy machine has calls broken th
 
 
 class ProviderSimulator:
-    """A DashScope on loopback.
+    """DashScope on loopback.
 
-    async with ProviderSimulator(words=Script("hello")) as simulator:
-        ...  # simulator.url + "/api/v1", simulator.key
+    async with ProviderSimulator(words=Script("hello")) as simulator:     ...  # simulator.url +
+    "/api/v1", simulator.key
 
-    `seed` draws the rounding of the bill and the faults; it is printed, and drawn if not given.
-    `clock_scale` makes the simulator's minutes shorter; waits named `_seconds` are real ones.
-    `remote` is its internet: what lies behind addresses other than loopback's, and `oss://`.
-    `store_url` is its object store, to which uploads go and from which results come; it has no
-    region, and no region's door shuts it. `delays` says how long tasks take.
+    `seed` determines the rounding of the bill and the faults; it is printed, and random if not
+    given. `clock_scale` shortens the simulator's minutes; delays named `_seconds` are real seconds.
+    `remote` are its other hosts: the content of non-loopback URLs and of `oss://`. `store_url` is
+    its object store, for uploads and results; it belongs to no region and stays open when a region
+    is shut. `delays` are the durations of tasks.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ProviderSimulator:
 
     @property
     def url(self) -> str:
-        """The first region's address, to which the paths of the protocol are appended."""
+        """The base URL of the first region."""
         return self.urls[self.regions[0].name]
 
     @property
@@ -119,21 +119,21 @@ class ProviderSimulator:
 
     @property
     def calls(self) -> list[Call]:
-        """Every request so far, refused ones too."""
+        """All requests so far, including rejected ones."""
         return self.service.calls
 
     @property
     def tasks(self) -> list[Task]:
-        """Every task so far, in the order in which they were submitted."""
+        """All tasks so far, in the order of their submission."""
         return list(self._tasks)
 
     @property
     def store_url(self) -> str:
-        """Where results come from and uploads go."""
+        """The base URL of the object store."""
         return self.store.url
 
     async def tasks_ended(self) -> None:
-        """Return when all tasks so far have ended, and are charged."""
+        """Wait until all tasks so far have ended and are charged."""
         await self._work.ended()
 
     def key_of(self, region: str) -> str:
@@ -141,11 +141,11 @@ class ProviderSimulator:
         return min(keys or {"none"})
 
     def bill_csv(self) -> str:
-        """Return the vendor's file of all charges; `bill.Charge` says what the columns are."""
+        """Return the provider's file of all charges. `bill.Charge` defines the columns."""
         return self.bill.csv()
 
     async def shut(self, region: str) -> None:
-        """Close a region's door for good: connections break, new ones are refused."""
+        """Close a region permanently: its connections break, new ones are refused."""
         server, state = self._listening.pop(region)
         server.close()
         for connection in list(state.connections):
@@ -243,7 +243,7 @@ class ProviderSimulator:
 
 
 def _dated(send: Send, clock: Clock) -> Send:
-    """Say with every answer what time it is here, as the real service does."""
+    """Add the Date header to every answer, as the real service does."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -255,7 +255,7 @@ def _dated(send: Send, clock: Clock) -> Send:
 
 
 class _Connection(HttpToolsProtocol):
-    """uvicorn's connection, whose requests can get at the socket: faults are done to it."""
+    """uvicorn's connection, which gives requests access to the socket for faults."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

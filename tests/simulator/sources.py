@@ -1,4 +1,4 @@
-"""Where the audio of a call lies: in a data URI, behind an address, or in the service's store."""
+"""The audio of a call: a data URI, a URL, or an upload in the service's store."""
 
 import base64
 import binascii
@@ -25,10 +25,10 @@ async def audio_bytes(
     stored: Stored,
     may_resolve: bool,
 ) -> bytes:
-    """Return what lies there.
+    """Return the bytes of the audio.
 
-    `remote` is the simulator's internet, beside the real loopback; `stored` finds an upload of the
-    caller's by its `oss://` address, or refuses.
+    `remote` has the content of non-loopback URLs. `stored` finds an upload of the caller by its
+    `oss://` address, or raises an error.
     """
     if place.startswith("data:"):
         return from_data_uri(place, model)
@@ -43,7 +43,7 @@ async def audio_bytes(
 
 
 def check_address(place: str, *, may_resolve: bool) -> None:
-    """Refuse what is no address, and an upload whose caller did not ask for it to be found."""
+    """Raise an error for an invalid address, or `oss://` without the header to resolve it."""
     if place.startswith("oss://") and not may_resolve:
         raise ApiError(400, "InvalidParameter.DataInspection", bad_url().message)
     if not place.startswith(("http://", "https://", "oss://")):
@@ -64,7 +64,7 @@ def from_data_uri(uri: str, model: Model) -> bytes:
 
 
 async def _fetched(url: str, model: Model) -> bytes:
-    """Fetch over real sockets, from this machine only, no more than the model takes."""
+    """Fetch over real sockets from loopback, at most as many bytes as the model accepts."""
     hooks = {"request": [_check_loopback]}
     try:
         async with (
@@ -84,7 +84,7 @@ async def _fetched(url: str, model: Model) -> bytes:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Return one context for all fetches: making one takes longer than most of them."""
+    """Return one TLS context for all fetches, because its creation is slow."""
     return ssl.create_default_context()
 
 
@@ -104,7 +104,7 @@ def _file_code(status: int) -> str:
 
 
 async def _check_loopback(request: httpx.Request) -> None:
-    """Refuse an address anywhere else, be it asked for or come by a redirect."""
+    """Raise an error for a non-loopback address, also in a redirect."""
     try:
         is_near = ipaddress.ip_address(request.url.host).is_loopback
     except ValueError:

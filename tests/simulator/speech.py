@@ -1,4 +1,4 @@
-"""What the simulator hears: the numbers in counting audio, a script, or what somebody else says."""
+"""The simulator's transcription: the numbers of counting audio, a script, or a function."""
 
 import asyncio
 import inspect
@@ -15,10 +15,10 @@ from tests.simulator.sentences import Sentence, Word, cut, joined, spread
 
 @dataclass(frozen=True)
 class Speech:
-    """The words of a recording; no text means that nobody spoke.
+    """The words of a recording. An empty text means no speech.
 
-    Timings come from whole `sentences`, or from `words` that are grouped into sentences.
-    Else the words take equal parts of the recording.
+    Timings come from complete `sentences`, or from `words` that are grouped into sentences.
+    Otherwise the words have equal durations.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Speech:
         return cls(joined(sentences), language, sentences=sentences)
 
     def told(self, seconds: float, *, at_marks: bool) -> list[Sentence]:
-        """Return the sentences of a recording so long; `at_marks`: punctuation ends them too."""
+        """Return the sentences of a recording of this length; `at_marks` cuts at punctuation."""
         if self.sentences:
             return list(self.sentences)
         return cut(
@@ -45,7 +45,7 @@ class SpeechSource(Protocol):
 
 
 class Counting:
-    """Hear the numbers of `tests.simulator.counting`."""
+    """Transcribes the numbers of `tests.simulator.counting`."""
 
     async def of(self, audio: Audio, order: Order) -> Speech:
         seconds = await asyncio.to_thread(counting.decode, await audio.samples())
@@ -53,7 +53,7 @@ class Counting:
 
 
 class Script:
-    """Say these texts, one a call, again and again."""
+    """Returns these texts in turn, one per call."""
 
     def __init__(self, *texts: str | Speech) -> None:
         self._texts = cycle(texts)
@@ -67,7 +67,7 @@ Answer = str | Speech
 
 
 class Ask:
-    """Ask a function what is said in a recording."""
+    """Returns the text of a function of the recording."""
 
     def __init__(self, asked: Callable[[Audio, Order], Answer | Awaitable[Answer]]) -> None:
         self._asked = asked
@@ -80,7 +80,7 @@ class Ask:
 
 
 def _timed(seconds: list[counting.Second]) -> tuple[Word, ...]:
-    """Return the numbers as words with the times at which they were heard."""
+    """Return the numbers as words with their times."""
     words: list[Word] = []
     for second in reversed(seconds):
         end = second.at_ms + second.milliseconds
@@ -90,7 +90,7 @@ def _timed(seconds: list[counting.Second]) -> tuple[Word, ...]:
 
 
 def pieces(text: str) -> Iterable[str]:
-    """Cut a text the way a model utters it: words with the space before them, or CJK characters."""
+    """Cut a text into a model's pieces: words with the space before, or CJK characters."""
     word = ""
     for letter in text:
         if word and (letter == " " or letter >= "\u2e80" or word[-1] >= "\u2e80"):
@@ -102,5 +102,5 @@ def pieces(text: str) -> Iterable[str]:
 
 
 def token_count(text: str) -> int:
-    """Count tokens roughly; nobody outside knows the model's own."""
+    """Return an approximate number of tokens; the model's own count is not public."""
     return sum(1 for _ in pieces(text))

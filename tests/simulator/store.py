@@ -1,6 +1,6 @@
-"""The object store beside the service: uploads behind `oss://`, results behind signed addresses.
+"""The object store of the service: uploads as `oss://` addresses, results as signed URLs.
 
-It is a host of its own, knows no API key, and speaks XML (protocol 3.4, 3.5).
+It is a separate host without API keys and with answers in XML (protocol 3.4, 3.5).
 """
 
 import base64
@@ -43,9 +43,9 @@ class _Upload:
 
 @dataclass
 class Store:
-    """What is kept there, and the signatures without which nothing comes or goes.
+    """Stored files, and the signatures that uploads and downloads need.
 
-    `url` is where it listens. Uploads live 48 h, results 24 h, by the simulator's clock.
+    `url` is its base URL. Uploads expire after 48 h, results after 24 h, by the simulator's clock.
     """
 
     clock: Clock
@@ -57,7 +57,7 @@ class Store:
     _results: dict[str, bytes] = field(default_factory=dict)
 
     def policy(self, key: str, model: str) -> dict[str, Any]:
-        """Return what an API key needs in order to upload one file for a model."""
+        """Return the upload policy of an API key for one file and model."""
         account = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
         folder = f"dashscope-instant/{account}/{self.clock.moment():%Y-%m-%d}/{uuid4()}"
         self._owners[folder] = key, model
@@ -77,7 +77,7 @@ class Store:
         }
 
     def take(self, fields: Sequence[tuple[str, Any]]) -> None:
-        """Keep the file of a form whose every field is as its policy says, or refuse it."""
+        """Store the file of a form whose fields match its policy, or raise an error."""
         given = dict(fields)
         if not fields or fields[-1][0] != "file":
             raise store_refuses("The field file must be the last one.", "MalformedPOSTRequest", 400)
@@ -93,7 +93,7 @@ class Store:
         self._uploads[name] = _Upload(data, *self._owners[folder], until)
 
     def upload_at(self, address: str, key: str, model: str) -> bytes:
-        """Return an upload to whom it was made for: the same key and the same model."""
+        """Return an upload for the key and model that it was made for."""
         found = self._uploads.get(address.removeprefix("oss://"))
         if found is None or found.until <= self.clock.now():
             raise undelivered("FILE_404_NOT_FOUND")
@@ -102,7 +102,7 @@ class Store:
         return found.data
 
     def publish(self, name: str, body: bytes) -> str:
-        """Keep a result and return the address at which anybody may fetch it for a day."""
+        """Store a result and return its signed URL, which is valid for a day."""
         path = f"/dashscope-result/{self.clock.moment():%Y%m%d}/{name}.json"
         self._results[path] = body
         until = int((self.clock.moment() + timedelta(seconds=RESULT_SECONDS)).timestamp())
@@ -114,7 +114,7 @@ class Store:
         return f"{self.url}{path}?{urlencode(query)}"
 
     def result(self, path: str, query: Mapping[str, str]) -> bytes:
-        """Return the result at an address, if it bears a signature that still holds."""
+        """Return the result of a URL with a valid signature."""
         until = query.get("Expires", "")
         signature = self._signed(f"GET {path} {until}")
         if not until.isdecimal() or not _same(query.get("Signature"), signature):

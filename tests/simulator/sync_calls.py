@@ -1,4 +1,4 @@
-"""Calls whose answer is the transcript: checks, listening, charge, answer."""
+"""Synchronous calls: checks, transcription, charge, answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tests.simulator.speech import Speech
 
 
 class Wire(Protocol):
-    """How one endpoint reads, checks, answers and refuses."""
+    """The request format of one endpoint: reads, checks, answers and errors."""
 
     async def read(self, request: Request) -> Mapping[str, Any]: ...
     def order(self, body: Mapping[str, Any], model: Model, call: Call) -> Order: ...
@@ -30,7 +30,7 @@ class Wire(Protocol):
 
 
 class SyncCalls:
-    """The desk at which one waits for the words."""
+    """The endpoint for synchronous calls."""
 
     faults: tuple[Place, ...] = ("call",)
     is_open = False

@@ -1,4 +1,4 @@
-"""The task API: what has become of a task, which tasks there are, and calling one off (3.4)."""
+"""The task API: query, list and cancel (3.4)."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ MOST_A_PAGE = 100
 
 
 class _TaskCalls:
-    """What all of them share: a key, and one limit for all together."""
+    """Base of the task endpoints: a key is required, and one rate limit applies to all of them."""
 
     faults: tuple[Place, ...] = ("poll",)
     is_open = False
@@ -47,7 +47,7 @@ class _TaskCalls:
 
 
 class Queries(_TaskCalls):
-    """`GET /tasks/{task_id}`; whoever has a key is told of a task that is none, too."""
+    """`GET /tasks/{task_id}`. The answer for an unknown task is a 200 as well."""
 
     async def work(self, call: Call, region: Region, fault: Fault | None) -> Answer:
         task = self._tasks.find(call.task_id, call)
@@ -58,7 +58,7 @@ class Queries(_TaskCalls):
 
 
 class Cancels(_TaskCalls):
-    """`POST /tasks/{task_id}/cancel`, for who has not been begun with."""
+    """`POST /tasks/{task_id}/cancel`, for tasks that have not started."""
 
     async def work(self, call: Call, region: Region, fault: Fault | None) -> Answer:
         task = self._tasks.find(call.task_id, call)

@@ -1,4 +1,4 @@
-"""What happens to a task behind the scenes: waiting, fetching, listening, results, charge."""
+"""Runs tasks: waiting, fetching, transcription, results, charge."""
 
 import asyncio
 import math
@@ -49,7 +49,7 @@ class TaskRunner:
         self._end(task, "CANCELED")
 
     async def ended(self) -> None:
-        """Return when every task that runs now has come to its end."""
+        """Wait until every task that runs now has ended."""
         if self._running:
             await asyncio.wait(list(self._running))
 
@@ -59,7 +59,7 @@ class TaskRunner:
         await self.ended()
 
     async def _safely(self, task: Task) -> None:
-        """Run a task; what the simulator itself cannot do is kept, for the test to fail of."""
+        """Run a task. An error of the simulator itself is stored and fails the test."""
         try:
             await self._run(task)
         except Exception as failure:  # noqa: BLE001 - whatever it is, the simulator tells at its end
@@ -99,7 +99,7 @@ class TaskRunner:
         call.line.answered = call.arrived
 
     async def _file(self, subtask: Subtask, task: Task) -> tuple[Subtask, bytes] | None:
-        """Listen to one file; return its result, or keep why there is none."""
+        """Transcribe one file. Return its result, or store the error."""
         try:
             async with self._files:
                 data = await self._service.audio(subtask.url, task.model, task.call)
@@ -130,7 +130,7 @@ class TaskRunner:
 
 
 def _spares(subtask: Subtask, task: Task) -> bool:
-    """Let the fate of a task befall its files; return whether this one is listened to."""
+    """Apply the fault of a task to its files. Return whether this file is transcribed."""
     fate = task.fault.fate if task.fault else None
     if fate == "fails":
         subtask.refusal = failed()
@@ -148,7 +148,7 @@ def _check_length(audio: Audio, order: Order) -> None:
 
 
 def usage_of(order: Order, audio: Audio, channels: list[Heard], bill: Bill) -> Usage:
-    """Return what one file costs: every channel counts; of some models only what is speech."""
+    """Return the usage of one file: every channel counts; for some models only speech counts."""
     count, tokens = len(channels), (0, 0)
     seconds = math.ceil(round(audio.seconds, 3)) * count
     context = token_count(order.context)

@@ -1,4 +1,4 @@
-"""The submit, `audio/asr/transcription`: routing, checks, and a task for who passes (3.4)."""
+"""The submission of tasks, `audio/asr/transcription`: routing, checks, a new task (3.4)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ SPEAKERS = range(2, 101)
 
 
 class TaskSubmission:
-    """The desk that takes tasks in."""
+    """The endpoint for submissions."""
 
     faults: tuple[Place, ...] = ("submit", "call")
     is_open = False
@@ -83,7 +83,7 @@ def _check_route(call: Call, model: Model) -> None:
 
 
 def _urls(given: Mapping[str, Any], model: Model) -> list[str]:
-    """Return the addresses; qwen3's model takes one under one name, all others a list."""
+    """Return the URLs: one for qwen3's model, a list for the others, under different names."""
     if model.is_filetrans:
         if not given.get("file_url"):
             raise invalid("input must contain file_url")

@@ -1,4 +1,4 @@
-"""Tasks of the asynchronous models: their states, and how the service tells of them (3.4)."""
+"""Tasks of the asynchronous models: their states and the service's answers about them (3.4)."""
 
 import random
 from collections import Counter
@@ -26,10 +26,10 @@ NOT_DELIVERED = "InvalidFile.DownloadFailed"
 
 @dataclass(frozen=True)
 class Delays:
-    """How long tasks take, in the simulator's seconds; of two figures, something between is drawn.
+    """Durations of tasks in the simulator's seconds; between two figures, a random one.
 
-    `pending` counts from the submit. `running`, and `per_audio_second` of all files, count from
-    there; fetching and listening, which the simulator really does, fall into that time if they can.
+    `pending` counts from the submission. `running`, and `per_audio_second` of all files, count from
+    there. They include fetching and transcription, which the simulator really does, if possible.
     """
 
     pending: Span = 0.2
@@ -39,7 +39,7 @@ class Delays:
 
 @dataclass
 class Subtask:
-    """One file of a task: what became of it."""
+    """One file of a task and its result."""
 
     url: str
     seconds: float = 0.0
@@ -56,7 +56,7 @@ class Subtask:
 
 @dataclass
 class Task:
-    """One submit that was taken in; times are the simulator's seconds."""
+    """One accepted submission. Times are the simulator's seconds."""
 
     call: Call
     model: Model
@@ -80,7 +80,7 @@ class Task:
 
 
 class Tasks:
-    """All tasks of a simulator; each belongs to the key and region it was submitted with."""
+    """All tasks of a simulator. Each belongs to the key and region of its submission."""
 
     def __init__(self, clock: Clock, seed: int, delays: Delays) -> None:
         self.delays = delays
@@ -98,7 +98,7 @@ class Tasks:
         self._tasks[task.id] = task
 
     def find(self, task_id: str, call: Call) -> Task | None:
-        """Return the caller's task, unless it is too old or the service forgot it."""
+        """Return the caller's task, unless it has expired or a fault removed it."""
         task = self._tasks.get(task_id)
         if task is None or not self._is_seen(task, call):
             return None
@@ -120,7 +120,7 @@ class Tasks:
 
 
 def told(task: Task, clock: Clock) -> Json:
-    """Return what a query answers beside its request id."""
+    """Return the answer of a query without its request id."""
     output: Json = {"task_id": task.id, "task_status": task.status}
     times = ("submit", task.submitted), ("scheduled", task.scheduled), ("end", task.ended)
     output |= {f"{name}_time": _time(at, clock) for name, at in times if at is not None}
@@ -137,7 +137,7 @@ def told(task: Task, clock: Clock) -> Json:
 
 
 def told_code(refusal: ApiError, model: Model) -> tuple[str, str]:
-    """Return code and message of a file that failed; mostly they are one and the same."""
+    """Return the code and message of a failed file, which are mostly equal."""
     if refusal.code == NOT_DELIVERED and not model.is_filetrans:
         return refusal.code, refusal.message
     if refusal.file_code:
@@ -177,6 +177,6 @@ def _usage(task: Task) -> Json:
 
 
 def _time(at: float, clock: Clock) -> str:
-    """Return a time as Beijing's clocks show it, without saying so."""
+    """Return a time in Beijing's time zone, without naming the zone."""
     moment = clock.moment(at).astimezone(BEIJING)
     return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}"

@@ -1,4 +1,4 @@
-"""The temporary upload: a policy from the service, a form to the store, results from it (3.5)."""
+"""The temporary upload: a policy of the service, a form to the store, results from it (3.5)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from tests.simulator.regions import Region
 
 
 class Policies:
-    """`GET /uploads?action=getPolicy`: who may put a file into the store, and where."""
+    """`GET /uploads?action=getPolicy`: the permission to upload a file, and its path."""
 
     faults: tuple[Place, ...] = ("policy",)
     is_open = False
@@ -44,7 +44,7 @@ class Policies:
 
 
 class _AtTheStore:
-    """What both desks of the store share: no key, no limits, XML."""
+    """Base of the endpoints of the store: no key, no limits, XML."""
 
     is_open = True
 
@@ -52,7 +52,7 @@ class _AtTheStore:
         self._service = service
 
     def admit(self, call: Call, region: Region) -> None:
-        """Let everybody in: the store has no limits of its own."""
+        """Admit every request: the store has no limits."""
 
     def refused(self, refusal: ApiError, call: Call) -> Answer:
         body = (
@@ -69,7 +69,7 @@ class _AtTheStore:
 
 
 class Uploads(_AtTheStore):
-    """The form that brings a file."""
+    """The upload form."""
 
     faults: tuple[Place, ...] = ("upload",)
 
@@ -92,7 +92,7 @@ class Uploads(_AtTheStore):
 
 
 class Results(_AtTheStore):
-    """The files with the words."""
+    """The result files."""
 
     faults: tuple[Place, ...] = ("result",)
 

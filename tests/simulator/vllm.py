@@ -1,4 +1,4 @@
-"""Open Qwen3-ASR weights behind vLLM, with vLLM's quirks (protocol 6.2, 6.3)."""
+"""Open Qwen3-ASR weights with vLLM, and vLLM's special cases (protocol 6.2, 6.3)."""
 
 import json
 import math
@@ -38,7 +38,7 @@ _FAILED = (
 
 
 class _Vllm:
-    """What both endpoints share: nobody is charged, and errors carry an int."""
+    """Base of both endpoints: no charge, and errors with an integer code."""
 
     def check(self, audio: Audio, order: Order) -> None:
         if audio.seconds > DECODED_SECONDS:
@@ -63,7 +63,7 @@ class _Vllm:
 
 
 class Chat(_Vllm):
-    """Chat completions: the text comes raw, behind its language."""
+    """Chat completions: the raw text, after its language."""
 
     async def read(self, request: Request) -> Mapping[str, Any]:
         return await dashscope.json_body(request)
@@ -96,7 +96,7 @@ class Chat(_Vllm):
 
 
 class Transcriptions(_Vllm):
-    """The audio endpoint: a form in, text without its language out."""
+    """The audio endpoint: a form as the request, text without its language as the answer."""
 
     async def read(self, request: Request) -> Mapping[str, Any]:
         form = await request.form()
@@ -135,13 +135,13 @@ class Transcriptions(_Vllm):
 
 
 def raw_text(said: Speech) -> str:
-    """Return what the model itself writes: the language's name, a tag, the text."""
+    """Return the model's raw output: the language's name, a tag, the text."""
     name = NAMES.get(said.language, "English") if said.text else "None"
     return f"language {name}<asr_text>{said.text}"
 
 
 def about() -> list[Route]:
-    """Return the routes that cost nothing."""
+    """Return the routes that are not billed."""
 
     async def listed(request: Request) -> Response:
         found = [
@@ -156,7 +156,7 @@ def about() -> list[Route]:
 
 
 def _place(part: Mapping[str, Any]) -> str:
-    """Return the address; bare Base64 becomes a data URI even where it was none (the quirk)."""
+    """Return the address. Base64 alone becomes a data URI, also where it is none (as in vLLM)."""
     if part.get("type") == "audio_url":
         return dashscope.place_of(dashscope.held(part, "audio_url").get("url"))
     given = dashscope.held(part, "input_audio")

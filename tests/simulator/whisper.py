@@ -17,7 +17,7 @@ LEAST_SPEECH = 0.6  # likelihood of no speech above which a segment is nobody sp
 
 
 class WhisperSpeech:
-    """Hear what is said; `folder` holds a model converted for faster-whisper."""
+    """Transcribes speech. `folder` contains a model converted for faster-whisper."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
