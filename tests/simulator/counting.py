@@ -1,4 +1,4 @@
-"""Counting audio: every second contains a number, so lost and repeated seconds are detected.
+"""Counting audio: every second contains a number, to detect lost and repeated seconds.
 
 Tones above 3.6 kHz, four at a time, encode the number (three digits) and a clock of three values
 (to distinguish equal neighbours). Below them is a voice, for detectors of speech. All tones have a

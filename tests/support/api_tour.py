@@ -1,11 +1,10 @@
-"""Writes the answers in `docs/api.md`: its prose and its commands stand, each command's is made.
+"""Write the answers in `docs/api.md`: its text and commands stay, the answers come from a run.
 
 python -m tests.support.api_tour
 
-What differs from run to run is made equal, and what is long is cut, with a `…` in either case.
-A transcription is shown whole once, later ones with what is new since then. How many
-deltas a text comes in is a matter of time: they are shown as one. `$ID` in a command is the
-transcription that was told of last.
+Values that differ from run to run are replaced, and long values are cut, both with `…`. The first
+transcription is complete; later answers show only new values. The number of deltas of a text
+depends on timing: they are shown as one. `$ID` in a command is the last transcription.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ _DELTA = re.compile(r'event: delta\ndata: \{"text":"(.*)"\}\nid: (.*)\n\n')
 
 
 async def rendered() -> str:
-    """Run every command of the page and return what the file must say."""
+    """Run every command of the page and return the text of the file."""
     with tempfile.TemporaryDirectory() as folder:
         async with gateway_shell(Path(folder) / "tour") as shell:
             return await asyncio.to_thread(_BLOCK.sub, _Tour(shell).answered, FILE.read_text())
@@ -49,7 +48,7 @@ async def rendered() -> str:
 
 @dataclass
 class _Tour:
-    """Remembers what was told before."""
+    """The state of the tour: the members that were shown before, and the ids."""
 
     shell: Shell
     last: str = ""
@@ -124,7 +123,7 @@ def _is_news(member: str, value: Any, before: dict[str, Any]) -> bool:
 
 
 def _masked(member: str, value: Any) -> Any:
-    """Hide how far a transcription was when it was answered, or cancelled."""
+    """Return a value without the progress of the transcription, which depends on timing."""
     if member == "status" and value in OPEN:
         return "queued"
     return "…" if member == "in_doubt" else value

@@ -1,4 +1,4 @@
-"""Events of the gateway's log, as a test reads them."""
+"""Events of the gateway's log for tests."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -7,7 +7,7 @@ import pytest
 
 
 def make_certificate(folder: Path, *names: str, addresses: tuple[str, ...] = ()) -> Path:
-    """Return a file with a certificate, signed by itself, and its key."""
+    """Return a file with a self-signed certificate and its key."""
     file = folder / f"{names[0]}.pem"
     made = file.with_suffix(".made")
     alternatives = [*(f"DNS:{name}" for name in names), *(f"IP:{one}" for one in addresses)]

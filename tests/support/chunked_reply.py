@@ -1,4 +1,4 @@
-"""A reply of the small DashScope that comes chunk by chunk, and ends well or otherwise."""
+"""A reply of the DashScope stub that is sent in chunks, and ends correctly or with a fault."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tests.support.stub_server import ReceivedRequest, Reply
 def streams(
     chunks: Sequence[bytes], *, pause: float = 0.0, ends: str = "well", **headers: str
 ) -> Reply:
-    """Answer with these chunks; `ends` well, torn (no last chunk), silent, or unframed."""
+    """Answer with these chunks. `ends`: "well", "torn" (no last chunk), "silent" or "unframed"."""
 
     async def reply(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         named = {"content-type": "text/event-stream;charset=UTF-8", **headers}

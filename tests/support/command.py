@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "app.cli.main")
 
 
 def ours(environment: Mapping[str, str], **more: str) -> dict[str, str]:
-    """Return a child's environment in which the package is found from any folder."""
+    """Return an environment in which a child process can import the package from any folder."""
     plain = {k: v for k, v in environment.items() if k not in {"OUTPUT_DIR", "NO_COLOR"}}
     return {**plain, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", **more}
 
@@ -49,7 +49,7 @@ def run(
 def call(
     *words: str, cwd: Path, environment: Mapping[str, str], **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in this process: a second less, and as far as can be the same."""
+    """Run a command in this process, which saves a second and is otherwise nearly the same."""
     said, told, code = io.StringIO(), io.StringIO(), 0
     with (
         contextlib.chdir(cwd),
@@ -66,7 +66,7 @@ def call(
 
 
 class Child:
-    """A command under way; `told` is what it has said on stderr (a terminal, if it has one)."""
+    """A running command. `told` is its output on stderr, or on its terminal if it has one."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
         self.process, self._descriptor = process, descriptor
@@ -107,7 +107,7 @@ class Child:
 def begun(
     *words: str, cwd: Path, environment: Mapping[str, str], terminal: bool, **more: str
 ) -> Iterator[Child]:
-    """Begin a command; its stdout goes into the file `stdout` of `cwd`."""
+    """Start a command. Its stdout is written to the file `stdout` in `cwd`."""
     ours_end, its_end = pty.openpty() if terminal else os.pipe()
     if terminal:
         fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))

@@ -1,7 +1,8 @@
-"""A Dockerfile carried out without an engine: its own commands, in a folder that plays the root.
+"""Runs the commands of a Dockerfile without a container engine, with a folder as the root.
 
-Absolute paths of the image are moved below that folder; a base image's tools are this machine's,
-but for `useradd`, which only makes the home. Each stage begins with an empty folder.
+Absolute paths of the image are moved below that folder. The tools of a base image are this
+machine's, except for `useradd`, which only creates the home. Each stage begins with an empty
+folder.
 """
 
 import fnmatch
@@ -34,7 +35,7 @@ fi
 
 @dataclass
 class Image:
-    """What a build has left: the root, and what the last stage says of how it is run."""
+    """The result of a build: the root, and the run options of the last stage."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Image:
 
 
 def instructions(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield each instruction of a Dockerfile and what it says, continued lines joined."""
+    """Yield each instruction of a Dockerfile and its arguments, with continued lines joined."""
     lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if line.strip():
@@ -57,14 +58,14 @@ def instructions(file: Path) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Builder:
-    """Builds in `folder`; `pip` is a program that stands in for the environment's own."""
+    """Builds in `folder`. `pip` is a program that replaces the environment's pip."""
 
     folder: Path
     arguments: Mapping[str, str] = field(default_factory=dict)
     pip: Path | None = None
 
     def build(self) -> Image:
-        """Carry out every instruction, and return the last stage. Raises CalledProcessError."""
+        """Run every instruction and return the last stage. Raises CalledProcessError."""
         self._stages: dict[str, Path] = {}
         self._image = Image(self.folder / "root")
         self._args: dict[str, str] = {}
@@ -145,7 +146,7 @@ class Builder:
         self._image.volumes.append(Path(self._moved(words)))
 
     def _expose(self, _words: str) -> None:
-        """Ports are this machine's."""
+        """Ignore EXPOSE: ports are this machine's."""
 
     def _stopsignal(self, words: str) -> None:
         assert words == "SIGTERM"
@@ -169,7 +170,7 @@ class Builder:
 
 
 def context(source: str) -> Iterator[Path]:
-    """Yield the files below a path of the repository that .dockerignore lets into a build."""
+    """Yield the files below a path of the repository that .dockerignore does not exclude."""
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line]
     top = ROOT / source
     for file in [top] if top.is_file() else sorted(top.rglob("*")):

@@ -38,7 +38,7 @@ class FetchingGateway:
     source: WebServer
 
     async def post(self, path: str = "/a.mp3", **options: Any) -> httpx.Response:
-        """Ask for what is behind a path of the server, with a secret in the query."""
+        """Request the transcription of a path of the server, with a secret in the query."""
         return await self.gateway.client.post(
             "/v1/transcriptions", json={"url": self.source.url(path) + QUERY, **options}
         )
@@ -52,7 +52,7 @@ class FetchingGateway:
         return row
 
     async def assert_one_recording(self, body: bytes) -> None:
-        """Of everything that was tried there is one audio of these bytes, and nothing else."""
+        """Check that the gateway stores one audio with these bytes, and nothing else."""
         (row,) = await self.gateway.rows(audio)
         assert row["sha256"] == hashlib.sha256(body).hexdigest()
         (file,) = self.blobs()
@@ -63,7 +63,7 @@ class FetchingGateway:
 
 
 def fetching_from(source: WebServer, **fetch: Any) -> dict[str, Any]:
-    """Return the settings that let a gateway fetch from a server on loopback."""
+    """Return the settings that allow a gateway to fetch from a server on loopback."""
     ours = {"allow_http": True, "ports": (source.port,), "allow_addresses": ("127.0.0.1/32",)}
     return ours | fetch
 

@@ -1,4 +1,4 @@
-"""Upstream streams as bytes, in each of their forms, and what can be done to them on the way."""
+"""Provider streams as bytes, in each format, and faults of their transfer."""
 
 import json
 import random
@@ -91,12 +91,12 @@ HARMLESS = tuple(_SHAPES)
 
 
 def reshaped(frames: Frames, how: str) -> list[bytes]:
-    """Return the same events in other bytes."""
+    """Return the same events as different bytes."""
     return [_SHAPES[how](frame) for frame in frames] if how else list(frames)
 
 
 class Harms:
-    """What can befall a stream, after which it must not be taken for a whole one."""
+    """Faults after which a stream must not be accepted as complete."""
 
     def __init__(self, frames: Frames, form: str, chance: random.Random) -> None:
         self.frames, self.form, self.chance = list(frames), form, chance
@@ -138,13 +138,13 @@ HARMFUL = ("cut", "no_end", "error", "torn_json", "no_usage", "cut_in_letter", "
 
 
 def harmed(frames: Frames, form: str, how: str, chance: random.Random) -> list[bytes]:
-    """Return the stream after that befell it."""
+    """Return the stream with the fault."""
     found: list[bytes] = getattr(Harms(frames, form, chance), how)()
     return found
 
 
 def split(frames: Sequence[bytes], chance: random.Random) -> list[bytes]:
-    """Return the same bytes in other chunks."""
+    """Return the same bytes in different chunks."""
     raw = b"".join(frames)
     cuts = (
         sorted(chance.randrange(len(raw) + 1) for _ in range(chance.randrange(12))) if raw else []

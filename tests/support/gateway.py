@@ -1,4 +1,4 @@
-"""The real gateway with the scripted engine, spoken to over ASGI: what tests of the API ask for."""
+"""The real gateway with the scripted engine, called over ASGI, for tests of the API."""
 
 import io
 import wave
@@ -28,7 +28,7 @@ ADDRESS = "http://127.0.0.1"
 
 
 def speech(seconds: float, *, start: float = 1.0) -> bytes:
-    """Return so much of the spoken test recording, as a WAV of its own."""
+    """Return a part of the speech sample as a WAV."""
     with wave.open(str(SPEECH)) as whole:
         rate, form = whole.getframerate(), whole.getparams()
         whole.setpos(int(start * rate))
@@ -42,7 +42,7 @@ def speech(seconds: float, *, start: float = 1.0) -> bytes:
 
 @dataclass
 class Gateway:
-    """A gateway that runs, a client of it, and a look behind its doors."""
+    """A running gateway, a client of it, and access to its database and files."""
 
     app: FastAPI
     client: httpx.AsyncClient
@@ -57,7 +57,7 @@ class Gateway:
     async def send(
         self, recording: bytes, *, name: str = "speech.wav", key: str | None = None, **options: Any
     ) -> httpx.Response:
-        """Post a recording as a form does, its options as fields beside it."""
+        """Post audio as a form, with options as fields."""
         return await self.client.post(
             "/v1/transcriptions",
             files={"file": (name, recording)},
@@ -69,7 +69,7 @@ class Gateway:
         return await self.client.get(path, params=query, headers=bearing(key))
 
     async def ended(self, job_id: str) -> dict[str, Any]:
-        """Wait for a transcription's end and return it as its own address shows it."""
+        """Wait until a transcription has ended and return it."""
         await self.services.worker.wait(job_id, 30)
         return (await self.client.get(f"/v1/transcriptions/{job_id}")).json()
 
@@ -87,7 +87,7 @@ class Gateway:
         lives: timedelta | None = None,
         revoked: bool = False,
     ) -> str:
-        """Make a key and return its secret; without scopes it has them all."""
+        """Create a key and return its secret. Without `scopes` it has all scopes."""
         now = utc_now()
 
         def make(tx: sa.Connection) -> str:
@@ -107,7 +107,7 @@ class Gateway:
         return await self.services.db.write(make)
 
     def blobs(self) -> list[Path]:
-        """Return all files of the store, whole ones and those still arriving."""
+        """Return all files of the store, including incomplete ones."""
         return [path for path in (self.settings.data_dir / "audio").rglob("*") if path.is_file()]
 
 
@@ -116,7 +116,7 @@ def bearing(key: str | None) -> dict[str, str]:
 
 
 def settings_for(database_url: str, data_dir: Path, **domains: dict[str, Any]) -> Settings:
-    """Return settings with the scripted engine's catalogue; nothing of the environment counts."""
+    """Return settings with the scripted engine's catalogue, independent of the environment."""
     domains = {
         **domains,
         "database": {"url": database_url},
@@ -130,7 +130,7 @@ def settings_for(database_url: str, data_dir: Path, **domains: dict[str, Any]) -
 
 @asynccontextmanager
 async def running(settings: Settings, engine: ScriptedEngine | None) -> AsyncIterator[Gateway]:
-    """Run a gateway for as long as the block lasts; without an engine, with its own ones."""
+    """Run a gateway inside the block, with `engine` or with its own engines."""
     app = create_app(settings, only(engine)) if engine else create_app(settings)
     transport = httpx.ASGITransport(app)
     async with (
@@ -141,7 +141,7 @@ async def running(settings: Settings, engine: ScriptedEngine | None) -> AsyncIte
 
 
 def code_of(response: httpx.Response) -> tuple[int, str]:
-    """Return status and code of an answer that is a problem, after a look at its form."""
+    """Check the format of a problem and return its status and code."""
     body = response.json()
     assert response.headers["content-type"] == "application/problem+json", body
     assert body["request_id"] == response.headers["x-request-id"]

@@ -1,8 +1,8 @@
-"""A gateway as a reader of the documents has it: `serve` before a simulator, used from a shell.
+"""A gateway as the documents assume it: `serve` with a simulator, used from a shell.
 
-The shell stands in a folder with a recording, `speech.mp3`, the upstream's bill so far, `bill.csv`,
-and the gateway's own folder, `data`; `curl` fails on a status of 4xx or 5xx. What the documents
-write is replaced as ADDRESSES says.
+The shell's folder contains audio, `speech.mp3`, the provider's bill so far, `bill.csv`, and the
+gateway's folder, `data`. `curl` fails for a status of 4xx or 5xx. Addresses in the documents are
+replaced (ADDRESSES).
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _SHIMS = {
 
 @dataclass
 class Shell:
-    """Runs blocks one after the other; what one sets, the next one has."""
+    """Runs blocks one after the other. Variables of one block are set in the next."""
 
     folder: Path
     environment: dict[str, str]
@@ -52,11 +52,11 @@ class Shell:
 
     @property
     def headers(self) -> Path:
-        """The file that holds the head of the last answer."""
+        """The file with the headers of the last answer."""
         return self.folder.parent / "headers"
 
     def run(self, block: str, *, may_fail: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a block, which ends at its first command that fails."""
+        """Run a block. It ends at the first command that fails."""
         if len(self.simulator.service.bill):
             (self.folder / "bill.csv").write_text(self.simulator.bill_csv())
         for written, real in self.replaced.items():
@@ -77,7 +77,7 @@ class Shell:
 
 @asynccontextmanager
 async def gateway_shell(folder: Path, **settings: str) -> AsyncIterator[Shell]:
-    """Lend a shell; `settings` are the gateway's, by GATEWAY_ names without their prefix."""
+    """Yield a shell. `settings` are settings of the gateway without the prefix GATEWAY_."""
     desk, bin_folder = folder / "desk", folder / "bin"
     desk.mkdir(parents=True)
     bin_folder.mkdir()
@@ -145,7 +145,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def _files(folder: Path) -> Iterator[str]:
-    """Serve a folder as somebody's web server does."""
+    """Serve a folder over HTTP, as a third party's web server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -1,7 +1,7 @@
 """Invariants of jobs, calls and ledger, checked on the rows of a database without code of `app`.
 
-Nothing here uses `app`'s own sums; it reads the tables and compares. A job's invariant (held =
-settled + released) is of its life; `adjust` lines come with the bill after it and stand outside.
+Nothing here uses the sums of `app`. A job's invariant (held = settled + released) applies to each
+retry epoch. `adjust` entries come later, from the bill, and are not part of it.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ async def read_rows(url: str) -> Rows:
 
 
 def sqlite_violations(file: Path) -> Iterator[str]:
-    """Yield what SQLite itself finds wrong with a database file."""
+    """Yield the problems that SQLite's integrity check reports."""
     connection = sqlite3.connect(file)
     try:
         found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
@@ -66,8 +66,8 @@ def sqlite_violations(file: Path) -> Iterator[str]:
 class JobRecords:
     """Rows of a gateway whose jobs have all ended, and figures about them.
 
-    With an `engine` the figures about money and doubt are of its calls alone: who sends a bill.
-    `word` is what each part says, where that is known.
+    With an `engine` the figures about money and doubt are of its calls only, because each engine
+    has a bill of its own. `word` is the text of each part, where it is known.
     """
 
     rows: Rows
@@ -109,7 +109,7 @@ class JobRecords:
         return sum(-(-call["audio_ms"] // MILLIS) for call in self.in_doubt)
 
     def nano_by_request(self) -> Counter[str]:
-        """Return what each call that cost anything came to, by the upstream's id of it."""
+        """Return the cost of each call that cost anything, by the provider's request id."""
         ids = {call["id"]: call["request_id"] for call in self.calls}
         sums: Counter[str] = Counter()
         for line in self.rows["ledger_line"]:
@@ -144,7 +144,7 @@ class JobRecords:
             yield f"billed {billed_seconds} s, settled {settled} s, in doubt {doubt} s"
 
     def equality_violations(self, billed_nano: Mapping[str, int]) -> Iterator[str]:
-        """Compare each call with its line of the bill, by request id: both say the same."""
+        """Compare each call with its line of the bill, by request id. Both must be equal."""
         ours = self.nano_by_request()
         differing = sorted(
             name for name in ours | billed_nano if ours[name] != billed_nano.get(name, 0)
@@ -155,7 +155,7 @@ class JobRecords:
             yield f"ours {ours.total()} nano, the bill {sum(billed_nano.values())}"
 
     def blob_violations(self, blobs: Path) -> Iterator[str]:
-        """Compare each live recording with its file; none of an erased one may be left."""
+        """Compare each live audio with its file. No file of an erased audio may exist."""
         for audio in self.rows["audio"]:
             path = blobs / audio["blob_key"]
             if audio["erased_at"] is not None:
@@ -167,7 +167,7 @@ class JobRecords:
                 yield f"{audio['id']} has other bytes than were received"
 
     def orphans(self, blobs: Path) -> int:
-        """Count stored files that no recording names."""
+        """Count stored files without an audio."""
         named = {audio["blob_key"] for audio in self.rows["audio"]}
         files = (path for path in blobs.rglob("*") if path.is_file())
         return sum(str(path.relative_to(blobs)) not in named for path in files)
@@ -191,7 +191,7 @@ def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator
 
 
 def _life(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Check one retry epoch: a retried job has several."""
+    """Check one retry epoch. A retried job has several."""
     sums: Counter[str] = Counter()
     for line in lines:
         sums[line["kind"]] += line["nano"]

@@ -46,7 +46,7 @@ SETTINGS = {
 
 @dataclass
 class Told:
-    """What clients were told, which the gateway now has to keep."""
+    """The acknowledged requests, which the gateway must not lose."""
 
     acknowledged: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass
 class Killing:
-    """Rounds of load and SIGKILL on one set of data, and the judgement at the end."""
+    """Rounds of load and SIGKILL on one set of data, and the checks at the end."""
 
     gateway: GatewayProcess
     seed: int
@@ -98,7 +98,7 @@ class Killing:
         self.kills += 1
 
     async def _some_acknowledged(self, count: int) -> None:
-        """Wait for so many more acknowledgements: on a slow machine, lives alone prove nothing."""
+        """Wait for this number of acknowledgements, because a slow machine may have none."""
         enough = len(self.told.acknowledged) + count
         deadline = time.monotonic() + ACKNOWLEDGED_SECONDS
         while len(self.told.acknowledged) < enough and time.monotonic() < deadline:
@@ -130,13 +130,13 @@ class Killing:
         yield from (f"failed with {code}" for code in records.failures if code != IN_DOUBT)
 
     async def all_ended(self, client: httpx.AsyncClient, seconds: float) -> float:
-        """Return after how many seconds nothing was open any more."""
+        """Wait until no job is open. Return the seconds."""
         started = time.monotonic()
         await _until_nothing_is_open(client, seconds)
         return time.monotonic() - started
 
     async def unkept(self, client: httpx.AsyncClient) -> AsyncIterator[str]:
-        """Yield a sentence for each acknowledged job that is not there or has not ended."""
+        """Yield a sentence for each acknowledged job that is missing or has not ended."""
         async for said in _unkept(client, self.told):
             yield said
 
@@ -150,7 +150,7 @@ class Killing:
     def figures(
         self, records: JobRecords, lost: list[str], ended_after: float
     ) -> dict[str, object]:
-        """Return what to print of a run."""
+        """Return the figures of a run as text."""
         return {
             "kills": self.kills,
             "acknowledged": len(self.told.acknowledged),
@@ -170,7 +170,7 @@ class Killing:
         }
 
     async def _client(self, number: int) -> None:
-        """Do what clients do, one thing after the other, until cancelled."""
+        """Send requests as a client, one after the other, until cancelled."""
         chance = random.Random(f"{self.seed}-{self.kills}-{number}")
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=60) as client:
             while True:
@@ -183,7 +183,7 @@ class Killing:
                     await asyncio.sleep(REST_SECONDS)
 
     async def act(self, client: httpx.AsyncClient, chance: random.Random) -> None:
-        """Send one recording, and perhaps delete what became of it."""
+        """Send one recording, and at random delete its transcription."""
         sound = chance.choice(self._pool) if chance.random() < 0.5 else recording(chance)
         wish = {
             "model": chance.choice(MODELS),
@@ -210,7 +210,7 @@ class Killing:
             self.told.wrong.append(f"POST answered {answer.status_code}: {answer.text}")
 
     async def _steer(self, client: httpx.AsyncClient, job_id: str, *, tries_anew: bool) -> None:
-        """Cancel a job, and perhaps try it anew."""
+        """Cancel a job, and at random retry it."""
         self.told.cancelled.add(job_id)
         for action in ("cancel", "retry") if tries_anew else ("cancel",):
             answer = await client.post(f"/v1/transcriptions/{job_id}/{action}")
@@ -228,7 +228,7 @@ async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> N
 
 
 async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
-    """Yield a sentence for each acknowledged job that is not there or has not ended."""
+    """Yield a sentence for each acknowledged job that is missing or has not ended."""
     ends = {"completed", "failed"}
     for job_id in sorted(told.acknowledged):
         answer = await client.get(f"/v1/transcriptions/{job_id}")
@@ -244,7 +244,7 @@ async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
 
 
 def recording(chance: random.Random) -> bytes:
-    """Cut a WAV of real speech: of its own bytes, 1 to 20 s long."""
+    """Return a WAV of real speech with unique bytes, 1 to 20 s long."""
     speech = _speech()
     samples = int(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS) * RATE)
     start = chance.randrange(len(speech) // 2) * 2

@@ -1,7 +1,7 @@
 """SIGKILL at random moments while jobs of every mode run; afterwards all records are checked.
 
-Recordings count: each second carries a number, so that a second that was lost, doubled or paid
-twice is exact. The simulator lives on while the gateway dies, and keeps its own bill.
+Each second of the audio contains a number, so that a second that was lost, repeated or paid twice
+is found. The simulator is not killed, and keeps its own bill.
 """
 
 import asyncio
@@ -67,14 +67,14 @@ SETTINGS = {
 
 
 def kill_simulator(seed: int) -> ProviderSimulator:
-    """Return the upstream: it counts, takes a while, and never fails by itself."""
+    """Return a simulator of counting audio with delays and without faults."""
     delays = Delays(pending=(0.05, 0.6), running=(0.05, 0.8))
     pace = Pace(0.02)
     return ProviderSimulator(seed=seed, delays=delays, latency_seconds=LATENCY_SECONDS, pace=pace)
 
 
 def a_gateway(folder: Path, database_url: str, simulator: ProviderSimulator) -> GatewayProcess:
-    """Return the gateway as it is shipped, but for its leases and the account's pace."""
+    """Return a gateway with default settings, except for leases and the account's rate limit."""
     settings = {
         **SETTINGS,
         "SPEECH__CATALOGUE": str(fast_catalogue(folder, models=SPLIT_MODEL)),
@@ -86,7 +86,7 @@ def a_gateway(folder: Path, database_url: str, simulator: ProviderSimulator) -> 
 
 @dataclass
 class ModesKilling(Killing):
-    """Rounds of load in every mode; `simulator` is what the gateway stands before."""
+    """Rounds of load in every mode. `simulator` is the gateway's provider."""
 
     simulator: ProviderSimulator = field(kw_only=True)
     streams: list[ResumedStream] = field(default_factory=list)
@@ -94,7 +94,7 @@ class ModesKilling(Killing):
     retried: int = 0
 
     async def act(self, client: httpx.AsyncClient, chance: random.Random) -> None:
-        """Send a recording in some mode, or come back to an earlier one."""
+        """Send a recording in a random mode, or cancel, retry or read an earlier one."""
         cut_off = [one for one in self.streams if one.job_id and not one.has_ended]
         if cut_off and chance.random() < LISTENS_AGAIN:
             await self._listen_again(client, chance.choice(cut_off))
@@ -198,7 +198,7 @@ class ModesKilling(Killing):
         return Verdict(self.figures(records, lost, ended_after), violations)
 
     async def _retry_what_failed(self, client: httpx.AsyncClient) -> None:
-        """Try everything anew whose money was in doubt: nobody is killed any more."""
+        """Retry every job with a call in doubt. No process is killed any more."""
         query = {"status": "failed", "limit": "100"}
         while True:
             page = (await client.get("/v1/transcriptions", params=query)).json()
@@ -217,9 +217,10 @@ class ModesKilling(Killing):
         yield from self._broken_tasks(records)
 
     def _broken_tasks(self, records: JobRecords) -> Iterator[str]:
-        """No task is known twice, and none of the simulator's is unknown without a call in doubt.
+        """Check that no task is known twice, and that an unknown task has a call in doubt.
 
-        Nor was one submitted again whose id was known: a job pays for two only if nobody knew it.
+        A task with a known id is never submitted again: a job pays for two tasks only if the id of
+        one was unknown.
         """
         calls = [call for call in records.rows["upstream_call"] if call["model"] == TASKS]
         known = [call["task_id"] for call in calls if call["task_id"]]
@@ -232,7 +233,7 @@ class ModesKilling(Killing):
         yield from paid_twice(calls, {line.request_id for line in self.simulator.bill})
 
     async def _misheard(self, client: httpx.AsyncClient) -> AsyncIterator[str]:
-        """Yield what streams said that were cut off and resumed, and one read anew does not say."""
+        """Yield differences between resumed streams and one that is read from the beginning."""
         for stream in self.streams:
             if stream.job_id in self.told.deleted:
                 continue
@@ -273,7 +274,7 @@ class ModesKilling(Killing):
 
 
 def paid_twice(calls: Iterable[Mapping[str, Any]], billed: Collection[str]) -> Iterator[str]:
-    """Yield a sentence for each job that has two of the billed tasks, and knew of the first."""
+    """Yield a sentence for each job with two billed tasks that knew the first one's id."""
     by_job: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for call in calls:
         by_job[call["transcription_id"]].append(call)
@@ -285,7 +286,7 @@ def paid_twice(calls: Iterable[Mapping[str, Any]], billed: Collection[str]) -> I
 
 
 def wished(mode: str, chance: random.Random) -> tuple[dict[str, str], bytes]:
-    """Draw a recording for a mode, and the fields beside it; `reference` says what it counts."""
+    """Return a random recording for a mode with its form fields. `reference` has its numbers."""
     is_split = mode.startswith("split")
     seconds = chance.choice((31, 44, 58)) if is_split else chance.choice((2, 3, 5, 8, 13))
     start = chance.randrange(POOL) * 10
@@ -301,12 +302,12 @@ def wished(mode: str, chance: random.Random) -> tuple[dict[str, str], bytes]:
 
 @lru_cache(maxsize=256)
 def counted(start: int, seconds: int) -> bytes:
-    """Return a recording that counts from `start`."""
+    """Return counting audio that begins at `start`."""
     return encode(range(start, start + seconds), pause_every=PAUSE_EVERY)
 
 
 def broken_words(records: JobRecords) -> Iterator[str]:
-    """Yield a sentence for each completed job that heard other seconds than it was sent."""
+    """Yield a sentence for each completed job whose transcript has other seconds than its audio."""
     texts = {row["transcription_id"]: row["text"] for row in records.rows["transcript"]}
     for job in records.rows["transcription"]:
         if job["id"] in texts:

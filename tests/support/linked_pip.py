@@ -1,7 +1,7 @@
-"""A pip that installs a lock by linking what this environment has, in the very versions it names.
+"""A pip that installs a lock file by links to packages of this environment, in the same versions.
 
-It saves a test the download, and nothing else: what the lock does not name is not there, and all
-that is not an install with hashes is left to the real pip.
+It only saves the download: packages that are not in the lock file are not installed, and every
+command other than an installation with hashes is passed on to the real pip.
 """
 
 import os
@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 
 def main() -> int:
-    """Act as `pip`, beside whose own self this stands under the name pips-own."""
+    """Act as `pip`. The real pip is beside this file under the name pips-own."""
     own, *words = sys.argv[1:]
     if "--require-hashes" not in words:
         os.environ.pop("PYTHONPATH")  # led here, and to nothing else
@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def locked(lock: Path) -> Iterator[Requirement]:
-    """Yield what a lock names for this machine; each must carry a hash."""
+    """Yield the requirements of a lock file for this machine; each must have a hash."""
     for entry in lock.read_text().replace("\\\n", " ").splitlines():
         if not entry.strip() or entry.lstrip().startswith("#"):
             continue
@@ -39,7 +39,7 @@ def locked(lock: Path) -> Iterator[Requirement]:
 
 
 def link(requirement: Requirement, site: Path) -> None:
-    """Make a distribution's packages appear in another environment."""
+    """Link the packages of a distribution into another environment."""
     here = distribution(requirement.name)
     assert here.version in requirement.specifier, f"{requirement} is here as {here.version}"
     for name in {file.parts[0] for file in here.files or ()} - {"..", "__pycache__"}:

@@ -1,8 +1,8 @@
-"""Mixed jobs against a simulator with random faults; at the end the ledger against its bill.
+"""Mixed jobs against a simulator with random faults; at the end ledger and bill are compared.
 
-Settled must be what the simulator billed for the calls it answered, the whole bill at most that and
-what is in doubt, and every job ended. Then the bill is reconciled by the command that operators
-use, and ours is the bill's, call for call.
+The settled amount must equal the bill of the answered calls, the whole bill may be at most that and
+the amount in doubt, and every job must have ended. Then the operators' command reconciles the
+bill, after which the ledger must equal it call by call.
 """
 
 import asyncio
@@ -49,11 +49,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Trial:
-    """How many jobs, and what they meet.
+    """The number of jobs and the faults.
 
-    `at_once` is by default what the gateway works on at once. `answer_seconds` is its patience
-    with a silent upstream; if a slow machine makes answers later than that, they count as
-    answered with the simulator alone.
+    `at_once` defaults to the gateway's number of concurrent jobs. `answer_seconds` is the gateway's
+    timeout for a silent provider. Answers that a slow machine delays beyond it count as answered in
+    the simulator only.
     """
 
     jobs: int
@@ -172,7 +172,7 @@ class Verdict:
 
 
 def wishes(random: Random, count: int) -> Iterator[tuple[int, str]]:
-    """Draw the milliseconds of recordings, and their models."""
+    """Return random lengths in milliseconds with models."""
     for _ in range(count):
         lengths = LONG_SECONDS if random.random() < LONG_SHARE else SHORT_SECONDS
         millis = random.choice(lengths) * 1000 + random.choice(ODD_MILLIS)
@@ -180,7 +180,7 @@ def wishes(random: Random, count: int) -> Iterator[tuple[int, str]]:
 
 
 def reconciled(folder: Path, database_url: str) -> dict[str, Any]:
-    """Run `asr-gateway reconcile --apply` with the folder's bill.csv; its exit status is beside."""
+    """Run `asr-gateway reconcile --apply` with the folder's bill.csv; add its exit status."""
     command = ["-m", "app.cli.main", "reconcile", "--bill", "bill.csv", "--apply", "--json"]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     done = subprocess.run(

@@ -18,7 +18,7 @@ from app.db.migrate import open_database
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Lend the address of a server's maintenance database."""
+    """Run a server and yield the URL of its maintenance database."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
@@ -42,18 +42,18 @@ def running_postgres() -> Iterator[str]:
 
 
 class Databases:
-    """Makes databases on one server: empty ones, and copies of a migrated one."""
+    """Creates databases on one server: empty ones, and copies of a migrated one."""
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url).set(drivername="postgresql")
         self._template: str | None = None
 
     def empty(self) -> str:
-        """Make an empty database and return its address."""
+        """Create an empty database and return its URL."""
         return self._create("")
 
     def migrated(self) -> str:
-        """Make a database with the newest schema and return its address."""
+        """Create a database with the newest schema and return its URL."""
         if self._template is None:
             url = self._create("")
             asyncio.run(migrated(url))
@@ -61,7 +61,7 @@ class Databases:
         return self._create(f" TEMPLATE {self._template}")
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever is still connected."""
+        """Remove a database, and end its connections."""
         asyncio.run(self._run(f"DROP DATABASE {sa.make_url(url).database} WITH (FORCE)"))
 
     def _create(self, options: str) -> str:
@@ -76,14 +76,14 @@ class Databases:
 
 
 async def migrated(url: str) -> None:
-    """Bring a database to the newest schema."""
+    """Migrate a database to the newest schema."""
     async with open_database(url):
         pass
 
 
 @contextmanager
 def database_of(kind: str, folder: Path) -> Iterator[str]:
-    """Lend the address of an empty database: `sqlite`, in this folder, or `postgres`."""
+    """Yield the URL of an empty database: `sqlite`, in this folder, or `postgres`."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'gateway.db'}"
         return

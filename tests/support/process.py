@@ -1,4 +1,4 @@
-"""A gateway in a process of its own that a test may stop, wake, kill and start again."""
+"""A gateway in a process of its own that a test can stop, continue, kill and restart."""
 
 import json
 import os
@@ -21,7 +21,7 @@ GLANCE_SECONDS = 0.02
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return what `claim` returns as soon as that is true; fail after so many seconds."""
+    """Return the first true result of `claim`; fail after this number of seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -31,9 +31,9 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @dataclass
 class GatewayProcess:
-    """`settings` are GATEWAY_ variables without their prefix; a start uses a free port.
+    """A gateway process. `settings` are GATEWAY_ variables without their prefix.
 
-    Without a `command` it is the gateway with the scripted engine.
+    Each start uses a free port. Without a `command` it is the gateway with the scripted engine.
     """
 
     folder: Path
@@ -92,7 +92,7 @@ class GatewayProcess:
         self.url = f"http://127.0.0.1:{said['port']}"
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return what the log says under this name since the last start."""
+        """Return the log events of this name since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._seen)
             lines = log.read().splitlines()
@@ -103,20 +103,20 @@ class GatewayProcess:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nothing said."""
+        """Send SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(END_SECONDS)
 
     def stop(self) -> int:
-        """SIGTERM, and return the exit code."""
+        """Send SIGTERM and return the exit code."""
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(END_SECONDS)
 
     @contextmanager
     def gone_at_the_end(self) -> Iterator[None]:
-        """Leave no process behind, however the block ends."""
+        """Kill the process at the end of the block."""
         try:
             yield
         finally:
@@ -130,7 +130,7 @@ class GatewayProcess:
         return next(iter(self.events("server.listening")), None)
 
     def environment(self) -> dict[str, str]:
-        """Return the process's environment, for commands beside it as well."""
+        """Return the environment of the process, also for other commands."""
         ours = {
             "DATA_DIR": str(self.data_dir),
             "DATABASE__URL": self.database_url,

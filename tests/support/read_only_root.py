@@ -1,6 +1,6 @@
-"""Commands as a container runs them: the image's user, environment and volumes, all else read-only.
+"""Runs commands as a container does: the image's user, environment and volumes, a read-only root.
 
-Where the kernel lets us have mounts of our own, the root is mounted read-only for the command.
+Where the kernel allows mounts of our own, the root is mounted read-only for the command.
 """
 
 import os
@@ -24,7 +24,7 @@ exec {user} "$@"
 
 
 class Confined:
-    """Runs commands of an image; `is_read_only` and `has_own_user` say how far it goes here."""
+    """Runs commands of an image. `is_read_only` and `has_own_user`: the support of this machine."""
 
     def __init__(self, image: Image, **environment: str) -> None:
         self._image, self._environment = image, environment
@@ -79,7 +79,7 @@ class Confined:
         return self.run([str(python), "-c", "import app"]).returncode == 0
 
     def _take_user(self) -> None:
-        """Become the image's user, where that one can get at this machine's Python."""
+        """Change to the image's user, if that user can read this machine's Python."""
         uid, _, gid = self._image.user.partition(":")
         for volume in self._image.volumes:
             shutil.chown(volume, int(uid), int(gid))
@@ -91,5 +91,5 @@ class Confined:
 
 
 def _is_open_to_all(file: Path) -> bool:
-    """Tell whether any user of this machine gets at a file, as none does in the home of root."""
+    """Tell whether every user of this machine can read a file; not so in the home of root."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in file.parents)

@@ -1,6 +1,6 @@
-"""What a client hears of one job over SSE, through any number of broken connections.
+"""The events of one job that a client receives over SSE, over any number of broken connections.
 
-A reader of our own, of a dozen lines: it must not share a misreading with the gateway's.
+The reader is independent of the gateway's code, so that a misreading in one of them is found.
 """
 
 import json
@@ -18,7 +18,7 @@ WIRE_ONLY = frozenset({"closing"})  # told to whoever listens, and no step of th
 
 @dataclass(frozen=True)
 class SseEvent:
-    """One event as it came over the wire."""
+    """One event as received."""
 
     id: str
     name: str
@@ -27,7 +27,7 @@ class SseEvent:
 
 @dataclass
 class ResumedStream:
-    """The events of a job in the order they were heard; `last_id` is where to go on."""
+    """The events of a job in the order of arrival. `last_id` is the position to resume from."""
 
     job_id: str = ""
     events: list[SseEvent] = field(default_factory=list)
@@ -38,14 +38,14 @@ class ResumedStream:
         return bool(self.events) and self.events[-1].name in END
 
     async def hear(self, answer: httpx.Response) -> None:
-        """Take in what comes until the connection ends, however that is."""
+        """Receive events until the connection ends."""
         async for event in events_in(answer):
             self.last_id = event.id or self.last_id
             if event.name not in WIRE_ONLY:
                 self.events.append(event)
 
     async def resume(self, client: httpx.AsyncClient) -> None:
-        """Listen on from where the last connection ended."""
+        """Resume from the end of the last connection."""
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         path = f"/v1/transcriptions/{self.job_id}/events"
         async with client.stream("GET", path, headers=headers) as answer:
@@ -59,14 +59,14 @@ class ResumedStream:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """The numbered events, without the text that came before its segment."""
+        """The numbered events, without deltas."""
         return [(event.id, event.name) for event in self.events if event.name != "delta"]
 
     @property
     def standing(self) -> list[tuple[str, str]]:
-        """The rows but for ends that were taken back: a retry's `reset` came behind each of them.
+        """The rows without final events that a retry removed: each was followed by a `reset`.
 
-        Who was connected then has heard such an end, and whoever reads later is not told it.
+        A client that was connected at the time has received such an event; a later one does not.
         """
         heard = [*self.rows, ("", "")]
         return [
@@ -77,11 +77,11 @@ class ResumedStream:
 
     @property
     def text(self) -> str:
-        """What the client has read: segments, and beyond the last one what was told of the next."""
+        """The text of the client: all segments, and the deltas after the last one."""
         return " ".join([*_segments(self.events), _pending(self.events)]).strip()
 
     def broken_deltas(self) -> Iterator[str]:
-        """Yield a sentence for each segment that says something else than its own deltas did."""
+        """Yield a sentence for each segment whose text differs from its deltas."""
         pending = ""
         for event in self.events:
             if event.name == "delta":
@@ -107,7 +107,7 @@ def _pending(events: list[SseEvent]) -> str:
 
 
 async def events_in(answer: httpx.Response) -> AsyncIterator[SseEvent]:
-    """Read events; one that its connection cut short is none."""
+    """Read events. An event that the connection cut is ignored."""
     fields: dict[str, str] = {}
     async for line in answer.aiter_lines():
         if line:

@@ -1,4 +1,4 @@
-"""What is said in tests/media/en_clean_10s.wav, and how far a transcript is from it."""
+"""The text of tests/media/en_clean_10s.wav, and the word error rate of a transcript of it."""
 
 import jiwer
 

@@ -1,6 +1,6 @@
-"""One transcription's life, told step by step on a real database, without engine or audio.
+"""The states of one job on a real database, step by step, without an engine and audio.
 
-Each step is the use-case's own function; a test says only what happens and looks at the rows.
+Each step calls the use-case's own function. A test lists the steps and checks the rows.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ PLAN = JobPlan("direct", 120, "", upstream_model="echo", min_speech_ms=250)
 
 
 def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> NewAudio:
-    """Return a recording as intake would bring it; `name` tells stored copies apart."""
+    """Return audio as intake stores it. `name` distinguishes stored copies."""
     return NewAudio(
         sha256=sha256,
         bytes=100,
@@ -82,7 +82,7 @@ def job_spec(max_ms: int = 3_000, **fields: Any) -> JobSpec:
 
 
 def part_span(index: int = 0, *, seconds: float = 2.0) -> PartSpan:
-    """Return the part of this index, where all parts are so long."""
+    """Return the span of this part, if all parts have this length."""
     length = round(seconds * 1000)
     return PartSpan(index, index * length, (index + 1) * length, length, f"{index:064x}")
 
@@ -97,7 +97,7 @@ def failure(billed: Billed = Billed.NO) -> EngineError:
 
 
 async def principal_of(db: Database, project: str = DEFAULT_PROJECT) -> Principal:
-    """Return a caller of the project, which is made together with the price if they are new."""
+    """Return a caller of the project. Create the project and the price if they do not exist."""
 
     def make(tx: sa.Connection) -> str:
         load_prices(tx, [PRICE])
@@ -108,7 +108,7 @@ async def principal_of(db: Database, project: str = DEFAULT_PROJECT) -> Principa
 
 @dataclass
 class Scenario:
-    """One job and its clock, moved on by each step."""
+    """One job and its clock, which each step advances."""
 
     db: Database
     principal: Principal
@@ -147,7 +147,7 @@ class Scenario:
         return self.now
 
     async def claim(self, *, remote: bool = True, lease_seconds: float = 60) -> Job:
-        """Begin a run, as a worker does; it must be free."""
+        """Claim the job as a worker does. It must be free."""
         job = await self.try_claim(remote=remote, lease_seconds=lease_seconds)
         assert isinstance(job, Job), job
         return job
@@ -162,7 +162,7 @@ class Scenario:
         return await self.db.write(claim)
 
     async def crash(self) -> None:
-        """Let the lease end: its worker is gone."""
+        """Expire the lease, as if its worker had died."""
         long_ago = sa.update(transcription).where(transcription.c.id == self.id)
         await self.db.write(
             lambda tx: tx.execute(long_ago.values(lease_until=datetime(2020, 1, 1, tzinfo=UTC)))
@@ -197,7 +197,7 @@ class Scenario:
         keep_raw: bool = False,
         route: int = 0,
     ) -> None:
-        """Settle a call, in one write with what it says of the progress."""
+        """Settle an answered call and store its progress, in one write."""
         got = Answered(job.routes[route], call_id, part or part_span(), heard or answer())
 
         def keep(tx: sa.Connection) -> None:

@@ -1,7 +1,7 @@
 """An engine that answers from a script and keeps its own bill, in a file that survives kill -9.
 
-It stands for a remote engine: a call may be billed although nobody hears the answer. Its bill
-is written at a random moment of the call, so that a kill can fall on either side of it.
+It stands for a remote engine: a call may be billed although its answer is lost. Its bill is written
+at a random moment of the call, so that a kill can happen before or after it.
 """
 
 import asyncio
@@ -30,12 +30,11 @@ CATALOGUE = Path(__file__).with_name("scripted_engine.toml")
 
 @dataclass
 class ScriptedEngine:
-    """`errors` are raised by the next calls, in order, where None lets one pass.
+    """The scripted engine. `errors` are raised by the next calls, in order; None lets a call pass.
 
-    `gate`, if set, holds answers back.
-
-    `late_error` is raised instead of the answer once the call was billed and the gate is open.
-    `pieces` are told to who listens, `pace_seconds` apart, before the gate.
+    `gate`, if set, holds answers back. `late_error` is raised instead of the answer when the call
+    was billed and the gate is open. `pieces` are sent as deltas, `pace_seconds` apart, before the
+    gate.
     """
 
     delay_seconds: float = 0.0
@@ -110,14 +109,14 @@ class ScriptedEngine:
 
 
 def billed_seconds(bill: Path) -> int:
-    """Sum what the engine has charged."""
+    """Return the sum of the billed seconds."""
     if not bill.exists():
         return 0
     return sum(json.loads(line)["seconds"] for line in bill.read_text().splitlines())
 
 
 def only(engine: ScriptedEngine):  # noqa: ANN201
-    """Return a maker of engines for `create_app`: this one alone."""
+    """Return a function for `create_app` that returns only this engine."""
 
     def make(*_parts: object) -> list[ScriptedEngine]:
         return [engine]

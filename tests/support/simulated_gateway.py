@@ -29,8 +29,8 @@ async def simulated_gateway(
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with `simulator` as its provider; by default on SQLite in `folder`.
 
-    Where the simulator plays a vLLM as well, the gateway has that one, too. `models` are more of
-    them, in the catalogue's own form.
+    If the simulator includes a vLLM, the gateway uses it as well. `models` are further models, in
+    the catalogue's format.
     """
     patience = {} if answer_seconds is None else {"timeout_seconds": answer_seconds}
     settings = settings_for(
@@ -65,7 +65,7 @@ def more_accounts(simulator: ProviderSimulator, **named: str) -> dict[str, Any]:
 
 
 def fast_catalogue(folder: Path, calls_a_minute: int = CALLS_A_MINUTE, models: str = "") -> Path:
-    """Write the shipped catalogue with nothing but its pace changed, and more models after it."""
+    """Write the packaged catalogue with higher rate limits, and further models after it."""
     file = folder / "catalogue.toml"
     pace = f"calls_per_minute = {calls_a_minute}"
     file.write_text(re.sub(r"calls_per_minute = \d+", pace, PACKAGED.read_text()) + models)

@@ -1,6 +1,6 @@
-"""Clients of event streams: over ASGI, where a test sees every byte, and what they make of them.
+"""Clients of event streams over ASGI, where a test sees every byte, and helpers for events.
 
-The reader here is written from the standard's words alone, and shares nothing with the gateway's.
+The reader follows the standard and shares no code with the gateway's.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ ENDS = frozenset({"completed", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class SseEvent:
-    """One event as a client gets it."""
+    """One event as a client receives it."""
 
     type: str
     data: Any
@@ -28,7 +28,7 @@ class SseEvent:
 
 
 def read_events(raw: bytes) -> tuple[list[SseEvent], str]:
-    """Return the whole events in a stream's beginning, and the last id by then."""
+    """Return the complete events at the start of a stream, and their last id."""
     text = raw.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     *blocks, _ = text.split("\n\n")
     heard, last = [], ""
@@ -50,7 +50,7 @@ def read_events(raw: bytes) -> tuple[list[SseEvent], str]:
 
 
 def text_of(events: Iterable[SseEvent]) -> str:
-    """Put deltas together as a client does: a reset voids those since the last segment."""
+    """Join deltas as a client does: a reset voids those since the last segment."""
     firm, loose = "", ""
     for event in events:
         if event.type == "delta":
@@ -77,7 +77,7 @@ def types_of(events: Iterable[SseEvent]) -> list[str]:
 
 @dataclass
 class Listener:
-    """An answer as far as it has come."""
+    """An answer that is being received."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Listener:
 
 @asynccontextmanager
 async def asked(gateway: Gateway, request: httpx.Request) -> AsyncIterator[Listener]:
-    """Send a request and lend its answer as it comes; leaving the block hangs up."""
+    """Send a request and yield its answer as it arrives. The end of the block disconnects."""
     listener = Listener()
     left = asyncio.Event()
     body = [request.read()]
@@ -163,7 +163,7 @@ async def asked(gateway: Gateway, request: httpx.Request) -> AsyncIterator[Liste
 async def sent(
     gateway: Gateway, recording: bytes, *, accept: str = "", **options: Any
 ) -> AsyncIterator[Listener]:
-    """Post a recording and listen to the stream that answers it."""
+    """Post audio and receive the stream."""
     request = httpx.Request(
         "POST",
         f"{ADDRESS}/v1/transcriptions",
@@ -184,7 +184,7 @@ async def followed(
     key: str | None = None,
     **query: str,
 ) -> AsyncIterator[Listener]:
-    """Follow a job's events, from behind an id if one is given."""
+    """Receive a job's events, after an id if one is given."""
     headers = bearing(key) | ({} if last_id is None else {"last-event-id": last_id})
     path = f"{ADDRESS}/v1/transcriptions/{job_id}/events"
     async with asked(gateway, httpx.Request("GET", path, params=query, headers=headers)) as heard:

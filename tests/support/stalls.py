@@ -1,4 +1,4 @@
-"""How long this machine lets a process stand still: what a fast clock magnifies."""
+"""Stalls of this process, which a fast clock magnifies."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ LEAST_SECONDS = 0.01
 
 
 class Stall(NamedTuple):
-    """A time in which the loop did nothing, by the clock that all processes share."""
+    """A time in which the event loop did not run, by the clock that all processes share."""
 
     at: float
     seconds: float
@@ -19,7 +19,7 @@ class Stall(NamedTuple):
 
 @asynccontextmanager
 async def stalls() -> AsyncIterator[list[Stall]]:
-    """Lend a list to which every stall of this process is added."""
+    """Yield a list to which every stall of this process is added."""
     seen: list[Stall] = []
 
     async def watch() -> None:

@@ -1,4 +1,4 @@
-"""A worker is stopped in the middle of its jobs, another one ends them, and the first one wakes."""
+"""A worker is stopped while it runs jobs, another completes them, and the first continues."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ NOTICED = ("run.stale", "run.database_unavailable")
 
 @dataclass
 class Stopped:
-    """What was there when the sleeper woke, and what was there when it had done its worst."""
+    """The rows when the stopped worker continued, and the rows some time later."""
 
     before: Rows
     after: Rows
@@ -40,21 +40,21 @@ class Stopped:
 
 
 class Workers:
-    """Two gateways on one database and one folder: the first one is slow, and will be stopped."""
+    """Two gateways with one database and one folder. The first one is slow, and is stopped."""
 
     def __init__(self, folder: Path, url: str, settings: dict[str, str]) -> None:
         self.sleeper = GatewayProcess(folder, url, SLOW_SECONDS, settings, name="sleeper")
         self.heir = GatewayProcess(folder, url, 0.0, settings, name="heir")
 
     def start(self) -> None:
-        """Start both at the same moment, as replicas do."""
+        """Start both at the same time."""
         self.sleeper.spawn()
         self.heir.spawn()
         self.sleeper.wait_until_listening()
         self.heir.wait_until_listening()
 
     def stop_and_wake(self, seconds: float, seed: int) -> Stopped:
-        """Stop the sleeper for at least so long, and until the heir has ended all of its jobs."""
+        """Stop the first worker for this time, and until the second has completed its jobs."""
         jobs = self._submit(random.Random(seed))
         until(lambda: self.sleeper.billed_seconds() > 0, PATIENCE_SECONDS, "a call is billed")
         self.sleeper.signal(signal.SIGSTOP)

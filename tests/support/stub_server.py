@@ -1,6 +1,6 @@
-"""A small DashScope on loopback for unit tests: says what a test wants, keeps what it was asked.
+"""A stub of DashScope on loopback: it sends the replies of a test and records the requests.
 
-The faithful emulator is the simulator; this one is for faults that are made byte by byte.
+The exact model of the provider is the simulator. This stub is for faults in single bytes.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it came."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
@@ -32,14 +32,14 @@ class ReceivedRequest:
 
     @property
     def sound(self) -> bytes:
-        """What is in the data: URI, wherever it is."""
+        """The content of the data: URI in the request."""
         uri = self.body.partition(b'"data:')[2].partition(b'"')[0]
         return base64.b64decode(uri.partition(b",")[2], validate=True)
 
 
 @dataclass
 class Upstream:
-    """Where it is, what it was asked, and what it does with the next request."""
+    """The stub: its URL, its requests and its replies."""
 
     url: str = ""
     asked: list[ReceivedRequest] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Upstream:
 def qwen3_answer(
     text: str = "欢迎使用阿里云。", seconds: float = 2, **choice: Any
 ) -> dict[str, Any]:
-    """Return an answer of the qwen3 shape, as documented."""
+    """Return an answer in the documented qwen3 format."""
     return {
         "output": {
             "choices": [
@@ -76,7 +76,7 @@ def qwen3_answer(
 
 
 def answers(body: Any, status: str = "200 OK", **headers: str) -> Reply:
-    """Return a reply that is whole and right."""
+    """Return a complete and correct reply."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def reply(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -90,13 +90,13 @@ def answers(body: Any, status: str = "200 OK", **headers: str) -> Reply:
 
 
 def refuses(code: str, status: str = "400 Bad Request", **headers: str) -> Reply:
-    """Return a reply in the native error envelope."""
+    """Return an error in the native format."""
     return answers({"code": code, "message": "canary", "request_id": "r"}, status, **headers)
 
 
 @asynccontextmanager
 async def upstream(*replies: Reply) -> AsyncIterator[Upstream]:
-    """Serve the replies, one for each request, the last one again and again."""
+    """Serve the replies, one per request; the last one is repeated."""
     here = Upstream(replies=list(replies))
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +113,7 @@ async def upstream(*replies: Reply) -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def socket_server(handle: Handle) -> AsyncIterator[str]:
-    """Serve each connection with `handle`; all of them are gone when the block ends."""
+    """Serve each connection with `handle`. The end of the block closes all of them."""
     running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Transcripts to make subtitles of, and what a subtitle must obey, told without the app's words."""
+"""Transcripts for tests of subtitles, and rules for subtitles, independent of code in `app`."""
 # ruff: noqa: E501, RUF001 - samples of many scripts, one a line
 
 import unicodedata
@@ -39,7 +39,7 @@ LETTERS_A_SECOND = {"zh": 4.5, "ja": 6.0, "ko": 6.5}
 
 
 def said(language: str) -> Transcript:
-    """Return a sample as one segment that was spoken at a usual speed from 1 s on."""
+    """Return a sample as one segment from 1 s on, with a usual speed of speech."""
     text = TEXTS[language]
     seconds = len(text) / LETTERS_A_SECOND.get(language, 14.0)
     segment = Segment(start=1.0, end=1.0 + seconds, text=text, language=language)
@@ -71,7 +71,7 @@ def width(line: str) -> int:
 
 
 def breaks(text: str, lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield where lines part a text: the character before, what lay between, the one behind."""
+    """Yield the line breaks of a text: the character before, the characters between, the one after."""
     place = 0
     for line in lines:
         start = place
@@ -88,7 +88,7 @@ def breaks(text: str, lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def is_breach(before: str, between: str, after: str) -> bool:
-    """Tell whether a line may not end and begin so."""
+    """Tell whether a line must not break here."""
     if after in NOT_FIRST or before in NOT_LAST:
         return True
     torn = (before + after).isascii() and before.isalnum() and after.isalnum()
@@ -134,7 +134,7 @@ _ASCII_CLOSE = ["", "", "", ".", ",", "?", ")."]
 
 @st.composite
 def phrases(draw: st.DrawFn) -> str:
-    """A word and what clings to it: narrow enough that no line has to be torn."""
+    """Words with adjacent punctuation, narrow enough for one line."""
     if draw(st.booleans()):
         return draw(st.sampled_from(_SPACED)) + draw(st.sampled_from(_ASCII_CLOSE)) + " "
     core = draw(st.sampled_from(_UNSPACED))
@@ -144,7 +144,7 @@ def phrases(draw: st.DrawFn) -> str:
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> Transcript:
-    """Segments one behind the other, some with words, some with speakers, some empty."""
+    """Consecutive segments, some with words, some with speakers, some empty."""
     at = 0.0
     segments = []
     speakers = draw(st.sampled_from([[None], ["0"], ["0", "1"], [None, "Ann & Bob"]]))

@@ -25,7 +25,7 @@ SUBMIT = "/api/v1/services/audio/asr/transcription"
 
 @dataclass
 class TaskGateway:
-    """A gateway, the simulator behind it, and what a task job leaves."""
+    """A gateway, its simulator, and the rows of a filetrans job."""
 
     gateway: Gateway
     simulator: ProviderSimulator
@@ -60,7 +60,7 @@ class TaskGateway:
         return [(row["type"], row["data"]) for row in await self.gateway.rows(event)]
 
     async def assert_settled(self) -> None:
-        """Check that we settled what the simulator charges, to the nano-unit."""
+        """Check that the settled amount equals the simulator's charge, to the nano-unit."""
         await self.simulator.tasks_ended()
         lines = await self.gateway.rows(ledger_line, kind="settle")
         charged = sum(line.charge.seconds for line in self.simulator.bill)

@@ -1,4 +1,4 @@
-"""A database that goes away for chosen works, before they were done or after they really were."""
+"""A database that fails for chosen transactions, before they run or after their commit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +18,7 @@ When = Literal["before", "after"]
 
 @dataclass
 class DatabaseFault:
-    """What happens to the next works of a name; one with a `gate` waits for that first."""
+    """A fault of the next transactions of a name. With a `gate` it waits for that first."""
 
     work: str
     when: When | Literal["never"] = "before"
@@ -29,7 +29,7 @@ class DatabaseFault:
 
 
 class UnreliableDatabase:
-    """A real database in front of which faults stand; each happens as often as it says."""
+    """A real database with faults; each fault happens as often as it says."""
 
     def __init__(self, inner: Database, faults: list[DatabaseFault]) -> None:
         self._inner = inner
@@ -81,7 +81,7 @@ class UnreliableDatabase:
 
 @contextmanager
 def unreliable_database(*faults: DatabaseFault) -> Iterator[list[DatabaseFault]]:
-    """Put faults before the database of every gateway that starts inside; add more at any time."""
+    """Add faults to the database of every gateway that starts in the block."""
     standing = list(faults)
     real = lifespan.database_of
 

@@ -1,4 +1,4 @@
-"""Strangers' web servers on loopback: what a recording's URL may lead to, good and bad.
+"""Web servers of third parties on loopback, correct and faulty, for URLs of audio.
 
 Nothing here uses an HTTP library, so that a server can break every rule of the protocol.
 """
@@ -15,7 +15,7 @@ DRIP_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it came. Names of headers are in lower case."""
+    """One received request. Header names are in lower case."""
 
     path: str
     headers: Mapping[str, str]
@@ -26,7 +26,7 @@ Page = Callable[[ReceivedRequest, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class WebServer:
-    """`pages` by path without query; what is not there is a 404."""
+    """A web server. `pages` are by path without query; other paths are 404."""
 
     pages: dict[str, Page] = field(default_factory=dict)
     asked: list[ReceivedRequest] = field(default_factory=list)
@@ -57,7 +57,7 @@ class WebServer:
 async def serving(
     *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[WebServer]:
-    """Lend a server without pages."""
+    """Run a server without pages."""
     source = WebServer(host=host)
     server = await asyncio.start_server(source, host, port, ssl=tls)
     source.port = server.sockets[0].getsockname()[1]
@@ -85,7 +85,7 @@ def redirect(status: int, target: str) -> Page:
 
 
 def unsized(body: bytes) -> Page:
-    """Return a page whose end is the connection's."""
+    """Return a page without a length, which ends with the connection."""
 
     async def page(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(head("200 OK") + body)
@@ -94,7 +94,7 @@ def unsized(body: bytes) -> Page:
 
 
 def dripping(body: bytes, gate: asyncio.Event | None = None) -> Page:
-    """Return a page that comes byte by byte, or stops before its end until the gate is open."""
+    """Return a page that is sent byte by byte, or stops before its end until the gate is open."""
 
     async def page(_asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(head("200 OK", Content_Length=len(body)))
@@ -113,7 +113,7 @@ def dripping(body: bytes, gate: asyncio.Event | None = None) -> Page:
 
 @dataclass
 class FlakyPage:
-    """A page whose connection breaks after so many bytes of each answer in turn, then no more."""
+    """A page whose connection breaks after the given bytes of each answer in turn, then no more."""
 
     body: bytes
     cuts: list[int]

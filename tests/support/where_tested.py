@@ -1,4 +1,4 @@
-"""Which test modules cover a module of the gateway, from the `Covers:` lines of their docstrings.
+"""The test modules that cover a module of the gateway, from the `Covers:` lines of docstrings.
 
 python -m tests.support.where_tested app.jobs.upstream.caller
 """
@@ -17,7 +17,7 @@ def list_test_modules() -> list[Path]:
 
 
 def covered_by(path: Path) -> list[str]:
-    """Return the modules that a test module says it covers."""
+    """Return the modules in the `Covers:` line of a test module."""
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     found = _COVERS.search(docstring)
     return [] if found is None else [name.strip(" .\n") for name in found[1].split(",")]

@@ -18,7 +18,7 @@ class DatabaseOpenedError(RuntimeError):
 
 
 class _Guard:
-    """An audit hook cannot be removed, so it is switched on for the time of a test."""
+    """An audit hook that is active during a test, because a hook cannot be removed."""
 
     is_on = False
 

@@ -1,4 +1,4 @@
-"""Settings: each can be set from outside, each is documented, and a wrong one is a sentence.
+"""Settings: each can be set by the environment, each is documented, a wrong one is an error.
 
 Covers: app.settings.audio, app.settings.dashscope, app.settings.database, app.settings.group,
 app.settings.jobs, app.settings.provider_key, app.settings.server, app.settings.speech

@@ -1,4 +1,4 @@
-"""Children are started while other threads compute: nothing in this process may wait for them."""
+"""Child processes are started while other threads compute, and the process does not block."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The architecture, executable: sizes, habits, and documents that say what the code does.
+"""Rules of the repository: sizes, imports, readability, and documents that match the code.
 
 Covers: app.error_codes, app.errors, app.speech.warning_codes
 """
@@ -45,7 +45,7 @@ METHODS = {"get", "put", "post", "delete", "patch"}
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """The OpenAPI document of a gateway whose settings are not the usual ones."""
+    """The OpenAPI document of a gateway with unusual settings."""
     odd = Settings(
         _env_file=None,  # type: ignore[call-arg]
         data_dir=Path("/nowhere"),
@@ -71,7 +71,7 @@ def resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]
 
 
 def unbounded(schema: dict[str, Any], document: dict[str, Any], where: str) -> Iterator[str]:
-    """Yield the places of a request's schema that take more than any size."""
+    """Yield the parts of a request's schema without a size limit."""
     schema = resolved(schema, document)
     for choice in schema.get("anyOf", []) + schema.get("oneOf", []) + schema.get("allOf", []):
         yield from unbounded(choice, document, where)
@@ -97,7 +97,7 @@ def imports(file: Path) -> set[str]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Yield every text file that is, or will be, part of the repository."""
+    """Yield every text file that git tracks or does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

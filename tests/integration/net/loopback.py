@@ -1,4 +1,4 @@
-"""A server on loopback whose answers are made by a test."""
+"""A server on loopback whose answers a test writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
 async def send(
     writer: asyncio.StreamWriter, body: bytes, *, status: str = "200 OK", claimed: int | None = None
 ) -> None:
-    """Write a whole answer; `claimed` bytes may be more than there are."""
+    """Write a complete answer. `claimed` is the length in its header, which may be too large."""
     size = len(body) if claimed is None else claimed
     writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode() + body)
     await writer.drain()

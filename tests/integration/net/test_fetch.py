@@ -37,7 +37,7 @@ CAPS = FetchLimits(max_bytes=1_000_000, deadline_seconds=20, max_redirects=5)
 
 @dataclass
 class Kept:
-    """A sink that keeps."""
+    """A sink that stores its bytes."""
 
     body: bytearray = field(default_factory=bytearray)
     restarts: int = 0
@@ -75,7 +75,7 @@ class Site:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    """A server on loopback, which the rules let through, and a client whose pauses are short."""
+    """A server on loopback, which the rules allow, and a client with short pauses."""
     monkeypatch.setattr(fetching, "PAUSES", (0.01,) * 4)
     async with serving() as source:
         ports = frozenset({source.port})

@@ -36,7 +36,7 @@ Pass = Callable[[float], Awaitable[None]]
 
 
 class Hand:
-    """A clock that is turned by hand."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -47,7 +47,7 @@ class Hand:
 
 @pytest.fixture(params=["memory", "rows"])
 def stage(request: pytest.FixtureRequest) -> tuple[SlotStore, Pass]:
-    """A store without a step taken, and a way to let time go by for it."""
+    """A store without reserved slots, and a function that advances its time."""
     if request.param == "memory":
         clock = Hand()
 
@@ -67,7 +67,7 @@ def stage(request: pytest.FixtureRequest) -> tuple[SlotStore, Pass]:
 
 
 def near(seconds: float) -> object:
-    """Match seconds of a store roughly, because the database's clock goes on meanwhile."""
+    """Compare seconds of a store approximately, because the database's clock continues."""
     return pytest.approx(seconds, abs=0.25)
 
 
@@ -231,7 +231,7 @@ def test_no_two_slots_are_closer_than_the_interval(pauses: list[float]) -> None:
 
 
 def _take(steps: MemorySlots) -> float:
-    """Run a coroutine that never waits, without the cost of a loop."""
+    """Run a coroutine that never waits, without an event loop."""
     taking = steps.reserve("k", 0.6, FOR_EVER)
     with pytest.raises(StopIteration) as end:
         taking.send(None)

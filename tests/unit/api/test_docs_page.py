@@ -1,4 +1,4 @@
-"""The docs page works with no network but ours, under a policy that allows nothing inline.
+"""The docs page loads nothing from other hosts, under a policy without inline content.
 
 Covers: app.api.docs_page, app.api.http.body_rate, app.api.http.middleware, app.api.http.problems
 """

@@ -97,7 +97,7 @@ FAILED = replace(
 
 
 def described(model: type[BaseModel], body: Mapping[str, Any]) -> Any:
-    """Return what the schema makes of a body: validated, and dumped again."""
+    """Return a body after validation by the schema."""
     return json.loads(model.model_validate_json(json.dumps(body)).model_dump_json())
 
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: the spoken sample, chunking, ffmpeg by hand."""
+"""Helpers of the audio tests: the speech sample, chunks, direct calls of ffmpeg."""
 
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence

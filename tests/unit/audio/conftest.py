@@ -1,4 +1,4 @@
-"""Fixtures of the audio tests; media are made with the packaged ffmpeg."""
+"""Fixtures of the audio tests. The packaged ffmpeg creates the media files."""
 
 import zlib
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def store(root: Path, settings: AudioSettings) -> LocalStore:
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Return a function that makes one file with ffmpeg, once a session."""
+    """Return a function that creates a file with ffmpeg, once per session."""
     folder = tmp_path_factory.mktemp("media")
 
     def making(name: str, *arguments: str, source: Sequence[str] = ("-i", str(SPEECH))) -> Path:

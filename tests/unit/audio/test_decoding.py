@@ -1,4 +1,4 @@
-"""Every promised container through probe and decoder, and the decoder's life as a process.
+"""Every supported container through inspection and decoder; the decoder as a process.
 
 Covers: app.audio.decoding.decode, app.audio.headers.verify, app.audio.inspection.ffmpeg_probe
 """
@@ -96,7 +96,7 @@ async def pcm_of(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> b
 async def test_a_plain_wav_is_converted_without_a_child(
     make: Make, tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, options: str
 ) -> None:
-    """Its PCM is that of a child, which gets the same samples behind a chunk that is not known."""
+    """Its PCM equals that of a decoder process for the same samples after an unknown chunk."""
     path = make("plain.wav", *options.split())
     assert pcm_layout(path) is not None
     doubtful = tmp_path / "doubtful.wav"

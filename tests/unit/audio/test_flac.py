@@ -1,4 +1,4 @@
-"""FLAC of a part: the same samples again, smaller, and small enough whatever they are.
+"""FLAC of a part: the same samples after decoding, and a limited size for every input.
 
 Covers: app.audio.decoding.decode, app.audio.decoding.flac
 """

@@ -1,4 +1,4 @@
-"""What is vouched for without a decoder is exactly what a decoder finds; all else is left to it.
+"""A file that header readers verify has the length that a decoder finds; others are not verified.
 
 Covers: app.audio.headers.errors, app.audio.headers.mp3, app.audio.headers.ogg,
 app.audio.headers.verify, app.audio.inspection.ffmpeg_probe, app.audio.inspection.inspect,
@@ -82,7 +82,7 @@ ALL = {**WHOLE, "vorbis.ogg": VORBIS}
 
 
 def is_cut_short(file: bytes) -> bool:
-    """Tell whether the file's own figures say so."""
+    """Tell whether the file's figures say that its end is missing."""
     try:
         verified_bytes(file)
     except CutShortError:
@@ -91,7 +91,7 @@ def is_cut_short(file: bytes) -> bool:
 
 
 def vouched(file: bytes) -> Probe | None:
-    """Return what a file is, if anybody vouches for it."""
+    """Return the verified file, or None."""
     return None if is_cut_short(file) else verified_bytes(file)
 
 
@@ -147,7 +147,7 @@ def test_without_a_count_a_cut_between_frames_is_a_shorter_file(make: Make) -> N
 
 
 def frames(mp3: bytes) -> Iterator[int]:
-    """Yield where the frames of a 16 kHz MP3 begin, found by their sync and checked by steps."""
+    """Yield the offsets of the frames of a 16 kHz MP3, found by their sync word."""
     at = 10 + sum(mp3[6 + i] << (21 - 7 * i) for i in range(4)) if mp3[:3] == b"ID3" else 0
     bitrates = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
     while mp3[at : at + 1] == b"\xff":
@@ -172,7 +172,7 @@ def id3(body: bytes, *, version: bytes = b"\4\0", flags: int = 0) -> bytes:
 
 
 def ape(items: bytes, *, size: int | None = None, flags: int = 0) -> bytes:
-    """Return an APE tag without a header; its footer may lie about its `size`."""
+    """Return an APE tag without a header. Its footer may have a wrong `size`."""
     said = len(items) + 32 if size is None else size
     return items + struct.pack("<8sIIII8x", b"APETAGEX", 2_000, said, 1, flags)
 
@@ -221,7 +221,7 @@ def wav(
 
 
 def refilled(file: bytes) -> bytes:
-    """Say in a WAV's head how long it really is."""
+    """Correct the lengths in the header of a WAV."""
     return file[:4] + struct.pack("<I", len(file) - 8) + file[8:]
 
 
@@ -285,7 +285,7 @@ def ogg_pages(file: bytes) -> list[bytes]:
 
 
 def resealed(page: bytes, at: int, field: bytes) -> bytes:
-    """Change a page and make its checksum right again."""
+    """Change a page and correct its checksum."""
     changed = bytearray(page)
     changed[at : at + len(field)] = field
     changed[22:26] = struct.pack("<I", _page_checksum(bytes(changed)))

@@ -1,6 +1,6 @@
-"""Files made to sound longer than they say, or shorter: what is vouched for is what FFmpeg hears.
+"""Files whose headers claim a wrong length: the verified length is always the one FFmpeg decodes.
 
-What a recording may cost is held by the length that a header reader vouches for.
+The maximum cost of audio is computed from the verified length.
 
 Covers: app.audio.headers.verify, app.audio.headers.wav, app.audio.inspection.ffmpeg_probe
 """
@@ -40,7 +40,7 @@ FLAGS, GRANULE, SERIAL, NUMBER, BODY = 5, 6, 14, 18, 28  # where they stand in a
 
 
 def heard_seconds(path: Path, rate: int) -> float:
-    """Return how long FFmpeg plays a file; 0 where it plays nothing."""
+    """Return the seconds that FFmpeg decodes; 0 if it decodes nothing."""
     exe = imageio_ffmpeg.get_ffmpeg_exe()
     command = [
         exe,
@@ -61,13 +61,13 @@ def heard_seconds(path: Path, rate: int) -> float:
 
 
 def frame_seconds(found: Probe) -> float:
-    """Return how long a frame is, and what the resampler may add."""
+    """Return the length of a frame and of the resampler's addition."""
     samples = {"mp3": 1_152 if found.sample_rate >= 32_000 else 576, "opus": 0}
     return (samples.get(found.codec, 0) + 2) / found.sample_rate
 
 
 def agrees(path: Path, file: bytes) -> bool:
-    """Tell whether a file that is vouched for is as long as FFmpeg plays it; None need not be."""
+    """Tell whether a verified length equals the one that FFmpeg decodes; true for None."""
     found = vouched(file)
     if found is None:
         return False
@@ -78,7 +78,7 @@ def agrees(path: Path, file: bytes) -> bool:
 
 
 def opus(granules: Sequence[tuple[int, int]], *, skipped: int = 312, head: bytes = b"") -> bytes:
-    """Return Opus whose pages have so many packets of 60 ms, and say that they end there."""
+    """Return Opus whose pages have this number of packets of 60 ms and this end position."""
     head = head or b"OpusHead" + struct.pack("<BBHIhB", 1, 1, skipped, 48_000, 0, 0)
     pages = [([head], 0), ([b"OpusTags" + bytes(8)], 0)]
     pages += [([b"\x18"] * packets, granule) for packets, granule in granules]
@@ -137,7 +137,7 @@ def test_granules_that_creep_make_vorbis_no_shorter(make: Make) -> None:
 
 
 class CountedBytes(bytes):
-    """A file that counts how often a part of it is read."""
+    """A file that counts its reads."""
 
     reads = 0
 
@@ -164,7 +164,7 @@ def test_frames_without_end_are_given_up_soon(kind: str) -> None:
 
 
 def info(frame: bytes, *, count: int, before: int, behind: int, flags: int = 1) -> bytes:
-    """Return a frame of a mono MPEG-2 MP3 that is an Info header with the delays of an encoder."""
+    """Return a frame of a mono MPEG-2 MP3 with an Info header and encoder delays."""
     said = b"Info" + struct.pack(">I", flags) + struct.pack(">I", count) * (flags & 1)
     said += b"Lavf\0\0\0\0\0" + bytes(12) + (before << 12 | behind).to_bytes(3, "big")
     return frame[:4] + (bytes(9) + said).ljust(len(frame) - 4, b"\0")[: len(frame) - 4]
@@ -249,7 +249,7 @@ SKIPPED_CHUNKS = {
 
 
 def with_chunk(file: bytes, at: int, name: bytes, size: int) -> bytes:
-    """Put an empty chunk of this size into a WAV whose header stays right."""
+    """Insert an empty chunk of this size into a WAV and correct its header."""
     return refilled(file[:at] + name + struct.pack("<I", size) + bytes(size) + file[at:])
 
 
@@ -285,7 +285,7 @@ def test_a_chunk_of_an_odd_size_has_its_padding(tmp_path: Path) -> None:
 def test_a_compressed_stream_labelled_as_pcm_is_left_to_the_decoder(
     make: Make, stream: str, zeros: int
 ) -> None:
-    """FFmpeg plays these as what they are: up to ten times as long as PCM of that size."""
+    """FFmpeg decodes the compressed stream, up to ten times as long as PCM of that size."""
     data = bytes(zeros) + make("stream", *stream.split()).read_bytes()
     assert vouched(wav(data[: len(data) // 2 * 2])) is None
 

@@ -1,4 +1,4 @@
-"""Files made to harm: each ends in sound or in words, soon, and none reaches another file.
+"""Malicious files: each is decoded or rejected within a time limit, and none reads another file.
 
 Covers: app.audio.decoding.decode, app.audio.ffmpeg, app.audio.formats,
 app.audio.inspection.ffmpeg_probe, app.audio.inspection.sniff
@@ -24,7 +24,7 @@ MUTATIONS = 25  # of each kind of file
 
 
 async def outcome(path: Path, decoders: Decoders, max_seconds: float = HOUR) -> float | AudioError:
-    """Return the seconds decoded, or the error; anything else is a failed test."""
+    """Return the decoded seconds, or the error."""
     try:
         await probe_with_ffmpeg(
             path, decoders=decoders, max_seconds=max_seconds, deadline_seconds=15
@@ -138,7 +138,7 @@ async def test_tags_whose_names_forge_the_banner(
 
 
 def with_tag(mp3: bytes, text: bytes) -> bytes:
-    """Put an ID3v2.3 title in front of an mp3."""
+    """Put an ID3v2.3 title in front of an MP3."""
     frame = b"TIT2" + struct.pack(">IH", len(text) + 1, 0) + b"\x03" + text
     size = len(frame)
     synchsafe = bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))

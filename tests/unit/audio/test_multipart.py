@@ -34,7 +34,7 @@ AUDIO = b"\r\n--xyzz\r\n--xyzzz\r\r\n--\r\n--xyzzy!" + random.Random(1).randbyte
 
 
 class Memory:
-    """An upload that keeps its bytes."""
+    """An upload that stores its bytes in memory."""
 
     def __init__(self, cap: int = 1 << 20) -> None:
         self.data = bytearray()

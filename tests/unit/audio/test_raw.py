@@ -1,4 +1,4 @@
-"""Bare samples are what the client says they are, and nothing else is believed.
+"""Raw samples have the format that the request states, and are not examined otherwise.
 
 Covers: app.audio.decoding.decode, app.audio.inspection.inspect, app.audio.inspection.raw
 """

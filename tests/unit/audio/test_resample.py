@@ -1,4 +1,4 @@
-"""PCM that is converted in this process is the PCM that FFmpeg would return, but for rounding.
+"""PCM that is converted in this process equals FFmpeg's, except for rounding.
 
 Covers: app.audio.decoding.resample, app.audio.pcm
 """

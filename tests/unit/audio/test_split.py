@@ -167,7 +167,7 @@ async def test_a_piece_comes_before_later_sound_is_decoded() -> None:
 
 
 async def test_memory_is_one_window() -> None:
-    """Half an hour is cut: no more of it is ever there than one window and two blocks."""
+    """While half an hour is split, memory holds at most one window and two blocks."""
     least, most = [], 0
 
     async def counted() -> AsyncIterator[bytes]:
@@ -190,7 +190,7 @@ async def test_memory_is_one_window() -> None:
 
 
 class CountingModel:
-    """A Silero model that counts the frames it is given."""
+    """A Silero model that counts its frames."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -236,7 +236,7 @@ async def test_nothing_listens_to_digital_silence() -> None:
 
 
 async def test_silence_is_found_and_left_out_wherever_it_is() -> None:
-    """The same, where all is listened to and where little is: to three frames the same cuts."""
+    """Cuts are equal within three frames, whether the detector reads all audio or little."""
     pcm = silence(3) + VOICE + silence(12) + VOICE * 2 + NOISE * 2 + VOICE + silence(4)
     lazy = await cut_up(pcm, 240)
 
@@ -293,7 +293,7 @@ async def test_the_middle_is_a_pause() -> None:
 
 
 class Scripted:
-    """A detector that takes each frame's first sample for its likelihood, in per cent."""
+    """A detector whose probability is the first sample of each frame, in per cent."""
 
     def listen(
         self, frames: "np.typing.NDArray[np.int16]", stop: StopRule | None = None
@@ -345,6 +345,6 @@ async def scripted_cuts(pcm: bytes, limit: int, *, cut: bool, size: int) -> list
 
 
 def heard_in(pcm: bytes, piece: AudioPiece) -> int:
-    """Count the milliseconds of speech that the piece leaves out."""
+    """Return the milliseconds of speech that the piece omits."""
     starts = range(piece.start_ms // FRAME_MS, -(-piece.end_ms // FRAME_MS))
     return sum(FRAME_MS for n in starts if pcm[n * FRAME_BYTES : n * FRAME_BYTES + 1] >= b"\x32")

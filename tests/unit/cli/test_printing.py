@@ -1,4 +1,4 @@
-"""Lists: columns where tools read, a table where people do; nothing in a cell is markup.
+"""Lists: columns without a terminal, a table on a terminal; text in a cell is never markup.
 
 Covers: app.cli.printing
 """

@@ -1,4 +1,4 @@
-"""JSON as the standard library reads it, for values that orjson does not write as well.
+"""JSON that the standard library reads, also for values that orjson does not write.
 
 Covers: app.kit.json_bytes
 """

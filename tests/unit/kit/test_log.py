@@ -37,7 +37,7 @@ SECRET_IDS = ["ours", *list(SECRETS)[1:]]  # the same in every process that coll
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
-    """Undo what `configure` does to the whole process."""
+    """Undo the effects of `configure` on the process."""
     root = logging.getLogger()
     handlers, level, ours = root.handlers[:], root.level, vars(log.log).copy()
     yield
@@ -113,7 +113,7 @@ def test_chatty_libraries_do_not_log_addresses(capsys: pytest.CaptureFixture[str
 
 
 class Canary(Exception):
-    """An error whose words quote what was sent to us."""
+    """An error whose message quotes content of a request."""
 
 
 def caught(problem: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""How a process that serves treats its memory; each in a process of its own.
+"""Memory settings of a server process, each in a process of its own.
 
 Covers: app.kit.memory
 """

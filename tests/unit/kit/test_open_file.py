@@ -1,4 +1,4 @@
-"""A file that is opened in a thread is closed, whatever becomes of who wanted it.
+"""A file that is opened in a thread is closed, also if its caller is cancelled.
 
 Covers: app.kit.open_file
 """

@@ -1,4 +1,4 @@
-"""Slots: never more than there are, and the highest priority first.
+"""Slots are limited, and given to the highest priority first.
 
 Covers: app.kit.priority_semaphore
 """

@@ -1,4 +1,4 @@
-"""Signatures hold for their text, expiry, purpose and secret, and for nothing else.
+"""A signature is valid only for its text, expiry, purpose and secret.
 
 Covers: app.access.stream_tokens, app.audio.storage.links, app.kit.signed_token
 """

@@ -24,7 +24,7 @@ DOTS = ("。", "．", "｡")  # noqa: RUF001
 
 
 def spellings(address: str) -> Iterator[str]:
-    """Yield hosts of URLs that mean the address, to some reader or other."""
+    """Yield hosts of URLs that some parsers read as the address."""
     plain = ip_address(address)
     if isinstance(plain, IPv4Address):
         yield from _of_v4(plain)

@@ -18,7 +18,7 @@ from app.net.breaker import (
 
 
 def told(breaker: Breaker, outcomes: str, at: float = 0.0) -> Breaker:
-    """Tell of calls in their order: `+` was well, `-` was not."""
+    """Report calls in order: `+` succeeded, `-` failed."""
     for outcome in outcomes:
         breaker.record(at, success=outcome == "+")
     return breaker

@@ -43,7 +43,7 @@ def to(target: str, code: int = 302) -> bytes:
 
 @dataclass
 class World(httpcore.AsyncNetworkBackend):
-    """A network in memory: names and their answers in turn, servers and what each says."""
+    """A network in memory: names with lookup results in turn, servers with answers."""
 
     names: Names = field(default_factory=dict)
     says: list[bytes] = field(default_factory=list)
@@ -67,13 +67,13 @@ class World(httpcore.AsyncNetworkBackend):
         return httpcore.AsyncMockStream([self.says.pop(0) if self.says else OK])
 
     def begin(self, names: Names, says: Sequence[bytes]) -> None:
-        """Be another network from now on."""
+        """Replace the network."""
         self.names = {name: list(answers) for name, answers in names.items()}
         self.says, self.connected, self.lookups = list(says), [], []
 
     @property
     def inside(self) -> list[str]:
-        """The private addresses that were connected to."""
+        """The private addresses to which connections were made."""
         return [host for host, _ in self.connected if host not in {PUBLIC, *GOOD}]
 
 
@@ -196,7 +196,7 @@ def test_an_operator_can_allow_networks() -> None:
 
 
 def judge_target(address: str) -> str:
-    """Return the address that is judged: the IPv4 one, where one is mapped."""
+    """Return the address that is checked: the mapped IPv4 address, if there is one."""
     plain = ip_address(address.partition("%")[0])
     return str(getattr(plain, "ipv4_mapped", None) or plain)
 

@@ -1,4 +1,4 @@
-"""The catalogue: what is in it can be served, and what is gone has a successor.
+"""The catalogue: every model can be called, and every retired model has a successor.
 
 Covers: app.kit.money, app.speech.catalogue, app.speech.engines.http.json_body
 """

@@ -1,4 +1,4 @@
-"""Repetition loops are found, and what people really say is not taken for one.
+"""Repetition loops are found, and real speech is not taken for one.
 
 Covers: app.speech.repetition
 """

@@ -1,4 +1,4 @@
-"""A server on loopback whose bytes a test writes itself, and the two HTTP clients before it."""
+"""A server on loopback whose bytes a test writes, and the two HTTP clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 20
 
 @dataclass
 class Request:
-    """A request as it came, and the connection that it came on, counted from 0."""
+    """A received request, and the number of its connection, from 0."""
 
     connection: int
     head: str

@@ -1,4 +1,4 @@
-"""The direct client's connections: idle ones, lost ones, TLS, and the choice between two clients.
+"""Connections of the direct client: idle, lost and TLS connections; the choice of the client.
 
 Covers: app.net.http.direct_client, app.net.http.connection, app.net.http.dial,
 app.net.http.selection
@@ -68,7 +68,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
 
 @contextmanager
 def closes_after_an_answer(pause: float) -> Iterator[tuple[str, list[bytes]]]:
-    """Run a server in a thread that answers once a connection and closes it after a pause."""
+    """Run a server in a thread that answers once per connection and closes it after a pause."""
     requests: list[bytes] = []
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
@@ -194,7 +194,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust the certificate as an operator does."""
+    """Trust the certificate through SSL_CERT_FILE, as an operator does."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
 
@@ -346,7 +346,7 @@ async def test_an_address_that_does_not_answer_delays_the_next_one_only_a_little
 
 @contextmanager
 def full() -> Iterator[tuple[str, int]]:
-    """Give the address of a server that takes no more connections: greetings are dropped."""
+    """Yield the address of a server that accepts no further connections."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(4)]

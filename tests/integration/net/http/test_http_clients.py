@@ -1,4 +1,4 @@
-"""Both HTTP clients behave alike, on both event loops: answers, faults, deadlines, cancellation.
+"""Both HTTP clients behave the same, on both event loops: answers, faults, deadlines, cancellation.
 
 Covers: app.net.http.direct_client, app.net.http.httpx_client, app.net.http.connection
 """
@@ -209,7 +209,7 @@ async def test_without_a_connection_nothing_was_sent(kind: str) -> None:
 
 
 async def stuck(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take no more of a request than fits into the sockets."""
+    """Read no more of a request than fits into the socket buffers."""
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.sleep(30)
 

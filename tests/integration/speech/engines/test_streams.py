@@ -138,7 +138,7 @@ async def test_sentences_one_after_the_other() -> None:
 
 
 async def test_an_input_audio_stream_needs_a_proper_end() -> None:
-    """Behind a finished sentence only the transfer itself says that no other follows."""
+    """After a finished sentence only the end of the transfer shows that no other follows."""
     stream = frames.input_audio([["Good", " morning."], [" It is", " ten."]])[:2]
     assert (await hear(streams(stream), INPUT_AUDIO))[0].text == "Good morning."
     for ends in ("unframed", "torn"):

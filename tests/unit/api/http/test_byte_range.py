@@ -1,4 +1,4 @@
-"""A range is served exactly, refused, or taken for the whole file; nothing else.
+"""A range is served exactly, rejected, or ignored in favour of the whole file.
 
 Covers: app.api.http.byte_range
 """

@@ -1,4 +1,4 @@
-"""A page of a listed origin may read every answer, errors among them; no other page any.
+"""A page of a listed origin may read every answer, including errors; other pages may read none.
 
 Covers: app.api.http.body_rate, app.api.http.cors, app.api.http.middleware, app.api.http.problems
 """
@@ -25,7 +25,7 @@ ALLOWED, EXPOSED = "access-control-allow-origin", "access-control-expose-headers
 
 
 def tiny_app(*origins: str) -> FastAPI:
-    """Return an app with the gateway's own stack and routes that fail in every way."""
+    """Return an application with the gateway's middleware and routes that fail in every way."""
     app = FastAPI()
     problems.install_error_handlers(app)
     rate = BodyRate(idle_seconds=0.05, grace_seconds=1, min_bytes_per_second=1)

@@ -1,4 +1,4 @@
-"""Each request has an id, one line in the log that tells nothing private, and a least rate.
+"""Each request has an id, one log line without private data, and a minimum rate.
 
 Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.kit.log
 """
@@ -97,7 +97,7 @@ async def call(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[int, dict[
 
 
 def rated(app: ASGIApp, rate: BodyRate) -> ASGIApp:
-    """Return the application with a timed body and nothing else around it."""
+    """Return the application with only the middleware for the rate of bodies."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope, RatedBody(receive, rate).receive, send)

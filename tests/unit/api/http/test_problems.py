@@ -1,4 +1,4 @@
-"""Whatever goes wrong is a problem+json that says what to do, and never what was sent.
+"""Every error is a problem+json with a remedy, and without content of the request.
 
 Covers: app.api.http.body_rate, app.api.http.middleware, app.api.http.problems, app.error_codes
 """

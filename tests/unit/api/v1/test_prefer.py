@@ -1,4 +1,4 @@
-"""The Prefer header as RFC 7240 has it, and what is said of it in return.
+"""The Prefer header of RFC 7240, and Preference-Applied in the answer.
 
 Covers: app.api.v1.request.prefer, app.audio.intake.receive, app.speech.options
 """

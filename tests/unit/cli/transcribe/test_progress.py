@@ -1,4 +1,4 @@
-"""The bar's numbers: whatever is told in whatever order, they never go back, and they end whole.
+"""The figures of the progress bar never decrease, for any order of events, and end at 100 %.
 
 Covers: app.cli.transcribe.progress, app.cli.transcribe.progress_bar
 """

@@ -1,4 +1,4 @@
-"""Which recordings arguments mean, and what their results are called.
+"""The audio that arguments select, and the names of its results.
 
 Covers: app.cli.errors, app.cli.transcribe.output, app.cli.transcribe.sources
 """
@@ -127,7 +127,7 @@ def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_is_closed_to_us_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root, as which tests may run, no folder is: the system's answer is put in its place."""
+    """Root can read every folder, so the system's error is simulated if the test runs as root."""
 
     def closed(_path: Path) -> bool:
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))

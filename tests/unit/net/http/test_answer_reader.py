@@ -1,4 +1,4 @@
-"""One answer read from bytes: however they are cut, and wherever they end.
+"""One answer read from bytes, with every division into chunks and every end.
 
 Covers: app.net.http.answer_reader
 """

@@ -98,7 +98,7 @@ def test_is_between_events_does_not_depend_on_the_cut(newline: bytes) -> None:
 
 
 def reference(raw: bytes) -> list[StreamEvent]:
-    """Read a whole stream the plain way."""
+    """Read a complete stream in a simple way."""
     text = raw.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     found, data, kind, comment, last = [], [], "", "", ""
     for line in text.split("\n")[:-1]:

@@ -37,7 +37,7 @@ def shown(made: list[Cue]) -> list[tuple[int, int, tuple[str, ...]]]:
 
 
 def spoken_evenly(text: str, seconds: float, **more: object) -> Transcript:
-    """Return a text whose words take all the same time."""
+    """Return a text whose words have equal durations."""
     parts = text.split()
     step = seconds / len(parts)
     words = tuple(

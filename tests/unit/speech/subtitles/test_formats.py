@@ -1,4 +1,4 @@
-"""Subtitles are read back by other people's parsers, and must still say what was said, and when.
+"""Subtitles that independent parsers read have the text and times of the transcript.
 
 Covers: app.speech.subtitles.cues, app.speech.subtitles.formats
 """
@@ -32,7 +32,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def stamp(text: str) -> int:
-    """Read a time as WebVTT writes it."""
+    """Parse a WebVTT timestamp."""
     hours, minutes, seconds = text.split(":")
     return round((int(hours) * 3600 + int(minutes) * 60) * 1000 + float(seconds) * 1000)
 

@@ -57,7 +57,7 @@ def names(folder: Path) -> list[str]:
 
 
 class Hub:
-    """Counts requests; `change` may damage a body."""
+    """A model hub that counts requests. `change` may damage a body."""
 
     def __init__(
         self, change: Callable[[bytes], bytes] = bytes, claimed: int | None = None
@@ -216,7 +216,7 @@ def test_every_pinned_model_can_come_from_wheels() -> None:
 
 
 def wheel_model(work: Path) -> PinnedModel:
-    """Put two small wheels into `work` and return the model they carry."""
+    """Create two small wheels in `work` and return their model."""
     for number, half in ((1, b"abc"), (2, b"def")):
         with zipfile.ZipFile(work / f"part{number}.whl", "w") as wheel:
             wheel.writestr(f"p{number}/model.bin", half)

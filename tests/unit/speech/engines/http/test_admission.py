@@ -28,7 +28,7 @@ WELL = (ErrorKind.RATE_LIMITED, ErrorKind.REJECTED, ErrorKind.ACCOUNT)
 
 
 class Hand:
-    """A clock that is turned by hand."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -43,7 +43,7 @@ def admission(clock: Hand, per_minute: float | None = None) -> CallAdmission:
 
 
 async def entered(here: CallAdmission, max_wait_seconds: float = 9) -> None:
-    """Have a turn, and do nothing with it."""
+    """Be admitted, and return at once."""
     async with here.admit("m", max_wait_seconds):
         pass
 
@@ -110,7 +110,7 @@ async def test_a_wait_beyond_the_patience_is_a_rate_limit_error() -> None:
 
 
 class Calls:
-    """Calls that take until they are let go, and who got his turn when."""
+    """Calls that end when the test allows it, and the order of their admission."""
 
     def __init__(self, here: CallAdmission) -> None:
         self.here = here
@@ -239,7 +239,7 @@ async def test_try_admit_admits_no_call_without_the_database_of_the_rate_limit()
 
 
 class AwaySteps(MemorySlots):
-    """A store whose database is away."""
+    """A store whose database is unavailable."""
 
     async def reserve(self, *_: object) -> tuple[float, int | None]:
         raise DatabaseUnavailable

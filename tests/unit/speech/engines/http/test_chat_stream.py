@@ -45,7 +45,7 @@ def stream(chunks: list[dict[str, Any]], end: str = "data: [DONE]\n\n") -> bytes
 def read_stream(
     body: bytes, headers: dict[str, str], *, language: str | None = None
 ) -> EngineAnswer:
-    """Read a stream as the engine does that gets it in one chunk."""
+    """Read a stream as the engine does, in one chunk."""
     told: list[str] = []
     gathering = OmniStream(EngineRequest(Pcm(b""), "m", 1.0, language), told.append)
     reader = EventStreamReader()

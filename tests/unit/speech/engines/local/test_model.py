@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Fetching:
-    """A fetch that a test steers: it tells half of its progress, then waits for the gate."""
+    """A download that a test controls: it reports half of its progress, then waits for the gate."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
