@@ -67,19 +67,16 @@ class _WriteRequest:
             raw.execute("RELEASE request")
             self.error = error
 
-    def resolve(self) -> None:
-        """Resolve the future, in its event loop, unless the caller was cancelled."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(_unavailable_or_same(self.error))
 
-
-def _resolve_all(requests: list[_WriteRequest]) -> None:
+def _resolve_futures(requests: list[_WriteRequest]) -> None:
+    """Resolve the futures, in their event loop, of all callers that were not cancelled."""
     for request in requests:
-        request.resolve()
+        if request.future.done():
+            continue
+        if request.error is None:
+            request.future.set_result(request.result)
+        else:
+            request.future.set_exception(_unavailable_or_same(request.error))
 
 
 # Failures of the database or the machine, which may pass; no fault of the statement.
@@ -236,7 +233,7 @@ class SqliteDatabase:
         for loop in {request.loop for request in requests}:  # one call into each event loop
             of_loop = [request for request in requests if request.loop is loop]
             with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
-                loop.call_soon_threadsafe(_resolve_all, of_loop)
+                loop.call_soon_threadsafe(_resolve_futures, of_loop)
 
     def _connect(self) -> sa.Connection:
         """Return a connection whose transactions are begun and ended by `_begun`.

@@ -47,7 +47,7 @@ def _parse_json(value: Any) -> Any:
         raise ValueError("not JSON") from error
 
 
-def _require(is_valid: Callable[[Any], bool], reason: str) -> AfterValidator:
+def _validator(is_valid: Callable[[Any], bool], reason: str) -> AfterValidator:
     """Return a validator that rejects the values for which `is_valid` is false."""
 
     def validate(value: Any) -> Any:
@@ -64,14 +64,14 @@ def _require_number(value: Any) -> Any:
     return value
 
 
-_Text = Annotated[str, _require(is_storable, "a NUL character or half a surrogate pair")]
+_Text = Annotated[str, _validator(is_storable, "a NUL character or half a surrogate pair")]
 _Tag = Annotated[str, Field(pattern=LANGUAGE_TAG)]
 _Key = Annotated[_Text, Field(min_length=1, max_length=METADATA_NAME_CHARS)]
 _Value = Annotated[_Text, Field(max_length=METADATA_VALUE_CHARS)]
 _Filter = Annotated[
     dict[_Key, Any],
     Field(max_length=20),
-    _require(
+    _validator(
         lambda value: len(json.dumps(value, ensure_ascii=False)) <= MAX_FILTER_CHARS, "too long"
     ),
 ]
@@ -190,7 +190,7 @@ class Options(BaseModel):
     channel_id: Annotated[
         list[Annotated[int, Field(ge=0, le=63), BeforeValidator(_require_number)]],
         BeforeValidator(_split_commas),
-        _require(lambda values: len(set(values)) == len(values), "the same channel twice"),
+        _validator(lambda values: len(set(values)) == len(values), "the same channel twice"),
         _Allowed("at most 8 different channels, counted from 0"),
     ] = Field(
         [],

@@ -59,6 +59,26 @@ class _Draft:
     def text(self) -> str:
         return "".join(piece.text for piece in self.pieces)
 
+    def lines(self, indent: int) -> tuple[str, ...]:
+        """Break a cue into two lines of about the same width, at a good break."""
+        pieces, text = self.pieces, self.text
+        columns = list(accumulate(piece.columns for piece in pieces))
+        whole = columns[-1] - pieces[-1].columns + pieces[-1].width
+        if whole <= LINE_COLUMNS - indent or len(pieces) == 1:
+            return (text.strip(),)
+        breaks = []
+        for index, piece in enumerate(pieces[:-1]):
+            upper, lower = columns[index] - piece.columns + piece.width, whole - columns[index]
+            if upper <= LINE_COLUMNS - indent and lower <= LINE_COLUMNS:
+                # SubRip readers may take a last line of digits for the number of the next cue.
+                is_number = index == len(pieces) - 2 and pieces[-1].text.strip().isdecimal()
+                quality = piece.quality - abs(upper - lower) - is_number * 4 * LINE_COLUMNS
+                # Of two equal breaks, a shorter first line hides less of the picture.
+                breaks.append((quality, -index))
+        end = 1 - max(breaks)[1]
+        upper_text = "".join(piece.text for piece in pieces[:end])
+        return upper_text.strip(), text[len(upper_text) :].strip()
+
 
 def make_cues(segments: Sequence[Segment], seconds: float | None = None) -> list[Cue]:
     """Return the cues of segments in the order of time; `seconds` is the length of the audio.
@@ -86,7 +106,7 @@ def make_cues(segments: Sequence[Segment], seconds: float | None = None) -> list
         speaker = draft.voice[0]
         before = cues[-1].speaker if cues else None
         starts = indent > 0 and speaker not in {None, before}
-        cues.append(Cue(draft.start, draft.end, _lines(draft.pieces, indent), speaker, starts))
+        cues.append(Cue(draft.start, draft.end, draft.lines(indent), speaker, starts))
     return cues
 
 
@@ -223,24 +243,3 @@ class _NextStart:
         if start < self._start:
             self._start, self._later = start, self._start
         return self._later
-
-
-def _lines(pieces: Sequence[TimedPiece], indent: int) -> tuple[str, ...]:
-    """Break a cue into two lines of about the same width, at a good break."""
-    text = "".join(piece.text for piece in pieces)
-    columns = list(accumulate(piece.columns for piece in pieces))
-    whole = columns[-1] - pieces[-1].columns + pieces[-1].width
-    if whole <= LINE_COLUMNS - indent or len(pieces) == 1:
-        return (text.strip(),)
-    breaks = []
-    for index, piece in enumerate(pieces[:-1]):
-        upper, lower = columns[index] - piece.columns + piece.width, whole - columns[index]
-        if upper <= LINE_COLUMNS - indent and lower <= LINE_COLUMNS:
-            # SubRip readers may take a last line of digits for the number of the next cue.
-            is_number = index == len(pieces) - 2 and pieces[-1].text.strip().isdecimal()
-            quality = piece.quality - abs(upper - lower) - is_number * 4 * LINE_COLUMNS
-            # Of two equal breaks, the one with the shorter first line hides less of the picture.
-            breaks.append((quality, -index))
-    end = 1 - max(breaks)[1]
-    upper_text = "".join(piece.text for piece in pieces[:end])
-    return upper_text.strip(), text[len(upper_text) :].strip()
