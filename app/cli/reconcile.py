@@ -12,7 +12,7 @@ from app.billing.reconcile import KINDS, Report
 from app.cli.database import with_database
 from app.cli.printing import print_json
 from app.db.database import Database
-from app.jobs.reconcile import Scope, apply, days_of, look
+from app.jobs.reconcile import BillScope, apply, days_of, look
 from app.kit.clock import utc_now
 from app.kit.money import format_nano
 
@@ -47,7 +47,7 @@ def reconcile(
         lines = read_bill(bill.read_text(encoding="utf-8-sig"))
         first, last = days_of(lines) or (None, None)
         name, *others = engine or [DASHSCOPE]
-        scope = Scope(
+        scope = BillScope(
             name,
             since.replace(tzinfo=UTC) if since else first,
             until.replace(tzinfo=UTC) if until else last,

@@ -90,7 +90,7 @@ def end_cancelled(tx: sa.Connection, row: Any, *, remote: bool, now: datetime) -
     close_orphaned(tx, row.id, remote=remote, now=now)
     ledger.release_hold(tx, account_of(row), now=now)
     cost = cancellation_cost(tx, row)
-    said = {"charged": _told(cost.charged), "in_doubt": _told(cost.in_doubt)}
+    said = {"charged": _as_json(cost.charged), "in_doubt": _as_json(cost.in_doubt)}
     add_events(tx, row.id, [Event("cancelled", said)], first=count, now=now)
     return cost
 
@@ -103,5 +103,5 @@ def cancellation_cost(tx: sa.Connection, row: Any) -> CancellationCost:
     return CancellationCost(Money(settled, currency), Money(doubt, currency), row.run_epoch)
 
 
-def _told(money: Money) -> dict[str, Any]:
+def _as_json(money: Money) -> dict[str, Any]:
     return {"amount": money.amount, "currency": money.currency, "nano": money.nano}

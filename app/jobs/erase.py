@@ -48,8 +48,18 @@ def erase(
         return []
     if row.status in OPEN:
         end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
-    _forget_words(tx, job_id, now)
-    return [] if row.audio_id is None else _forget_audio(tx, row.audio_id, now)
+    _erase_text(tx, job_id, now)
+    if row.audio_id is None:
+        return []
+    stored = sa.select(_audio.c.blob_key).where(_audio.c.id == row.audio_id).with_for_update()
+    blob_key = tx.scalar(stored)
+    users = sa.select(transcription.c.id).where(
+        transcription.c.audio_id == row.audio_id, transcription.c.erased_at.is_(None)
+    )
+    if blob_key is None or tx.scalar(users.limit(1)) is not None:
+        return []  # another transcription still has the audio
+    tx.execute(sa.update(_audio).where(_audio.c.id == row.audio_id).values(erased_at=now))
+    return [PendingPurge(row.audio_id, blob_key)]
 
 
 def pending_purges(tx: sa.Connection) -> list[PendingPurge]:
@@ -77,7 +87,7 @@ def mark_purged(tx: sa.Connection, audio_id: str, *, now: datetime) -> None:
     )
 
 
-def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
+def _erase_text(tx: sa.Connection, job_id: str, now: datetime) -> None:
     tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == job_id))
     tx.execute(sa.delete(event).where(event.c.transcription_id == job_id))
     tx.execute(
@@ -99,16 +109,3 @@ def _forget_words(tx: sa.Connection, job_id: str, now: datetime) -> None:
         .where(transcription.c.id == job_id)
         .values(erased_at=now, options={}, reference=None, client_metadata=None, source_url=None)
     )
-
-
-def _forget_audio(tx: sa.Connection, audio_id: str, now: datetime) -> list[PendingPurge]:
-    """Mark the audio erased unless another transcription still has it."""
-    kept = sa.select(_audio.c.blob_key).where(_audio.c.id == audio_id).with_for_update()
-    blob_key = tx.scalar(kept)
-    users = sa.select(transcription.c.id).where(
-        transcription.c.audio_id == audio_id, transcription.c.erased_at.is_(None)
-    )
-    if blob_key is None or tx.scalar(users.limit(1)) is not None:
-        return []
-    tx.execute(sa.update(_audio).where(_audio.c.id == audio_id).values(erased_at=now))
-    return [PendingPurge(audio_id, blob_key)]

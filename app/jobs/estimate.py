@@ -111,7 +111,7 @@ class Estimator:
         async with AsyncExitStack() as undo:
             if received.upload is not None:
                 undo.push_async_callback(received.upload.discard)
-            length = self._length(received)
+            length = self._take_seconds(received)
             request = self._planner.resolve(received, preferred)
             probed = None
             if length is not None:
@@ -140,7 +140,7 @@ class Estimator:
         wait = self._wait(spec, seconds, backlogs)
         return Estimate(spec, seconds, tariff, prices, max_nano, refusal, wait)
 
-    def _length(self, received: Received) -> float | None:
+    def _take_seconds(self, received: Received) -> float | None:
         """Take `seconds` out of the options. Raises if the request also has audio."""
         value = received.options.pop(SECONDS, None)
         if value is None or value == "":

@@ -5,7 +5,7 @@ manual change, a damaged disk, or a defect of the gateway. Open jobs are left ou
 may be open and their holds unused.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -86,71 +86,46 @@ def _ended_periods(*violated: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
     )
 
 
-def _unused_hold() -> sa.ColumnElement[int]:
-    """Return the held amount that exceeds the settled one, or 0."""
-    held, settled = _amount_of("hold"), _amount_of("settle")
-    return sa.case((held > settled, held - settled), else_=0)
-
-
-def _invariants() -> Iterator[tuple[str, sa.Select[tuple[str]]]]:
-    job = sa.select(_job.id)
-    lines = billing_tables.ledger_line
-    has_transcript = sa.exists().where(transcript.c.transcription_id == _job.id)
-    settled = sa.exists().where(_line.kind == "settle", _line.call_id == _call.id)
-    stored_events = (
-        sa.select(sa.func.count()).where(event.c.transcription_id == _job.id).scalar_subquery()
+_held, _settled = _amount_of("hold"), _amount_of("settle")
+_unused_hold = sa.case((_held > _settled, _held - _settled), else_=0)
+_has_transcript = sa.exists().where(transcript.c.transcription_id == _job.id)
+_is_settled = sa.exists().where(_line.kind == "settle", _line.call_id == _call.id)
+_stored_events = (
+    sa.select(sa.func.count()).where(event.c.transcription_id == _job.id).scalar_subquery()
+)
+# A failed call costs money where the provider bills it. An open call, and one in doubt, costs
+# nothing yet: the provider's bill decides, by an `adjust` entry. `billed` may be NULL.
+_is_charged = sa.or_(
+    _call.state == "answered",
+    sa.and_(_call.state == "failed", sa.func.coalesce(_call.billed, Billed.NO) == Billed.YES),
+)
+INVARIANTS: Mapping[str, sa.Select[tuple[str]]] = {
+    "an ended transcription has no open call": sa.select(_job.id).where(
+        _has_ended,
+        sa.exists().where(_call.transcription_id == _job.id, _call.state == "open"),
+    ),
+    "each ended period of a transcription has one release": _ended_periods(
+        _count_of("release") != 1
+    ),
+    "the release is the hold less the settled amount": _ended_periods(
+        _count_of("release") == 1, _amount_of("release") != _unused_hold
+    ),
+    "an answered or billed call is settled": sa.select(_call.id).where(_is_charged, ~_is_settled),
+    "only answered or billed calls are settled": sa.select(_line.id)
+    .join(upstream_call, _call.id == _line.call_id)
+    .where(_line.kind == "settle", ~_is_charged),
+    "a ledger entry names a call of its own transcription": sa.select(_line.id)
+    .join(upstream_call, _call.id == _line.call_id)
+    .where(_call.transcription_id != _line.transcription_id),
+    "a completed transcription has a transcript": sa.select(_job.id).where(
+        _job.status == "completed", _job.erased_at.is_(None), ~_has_transcript
+    ),
+    "a transcript belongs to a completed transcription": sa.select(
+        transcript.c.transcription_id.label("id")
     )
-    yield (
-        "an ended transcription has no open call",
-        job.where(
-            _has_ended,
-            sa.exists().where(_call.transcription_id == _job.id, _call.state == "open"),
-        ),
-    )
-    yield (
-        "each ended period of a transcription has one release",
-        _ended_periods(_count_of("release") != 1),
-    )
-    yield (
-        "the release is the hold less the settled amount",
-        _ended_periods(_count_of("release") == 1, _amount_of("release") != _unused_hold()),
-    )
-    # A failed call costs money where the provider bills it. An open call, and one in doubt, costs
-    # nothing yet: the provider's bill decides, by an `adjust` entry. `billed` may be NULL.
-    is_billed_failure = sa.and_(
-        _call.state == "failed", sa.func.coalesce(_call.billed, Billed.NO) == Billed.YES
-    )
-    is_charged = sa.or_(_call.state == "answered", is_billed_failure)
-    yield (
-        "an answered or billed call is settled",
-        sa.select(_call.id).where(is_charged, ~settled),
-    )
-    yield (
-        "only answered or billed calls are settled",
-        sa.select(_line.id)
-        .join(upstream_call, _call.id == _line.call_id)
-        .where(_line.kind == "settle", ~is_charged),
-    )
-    yield (
-        "a ledger entry names a call of its own transcription",
-        sa.select(_line.id)
-        .select_from(lines.join(upstream_call, _call.id == _line.call_id))
-        .where(_call.transcription_id != _line.transcription_id),
-    )
-    yield (
-        "a completed transcription has a transcript",
-        job.where(_job.status == "completed", _job.erased_at.is_(None), ~has_transcript),
-    )
-    yield (
-        "a transcript belongs to a completed transcription",
-        sa.select(transcript.c.transcription_id.label("id"))
-        .outerjoin(transcription, _job.id == transcript.c.transcription_id)
-        .where(sa.or_(_job.id.is_(None), _job.status != "completed", _job.erased_at.is_not(None))),
-    )
-    yield (
-        "an ended transcription has all its events",
-        job.where(_has_ended, _job.erased_at.is_(None), stored_events != _job.event_count),
-    )
-
-
-INVARIANTS: Mapping[str, sa.Select[tuple[str]]] = dict(_invariants())
+    .outerjoin(transcription, _job.id == transcript.c.transcription_id)
+    .where(sa.or_(_job.id.is_(None), _job.status != "completed", _job.erased_at.is_not(None))),
+    "an ended transcription has all its events": sa.select(_job.id).where(
+        _has_ended, _job.erased_at.is_(None), _stored_events != _job.event_count
+    ),
+}

@@ -122,7 +122,9 @@ class Planner:
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
             raise EngineDisabled(f"{asked.name} is not available: {how_to_switch_on(asked)}.")
-        task_variant = self._sister(asked, options, received.url)
+        variants = map(self._catalogue.models.get, task_variants_of(asked, options))
+        usable = (one for one in variants if one and self._can_be_asked(one, received.url))
+        task_variant = next(usable, None)
         model, model_reason = select_model(asked, task_variant, options, mode=options.mode)
         if model.engine not in self._engines or (model.is_task and self._tasks_of(model) is None):
             raise EngineDisabled(
@@ -131,7 +133,7 @@ class Planner:
             )
         return ResolvedRequest(
             options,
-            fit_options(options, model, unknown, partial(self._others, model, received.url)),
+            fit_options(options, model, unknown, partial(self._alternatives, model, received.url)),
             model,
             model_reason,
             audio_sources=self._links_for(model, received.url),
@@ -142,14 +144,7 @@ class Planner:
             ),
         )
 
-    def _sister(
-        self, asked: CatalogueModel, options: Options, url: str | None
-    ) -> CatalogueModel | None:
-        """Return the filetrans model that can do the job where the requested model cannot."""
-        known = map(self._catalogue.models.get, task_variants_of(asked, options))
-        return next((one for one in known if one and self._can_be_asked(one, url)), None)
-
-    def _others(self, model: CatalogueModel, url: str | None) -> Iterator[CatalogueModel]:
+    def _alternatives(self, model: CatalogueModel, url: str | None) -> Iterator[CatalogueModel]:
         """Yield the other models of the same bundle that could be given the audio."""
         for other in self._catalogue.models.values():
             is_other = other.engine == model.engine and other is not model
@@ -214,6 +209,12 @@ class Planner:
         )
         found = looked.warnings(options.sample_rate, strict=options.strict) if looked else ()
         way, units = plan(asked), max_usage(asked)
+        facts: dict[str, Any] = {}
+        if model.is_task:
+            least, most = model.sample_rates
+            facts["audio_sources"] = request.audio_sources
+            facts["sample_rate"] = min(max(SAMPLE_RATE, least), most)
+            facts["file_bytes"] = model.file_bytes
         first, *others = self._places(model)
         return JobSpec(
             model=model.name,
@@ -227,7 +228,7 @@ class Planner:
                 upstream_model=first.upstream_model,
                 tokens=model.token_bounds(max_context_tokens(fitted.context)),
                 min_speech_ms=model.min_speech_ms,
-                **(_filetrans_facts(model, request.audio_sources) if model.is_task else {}),
+                **facts,
             ),
             max_ms=units.millis,
             max_tokens=(units.input_tokens, units.output_tokens),
@@ -299,14 +300,3 @@ class Planner:
             EnginePlace(engine.name, engine.region, model.upstream_in(engine.region))
             for engine in engines_for(model, self._engines, failover)
         ]
-
-
-def _filetrans_facts(
-    model: CatalogueModel, audio_sources: tuple[AudioSource, ...]
-) -> dict[str, Any]:
-    least, most = model.sample_rates
-    return {
-        "audio_sources": audio_sources,
-        "sample_rate": min(max(SAMPLE_RATE, least), most),
-        "file_bytes": model.file_bytes,
-    }

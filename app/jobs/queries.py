@@ -19,7 +19,7 @@ _row = transcription.c
 _audio = audio_tables.audio
 
 
-def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
+def _select_jobs(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """Return the select of the columns that the API shows of jobs; `segments` may be left out."""
     return (
         sa.select(
@@ -45,10 +45,10 @@ def _shown(segments: sa.ColumnElement[Any]) -> sa.Select[Any]:
 # Statements are built once: building them takes longer than running them.
 _STATUS = Prepared(sa.select(_row.status).where(_row.id == sa.bindparam("job")))
 _PROJECT = Prepared(sa.select(_row.project_id).where(_row.id == sa.bindparam("job")))
-_ONE = _shown(transcript.c.segments).where(
+_ONE = _select_jobs(transcript.c.segments).where(
     _row.project_id == sa.bindparam("project"), _row.id == sa.bindparam("job")
 )
-_LISTED = _shown(sa.null())
+_LISTED = _select_jobs(sa.null())
 _TASK = Prepared(
     sa.select(upstream_call.c.task_id)
     .where(
@@ -85,7 +85,7 @@ def project_of(tx: sa.Connection, job_id: str) -> str | None:
 
 def find_job(tx: sa.Connection, project_id: str, job_id: str) -> JobView | None:
     """Return one job of the project, erased ones included; None if it has none of this id."""
-    found = _load(tx, _ONE, {"project": project_id, "job": job_id})
+    found = _views(tx, _ONE, {"project": project_id, "job": job_id})
     if found and found[0].plan.kind == "filetrans":
         found = [replace(found[0], task_id=_TASK.scalar(tx, {"job": job_id}))]
     if not found or not found[0].options.keeps_raw:
@@ -112,15 +112,15 @@ def list_jobs(
         wanted.append(_row.created_at >= filters.created_after)
     if filters.created_before is not None:
         wanted.append(_row.created_at < filters.created_before)
-    wanted += [_noted(tx, name, value) for name, value in filters.metadata.items()]
+    wanted += [_has_metadata(tx, name, value) for name, value in filters.metadata.items()]
     if after is not None:
         wanted.append(_row.id < after)
-    found = _load(tx, _LISTED.where(*wanted).limit(limit + 1))
+    found = _views(tx, _LISTED.where(*wanted).limit(limit + 1))
     more = len(found) > limit
     return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
 
 
-def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
+def _has_metadata(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
     """Whether a job's metadata has this member; the name may contain quotes and dots."""
     is_postgres = tx.dialect.name == "postgresql"
     members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
@@ -128,48 +128,47 @@ def _noted(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
     return sa.exists().where(each.c.key == name, each.c.value == value)
 
 
-def _load(
+def _views(
     tx: sa.Connection, query: sa.Select[Any], terms: Mapping[str, str] | None = None
 ) -> list[JobView]:
     rows = tx.execute(query, terms).all()
     money = totals_by_job(tx, [row.id for row in rows])
-    return [_found(row, money.get(row.id, JobTotals())) for row in rows]
-
-
-def _found(row: Any, totals: JobTotals) -> JobView:
-    same = ("id", "status", "mode", "model", "engine", "error")
-    is_open = row.status in OPEN
-    times = ("created_at", "started_at", "completed_at", "erased_at")
-    return JobView(
-        **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
-        plan=JobPlan.from_json(row.plan),
-        options=JobOptions.from_json(row.options),
-        currency=row.tariff["currency"],
-        metadata=row.client_metadata,
-        audio=None if row.audio_id is None else _audio_of(row),
-        totals=totals,
-        transcript=None if row.text is None or is_open else _transcript(row),
-        warnings=[one for one in row.warnings if not (is_open and one["code"] == WarningCode.GAP)],
-    )
-
-
-def _audio_of(row: Any) -> Audio:
-    return Audio(
-        row.audio_id,
-        row.blob_key,
-        row.bytes,
-        row.format,
-        row.channels,
-        row.sample_rate,
-        row.duration_ms,
-    )
-
-
-def _transcript(row: Any) -> dict[str, Any]:
-    return {
-        "text": row.text,
-        "language": row.language,
-        "emotion": row.emotion,
-        "segments": row.segments or [],
-        "coverage": row.coverage,
-    }
+    views = []
+    for row in rows:
+        same = ("id", "status", "mode", "model", "engine", "error")
+        is_open = row.status in OPEN
+        audio = words = None
+        if row.audio_id is not None:
+            audio = Audio(
+                row.audio_id,
+                row.blob_key,
+                row.bytes,
+                row.format,
+                row.channels,
+                row.sample_rate,
+                row.duration_ms,
+            )
+        if row.text is not None and not is_open:
+            words = {
+                "text": row.text,
+                "language": row.language,
+                "emotion": row.emotion,
+                "segments": row.segments or [],
+                "coverage": row.coverage,
+            }
+        times = ("created_at", "started_at", "completed_at", "erased_at")
+        view = JobView(
+            **{name: getattr(row, name) for name in (*same, *times, "reference", "done_ms")},
+            plan=JobPlan.from_json(row.plan),
+            options=JobOptions.from_json(row.options),
+            currency=row.tariff["currency"],
+            metadata=row.client_metadata,
+            audio=audio,
+            totals=money.get(row.id, JobTotals()),
+            transcript=words,
+            warnings=[
+                one for one in row.warnings if not (is_open and one["code"] == WarningCode.GAP)
+            ],
+        )
+        views.append(view)
+    return views

@@ -51,7 +51,7 @@ _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("asr-gateway re
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class BillScope:
     """The calls that a bill covers: those of an engine from `since` up to `until` (excluded).
 
     `also` names further engines whose account has the same bill.
@@ -62,21 +62,28 @@ class Scope:
     until: datetime | None = None
     also: tuple[str, ...] = ()
 
+    def contains(self, moment: datetime) -> bool:
+        """Tell whether a call of this time is covered."""
+        is_after = self.since is None or moment >= self.since
+        return is_after and (self.until is None or moment < self.until)
+
 
 def days_of(bill: Sequence[BillLine]) -> tuple[datetime, datetime] | None:
     """Return the whole UTC days that the bill spans; None where a line has no time."""
     moments = [line.started_at for line in bill if line.started_at is not None]
     if len(moments) < len(bill):
         return None
-    return _midnight(min(moments)), _midnight(max(moments)) + timedelta(days=1)
+    return _start_of_day(min(moments)), _start_of_day(max(moments)) + timedelta(days=1)
 
 
-def look(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> Report:
+def look(tx: sa.Connection, bill: Sequence[BillLine], scope: BillScope) -> Report:
     """Compare and change nothing. Raises ValueError where the calls cannot be on one bill."""
     return compare(_calls(tx, bill, scope), bill)
 
 
-def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: datetime) -> Report:
+def apply(
+    tx: sa.Connection, bill: Sequence[BillLine], scope: BillScope, *, now: datetime
+) -> Report:
     """Adjust the ledger to the total of the bill; return the comparison made before.
 
     A call that was matched by its length keeps the request id, so that no later bill matches it
@@ -97,7 +104,7 @@ def apply(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope, *, now: dat
     return report
 
 
-def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[RecordedCall]:
+def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: BillScope) -> list[RecordedCall]:
     """Return the calls in scope, in the bill's regions, and those near it that the bill names."""
     wanted = _CALLS.where(_call.engine.in_((scope.engine, *scope.also)))
     if scope.since is not None:
@@ -108,18 +115,13 @@ def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: Scope) -> list[Re
     regions = regions_of(bill)
     return [
         call
-        for call in map(_ours, tx.execute(wanted))
+        for call in map(_recorded_call, tx.execute(wanted))
         if call.request_id in ids
-        or (_is_within(call.opened_at, scope) and (not regions or call.tariff.region in regions))
+        or (scope.contains(call.opened_at) and (not regions or call.tariff.region in regions))
     ]
 
 
-def _is_within(moment: datetime, scope: Scope) -> bool:
-    is_after = scope.since is None or moment >= scope.since
-    return is_after and (scope.until is None or moment < scope.until)
-
-
-def _ours(row: Any) -> RecordedCall:
+def _recorded_call(row: Any) -> RecordedCall:
     routes = routes_of(row, JobPlan.from_json(row.plan).upstream_model)
     route = next(route for route in routes if route.engine == row.call_engine)
     tariff = route.tariff
@@ -138,5 +140,5 @@ def _ours(row: Any) -> RecordedCall:
     )
 
 
-def _midnight(moment: datetime) -> datetime:
+def _start_of_day(moment: datetime) -> datetime:
     return datetime.combine(moment.date(), time(), moment.tzinfo)

@@ -30,6 +30,15 @@ _part = part.c
 _call = upstream_call.c
 _line = ledger_line.c
 _audio = audio_tables.audio.c
+_FIRST_HOLD = sa.select(_line.nano).where(
+    _line.transcription_id == sa.bindparam("job"),
+    _line.kind == "hold",
+    _line.call_id.is_(None),
+    _line.retry_epoch == 0,
+)
+_ANSWERED_COST = sa.select(sa.func.sum(_call.max_cost_nano)).where(
+    _call.transcription_id == sa.bindparam("job"), _call.state == "answered"
+)
 
 
 def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) -> QueuedJob | None:
@@ -41,13 +50,18 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
     row = own_row(tx, project_id, job_id)
     if row is None:
         return None
-    _check(tx, row)
+    _check_retryable(tx, row)
     # A new epoch invalidates the queue entries and runs from before the retry.
     epoch = row.run_epoch + 1
     known = store.resume_in_doubt(tx, row.id, retry_epoch=epoch, epoch=epoch + 1)
-    bound = max(_bound(tx, row), known)
-    progress = Event("progress", _progress(tx, row))
-    events = [*_reset(tx, row), progress]
+    # The first hold less the bounds of answered calls is the most that is left to pay. Where that
+    # does not cover a call, the call adds the rest to the hold.
+    first, answered = (tx.scalar(one, {"job": row.id}) for one in (_FIRST_HOLD, _ANSWERED_COST))
+    held_nano = max(int(first or 0) - int(answered or 0), known, 0)
+    length_ms = tx.scalar(sa.select(_audio.duration_ms).where(_audio.id == row.audio_id))
+    total_ms = max(length_ms or 0, row.done_ms)
+    progress = {"done_seconds": row.done_ms / 1000, "total_seconds": total_ms / 1000}
+    events = [*_resets(tx, row), Event("progress", progress)]
     tx.execute(sa.update(part).where(*_gaps_of(row.id)).values(state="pending", error_code=None))
     tx.execute(
         sa.update(transcription)
@@ -63,7 +77,7 @@ def reopen(tx: sa.Connection, project_id: str, job_id: str, *, now: datetime) ->
             event_count=row.event_count + len(events),
         )
     )
-    ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), bound, now=now)
+    ledger.hold(tx, replace(account_of(row), retry_epoch=epoch), held_nano, now=now)
     add_events(tx, row.id, events, first=row.event_count + 1, now=now)
     return QueuedJob(row.id, epoch, row.priority, JobPlan.from_json(row.plan).kind)
 
@@ -82,7 +96,7 @@ def recording_of(tx: sa.Connection, project_id: str, job_id: str) -> str | None:
     return tx.scalar(query)
 
 
-def _check(tx: sa.Connection, row: Any) -> None:
+def _check_retryable(tx: sa.Connection, row: Any) -> None:
     if row.erased_at is not None:
         raise Erased
     if row.status in OPEN:
@@ -106,7 +120,7 @@ def _first_gap(tx: sa.Connection, job_id: str) -> int | None:
     return index
 
 
-def _reset(tx: sa.Connection, row: Any) -> list[Event]:
+def _resets(tx: sa.Connection, row: Any) -> list[Event]:
     """Return the `reset` that revokes live text without a segment, and segments of gaps.
 
     All segments from the first revoked one on are published again.
@@ -117,26 +131,3 @@ def _reset(tx: sa.Connection, row: Any) -> list[Event]:
     spoken = (_part.transcription_id == row.id, _part.idx < gap, _part.state == "done")
     index = tx.scalar(sa.select(sa.func.count()).select_from(part).where(*spoken)) or 0
     return [Event("reset", {"from": index})]
-
-
-def _bound(tx: sa.Connection, row: Any) -> int:
-    """Return the most that is left to pay: the first hold minus the bounds of answered calls.
-
-    Where that does not cover a call, the call adds the rest to the hold.
-    """
-    first = sa.select(_line.nano).where(
-        _line.transcription_id == row.id,
-        _line.kind == "hold",
-        _line.call_id.is_(None),
-        _line.retry_epoch == 0,
-    )
-    done = sa.select(sa.func.sum(_call.max_cost_nano)).where(
-        _call.transcription_id == row.id, _call.state == "answered"
-    )
-    return max(0, int(tx.scalar(first) or 0) - int(tx.scalar(done) or 0))
-
-
-def _progress(tx: sa.Connection, row: Any) -> dict[str, float]:
-    known = tx.scalar(sa.select(_audio.duration_ms).where(_audio.id == row.audio_id))
-    total = max(known or 0, row.done_ms)
-    return {"done_seconds": row.done_ms / 1000, "total_seconds": total / 1000}

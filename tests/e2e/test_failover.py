@@ -15,7 +15,7 @@ import pytest
 
 from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
-from app.jobs.reconcile import Scope, look
+from app.jobs.reconcile import BillScope, look
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import retry_policy
 from app.net.breaker import MIN_CALLS
@@ -114,7 +114,7 @@ async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
         seconds = time.monotonic() - began
         money, bill = await settled(gateway), billed(list(simulator.bill))
         report = await gateway.services.db.read(
-            look, read_bill(bill_of(simulator, SECOND)), Scope("dashscope/intl")
+            look, read_bill(bill_of(simulator, SECOND)), BillScope("dashscope/intl")
         )
         ready = (await gateway.get("/readyz")).json()
     assert [job["status"] for job in (*alive, *after)] == ["completed"] * 36

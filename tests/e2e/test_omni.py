@@ -10,7 +10,7 @@ import pytest
 
 from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
-from app.jobs.reconcile import Scope, look
+from app.jobs.reconcile import BillScope, look
 from app.jobs.tables import upstream_call
 from tests.simulator import ProviderSimulator
 from tests.simulator.counting import Second, encode, joined, read
@@ -67,7 +67,7 @@ async def test_the_words_and_the_tokens_are_the_simulator(
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
         report = await there.services.db.read(
-            look, read_bill(simulator.bill_csv()), Scope("dashscope")
+            look, read_bill(simulator.bill_csv()), BillScope("dashscope")
         )
     assert body["status"] == "completed", body
     assert heard_in(body) == list(map(Second, numbers))

@@ -9,7 +9,7 @@ import pytest
 
 from app.billing.bill import read_bill
 from app.billing.tables import ledger_line
-from app.jobs.reconcile import Scope, look
+from app.jobs.reconcile import BillScope, look
 from app.jobs.tables import upstream_call
 from tests.simulator import ProviderSimulator
 from tests.simulator.counting import encode
@@ -70,7 +70,7 @@ async def test_tokens_are_held_settled_and_billed_alike(
         lines = await there.rows(ledger_line)
         calls = await there.rows(upstream_call)
         report = await there.services.db.read(
-            look, read_bill(simulator.bill_csv()), Scope("dashscope")
+            look, read_bill(simulator.bill_csv()), BillScope("dashscope")
         )
     charges = [line.charge for line in simulator.bill]
     tokens_in, tokens_out = PRICES["cn-beijing"]

@@ -34,7 +34,7 @@ from app.jobs.filetrans.address import AudioAddresses
 from app.jobs.filetrans.run import TaskRunner
 from app.jobs.store import calls, outcome, runs
 from app.jobs.store.durable_write import write_durably, write_of_run
-from app.jobs.store.events import Event, has_unconfirmed_text
+from app.jobs.store.events import has_unconfirmed_text
 from app.jobs.store.job import Job
 from app.jobs.store.runs import Deferred, StaleRun
 from app.jobs.streaming.hub import StreamHub
@@ -153,7 +153,7 @@ class Transcriber:
             )
         # A process that died may have published more text than it stored.
         if job.mode == STREAM and (had_open_calls or has_unconfirmed_text(tx, job.id)):
-            runs.fenced_update(tx, job.run, now=now, events=[Event("reset", {})])
+            runs.add_reset(tx, job, now=now)
             return replace(job, event_count=job.event_count + 1)
         return job
 

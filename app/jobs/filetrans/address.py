@@ -12,7 +12,7 @@ from app.audio.storage.blob_store import BlobStore
 from app.audio.storage.links import SignedLinks
 from app.db.database import Database
 from app.errors import AudioTooLarge, AudioUnreachable
-from app.jobs.filetrans.store import StoredAudio, find_audio
+from app.jobs.filetrans.store import StoredAudio, find_task_audio
 from app.jobs.store.job import Job
 from app.kit.clock import Clock
 from app.kit.ids import new_id
@@ -60,7 +60,7 @@ class AudioAddresses:
         """Return the address. Raises EngineError, AudioError, AudioStorageError, StorageFull."""
         if job.source_url is not None:
             return Address(job.source_url, job.source_url)
-        audio = await self._db.read(find_audio, job.id)
+        audio = await self._db.read(find_task_audio, job.id)
         if job.plan.audio_source == "gateway_url":
             until = self._now() + timedelta(seconds=self._task_seconds + LINK_MARGIN_SECONDS)
             return Address(self._links.url(audio.audio_id, audio.format, until), audio.sha256)

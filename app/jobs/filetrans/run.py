@@ -84,7 +84,16 @@ class TaskRunner:
         if task is None:
             engine = await self._submitter.submit(job)
             raise Deferred(self._pacing.before_poll(job.id, 0.0, engine.polls_per_second), "reset")
-        engine = await self._engine_of(job, task)
+        if task.engine not in self._engines:  # until the timeout it may be switched on again
+            log.warning("task.engine_disabled", engine=task.engine)
+            if self._waited(task) < self._settings.task_timeout_seconds:
+                raise Deferred(self._settings.max_poll_interval_seconds, "reset")
+            raise EngineUnavailable(
+                f"The audio was sent to the engine {task.engine}, which is no longer switched on "
+                "here. It may still be billed, so it was not sent to another engine.",
+                log=await self._close_late(job, task),
+            )
+        engine = self._engines[task.engine]
         report = await self._poll(job, engine, task)
         texts = await self._fetch_results(job, engine, task, report)
         done_ms = await self._complete(job, task, report, texts)
@@ -108,20 +117,6 @@ class TaskRunner:
             log.warning("task.not_cancelled", job=job_id, reason=type(error).__name__)
 
     # ── polling ─────────────────────────────────────────────────────────────────────────────
-
-    async def _engine_of(self, job: Job, task: KnownTask) -> TaskEngine:
-        """Return the engine of the task; until the timeout an operator may switch it on again."""
-        engine = self._engines.get(task.engine)
-        if engine is not None:
-            return engine
-        log.warning("task.engine_disabled", engine=task.engine)
-        if self._waited(task) < self._settings.task_timeout_seconds:
-            raise Deferred(self._settings.max_poll_interval_seconds, "reset")
-        raise EngineUnavailable(
-            f"The audio was sent to the engine {task.engine}, which is no longer switched on here. "
-            "It may still be billed, so it was not sent to another engine.",
-            log=await self._close_late(job, task),
-        )
 
     async def _poll(self, job: Job, engine: TaskEngine, task: KnownTask) -> TaskReport:
         """Poll the task once and return its report where it is done; raises otherwise."""
@@ -202,7 +197,7 @@ class TaskRunner:
             self._db,
             calls.close_failed,
             job,
-            _route_of(job, task),
+            _route_of_task(job, task),
             span,
             task.call_id,
             error,
@@ -247,10 +242,10 @@ class TaskRunner:
         )
         answer = result.answer_of(transcript, report, texts, task.request_id)
         span = PartSpan(0, 0, length_ms, length_ms, None)
-        answered = Answered(_route_of(job, task), task.call_id, span, answer)
+        answered = Answered(_route_of_task(job, task), task.call_id, span, answer)
         warnings = result.failed_file_warnings(report)
         await write_of_run(
-            self._db, store.complete, job, answered, transcript, warnings, now=self._now()
+            self._db, store.complete_task, job, answered, transcript, warnings, now=self._now()
         )
         return length_ms
 
@@ -260,7 +255,7 @@ class TaskRunner:
         length_ms = job.duration_ms or 0
         span = PartSpan(0, 0, length_ms, length_ms, None)
         answer = EngineAnswer("", usage=report.usage)
-        used = calls.usage_of(job, Answered(_route_of(job, task), task.call_id, span, answer))
+        used = calls.usage_of(job, Answered(_route_of_task(job, task), task.call_id, span, answer))
         raw = report.usage.raw
         await write_of_run(
             self._db, store.settle_without_result, job, task.call_id, used, raw, now=self._now()
@@ -271,5 +266,5 @@ class TaskRunner:
         return (self._now() - task.awaited_since).total_seconds()
 
 
-def _route_of(job: Job, task: KnownTask) -> Route:
+def _route_of_task(job: Job, task: KnownTask) -> Route:
     return next(route for route in job.routes if route.engine == task.engine)

@@ -194,7 +194,7 @@ def close_cancelled(tx: sa.Connection, call_id: str, *, now: datetime) -> None:
     tx.execute(_CLOSE_CANCELLED.values(closed_at=closed), {"call": call_id})
 
 
-def find_audio(tx: sa.Connection, job_id: str) -> StoredAudio:
+def find_task_audio(tx: sa.Connection, job_id: str) -> StoredAudio:
     """Return the job's audio. Raises AudioStorageError where it is not stored."""
     row = tx.execute(_AUDIO, {"job": job_id}).one_or_none()
     if row is None:
@@ -212,7 +212,7 @@ def span_of(job: Job, source: str, longest_ms: int) -> PartSpan:
     return PartSpan(0, 0, length_ms, length_ms, digest)
 
 
-def complete(
+def complete_task(
     tx: sa.Connection,
     job: Job,
     answered: Answered,

@@ -94,14 +94,21 @@ def open_call(
     """
     fenced_update(tx, job.run, now=now)
     store_parts(tx, job, [*silent, span])
-    attempt = _next_attempt(tx, job, span, retry_in_doubt=retry_in_doubt)
-    max_cost_nano = route.tariff.cost(*_max_usage(job, span))
+    made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": span.index})
+    # The client accepts with a retry that calls from before it may have been billed.
+    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
+    is_affordable = span.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
+    if in_doubt and not (retry_in_doubt and is_affordable):
+        raise UpstreamInDoubt
+    max_cost_nano = route.tariff.cost(*_max_usage_of(job, span))
     shortfall = 0
     if max_cost_nano:
         bounds = _BOUNDS.scalar(tx, {"job": job.id, "retry_epoch": job.account.retry_epoch})
         shortfall = max_cost_nano + int(bounds or 0) - ledger.remaining(tx, job.account)
     _check_spending_limit(tx, job, span, max(0, shortfall))
-    call_id = _add_call(tx, job, route, span, attempt=attempt, max_cost_nano=max_cost_nano, now=now)
+    call_id = _add_call(
+        tx, job, route, span, attempt=len(made) + 1, max_cost_nano=max_cost_nano, now=now
+    )
     if shortfall > 0:
         ledger.hold(tx, job.account, shortfall, now=now, call_id=call_id)
     return call_id
@@ -121,7 +128,7 @@ def open_first_call(
     """
     add_part(tx, job, span)
     route = job.routes[0]
-    max_cost_nano = route.tariff.cost(*_max_usage(job, span))
+    max_cost_nano = route.tariff.cost(*_max_usage_of(job, span))
     call_id = _add_call(tx, job, route, span, attempt=1, max_cost_nano=max_cost_nano, now=now)
     shortfall = max_cost_nano - held_nano
     if shortfall > 0:
@@ -219,7 +226,7 @@ def close_failed(
         tx, call_id, now, **fields
     )  # else an earlier one was committed after all
     if is_first_try and error.billed is Billed.YES:
-        most = _max_usage(job, span)
+        most = _max_usage_of(job, span)
         tokens = most.input_tokens + most.output_tokens
         used = BilledUsage(span.length_ms, tokens, route.tariff.cost(*most), estimated=True)
         ledger.settle(tx, job.account, call_id, used, now=now)
@@ -278,16 +285,6 @@ def usage_of(job: Job, answered: Answered) -> BilledUsage:
     return BilledUsage(used_ms, sum(tokens), cost, estimated=is_guess)
 
 
-def _next_attempt(tx: sa.Connection, job: Job, span: PartSpan, *, retry_in_doubt: bool) -> int:
-    made = _CALLS_OF_PART.all(tx, {"job": job.id, "index": span.index})
-    # The client accepts with a retry that calls from before it may have been billed.
-    in_doubt = sum(state == "in_doubt" for state, epoch in made if epoch > job.account.retry_epoch)
-    affordable = span.length_ms <= RETRIED_IN_DOUBT_MS and in_doubt <= RETRIES_IN_DOUBT
-    if in_doubt and not (retry_in_doubt and affordable):
-        raise UpstreamInDoubt
-    return len(made) + 1
-
-
 def _check_spending_limit(tx: sa.Connection, job: Job, span: PartSpan, more_nano: int) -> None:
     """Raise where a call could take the job's cost above the client's spending limit."""
     limit = job.options.spending_limit
@@ -304,7 +301,7 @@ def _check_spending_limit(tx: sa.Connection, job: Job, span: PartSpan, more_nano
     )
 
 
-def _max_usage(job: Job, span: PartSpan) -> Units:
+def _max_usage_of(job: Job, span: PartSpan) -> Units:
     """Return the most that a call can use. Each requested channel of the audio is billed."""
     return max_usage_of_call(span.length_ms, job.plan.tokens).times(job.plan.billed_channels)
 

@@ -157,6 +157,11 @@ def fenced_update(
         run.live_text.note_stored(first, events)
 
 
+def add_reset(tx: sa.Connection, job: Job, *, now: datetime) -> None:
+    """Add a `reset` event, which revokes live text without a segment. Raises StaleRun."""
+    fenced_update(tx, job.run, now=now, events=[Event("reset", {})])
+
+
 def renew(tx: sa.Connection, run: Run) -> None:
     """Extend the lease from now. Raises StaleRun."""
     terms = {"job": run.job_id, "epoch": run.epoch, "lease": run.lease_seconds}

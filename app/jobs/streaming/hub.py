@@ -4,18 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
-
-import sqlalchemy as sa
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
 from app.jobs.store.durable_write import DATABASE_PAUSE_SECONDS, retry_write, write_of_run
 from app.jobs.store.events import Event, delta
 from app.jobs.store.job import Job, Run
-from app.jobs.store.runs import fenced_update
+from app.jobs.store.runs import add_reset
 from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
 from app.jobs.streaming.delta_text import current_runs, store_texts
@@ -87,7 +84,7 @@ class StreamHub:
             LiveLog(job.event_count),
             partial(self._published, job.id),
             partial(self._read_stored, job.id),
-            lambda: write_of_run(self._db, _add_reset, streamed, now=self._now()),
+            lambda: write_of_run(self._db, add_reset, streamed, now=self._now()),
         )
         streamed = replace(job, run=replace(job.run, live_text=buffer))
         self._runs[job.id] = live = _LiveRun(streamed.run, buffer)
@@ -124,7 +121,11 @@ class StreamHub:
                 await self._store_texts()
                 if self._db.is_shared and now() - checked >= STALE_CHECK_SECONDS:
                     checked = now()
-                    await self._drop_stale_runs()
+                    lives = [live.run for live in self._runs.values()]
+                    current = await self._db.read(current_runs, lives)
+                    for run in lives:
+                        if run.job_id not in current:  # cancelled, or claimed by another process
+                            self._drop(run)
             except DatabaseUnavailable:
                 log.warning("live_text.database_unavailable")
             except Exception as error:  # noqa: BLE001 - the text of all other runs depends on it
@@ -150,14 +151,6 @@ class StreamHub:
                 else:
                     self._drop(run)
 
-    async def _drop_stale_runs(self) -> None:
-        """Find runs whose jobs were cancelled or claimed by another process."""
-        runs = [live.run for live in self._runs.values()]
-        current = await self._db.read(current_runs, runs)
-        for run in runs:
-            if run.job_id not in current:
-                self._drop(run)
-
     def _drop(self, run: Run) -> None:
         """Let the readers of a stale run go on with the database."""
         live = self._runs.get(run.job_id)
@@ -173,7 +166,3 @@ class StreamHub:
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
             else:
                 return [Event(item.type, item.data) for item in found.items]
-
-
-def _add_reset(tx: sa.Connection, /, job: Job, *, now: datetime) -> None:
-    fenced_update(tx, job.run, now=now, events=[Event("reset", {})])

@@ -81,10 +81,7 @@ class LiveLog:
         item.order = (self.published, item.seq)
         self._items.append(item)
         if len(self._items) > MOST_ITEMS:
-            self._drop_stored()
-
-    def _drop_stored(self) -> None:
-        keep = bisect_right(self._items, self.stored, key=lambda item: item.order[0])
-        if drop := min(keep, MOST_ITEMS // 2):
-            self._dropped = self._items[drop - 1].order
-            del self._items[:drop]
+            stored = bisect_right(self._items, self.stored, key=lambda item: item.order[0])
+            if drop := min(stored, MOST_ITEMS // 2):
+                self._dropped = self._items[drop - 1].order
+                del self._items[:drop]

@@ -42,13 +42,13 @@ def read_events(tx: sa.Connection, job_id: str, at: Position) -> EventBatch:
     if state is None or state.erased_at is not None:
         return EventBatch(at, has_ended=True, is_erased=True)
     rows = _EVENTS_AFTER.all(tx, {"job": job_id, "seq": at.seq})
-    found = batch(rows, at, last_seq=state.event_count)
+    found = unread_events(rows, at, last_seq=state.event_count)
     found.is_all = len(rows) < MOST_EVENTS
     found.has_ended = found.is_all and state.status in ENDED
     return found
 
 
-def batch(rows: Sequence[Any], at: Position, *, last_seq: int) -> EventBatch:
+def unread_events(rows: Sequence[Any], at: Position, *, last_seq: int) -> EventBatch:
     """Return the events in these rows that a reader at this position has not read. Pure.
 
     A final event before the job's `last_seq` is left out: a retry has removed it.

@@ -140,10 +140,17 @@ class UpstreamCaller:
     async def _call_with_retries(self, call: PartCall, audio: PartAudio) -> Answered:
         """Call the route that can be called first, for as long as the retry policy allows.
 
-        Raises _FailedError where no route is left, Deferred, and the last error at the timeout.
+        Raises _FailedError where no route is left, Deferred, EngineUnavailable, and the last error
+        at the timeout.
         """
         job = call.job
-        routes = {route.engine: route for route in await self._routes(job, call.span)}
+        self.first_engine(job)
+        open_routes = [route for route in job.routes if route.engine in self._engines]
+        routes = {route.engine: route for route in open_routes}
+        if len(routes) > 1:
+            exhausted = await self._db.read(exhausted_engines, job.id, call.span.index)
+            routes = {name: one for name, one in routes.items() if name not in exhausted}
+            routes = routes or {open_routes[-1].engine: open_routes[-1]}
         audio = await self.in_engine_format(job, audio)
         since, now = job.deferred_since or self._now(), asyncio.get_running_loop().time
         free_at = dict.fromkeys(routes, 0.0)  # in the order of preference
@@ -165,15 +172,6 @@ class UpstreamCaller:
                     engine = min(free_at, key=lambda one: max(free_at[one], now()))
                     log.info("call.next_route", engine=engine, reason=failed.error.kind)
                 await self._wait(since, free_at[engine] - now(), failed.error)
-
-    async def _routes(self, job: Job, span: PartSpan) -> Sequence[Route]:
-        """Return the routes to call, in order of preference. Raises EngineUnavailable."""
-        self.first_engine(job)
-        routes = [route for route in job.routes if route.engine in self._engines]
-        if len(routes) == 1:
-            return routes
-        exhausted = await self._db.read(exhausted_engines, job.id, span.index)
-        return [route for route in routes if route.engine not in exhausted] or routes[-1:]
 
     async def _wait(self, since: datetime, seconds: float, error: EngineError) -> None:
         """Sleep, or defer the job where the wait is long. Raises the error at the retry timeout."""

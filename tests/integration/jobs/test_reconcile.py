@@ -15,7 +15,7 @@ import pytest
 from app.billing.bill import BillLine
 from app.billing.reconcile import Report
 from app.db.database import Database
-from app.jobs.reconcile import Scope, apply, days_of, look
+from app.jobs.reconcile import BillScope, apply, days_of, look
 from app.speech.engine import Billed
 from tests.support.scenario import (
     NANO_PER_SECOND,
@@ -28,7 +28,7 @@ from tests.support.scenario import (
 )
 
 pytestmark = pytest.mark.anyio
-SCOPE = Scope("scripted")
+SCOPE = BillScope("scripted")
 ANSWERED = BillLine("req-1", "echo", 3_000, REGION, NOW)
 LOST = BillLine("req-lost", "echo", 2_000, REGION, NOW)
 BILL = [ANSWERED, LOST]
@@ -92,12 +92,12 @@ async def test_a_corrected_bill_lowers_the_sums(db: Database) -> None:
 @pytest.mark.parametrize(
     "scope",
     [
-        Scope("another"),
-        Scope("scripted", since=NOW + timedelta(hours=1)),
-        Scope("scripted", until=NOW - timedelta(hours=1)),
+        BillScope("another"),
+        BillScope("scripted", since=NOW + timedelta(hours=1)),
+        BillScope("scripted", until=NOW - timedelta(hours=1)),
     ],
 )
-async def test_calls_of_another_account_are_not_adjusted(db: Database, scope: Scope) -> None:
+async def test_calls_of_another_account_are_not_adjusted(db: Database, scope: BillScope) -> None:
     await with_doubt(db)
     report = await db.read(look, [replace(LOST, request_id="req-of-others")], scope)
     assert (report.calls, kinds(report)) == (0, {"unmatched"})

@@ -72,7 +72,10 @@ async def test_a_retry_reopens_a_task_in_doubt(db: Database, end: str) -> None:
         held["created_at"],
     )
     # The hold of the retry covers this call only.
-    left = await db.read(calls._uncommitted_hold, again)
+    (row,) = await scenario.calls()
+    assert (row["state"], row["max_cost_nano"]) == ("open", BOUND)
+    assert row["run_epoch"] > again.account.retry_epoch
+    left = await db.read(ledger.remaining, again.account) - row["max_cost_nano"]
     assert left == held["nano"] - BOUND
     await scenario.answered(again, call)
     await scenario.complete(again)

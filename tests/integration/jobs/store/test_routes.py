@@ -11,7 +11,7 @@ from app.billing import ledger
 from app.billing.bill import BillLine
 from app.billing.prices import load_prices
 from app.db.database import Database
-from app.jobs.reconcile import Scope, apply, look
+from app.jobs.reconcile import BillScope, apply, look
 from app.jobs.store.job_spec import EnginePlace
 from app.speech.engine import Billed
 from tests.support.scenario import (
@@ -87,13 +87,13 @@ async def test_a_call_is_held_settled_and_reconciled_on_its_route(db: Database) 
 
     dear = [BillLine("req-1", "echo-dear", 3_000, "dear", NOW)]
     first = [BillLine("req-0", "echo", 2_000, "test", NOW)]
-    assert (await db.read(look, dear, Scope("scripted/dear"))).differences[0].nano == DEAR
-    assert [one.kind for one in (await db.read(look, dear, Scope("scripted"))).differences] == [
+    assert (await db.read(look, dear, BillScope("scripted/dear"))).differences[0].nano == DEAR
+    assert [one.kind for one in (await db.read(look, dear, BillScope("scripted"))).differences] == [
         "unmatched"
     ]
-    await db.write(apply, dear, Scope("scripted/dear"), now=NOW)
-    await db.write(apply, first, Scope("scripted"), now=NOW)
-    both = Scope("scripted", also=("scripted/dear",))
+    await db.write(apply, dear, BillScope("scripted/dear"), now=NOW)
+    await db.write(apply, first, BillScope("scripted"), now=NOW)
+    both = BillScope("scripted", also=("scripted/dear",))
     assert (await db.read(look, [*first, *dear], both)).differences == []
     settled = (await db.read(ledger.totals, scenario.id)).settled
     assert settled == 3 * DEAR + 2 * NANO_PER_SECOND

@@ -19,7 +19,7 @@ from app.jobs.streaming import log as live_logs
 from app.jobs.streaming.buffer import LiveTextBuffer
 from app.jobs.streaming.cursor import Position
 from app.jobs.streaming.log import LiveLog, LogItem
-from app.jobs.streaming.stored_log import batch
+from app.jobs.streaming.stored_log import unread_events
 from app.speech.merge import join_texts
 
 pytestmark = pytest.mark.anyio
@@ -289,7 +289,7 @@ def _rest(job: Job, at: Position, data: st.DataObject) -> list[LogItem]:
             ]
             if not rows:
                 return found
-            read = batch(rows, at, last_seq=0)
+            read = unread_events(rows, at, last_seq=0)
             items, at = read.items, read.at
         found += items
 
