@@ -5,6 +5,7 @@ Untrusted files are parsed in a child process with limits and deadlines, never i
 """
 
 import asyncio
+import itertools
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from app.audio.formats import CODECS, FORMATS
 from app.audio.splitting.detectors import Detectors
 from app.errors import DecodeTimeout
 from app.kit.open_file import open_file
+from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import AudioSettings
 
 ADDRESS_SPACE_BYTES = 2 << 30
@@ -45,13 +47,24 @@ class Decoders:
     A child whose consumer is slow waits on its full pipe and uses no CPU. It holds no slot then:
     otherwise four long files would block all other audio for hours. Header probes have their own
     slots, so that a backlog of audio does not block new uploads.
+
+    Slots are given by turn. A decoding keeps its turn until the consumer has enough audio for a
+    part: if all went on block by block, all would hold most of a part in memory at the same time.
     """
 
     def __init__(self, settings: AudioSettings) -> None:
-        self.slots = asyncio.Semaphore(settings.decoder_processes)
+        self.slots = PrioritySemaphore(settings.decoder_processes)
         self.probe_slots = asyncio.Semaphore(settings.decoder_processes)
-        self.detectors = Detectors(settings.decoder_processes)
+        # A detector takes 9 MB and, while it works, a whole core.
+        can_tell = hasattr(os, "sched_getaffinity")  # on Linux
+        cores = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+        self.detectors = Detectors(min(settings.decoder_processes, cores))
         self._ffmpeg = settings.ffmpeg
+        self._turns = itertools.count(1)
+
+    def next_turn(self) -> int:
+        """Return the priority of a turn that begins now: earlier turns go first."""
+        return -next(self._turns)
 
     @asynccontextmanager
     async def open(
@@ -95,16 +108,19 @@ class Decoders:
             limit=PIPE_BYTES,
         )
         _limit(process.pid, cpu_seconds)
-        return FfmpegProcess(process, self.slots)
+        return FfmpegProcess(process, self)
 
 
 class FfmpegProcess:
-    def __init__(self, process: asyncio.subprocess.Process, slots: asyncio.Semaphore) -> None:
+    """A child that decodes. `turn` is its priority for a slot."""
+
+    def __init__(self, process: asyncio.subprocess.Process, decoders: Decoders) -> None:
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("a child needs both pipes")
         self._stdout = process.stdout
         self._process = process
-        self._slots = slots
+        self.turn = decoders.next_turn()
+        self._slots = decoders.slots
         self._stderr = asyncio.create_task(_read_ends(process.stderr, STDERR_BYTES, STDERR_BYTES))
 
     async def blocks(self, size: int) -> AsyncGenerator[bytes, None]:
@@ -115,7 +131,7 @@ class FfmpegProcess:
         is_open = True
         while is_open:
             try:
-                async with self._slots, asyncio.timeout(SILENT_CHILD_SECONDS):
+                async with self._slots.holding(self.turn), asyncio.timeout(SILENT_CHILD_SECONDS):
                     block = await self._stdout.readexactly(size)
             except asyncio.IncompleteReadError as end:
                 block, is_open = end.partial, False

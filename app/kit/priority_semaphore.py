@@ -3,6 +3,8 @@
 import asyncio
 import heapq
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class PrioritySemaphore:
@@ -38,6 +40,15 @@ class PrioritySemaphore:
                 self.release()  # the slot was passed on at the moment of the cancellation
             waiter.cancel()
             raise
+
+    @asynccontextmanager
+    async def holding(self, priority: int = 0) -> AsyncIterator[None]:
+        """Hold a slot inside the context."""
+        await self.acquire(priority)
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Release a slot. It is passed to the next waiter, so no other caller can acquire it."""

@@ -28,7 +28,8 @@ from app.kit.text import printable
 
 BLOCK_SECONDS = 10
 BLOCK_BYTES = BLOCK_SECONDS * BYTES_PER_SECOND
-READ_BYTES = 1 << 20  # of a WAV that are converted at a time
+READ_BYTES = 1 << 20  # of a WAV that are converted for a block
+CONVERT_BYTES = 256 << 10  # converted at a time: less memory for each open audio, as fast
 LOG_LEVEL = "repeat+error"  # `repeat`: each line is itself, none is "Last message repeated"
 LEAST_SECONDS = 1.0  # of audio from a file with errors, for it to be worth going on
 CPU_BASE_SECONDS = 30
@@ -46,6 +47,9 @@ class Decoding(Protocol):
 
     seconds: float
     damage: str | None
+
+    def requeue(self) -> None:
+        """Let the decodings that wait for a slot go first: enough was decoded for now."""
 
     def blocks(self) -> AsyncGenerator[bytes, None]:
         """Yield the PCM. Raises AudioTooLong, Undecodable, NoAudioStream or DecodeTimeout."""
@@ -71,7 +75,7 @@ async def open_decoding(
     layout = await asyncio.to_thread(pcm_layout, path, raw_rate)
     if layout is not None and layout.rate in RATES:
         async with open_file(path) as file:
-            yield PcmDecoding(file, layout, decoders.slots, limit)
+            yield PcmDecoding(file, layout, decoders, limit)
         return
     cpu_seconds = int(CPU_BASE_SECONDS + max_seconds * CPU_SHARE)
     # One second more than allowed is asked for: ffmpeg also exits with 0 when it stops at -t.
@@ -83,7 +87,7 @@ async def open_decoding(
     async with decoders.open(
         path, output, log_level=LOG_LEVEL, cpu_seconds=cpu_seconds, raw_rate=raw_rate
     ) as child:
-        yield ChildDecoding(child, head, limit)
+        yield ChildDecoding(child, decoders, head, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,18 @@ class _Limit:
 
 
 class ChildDecoding:
-    def __init__(self, child: FfmpegProcess, head: bytes, limit: _Limit) -> None:
+    def __init__(
+        self, child: FfmpegProcess, decoders: Decoders, head: bytes, limit: _Limit
+    ) -> None:
         self.seconds = 0.0
         self.damage: str | None = None
         self._child = child
+        self._decoders = decoders
         self._head = head
         self._limit = limit
+
+    def requeue(self) -> None:
+        self._child.turn = self._decoders.next_turn()
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
         total_bytes = 0
@@ -119,18 +129,20 @@ class ChildDecoding:
 
 
 class PcmDecoding:
-    def __init__(
-        self, file: FileIO, layout: PcmLayout, slots: asyncio.Semaphore, limit: _Limit
-    ) -> None:
+    def __init__(self, file: FileIO, layout: PcmLayout, decoders: Decoders, limit: _Limit) -> None:
         self.seconds = 0.0
         self.damage: str | None = None
         self._file = file
         self._layout = layout
-        self._slots = slots
+        self._decoders = decoders
+        self._turn = decoders.next_turn()
         self._limit = limit
         from app.audio.decoding.resample import Resampler  # noqa: PLC0415 - with numpy, 17 MB
 
-        self._resampler = Resampler(layout.rate, layout.channels, READ_BYTES)
+        self._resampler = Resampler(layout.rate, layout.channels, CONVERT_BYTES)
+
+    def requeue(self) -> None:
+        self._turn = self._decoders.next_turn()
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
         layout = self._layout
@@ -141,7 +153,7 @@ class PcmDecoding:
         total_bytes = 0
         for start in range(layout.start, end, step):
             size = min(step, end - start)
-            async with self._slots:
+            async with self._decoders.slots.holding(self._turn):
                 converting = asyncio.ensure_future(
                     asyncio.to_thread(self._convert, start, size, is_last=start + size == end)
                 )
@@ -156,8 +168,14 @@ class PcmDecoding:
             yield block
 
     def _convert(self, start: int, size: int, *, is_last: bool) -> bytes:
-        block = self._resampler.convert(os.pread(self._file.fileno(), size, start))
-        return block + self._resampler.end() if is_last else block
+        number, end = self._file.fileno(), start + size
+        converted = [
+            self._resampler.convert(os.pread(number, min(CONVERT_BYTES, end - at), at))
+            for at in range(start, end, CONVERT_BYTES)
+        ]
+        if is_last:
+            converted.append(self._resampler.end())
+        return b"".join(converted)
 
 
 def damage_in(code: int, stderr: str) -> str | None:

@@ -26,7 +26,7 @@ async def encode_flac(pcm: bytes, decoders: Decoders) -> bytes:
             raise InternalError(log=f"the FLAC encoder failed: {error}") from error
         return made.getvalue()
 
-    async with decoders.slots:
+    async with decoders.slots.holding():
         return await asyncio.to_thread(encode)
 
 
@@ -42,5 +42,5 @@ async def decode_flac(flac: bytes, decoders: Decoders) -> bytes:
         except soundfile.SoundFileError as error:
             raise InternalError(log=f"the FLAC decoder failed: {error}") from error
 
-    async with decoders.slots:
+    async with decoders.slots.holding():
         return await asyncio.to_thread(decode)

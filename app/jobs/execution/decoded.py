@@ -61,6 +61,7 @@ class DecodedSource:
             )
             async with aclosing(cut):
                 async for piece in cut:
+                    decoding.requeue()
                     pcm = piece.pcm
                     digest = await asyncio.to_thread(sha256_hex, pcm) if pcm else None
                     span = PartSpan(
@@ -77,6 +78,7 @@ class DecodedSource:
                         allocation = await share.take(len(pcm))
                         send = partial(self._send, run, span, pcm, allocation)
                         await pool.begin(send, allocation.give_back)
+                        del send  # it holds the audio as well
                     del pcm
             progress.note_length(decoding)
             progress.is_cut = True

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.decoding.decode import BLOCK_BYTES, damage_in, open_decoding
+from app.audio.decoding.decode import BLOCK_BYTES, Decoding, damage_in, open_decoding
 from app.audio.ffmpeg import Decoders, FfmpegProcess
 from app.audio.headers.verify import pcm_layout
 from app.audio.inspection.ffmpeg_probe import parse_banner, probe_with_ffmpeg
@@ -322,3 +322,39 @@ def test_damage_is_said_in_printable_words() -> None:
     assert damage_in(0, "[h264 @ 0x12ab] Codec (h264) not on whitelist 'aac'\n") is None
     assert damage_in(0, "[flac @ 0x12ab] bad\x1b[31m\n[x] more") == "[flac] bad?[31m"
     assert damage_in(69, "") == "The decoder ended with code 69."
+
+
+@pytest.mark.parametrize("name", ["long.wav", "long.mp3"])
+async def test_a_decoding_keeps_its_turn_until_it_lets_others_go_first(
+    name: str, make: Make
+) -> None:
+    looped = ("-stream_loop", "-1", "-i", str(SPEECH))
+    path = make(name, "-t", "61", "-ar", "44100", "-ac", "2", source=looped)
+
+    async def order_of_blocks(*, requeue: bool) -> str:
+        decoders, order = Decoders(AudioSettings(decoder_processes=1)), ""
+
+        async def consume(name: str, decoding: Decoding) -> None:
+            nonlocal order
+            async for _ in decoding.blocks():
+                order += name
+                if requeue:
+                    decoding.requeue()
+
+        async with contextlib.AsyncExitStack() as stack:
+            decodings = [
+                await stack.enter_async_context(
+                    open_decoding(path, decoders=decoders, max_seconds=HOUR)
+                )
+                for _ in "abc"
+            ]
+            await asyncio.gather(*map(consume, "abc", decodings))
+        return order
+
+    kept, given_up = await order_of_blocks(requeue=False), await order_of_blocks(requeue=True)
+    assert sorted(kept) == sorted(given_up)
+    count = kept.count("a")
+    # While one decoding takes over its block, another one has the only slot: two are under way.
+    assert "c" not in kept[: 2 * count - 2], kept
+    assert set(given_up[:6]) == set("abc"), given_up
+    assert given_up.rindex("a") > 2 * count, given_up
