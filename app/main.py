@@ -9,9 +9,9 @@ from fastapi.responses import RedirectResponse
 from app import __version__
 from app.api import docs_page, health
 from app.api.http import problems
+from app.api.http.application import Application
 from app.api.http.body_rate import BodyRate
 from app.api.http.cors import cors_for
-from app.api.http.middleware import RequestMiddleware
 from app.api.v1 import actions, blobs, estimates, events, models, transcriptions, usage
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
@@ -39,7 +39,14 @@ _ROUTERS = (
 
 def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     """Return the gateway for these settings; `make` may supply other engines."""
-    app = FastAPI(
+    server = settings.server
+    app = Application(
+        rate=BodyRate(
+            idle_seconds=server.body_idle_timeout_seconds,
+            grace_seconds=server.body_rate_grace_seconds,
+            min_bytes_per_second=server.min_body_bytes_per_second,
+        ),
+        cors=cors_for(server.cors_origins),
         title="asr-gateway",
         version=__version__,
         description=DESCRIPTION,
@@ -56,13 +63,6 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     docs_page.install_docs(app)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     problems.install_error_handlers(app)
-    server = settings.server
-    rate = BodyRate(
-        idle_seconds=server.body_idle_timeout_seconds,
-        grace_seconds=server.body_rate_grace_seconds,
-        min_bytes_per_second=server.min_body_bytes_per_second,
-    )
-    app.add_middleware(RequestMiddleware, rate=rate, cors=cors_for(server.cors_origins))
     return app
 
 

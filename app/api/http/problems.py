@@ -36,6 +36,8 @@ CLIENT_CLOSED_REQUEST = 499  # for the log: no client receives it
 MAX_ERRORS = 20  # parameters in one response
 MAX_NAME_CHARS = 100  # of a parameter's name, which the caller may have invented
 _SERVER_ERROR = 500
+EXPECTED = (GatewayError, RequestValidationError, HTTPException, ClientDisconnect)
+"""The exceptions by which routes end a request. All others are crashes."""
 
 _BY_STATUS: Mapping[int, Callable[[], GatewayError]] = {
     400: MalformedBody,
@@ -151,9 +153,16 @@ def error_from(problem: BaseException) -> GatewayError:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem, and describe them so in its OpenAPI document."""
-    for kind in (GatewayError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, _handle)
+    """Answer the expected errors of `app` as problems, and describe them in its OpenAPI document.
+
+    RequestMiddleware answers all other exceptions.
+    """
+
+    async def handle(request: Request, problem: Exception) -> Response:
+        return answer_expected(request, problem)
+
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, handle)
     plain = app.openapi
     app.openapi = lambda: add_problem_schema(plain())  # type: ignore[method-assign]
 
@@ -191,7 +200,8 @@ def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-async def _handle(request: Request, problem: Exception) -> Response:
+def answer_expected(request: Request, problem: Exception) -> Response:
+    """Return the answer to an exception of a kind in EXPECTED."""
     if isinstance(problem, ClientDisconnect):
         log.info("http.client_disconnected")
         return Response(status_code=CLIENT_CLOSED_REQUEST)

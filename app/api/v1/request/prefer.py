@@ -7,11 +7,12 @@ option.
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from app.audio.intake.receive import Received
 from app.errors import InvalidParameter
+from app.kit.records import dataclass
 from app.speech.options import MAX_WAIT_SECONDS, STREAM, Options
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - a grammar
