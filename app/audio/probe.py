@@ -1,8 +1,7 @@
 """The facts about an audio file that are known before it is decoded."""
 
-from dataclasses import dataclass
-
 from app.errors import AudioTooLong
+from app.kit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

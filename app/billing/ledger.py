@@ -6,7 +6,6 @@ Adjustments follow the provider's bill, mostly long afterwards, and are not part
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from app.billing.tables import ledger_line
 from app.db.prepared import Prepared
 from app.kit.ids import new_id
+from app.kit.records import dataclass
 
 _line = ledger_line.c
 

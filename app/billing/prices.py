@@ -1,7 +1,7 @@
 """Prices with their time of validity, and the tariff under which a job is accepted."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from app.db.schema import Utc
 from app.errors import PriceUnknown
 from app.kit.ids import new_id
 from app.kit.money import cost_of_millis
+from app.kit.records import dataclass
 
 _FREE = SimpleNamespace(nano=0)
 _NOW = sa.bindparam("now", type_=Utc())
@@ -73,7 +74,12 @@ class Tariff:
         return bool(self.units.keys() - {"second"})
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "price_ids": list(self.price_ids)}
+        return {
+            "region": self.region,
+            "currency": self.currency,
+            "units": self.units,
+            "price_ids": self.price_ids,
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Tariff":

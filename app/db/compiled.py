@@ -35,14 +35,15 @@ class CompiledStatement:
         if not isinstance(statement, sa.TextClause) and not self.sql.startswith("WITH"):
             found = visitors.iterate(statement)
             self.tables = {one.name for one in found if isinstance(one, sa.Table)} or None
-        # Name and conversion of each parameter, or None twice and the constant it always is.
-        self._parameters: list[tuple[str | None, Convert | None, Any]] = []
-        for name in state.positiontup or ():
+        self._names = tuple(state.positiontup or ())
+        self._constants: dict[str, Any] = {}  # parameters that always have the same value
+        self._parameter_converts: list[tuple[int, Convert]] = []
+        for index, name in enumerate(self._names):
             convert, value = converts.get(name), state.parameters[name]
-            if name in given:
-                self._parameters.append((name, convert, None))
-            else:
-                self._parameters.append((None, None, convert(value) if convert else value))
+            if name not in given:
+                self._constants[name] = convert(value) if convert else value
+            elif convert:
+                self._parameter_converts.append((index, convert))
         self._columns = compiled._result_columns  # noqa: SLF001
         self._make_row: Callable[[Sequence[Any]], Any] | None = None
         self._converts: list[tuple[int, Convert]] = []
@@ -55,12 +56,12 @@ class CompiledStatement:
         try:
             for name, items in self._items:
                 values = {**values, **dict(zip(items, values[name], strict=True))}
-            return tuple(
-                [
-                    constant if name is None else convert(values[name]) if convert else values[name]
-                    for name, convert, constant in self._parameters
-                ]
-            )
+            if self._constants:
+                values = {**values, **self._constants}
+            arguments = [values[name] for name in self._names]
+            for index, convert in self._parameter_converts:
+                arguments[index] = convert(arguments[index])
+            return tuple(arguments)
         except Exception as error:  # noqa: BLE001 - raised anew
             driver.raise_as_core(tx, error, self.sql)
 

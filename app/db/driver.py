@@ -12,7 +12,9 @@ def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) 
     """
     cursor: Any = None
     try:
-        cursor = tx.connection.cursor()
+        # The property `connection` and the pool's `cursor` take as long as a short statement.
+        pooled: Any = tx._dbapi_connection or tx.connection  # noqa: SLF001
+        cursor = pooled.dbapi_connection.cursor()
         # asyncpg keeps prepared statements; those from before this moment are prepared again.
         stale_before = getattr(tx.dialect, "_invalidate_schema_cache_asof", None)
         if stale_before is not None:

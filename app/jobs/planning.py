@@ -4,7 +4,7 @@ Nothing here reads the database or the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from app.errors import EngineDisabled
 from app.jobs.store.job import Job
 from app.jobs.store.job_spec import EnginePlace, JobOptions, JobPlan, JobSpec
 from app.jobs.store.spending_limit import SpendingLimit
+from app.kit.records import dataclass
 from app.net.urls import is_publicly_reachable
 from app.settings import Settings
 from app.speech.catalogue import Catalogue, CatalogueModel

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +22,7 @@ from app.jobs.store.runs import QueuedJob
 from app.jobs.upstream.caller import FirstCall
 from app.jobs.worker.worker import Worker
 from app.kit.clock import Clock
+from app.kit.records import dataclass
 from app.settings import Settings
 from app.speech.engine import CallSlot
 from app.speech.options import STREAM, Options
@@ -83,27 +82,30 @@ class Submission:
     async def _submit(
         self, principal: Principal, received: Received, preferred: Mapping[str, Any]
     ) -> SubmittedJob:
-        async with AsyncExitStack() as undo:
-            if received.upload is not None:
-                undo.push_async_callback(received.upload.discard)
+        upload = received.upload
+        try:
             request = self._planner.resolve(received, preferred)
-            if received.url is not None:
-                self._fetcher.check(received.url)
-                spec = self._planner.spec(request, None)
-                created = await self._create(principal, Source(received.url), spec)
-                return SubmittedJob(created.job_id, request.options, spec.model)
-            if received.upload is None:
-                raise MissingAudio
-            blob = await received.upload.finish(principal.project_id)
-            undo.push_async_callback(self._store.erase, blob.key)
+            blob = await upload.finish(principal.project_id) if upload is not None else None
+        except BaseException:
+            if upload is not None:
+                await upload.discard()
+            raise
+        if received.url is not None:
+            self._fetcher.check(received.url)
+            spec = self._planner.spec(request, None)
+            created = await self._create(principal, Source(received.url), spec)
+            return SubmittedJob(created.job_id, request.options, spec.model)
+        if blob is None:
+            raise MissingAudio
+        try:
             found = await self._inspector.inspect(blob, request.raw)
             spec = self._planner.spec(request, ProbedAudio(found, blob.bytes))
-            try:
-                created = await self._create(principal, new_audio_of(blob, found), spec, blob.data)
-            except DatabaseUnavailable:
-                undo.pop_all()  # the job may be committed all the same: it needs its audio
-                raise
-            undo.pop_all()
+            created = await self._create(principal, new_audio_of(blob, found), spec, blob.data)
+        except DatabaseUnavailable:
+            raise  # the job may be committed all the same: it needs its audio
+        except BaseException:
+            await self._store.erase(blob.key)
+            raise
         await delete_duplicate(self._store, blob.key, kept=created.blob_key)
         return SubmittedJob(created.job_id, request.options, spec.model)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 MILLIS = 1_000
+NANO = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,9 @@ class Money:
 
 def format_nano(nano: int) -> str:
     """Return nano-units as a decimal string without exponent or trailing zeros."""
-    text = f"{Decimal(nano).scaleb(-9):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, billionths = divmod(abs(nano), NANO)
+    digits = f".{billionths:09}".rstrip("0").rstrip(".")
+    return f"{'-' if nano < 0 else ''}{whole}{digits}"
 
 
 def parse_nano(amount: str) -> int:

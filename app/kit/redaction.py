@@ -36,7 +36,11 @@ def redact_text(text: str) -> str:
 def redacted(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy: fields that hold secrets by their name are masked, other texts searched."""
     return {
-        name: MASK if name in _SECRET_FIELDS else _redact_value(value)
+        name: MASK
+        if name in _SECRET_FIELDS
+        else redact_text(value)
+        if isinstance(value, str)
+        else _redact_value(value)
         for name, value in fields.items()
     }
 

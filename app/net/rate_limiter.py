@@ -68,7 +68,9 @@ class MemorySlots:
     async def reserve(self, key: str, interval: float, timeout: float) -> tuple[float, int | None]:  # noqa: ASYNC109 - see SlotStore
         """Reserve the next slot; see SlotStore."""
         now = self._ticks()
-        slots = self._slots.setdefault(key, _Slots(self._began + interval))
+        slots = self._slots.get(key)
+        if slots is None:
+            slots = self._slots[key] = _Slots(self._began + interval)
         at = max(slots.next_at, now)
         if at - now > timeout:
             return at - now, None
@@ -199,7 +201,9 @@ class RateLimiter:
         Slots are at even intervals, but after a stall or a slow commit several calls are ready at
         the same moment.
         """
-        last = self._exits.setdefault(key, _Exit())
+        last = self._exits.get(key)
+        if last is None:
+            last = self._exits[key] = _Exit()
         interval = MINUTE / (per_minute * DEPARTURE_SHARE)
         async with last.lock:
             at = last.left_at + interval

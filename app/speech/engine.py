@@ -7,10 +7,11 @@ request and opens no transaction. A failure is an `EngineError`: its `kind` is t
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from app.kit.records import dataclass
 from app.speech.transcript import Segment
 
 SAMPLE_RATE = 16_000

@@ -6,8 +6,8 @@ A part that failed lowers `coverage`. A time that is known only from the cuts is
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from app.kit.records import dataclass
 from app.speech.transcript import Segment, Transcript
 
 # Scripts written without spaces between words, with their punctuation: Thai, Lao, Tibetan,

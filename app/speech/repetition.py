@@ -46,14 +46,17 @@ def find_loop(text: str) -> Repetition | None:
 
     A text in which few tokens occur twice takes microseconds, others up to some milliseconds.
     """
-    tokens: list[str] = []
-    for word in _WORD.findall(text.lower()):
-        tokens += word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
+    tokens: list[str] = _WORD.findall(text.lower())
+    if not text.isascii() or max(map(len, tokens), default=0) > LONGEST_WORD:
+        words, tokens = tokens, []
+        for word in words:
+            # Adding a text to a list adds its characters.
+            tokens += word if len(word) > LONGEST_WORD or has_unspaced(word) else (word,)
+    if len(tokens) - len(set(tokens)) < _FEWEST_REPEATED:
+        return None
     numbers: dict[str, int] = {}
     for token in tokens:
         numbers.setdefault(token, len(numbers))
-    if len(tokens) - len(numbers) < _FEWEST_REPEATED:
-        return None
     import numpy as np  # noqa: PLC0415 - 17 MB that an idle process saves
 
     numbered = np.array([numbers[token] for token in tokens], np.int64)

@@ -22,10 +22,11 @@ def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -
     `media_type` is the client's label of the audio. `is_pcm`: an option declares raw samples.
     Raises InvalidParameter.
     """
-    label = Message()
-    label["Content-Type"] = media_type or "application/octet-stream"
-    if not is_pcm and label.get_content_type() not in MEDIA_TYPES:
+    given = media_type or "application/octet-stream"
+    if not is_pcm and given.partition(";")[0].strip().lower() not in MEDIA_TYPES:
         return None
+    label = Message()
+    label["Content-Type"] = given
     if label.get_param("channels", "1") != "1":
         raise InvalidParameter("Bare PCM must be mono; send several channels as WAV.")
     stated = label.get_param("rate")

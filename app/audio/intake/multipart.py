@@ -5,7 +5,7 @@ Starlette's form parser would write the file twice: first to a temporary file.
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from python_multipart.exceptions import FormParserError
@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.audio.storage.blob_store import BlobUpload
 from app.errors import InvalidParameter, MalformedBody, MissingAudio, SeveralFiles
+from app.kit.records import dataclass
 from app.kit.text import is_storable, printable
 
 MAX_FIELDS = 40

@@ -6,7 +6,7 @@ The upload is not finished here: the caller decides after it has checked the opt
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn
 
 from app.audio.intake.data_uri import is_data_uri, media_type_in, receive_data_uri
@@ -20,6 +20,7 @@ from app.errors import (
     SeveralFiles,
     UnsupportedMediaType,
 )
+from app.kit.records import dataclass
 from app.kit.text import is_storable
 from app.settings import AudioSettings
 

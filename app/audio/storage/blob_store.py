@@ -5,9 +5,11 @@ The gateway makes the keys: no client data, such as a file name, becomes part of
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from app.kit.records import dataclass
 
 Data: TypeAlias = bytes  # the field `bytes` hides the type inside StoredBlob
 
@@ -28,8 +30,11 @@ class StoredBlob:
 class BlobUpload(Protocol):
     """An upload in progress. It ends with `finish` or `discard`; `discard` may always be called."""
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write more bytes. Raises AudioTooLarge above the limit, StorageFull without space."""
+    async def write(self, data: bytes | memoryview) -> None:
+        """Write more bytes. Raises AudioTooLarge above the limit, StorageFull without space.
+
+        The upload may refer to the data until it ends, so the caller must not change them.
+        """
 
     async def finish(self, project_id: str) -> StoredBlob:
         """Make the written bytes durable, under a key of that project."""

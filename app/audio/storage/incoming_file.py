@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 TAIL_BYTES = 4  # the random end of a key, as eight hex digits
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -40,17 +41,18 @@ def mapping_disk_full() -> "Iterator[None]":
 class Folders:
     """Private folders whose names are known to be on the disk.
 
-    A folder another thread has just made may not be: only those in `_made` were flushed.
+    A folder another thread has just made may not be: only those in `_made` were flushed. Paths are
+    texts where each upload needs them, as Path objects take as long as the system calls.
     """
 
     def __init__(self, root: Path, *, fsync: bool) -> None:
         self.fsync = fsync
         self._root = root
-        self._made: set[Path] = set()
+        self._made: set[str] = set()
 
     def make(self, folder: Path) -> None:
         """Make a folder of the store and those above it that are missing."""
-        if folder in self._made and folder.is_dir():
+        if str(folder) in self._made and folder.is_dir():
             return
         if folder == self._root:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +60,20 @@ class Folders:
             self.make(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir(mode=FOLDER_MODE)
-        self.sync(folder.parent)
-        self._made.add(folder)
+        self.sync(str(folder.parent))
+        self._made.add(str(folder))
 
-    def sync(self, folder: Path) -> None:
+    def create(self, folder: str, name: str) -> int:
+        """Create a file in a folder, which is made if it is missing; return its descriptor."""
+        if folder not in self._made:
+            self.make(Path(folder))
+        try:
+            return os.open(f"{folder}/{name}", NEW_FILE, FILE_MODE)
+        except FileNotFoundError:  # the folder was removed since it was made
+            self.make(Path(folder))
+            return os.open(f"{folder}/{name}", NEW_FILE, FILE_MODE)
+
+    def sync(self, folder: str) -> None:
         """Flush a folder, so that the names in it survive a crash."""
         if not self.fsync:
             return
@@ -74,8 +86,9 @@ class Folders:
 
 class IncomingFile:
     def __init__(self, incoming: Path, blobs: Path, folders: Folders) -> None:
-        self._path = incoming / secrets.token_hex(16)
+        self._incoming = str(incoming)
         self._blobs = blobs
+        self._path = ""  # of the file, once there is one
         self._folders = folders
         self._lock = threading.Lock()
         self._digest = hashlib.sha256()
@@ -83,50 +96,55 @@ class IncomingFile:
         self._bytes = 0
         self._gone = False
 
-    def append(self, data: bytes | bytearray) -> None:
+    def append(self, data: bytes) -> None:
         with self._lock, mapping_disk_full():
+            if self._descriptor < 0:
+                self._create(self._incoming, secrets.token_hex(16))
             self._digest.update(data)
             self._write(data)
 
-    def keep(self, rest: bytes | bytearray, project_id: str) -> StoredBlob:
+    def keep(self, rest: bytes, project_id: str) -> StoredBlob:
         """Write the rest and move the file to its final name; durable when this returns.
 
         A file of which nothing was written yet is written under its final name at once: until a
         row names it, an incomplete file is an orphan that maintenance removes.
         """
         with self._lock, mapping_disk_full():
-            whole = bytes(rest) if self._descriptor < 0 else None
+            is_whole = self._descriptor < 0
             self._digest.update(rest)
             sha256 = self._digest.hexdigest()
             # The random end lets one copy be erased while another one is uploaded.
-            key = f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(TAIL_BYTES)}"
-            final = self._blobs / key
-            self._folders.make(final.parent)
-            if whole is not None:
-                self._path = final
+            folder, name = f"{project_id}/{sha256[:2]}", f"{sha256}-{os.urandom(TAIL_BYTES).hex()}"
+            place = f"{self._blobs}/{folder}"
+            if is_whole:
+                self._create(place, name)
             self._write(rest)
             if self._folders.fsync:
                 os.fsync(self._descriptor)
             self._close()
-            if whole is None:
-                self._path.replace(final)
-                self._path = final
-            self._folders.sync(final.parent)
-            return StoredBlob(key=key, sha256=sha256, bytes=self._bytes, data=whole)
+            if not is_whole:
+                self._folders.make(Path(place))
+                Path(self._path).replace(f"{place}/{name}")
+                self._path = f"{place}/{name}"
+            self._folders.sync(place)
+            data = rest if is_whole else None
+            return StoredBlob(key=f"{folder}/{name}", sha256=sha256, bytes=self._bytes, data=data)
 
     def abandon(self) -> None:
         """Remove the file under its current name, and refuse all further bytes."""
         with self._lock:
             self._gone = True
             self._close()
-            self._path.unlink(missing_ok=True)
+            if self._path:
+                Path(self._path).unlink(missing_ok=True)
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _create(self, folder: str, name: str) -> None:
         if self._gone:
             raise ValueError("the upload was discarded")
-        if self._descriptor < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            self._descriptor = os.open(self._path, flags, FILE_MODE)
+        self._descriptor = self._folders.create(folder, name)
+        self._path = f"{folder}/{name}"
+
+    def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]

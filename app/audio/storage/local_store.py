@@ -157,12 +157,13 @@ class _LocalUpload:
         self._file = file
         self._max_bytes = max_bytes
         self._has_room = has_room
-        self._buffer = bytearray()
+        self._pieces: list[memoryview] = []  # that are not written yet
+        self._room = BUFFER_BYTES  # for further pieces
         self._bytes = 0
         self._recheck_at = RECHECK_BYTES
         self._kept = False
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         self._bytes += len(data)
         if self._bytes > self._max_bytes:
             raise AudioTooLarge(
@@ -172,27 +173,28 @@ class _LocalUpload:
         # In slices, so that one huge write does not become one huge buffer.
         view = memoryview(data)
         while view:
-            take = BUFFER_BYTES - len(self._buffer)
-            self._buffer += view[:take]
-            view = view[take:]
-            if len(self._buffer) >= BUFFER_BYTES:
+            piece, view = view[: self._room], view[self._room :]
+            self._pieces.append(piece)
+            self._room -= len(piece)
+            if not self._room:
                 await self._flush()
 
     async def finish(self, project_id: str) -> StoredBlob:
         if not _PROJECT.fullmatch(project_id):
             raise ValueError("not a project's id")
-        blob = await run_shielded(self._file.keep, self._buffer, project_id)
+        blob = await run_shielded(self._file.keep, b"".join(self._pieces), project_id)
         self._kept = True
-        self._buffer = bytearray()
+        self._pieces.clear()
         return blob
 
     async def discard(self) -> None:
-        self._buffer = bytearray()
+        self._pieces.clear()
         if not self._kept:
             await run_shielded(self._file.abandon)
 
     async def _flush(self) -> None:
-        full, self._buffer = self._buffer, bytearray()
+        full = b"".join(self._pieces)
+        self._pieces, self._room = [], BUFFER_BYTES
         await run_shielded(self._file.append, full)
         if self._bytes >= self._recheck_at:
             self._recheck_at = self._bytes + RECHECK_BYTES

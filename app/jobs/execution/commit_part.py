@@ -1,8 +1,7 @@
 """The commits of a run: the outcome of a part with its events, and the end of the job."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from app.jobs.store.parts import (
     store_parts,
 )
 from app.jobs.store.runs import StaleRun
+from app.kit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,16 @@ class ProgressUpdate:
     def events(self) -> list[Event]:
         return [*self.segments, self.progress]
 
+    def with_live_text(self, rests: Sequence[str]) -> "ProgressUpdate":
+        """Return the update with live text as a `delta` in front of each segment.
 
-@asynccontextmanager
-async def publishing(job: Job, update: ProgressUpdate) -> AsyncIterator[ProgressUpdate]:
-    """Close the parts that become final with the commit in the block.
-
-    Yields the update with the text that was not published yet in front of each segment.
-    """
-    async with job.run.live_text.closing_parts(update.texts) as rests:
-        pairs = zip(rests, update.segments, strict=True)
+        `rests` has for each segment the text that was not published yet.
+        """
+        if not any(rests):
+            return self
+        pairs = zip(rests, self.segments, strict=True)
         segments = [[delta(rest), segment] if rest else [segment] for rest, segment in pairs]
-        yield replace(update, segments=[event for events in segments for event in events])
+        return replace(self, segments=[event for events in segments for event in events])
 
 
 def commit_part(

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.audio.decoding.decode import Decoding, open_decoding
 from app.audio.decoding.flac import decode_flac
 from app.audio.ffmpeg import Decoders
-from app.audio.pcm import BYTES_PER_MS
+from app.audio.pcm import BYTES_PER_MS, sha256_hex
 from app.jobs.execution.audio_budget import Allocation, AudioBudget, RunShare
 from app.jobs.execution.job_run import JobRun, PartRun
 from app.jobs.execution.loop_repair import transcribe_part
@@ -19,7 +19,6 @@ from app.jobs.execution.part_pool import PartPool
 from app.jobs.store.job import Job
 from app.jobs.store.parts import PartSpan
 from app.jobs.upstream.call_permit import CallPermit
-from app.kit.hashing import sha256_hex
 from app.settings import JobSettings
 from app.speech.engine import EncodedAudio, PartAudio, Pcm
 from app.speech.planning.plan import too_long_for_one_call

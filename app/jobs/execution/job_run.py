@@ -17,7 +17,6 @@ from app.jobs.execution.commit_part import (
     ProgressUpdate,
     commit_completion,
     commit_part,
-    publishing,
 )
 from app.jobs.execution.progress import Progress
 from app.jobs.store import outcome
@@ -58,7 +57,7 @@ class JobRun:
             update = progress.take_update()
             completion = progress.completion(await self._merged()) if progress.is_complete else None
             now, used = self._now(), None
-            async with publishing(self.job, update) as placed:
+            async with self.job.run.live_text.closing_parts(update.texts) as rests:
                 with suppress(AlreadyCommittedError):
                     used = await retry_write(
                         self._db,
@@ -66,7 +65,7 @@ class JobRun:
                         self.job,
                         part_outcome,
                         answered,
-                        placed,
+                        update.with_live_text(rests),
                         completion,
                         now=now,
                     )
@@ -88,9 +87,14 @@ class JobRun:
         await shielded(self._complete(update, self.progress.completion(await self._merged())))
 
     async def _complete(self, update: ProgressUpdate, completion: Completion) -> None:
-        async with publishing(self.job, update) as placed:
+        async with self.job.run.live_text.closing_parts(update.texts) as rests:
             await retry_write(
-                self._db, commit_completion, self.job, placed, completion, now=self._now()
+                self._db,
+                commit_completion,
+                self.job,
+                update.with_live_text(rests),
+                completion,
+                now=self._now(),
             )
 
     async def _merged(self) -> Mapping[str, Any]:

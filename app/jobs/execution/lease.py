@@ -1,8 +1,7 @@
 """Renewal of a run's lease, and the end of the run when the lease is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
@@ -13,23 +12,33 @@ from app.kit.log import log
 RENEWALS_PER_LEASE = 3
 
 
-class _Renewal:
-    """Renews the lease of a run, from the first renewal that is due; most runs end before it."""
+class RenewedLease:
+    """Renews the lease of a run until the block ends, and raises StaleRun in it when it is lost.
+
+    The first renewal is due after a third of the lease; most runs end before it.
+    """
 
     def __init__(self, db: Database, run: Run) -> None:
-        self.is_lost = False
-        self._db = db
-        self._run = run
-        self._worker = asyncio.current_task()
+        self._db, self._run = db, run
+        self._is_lost = False
+        self._worker: asyncio.Task[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._interval = run.lease_seconds / RENEWALS_PER_LEASE
+
+    async def __aenter__(self) -> None:
+        self._worker = asyncio.current_task()
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._start)
 
-    async def stop(self) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        was_lost = self._is_lost and kind is asyncio.CancelledError
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        if was_lost:
+            if self._worker is not None:
+                self._worker.uncancel()
+            raise StaleRun(self._run.job_id) from None
 
     def _start(self) -> None:
         self._task = asyncio.create_task(self._renew())
@@ -39,7 +48,7 @@ class _Renewal:
             try:
                 await self._db.write(renew, self._run)
             except StaleRun:
-                self.is_lost = True
+                self._is_lost = True
                 if self._worker is not None:
                     self._worker.cancel()
                 return
@@ -47,19 +56,3 @@ class _Renewal:
                 # While the database stays unavailable, the run's next write ends the run.
                 log.warning("lease.not_renewed", job=self._run.job_id)
             await asyncio.sleep(self._interval)
-
-
-@asynccontextmanager
-async def renewing_lease(db: Database, run: Run) -> AsyncIterator[None]:
-    """Renew the run's lease until the block ends; raise StaleRun inside it when it is lost."""
-    renewal = _Renewal(db, run)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not renewal.is_lost:
-            raise
-        if (worker := asyncio.current_task()) is not None:
-            worker.uncancel()
-        raise StaleRun(run.job_id) from None
-    finally:
-        await renewal.stop()

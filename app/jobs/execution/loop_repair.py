@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.audio.pcm import BYTES_PER_MS
+from app.audio.pcm import BYTES_PER_MS, sha256_hex
 from app.errors import GatewayError
 from app.jobs.execution.commit_part import PartOutcome
 from app.jobs.execution.job_run import PartRun
@@ -17,7 +17,6 @@ from app.jobs.store.calls import Answered
 from app.jobs.store.durable_write import shielded
 from app.jobs.store.parts import PartSpan, stored_result
 from app.jobs.upstream.engine_errors import is_of_part
-from app.kit.hashing import sha256_hex
 from app.kit.log import log
 from app.speech.engine import Pcm
 from app.speech.merge import PartText, merge_parts

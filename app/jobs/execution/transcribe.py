@@ -28,7 +28,7 @@ from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.execution.decoded import DecodedSource
 from app.jobs.execution.fetch_source import SourceFetcher
 from app.jobs.execution.job_run import JobRun
-from app.jobs.execution.lease import renewing_lease
+from app.jobs.execution.lease import RenewedLease
 from app.jobs.filetrans import store as task_calls
 from app.jobs.filetrans.address import AudioAddresses
 from app.jobs.filetrans.run import TaskRunner
@@ -162,7 +162,7 @@ class Transcriber:
         try:
             if job.runs_without_progress > runs.MAX_RUNS_WITHOUT_PROGRESS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
-            async with renewing_lease(self._db, job.run):
+            async with RenewedLease(self._db, job.run):
                 if job.source_url is not None and job.plan.audio_source != "client_url":
                     claimed.job = job = await self._source_fetcher.fetch(job, job.source_url)
                 done_ms = await self._transcribe(claimed)

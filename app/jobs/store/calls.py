@@ -1,7 +1,6 @@
 """Upstream calls: recorded before each call, closed after it, and in doubt if the end was lost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +24,7 @@ from app.jobs.store.routes import Route
 from app.jobs.store.runs import fenced_update
 from app.jobs.tables import upstream_call
 from app.kit.ids import new_id
+from app.kit.records import dataclass
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
 from app.speech.planning.fit_options import estimate_tokens
 from app.speech.usage_bounds import MILLIS, Units, max_usage_of_call

@@ -1,6 +1,6 @@
 """The first commit of a job: audio, job, hold, event and, where it is admitted, its first call."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from app.jobs.store.routes import quote
 from app.jobs.store.spending_limit import SpendingLimit
 from app.jobs.tables import transcription
 from app.kit.ids import new_id
+from app.kit.records import dataclass
 
 _ADD_QUEUED = Prepared(sa.insert(transcription).values(status="queued"))
 _ADD_CLAIMED = Prepared(

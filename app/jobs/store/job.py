@@ -1,7 +1,7 @@
 """A job as a run reads it from the database, and as the API shows it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from app.jobs.store.job_spec import JobOptions, JobPlan
 from app.jobs.store.live_text import NO_LIVE_TEXT, NoLiveText
 from app.jobs.store.routes import Route, routes_of
 from app.jobs.tables import audio_tables, part, transcription
+from app.kit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

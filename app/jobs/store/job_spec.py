@@ -5,11 +5,12 @@ each job is encoded once and decoded at every run and every read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from app.jobs.store.spending_limit import SpendingLimit
+from app.kit.records import dataclass
 from app.speech.planning.expected_usage import ExpectedUsage
 from app.speech.planning.plan import AudioSource, Plan
 from app.speech.usage_bounds import TokenBounds

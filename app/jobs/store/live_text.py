@@ -1,7 +1,7 @@
 """Live text of a run, as the functions that write the run's rows need it."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from app.jobs.store.events import Event
@@ -38,10 +38,9 @@ class NoLiveText:
     def note_stored(self, first: int, events: Sequence[Event]) -> None:
         """Note the events that a transaction of this run adds, from the number `first` on."""
 
-    @asynccontextmanager
-    async def holding_back(self) -> AsyncIterator[None]:
+    def holding_back(self) -> AbstractAsyncContextManager[None]:
         """Publish no text while the block adds events: the text belongs behind them."""
-        yield
+        return nullcontext()
 
     def part(self, _index: int) -> TextSink | None:
         """Return the sink of a part's text. Parts are to be asked for in their order."""
@@ -50,14 +49,15 @@ class NoLiveText:
     def skip_known(self, text: str) -> None:
         """Take note of a part whose `segment` event an earlier run has added."""
 
-    @asynccontextmanager
-    async def closing_parts(self, texts: Sequence[tuple[int, str]]) -> AsyncIterator[Sequence[str]]:
+    def closing_parts(
+        self, texts: Sequence[tuple[int, str]]
+    ) -> AbstractAsyncContextManager[Sequence[str]]:
         """Hold text back while the block adds the `segment` events of the next parts in order.
 
         `texts` has the index and the final text of each. The block gets, for each, the text that
         was not published yet: it has to be added as a `delta` in front of the part's segment.
         """
-        yield ["" for _ in texts]
+        return nullcontext([""] * len(texts))
 
 
 NO_LIVE_TEXT = NoLiveText()

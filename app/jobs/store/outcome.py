@@ -1,7 +1,6 @@
 """The end of a job in one commit: transcript, ledger entries, status and event, or none of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from app.jobs.store.events import Event
 from app.jobs.store.job import Job
 from app.jobs.store.runs import fenced_update
 from app.jobs.tables import audio_tables, transcript, transcription
+from app.kit.records import dataclass
 from app.speech.merge import PartText, merge_parts
 from app.speech.warning_codes import WarningCode
 
@@ -132,8 +132,4 @@ def fail(tx: sa.Connection, job: Job, error: GatewayError, *, remote: bool, now:
 
 def merged(texts: Sequence[PartText]) -> dict[str, Any]:
     """Merge the parts into a transcript's row. Takes seconds for hours of speech."""
-    whole = merge_parts(texts)
-    return {
-        **whole.model_dump(exclude={"segments"}),
-        "segments": [segment.model_dump() for segment in whole.segments],
-    }
+    return merge_parts(texts).model_dump()

@@ -1,7 +1,6 @@
 """Rows of parts: their spans, results and states."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 from app.db.prepared import Prepared
 from app.jobs.store.job import Job
 from app.jobs.tables import part
+from app.kit.records import dataclass
 from app.speech.engine import EngineAnswer
 
 _part = part.c

@@ -1,6 +1,5 @@
 """Rows of audio, one for each distinct audio of a project."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
@@ -12,6 +11,7 @@ from app.audio.storage.blob_store import StoredBlob
 from app.db.prepared import Prepared
 from app.jobs.tables import audio_tables
 from app.kit.ids import new_id
+from app.kit.records import dataclass
 
 _audio = audio_tables.audio.c
 _FIND_AUDIO = Prepared(

@@ -6,7 +6,6 @@ accounts that the operator listed for failover and that have the model at a pric
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from app.billing.prices import Tariff, tariff_of
 from app.errors import PriceUnknown
 from app.jobs.store.job_spec import JobSpec
+from app.kit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The client's limits on the cost and the billed seconds of a job, checked before each expense."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from app.billing.prices import Tariff
 from app.errors import CostAboveLimit, InvalidParameter, SecondsAboveLimit
 from app.kit.money import format_nano, parse_nano
+from app.kit.records import dataclass
 from app.speech.options import Options
 from app.speech.planning.expected_usage import ExpectedUsage
 from app.speech.usage_bounds import MILLIS

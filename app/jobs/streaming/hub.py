@@ -2,7 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -74,12 +81,12 @@ class StreamHub:
         for job_id in self._readers:
             self.notify(job_id)
 
-    @asynccontextmanager
-    async def publishing(self, job: Job) -> AsyncIterator[Job]:
+    def publishing(self, job: Job) -> AbstractAsyncContextManager[Job]:
         """Lend the job, with a buffer for its live text where the job is streamed."""
-        if job.mode != STREAM:
-            yield job
-            return
+        return self._publishing_live(job) if job.mode == STREAM else nullcontext(job)
+
+    @asynccontextmanager
+    async def _publishing_live(self, job: Job) -> AsyncIterator[Job]:
         buffer = LiveTextBuffer(
             LiveLog(job.event_count),
             partial(self._published, job.id),

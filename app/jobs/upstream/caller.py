@@ -6,7 +6,7 @@ Where that means a long wait, the job is deferred. See `EngineError` and `retry_
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from app.audio.decoding.flac import encode_flac
@@ -28,6 +28,7 @@ from app.jobs.upstream.engine_errors import public_error
 from app.jobs.upstream.retry_policy import LONG_SECONDS, RetryDecision
 from app.kit.clock import Clock
 from app.kit.log import log
+from app.kit.records import dataclass
 from app.settings import JobSettings
 from app.speech.engine import (
     Billed,

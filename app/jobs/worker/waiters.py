@@ -64,10 +64,12 @@ class Waiters:
                     self._limits.add(limit)
                     self._shorten(limit)
                     while not (gone is not None and gone.done()):
-                        if not self._is_here(job_id) and await self._has_ended(job_id):
+                        if self._is_here(job_id):
+                            await waiter.woken
+                        elif await self._has_ended(job_id):
                             return True
-                        poll = None if self._is_here(job_id) else self._poll_seconds
-                        await asyncio.wait({waiter.woken}, timeout=poll)
+                        else:
+                            await asyncio.wait({waiter.woken}, timeout=self._poll_seconds)
                         if waiter.woken.done():
                             if (view := waiter.woken.result()) is not None:
                                 return view

@@ -4,9 +4,9 @@ import asyncio
 import math
 import select
 from collections.abc import AsyncIterable, Callable
-from dataclasses import dataclass
 from typing import cast
 
+from app.kit.records import dataclass
 from app.net.http.answer_reader import AnswerReader, ReadError
 from app.net.http.exchange import Answer, Body, ExchangeError, Fault
 

@@ -5,9 +5,10 @@ before it has the last byte of the request, so every failure says whether that b
 """
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from app.kit.records import dataclass
 
 OK = 200
 ERRORS = 400  # and above

@@ -3,9 +3,9 @@
 It is less than the usage that is held, which covers the worst case (`plan.max_usage`).
 """
 
-from dataclasses import dataclass
 from math import ceil
 
+from app.kit.records import dataclass
 from app.speech.planning.fit_options import estimate_tokens
 from app.speech.planning.plan import Plan, PlanInput
 from app.speech.usage_bounds import MILLIS, Units, max_context_tokens, max_usage_of_call

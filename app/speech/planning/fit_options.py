@@ -5,11 +5,12 @@ No option is ignored in silence: an unsupported one is a warning, or with `stric
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Protocol, TypedDict
 
 from app.errors import ContextTooLong, OptionNotSupported
+from app.kit.records import dataclass
 from app.speech.catalogue import CatalogueModel
 from app.speech.options import Options
 from app.speech.warning_codes import WarningCode

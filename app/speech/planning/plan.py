@@ -1,10 +1,10 @@
 """The plan of a job: how the audio is transcribed, and the most that this can use. Pure."""
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
 from app.errors import AudioTooLong, AudioUnreachable, InvalidParameter
+from app.kit.records import dataclass
 from app.speech.catalogue import CatalogueModel
 from app.speech.usage_bounds import Units, max_context_tokens, max_usage_of_calls
 

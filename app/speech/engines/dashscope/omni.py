@@ -13,7 +13,7 @@ from app.speech.engine import DeltaSink, EngineAnswer, EngineError, EngineReques
 from app.speech.engines.dashscope.errors import BAD_REQUEST, dashscope_error
 from app.speech.engines.http.chat_stream import ChatStream
 from app.speech.engines.http.failures import malformed_response
-from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
+from app.speech.engines.http.json_body import AUDIO_MARK, encoded_audio, json_with_audio
 from app.speech.engines.http.json_reading import member, number_of
 from app.speech.engines.http.wire_format import StreamedFormat, StreamParser
 
@@ -40,9 +40,7 @@ class OmniFormat(StreamedFormat):
 
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - always
         """Return the body of a request; see WireFormat."""
-        placeholder = AudioPlaceholder()
-        value = omni_request(self._model, request, placeholder)
-        return json_with_audio(value, placeholder, encoded_audio(request))
+        return json_with_audio(omni_request(self._model, request), encoded_audio(request))
 
     def parse(self, _request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Raise the error that was answered instead of a stream; see WireFormat."""
@@ -53,11 +51,9 @@ class OmniFormat(StreamedFormat):
         return OmniStream(request, on_delta)
 
 
-def omni_request(
-    model: OmniModel, request: EngineRequest, placeholder: AudioPlaceholder
-) -> Mapping[str, Any]:
+def omni_request(model: OmniModel, request: EngineRequest) -> Mapping[str, Any]:
     """Return the body. The output is limited, because the hold for the call depends on it."""
-    audio = {"data": placeholder.mark, "format": encoded_audio(request).format}
+    audio = {"data": AUDIO_MARK, "format": encoded_audio(request).format}
     content = [
         {"type": "input_audio", "input_audio": audio},
         {"type": "text", "text": prompt_for(model, request)},

@@ -22,7 +22,6 @@ from app.speech.engines.dashscope.sync_stream import STREAM_HEADERS, InputAudioS
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import AccountTasks, RemoteEngine
 from app.speech.engines.http.json_body import (
-    AudioPlaceholder,
     base64_size,
     encoded_audio,
     json_with_audio,
@@ -66,9 +65,7 @@ class Qwen3Format(StreamedFormat):
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:
         """Return the body of a request; see WireFormat."""
         _check_part_size(request)
-        placeholder = AudioPlaceholder()
-        value = qwen3_request(request, placeholder, streamed=streamed)
-        return json_with_audio(value, placeholder, encoded_audio(request))
+        return json_with_audio(qwen3_request(request, streamed=streamed), encoded_audio(request))
 
     def parse(self, _request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Read an answer that is no stream; see WireFormat."""
@@ -88,9 +85,7 @@ class InputAudioFormat(StreamedFormat):
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:  # noqa: ARG002 - the headers ask for the stream
         """Return the body of a request; see WireFormat."""
         _check_part_size(request)
-        placeholder = AudioPlaceholder()
-        value = input_audio_request(request, placeholder)
-        return json_with_audio(value, placeholder, encoded_audio(request))
+        return json_with_audio(input_audio_request(request), encoded_audio(request))
 
     def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Read an answer that is no stream; see WireFormat."""

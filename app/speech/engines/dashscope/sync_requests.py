@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.speech.engine import SAMPLE_RATE, EngineRequest
-from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio
+from app.speech.engines.http.json_body import AUDIO_MARK, encoded_audio
 
 MAX_CONTEXT_MESSAGES = 5  # that the input-audio form accepts
 CONTEXT_MESSAGE_CHARACTERS = 400
@@ -12,9 +12,7 @@ MAX_HINTS = 4
 CONTEXT_CUT = "`context` is longer than the model takes; its end was left out."
 
 
-def qwen3_request(
-    request: EngineRequest, placeholder: AudioPlaceholder, *, streamed: bool = False
-) -> Mapping[str, Any]:
+def qwen3_request(request: EngineRequest, *, streamed: bool = False) -> Mapping[str, Any]:
     """Return the body of the qwen3 form: the context is a system message, one language at most.
 
     The frames of a stream are requested to be incremental.
@@ -22,7 +20,7 @@ def qwen3_request(
     messages: list[dict[str, Any]] = []
     if request.context:
         messages.append({"role": "system", "content": [{"text": request.context}]})
-    messages.append({"role": "user", "content": [{"audio": placeholder.mark}]})
+    messages.append({"role": "user", "content": [{"audio": AUDIO_MARK}]})
     asr_options: dict[str, Any] = {}
     if request.language:
         asr_options["language"] = request.language
@@ -34,7 +32,7 @@ def qwen3_request(
     return {"model": request.model, "input": {"messages": messages}, "parameters": parameters}
 
 
-def input_audio_request(request: EngineRequest, placeholder: AudioPlaceholder) -> Mapping[str, Any]:
+def input_audio_request(request: EngineRequest) -> Mapping[str, Any]:
     """Return the body of the input-audio form: the context is earlier messages, audio is last."""
     # The official client sends 16000 whatever the file's own rate is: it counts for bare PCM only.
     audio_format = encoded_audio(request).format
@@ -45,7 +43,7 @@ def input_audio_request(request: EngineRequest, placeholder: AudioPlaceholder) -
     for name in ("vocabulary_id", "vocabulary"):
         if name in request.options:
             parameters[name] = request.options[name]
-    audio = {"type": "input_audio", "input_audio": {"data": placeholder.mark}}
+    audio = {"type": "input_audio", "input_audio": {"data": AUDIO_MARK}}
     earlier = ({"type": "input_text", "text": text} for text in context_messages(request.context))
     messages = [{"role": "user", "content": [content]} for content in (*earlier, audio)]
     return {"model": request.model, "input": {"messages": messages}, "parameters": parameters}

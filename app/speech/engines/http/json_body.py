@@ -13,21 +13,16 @@ from app.speech.engine import EncodedAudio, EngineError, EngineRequest, ErrorKin
 SLICE_BYTES = 192 << 10  # a multiple of 3, so that the base64 of the slices can be joined
 
 
-class AudioPlaceholder:
-    """A place for audio in a JSON value: `mark` occurs nowhere else in it."""
-
-    def __init__(self) -> None:
-        self.mark = secrets.token_hex(16)
+AUDIO_MARK = secrets.token_hex(16)
+"""Stands for the audio in a JSON value. It is random and never sent, so no other text has it."""
 
 
-def json_with_audio(
-    value: Mapping[str, Any], placeholder: AudioPlaceholder, audio: EncodedAudio
-) -> Body:
-    """Return a JSON body with the audio as a data: URI at the placeholder.
+def json_with_audio(value: Mapping[str, Any], audio: EncodedAudio) -> Body:
+    """Return a JSON body with the audio as a data: URI in the place of AUDIO_MARK.
 
     The base64 is made in slices while the body is sent.
     """
-    before, after = json_bytes(value).split(placeholder.mark.encode())
+    before, after = json_bytes(value).split(AUDIO_MARK.encode())
     before += f"data:{audio.media_type};base64,".encode()
 
     def chunks() -> Iterator[bytes]:

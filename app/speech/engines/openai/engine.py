@@ -14,7 +14,7 @@ from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.chat_stream import ChatStream, parse_chat_usage
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.http.failures import malformed_response, object_of
-from app.speech.engines.http.json_body import AudioPlaceholder, encoded_audio, json_with_audio
+from app.speech.engines.http.json_body import AUDIO_MARK, encoded_audio, json_with_audio
 from app.speech.engines.http.json_reading import member, text_of
 from app.speech.engines.http.provider_account import ProviderAccount
 from app.speech.engines.http.qwen_output import forced_output, parse_output
@@ -54,8 +54,7 @@ class ChatFormat(StreamedFormat):
 
     def body(self, request: EngineRequest, *, streamed: bool) -> Body:
         """Return the body of a request; see WireFormat."""
-        placeholder = AudioPlaceholder()
-        audio = {"type": "audio_url", "audio_url": {"url": placeholder.mark}}
+        audio = {"type": "audio_url", "audio_url": {"url": AUDIO_MARK}}
         messages: list[dict[str, Any]] = [{"role": "user", "content": [audio]}]
         if request.context:
             messages.insert(0, {"role": "system", "content": request.context})
@@ -70,7 +69,7 @@ class ChatFormat(StreamedFormat):
         if request.language and (output := forced_output(request.language)):
             messages.append({"role": "assistant", "content": output})
             value |= {"continue_final_message": True, "add_generation_prompt": False}
-        return json_with_audio(value, placeholder, encoded_audio(request))
+        return json_with_audio(value, encoded_audio(request))
 
     def parse(self, request: EngineRequest, answer: Answer) -> EngineAnswer:
         """Read an answer that is no stream; see WireFormat."""

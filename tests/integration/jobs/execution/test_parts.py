@@ -1,7 +1,7 @@
 """Jobs of several parts: concurrent calls, commits one by one, gaps and repetitions.
 
 Covers: app.audio.decoding.decode, app.jobs.execution.decoded, app.jobs.execution.job_run,
-app.jobs.execution.loop_repair, app.jobs.store.parts, app.jobs.worker.queue, app.kit.hashing
+app.jobs.execution.loop_repair, app.jobs.store.parts, app.jobs.worker.queue
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engine import EncodedAudio, EngineRequest
 from app.speech.engines.dashscope.sync_requests import input_audio_request, qwen3_request
 from app.speech.engines.dashscope.task_requests import file_url_request, file_urls_request
-from app.speech.engines.http.json_body import AudioPlaceholder
+from app.speech.engines.http.json_body import AUDIO_MARK
 from app.speech.options import Options, parse_options
 from app.speech.planning.fit_options import (
     MODEL_OPTIONS,
@@ -177,7 +177,6 @@ def body_of(model: CatalogueModel, fitted: ModelRequest) -> str:
         return json.dumps(
             (file_url_request if model.wire == "file-url" else file_urls_request)(order)
         )
-    hole = AudioPlaceholder()
     request = EngineRequest(
         audio=EncodedAudio(b"", "flac", 0),
         model=model.upstream_model,
@@ -188,7 +187,7 @@ def body_of(model: CatalogueModel, fitted: ModelRequest) -> str:
         options=fitted.options,
     )
     ask = qwen3_request if model.wire == "qwen3" else input_audio_request
-    return json.dumps(ask(request, hole)).replace(hole.mark, "")
+    return json.dumps(ask(request)).replace(AUDIO_MARK, "")
 
 
 def test_the_matrix_has_all_options_of_models() -> None:

@@ -30,8 +30,8 @@ from app.speech.engines.dashscope.sync import dashscope_engine
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.engine import RemoteEngine
 from app.speech.engines.http.json_body import (
+    AUDIO_MARK,
     SLICE_BYTES,
-    AudioPlaceholder,
     json_bytes,
     json_with_audio,
 )
@@ -341,10 +341,8 @@ def test_a_key_is_not_shown() -> None:
 
 
 def test_a_body_is_json_with_any_context() -> None:
-    hole = AudioPlaceholder()
-    body = json_with_audio(
-        {"a": '"\\ \n data:', "b": hole.mark, "c": 1}, hole, EncodedAudio(b"1234", "mp3", 1)
-    )
+    value = {"a": '"\\ \n data:', "b": AUDIO_MARK, "c": 1}
+    body = json_with_audio(value, EncodedAudio(b"1234", "mp3", 1))
     whole = b"".join(body.chunks())
     assert len(whole) == body.length
     assert json.loads(whole) == {
@@ -356,8 +354,8 @@ def test_a_body_is_json_with_any_context() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, SLICE_BYTES - 1, SLICE_BYTES, 2 * SLICE_BYTES + 1])
 def test_audio_of_any_size_is_one_base64_text(size: int) -> None:
-    placeholder, audio = AudioPlaceholder(), bytes(n % 251 for n in range(size))
-    body = json_with_audio({"a": placeholder.mark}, placeholder, EncodedAudio(audio, "wav", 1))
+    audio = bytes(n % 251 for n in range(size))
+    body = json_with_audio({"a": AUDIO_MARK}, EncodedAudio(audio, "wav", 1))
     whole = b"".join(body.chunks())  # type: ignore[arg-type]
     assert len(whole) == body.length
     assert base64.b64decode(json.loads(whole)["a"].partition(",")[2], validate=True) == audio
