@@ -51,7 +51,8 @@ class Prepared:
         if rows:
             compiled = self._for(tx, rows[0])
             many = [compiled.arguments(tx, row) for row in rows]
-            batch.flush(tx)
+            if tx.dialect.name == "postgresql":
+                batch.flush(tx)
             driver.execute(tx, compiled.sql, many, many=True).close()
 
     def add(self, tx: sa.Connection, values: Values) -> None:

@@ -106,7 +106,8 @@ class Submission:
         except BaseException:
             await self._store.erase(blob.key)
             raise
-        await delete_duplicate(self._store, blob.key, kept=created.blob_key)
+        if created.blob_key != blob.key:
+            await delete_duplicate(self._store, blob.key)
         return SubmittedJob(created.job_id, request.options, spec.model)
 
     async def _create(

@@ -69,11 +69,10 @@ class BlobStore(Protocol):
         """Return the id of this store, which is created at its first use."""
 
 
-async def delete_duplicate(store: BlobStore, key: str, *, kept: str) -> None:
-    """Remove newly stored bytes if the same bytes are already stored under another key.
+async def delete_duplicate(store: BlobStore, key: str) -> None:
+    """Remove newly stored bytes that are already stored under another key.
 
     Bytes that cannot be removed become an orphan, which maintenance removes.
     """
-    if key != kept:
-        with suppress(OSError):
-            await store.erase(key)
+    with suppress(OSError):
+        await store.erase(key)

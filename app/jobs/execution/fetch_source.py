@@ -104,7 +104,8 @@ class SourceFetcher:
                 undo.pop_all()  # the commit may have succeeded: the job needs its audio
                 raise
             undo.pop_all()
-        await delete_duplicate(self._store, blob.key, kept=blob_key)
+        if blob_key != blob.key:
+            await delete_duplicate(self._store, blob.key)
         log.info("audio.fetched", bytes=blob.bytes)
         return replace(
             known,
