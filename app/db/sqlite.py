@@ -153,14 +153,29 @@ class SqliteDatabase:
         self._engine = sqlite_engine(self._path)
 
     async def open(self) -> None:
-        await asyncio.to_thread(self._prepare)
+        def prepare() -> None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock.acquire()
+            with self._engine.connect():  # creates the file and sets its journal mode
+                self._path.chmod(0o600)
+
+        await asyncio.to_thread(prepare)
         self._writer.start()
 
     async def close(self) -> None:
+        def close_files() -> None:
+            """Close the readers' connections and copy the journal into the database file."""
+            for connection in self._reader_connections:
+                connection.close()
+            with self._engine.connect() as connection:
+                raw = connection.connection.cursor()  # a checkpoint is outside of transactions
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.close()
+
         self._requests.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
-        await asyncio.to_thread(self._close_files)
+        await asyncio.to_thread(close_files)
         self._lock.release()
 
     async def write(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -191,21 +206,6 @@ class SqliteDatabase:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise _unavailable_or_same(error) from error
-
-    def _prepare(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock.acquire()
-        with self._engine.connect():  # creates the file and sets its journal mode
-            self._path.chmod(0o600)
-
-    def _close_files(self) -> None:
-        """Close the readers' connections and copy the journal into the database file."""
-        for connection in self._reader_connections:
-            connection.close()
-        with self._engine.connect() as connection:
-            raw = connection.connection.cursor()  # outside a transaction, as a checkpoint must be
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            raw.close()
 
     def _write_loop(self) -> None:
         with self._connect() as connection:

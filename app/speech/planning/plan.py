@@ -97,7 +97,7 @@ def plan(request: PlanInput) -> Plan:
     """
     model, seconds = request.model, request.seconds
     if model.is_task:
-        return _filetrans(request)
+        return _plan_task(request)
     longest, limit = model.call_seconds, model.part_seconds
     if not request.may_split:
         limit = longest
@@ -149,7 +149,7 @@ def too_long_for_one_call(
     )
 
 
-def _filetrans(request: PlanInput) -> Plan:
+def _plan_task(request: PlanInput) -> Plan:
     """Plan one task for the whole audio, which the provider reads from an address."""
     model, file, channels = request.model, request.file, request.channels
     longest = _max_task_seconds(request)
