@@ -1,6 +1,6 @@
 """The composition root: opens and wires everything, and closes it in reverse."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, time
 from functools import partial
@@ -52,7 +52,7 @@ from app.speech.model_availability import is_switched_on
 from app.speech.planning.failover import account_engine_name
 
 SHARED_SWEEP_SECONDS = 24 * 3600.0
-CLOSING_MARGIN_SECONDS = 2.0  # between the last answer and the end of uvicorn's patience
+CLOSING_MARGIN_SECONDS = 2.0  # between the last response and uvicorn's timeout
 
 
 Engines = Sequence[Engine]
@@ -76,7 +76,18 @@ def make_engines(settings: Settings, catalogue: Catalogue, limiter: RateLimiter)
         own_name = account_engine_name(sync.NAME, name)
         engines.append(_dashscope(own_name, bundle, settings, catalogue, limiter))
     if settings.openai.base_url:
-        engines.append(_openai(settings, catalogue, limiter))
+        models = catalogue.models.values()
+        engines.append(
+            openai.openai_engine(
+                openai_account(settings.openai),
+                [m.upstream_model for m in models if m.engine == openai.NAME],
+                settings.openai.api,
+                CallAdmission(
+                    "openai", limiter, {}, max_concurrent_calls=settings.openai.max_concurrent_calls
+                ),
+                timeout_seconds=settings.openai.timeout_seconds,
+            )
+        )
     return engines
 
 
@@ -133,21 +144,8 @@ def _dashscope(
     )
 
 
-def _openai(settings: Settings, catalogue: Catalogue, limiter: RateLimiter) -> Engine:
-    models = catalogue.models.values()
-    return openai.openai_engine(
-        openai_account(settings.openai),
-        [m.upstream_model for m in models if m.engine == openai.NAME],
-        settings.openai.api,
-        CallAdmission(
-            "openai", limiter, {}, max_concurrent_calls=settings.openai.max_concurrent_calls
-        ),
-        timeout_seconds=settings.openai.timeout_seconds,
-    )
-
-
 def database_of(settings: Settings, *, exclusive: bool) -> AbstractAsyncContextManager[Database]:
-    """Lend the settings' database, migrated."""
+    """Open the database of the settings, and migrate it."""
     return open_database(
         settings.database_url,
         readers=settings.database.reader_threads,
@@ -161,23 +159,31 @@ async def preflight(settings: Settings) -> None:
 
     Raises StartRefusedError.
     """
+    catalogue = settings.speech.catalogue
     try:
-        _check_catalogue(settings)
+        load_catalogue(catalogue).find(settings.default_model)
+    except GatewayError as error:
+        raise StartRefusedError(f"GATEWAY_SPEECH__DEFAULT_MODEL: {error.detail}") from error
+    except (OSError, ValueError) as error:  # pydantic's and tomllib's errors are ValueErrors
+        raise StartRefusedError(f"The catalogue {catalogue} cannot be read: {error}") from error
+    try:
         async with database_of(settings, exclusive=True) as db:
             await _check_agreement(settings, db)
             if not is_loopback(settings.server.host) and not await db.read(any_key):
                 raise StartRefusedError(
-                    f"Without a key the gateway listens on loopback only, not on "
-                    f"{settings.server.host}. Make one: asr-gateway keys create NAME"
+                    f"Without an API key the gateway listens on loopback only, not on "
+                    f"{settings.server.host}. Create a key: asr-gateway keys create NAME"
                 )
     except DatabaseLockedError as error:
         raise StartRefusedError(str(error)) from error
     except NewerSchemaError as error:
         raise StartRefusedError(
-            "The database was migrated by a newer version of the gateway; run that one."
+            "The database was migrated by a newer version of the gateway. Run that version."
         ) from error
     except ModuleNotFoundError as error:
-        raise StartRefusedError("PostgreSQL needs the extra: asr-gateway[postgres].") from error
+        raise StartRefusedError(
+            "PostgreSQL needs an extra: pip install 'asr-gateway[postgres]'."
+        ) from error
     except (DatabaseUnavailable, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
         raise StartRefusedError(
             f"The database cannot be used ({type(error).__name__}). "
@@ -190,26 +196,16 @@ async def _check_agreement(settings: Settings, db: Database) -> None:
     store = LocalStore(settings.data_dir / "audio", settings.audio)
     if not await db.write(match_or_store, "store", [await store.identity()]):
         raise StartRefusedError(
-            "The recordings of this database are in another folder than GATEWAY_DATA_DIR's. "
+            "The audio of this database is not in the folder GATEWAY_DATA_DIR. "
             "All processes of one database must share that folder."
         )
     peppers = load_peppers(settings.access.peppers, settings.data_dir)
     marks = [hash_key(pepper, "pepper") for pepper in peppers]
     if not await db.write(match_or_store, "pepper", marks):
         raise StartRefusedError(
-            "The keys of this database were hashed with another secret. Set "
-            "GATEWAY_ACCESS__PEPPERS to it, for all processes of the database alike."
+            "The API keys of this database were hashed with another secret. Set "
+            "GATEWAY_ACCESS__PEPPERS to that secret, for all processes of the database."
         )
-
-
-def _check_catalogue(settings: Settings) -> None:
-    file = settings.speech.catalogue
-    try:
-        load_catalogue(file).find(settings.default_model)
-    except GatewayError as error:
-        raise StartRefusedError(f"GATEWAY_SPEECH__DEFAULT_MODEL: {error.detail}") from error
-    except (OSError, ValueError) as error:  # pydantic's and tomllib's errors are ValueErrors
-        raise StartRefusedError(f"The catalogue {file} cannot be read: {error}") from error
 
 
 def lifespan(
@@ -244,16 +240,19 @@ async def _open(
     catalogue = load_catalogue(settings.speech.catalogue)
     db = await stack.enter_async_context(database_of(settings, exclusive=True))
     default_project = await db.write(ensure_project, DEFAULT_PROJECT, now=clock())
-    await db.write(load_prices, list(_prices(catalogue)))
+    await db.write(load_prices, _catalogue_prices(catalogue))
 
     store = LocalStore(settings.data_dir / "audio", settings.audio)
-    # Beside other processes, an upload that began lately may be theirs and under way.
+    # A recent upload may belong to another process and still be running.
     await store.sweep(older_than_seconds=SHARED_SWEEP_SECONDS if db.is_shared else 0.0)
     decoders = Decoders(settings.audio)
     peppers = load_peppers(settings.access.peppers, settings.data_dir)
     links = SignedLinks(settings.server.public_url, peppers)
     limiter = RateLimiter(RowSlots(db) if db.is_shared else MemorySlots())
-    engines = await _open_engines(stack, make(settings, catalogue, limiter))
+    engines = {engine.name: engine for engine in make(settings, catalogue, limiter)}
+    for engine in engines.values():
+        await engine.open()
+        stack.push_async_callback(engine.close)
 
     fetcher = Fetcher(settings.fetch)
     stack.push_async_callback(fetcher.close)
@@ -330,15 +329,10 @@ async def _open(
     )
 
 
-async def _open_engines(stack: AsyncExitStack, engines: Engines) -> Mapping[str, Engine]:
-    for engine in engines:
-        await engine.open()
-        stack.push_async_callback(engine.close)
-    return {engine.name: engine for engine in engines}
+def _catalogue_prices(catalogue: Catalogue) -> Sequence[PriceRow]:
+    def midnight(day: date) -> datetime:
+        return datetime.combine(day, time(), UTC)
 
-
-def _prices(catalogue: Catalogue) -> Sequence[PriceRow]:
-    """Return the catalogue's prices as rows."""
     return [
         PriceRow(
             model=model.name,
@@ -346,14 +340,10 @@ def _prices(catalogue: Catalogue) -> Sequence[PriceRow]:
             unit=price.unit,
             nano=parse_nano(price.amount),
             currency=price.currency,
-            valid_from=_midnight(price.valid_from),
-            valid_until=None if price.valid_until is None else _midnight(price.valid_until),
+            valid_from=midnight(price.valid_from),
+            valid_until=None if price.valid_until is None else midnight(price.valid_until),
             source=price.source,
         )
         for model in catalogue.models.values()
         for price in model.prices
     ]
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

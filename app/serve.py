@@ -126,7 +126,13 @@ class GuardedHttp(HttpToolsProtocol):
     url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Lingering(transport, loop=self.loop, sending=self._is_sending))
+        super().connection_made(
+            Lingering(
+                transport,
+                loop=self.loop,
+                sending=lambda: self._refused or (bool(self.cycle) and self.cycle.more_body),
+            )
+        )
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -169,9 +175,6 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-    def _is_sending(self) -> bool:
-        return self._refused or (self.cycle is not None and self.cycle.more_body)
 
     def _size_of_head(self) -> int:
         # 4: the colon, the space and the line end of each field.
@@ -267,15 +270,6 @@ def bind(limits: ServerSettings) -> socket.socket:
     return socket.create_server((limits.host, limits.port), family=family, backlog=BACKLOG)
 
 
-def _refusal(problem: OSError, limits: ServerSettings) -> str:
-    if problem.errno == errno.EADDRINUSE:
-        return (
-            f"Port {limits.port} on {limits.host} is taken by another program; stop it, "
-            "or set GATEWAY_SERVER__PORT to a free one."
-        )
-    return f"Cannot listen on {limits.host} port {limits.port}: {problem}."
-
-
 def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> int:
     """Serve until a shutdown is requested; return the exit code."""
     server = GuardedServer(GuardedConfig(app, limits))
@@ -293,7 +287,14 @@ def serve(settings: Settings) -> int:
     try:
         bound = bind(settings.server)
     except OSError as problem:
-        sys.stderr.write(_refusal(problem, settings.server) + "\n")
+        host, port = settings.server.host, settings.server.port
+        reason = f"Cannot listen on {host} port {port}: {problem}."
+        if problem.errno == errno.EADDRINUSE:
+            reason = (
+                f"Port {port} on {host} is taken by another program. Stop that program, "
+                "or set GATEWAY_SERVER__PORT to a free port."
+            )
+        sys.stderr.write(f"{reason}\n")
         return FAILED
     with bound:
         try:

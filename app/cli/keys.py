@@ -78,7 +78,7 @@ def print_keys(as_json: Json = False) -> None:
 
 
 @app.command("revoke")
-def revoke_key(
+def revoke_and_report(
     key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")], as_json: Json = False
 ) -> None:
     """Revoke a key permanently."""

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -34,8 +33,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def print_json(value: object) -> None:
     """Print a value as JSON, dataclasses as objects and times as RFC 3339."""
     is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    print(json.dumps(value, ensure_ascii=not is_unicode, indent=2, default=_encodable))
-
-
-def _encodable(value: Any) -> object:
-    return to_rfc3339(value) if isinstance(value, datetime) else asdict(value)
+    print(
+        json.dumps(
+            value,
+            ensure_ascii=not is_unicode,
+            indent=2,
+            default=lambda found: (
+                to_rfc3339(found) if isinstance(found, datetime) else asdict(found)
+            ),
+        )
+    )

@@ -467,7 +467,7 @@ def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Any) -> None:
         )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Port {port} on 127.0.0.1 is taken by another program; stop it, "
-        "or set GATEWAY_SERVER__PORT to a free one.\n"
+        f"Port {port} on 127.0.0.1 is taken by another program. Stop that program, "
+        "or set GATEWAY_SERVER__PORT to a free port.\n"
     )
     assert not (tmp_path / "data").exists()

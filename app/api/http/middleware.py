@@ -25,7 +25,7 @@ _EXCHANGE = "asr_gateway.exchange"
 SERVER_SEND = "server_send"  # key in scope["state"]: the server's own `send`
 
 
-def route_of(scope: Scope) -> str:
+def route_template(scope: Scope) -> str:
     """Return the template of the matched route: a path or query may hold private data."""
     # FastAPI 0.165 puts the route as it was declared into scope["route"], without the prefix it
     # was included under; only the effective context knows the whole template.
@@ -61,7 +61,7 @@ class RequestMiddleware:
             log.info(
                 "http.request",
                 method=scope["method"],
-                route=route_of(scope),
+                route=route_template(scope),
                 status=exchange.status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )

@@ -18,7 +18,6 @@ from app.speech.catalogue import CatalogueModel, load_catalogue
 from app.speech.engines.dashscope.account import (
     ENGINE,
     ConfiguredAccount,
-    KeyCheck,
     KeyVerdict,
     configured_accounts,
 )
@@ -83,7 +82,23 @@ async def _check_host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
         yield failed(name, f"{at} {error.problem}", _REMEDIES[error.problem])
         return
     yield ok(name, f"{at} answers")
-    yield _account_result(account, check)
+    answer = f"{check.status} {check.code}".strip()
+    name = f"{account.name} account"
+    match check.verdict:
+        case KeyVerdict.ACCEPTED:
+            yield ok(name, "DashScope accepts the key")
+        case KeyVerdict.REJECTED:
+            remedy = (
+                "The key is mistyped, revoked, or of another region: copy it again, or set "
+                f"GATEWAY_DASHSCOPE__REGION to its region (now {account.account.region})."
+            )
+            yield failed(name, f"DashScope rejects the key ({answer})", remedy)
+        case KeyVerdict.DENIED:
+            remedy = "Check the account's bills, permissions and workspace in Model Studio."
+            yield failed(name, f"DashScope denies access ({answer})", remedy)
+        case KeyVerdict.UNKNOWN:
+            remedy = "Try again later, or check GATEWAY_DASHSCOPE__BASE_URL and the proxies."
+            yield failed(name, f"the host answers {answer}, but not as DashScope does", remedy)
     skew = check.skew_seconds
     if skew is None:
         return
@@ -93,26 +108,6 @@ async def _check_host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
     else:
         found = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
         yield warn(name, found, "Set this machine's clock, best by NTP: prices begin by it.")
-
-
-def _account_result(account: ConfiguredAccount, check: KeyCheck) -> CheckResult:
-    name, answer = f"{account.name} account", f"{check.status} {check.code}".strip()
-    match check.verdict:
-        case KeyVerdict.ACCEPTED:
-            return ok(name, "DashScope accepts the key")
-        case KeyVerdict.REJECTED:
-            return failed(
-                name,
-                f"DashScope rejects the key ({answer})",
-                "The key is mistyped, revoked, or of another region: copy it again, or set "
-                f"GATEWAY_DASHSCOPE__REGION to its region (now {account.account.region}).",
-            )
-        case KeyVerdict.DENIED:
-            remedy = "Check the account's bills, permissions and workspace in Model Studio."
-            return failed(name, f"DashScope denies access ({answer})", remedy)
-        case KeyVerdict.UNKNOWN:
-            remedy = "Try again later, or check GATEWAY_DASHSCOPE__BASE_URL and the proxies."
-            return failed(name, f"the host answers {answer}, but not as DashScope does", remedy)
 
 
 async def _check_prices(

@@ -65,7 +65,8 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
         return
     try:
         async with open_database(settings.database_url, apply_migrations=False) as db:
-            state, version = await db.read(read_schema_state), await db.read(_server_version)
+            state = await db.read(read_schema_state)
+            version, integrity = await db.read(_check_server)
             match state:
                 case SchemaState.CURRENT:
                     yield ok("database", f"{version}, migrated")
@@ -80,7 +81,7 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
                     found = f"{version}, migrated by a newer version"
                     remedy = "Run the version that migrated it, or restore a backup from before."
                     yield failed("database", found, remedy)
-            yield await db.read(_check_integrity)
+            yield integrity
             if state is SchemaState.CURRENT:
                 for result in await db.read(_check_shared_settings, settings):
                     yield result
@@ -104,26 +105,22 @@ def _unusable(settings: Settings, error: BaseException) -> CheckResult:
     return failed("database", f"{shown} cannot be used ({name})", _REMEDIES.get(name, remedy))
 
 
-def _server_version(tx: sa.Connection) -> str:
-    if tx.dialect.name == "sqlite":
-        return f"SQLite {sqlite3.sqlite_version}"
-    return f"PostgreSQL {tx.scalar(sa.text('SHOW server_version'))}"
-
-
-def _check_integrity(tx: sa.Connection) -> CheckResult:
+def _check_server(tx: sa.Connection) -> tuple[str, CheckResult]:
+    """Return the name and version of the database, and the check of its integrity."""
     name = "database integrity"
     if tx.dialect.name != "sqlite":
-        return ok(name, "ensured by the server")
-    began = time.monotonic()
+        version = f"PostgreSQL {tx.scalar(sa.text('SHOW server_version'))}"
+        return version, ok(name, "ensured by the server")
+    version, began = f"SQLite {sqlite3.sqlite_version}", time.monotonic()
     try:
         with statement_timeout(tx, INTEGRITY_SECONDS):
             answers = tx.scalars(sa.text("PRAGMA quick_check(1)")).all()
     except StatementTimeoutError as error:
         remedy = "With the gateway stopped, run: sqlite3 FILE 'PRAGMA quick_check'."
-        return warn(name, f"no error so far, but the check was {error}", remedy)
+        return version, warn(name, f"no error so far, but the check was {error}", remedy)
     if answers != ["ok"]:
-        return failed(name, str(answers[0])[:SHOWN_CHARS], _BROKEN)
-    return ok(name, f"checked in {time.monotonic() - began:.1f} s")
+        return version, failed(name, str(answers[0])[:SHOWN_CHARS], _BROKEN)
+    return version, ok(name, f"checked in {time.monotonic() - began:.1f} s")
 
 
 def _check_shared_settings(tx: sa.Connection, settings: Settings) -> list[CheckResult]:

@@ -28,39 +28,40 @@ async def check_models(settings: Settings) -> AsyncIterator[CheckResult]:
         remedy = "Set GATEWAY_SPEECH__DEFAULT_MODEL to one that `asr-gateway models list` shows."
         yield failed("model", f"{name} is unknown", remedy)
     elif model.engine == "local":
-        engine = _check_local_engine(settings.local)
-        yield engine
-        if engine.is_well:
-            yield await _check_files(settings.local, model)
+        async for result in _check_local_engine(settings.local, model):
+            yield result
     elif model.engine == "openai":
         yield await _check_openai_server(settings.openai.base_url, model.name)
 
 
-def _check_local_engine(local: LocalEngineSettings) -> CheckResult:
+async def _check_local_engine(
+    local: LocalEngineSettings, model: CatalogueModel
+) -> AsyncIterator[CheckResult]:
     name = "local engine"
     if not local.enabled:
         remedy = "Set GATEWAY_LOCAL__ENABLED=true, or another GATEWAY_SPEECH__DEFAULT_MODEL."
-        return failed(name, "switched off, but the default model needs it", remedy)
+        yield failed(name, "switched off, but the default model needs it", remedy)
+        return
     if find_spec("faster_whisper") is None:
         remedy = (
             "Install the extra: pip install 'asr-gateway[local]'; or set DASHSCOPE_API_KEY to use "
             "the models of DashScope."
         )
-        return failed(name, "not installed", remedy)
-    return ok(name, "installed")
-
-
-async def _check_files(local: LocalEngineSettings, model: CatalogueModel) -> CheckResult:
+        yield failed(name, "not installed", remedy)
+        return
+    yield ok(name, "installed")
     name, upstream = "model files", model.upstream_model
     if await asyncio.to_thread(lambda: Path(upstream).is_dir() or is_present(upstream, local)):
-        return ok(name, f"{model.name} is here")
+        yield ok(name, f"{model.name} is here")
+        return
     remedy = (
         f"Run: asr-gateway models pull {upstream}, on a machine that can; or copy the files here "
         "and set GATEWAY_LOCAL__MODEL_DIR; or extend GATEWAY_LOCAL__SOURCES."
     )
     if obstacle := await _download_obstacle(local):
-        return failed(name, f"{model.name} is not here, and {obstacle}", remedy)
-    return warn(name, f"{model.name} is not here yet: it is downloaded on start", remedy)
+        yield failed(name, f"{model.name} is not here, and {obstacle}", remedy)
+    else:
+        yield warn(name, f"{model.name} is not here yet: it is downloaded on start", remedy)
 
 
 async def _download_obstacle(local: LocalEngineSettings) -> str:

@@ -124,7 +124,7 @@ async def _transcribe(request: TranscribeRequest, interrupts: Interrupts) -> int
     async with connect(None if "model" in request.options else display.line) as api:
         await api.get("/v1/models")  # one sentence about a wrong key, not one for each recording
         with display:
-            batch = _batch(api, request, display)
+            batch = _make_batch(api, request, display)
             interrupted = asyncio.Event()
             interrupts.listener = interrupted.set
             work = asyncio.create_task(_report(batch, request, display))
@@ -146,7 +146,7 @@ async def _transcribe(request: TranscribeRequest, interrupts: Interrupts) -> int
                 await asyncio.gather(work, signal, measuring, return_exceptions=True)
 
 
-def _batch(api: GatewayApi, request: TranscribeRequest, display: ProgressDisplay) -> Batch:
+def _make_batch(api: GatewayApi, request: TranscribeRequest, display: ProgressDisplay) -> Batch:
     saving = asyncio.Lock()
 
     async def save(recording: Recording, body: Body) -> tuple[Path | None, str]:

@@ -17,7 +17,12 @@ async def stop_waiting(
 ) -> None:
     """Ask on a terminal whether to cancel the running jobs; otherwise leave them running."""
     display.hide()
-    must_cancel = await _ask_to_cancel(batch, interrupts)
+    must_cancel = False
+    count = len(batch.under_way) + batch.sending
+    if count and interrupts.came and sys.stdin.isatty() and sys.stderr.isatty():
+        jobs = "the job" if count == 1 else f"the {count} jobs"
+        question = f"\nCancel {jobs} under way, or leave them running? [c]ancel, [L]eave: "
+        must_cancel = (await prompt(question, interrupts) or "").startswith("c")
     await _await_uploads(batch, display, interrupts)
     if must_cancel:
         for job_id, recording in list(batch.under_way.items()):
@@ -39,16 +44,6 @@ async def stop_waiting(
         )
     if batch.waiting:
         display.line(f"{batch.waiting} more were not sent.")
-
-
-async def _ask_to_cancel(batch: Batch, interrupts: Interrupts) -> bool:
-    count = len(batch.under_way) + batch.sending
-    if not count or not interrupts.came or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    jobs = "the job" if count == 1 else f"the {count} jobs"
-    question = f"\nCancel {jobs} under way, or leave them running? [c]ancel, [L]eave: "
-    answer = await prompt(question, interrupts)
-    return answer is not None and answer.startswith("c")
 
 
 async def _await_uploads(batch: Batch, display: ProgressDisplay, interrupts: Interrupts) -> None:

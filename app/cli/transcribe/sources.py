@@ -52,7 +52,7 @@ def recordings_of(given: Sequence[str]) -> list[Recording]:
             same = str(recording.source)
             key = same if isinstance(recording.source, str) else os.path.realpath(same)
             found.setdefault(key, recording)
-    return _apart(list(found.values()))
+    return _with_unique_names(list(found.values()))
 
 
 def _expanded(argument: str) -> Iterator[Recording]:
@@ -120,7 +120,7 @@ def _safe(step: str) -> str:
     return cleaned.encode()[:NAME_BYTES].decode(errors="ignore") or "recording"
 
 
-def _apart(recordings: list[Recording]) -> list[Recording]:
+def _with_unique_names(recordings: list[Recording]) -> list[Recording]:
     """Add folders to names that several recordings share, and numbers where that is not enough."""
     counts = Counter(_folded(one.name) for one in recordings)
     shared = [one.source for one in recordings if counts[_folded(one.name)] > 1]
