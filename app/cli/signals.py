@@ -30,20 +30,20 @@ class Interrupts:
         return SIGNAL_EXIT + self.came[0]
 
     def __enter__(self) -> Self:
+        def receive(number: int) -> None:
+            self.came.append(number)
+            if self.listener is not None:
+                self.listener()
+            elif self._task is not None:
+                self._task.cancel()
+
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+            asyncio.get_running_loop().add_signal_handler(number, receive, number)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _on_signal(self, number: int) -> None:
-        self.came.append(number)
-        if self.listener is not None:
-            self.listener()
-        elif self._task is not None:
-            self._task.cancel()
 
 
 def run_async(work: Callable[[Interrupts], Awaitable[int]]) -> int:

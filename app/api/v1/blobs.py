@@ -52,7 +52,9 @@ async def get_blob(
     """
     services = services_of(request)
     audio_id = services.links.read(token, services.clock())
-    row = None if audio_id is None else await services.db.read(_find_audio, audio_id)
+    if audio_id is None:
+        raise errors.NotFound
+    row = await services.db.read(lambda tx: tx.execute(_FIND, {"audio": audio_id}).one_or_none())
     if row is None:
         raise errors.NotFound
     return await blob_response(
@@ -63,7 +65,3 @@ async def get_blob(
         asked=range,
         only_head=request.method == "HEAD",
     )
-
-
-def _find_audio(tx: sa.Connection, audio_id: str) -> Any:
-    return tx.execute(_FIND, {"audio": audio_id}).one_or_none()

@@ -1,7 +1,6 @@
 """/v1/transcriptions: create, list, fetch and delete transcriptions."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -230,8 +229,15 @@ async def get_transcript(
         is_open = found.status in {"queued", "processing"}
         raise errors.TranscriptionNotFinished if is_open else errors.TranscriptionWithoutText
     seconds = found.audio.duration_ms / 1000 if found.audio and found.audio.duration_ms else None
-    # Twelve hours of speech are some seconds of work.
-    text = await run_in_threadpool(_rendered, found.transcript, format, seconds)
+    transcript = found.transcript
+
+    def rendered() -> str | bytes:
+        if format == "json":
+            return json_bytes(transcript)
+        return render(Transcript.model_validate(transcript), format, seconds=seconds)
+
+    # Rendering twelve hours of speech takes seconds.
+    text = await run_in_threadpool(rendered)
     return Response(text, media_type=MEDIA_TYPES[format])
 
 
@@ -270,12 +276,6 @@ async def get_audio(
     return await blob_response(
         services.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
     )
-
-
-def _rendered(transcript: Mapping[str, Any], fmt: Format, seconds: float | None) -> str | bytes:
-    if fmt == "json":
-        return json_bytes(transcript)
-    return render(Transcript.model_validate(transcript), fmt, seconds=seconds)
 
 
 def _storable(text: str | None) -> str | None:

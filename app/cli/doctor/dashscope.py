@@ -121,11 +121,10 @@ async def _check_prices(
         if model.engine in {ENGINE, account.name} and is_switched_on(model, settings.dashscope)
     ]
     async with open_if_current(settings) as db:
-        stored = await db.read(_stored_prices, models, region, now) if db is not None else {}
-    prices = {
-        model.name: stored.get(model.name) or _catalogue_price(model, region, now)
-        for model in models
-    }
+        if db is None:
+            prices = _prices_in_force(None, models, region, now)
+        else:
+            prices = await db.read(_prices_in_force, models, region, now)
     set_command = f"asr-gateway prices set {{}} AMOUNT --currency CNY --region {region}"
     if default is not None:
         name = f"{account.name} price"
@@ -149,34 +148,31 @@ async def _check_prices(
         yield ok(name, f"{priced} of {len(models)} models have one in {region}")
 
 
-def _stored_prices(
-    tx: sa.Connection, models: Sequence[CatalogueModel], region: str, now: datetime
+def _prices_in_force(
+    tx: sa.Connection | None, models: Sequence[CatalogueModel], region: str, now: datetime
 ) -> Mapping[str, str]:
-    """Return the prices in force by the database as text, by model."""
-    found = {}
+    """Return the prices by the database, else by the catalogue, as text; "" without a price.
+
+    The next start of the gateway stores the prices of the catalogue.
+    """
+    day, prices = now.date(), {}
     for model in models:
+        prices[model.name] = ", ".join(
+            f"{price.amount} {price.currency} per {price.unit}"
+            for price in model.prices
+            if price.region == region
+            and price.valid_from <= day
+            and (price.valid_until is None or day < price.valid_until)
+        )
+        if tx is None:
+            continue
+        is_bounded = model.token_bounds() is not None
         with suppress(PriceUnknown):
             tariff = tariff_of(
-                tx,
-                model=model.name,
-                region=region,
-                now=now,
-                tokens_bounded=model.token_bounds() is not None,
+                tx, model=model.name, region=region, now=now, tokens_bounded=is_bounded
             )
-            found[model.name] = ", ".join(
+            prices[model.name] = ", ".join(
                 f"{format_nano(nano)} {tariff.currency} per {unit}"
                 for unit, nano in tariff.units.items()
             )
-    return found
-
-
-def _catalogue_price(model: CatalogueModel, region: str, now: datetime) -> str:
-    """Return the price of the catalogue as text; the next start stores it."""
-    day = now.date()
-    return ", ".join(
-        f"{price.amount} {price.currency} per {price.unit}"
-        for price in model.prices
-        if price.region == region
-        and price.valid_from <= day
-        and (price.valid_until is None or day < price.valid_until)
-    )
+    return prices

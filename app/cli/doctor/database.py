@@ -30,6 +30,20 @@ _REMEDIES = {
     "InvalidCatalogNameError": "Create that database (createdb), or correct its name.",
 }
 
+_SCHEMA_RESULTS = {
+    SchemaState.EMPTY: (warn, "not migrated yet", "Run: asr-gateway serve."),
+    SchemaState.OLDER: (
+        warn,
+        "with the schema of an older version",
+        "Make a backup, then run asr-gateway serve: it migrates on start.",
+    ),
+    SchemaState.NEWER: (
+        failed,
+        "migrated by a newer version",
+        "Run the version that migrated it, or restore a backup from before.",
+    ),
+}
+
 
 @asynccontextmanager
 async def open_if_current(settings: Settings) -> AsyncIterator[Database | None]:
@@ -66,21 +80,12 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
     try:
         async with open_database(settings.database_url, apply_migrations=False) as db:
             state = await db.read(read_schema_state)
-            version, integrity = await db.read(_check_server)
-            match state:
-                case SchemaState.CURRENT:
-                    yield ok("database", f"{version}, migrated")
-                case SchemaState.EMPTY:
-                    remedy = "Run: asr-gateway serve."
-                    yield warn("database", f"{version}, not migrated yet", remedy)
-                case SchemaState.OLDER:
-                    found = f"{version}, with the schema of an older version"
-                    remedy = "Make a backup, then run asr-gateway serve: it migrates on start."
-                    yield warn("database", found, remedy)
-                case SchemaState.NEWER:
-                    found = f"{version}, migrated by a newer version"
-                    remedy = "Run the version that migrated it, or restore a backup from before."
-                    yield failed("database", found, remedy)
+            version, integrity = await db.read(_inspect_server)
+            if state is SchemaState.CURRENT:
+                yield ok("database", f"{version}, migrated")
+            else:
+                result_of, found, remedy = _SCHEMA_RESULTS[state]
+                yield result_of("database", f"{version}, {found}", remedy)
             yield integrity
             if state is SchemaState.CURRENT:
                 for result in await db.read(_check_shared_settings, settings):
@@ -105,7 +110,7 @@ def _unusable(settings: Settings, error: BaseException) -> CheckResult:
     return failed("database", f"{shown} cannot be used ({name})", _REMEDIES.get(name, remedy))
 
 
-def _check_server(tx: sa.Connection) -> tuple[str, CheckResult]:
+def _inspect_server(tx: sa.Connection) -> tuple[str, CheckResult]:
     """Return the name and version of the database, and the check of its integrity."""
     name = "database integrity"
     if tx.dialect.name != "sqlite":

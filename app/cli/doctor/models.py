@@ -31,7 +31,18 @@ async def check_models(settings: Settings) -> AsyncIterator[CheckResult]:
         async for result in _check_local_engine(settings.local, model):
             yield result
     elif model.engine == "openai":
-        yield await _check_openai_server(settings.openai.base_url, model.name)
+        name, url = "openai server", settings.openai.base_url
+        if not url:
+            remedy = "Set GATEWAY_OPENAI__BASE_URL to a server with OpenAI's API."
+            yield failed(name, f"not set, but {model.name} needs it", remedy)
+            return
+        try:
+            await try_request(url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
+        except ConnectivityError as error:
+            remedy = "Start the server, or check GATEWAY_OPENAI__BASE_URL."
+            yield failed(name, f"the server {error.problem}", remedy)
+        else:
+            yield ok(name, "answers")
 
 
 async def _check_local_engine(
@@ -84,16 +95,3 @@ async def _download_obstacle(local: LocalEngineSettings) -> str:
         else:
             return ""
     return " and ".join(reasons)
-
-
-async def _check_openai_server(url: str, model_name: str) -> CheckResult:
-    name = "openai server"
-    if not url:
-        remedy = "Set GATEWAY_OPENAI__BASE_URL to a server with OpenAI's API."
-        return failed(name, f"not set, but {model_name} needs it", remedy)
-    try:
-        await try_request(url, "/", headers={}, deadline_seconds=PROBE_SECONDS)
-    except ConnectivityError as error:
-        remedy = "Start the server, or check GATEWAY_OPENAI__BASE_URL."
-        return failed(name, f"the server {error.problem}", remedy)
-    return ok(name, "answers")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from app.cli.errors import UsageError
@@ -35,6 +36,22 @@ class Recording:
     name: Path
     shown: str
 
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Return the recording at a URL. Raises UsageError if the URL is not valid."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host:
+            raise UsageError(
+                "One of the URLs is not valid. A valid one is https://example.org/speech.mp3."
+            )
+        last = Path(unquote(parts.path).rpartition("/")[2]).stem
+        shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+        return cls(url, Path(_safe(last or host)), shown)
+
     @property
     def reference(self) -> str:
         """The `reference` of its transcription, so that lists of jobs name files."""
@@ -57,7 +74,7 @@ def recordings_of(given: Sequence[str]) -> list[Recording]:
 
 def _expanded(argument: str) -> Iterator[Recording]:
     if argument.startswith(("http://", "https://")):
-        yield _link(argument)
+        yield Recording.from_url(argument)
         return
     if _OTHER_LINK.match(argument):
         raise UsageError(f"{argument[:SHOWN_CHARS]!r} cannot be fetched; only https:// URLs can.")
@@ -97,21 +114,6 @@ def _files(folder: Path) -> Iterator[Path]:
             else:
                 if is_recording:
                     yield path
-
-
-def _link(url: str) -> Recording:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host:
-        raise UsageError(
-            "One of the URLs is not valid. A valid one is https://example.org/speech.mp3."
-        )
-    last = Path(unquote(parts.path).rpartition("/")[2]).stem
-    shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
-    return Recording(url, Path(_safe(last or host)), shown)
 
 
 def _safe(step: str) -> str:
