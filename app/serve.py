@@ -181,20 +181,19 @@ class GuardedHttp(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers or ())
 
     def _expect_head(self) -> None:
+        def end_late_head() -> None:
+            if self._head_bytes and not self.transport.is_closing():
+                self._answer(HTTPStatus.REQUEST_TIMEOUT)
+            self.transport.close()
+
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(
-            self.config.limits.header_timeout_seconds, self._head_is_late
-        )
+        seconds = self.config.limits.header_timeout_seconds
+        self._head_timer = self.loop.call_later(seconds, end_late_head)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        if self._head_bytes and not self.transport.is_closing():
-            self._answer(HTTPStatus.REQUEST_TIMEOUT)
-        self.transport.close()
 
     def _refuse(self, status: HTTPStatus, words: str = "") -> None:
         self._stop_head_timer()

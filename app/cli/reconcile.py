@@ -66,22 +66,17 @@ def reconcile(
     if as_json:
         print_json(_report_json(report, applied=write))
     else:
-        print(_report_text(report))
+        money = report.currency
+        ours, billed = format_nano(report.recorded_nano), format_nano(report.billed_nano)
+        print(f"{report.calls} calls, {ours} {money}; {report.lines} billed, {billed} {money}.")
+        for kind in KINDS:
+            if found := report.of(kind):
+                nano = format_nano(sum(one.nano for one in found))
+                seconds = sum(one.millis for one in found) / 1000
+                print(f"{len(found):6}  {_NAMES[kind]}: {nano} {money}, {seconds:g} s")
         if write:
             print("Ledger entries were written for all differences but those of unknown calls.")
     raise typer.Exit(0 if report.is_explained else 1)
-
-
-def _report_text(report: Report) -> str:
-    money = report.currency
-    ours, billed = format_nano(report.recorded_nano), format_nano(report.billed_nano)
-    lines = [f"{report.calls} calls, {ours} {money}; {report.lines} billed, {billed} {money}."]
-    for kind in KINDS:
-        if found := report.of(kind):
-            nano = format_nano(sum(one.nano for one in found))
-            seconds = sum(one.millis for one in found) / 1000
-            lines.append(f"{len(found):6}  {_NAMES[kind]}: {nano} {money}, {seconds:g} s")
-    return "\n".join(lines)
 
 
 def _report_json(report: Report, *, applied: bool) -> dict[str, Any]:
