@@ -112,20 +112,16 @@ def list_jobs(
         wanted.append(_row.created_at >= filters.created_after)
     if filters.created_before is not None:
         wanted.append(_row.created_at < filters.created_before)
-    wanted += [_has_metadata(tx, name, value) for name, value in filters.metadata.items()]
+    is_postgres = tx.dialect.name == "postgresql"
+    members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
+    for name, value in filters.metadata.items():  # a name may contain quotes and dots
+        each = members(_row.client_metadata).table_valued("key", "value", name="note")
+        wanted.append(sa.exists().where(each.c.key == name, each.c.value == value))
     if after is not None:
         wanted.append(_row.id < after)
     found = _views(tx, _LISTED.where(*wanted).limit(limit + 1))
     more = len(found) > limit
     return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
-
-
-def _has_metadata(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
-    """Whether a job's metadata has this member; the name may contain quotes and dots."""
-    is_postgres = tx.dialect.name == "postgresql"
-    members = sa.func.jsonb_each_text if is_postgres else sa.func.json_each
-    each = members(_row.client_metadata).table_valued("key", "value", name="note")
-    return sa.exists().where(each.c.key == name, each.c.value == value)
 
 
 def _views(

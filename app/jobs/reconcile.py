@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -113,31 +112,29 @@ def _calls(tx: sa.Connection, bill: Sequence[BillLine], scope: BillScope) -> lis
         wanted = wanted.where(_call.opened_at < scope.until + _MARGIN)
     ids = {line.request_id for line in bill}
     regions = regions_of(bill)
-    return [
-        call
-        for call in map(_recorded_call, tx.execute(wanted))
-        if call.request_id in ids
-        or (scope.contains(call.opened_at) and (not regions or call.tariff.region in regions))
-    ]
-
-
-def _recorded_call(row: Any) -> RecordedCall:
-    routes = routes_of(row, JobPlan.from_json(row.plan).upstream_model)
-    route = next(route for route in routes if route.engine == row.call_engine)
-    tariff = route.tariff
-    job = (row.project_id, row.key_id, row.transcription_id)
-    return RecordedCall(
-        call_id=row.id,
-        state=row.state,
-        request_id=row.request_id,
-        upstream_model=route.upstream_model,
-        audio_ms=row.audio_ms,
-        opened_at=row.opened_at,
-        account=LedgerAccount(*job, row.model, tariff.currency),
-        tariff=tariff,
-        nano=int(row.nano),
-        used_ms=int(row.used_ms),
-    )
+    calls = []
+    for row in tx.execute(wanted):
+        routes = routes_of(row, JobPlan.from_json(row.plan).upstream_model)
+        route = next(route for route in routes if route.engine == row.call_engine)
+        tariff = route.tariff
+        is_in_region = not regions or tariff.region in regions
+        if row.request_id not in ids and not (scope.contains(row.opened_at) and is_in_region):
+            continue
+        job = (row.project_id, row.key_id, row.transcription_id)
+        call = RecordedCall(
+            call_id=row.id,
+            state=row.state,
+            request_id=row.request_id,
+            upstream_model=route.upstream_model,
+            audio_ms=row.audio_ms,
+            opened_at=row.opened_at,
+            account=LedgerAccount(*job, row.model, tariff.currency),
+            tariff=tariff,
+            nano=int(row.nano),
+            used_ms=int(row.used_ms),
+        )
+        calls.append(call)
+    return calls
 
 
 def _start_of_day(moment: datetime) -> datetime:

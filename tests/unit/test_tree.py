@@ -276,8 +276,7 @@ def test_every_log_event_is_documented() -> None:
 MAX_SHARE_OF_PRONOUN_DOCSTRINGS = 0.03
 MAX_SHARE_USED_ONCE = 0.13
 MAX_SHARED_NAMES = 20
-MAX_MODULES = {"app/jobs/store": 17}
-USUAL_MAX_MODULES = 15
+MAX_MODULES = 15
 
 
 def test_docstrings_are_built_on_the_nouns_of_the_domain() -> None:
@@ -298,8 +297,4 @@ def test_few_names_are_defined_in_several_modules() -> None:
 
 def test_packages_stay_small() -> None:
     counts = Counter(str(file.parent.relative_to(ROOT)) for file in APP if file.stem != "__init__")
-    assert {
-        package: count
-        for package, count in counts.items()
-        if count > MAX_MODULES.get(package, USUAL_MAX_MODULES)
-    } == {}
+    assert {package: count for package, count in counts.items() if count > MAX_MODULES} == {}

@@ -125,7 +125,13 @@ class Transcriber:
                     return await self._run(claimed)
         finally:
             self._epochs.pop(job_id, None)
-            await self._discard_unmade_call(claimed)
+            first = claimed.first_call
+            if first is not None and not first.is_taken:
+                first.discard()
+                with suppress(DatabaseUnavailable):  # the next run takes the call to be in doubt
+                    await write_durably(
+                        self._db, calls.close_unmade, first.call_id, now=self._now()
+                    )
 
     def epoch_of(self, job_id: str) -> int | None:
         """Return the epoch of the job's run in this process, or None without one."""
@@ -227,15 +233,6 @@ class Transcriber:
     async def _release(self, job: Job, *, was_idle: bool = False) -> None:
         with suppress(DatabaseUnavailable):  # the lease then ends by itself
             await self._db.write(runs.release_run, job.run, was_idle=was_idle)
-
-    async def _discard_unmade_call(self, claimed: ClaimedJob) -> None:
-        """Close a first call that was recorded but never made: it cannot have been billed."""
-        first = claimed.first_call
-        if first is None or first.is_taken:
-            return
-        first.slot.release()
-        with suppress(DatabaseUnavailable):  # the next run takes the call to be in doubt
-            await write_durably(self._db, calls.close_unmade, first.call_id, now=self._now())
 
     @property
     def _lease_time(self) -> timedelta:

@@ -126,9 +126,8 @@ class JobQueue:
         return added
 
     def wake(self) -> None:
-        """Take entries that were left in the queue: there may be a free slot now."""
-        if any(lane.is_backlogged for lane in self._lanes):
-            self._woken.set()
+        """Take entries of backlogged lanes: there may be a free slot now."""
+        self._woken.set()
 
     async def prune(self) -> None:
         """Delete the queue's own log, which is not used. Raises DatabaseUnavailable."""
@@ -180,12 +179,20 @@ class JobQueue:
             connection.terminate()
 
     async def _work(self, queries: Any) -> None:
-        """Update, take and keep entries until the queue closes and no entry is held."""
+        """Delete entries that ended, requeue deferred ones, take others, and send heartbeats.
+
+        Returns once the queue closes and no entry is held.
+        """
         clock = asyncio.get_running_loop().time
         read_at = heartbeat_at = 0.0
         while True:
             self._woken.clear()
-            await self._update(queries)
+            if ended := self._ended[:]:
+                await queries.log_jobs([(picked, "successful", None) for picked in ended])
+                del self._ended[: len(ended)]
+            while self._deferred:
+                await queries.retry_job(*self._deferred[0], None)
+                del self._deferred[0]
             held = [entry for lane in self._lanes for entry in lane.held]
             if self._closing.is_set():
                 if not (held or self._ended or self._deferred):
@@ -206,15 +213,6 @@ class JobQueue:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(read_at, heartbeat_at) - clock()):
                     await self._woken.wait()
-
-    async def _update(self, queries: Any) -> None:
-        """Delete the entries of ended jobs, and requeue those of deferred ones."""
-        if ended := self._ended[:]:
-            await queries.log_jobs([(picked, "successful", None) for picked in ended])
-            del self._ended[: len(ended)]
-        while self._deferred:
-            await queries.retry_job(*self._deferred[0], None)
-            del self._deferred[0]
 
     async def _take(self, queries: Any, lanes: Iterable[Lane]) -> None:
         """Take the entries of these lanes that can be started now."""

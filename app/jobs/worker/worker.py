@@ -245,4 +245,5 @@ class Worker:
 
     def _release(self, slots: PrioritySemaphore) -> None:
         slots.release()
-        self._queue.wake()
+        if self._jobs.is_backlogged or self._filetrans.is_backlogged:
+            self._queue.wake()
