@@ -57,7 +57,20 @@ async def try_request(
     except TimeoutError:
         raise ConnectivityError(ConnectivityProblem.SILENT) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConnectivityError(_find_problem(error, base_url)) from error
+        causes = list(causes_of(error))
+        if isinstance(error, httpx.TimeoutException):
+            problem = ConnectivityProblem.SILENT
+        elif isinstance(error, httpx.ProxyError) or is_proxied(base_url):
+            problem = ConnectivityProblem.PROXY
+        elif any(isinstance(cause, ssl.SSLError) for cause in causes):
+            problem = ConnectivityProblem.TLS
+        elif any(isinstance(cause, socket.gaierror) for cause in causes):
+            problem = ConnectivityProblem.NAME
+        elif isinstance(error, httpx.ConnectError):
+            problem = ConnectivityProblem.REJECTED
+        else:
+            problem = ConnectivityProblem.BROKEN
+        raise ConnectivityError(problem) from error
 
 
 def is_proxied(url: str) -> bool:
@@ -67,18 +80,3 @@ def is_proxied(url: str) -> bool:
     return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(
         parts.hostname or ""
     )
-
-
-def _find_problem(error: Exception, url: str) -> ConnectivityProblem:
-    causes = list(causes_of(error))
-    if isinstance(error, httpx.TimeoutException):
-        return ConnectivityProblem.SILENT
-    if isinstance(error, httpx.ProxyError) or is_proxied(url):
-        return ConnectivityProblem.PROXY
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
-        return ConnectivityProblem.TLS
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return ConnectivityProblem.NAME
-    if isinstance(error, httpx.ConnectError):
-        return ConnectivityProblem.REJECTED
-    return ConnectivityProblem.BROKEN

@@ -74,14 +74,14 @@ class Fetcher:
         Raises UrlNotAllowed, UrlUnreachable, SourceTooLarge and StorageFull.
         """
         self.check(url)  # the rules may have changed since the URL was accepted
-        pouring = UploadSink(store, self._limits.max_bytes)
+        sink = UploadSink(store, self._limits.max_bytes)
         try:
-            await fetch_file(self._opened(), url, pouring, rules=self._rules, limits=self._limits)
-            return await pouring.finish(project_id)
+            await fetch_file(self._opened(), url, sink, rules=self._rules, limits=self._limits)
+            return await sink.finish(project_id)
         except FetchError as error:
-            raise self._told(error) from None
+            raise self._public_error(error) from None
         finally:
-            await pouring.discard()
+            await sink.discard()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -94,7 +94,7 @@ class Fetcher:
             self._client = open_guarded_client(self._rules, self._resolver)
         return self._client
 
-    def _told(self, error: FetchError) -> GatewayError:
+    def _public_error(self, error: FetchError) -> GatewayError:
         reason = f"{error.host}: {error.fault} {error.status or ''}".rstrip()
         match error.fault:
             case FetchFault.NOT_ALLOWED:

@@ -22,7 +22,13 @@ async def dial(host: str, port: int) -> socket.socket:
 
 async def dial_first(infos: Sequence[AddressInfo]) -> socket.socket:
     """Return a socket that is connected to one of these addresses. Raises OSError."""
-    left = _in_turn(infos)
+    families = [
+        [info for info in infos if info[0] == family]
+        for family in dict.fromkeys(info[0] for info in infos)
+    ]
+    # The families in turn, and in each the order that the resolver prefers.
+    mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
+    left = [info for info in mixed if info is not None]
     trying: set[asyncio.Task[socket.socket]] = set()
     failure = OSError("the host has no address")
     try:
@@ -60,13 +66,3 @@ async def _connect_socket(info: AddressInfo) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _in_turn(infos: Sequence[AddressInfo]) -> list[AddressInfo]:
-    """Return the addresses with their families in turn, in the order the resolver prefers."""
-    families = [
-        [info for info in infos if info[0] == family]
-        for family in dict.fromkeys(info[0] for info in infos)
-    ]
-    mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
-    return [info for info in mixed if info is not None]

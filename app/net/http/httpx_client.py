@@ -57,7 +57,26 @@ class HttpxClient:
         async with self._answering(path, body, headers, deadline_seconds) as response:
             if response.status_code != OK or "json" in response.headers.get("content-type", ""):
                 return await _read_answer(response, max_bytes)
-            await _pass_on(response, take, silence_seconds, max_bytes)
+            size, chunks, is_enough = 0, response.aiter_raw(), False
+            while not is_enough:
+                try:
+                    async with asyncio.timeout(silence_seconds):
+                        chunk = await anext(chunks, None)
+                except TimeoutError:
+                    words = f"the server fell silent for {silence_seconds:.1f} s"
+                    raise ExchangeError(Fault.TIMEOUT, words, was_sent=True) from None
+                if chunk is None:
+                    break
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _answer_too_large(max_bytes)
+                is_enough = take(chunk)
+            # The answer is whole however its stream ends. The rest is read, so that the connection
+            # can be used again.
+            with suppress(TimeoutError, httpx.HTTPError, httpx.StreamError):
+                async with asyncio.timeout(LEFTOVER_SECONDS):
+                    async for _ in chunks:
+                        pass
             return Answer(response.status_code, dict(response.headers), b"", was_streamed=True)
 
     async def close(self) -> None:
@@ -134,32 +153,6 @@ async def _read_answer(response: httpx.Response, max_bytes: int) -> Answer:
         if not response.is_error:
             raise
     return Answer(response.status_code, dict(response.headers), bytes(body))
-
-
-async def _pass_on(
-    response: httpx.Response, take: Take, silence_seconds: float, max_bytes: int
-) -> None:
-    size, chunks = 0, response.aiter_raw()
-    while True:
-        try:
-            async with asyncio.timeout(silence_seconds):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            words = f"the server fell silent for {silence_seconds:.1f} s"
-            raise ExchangeError(Fault.TIMEOUT, words, was_sent=True) from None
-        if chunk is None:
-            return
-        size += len(chunk)
-        if size > max_bytes:
-            raise _answer_too_large(max_bytes)
-        if take(chunk):
-            # The answer is whole however this ends. It is read so that the connection can be used
-            # again.
-            with suppress(TimeoutError, httpx.HTTPError, httpx.StreamError):
-                async with asyncio.timeout(LEFTOVER_SECONDS):
-                    async for _ in chunks:
-                        pass
-            return
 
 
 def _answer_too_large(max_bytes: int) -> ExchangeError:
