@@ -34,6 +34,11 @@ class VerifiedFile:
     channels: int
     bytes: int
 
+    @property
+    def data_uri_bytes(self) -> int:
+        """The size of the file as a data: URI."""
+        return -(-self.bytes // 3) * 4 + URI_HEAD_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class ProbedFile:
@@ -104,9 +109,20 @@ def plan(request: PlanInput) -> Plan:
         uncertain = 0.0 if request.upload else UNVERIFIED_SECONDS
         if seconds is not None and seconds > longest + uncertain:
             raise too_long_for_one_call(model.name, longest, seconds)
-    if fmt := _format_sent_as_received(request):
-        reason = f"{model.name} accepts {fmt} of up to {longest} s; the file is sent as received"
-        return Plan("direct", limit, reason, request.may_split, as_is=True, audio_format=fmt)
+    file = request.upload
+    if (
+        file is not None
+        and file.channels == 1  # the service does not document its handling of several channels
+        and file.format in model.accepts
+        and file.data_uri_bytes <= model.call_bytes
+        and seconds is not None
+        and MIN_SECONDS <= seconds <= longest
+    ):
+        accepts = f"{model.name} accepts {file.format} of up to {longest} s"
+        reason = f"{accepts}; the file is sent as received"
+        return Plan(
+            "direct", limit, reason, request.may_split, as_is=True, audio_format=file.format
+        )
     accepts = f"{model.name} accepts {limit} s in one call"
     if not request.may_split:
         return Plan("direct", limit, f"{accepts}, and `split` is off", may_split=False)
@@ -222,16 +238,3 @@ def _conversion(request: PlanInput, file: ProbedFile) -> str:
     if file.bytes > model.file_bytes:
         return f"the file is converted to FLAC, as the model accepts {model.file_bytes:,} bytes"
     return ""
-
-
-def _format_sent_as_received(request: PlanInput) -> str | None:
-    """Return the format of the file if the model accepts it as received.
-
-    The service does not document its handling of several channels, so it gets one.
-    """
-    upload, model, seconds = request.upload, request.model, request.seconds
-    if upload is None or upload.channels != 1 or upload.format not in model.accepts:
-        return None
-    encoded = -(-upload.bytes // 3) * 4 + URI_HEAD_BYTES
-    fits = seconds is not None and MIN_SECONDS <= seconds <= model.call_seconds
-    return upload.format if fits and encoded <= model.call_bytes else None

@@ -137,8 +137,13 @@ def break_quality(before: str, after: str) -> int:
     """
     bare = before.rstrip()
     unquoted = bare.rstrip(_CLOSERS) or bare
-    if unquoted[-1:] in _ENDING and _ends_sentence(unquoted, after):
-        return SENTENCE
+    if unquoted[-1:] in _ENDING and not after[:1].islower():
+        # A single point may be that of `Mr.` or of an initial.
+        has_point = unquoted[-1] == "." and not unquoted.endswith("..")
+        last = _LAST_WORD.search(unquoted) if has_point else None
+        word = last[1] if last else ""
+        if word.lower() not in _SHORT_FORMS and not (len(word) == 1 and word.isupper()):
+            return SENTENCE
     if unquoted[-1:] in _PAUSING or unquoted[-1:] in {"—", "–"}:
         return CLAUSE
     if before != bare:
@@ -229,13 +234,3 @@ def _is_inside_syllable(text: str, index: int) -> bool:
         or before in _STACKERS
         or text[index + 1 : index + 2] in _KILLERS
     )
-
-
-def _ends_sentence(text: str, after: str) -> bool:
-    """Tell whether the last mark ends a sentence; the point of `Mr.` or of an initial does not."""
-    if after[:1].islower():
-        return False
-    if text[-1] != "." or text.endswith(".."):
-        return True
-    word = _LAST_WORD.search(text)
-    return not (word and (word[1].lower() in _SHORT_FORMS or (len(word[1]) == 1 and word[1].isupper())))  # fmt: skip  # noqa: E501

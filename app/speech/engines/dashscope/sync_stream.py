@@ -41,8 +41,15 @@ class _FrameReader:
 
     def read(self, event: StreamEvent) -> dict[str, Any] | None:
         """Return the object of a frame, or None if there is nothing new. Raises EngineError."""
-        if self._is_repeated(event):
-            return None
+        if event.id.isdecimal():
+            number = int(event.id[:9])
+            is_next = number == self._number + 1
+            is_repeated = not is_next and self._last == (event.id, event.data)
+            if self._number and not is_next and not is_repeated:
+                raise malformed_response(f"frame {number} after frame {self._number}")
+            self._number, self._last = number, (event.id, event.data)
+            if is_repeated:
+                return None
         body = event_object(event)
         if event.type == "error" or (body is not None and "code" in body and "output" not in body):
             if code_in(event.data) not in NO_SPEECH:
@@ -56,20 +63,6 @@ class _FrameReader:
                 f"a frame of {len(event.data)} bytes that is not a JSON object"
             )
         return body
-
-    def _is_repeated(self, event: StreamEvent) -> bool:
-        """Return whether it is the last frame again. Raises EngineError if one is missing."""
-        if not event.id.isdecimal():
-            return False
-        number = int(event.id[:9])
-        if number == self._number + 1:
-            is_repeated = False
-        else:
-            is_repeated = self._last == (event.id, event.data)
-            if not is_repeated and self._number:
-                raise malformed_response(f"frame {number} after frame {self._number}")
-        self._number, self._last = number, (event.id, event.data)
-        return is_repeated
 
 
 class Qwen3Stream:

@@ -115,11 +115,19 @@ async def _watch(
     child: asyncio.subprocess.Process, work: Path, total: int, on_progress: Progress
 ) -> bytes:
     """Report progress by the size of the folder until pip ends. Return its stderr."""
+
+    def folder_bytes() -> int:
+        total = 0
+        for path in work.rglob("*"):
+            with contextlib.suppress(OSError):  # pip moves its files meanwhile
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
     output = asyncio.ensure_future(child.communicate())
     seen, seen_at = 0, time.monotonic()
     try:
         while not (await asyncio.wait({output}, timeout=WATCH_SECONDS))[0]:
-            size = await asyncio.to_thread(_folder_bytes, work)
+            size = await asyncio.to_thread(folder_bytes)
             if size > seen:
                 seen, seen_at = size, time.monotonic()
                 on_progress(min(size, total), total)
@@ -128,14 +136,6 @@ async def _watch(
         return (await output)[1]
     finally:
         output.cancel()
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves its files meanwhile
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def _unzip(model: PinnedModel, work: Path, into: Path) -> None:
