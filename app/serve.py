@@ -178,7 +178,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _size_of_head(self) -> int:
         # 4: the colon, the space and the line end of each field.
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers or ())
+        size = len(self.url)
+        for name, value in self.headers or ():
+            size += len(name) + len(value) + 4
+        return size
 
     def _expect_head(self) -> None:
         def end_late_head() -> None:

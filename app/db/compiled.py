@@ -3,6 +3,7 @@
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,10 +36,11 @@ class CompiledStatement:
         if not isinstance(statement, sa.TextClause) and not self.sql.startswith("WITH"):
             found = visitors.iterate(statement)
             self.tables = {one.name for one in found if isinstance(one, sa.Table)} or None
-        self._names = tuple(state.positiontup or ())
+        names = state.positiontup or ()
+        self._in_order = _in_order(names)
         self._constants: dict[str, Any] = {}  # parameters that always have the same value
         self._parameter_converts: list[tuple[int, Convert]] = []
-        for index, name in enumerate(self._names):
+        for index, name in enumerate(names):
             convert, value = converts.get(name), state.parameters[name]
             if name not in given:
                 self._constants[name] = convert(value) if convert else value
@@ -58,7 +60,7 @@ class CompiledStatement:
                 values = {**values, **dict(zip(items, values[name], strict=True))}
             if self._constants:
                 values = {**values, **self._constants}
-            arguments = [values[name] for name in self._names]
+            arguments = list(self._in_order(values))
             for index, convert in self._parameter_converts:
                 arguments[index] = convert(arguments[index])
             return tuple(arguments)
@@ -86,3 +88,10 @@ class CompiledStatement:
                     row[index] = convert(row[index])
         make = self._make_row
         return [make(row) for row in found]
+
+
+def _in_order(names: Sequence[str]) -> Callable[[Values], Sequence[Any]]:
+    """Return a function that returns the values of these names."""
+    if len(names) > 1:  # with one name, itemgetter returns no tuple
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]

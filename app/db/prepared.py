@@ -41,7 +41,7 @@ class Prepared:
 
     def run(self, tx: sa.Connection, values: Values = _NO_VALUES) -> int:
         """Execute a statement that returns no rows. Return the number of rows it changed."""
-        cursor = self._execute(tx, self._for(tx, values), values)
+        _, cursor = self._execute(tx, values)
         changed: int = cursor.rowcount
         cursor.close()
         return changed
@@ -60,11 +60,11 @@ class Prepared:
 
         On PostgreSQL this saves a round trip, and an error may be raised by that statement.
         """
-        compiled = self._for(tx, values)
         if tx.dialect.name == "postgresql":
+            compiled = self._for(tx, values)
             batch.defer_insert(tx, compiled, compiled.arguments(tx, values))
         else:
-            self._execute(tx, compiled, values).close()
+            self._execute(tx, values)[1].close()
 
     def add_many(self, tx: sa.Connection, rows: Sequence[Values]) -> None:
         """Execute an INSERT for each item, as `add` does."""
@@ -76,8 +76,7 @@ class Prepared:
 
     def all(self, tx: sa.Connection, values: Values = _NO_VALUES) -> list[Any]:
         """Return all rows."""
-        compiled = self._for(tx, values)
-        cursor = self._execute(tx, compiled, values)
+        compiled, cursor = self._execute(tx, values)
         rows = compiled.fetch(tx, cursor)
         cursor.close()
         return rows
@@ -106,10 +105,10 @@ class Prepared:
             self._compiled[key] = compiled
         return compiled
 
-    @staticmethod
-    def _execute(tx: sa.Connection, compiled: CompiledStatement, values: Values) -> Any:
-        """Return the driver's cursor; the caller closes it."""
-        arguments = compiled.arguments(tx, values)
+    def _execute(self, tx: sa.Connection, values: Values) -> tuple[CompiledStatement, Any]:
+        """Return the statement and the driver's cursor; the caller closes it."""
+        compiled = self._for(tx, values)
+        sql, arguments = compiled.sql, compiled.arguments(tx, values)
         if tx.dialect.name == "postgresql":
-            return driver.execute(tx, *batch.join_waiting_inserts(tx, compiled, arguments))
-        return driver.execute(tx, compiled.sql, arguments)
+            sql, arguments = batch.join_waiting_inserts(tx, compiled, arguments)
+        return compiled, driver.execute(tx, sql, arguments)

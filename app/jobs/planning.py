@@ -44,6 +44,9 @@ from app.speech.task_engine import HasTasks, TaskEngine
 from app.speech.usage_bounds import max_context_tokens
 from app.speech.warning_codes import WarningCode
 
+MAX_REMEMBERED = 200  # resolved requests
+MAX_REMEMBERED_OPTIONS, MAX_REMEMBERED_TEXT = 10, 100  # of one of them
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
@@ -110,6 +113,7 @@ class Planner:
         self._catalogue = catalogue
         self._engines = engines
         self._settings = settings
+        self._resolved: dict[tuple[Any, ...], ResolvedRequest] = {}
 
     def resolve(
         self, received: Received, preferred: Mapping[str, Any] | None = None
@@ -118,8 +122,28 @@ class Planner:
 
         `preferred` are options that apply where the request does not set them. Raises
         InvalidParameter, UnknownModel and other errors of the request.
+
+        Clients send the same options again and again, so uploads with few texts as options are
+        resolved once. Catalogue, engines and settings do not change while the process runs.
         """
-        options, unknown = parse_options(received.options, preferred or {})
+        given = received.options
+        is_small = received.url is None and not preferred and len(given) <= MAX_REMEMBERED_OPTIONS
+        # True and 1 are equal, but as options they differ: only texts are compared.
+        if not is_small or any(
+            type(value) is not str or len(value) > MAX_REMEMBERED_TEXT for value in given.values()
+        ):
+            return self._resolve(received, preferred or {})
+        key = (received.media_type, *given.items())
+        resolved = self._resolved.get(key)
+        if resolved is None:
+            resolved = self._resolve(received, {})
+            if len(self._resolved) >= MAX_REMEMBERED:
+                self._resolved.clear()
+            self._resolved[key] = resolved
+        return resolved
+
+    def _resolve(self, received: Received, preferred: Mapping[str, Any]) -> ResolvedRequest:
+        options, unknown = parse_options(received.options, preferred)
         asked = self._catalogue.find(options.model or self._settings.default_model)
         if not is_switched_on(asked, self._settings.dashscope):
             raise EngineDisabled(f"{asked.name} is not available: {how_to_switch_on(asked)}.")

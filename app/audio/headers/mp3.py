@@ -118,7 +118,7 @@ def _find_frames(file: Bytes) -> tuple[int, int]:
             break
         head = file[at : at + _TAG_HEAD]
         require(len(head) == _TAG_HEAD and head[3] in _TAG_VERSIONS and head[4] == 0)
-        require(not head[5] & _ODD_TAG_FLAGS and not any(byte & 0x80 for byte in head[6:]))
+        require(not head[5] & _ODD_TAG_FLAGS and head[6:].isascii())
         at += _TAG_HEAD + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
     end = len(file)
     tag = file[max(0, end - _ID3V1) : end]

@@ -4,7 +4,6 @@ All file work is done in threads; an upload holds at most one buffer in memory.
 """
 
 import asyncio
-import contextvars
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from typing import TypeVar
 
 from app.audio.storage.blob_store import BlobUpload, StoredBlob
 from app.audio.storage.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
+from app.audio.storage.threads import store_threads
 from app.errors import AudioStorageError, AudioTooLarge, StorageFull
 from app.kit.open_file import open_file
 from app.kit.secrets import load_or_create_secret
@@ -33,12 +33,6 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}")
 
 T = TypeVar("T")
-
-
-async def run_shielded(work: Callable[..., T], *args: object) -> T:
-    """Run blocking work in a thread. If the caller is cancelled, the work still completes."""
-    run = contextvars.copy_context().run
-    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, run, work, *args))
 
 
 class LocalStore:
@@ -76,7 +70,7 @@ class LocalStore:
         yield path
 
     async def erase(self, key: str) -> None:
-        await run_shielded(partial(self._path(key).unlink, missing_ok=True))
+        await store_threads.run(partial(self._path(key).unlink, missing_ok=True))
 
     async def check(self) -> None:
         def try_writing() -> None:
@@ -89,7 +83,7 @@ class LocalStore:
             finally:
                 trial.unlink(missing_ok=True)
 
-        await run_shielded(try_writing)
+        await store_threads.run(try_writing)
 
     async def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
         folders = self._keys_by_folder(time.time() - seconds)
@@ -105,10 +99,10 @@ class LocalStore:
                     if _changed_at(leftover) <= before:
                         leftover.unlink(missing_ok=True)
 
-        await run_shielded(remove_old)
+        await store_threads.run(remove_old)
 
     async def identity(self) -> str:
-        return await run_shielded(self._identity)
+        return await store_threads.run(self._identity)
 
     def make_ready(self) -> None:
         """Create the folders and check the free space. Raises StorageFull."""
@@ -182,7 +176,7 @@ class _LocalUpload:
     async def finish(self, project_id: str) -> StoredBlob:
         if not _PROJECT.fullmatch(project_id):
             raise ValueError("not a project's id")
-        blob = await run_shielded(self._file.keep, b"".join(self._pieces), project_id)
+        blob = await store_threads.run(self._file.keep, b"".join(self._pieces), project_id)
         self._kept = True
         self._pieces.clear()
         return blob
@@ -190,12 +184,12 @@ class _LocalUpload:
     async def discard(self) -> None:
         self._pieces.clear()
         if not self._kept:
-            await run_shielded(self._file.abandon)
+            await store_threads.run(self._file.abandon)
 
     async def _flush(self) -> None:
         full = b"".join(self._pieces)
         self._pieces, self._room = [], BUFFER_BYTES
-        await run_shielded(self._file.append, full)
+        await store_threads.run(self._file.append, full)
         if self._bytes >= self._recheck_at:
             self._recheck_at = self._bytes + RECHECK_BYTES
             await asyncio.to_thread(self._has_room)

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import app
+from app.audio.storage.threads import WorkThreads
 from app.db import driver
 from tests.support.gateway import Gateway, running, settings_for, speech
 from tests.support.simulated_gateway import fast_catalogue
@@ -60,6 +61,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> Iterator[Coun
             "submit",
             counted("executor", concurrent.futures.ThreadPoolExecutor.submit),
         )
+        patch.setattr(WorkThreads, "run", counted("executor", WorkThreads.run))
         factory = loop.get_task_factory()
 
         def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
