@@ -1,4 +1,4 @@
-"""The application: routes, middleware, error mappers."""
+"""The application: routes, middleware and error handlers."""
 
 import json
 import sys
@@ -17,11 +17,12 @@ from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
 
 DESCRIPTION = """
-Send a recording, get its words; every job, every used second and every cost is recorded.
+Send a recording and receive its transcript. Every job, used second and cost is recorded.
 
     curl -F file=@speech.mp3 http://127.0.0.1:8000/v1/transcriptions
 
-Every error is an RFC 9457 problem: a stable `code`, a sentence that helps, the request's id.
+Every error is an RFC 9457 problem with a stable `code`, a `detail` that says what to do, and the
+id of the request.
 """
 
 

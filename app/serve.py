@@ -198,14 +198,14 @@ class GuardedHttp(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, status: HTTPStatus, words: str = "") -> None:
+    def _refuse(self, status: HTTPStatus, text: str = "") -> None:
         self._stop_head_timer()
         self._refused = True
-        self._answer(status, words)
+        self._answer(status, text)
         self.transport.close()
 
-    def _answer(self, status: HTTPStatus, words: str = "") -> None:
-        body = (words or status.phrase).encode()
+    def _answer(self, status: HTTPStatus, text: str = "") -> None:
+        body = (text or status.phrase).encode()
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
             b"content-length: %d\r\nconnection: close\r\n\r\n%s"
@@ -255,12 +255,12 @@ class GuardedServer(Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        # uvicorn raises what it captured again at the end: exit status 143 after a clean drain.
+        # uvicorn would raise the captured signals at the end: exit status 143 after a clean drain.
         self._captured_signals.clear()
         self._begin_shutdown()
 
     def _begin_shutdown(self) -> None:
-        # uvicorn tells open streams nothing (0.43 did, 0.45 took it back; SECURITY §10).
+        # uvicorn 0.45 does not notify open streams of a shutdown.
         begin = getattr(getattr(self.config.app, "state", None), "begin_shutdown", None)
         if begin is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(begin)

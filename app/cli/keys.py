@@ -55,7 +55,7 @@ def print_new_key(
 
     key = with_database(create)
     if as_json:
-        print_json({"id": key.id, "key": key.secret})
+        print_json({"id": key.id, "key": key.secret}, indent=None)
         return
     print(f"{key.secret}\n")
     print(f"This is key {key.id} of project {project}. It is not shown again: store it safely.")
@@ -87,6 +87,6 @@ def revoke_and_report(
             "There is no valid key with this id; `asr-gateway keys list` lists all."
         )
     if as_json:
-        print_json({"id": key_id, "revoked": True})
+        print_json({"id": key_id, "revoked": True}, indent=None)
     else:
         print(f"{key_id} is revoked.")

@@ -45,6 +45,6 @@ def pull_model(
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     if as_json:
-        print_json({"model": name, "folder": str(folder)})
+        print_json({"model": name, "folder": str(folder)}, indent=None)
     else:
         print(f"{name} is in {folder}")

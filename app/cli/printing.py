@@ -30,14 +30,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         print(GAP.join(map(str.ljust, line, widths)).rstrip())
 
 
-def print_json(value: object) -> None:
-    """Print a value as JSON, dataclasses as objects and times as RFC 3339."""
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print a value as JSON, dataclasses as objects and times as RFC 3339.
+
+    Without `indent` the JSON is one line.
+    """
     is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     print(
         json.dumps(
             value,
             ensure_ascii=not is_unicode,
-            indent=2,
+            indent=indent,
             default=lambda found: (
                 to_rfc3339(found) if isinstance(found, datetime) else asdict(found)
             ),

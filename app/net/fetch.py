@@ -17,7 +17,7 @@ from app.net.addresses import AddressNotAllowedError
 from app.net.client import Client, causes_of
 from app.net.content_range import FileVersion, continues, version_of
 from app.net.guard import HostNotFoundError
-from app.net.urls import Url, UrlNotAllowedError, UrlRules, check_url
+from app.net.urls import NOT_PUBLIC, Url, UrlNotAllowedError, UrlRules, check_url
 
 GRACE_SECONDS = 30.0  # before the minimum rate counts
 MIN_BYTES_PER_SECOND = 8 * 1024
@@ -25,9 +25,8 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 OK, PARTIAL = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-NO_URL = "The URL redirects to something that is no URL."
-NOT_PUBLIC = "The URL leads to an address that is not public; such are not fetched."
-DOWNGRADED = "The URL redirects from https to http; that is not followed."
+NO_URL = "The URL redirects to an invalid URL."
+DOWNGRADED = "The URL redirects from https to http, which is not followed."
 
 
 class FetchFault(StrEnum):

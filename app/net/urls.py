@@ -12,6 +12,10 @@ from app.net.addresses import AddressNotAllowedError, Network, address_in, check
 
 MAX_URL_CHARS = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
+NOT_PUBLIC = (
+    "The URL leads to an address that is not public. Upload the file, or ask the operator to allow "
+    "this network (GATEWAY_FETCH__ALLOW_ADDRESSES)."
+)
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _PRIVATE_NAMES = (
     ".local",
@@ -61,9 +65,7 @@ def check_url(text: str, rules: UrlRules) -> Url:
         if address is not None:
             check_ip_address(address, rules.allowed)
     except AddressNotAllowedError:
-        raise UrlNotAllowedError(
-            "The URL leads to an address that is not public; such are not fetched."
-        ) from None
+        raise UrlNotAllowedError(NOT_PUBLIC) from None
     if address is None and not _NAME.fullmatch(host.lower()):
         raise UrlNotAllowedError("The URL has no valid host name.")
     if (url.port or DEFAULT_PORTS[url.scheme]) not in rules.ports:

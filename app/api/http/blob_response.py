@@ -12,13 +12,19 @@ MEDIA_TYPE = "application/octet-stream"
 
 
 async def blob_response(
-    store: BlobStore, key: str, size: int, *, name: str, asked: str | None, only_head: bool = False
+    store: BlobStore,
+    key: str,
+    size: int,
+    *,
+    name: str,
+    range_header: str | None,
+    only_head: bool = False,
 ) -> Response:
     """Return a response with the recording, or with its headers alone for `only_head`.
 
     Raises RangeNotSatisfiable and AudioStorageError.
     """
-    part = parse_range(asked, size)
+    part = parse_range(range_header, size)
     start, end = part or (0, size)
     status = 200 if part is None else 206
     headers = {

@@ -36,7 +36,7 @@ def route_template(scope: Scope) -> str:
 class RequestMiddleware:
     """Wraps the application, and the CORS middleware where one is given.
 
-    CORS stands between the request's id and the answer to a crash: a page may read that answer.
+    CORS is applied to the response after a crash as well, so that a page may read it.
     """
 
     def __init__(

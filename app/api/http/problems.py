@@ -1,7 +1,8 @@
 """Errors as RFC 9457 problem+json: one schema, one mapper, and their OpenAPI description.
 
 The text of an exception may quote its input, so it is neither answered nor logged. Answers and log
-lines have the texts of our error classes; other exceptions are logged with type and frames only.
+lines have the texts of the error classes in app.errors; other exceptions are logged with type and
+frames only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,7 @@ class Problem(BaseModel):
 
 
 class _UnnamedError(GatewayError):
-    """An HTTP status of the framework for which there is no error class of ours."""
+    """An HTTP status of the framework that has no error class in app.errors."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.description or f"{status.phrase}.")
@@ -135,7 +136,7 @@ def problem_response(
 
 
 def error_from(problem: BaseException) -> GatewayError:
-    """Return our error for an exception."""
+    """Return the error for an exception."""
     if isinstance(problem, GatewayError):
         return problem
     if isinstance(problem, RequestValidationError):
@@ -187,7 +188,7 @@ def responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
 
 
 def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
-    """Add our Problem to an OpenAPI document; it also replaces FastAPI's own 422 answers."""
+    """Add the schema Problem to an OpenAPI document; it replaces FastAPI's own 422 responses."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.setdefault("Problem", Problem.model_json_schema())
     if schemas.pop("HTTPValidationError", None) is not None:

@@ -62,6 +62,6 @@ async def get_blob(
         row.blob_key,
         row.bytes,
         name=f"recording.{row.format}",
-        asked=range,
+        range_header=range,
         only_head=request.method == "HEAD",
     )

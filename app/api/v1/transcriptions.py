@@ -221,8 +221,8 @@ async def get_transcript(
 ) -> Response:
     """Fetch the transcript of a completed transcription in the requested format.
 
-    A cue ends where a sentence or a clause does, and stands for as long as it takes to read, if
-    there is a pause behind it. `srt` has a dash where another speaker begins, `vtt` a voice tag.
+    A cue ends at the end of a sentence or clause, and stays visible long enough to be read if a
+    pause follows it. A new speaker is marked by a dash in `srt` and by a voice tag in `vtt`.
     """
     found = await get_live(services_of(request), principal.project_id, id)
     if found.transcript is None:
@@ -274,7 +274,7 @@ async def get_audio(
         raise errors.AudioNotFetched
     name = f"{found.id}.{found.audio.format}"
     return await blob_response(
-        services.store, found.audio.blob_key, found.audio.bytes, name=name, asked=range
+        services.store, found.audio.blob_key, found.audio.bytes, name=name, range_header=range
     )
 
 

@@ -106,19 +106,19 @@ Asked = Annotated[Question, Depends()]
     response_model=UsageReport,
     responses=_report_responses("usage"),
 )
-async def get_usage(request: Request, principal: Accountant, asked: Asked) -> Response:
+async def get_usage(request: Request, principal: Accountant, question: Asked) -> Response:
     """Sum the used seconds and tokens of this key's project. Days are UTC days."""
     rows = [
         UsageRow(
-            **_group(asked, row),
+            **_group(question, row),
             transcriptions=row.transcriptions,
             seconds=row.used_ms / 1000,
             tokens=row.used_tokens,
         )
-        for row in await _read_sums(request, principal.project_id, asked)
+        for row in await _read_sums(request, principal.project_id, question)
     ]
-    report = UsageReport(since=asked.period.since, until=asked.period.until, items=rows)
-    return _report_response(report, UsageRow, rows, asked.form)
+    report = UsageReport(since=question.period.since, until=question.period.until, items=rows)
+    return _report_response(report, UsageRow, rows, question.form)
 
 
 @router.get(
@@ -128,30 +128,30 @@ async def get_usage(request: Request, principal: Accountant, asked: Asked) -> Re
     response_model=CostReport,
     responses=_report_responses("costs"),
 )
-async def get_costs(request: Request, principal: Accountant, asked: Asked) -> Response:
+async def get_costs(request: Request, principal: Accountant, question: Asked) -> Response:
     """Sum the costs of this key's project, a row for each currency. Days are UTC days."""
     rows = [
         CostRow(
-            **_group(asked, row),
+            **_group(question, row),
             transcriptions=row.transcriptions,
             amount=format_nano(row.nano),
             currency=row.currency,
             nano=row.nano,
         )
-        for row in await _read_sums(request, principal.project_id, asked)
+        for row in await _read_sums(request, principal.project_id, question)
     ]
-    report = CostReport(since=asked.period.since, until=asked.period.until, items=rows)
-    return _report_response(report, CostRow, rows, asked.form)
+    report = CostReport(since=question.period.since, until=question.period.until, items=rows)
+    return _report_response(report, CostRow, rows, question.form)
 
 
-async def _read_sums(request: Request, project_id: str, asked: Question) -> list[UsageSum]:
+async def _read_sums(request: Request, project_id: str, question: Question) -> list[UsageSum]:
     return await services_of(request).db.read(
-        sum_usage, project_id=project_id, period=asked.period, by=asked.groups
+        sum_usage, project_id=project_id, period=question.period, by=question.groups
     )
 
 
-def _group(asked: Question, row: UsageSum) -> dict[str, str | None]:
-    return dict(zip(asked.groups, row.group, strict=True))
+def _group(question: Question, row: UsageSum) -> dict[str, str | None]:
+    return dict(zip(question.groups, row.group, strict=True))
 
 
 def _report_response(
