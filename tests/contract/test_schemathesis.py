@@ -133,7 +133,7 @@ class Bearer:
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_keeps_its_promises(case: Case, served: str) -> None:
+def test_every_answer_conforms_to_the_openapi_document(case: Case, served: str) -> None:
     # How a request is framed is its client's matter: a parser refuses it before any route is asked.
     for name in [name for name in case.headers if name.lower() in FRAMING]:
         del case.headers[name]

@@ -58,7 +58,7 @@ def test_seconds_are_rounded_one_way(rounding: Any, lengths: dict[float, int]) -
     assert {length: bill.rounded(length) for length in lengths} == lengths
 
 
-def test_the_seed_draws_the_way() -> None:
+def test_the_seed_selects_the_rounding() -> None:
     drawn = Counter(Bill(seed).rounding for seed in range(300))
     assert set(drawn) == {"floor", "ceil", "round"}
     assert min(drawn.values()) > 70
@@ -89,7 +89,7 @@ async def test_input_audio_is_rounded_up_and_counted_in_tokens() -> None:
     assert simulator.bill.lines[1].charge.input_tokens == 40
 
 
-async def test_the_vendors_file_tells_charges_not_arrivals() -> None:
+async def test_the_bill_has_charges_and_not_arrivals() -> None:
     async with ProviderSimulator(words=Script("a"), rounding="floor") as simulator:
         async with httpx.AsyncClient() as client:
             ask = SimulatorClient(simulator, client)
@@ -110,7 +110,7 @@ async def test_the_vendors_file_tells_charges_not_arrivals() -> None:
     assert [row["request_id"] for row in rows] == [line.request_id for line in simulator.bill]
 
 
-async def test_chance_comes_from_the_seed() -> None:
+async def test_random_faults_come_from_the_seed() -> None:
     def drawn(seed: int) -> list[str | None]:
         faults = ProviderSimulator(seed=seed, faults={"500": 0.2, "hang": 0.1}).faults
         return [fault.name if (fault := faults.draw()) else None for _ in range(1000)]
@@ -126,7 +126,7 @@ def test_an_unknown_fault_is_a_mistake_of_the_test() -> None:
         ProviderSimulator(faults={"meteorite": 0.1})
 
 
-async def test_a_script_is_said_again_and_again() -> None:
+async def test_a_script_is_repeated() -> None:
     numbers = count()
     async with (
         ProviderSimulator(words=Script("a", "b")) as simulator,

@@ -110,7 +110,7 @@ async def test_a_native_stream_comes_in_frames(
 
 
 @pytest.mark.parametrize("one", FAILED_STREAMS, ids=str)
-async def test_a_stream_fails_as_was_recorded(simulator: ProviderSimulator, one: Recording) -> None:
+async def test_a_stream_fails_as_recorded(simulator: ProviderSimulator, one: Recording) -> None:
     simulator.faults.next("error-in-stream")
     answer = await replay(simulator, one)
     *_, last, rest = answer.text.split("\n\n")
@@ -170,9 +170,7 @@ async def test_open_weights_answer_raw(simulator: ProviderSimulator, one: Record
 
 
 @pytest.mark.parametrize("one", NATIVE[:1] + NATIVE_STREAMS[:1], ids=str)
-async def test_a_wrong_key_is_refused_in_native_words(
-    simulator: ProviderSimulator, one: Recording
-) -> None:
+async def test_a_wrong_key_has_a_native_error(simulator: ProviderSimulator, one: Recording) -> None:
     answer = await replay(simulator, one, key="sk-somebody-else")
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/json")
     assert answer.json() == {
@@ -183,7 +181,7 @@ async def test_a_wrong_key_is_refused_in_native_words(
 
 
 @pytest.mark.parametrize("one", COMPATIBLE[:1] + COMPATIBLE_STREAMS[:1], ids=str)
-async def test_a_wrong_key_is_refused_in_openais_words(
+async def test_a_wrong_key_has_an_openai_error(
     simulator: ProviderSimulator, one: Recording
 ) -> None:
     answer = await replay(simulator, one, key="sk-somebody-else")
@@ -193,7 +191,7 @@ async def test_a_wrong_key_is_refused_in_openais_words(
 
 
 @pytest.mark.parametrize("one", NATIVE + COMPATIBLE, ids=str)
-async def test_too_many_calls_are_refused_in_either_words(
+async def test_a_429_has_the_error_format_of_its_wire(
     simulator: ProviderSimulator, one: Recording
 ) -> None:
     simulator.faults.next("429-retry-after")
@@ -204,7 +202,7 @@ async def test_too_many_calls_are_refused_in_either_words(
     assert code == ("limit_requests" if "error" in body else "Throttling.RateQuota")
 
 
-def test_recordings_are_there() -> None:
+def test_there_are_recorded_requests() -> None:
     assert min(map(len, (NATIVE, NATIVE_STREAMS, COMPATIBLE, COMPATIBLE_STREAMS, SELF_HOSTED))) > 0
     assert len(FAILED_STREAMS) == 5
     assert len(ALL) == 111

@@ -142,7 +142,7 @@ async def test_bad_requests_are_refused(
     assert len(ask.simulator.bill) == 0
 
 
-async def test_a_key_opens_its_own_region_only(ask: SimulatorClient) -> None:
+async def test_a_key_is_valid_in_its_own_region_only(ask: SimulatorClient) -> None:
     foreign = ask.simulator.key_of("ap-southeast-1")
     answer = await ask.native(qwen3(AUDIO), key=foreign)
     assert (answer.status_code, answer.json()["code"]) == (401, "InvalidApiKey")
@@ -150,14 +150,16 @@ async def test_a_key_opens_its_own_region_only(ask: SimulatorClient) -> None:
     assert answer.status_code == 200
 
 
-async def test_the_async_header_has_no_place_here(ask: SimulatorClient) -> None:
+async def test_the_async_header_is_rejected(ask: SimulatorClient) -> None:
     answer = await ask.native(qwen3(AUDIO), headers={"X-DashScope-Async": "enable"})
     assert (answer.status_code, answer.json()["code"]) == (403, "AccessDenied")
     words = "current user api does not support asynchronous calls."
     assert answer.json()["message"] == words
 
 
-async def test_america_has_names_of_its_own_and_no_compatible_mode(ask: SimulatorClient) -> None:
+async def test_us_east_1_has_its_own_model_names_and_no_compatible_mode(
+    ask: SimulatorClient,
+) -> None:
     body = qwen3(AUDIO, model="qwen3-asr-flash-us")
     assert (await ask.native(body, region="us-east-1")).status_code == 200
     assert (await ask.native(body)).status_code == 400
@@ -186,7 +188,9 @@ async def test_america_has_names_of_its_own_and_no_compatible_mode(ask: Simulato
         "fun-asr-flash",
     ],
 )
-async def test_what_is_odd_but_right_passes(ask: SimulatorClient, body: dict[str, Any]) -> None:
+async def test_unusual_valid_requests_are_accepted(
+    ask: SimulatorClient, body: dict[str, Any]
+) -> None:
     ask.simulator.service.remote = {FAR.replace("a.wav", "b.wav"): silence(1)}
     assert (await ask.native(body)).status_code == 200
 
@@ -196,7 +200,7 @@ async def test_an_upload_is_found_with_the_header(ask: SimulatorClient) -> None:
     assert (await ask.native(qwen3(STORED), headers=resolve)).status_code == 200
 
 
-async def test_nobody_speaks() -> None:
+async def test_audio_without_speech_is_an_error_or_empty() -> None:
     async with ProviderSimulator(words=Script("")) as simulator, httpx.AsyncClient() as client:
         ask = SimulatorClient(simulator, client)
         answer = await ask.native(qwen3(AUDIO))
@@ -245,7 +249,7 @@ async def test_the_compatible_mode_has_its_limit_of_context_too(ask: SimulatorCl
     assert (error["code"], error["message"]) == ("invalid_parameter_error", words)
 
 
-async def test_a_redirect_leads_nowhere_else(ask: SimulatorClient) -> None:
+async def test_a_redirect_to_another_host_is_not_followed(ask: SimulatorClient) -> None:
     away = (302, {"location": "http://10.0.0.1/a.wav"}, b"")
     near = (302, {"location": "/b.wav"}, b"")
     async with FileHost({"/a": away, "/b": near, "/b.wav": counting.encode([1])}) as host:
@@ -266,7 +270,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("form", "status", "words"), FORMS, ids=lambda value: str(value)[:40])
-async def test_vllm_has_its_ways(
+async def test_vllm_has_its_own_rules(
     ask: SimulatorClient, form: dict[str, str], status: int, words: str | None
 ) -> None:
     files = {"file": ("a.wav", counting.encode([1]))}
@@ -289,7 +293,7 @@ async def test_vllm_streams_chunks_of_its_own(ask: SimulatorClient) -> None:
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-async def test_vllm_trips_over_a_data_uri_in_input_audio(ask: SimulatorClient) -> None:
+async def test_vllm_fails_for_a_data_uri_in_input_audio(ask: SimulatorClient) -> None:
     body = compatible(AUDIO, model="Qwen/Qwen3-ASR-0.6B")
     body["messages"][0]["content"][0]["input_audio"]["format"] = "wav"
     answer = await ask.post("/v1/chat/completions", body, region="vllm")

@@ -38,17 +38,17 @@ def spoken(seconds: list[Second]) -> list[int]:
     return [second.number for second in seconds]
 
 
-def test_fifteen_minutes_come_back() -> None:
+def test_numbers_of_fifteen_minutes_are_decoded() -> None:
     said = numbers(1, 900)
     assert spoken(decode(encode(said)[HEADER:])) == said
 
 
-def test_equal_neighbours_are_told_apart() -> None:
+def test_equal_neighbours_are_distinguished() -> None:
     assert spoken(decode(encode([5, 5, 5, 5, 0, 0])[HEADER:])) == [5, 5, 5, 5, 0, 0]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_cuts_anywhere_lose_nothing(seed: int) -> None:
+def test_no_cut_loses_a_number(seed: int) -> None:
     said = numbers(seed, 60)
     pcm, random = encode(said, pause_every=7)[HEADER:], Random(seed)
     cuts = sorted(random.sample(range(1, len(pcm) // 1024), 9))
@@ -58,7 +58,7 @@ def test_cuts_anywhere_lose_nothing(seed: int) -> None:
     assert spoken(joined(heard)) == said
 
 
-def test_a_cut_second_says_how_much_of_it_was_heard() -> None:
+def test_a_cut_second_has_its_decoded_duration() -> None:
     pcm = encode([1, 2, 3])[HEADER:]
     first, second = decode(pcm[: int(1.384 * BYTES)]), decode(pcm[int(1.384 * BYTES) :])
     assert [one.number for one in first + second] == [1, 2, 2, 3]
@@ -67,7 +67,7 @@ def test_a_cut_second_says_how_much_of_it_was_heard() -> None:
     assert read(text_of(first)) == first
 
 
-def test_what_is_lost_or_doubled_shows() -> None:
+def test_lost_and_repeated_seconds_are_detected() -> None:
     pcm = encode([1, 2, 3])[HEADER:]
     cut, again = int(1.7 * BYTES), int(1.4 * BYTES)
     doubled = joined(decode(pcm[:cut]) + decode(pcm[again:]))
@@ -87,13 +87,13 @@ def test_what_is_lost_or_doubled_shows() -> None:
     ],
     ids=["flac", "flac 44.1 kHz stereo", "mp3", "aac"],
 )
-def test_numbers_survive_their_packing(options: tuple[str, ...]) -> None:
+def test_numbers_survive_encoding(options: tuple[str, ...]) -> None:
     said = numbers(3, 20)
     pcm = asyncio.run(decoded(converted(encode(said), *options)))
     assert [one.number for one in joined(decode(pcm), tolerance_ms=60)] == said
 
 
-def test_a_voice_detector_hears_speech_and_pauses() -> None:
+def test_a_voice_detector_finds_speech_and_pauses() -> None:
     detector = SileroVAD(16_000)
     pcm = encode(range(40), pause_every=5, pause_seconds=0.8)[HEADER:]
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
@@ -123,7 +123,7 @@ async def test_the_simulator_answers_with_the_numbers() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_simulator_can_ask_somebody() -> None:
+async def test_the_simulator_can_call_a_function_for_its_text() -> None:
     async def heard(audio: Audio, order: Order) -> str:
         return f"{audio.seconds:.0f} s, {order.context}"
 
@@ -133,7 +133,7 @@ async def test_the_simulator_can_ask_somebody() -> None:
     assert body["output"]["choices"][0]["message"]["content"] == [{"text": "2 s, of Ada"}]
 
 
-def test_the_simulator_starts_by_hand(tmp_path: Path) -> None:
+def test_the_simulator_starts_as_a_program(tmp_path: Path) -> None:
     bill = tmp_path / "bill.csv"
     options = ["--port", "0", "--say", "hello", "--region", "cn-beijing", "--bill", str(bill)]
     with subprocess.Popen(
@@ -154,7 +154,7 @@ def test_the_simulator_starts_by_hand(tmp_path: Path) -> None:
     assert answer.json()["request_id"] in bill.read_text()
 
 
-def test_the_simulator_by_hand_takes_tasks(tmp_path: Path) -> None:
+def test_the_simulator_as_a_program_accepts_tasks(tmp_path: Path) -> None:
     options = ["--port", "0", "--say", "hello", "--pending", "0", "--running", "0-0.1"]
     options += ["--task-calls", "--policies", "5", "--fault", "poll-500=1"]
     with subprocess.Popen(

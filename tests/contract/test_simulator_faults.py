@@ -57,7 +57,7 @@ def test_every_fault_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_refusal_is_free_and_in_the_words_of_its_wire(
+async def test_a_rejection_is_free_and_has_the_format_of_its_wire(
     ask: SimulatorClient, name: str
 ) -> None:
     ask.simulator.faults.next(name, times=3)
@@ -95,7 +95,7 @@ async def test_truncated_json_is_whole_http(ask: SimulatorClient) -> None:
     assert ask.simulator.bill.lines[0].lost
 
 
-async def test_a_page_comes_from_somewhere_else(ask: SimulatorClient) -> None:
+async def test_a_proxy_page_is_returned_instead_of_an_answer(ask: SimulatorClient) -> None:
     ask.simulator.faults.next("html-page")
     answer = await ask.native(qwen3(AUDIO))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
@@ -103,7 +103,7 @@ async def test_a_page_comes_from_somewhere_else(ask: SimulatorClient) -> None:
     assert len(ask.simulator.bill) == 0
 
 
-async def test_a_wrong_label_is_on_the_right_answer(ask: SimulatorClient) -> None:
+async def test_a_correct_answer_has_a_wrong_content_type(ask: SimulatorClient) -> None:
     ask.simulator.faults.next("wrong-content-type")
     answer = await ask.native(qwen3(AUDIO))
     assert answer.headers["content-type"].startswith("text/plain")
@@ -122,7 +122,9 @@ async def test_slow_answers_arrive_all_the_same(
     assert ask.simulator.bill.lines[0].answered
 
 
-async def test_who_leaves_early_is_charged_for_an_answer_lost(ask: SimulatorClient) -> None:
+async def test_a_client_that_disconnects_is_charged_for_the_lost_answer(
+    ask: SimulatorClient,
+) -> None:
     ask.simulator.faults.next("slow")
     ask.client.timeout = httpx.Timeout(0.2)
     with pytest.raises(httpx.ReadTimeout):
@@ -134,7 +136,7 @@ async def test_who_leaves_early_is_charged_for_an_answer_lost(ask: SimulatorClie
 SSE = {"X-DashScope-SSE": "enable"}
 
 
-async def test_a_native_stream_fails_half_way(ask: SimulatorClient) -> None:
+async def test_a_native_stream_fails_after_half_of_its_frames(ask: SimulatorClient) -> None:
     ask.simulator.service.words = Script("one two three four")
     ask.simulator.faults.next("error-in-stream")
     answer = await ask.native(qwen3(AUDIO), headers=SSE)
@@ -145,7 +147,7 @@ async def test_a_native_stream_fails_half_way(ask: SimulatorClient) -> None:
     assert len(ask.simulator.bill) == 0
 
 
-async def test_a_compatible_stream_fails_half_way(ask: SimulatorClient) -> None:
+async def test_a_compatible_stream_fails_after_half_of_its_frames(ask: SimulatorClient) -> None:
     ask.simulator.faults.next("error-in-stream")
     answer = await ask.chat(compatible(AUDIO, stream=True))
     assert "event: error\n" in answer.text

@@ -47,30 +47,30 @@ def gate(limits: Limits, scale: float = 1.0) -> tuple[Gate, Hands]:
     return Gate(limits, Clock(scale, hands)), hands
 
 
-def test_a_minute_holds_so_many_calls() -> None:
+def test_rpm_limits_the_calls_of_a_minute() -> None:
     found = list(codes(*gate(Limits(rpm=3)), [0, 1, 2, 3, 59.9, 60, 60.5, 61]))
     over = "Throttling.RateQuota"
     assert found == ["ok", "ok", "ok", over, over, "ok", over, "ok"]
 
 
-def test_the_models_own_figure_holds() -> None:
+def test_rpm_true_is_the_models_own_limit() -> None:
     found = list(codes(*gate(Limits(rpm=True)), [at / 100 for at in range(700)], rpm=600))
     assert found.count("ok") == 600
 
 
-def test_a_second_holds_a_sixtieth() -> None:
+def test_per_second_limits_a_second_to_a_sixtieth() -> None:
     found = list(codes(*gate(Limits(per_second=True)), [0, 0.1, 0.2, 0.9, 1, 1.05]))
     over = "Throttling.RateQuota"
     assert found == ["ok", "ok", over, over, "ok", over]
 
 
-def test_bursts_empty_a_bucket() -> None:
+def test_bursts_are_limited_by_a_bucket() -> None:
     found = list(codes(*gate(Limits(burst=2)), [0, 0, 0, 0.5, 0.6, 0.7]))
     over = "Throttling.BurstRate"
     assert found == ["ok", "ok", over, over, "ok", over]
 
 
-def test_an_even_pace_is_never_refused() -> None:
+def test_calls_at_even_intervals_are_never_rejected() -> None:
     limits = Limits(rpm=100, per_second=True, burst=1)
     found = set(codes(*gate(limits), [at * 0.6001 for at in range(1000)]))
     assert found == {"ok"}
@@ -113,7 +113,7 @@ def test_policies_are_limited_by_key_and_model() -> None:
         limited.admit_policy("a", "m")
 
 
-def test_nothing_is_limited_unless_asked() -> None:
+def test_limits_are_off_by_default() -> None:
     limited, _ = gate(Limits())
     for _ in range(500):
         limited.admit_task_call("a")
@@ -135,7 +135,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize(("named", "rpm"), FIGURES.items(), ids=str)
-def test_every_model_has_its_figure(named: tuple[str, str], rpm: int) -> None:
+def test_every_model_has_a_limit(named: tuple[str, str], rpm: int) -> None:
     assert find(*named, frozenset()).requests_per_minute == rpm
 
 
@@ -175,7 +175,7 @@ async def test_submits_have_the_limit_of_their_model() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("retry_after", [True, False])
-async def test_the_wires_say_it(*, retry_after: bool) -> None:
+async def test_both_wires_return_a_429(*, retry_after: bool) -> None:
     limits = Limits(rpm=1, retry_after=retry_after)
     async with (
         ProviderSimulator(words=Script("a"), limits=limits) as simulator,

@@ -69,7 +69,7 @@ def spoiled(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_odd_bodies_are_answered(*, stream: bool) -> None:
+async def test_unusual_bodies_have_valid_answers(*, stream: bool) -> None:
     headers = {"X-DashScope-SSE": "enable"} if stream else {}
     vllm = {**compatible(AUDIO), "model": "Qwen/Qwen3-ASR-0.6B", "stream": stream}
     vllm["messages"].append({"role": "assistant", "content": "language English<asr_text>"})
@@ -92,7 +92,7 @@ async def test_odd_bodies_are_answered(*, stream: bool) -> None:
     assert statuses == {200, 400, 404}
 
 
-async def test_odd_submits_are_answered() -> None:
+async def test_unusual_submissions_have_valid_answers() -> None:
     statuses, ends = set(), set()
     async with (
         ProviderSimulator(
@@ -112,7 +112,7 @@ async def test_odd_submits_are_answered() -> None:
     assert ends == {"SUCCEEDED", "NO_INPUT_AUDIO_ERROR"}, "one channel, and [1] was asked for"
 
 
-async def test_what_is_no_json_is_refused() -> None:
+async def test_invalid_json_is_rejected() -> None:
     async with ProviderSimulator(words=Script("a")) as simulator, httpx.AsyncClient() as client:
         url = simulator.url + "/api/v1/services/aigc/multimodal-generation/generation"
         bearer = {"authorization": f"Bearer {simulator.key}"}

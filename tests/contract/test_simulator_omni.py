@@ -76,7 +76,7 @@ async def test_it_is_streamed_and_its_tokens_come_last(simulator: ProviderSimula
     assert charge.text_input_tokens == usage["prompt_tokens_details"]["text_tokens"] > 4
 
 
-async def test_without_stream_options_nobody_is_told_what_it_cost(
+async def test_without_stream_options_there_is_no_usage(
     simulator: ProviderSimulator,
 ) -> None:
     found = chunks(await asked(simulator, chat(stream_options=None)))
@@ -87,14 +87,14 @@ async def test_without_stream_options_nobody_is_told_what_it_cost(
 @pytest.mark.parametrize(
     ("model", "tokens"), [("qwen-omni-turbo", 100), ("qwen3.8-omni-flash", 28)]
 )
-async def test_every_model_counts_a_second_its_own_way(
+async def test_each_model_has_its_own_tokens_per_second(
     simulator: ProviderSimulator, model: str, tokens: int
 ) -> None:
     last = chunks(await asked(simulator, chat(model, reasoning_effort="none")))[-1]
     assert last["usage"]["prompt_tokens_details"]["audio_tokens"] == tokens
 
 
-async def test_one_of_them_thinks_unless_it_is_told_not_to(simulator: ProviderSimulator) -> None:
+async def test_one_model_reasons_unless_reasoning_is_disabled(simulator: ProviderSimulator) -> None:
     thinking = chunks(await asked(simulator, chat("qwen3.8-omni-flash")))
     quiet = chunks(await asked(simulator, chat("qwen3.8-omni-flash", reasoning_effort="none")))
     assert words_of(thinking) == words_of(quiet)
@@ -102,7 +102,7 @@ async def test_one_of_them_thinks_unless_it_is_told_not_to(simulator: ProviderSi
     assert costs[0] > costs[1] == 4
 
 
-async def test_an_answer_is_no_longer_than_wanted(simulator: ProviderSimulator) -> None:
+async def test_an_answer_has_at_most_max_tokens(simulator: ProviderSimulator) -> None:
     *spoken, last = chunks(await asked(simulator, chat(max_tokens=2)))
     assert words_of(spoken) == "one two"
     assert spoken[-1]["choices"][0]["finish_reason"] == "length"
@@ -121,7 +121,7 @@ async def test_an_answer_is_no_longer_than_wanted(simulator: ProviderSimulator) 
         (chat(sound="data:audio/wav;base64," + "A" * (10 << 20)), "max bytes per data-uri"),
     ],
 )
-async def test_what_it_does_not_take_is_refused_for_free(
+async def test_invalid_requests_are_rejected_and_free(
     simulator: ProviderSimulator, body: dict[str, Any], words: str
 ) -> None:
     answer = await asked(simulator, body)
@@ -132,6 +132,6 @@ async def test_what_it_does_not_take_is_refused_for_free(
     assert not simulator.bill.lines
 
 
-async def test_it_is_not_everywhere(simulator: ProviderSimulator) -> None:
+async def test_omni_is_not_in_every_region(simulator: ProviderSimulator) -> None:
     assert (await asked(simulator, chat(), "ap-southeast-1")).status_code == 200
     assert (await asked(simulator, chat(), "us-east-1")).status_code == 404

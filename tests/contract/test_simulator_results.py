@@ -148,7 +148,7 @@ async def test_the_others_file_has_words_and_no_languages(heard: Heard, model: s
     }
 
 
-async def test_counting_tells_when_each_number_was_heard(heard: Heard) -> None:
+async def test_counting_audio_has_the_time_of_each_number(heard: Heard) -> None:
     pcm = bytes(BYTES // 2) + counting.encode([12, 345])[HEADER:] + bytes(BYTES)
     pcm += counting.encode([678])[HEADER:]
     result = await heard.result(wav(pcm), filetrans("FILE", enable_words=True))
@@ -170,7 +170,7 @@ async def test_words_of_qwen3_come_only_when_asked_for(heard: Heard) -> None:
     assert [sentence["text"] for sentence in worded["sentences"]] == ["One.", "Two."]
 
 
-async def test_the_wished_language_is_heard(heard: Heard) -> None:
+async def test_the_requested_language_is_returned(heard: Heard) -> None:
     result = await heard.result(AUDIO, filetrans("FILE", language="ja"))
     assert result["transcripts"][0]["sentences"][0]["language"] == "ja"
     assert heard.simulator.calls[0].order is not None
@@ -181,7 +181,7 @@ async def test_the_wished_language_is_heard(heard: Heard) -> None:
 
 
 @pytest.mark.parametrize("body", [QWEN3, OTHER], ids=["qwen3", "others"])
-async def test_channels_are_heard_one_by_one(heard: Heard, body: dict[str, Any]) -> None:
+async def test_channels_are_transcribed_separately(heard: Heard, body: dict[str, Any]) -> None:
     both = interleaved(counting.encode([1, 2]), counting.encode([3, 4]))
     packed = converted(both, "-f", "flac")
     for file in (both, packed):
@@ -205,7 +205,7 @@ async def test_a_silent_channel_is_empty(heard: Heard) -> None:
     ]
 
 
-async def test_speakers_are_told_apart_on_request(heard: Heard) -> None:
+async def test_speakers_are_distinguished_on_request(heard: Heard) -> None:
     heard.simulator.service.words = Script("One. Two. Three.")
     (plain,) = (await heard.result(AUDIO, OTHER))["transcripts"]
     assert not any("speaker_id" in sentence for sentence in plain["sentences"])
@@ -218,7 +218,7 @@ async def test_speakers_are_told_apart_on_request(heard: Heard) -> None:
     assert [sentence["speaker_id"] for sentence in named["sentences"]] == [4, 1]
 
 
-async def test_forms_are_read_from_what_came(heard: Heard) -> None:
+async def test_file_formats_are_read_from_the_file(heard: Heard) -> None:
     packed = converted(AUDIO, "-ar", "44100", "-ac", "2", "-b:a", "64k", "-f", "mp3")
     assert (await heard.result(packed, QWEN3))["audio_info"] == {
         "format": "mp3",
@@ -268,13 +268,13 @@ async def test_12_hours_are_not_too_long(heard: Heard) -> None:
     assert (await heard.ended(hours, QWEN3))["usage"]["seconds"] == 43_200
 
 
-async def test_a_film_without_sound_has_no_audio(heard: Heard) -> None:
+async def test_a_video_without_an_audio_track_has_no_audio(heard: Heard) -> None:
     assert await heard.code(converted(AUDIO, *VIDEO), QWEN3) == "NO_INPUT_AUDIO_ERROR"
     third = transcription("FILE", channel_id=[2])
     assert await heard.code(AUDIO, third) == "NO_INPUT_AUDIO_ERROR"
 
 
-async def test_3x_says_no_words_in_its_own_words(heard: Heard) -> None:
+async def test_3x_models_have_their_own_error_for_no_speech(heard: Heard) -> None:
     body = transcription("FILE", model="qwen-audio-3.1-asr-flash-filetrans")
     assert await heard.code(SILENCE, body) == "ASR_RESPONSE_HAVE_NO_WORDS"
 
@@ -290,7 +290,7 @@ LETTERS = "ab7/. ,。好云、\n'-…é"
 
 
 @given(st.text(alphabet=st.sampled_from(LETTERS), max_size=40))
-def test_words_put_together_are_the_text(text: str) -> None:
+def test_joined_words_are_the_text(text: str) -> None:
     words = list(spread(text, 0, 900))
     assert "".join(word.whole for word in words) == text.strip()
     assert all(0 <= word.begin_ms <= word.end_ms <= 900 for word in words)

@@ -120,9 +120,7 @@ async def test_the_openai_sdk_works(simulator: ProviderSimulator, audio: str) ->
     assert OPEN in found["models"]
 
 
-async def test_the_openai_sdk_comes_back_after_a_429(
-    simulator: ProviderSimulator, audio: str
-) -> None:
+async def test_the_openai_sdk_retries_after_a_429(simulator: ProviderSimulator, audio: str) -> None:
     simulator.faults.next("429-retry-after")
     script = ("openai_retries.py", simulator.url, simulator.key, audio)
     assert (await run("openai", *script))["text"] == TEXT

@@ -51,7 +51,7 @@ def test_every_recording_is_replayed_somewhere() -> None:
 
 
 @pytest.mark.parametrize("one", RIGHT, ids=str)
-async def test_a_submit_becomes_a_task(simulator: ProviderSimulator, one: Recording) -> None:
+async def test_a_submission_creates_a_task(simulator: ProviderSimulator, one: Recording) -> None:
     answer = await replay(simulator, one)
     body = answer.json()
     assert (answer.status_code, body["request_id"]) == (200, answer.headers["x-request-id"])
@@ -65,7 +65,7 @@ async def test_a_submit_becomes_a_task(simulator: ProviderSimulator, one: Record
 
 
 @pytest.mark.parametrize("one", WRONG, ids=str)
-async def test_the_sdk_that_cannot_ask_qwen3_is_refused(
+async def test_a_submission_of_an_sdk_without_qwen3_support_is_rejected(
     simulator: ProviderSimulator, one: Recording
 ) -> None:
     answer = await replay(simulator, one)
@@ -80,7 +80,7 @@ async def test_a_wrong_key_submits_nothing(simulator: ProviderSimulator, one: Re
     assert simulator.tasks == []
 
 
-async def test_an_sdk_tries_three_times(simulator: ProviderSimulator) -> None:
+async def test_an_sdk_retries_three_times(simulator: ProviderSimulator) -> None:
     simulator.faults.next("429", times=2)
     tries = [one for one in SUBMITS if "err429" in one.name]
     statuses = [(await replay(simulator, one)).status_code for one in tries]
@@ -99,7 +99,7 @@ def submit_of(one: Recording) -> Recording:
 
 
 @pytest.mark.parametrize("one", [one for one in POLLS if one not in STRANGERS], ids=str)
-async def test_a_poll_tells_how_it_ended(simulator: ProviderSimulator, one: Recording) -> None:
+async def test_a_poll_returns_the_final_state(simulator: ProviderSimulator, one: Recording) -> None:
     task_id = (await replay(simulator, submit_of(one))).json()["output"]["task_id"]
     await simulator.tasks_ended()
     answer = await replay(simulator, one.to(f"{TASKS}/{task_id}"))
@@ -115,7 +115,9 @@ async def test_a_poll_tells_how_it_ended(simulator: ProviderSimulator, one: Reco
 
 
 @pytest.mark.parametrize("one", STRANGERS + POLLS[:1], ids=str)
-async def test_a_task_that_is_none_is_unknown(simulator: ProviderSimulator, one: Recording) -> None:
+async def test_an_unknown_task_has_the_status_unknown(
+    simulator: ProviderSimulator, one: Recording
+) -> None:
     answer = await replay(simulator, one)
     named_in_path = one.path.rpartition("/")[2]
     unknown = {"task_id": named_in_path, "task_status": "UNKNOWN"}
@@ -124,7 +126,7 @@ async def test_a_task_that_is_none_is_unknown(simulator: ProviderSimulator, one:
 
 
 @pytest.mark.parametrize("one", CANCELS, ids=str)
-async def test_a_task_is_called_off(simulator: ProviderSimulator, one: Recording) -> None:
+async def test_a_task_is_cancelled(simulator: ProviderSimulator, one: Recording) -> None:
     answer = await replay(simulator, one)
     assert (answer.status_code, answer.json()["code"]) == (400, "UnsupportedOperation")
     simulator._tasks.delays = Delays(pending=600)
@@ -203,7 +205,7 @@ async def test_open_weights_take_the_forms_of_openai(
 
 
 @pytest.mark.parametrize("one", [one for one in FORMS if "err" in one.name], ids=str)
-async def test_open_weights_refuse_in_their_way(
+async def test_open_weights_have_errors_in_the_format_of_vllm(
     simulator: ProviderSimulator, one: Recording
 ) -> None:
     if "err429" in one.name:
@@ -215,6 +217,6 @@ async def test_open_weights_refuse_in_their_way(
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
 
 
-async def test_open_weights_say_what_they_are(simulator: ProviderSimulator) -> None:
+async def test_open_weights_list_their_model(simulator: ProviderSimulator) -> None:
     answer = await replay(simulator, named("models-list"))
     assert OPEN in [model["id"] for model in answer.json()["data"]]

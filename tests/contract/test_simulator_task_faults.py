@@ -88,7 +88,7 @@ async def step(ask: SimulatorClient, name: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", [*OF_POLLS, *OF_RESULTS, *OF_UPLOADS])
-async def test_a_refusal_is_in_the_words_of_who_refuses(ask: SimulatorClient, name: str) -> None:
+async def test_a_rejection_has_the_format_of_its_endpoint(ask: SimulatorClient, name: str) -> None:
     status, code = {**OF_POLLS, **OF_RESULTS, **OF_UPLOADS}[name]
     answer = await step(ask, name)
     assert answer.status_code == status
@@ -108,7 +108,7 @@ async def test_a_broken_connection_breaks_as_named(ask: SimulatorClient, name: s
 
 
 @pytest.mark.parametrize("name", sorted(NO_JSON))
-async def test_what_is_no_json_is_whole_http(ask: SimulatorClient, name: str) -> None:
+async def test_invalid_json_is_complete_http(ask: SimulatorClient, name: str) -> None:
     answer = await step(ask, name)
     assert answer.status_code == 200
     with pytest.raises(json.JSONDecodeError):
@@ -122,7 +122,7 @@ async def test_slow_answers_arrive_all_the_same(ask: SimulatorClient, name: str)
     assert answer.elapsed.total_seconds() >= 0.45
 
 
-async def test_an_upload_whose_answer_is_lost_is_there(ask: SimulatorClient) -> None:
+async def test_an_upload_with_a_lost_answer_is_stored(ask: SimulatorClient) -> None:
     found = await ask.policy("fun-asr")
     ask.simulator.faults.next("upload-answer-lost")
     with pytest.raises(httpx.RemoteProtocolError):
@@ -132,7 +132,7 @@ async def test_an_upload_whose_answer_is_lost_is_there(ask: SimulatorClient) -> 
 
 
 @pytest.mark.parametrize("name", ["submit-answer-lost", "answer-lost"])
-async def test_a_submit_whose_answer_is_lost_is_a_task_and_charged(
+async def test_a_submission_with_a_lost_answer_is_a_charged_task(
     ask: SimulatorClient, name: str
 ) -> None:
     ask.simulator.faults.next(name)
@@ -146,7 +146,9 @@ async def test_a_submit_whose_answer_is_lost_is_a_task_and_charged(
 
 
 @pytest.mark.parametrize("name", ["500", "429", "html-page", "reset-before-first-byte"])
-async def test_a_submit_that_never_came_makes_no_task(ask: SimulatorClient, name: str) -> None:
+async def test_a_submission_that_was_not_received_creates_no_task(
+    ask: SimulatorClient, name: str
+) -> None:
     ask.simulator.faults.next(name)
     try:
         await ask.submit(BODY)
@@ -157,7 +159,7 @@ async def test_a_submit_that_never_came_makes_no_task(ask: SimulatorClient, name
     assert (await ask.submit(BODY)).status_code == 200
 
 
-async def test_a_task_fails_for_nothing(ask: SimulatorClient) -> None:
+async def test_a_failed_task_is_free(ask: SimulatorClient) -> None:
     for body in (BODY, transcription(FAR, NEAR)):
         ask.simulator.faults.next("task-failed")
         output = (await ask.ended(body))["output"]
@@ -191,7 +193,7 @@ async def test_a_task_is_forgotten_but_not_by_the_bill(ask: SimulatorClient) -> 
     assert len(ask.simulator.bill) == 1
 
 
-async def test_a_task_sticks_until_the_service_gives_up(ask: SimulatorClient) -> None:
+async def test_a_stuck_task_fails_at_the_providers_timeout(ask: SimulatorClient) -> None:
     ask.simulator.faults.next("task-stuck")
     task_id = await ask.submitted(BODY)
     while ask.simulator.tasks[0].status == "PENDING":
@@ -205,7 +207,7 @@ async def test_a_task_sticks_until_the_service_gives_up(ask: SimulatorClient) ->
     assert len(ask.simulator.bill) == 0
 
 
-async def test_chance_keeps_to_its_kind() -> None:
+async def test_random_faults_apply_to_their_kind_of_request() -> None:
     simulator = ProviderSimulator(seed=3, faults={"500": 0.2, "poll-429": 0.5, "poll-reset": 0.1})
     calls = [fault.name if (fault := simulator.faults.draw()) else None for _ in range(500)]
     polls = [
@@ -222,7 +224,7 @@ async def test_faults_of_several_kinds_have_no_order(ask: SimulatorClient) -> No
         ask.simulator.faults.next("poll-429", "result-403")
 
 
-async def test_a_region_that_is_down_answers_no_poll_but_its_results_are_there(
+async def test_results_are_available_while_their_region_is_down(
     ask: SimulatorClient,
 ) -> None:
     ended = await ask.ended(BODY)

@@ -49,7 +49,9 @@ async def ask(simulator: ProviderSimulator) -> AsyncIterator[SimulatorClient]:
         yield SimulatorClient(simulator, client)
 
 
-async def test_a_task_of_qwen3_goes_its_way(ask: SimulatorClient, host: FileHost) -> None:
+async def test_a_task_of_qwen3_passes_through_its_states(
+    ask: SimulatorClient, host: FileHost
+) -> None:
     simulator = ask.simulator
     simulator._tasks.delays = Delays(pending=60, running=600)
     answer = await ask.submit(filetrans(f"{host.url}/a.wav"))
@@ -97,7 +99,9 @@ async def test_times_are_those_of_beijing(ask: SimulatorClient, host: FileHost) 
     assert abs(shown - timedelta(hours=8) - datetime.now(UTC)) < timedelta(seconds=30)
 
 
-async def test_the_other_models_tell_of_every_file(ask: SimulatorClient, host: FileHost) -> None:
+async def test_the_other_models_return_a_result_per_file(
+    ask: SimulatorClient, host: FileHost
+) -> None:
     urls = [f"{host.url}/a.wav", f"{host.url}/none.wav"]
     ended = await ask.ended(transcription(*urls))
     output = ended["output"]
@@ -133,7 +137,7 @@ async def test_a_task_without_any_result_has_failed(ask: SimulatorClient, host: 
     assert len(ask.simulator.bill) == 0
 
 
-async def test_strangers_are_told_of_nothing(ask: SimulatorClient, host: FileHost) -> None:
+async def test_other_keys_cannot_read_a_task(ask: SimulatorClient, host: FileHost) -> None:
     task_id = await ask.submitted(filetrans(f"{host.url}/a.wav"), key="sk-one")
     for asked, key in (("made-up", "sk-one"), (task_id, "sk-two")):
         answer = await ask.get(f"/api/v1/tasks/{asked}", key=key)
@@ -145,7 +149,7 @@ async def test_strangers_are_told_of_nothing(ask: SimulatorClient, host: FileHos
     assert (answer.status_code, answer.json()["code"]) == (401, "InvalidApiKey")
 
 
-async def test_after_a_day_nobody_knows_a_task(ask: SimulatorClient, host: FileHost) -> None:
+async def test_a_task_expires_after_a_day(ask: SimulatorClient, host: FileHost) -> None:
     ended = await ask.ended(filetrans(f"{host.url}/a.wav"))
     url = ended["output"]["result"]["transcription_url"]
     assert (await ask.client.get(url)).status_code == 200
@@ -160,9 +164,7 @@ async def test_after_a_day_nobody_knows_a_task(ask: SimulatorClient, host: FileH
     assert "<Code>AccessDenied</Code><Message>Request has expired.</Message>" in answer.text
 
 
-async def test_results_are_behind_a_signature_and_no_key(
-    ask: SimulatorClient, host: FileHost
-) -> None:
+async def test_results_need_a_signature_and_no_key(ask: SimulatorClient, host: FileHost) -> None:
     ended = await ask.ended(filetrans(f"{host.url}/a.wav"))
     url = httpx.URL(ended["output"]["result"]["transcription_url"])
     assert str(url).startswith(ask.simulator.store_url)
@@ -176,7 +178,7 @@ async def test_results_are_behind_a_signature_and_no_key(
     assert (await ask.client.get(url, headers=bearer)).status_code == 400
 
 
-async def test_only_who_waits_is_cancelled(ask: SimulatorClient, host: FileHost) -> None:
+async def test_only_pending_tasks_can_be_cancelled(ask: SimulatorClient, host: FileHost) -> None:
     ask.simulator._tasks.delays = Delays(pending=60, running=0)
     body = filetrans(f"{host.url}/a.wav")
     first, second = await ask.submitted(body), await ask.submitted(body)
@@ -279,7 +281,7 @@ async def test_bad_submits_are_refused(
     assert ask.simulator.tasks == []
 
 
-async def test_who_does_not_say_async_is_told_so(ask: SimulatorClient) -> None:
+async def test_a_submission_without_the_async_header_is_rejected(ask: SimulatorClient) -> None:
     answer = await ask.submit(filetrans(FAR), headers={"X-DashScope-Async": "disable"})
     assert (answer.status_code, answer.json()["code"]) == (403, "AccessDenied")
     words = "current user api does not support synchronous calls."
@@ -290,12 +292,12 @@ async def test_who_does_not_say_async_is_told_so(ask: SimulatorClient) -> None:
     ("model", "region"),
     [("paraformer-v2", "ap-southeast-1"), ("qwen3-asr-flash-filetrans", "us-east-1")],
 )
-async def test_not_every_model_is_everywhere(ask: SimulatorClient, model: str, region: str) -> None:
+async def test_models_depend_on_the_region(ask: SimulatorClient, model: str, region: str) -> None:
     answer = await ask.submit(transcription(FAR, model=model), region=region)
     assert (answer.status_code, answer.json()["message"]) == (400, WRONG_URL)
 
 
-async def test_what_is_odd_but_right_is_taken(ask: SimulatorClient, host: FileHost) -> None:
+async def test_unusual_valid_submissions_are_accepted(ask: SimulatorClient, host: FileHost) -> None:
     odd: dict[str, Any] = {
         "special_word_filter": "{}",
         "enable_lid": True,

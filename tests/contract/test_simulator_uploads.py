@@ -40,7 +40,7 @@ async def uploaded(ask: SimulatorClient, model: str = "qwen3-asr-flash", **given
     return f"oss://{found['upload_dir']}/a.wav"
 
 
-async def test_a_policy_says_what_may_be_sent_where(ask: SimulatorClient) -> None:
+async def test_a_policy_has_the_fields_of_the_upload(ask: SimulatorClient) -> None:
     found = await ask.policy("qwen3-asr-flash")
     assert found["upload_host"].startswith(ask.simulator.store_url)
     assert found["upload_dir"].startswith("dashscope-instant/")
@@ -61,7 +61,7 @@ async def test_a_policy_says_what_may_be_sent_where(ask: SimulatorClient) -> Non
     ],
     ids=str,
 )
-async def test_a_policy_is_asked_for_properly(
+async def test_invalid_policy_requests_are_rejected(
     ask: SimulatorClient, params: dict[str, str], code: str
 ) -> None:
     assert (await ask.get(POLICY, params=params)).json()["code"] == code
@@ -69,7 +69,7 @@ async def test_a_policy_is_asked_for_properly(
     assert (answer.status_code, answer.json()["code"]) == (401, "InvalidApiKey")
 
 
-async def test_an_upload_is_heard_by_either_way(ask: SimulatorClient) -> None:
+async def test_an_upload_is_transcribed_by_sync_calls_and_tasks(ask: SimulatorClient) -> None:
     place = await uploaded(ask)
     answer = await ask.native(qwen3(place), headers=RESOLVE)
     assert answer.json()["usage"]["seconds"] == 1
@@ -80,7 +80,7 @@ async def test_an_upload_is_heard_by_either_way(ask: SimulatorClient) -> None:
     assert ended["output"]["task_status"] == "SUCCEEDED"
 
 
-async def test_an_upload_is_its_keys_and_its_models_alone(ask: SimulatorClient) -> None:
+async def test_an_upload_belongs_to_its_key_and_model(ask: SimulatorClient) -> None:
     place = await uploaded(ask, key="sk-one")
     answer = await ask.native(qwen3(place), headers=RESOLVE, key="sk-two")
     assert answer.json()["code"] == "InvalidFile.DownloadFailed"
@@ -89,7 +89,7 @@ async def test_an_upload_is_its_keys_and_its_models_alone(ask: SimulatorClient) 
     assert (await ask.native(qwen3(place))).json()["code"] == "InvalidParameter.DataInspection"
 
 
-async def test_an_upload_lives_two_days(ask: SimulatorClient) -> None:
+async def test_an_upload_expires_after_two_days(ask: SimulatorClient) -> None:
     model = "qwen3-asr-flash-filetrans"
     place = await uploaded(ask, model)
     ask.simulator.clock.advance(47 * HOUR)
@@ -112,7 +112,7 @@ REJECTED: dict[str, tuple[dict[str, str | None], int, str]] = {
 
 
 @pytest.mark.parametrize(("changed", "status", "code"), REJECTED.values(), ids=REJECTED)
-async def test_a_form_is_as_its_policy_says(
+async def test_a_form_must_match_its_policy(
     ask: SimulatorClient, changed: dict[str, str | None], status: int, code: str
 ) -> None:
     answer = await ask.upload(await ask.policy("qwen3-asr-flash"), AUDIO, **changed)
@@ -121,7 +121,7 @@ async def test_a_form_is_as_its_policy_says(
     assert f"<Code>{code}</Code>" in answer.text
 
 
-async def test_a_policy_holds_five_minutes(ask: SimulatorClient) -> None:
+async def test_a_policy_expires_after_five_minutes(ask: SimulatorClient) -> None:
     found = await ask.policy("qwen3-asr-flash")
     ask.simulator.clock.advance(299)
     assert (await ask.upload(found, AUDIO)).status_code == 200

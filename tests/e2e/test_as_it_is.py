@@ -65,7 +65,7 @@ def got(call: Call) -> tuple[str, bytes]:
         ("a.wav", "-ar 48000", "audio/wav", "wav"),
     ],
 )
-async def test_what_suits_goes_as_it_is_without_a_decoder(
+async def test_suitable_files_are_sent_as_received_without_a_decoder(
     simulator: ProviderSimulator,
     there: Gateway,
     tmp_path: Path,
@@ -111,7 +111,7 @@ async def test_what_suits_goes_as_it_is_without_a_decoder(
         ("large.wav", "-ar 384000"),
     ],
 )
-async def test_what_does_not_suit_goes_as_flac(
+async def test_other_files_are_sent_as_flac(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path, name: str, arguments: str
 ) -> None:
     body = (await there.send(made(tmp_path / name, *arguments.split()))).json()
@@ -121,7 +121,7 @@ async def test_what_does_not_suit_goes_as_flac(
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("name", ["vbr.mp3", "a.ogg", "a.opus", "a.wav"])
-async def test_half_a_recording_is_never_passed_on_in_silence(
+async def test_a_truncated_file_always_has_a_warning(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path, name: str, share: float
 ) -> None:
     whole = made(tmp_path / name, *(("-q:a", "5") if name == "vbr.mp3" else ()))
@@ -131,7 +131,7 @@ async def test_half_a_recording_is_never_passed_on_in_silence(
     assert [warning["code"] for warning in body["warnings"]] == ["audio_damaged"]
 
 
-async def test_longer_than_one_call_is_cut(
+async def test_audio_longer_than_one_call_is_split(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path
 ) -> None:
     sound = made(tmp_path / "long.mp3", "-t", "301", "-b:a", "16k", source=NOISE)
@@ -140,7 +140,7 @@ async def test_longer_than_one_call_is_cut(
 
 
 @pytest.mark.parametrize("kind", ["mp3", "flac"])
-async def test_undivided_is_one_call_up_to_the_models_limit(
+async def test_split_off_is_one_call_up_to_the_models_limit(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path, kind: str
 ) -> None:
     speech = ("-stream_loop", "-1", "-i", str(SPEECH))
@@ -152,7 +152,7 @@ async def test_undivided_is_one_call_up_to_the_models_limit(
     assert call.seconds == pytest.approx(300, abs=1.5)  # silence at the edges is left out
 
 
-async def test_undivided_and_too_long_is_an_error_that_names_the_limit(
+async def test_split_off_with_longer_audio_is_an_error_with_the_limit(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path
 ) -> None:
     for kind in ("mp3", "flac"):
@@ -164,7 +164,7 @@ async def test_undivided_and_too_long_is_an_error_that_names_the_limit(
     assert simulator.calls == []
 
 
-async def test_undivided_and_of_unknown_length_is_refused_while_it_is_decoded(
+async def test_split_off_with_unknown_length_is_rejected_during_decoding(
     simulator: ProviderSimulator, there: Gateway, tmp_path: Path
 ) -> None:
     sound = made(tmp_path / "long.aac", "-t", "301", "-c:a", "aac", source=NOISE)
@@ -178,7 +178,7 @@ async def test_undivided_and_of_unknown_length_is_refused_while_it_is_decoded(
     assert simulator.calls == []
 
 
-async def test_bare_samples_are_heard_at_the_rate_that_is_said(
+async def test_raw_pcm_is_decoded_at_the_requested_sample_rate(
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")
@@ -206,7 +206,7 @@ def heard(body: dict[str, Any]) -> list[Second]:
     return [second for segment in body["segments"] for second in read(segment["text"])]
 
 
-async def test_samples_that_are_none_are_refused(there: Gateway) -> None:
+async def test_an_odd_number_of_pcm_bytes_is_rejected(there: Gateway) -> None:
     refused = await there.send(bytes(32_001), format="pcm")
     assert code_of(refused) == (422, "invalid_parameter")
     assert "odd" in refused.json()["detail"]

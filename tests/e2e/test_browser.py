@@ -84,13 +84,13 @@ def test_a_listed_page_sends_a_recording_and_follows_it(page: Page) -> None:
     assert gone.status_code == 204
 
 
-def test_a_token_that_is_none_is_refused_readably(page: Page) -> None:
+def test_a_page_can_read_the_error_of_an_invalid_token(page: Page) -> None:
     answer = page.fetch("GET", f"{PATH}/tr_{'0' * 32}/events?token=st_1_x")
     assert answer is not None
     assert (answer.status_code, answer.json()["code"]) == (401, "stream_token_invalid")
 
 
-def test_a_page_that_is_not_listed_does_nothing_and_reads_nothing(other: Page) -> None:
+def test_a_page_of_another_origin_can_send_and_read_nothing(other: Page) -> None:
     assert other.fetch("POST", PATH, "authorization") is None
     assert other.fetch("GET", "/v1/models") is None
     answer = other.client.post(PATH, files={"file": ("speech.wav", speech(2))})

@@ -31,7 +31,7 @@ async def asked(url: str, folder: Path, *words: str) -> "subprocess.CompletedPro
     )
 
 
-async def test_a_gateway_that_lives(tmp_path: Path) -> None:
+async def test_a_running_gateway_is_healthy(tmp_path: Path) -> None:
     async with upstream(answers({"status": "ok"})) as there:
         told = await asked(there.url, tmp_path)
         assert [one.path for one in there.asked] == ["/healthz"]
@@ -40,14 +40,14 @@ async def test_a_gateway_that_lives(tmp_path: Path) -> None:
     assert told.stdout == f"The gateway at {at} is alive.\n"
 
 
-async def test_one_that_is_ill(tmp_path: Path) -> None:
+async def test_a_gateway_that_returns_an_error_is_not_healthy(tmp_path: Path) -> None:
     async with upstream(answers({}, "503 No")) as there:
         told = await asked(there.url, tmp_path)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.endswith(" answers 503.\n")
 
 
-async def test_one_that_is_away(tmp_path: Path) -> None:
+async def test_a_gateway_that_does_not_listen_is_not_healthy(tmp_path: Path) -> None:
     async with upstream(answers({})) as gone:
         pass
     told = await asked(gone.url, tmp_path)
@@ -55,7 +55,7 @@ async def test_one_that_is_away(tmp_path: Path) -> None:
     assert told.stderr.endswith(" does not answer (ConnectionRefusedError).\n")
 
 
-async def test_one_that_is_stuck(tmp_path: Path) -> None:
+async def test_a_gateway_that_does_not_answer_is_not_healthy(tmp_path: Path) -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 

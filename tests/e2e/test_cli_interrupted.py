@@ -79,7 +79,7 @@ def test_on_a_terminal_it_asks_and_cancels(
 
 
 @pytest.mark.parametrize("answer", ["l\n", "\n", "\x04"], ids=["leave", "enter", "end"])
-def test_on_a_terminal_it_leaves_them_where_that_is_the_answer(
+def test_on_a_terminal_it_keeps_the_jobs_after_that_answer(
     gateway: GatewayProcess,
     settings: dict[str, str],
     words: tuple[str, ...],
@@ -94,7 +94,7 @@ def test_on_a_terminal_it_leaves_them_where_that_is_the_answer(
     assert_left(child, gateway, tmp_path)
 
 
-def test_a_second_ctrl_c_leaves_them(
+def test_a_second_ctrl_c_keeps_the_jobs(
     gateway: GatewayProcess, settings: dict[str, str], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     with begun(*words, cwd=tmp_path, environment=settings, terminal=True) as child:
@@ -105,7 +105,7 @@ def test_a_second_ctrl_c_leaves_them(
     assert_left(child, gateway, tmp_path)
 
 
-def test_without_a_terminal_it_leaves_them_and_says_their_ids(
+def test_without_a_terminal_it_keeps_the_jobs_and_prints_their_ids(
     gateway: GatewayProcess, settings: dict[str, str], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     with begun(*words, cwd=tmp_path, environment=settings, terminal=False) as child:

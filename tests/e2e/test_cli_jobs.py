@@ -49,7 +49,9 @@ def test_jobs_are_listed_and_shown(environment: dict[str, str], tmp_path: Path) 
     assert ask(environment, tmp_path, "jobs", "list", "--status", "queued", "--json") == "[]\n"
 
 
-def test_what_cannot_be_steered_says_why(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_rejected_cancel_or_retry_prints_the_reason(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     listed = json.loads(ask(environment, tmp_path, "jobs", "list", "--json"))
     (ended,) = [job["id"] for job in listed if job["reference"] == "a.wav"]
     for action, reason in (("cancel", "has ended already"), ("retry", "nothing to retry")):
@@ -59,7 +61,9 @@ def test_what_cannot_be_steered_says_why(environment: dict[str, str], tmp_path: 
         assert done.stderr.startswith(ended)
 
 
-def test_usage_and_costs_stand_in_one_row(environment: dict[str, str], tmp_path: Path) -> None:
+def test_usage_prints_seconds_and_costs_in_one_row(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     header, row = ask(environment, tmp_path, "usage", "--by", "model").splitlines()
     assert header.split() == ["MODEL", "TRANSCRIPTIONS", "SECONDS", "TOKENS", "COST"]
     assert row.split() == ["scripted/echo", "1", "2.0", "0", "0.00044", "CNY"]
@@ -77,7 +81,7 @@ def test_lists_are_columns_or_json(environment: dict[str, str], tmp_path: Path, 
     assert len(lines) == len(rows)
 
 
-def test_deeds_of_the_owner_tell_json_as_well(tmp_path: Path) -> None:
+def test_commands_of_the_operator_print_json_as_well(tmp_path: Path) -> None:
     alone = GatewayProcess(tmp_path / "gateway").environment()
     made = json.loads(ask(alone, tmp_path, "keys", "create", "a phone", "--json"))
     gone = json.loads(ask(alone, tmp_path, "keys", "revoke", made["id"], "--json"))

@@ -99,7 +99,9 @@ def test_a_process_of_its_own_ends_without_a_traceback(
     assert (done.returncode, done.stderr) == (2, "There is no file or folder absent.wav.\n")
 
 
-def test_a_gateway_that_is_down_is_named(folder: Path, gateway: dict[str, str]) -> None:
+def test_the_error_names_a_gateway_that_does_not_answer(
+    folder: Path, gateway: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     away = f"http://user:secret@127.0.0.1:{port}"

@@ -64,7 +64,7 @@ def settings_of(gateway: GatewayProcess) -> dict[str, str]:
     return gateway.environment() | {"ASR_GATEWAY_URL": gateway.url}
 
 
-def test_of_forty_recordings_two_are_broken_and_the_bar_never_goes_back(
+def test_the_bar_of_forty_files_with_two_damaged_ones_never_decreases(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     mixed(tmp_path / "calls")
@@ -88,7 +88,7 @@ def test_of_forty_recordings_two_are_broken_and_the_bar_never_goes_back(
     assert "38 of 40 transcribed, in out; 2 failed." in child.told
 
 
-def test_without_a_terminal_each_recording_is_a_line_in_their_order(
+def test_without_a_terminal_each_file_is_a_line_in_order(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     for name in ("b", "a", "c"):
@@ -107,7 +107,9 @@ def test_without_a_terminal_each_recording_is_a_line_in_their_order(
     assert lines[-1] == "3 of 4 transcribed, in output/ai-audio-asr/transcripts; 1 failed."
 
 
-def test_one_recording_is_printed_and_kept(gateway: GatewayProcess, tmp_path: Path) -> None:
+def test_the_text_of_one_file_is_printed_and_written(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
     (tmp_path / "a.wav").write_bytes(speech(2))
     done = call(
         *("transcribe", "a.wav", "--language-hints", "en,zh", "--language-hints", "de"),
@@ -130,7 +132,7 @@ def test_one_recording_is_printed_and_kept(gateway: GatewayProcess, tmp_path: Pa
     assert "a.wav: scripted/echo does not support the language `de`." in done.stderr.splitlines()
 
 
-def test_the_apis_answer_is_printed_where_it_is_asked_for(
+def test_print_response_prints_the_answer_of_the_api(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
@@ -152,7 +154,7 @@ def test_async_prints_the_id_and_ends(gateway: GatewayProcess, tmp_path: Path) -
     assert not (tmp_path / "output").exists()
 
 
-def test_who_waits_no_longer_is_told_the_ids(gateway: GatewayProcess, tmp_path: Path) -> None:
+def test_wait_0_prints_the_ids_of_open_jobs(gateway: GatewayProcess, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(speech(1))
     words = ("transcribe", "a.wav", "--wait", "0")
     done = call(*words, cwd=tmp_path, environment=settings_of(gateway))
@@ -160,9 +162,7 @@ def test_who_waits_no_longer_is_told_the_ids(gateway: GatewayProcess, tmp_path: 
     assert re.search(r"still running: tr_[0-9a-f]{32} \(a\.wav\)", done.stderr)
 
 
-def test_who_waits_no_longer_is_told_how_many_were_not_sent(
-    gateway: GatewayProcess, tmp_path: Path
-) -> None:
+def test_wait_0_prints_the_number_of_unsent_files(gateway: GatewayProcess, tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"{number}.wav").write_bytes(speech(1, start=number % 9))
     words = ("transcribe", str(tmp_path), "--wait", "0")
@@ -201,7 +201,7 @@ def before_a_simulator(tmp_path: Path) -> Iterator[dict[str, str]]:
         simulator.communicate(timeout=20)
 
 
-def test_without_an_address_a_gateway_of_its_own_runs_meanwhile(
+def test_without_an_address_a_gateway_runs_in_the_same_process(
     before_a_simulator: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.wav").write_bytes(speech(2))
@@ -213,7 +213,7 @@ def test_without_an_address_a_gateway_of_its_own_runs_meanwhile(
     assert (job["status"], job["reference"]) == ("completed", "a.wav")
 
 
-def test_a_database_that_another_gateway_serves_is_named_in_one_sentence(
+def test_a_database_in_use_is_reported_in_one_sentence(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "a.wav").write_bytes(speech(1))

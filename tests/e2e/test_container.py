@@ -54,7 +54,7 @@ def left_in(image: Image) -> set[tuple[str, int]]:
     }
 
 
-def test_it_serves_from_a_read_only_root_and_its_own_healthcheck_says_so(
+def test_the_image_serves_from_a_read_only_root_and_is_healthy(
     image: Image, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -92,7 +92,7 @@ def is_refused_a_file(confined: Confined, image: Image) -> bool:
     return confined.run(["touch", str(image.workdir / "x")]).returncode != 0
 
 
-def test_it_holds_the_cloud_set_and_nothing_of_how_it_was_built(image: Image) -> None:
+def test_the_image_contains_the_cloud_set_without_build_tools(image: Image) -> None:
     assert not (image.root / "build").exists()
     have = 'import asyncpg, imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe() != "")'
     assert Confined(image).run(["python", "-c", have]).stdout == "True\n"
@@ -100,7 +100,7 @@ def test_it_holds_the_cloud_set_and_nothing_of_how_it_was_built(image: Image) ->
     assert "ModuleNotFoundError" in lacks.stderr
 
 
-def test_it_runs_as_a_fixed_user_by_our_own_commands(image: Image) -> None:
+def test_the_image_runs_as_a_fixed_user(image: Image) -> None:
     assert image.user == "10001:10001"
     assert image.command == ["asr-gateway", "serve"]
     assert image.health == ["asr-gateway", "health"]
@@ -108,7 +108,7 @@ def test_it_runs_as_a_fixed_user_by_our_own_commands(image: Image) -> None:
     assert [image.root / "var/lib/gateway/data"] == image.volumes
 
 
-def test_it_is_asked_for_a_set_that_there_is(tmp_path: Path) -> None:
+def test_the_build_argument_selects_a_lock_file(tmp_path: Path) -> None:
     (run,) = [words for name, words in instructions(ROOT / "Dockerfile") if "EXTRAS" in words][1:]
     pip = "/opt/gateway/bin/pip"
     for extras, lock in {"cloud": "cloud", "local": "run", "rest": None}.items():
@@ -127,7 +127,7 @@ def test_it_is_asked_for_a_set_that_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["cloud", "run"])
-def test_a_lock_holds_all_that_its_set_asks_for(lock: str) -> None:
+def test_a_lock_file_contains_all_requirements_of_its_set(lock: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = ["postgres"] if lock == "cloud" else ["postgres", "local"]
     asked = [*project["dependencies"]]
@@ -145,7 +145,7 @@ def plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def test_a_build_is_sent_nothing_private() -> None:
+def test_the_build_context_has_no_private_files() -> None:
     sent = {str(file.relative_to(ROOT)) for file in context(".")}
     copied = {"app/main.py", "migrations/env.py", "requirements/cloud.txt", "pyproject.toml"}
     assert copied <= sent
@@ -160,7 +160,7 @@ def compose() -> dict[str, Any]:
     return found
 
 
-def test_compose_begins_with_sqlite_and_one_variable_makes_it_postgresql(
+def test_compose_uses_sqlite_and_with_one_variable_postgresql(
     compose: dict[str, Any],
 ) -> None:
     gateway = compose["services"]["gateway"]
@@ -179,7 +179,9 @@ def test_compose_begins_with_sqlite_and_one_variable_makes_it_postgresql(
     assert variables == {"POSTGRES_PASSWORD"}  # all others have a default
 
 
-def test_compose_gives_the_container_nothing_it_does_not_need(compose: dict[str, Any]) -> None:
+def test_compose_has_a_read_only_root_no_capabilities_and_one_volume(
+    compose: dict[str, Any],
+) -> None:
     gateway = compose["services"]["gateway"]
     assert gateway["read_only"] is True
     assert gateway["cap_drop"] == ["ALL"]

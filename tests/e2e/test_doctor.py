@@ -245,12 +245,14 @@ PLANTED = {
 }
 
 
-async def test_a_healthy_gateway_has_nothing_to_hear(patient: Patient) -> None:
+async def test_a_correct_gateway_has_no_findings(patient: Patient) -> None:
     assert await patient.examined() == (0, {})
 
 
 @pytest.mark.parametrize("what", PLANTED)
-async def test_what_is_planted_is_named_with_its_remedy(patient: Patient, what: str) -> None:
+async def test_each_misconfiguration_is_reported_with_its_remedy(
+    patient: Patient, what: str
+) -> None:
     planted = PLANTED[what]
     planted.plant(patient)
     code, findings = await patient.examined()
@@ -262,7 +264,7 @@ async def test_what_is_planted_is_named_with_its_remedy(patient: Patient, what: 
     assert "canary" not in json.dumps(findings)
 
 
-async def test_books_that_do_not_add_up(patient: Patient) -> None:
+async def test_a_ledger_that_violates_an_invariant_is_reported(patient: Patient) -> None:
     async with open_database(f"sqlite:///{patient.database}") as db:
         scenario = await Scenario.create(db)
         job = await scenario.claim()
@@ -279,7 +281,7 @@ async def test_books_that_do_not_add_up(patient: Patient) -> None:
     assert "backup" in findings["recordings"]["remedy"]
 
 
-async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> None:
+async def test_a_billed_failed_call_violates_no_invariant(patient: Patient) -> None:
     async with open_database(f"sqlite:///{patient.database}") as db:
         for is_task in (False, True):
             scenario = await Scenario.create(db)
@@ -297,7 +299,7 @@ async def test_a_failed_call_that_was_billed_is_in_order(patient: Patient) -> No
     assert await patient.examined() == (0, {})
 
 
-async def test_a_port_that_another_program_has(patient: Patient) -> None:
+async def test_a_port_in_use_by_another_program_is_reported(patient: Patient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         patient.settings["SERVER__PORT"] = str(taken.getsockname()[1])
         code, findings = await patient.examined()
@@ -306,13 +308,13 @@ async def test_a_port_that_another_program_has(patient: Patient) -> None:
     assert "GATEWAY_SERVER__PORT" in findings["port"]["remedy"]
 
 
-async def test_looking_makes_nothing(patient: Patient) -> None:
+async def test_doctor_creates_no_files(patient: Patient) -> None:
     shutil.rmtree(patient.data)
     assert await patient.examined() == (0, {})
     assert not patient.data.exists()
 
 
-async def test_on_a_real_postgresql(patient: Patient, postgres: Databases) -> None:
+async def test_doctor_checks_a_real_postgresql(patient: Patient, postgres: Databases) -> None:
     url = await asyncio.to_thread(postgres.empty)
     patient.settings["DATABASE__URL"] = url
     code, findings = await patient.examined()

@@ -60,7 +60,7 @@ def test_the_models_page_is_the_catalogue() -> None:
     )
 
 
-def test_what_is_not_run_is_listed_by_name() -> None:
+def test_console_blocks_are_listed_with_a_reason() -> None:
     unrun = [block for block in EVERY if block.language not in TEXTS | {"sh"}]
     assert {block.language for block in unrun} == {"console"}
     listed = {block: [key for key in NOT_RUN if _is(block, *key)] for block in unrun}
@@ -68,7 +68,7 @@ def test_what_is_not_run_is_listed_by_name() -> None:
     assert len(unrun) == len(NOT_RUN)
 
 
-def test_there_is_something_to_run() -> None:
+def test_documents_have_commands_to_run() -> None:
     assert {"README.md", "docs/deployment.md", "docs/security.md"} <= set(SHELL)
     assert sum(block.text.count("curl ") for block in EVERY if block.language == "sh") > 40
 

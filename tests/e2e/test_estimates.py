@@ -58,7 +58,7 @@ async def measured(gateway: Gateway, count: int) -> None:
         pytest.param(1.0, 6_000, 4, id="the slots of jobs"),
     ],
 )
-async def test_the_wait_is_what_then_happens(
+async def test_the_estimated_wait_is_close_to_the_real_one(
     database_url: str, tmp_path: Path, latency: float, calls_a_minute: int, jobs_at_once: int
 ) -> None:
     jobs = {"max_concurrent_jobs": jobs_at_once}
@@ -81,7 +81,9 @@ async def test_the_wait_is_what_then_happens(
     assert abs(found["seconds"] - took) <= CLOSE * took, (found, took)
 
 
-async def test_without_anybody_before_it_is_the_call(database_url: str, tmp_path: Path) -> None:
+async def test_the_estimated_wait_of_an_idle_gateway_is_one_call(
+    database_url: str, tmp_path: Path
+) -> None:
     async with (
         ProviderSimulator(latency_seconds=2.0) as simulator,
         simulated_gateway(simulator, tmp_path, database=database_url) as there,
@@ -95,7 +97,7 @@ async def test_without_anybody_before_it_is_the_call(database_url: str, tmp_path
     assert abs(found["seconds"] - took) <= CLOSE * took, (found, took)
 
 
-async def test_while_the_upstream_is_left_alone_the_wait_says_so(
+async def test_the_estimated_wait_includes_the_open_time_of_the_breaker(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
@@ -112,7 +114,7 @@ async def test_while_the_upstream_is_left_alone_the_wait_says_so(
 
 
 @pytest.mark.parametrize("model", ["qwen3-asr-flash", TOKENS, OMNI])
-async def test_the_cost_is_close_to_the_bill_and_below_what_is_held(
+async def test_the_estimated_cost_is_close_to_the_bill_and_below_the_hold(
     database_url: str, tmp_path: Path, model: str
 ) -> None:
     recording = encode(range(30))

@@ -89,7 +89,7 @@ def assert_keys_never_crossed(simulator: ProviderSimulator) -> None:
 
 
 @pytest.mark.parametrize("how", ["answers 503", "is gone"])
-async def test_the_first_bundle_dies_and_jobs_end_on_the_second(
+async def test_jobs_complete_on_the_second_account_when_the_first_fails(
     database_url: str, tmp_path: Path, at_once: None, how: str
 ) -> None:
     async with (
@@ -144,7 +144,7 @@ def bill_of(simulator: ProviderSimulator, region: str) -> str:
     return "\n".join([head, *(line for line in lines if line.split(",")[place] == region)])
 
 
-async def test_an_account_that_fails_is_asked_once_by_each_job(
+async def test_a_rejected_account_is_called_once_per_job(
     database_url: str, tmp_path: Path, at_once: None
 ) -> None:
     async with (
@@ -176,7 +176,7 @@ async def test_an_account_that_fails_is_asked_once_by_each_job(
         ("truncated-json", (502, "upstream_in_doubt")),
     ],
 )
-async def test_what_was_refused_or_may_be_billed_goes_nowhere_else(
+async def test_rejected_and_possibly_billed_calls_do_not_fail_over(
     folder: Path, at_once: None, fault: str, problem: tuple[int, str]
 ) -> None:
     async with (
@@ -188,7 +188,7 @@ async def test_what_was_refused_or_may_be_billed_goes_nowhere_else(
     assert {call.region for call in simulator.calls} == {FIRST}
 
 
-async def test_what_is_too_fast_waits_and_goes_nowhere_else(
+async def test_a_429_waits_and_does_not_fail_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.speech.engines.http.admission.BLOCK_SECONDS", 0.05)
@@ -203,7 +203,7 @@ async def test_what_is_too_fast_waits_and_goes_nowhere_else(
     assert [call.region for call in simulator.calls] == [FIRST] * 7
 
 
-async def test_a_bundle_that_is_not_listed_or_has_another_currency_is_not_asked(
+async def test_an_account_that_is_not_listed_or_has_another_currency_is_not_called(
     folder: Path, at_once: None
 ) -> None:
     async with (

@@ -51,7 +51,9 @@ def ended(gateway: GatewayProcess) -> dict[str, Any]:
     return dict(until(look, PATIENCE_SECONDS, "the job ends"))
 
 
-def test_by_default_the_job_finishes(gateway: GatewayProcess, recording: bytes) -> None:
+def test_by_default_a_job_finishes_after_a_disconnect(
+    gateway: GatewayProcess, recording: bytes
+) -> None:
     hang_up(gateway, recording)
     job = ended(gateway)
     assert (job["status"], job["text"]) == ("completed", "heard")
@@ -59,7 +61,7 @@ def test_by_default_the_job_finishes(gateway: GatewayProcess, recording: bytes) 
 
 
 @pytest.mark.parametrize("mode", ["sync", "stream"])
-def test_who_chose_so_leaves_a_cancelled_one(
+def test_on_disconnect_cancel_cancels_the_job(
     gateway: GatewayProcess, recording: bytes, mode: str
 ) -> None:
     left = hang_up(gateway, recording, mode=mode, on_disconnect="cancel")
@@ -69,7 +71,7 @@ def test_who_chose_so_leaves_a_cancelled_one(
     assert gateway.events("job.completed") == []
 
 
-def test_an_async_caller_has_left_nothing_to_cancel(
+def test_a_disconnect_after_202_does_not_cancel_an_async_job(
     gateway: GatewayProcess, recording: bytes
 ) -> None:
     sent = httpx.post(

@@ -21,7 +21,7 @@ MODEL = "base"  # `make test` has fetched it
 WORST_WORD_ERROR_RATE = 0.1
 
 
-async def test_spoken_words_come_back_through_the_wire(
+async def test_real_speech_is_transcribed_through_the_gateway(
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
     shutil.copy(migrated_sqlite, tmp_path / "gateway.db")

@@ -24,6 +24,6 @@ def test_a_long_recording_is_cut_in_pauses_and_sent_while_it_is_decoded(tmp_path
     assert found.peak_bytes < MOST_MIB * MIB
 
 
-def test_subtitles_tell_where_the_other_side_cut() -> None:
+def test_cuts_of_the_toolkit_are_read_from_its_subtitles() -> None:
     cues = "0\n00:00:00,000 --> 00:02:01,500\na\n\n1\n00:02:01,500 --> 01:00:00,000\nb\n"
     assert srt_starts(cues) == [0.0, 121.5]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 JOBS, FAULTS, AT_ONCE = 60, 0.2, 8
 
 
-async def test_the_books_are_the_bill_once_it_is_reconciled(
+async def test_the_ledger_equals_the_bill_after_reconciliation(
     database_url: str, at_once: None, tmp_path: Path
 ) -> None:
     verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, AT_ONCE).run()

@@ -54,7 +54,7 @@ def heard_in(body: dict[str, Any]) -> list[Second]:
 @pytest.mark.parametrize(
     ("model", "length"), [(model, 12) for model in MODELS] + [(FLASH, 250), (MODELS[-1], 200)]
 )
-async def test_the_words_and_the_tokens_are_the_simulator(
+async def test_text_and_tokens_are_those_of_the_simulator(
     database_url: str, tmp_path: Path, model: str, length: int
 ) -> None:
     numbers = range(length)
@@ -89,7 +89,7 @@ async def test_the_words_and_the_tokens_are_the_simulator(
     )
 
 
-async def test_a_short_recording_goes_as_it_is(database_url: str, tmp_path: Path) -> None:
+async def test_short_audio_is_sent_as_received(database_url: str, tmp_path: Path) -> None:
     async with (
         ProviderSimulator() as simulator,
         simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,
@@ -103,7 +103,7 @@ async def test_a_short_recording_goes_as_it_is(database_url: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("fault", ["cut-short", "error-in-stream", "truncated-json", "html-page"])
-async def test_half_a_stream_is_tried_again_and_never_told(
+async def test_a_truncated_stream_is_retried_and_only_complete_text_is_returned(
     database_url: str, tmp_path: Path, fault: str
 ) -> None:
     async with (
@@ -124,7 +124,7 @@ async def test_half_a_stream_is_tried_again_and_never_told(
     assert body["cost"]["nano"] == answered <= bill_of(simulator, FLASH)
 
 
-async def test_another_bundle_has_it_too(database_url: str, tmp_path: Path) -> None:
+async def test_another_account_offers_omni(database_url: str, tmp_path: Path) -> None:
     regions = ("cn-beijing", "ap-southeast-1")
     async with (
         ProviderSimulator(regions=regions) as simulator,
@@ -144,7 +144,7 @@ async def test_another_bundle_has_it_too(database_url: str, tmp_path: Path) -> N
     assert {"may_paraphrase", "failover_used"} <= {one["code"] for one in body["warnings"]}
 
 
-async def test_it_is_off_unless_it_is_wanted(database_url: str, tmp_path: Path) -> None:
+async def test_omni_is_off_by_default(database_url: str, tmp_path: Path) -> None:
     async with (
         ProviderSimulator() as simulator,
         simulated_gateway(simulator, tmp_path, database=database_url) as there,
@@ -159,7 +159,7 @@ async def test_it_is_off_unless_it_is_wanted(database_url: str, tmp_path: Path) 
     assert models["qwen3-asr-flash"]["ready"]
 
 
-async def test_wanted_it_is_listed_as_ready(database_url: str, tmp_path: Path) -> None:
+async def test_omni_is_listed_as_ready_if_enabled(database_url: str, tmp_path: Path) -> None:
     async with (
         ProviderSimulator() as simulator,
         simulated_gateway(simulator, tmp_path, database=database_url, omni=True) as there,

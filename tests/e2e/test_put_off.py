@@ -54,7 +54,7 @@ async def put_off(gateway: Gateway, least: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_upstream_that_comes_back_finds_every_job_waiting(
+async def test_all_jobs_complete_when_the_provider_recovers(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
@@ -86,7 +86,9 @@ async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
     return (await gateway.get(f"/v1/transcriptions/{job_id}")).json()
 
 
-async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path: Path) -> None:
+async def test_the_retry_timeout_fails_the_job_with_its_last_error(
+    database_url: str, tmp_path: Path
+) -> None:
     async with (
         ProviderSimulator() as simulator,
         simulated_gateway(
@@ -107,7 +109,7 @@ async def test_patience_ends_with_what_was_met_last(database_url: str, tmp_path:
     assert {call["state"] for call in calls} == {"failed"}
 
 
-async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through_every_wait(
+async def test_accepted_calls_that_fail_are_retried_three_times_across_deferrals(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caller, "LONG_SECONDS", 0.0)
@@ -125,7 +127,7 @@ async def test_what_the_upstream_took_up_and_failed_is_tried_three_times_through
     assert job["run_epoch"] == 3
 
 
-async def test_closing_does_not_wait_for_jobs_that_wait(
+async def test_shutdown_does_not_wait_for_deferred_jobs(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "OPEN_SECONDS", 60.0)

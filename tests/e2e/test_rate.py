@@ -93,7 +93,7 @@ async def tried(processes: int, scale: float, shared_url: str) -> Tried:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-async def test_every_step_is_used_and_none_is_too_early(processes: int, shared_url: str) -> None:
+async def test_every_slot_is_used_and_no_call_is_too_early(processes: int, shared_url: str) -> None:
     for scale in SCALES:
         found = await tried(processes, scale, shared_url)
         if found.stall < MOST_STALL:

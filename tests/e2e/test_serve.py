@@ -130,14 +130,14 @@ def post(path: str, length: int) -> bytes:
 # ── the head ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_silent_client_is_closed_without_a_word(served: Served) -> None:
+def test_a_connection_without_a_request_is_closed_without_an_answer(served: Served) -> None:
     with served.socket() as client:
         started = time.monotonic()
         assert read_all(client) == b""
     assert HEAD_SECONDS - 0.1 < time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
 
 
-def test_half_a_head_is_told_408(served: Served) -> None:
+def test_incomplete_headers_receive_408(served: Served) -> None:
     with served.socket() as client:
         started = time.monotonic()
         client.sendall(SHORT[:-2])
@@ -145,7 +145,7 @@ def test_half_a_head_is_told_408(served: Served) -> None:
     assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
 
 
-def test_a_dripped_head_has_the_same_deadline(served: Served) -> None:
+def test_headers_sent_byte_by_byte_have_the_same_deadline(served: Served) -> None:
     with served.socket() as client:
         started = time.monotonic()
         for byte in SHORT[:-1] * 100:
@@ -168,7 +168,7 @@ def test_the_deadline_also_holds_after_an_answer(served: Served, lead: bytes) ->
     assert time.monotonic() - started < HEAD_SECONDS + SLACK_SECONDS
 
 
-def test_a_kept_connection_answers_again_and_again(served: Served) -> None:
+def test_a_keep_alive_connection_serves_many_requests(served: Served) -> None:
     with served.socket() as client:
         for _ in range(5):
             client.sendall(SHORT)
@@ -177,7 +177,7 @@ def test_a_kept_connection_answers_again_and_again(served: Served) -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["unfinished", "finished"])
 @pytest.mark.parametrize("field", [b"x: ", b"x: 1\r\n" * 12_000 + b"y: "], ids=["one", "many"])
-def test_a_head_of_70_kb_is_told_431_at_once(served: Served, field: bytes, end: bytes) -> None:
+def test_headers_of_70_kb_receive_431_at_once(served: Served, field: bytes, end: bytes) -> None:
     with served.socket() as client:
         started = time.monotonic()
         client.sendall(SHORT[:-2] + field + b"a" * 70_000 + end)
@@ -185,26 +185,28 @@ def test_a_head_of_70_kb_is_told_431_at_once(served: Served, field: bytes, end: 
     assert time.monotonic() - started < HEAD_SECONDS
 
 
-def test_a_large_body_in_the_packet_of_its_head_is_no_large_head(served: Served) -> None:
+def test_a_large_body_in_the_packet_of_its_headers_does_not_count_as_headers(
+    served: Served,
+) -> None:
     with served.socket() as client:
         client.sendall(post("/count", 200_000) + b"a" * 200_000)
         assert read_one(client).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_head_just_below_the_limit_passes(served: Served) -> None:
+def test_headers_just_below_the_limit_are_accepted(served: Served) -> None:
     with served.socket() as client:
         client.sendall(SHORT[:-2] + b"x: " + b"a" * (HEAD_BYTES - len(SHORT) - 5) + b"\r\n\r\n")
         assert read_one(client).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00", b"NONSENSE\r\n\r\n", b"\x00" * 100])
-def test_noise_is_told_400(served: Served, noise: bytes) -> None:
+def test_random_bytes_receive_400(served: Served, noise: bytes) -> None:
     with served.socket() as client:
         client.sendall(noise)
         assert read_one(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_five_hundred_half_heads_harm_nobody_and_are_gone_in_time() -> None:
+def test_five_hundred_incomplete_requests_time_out_without_effect_on_others() -> None:
     with Served() as server:
         started = time.monotonic()
         half_open = [socket.create_connection(server.address) for _ in range(500)]
@@ -226,7 +228,7 @@ def test_five_hundred_half_heads_harm_nobody_and_are_gone_in_time() -> None:
 # ── the body ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_silent_body_is_told_408(served: Served) -> None:
+def test_a_body_without_data_receives_408(served: Served) -> None:
     with served.socket() as client:
         client.sendall(post("/count", 1000) + b"a")
         answer = read_all(client)
@@ -235,7 +237,7 @@ def test_a_silent_body_is_told_408(served: Served) -> None:
     assert b"connection: close" in answer
 
 
-def test_a_dripped_body_is_told_408(served: Served) -> None:
+def test_a_slow_body_receives_408(served: Served) -> None:
     with served.socket() as client:
         started = time.monotonic()
         client.sendall(post("/count", 1000))
@@ -246,7 +248,7 @@ def test_a_dripped_body_is_told_408(served: Served) -> None:
     assert time.monotonic() - started < 0.5 + SLACK_SECONDS
 
 
-def test_an_ordinary_body_arrives_whole(served: Served) -> None:
+def test_a_usual_body_arrives_completely(served: Served) -> None:
     with served.socket() as client:
         client.sendall(post("/count", 20 * MIB) + b"a" * (20 * MIB))
         assert read_one(client).startswith(b"HTTP/1.1 200 ")
@@ -306,7 +308,7 @@ def test_a_small_upload_is_read_to_its_end_and_answered_without_a_reset(served: 
     assert time.monotonic() - started < SLACK_SECONDS
 
 
-def test_a_body_that_nobody_read_is_not_read_for_ever() -> None:
+def test_a_body_that_the_application_does_not_read_is_read_for_a_limited_time() -> None:
     bare = FastAPI()  # without BodyRate nothing says `connection: close`
     bare.add_api_route("/early", lambda: "early", methods=["POST"])
     with Served(bare) as server, server.socket() as client:
@@ -330,14 +332,14 @@ def test_expect_100_continue_is_refused_before_a_byte_is_sent(served: Served) ->
         assert read_one(client).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_broken_chunk_is_told_400(served: Served) -> None:
+def test_an_invalid_chunk_receives_400(served: Served) -> None:
     head = b"POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     with served.socket() as client:
         client.sendall(head + b"zz\r\n")
         assert read_one(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_too_many_connections_are_told_503() -> None:
+def test_connections_above_the_limit_receive_503() -> None:
     with Served(max_connections=2) as server:
         with server.socket(), server.socket(), server.socket() as client:
             until(lambda: server.connections() == 3)
@@ -409,7 +411,7 @@ def port_said(process: "subprocess.Popen[str]") -> int:
 
 
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_tells_streams_closes_and_exits_with_0(wish: signal.Signals) -> None:
+def test_sigterm_ends_streams_and_exits_with_0(wish: signal.Signals) -> None:
     with program() as process:
         with socket.create_connection(("127.0.0.1", port_said(process)), 10) as client:
             client.sendall(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -453,7 +455,7 @@ def test_a_failed_start_exits_with_1() -> None:
         assert process.wait(PATIENCE_SECONDS) == 1
 
 
-def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Any) -> None:
+def test_a_port_in_use_is_an_error_of_one_sentence(tmp_path: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(

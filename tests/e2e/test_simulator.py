@@ -36,7 +36,7 @@ def folder(migrated_sqlite: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-async def test_what_the_answer_says_was_used_is_what_the_simulator_bills(
+async def test_used_seconds_of_the_answer_are_those_of_the_bill(
     folder: Path, rounding: Rounding
 ) -> None:
     sound = encode([1, 2, 3])[: HEADER_BYTES + 2_600 * BYTES_PER_MS]
@@ -72,7 +72,7 @@ async def test_what_the_answer_says_was_used_is_what_the_simulator_bills(
         ("answer-lost", (502, "upstream_in_doubt"), 2),
     ],
 )
-async def test_a_fault_that_stays_is_told_by_its_code(
+async def test_a_permanent_fault_fails_the_job_with_its_code(
     folder: Path, at_once: None, model: str, fault: str, problem: tuple[int, str], calls: int
 ) -> None:
     region = FAMILIES[model]
@@ -96,7 +96,7 @@ async def test_a_fault_that_stays_is_told_by_its_code(
     ("fault", "problem"),
     [("429", (503, "engine_busy")), ("503", (503, "engine_unavailable"))],
 )
-async def test_a_fault_that_asks_for_patience_is_told_when_that_is_over(
+async def test_a_retryable_fault_fails_the_job_at_the_retry_timeout(
     folder: Path, at_once: None, model: str, fault: str, problem: tuple[int, str]
 ) -> None:
     jobs = {"retry_timeout_seconds": 1}
@@ -113,7 +113,7 @@ async def test_a_fault_that_asks_for_patience_is_told_when_that_is_over(
 
 @pytest.mark.parametrize("model", FAMILIES)
 @pytest.mark.parametrize("fault", ["429-retry-after", "503", "answer-lost", "cut-short"])
-async def test_a_fault_that_passes_costs_no_word(
+async def test_a_temporary_fault_loses_no_text(
     folder: Path, at_once: None, model: str, fault: str
 ) -> None:
     async with (
@@ -127,7 +127,7 @@ async def test_a_fault_that_passes_costs_no_word(
     assert simulator.bill.seconds(answered=True) == (2 if FAMILIES[model] == "cn-beijing" else 0)
 
 
-async def test_no_second_is_lost_doubled_or_swapped(folder: Path) -> None:
+async def test_no_second_is_lost_repeated_or_exchanged(folder: Path) -> None:
     random = Random(20261121)
     said = [[random.randrange(1000) for _ in range(length)] for length in LENGTHS]
     async with ProviderSimulator() as simulator, simulated_gateway(simulator, folder) as there:
@@ -153,7 +153,7 @@ def heard(body: dict[str, Any]) -> Iterator[Second]:
         yield from read(segment["text"])
 
 
-async def test_half_a_word_is_worth_a_call(folder: Path) -> None:
+async def test_a_second_with_little_speech_is_transcribed(folder: Path) -> None:
     """A second that is mostly pause has little speech. It is transcribed all the same."""
     numbers = Random(20261121).sample(range(1000), 1000)
     whole = encode(numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]

@@ -12,7 +12,7 @@ from bench.sse import Trial
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 
-async def test_streams_through_a_gateway_are_whole(tmp_path: Path) -> None:
+async def test_streams_through_a_gateway_are_complete(tmp_path: Path) -> None:
     trial = Trial(tmp_path, streams=[1, 8], words=12, gap=0.05)
     await trial.run()
     assert trial.violations == []

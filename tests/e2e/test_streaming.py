@@ -37,7 +37,7 @@ STREAMED = ("qwen3-asr-flash", "qwen-audio-3.0-asr-flash", "fun-asr-flash-2026-0
 
 
 @pytest.mark.parametrize("model", STREAMED)
-async def test_text_is_relayed_as_the_upstream_says_it(tmp_path: Path, model: str) -> None:
+async def test_text_is_relayed_while_the_provider_sends_it(tmp_path: Path, model: str) -> None:
     """Deltas arrive before the provider's stream has ended: the simulator pauses between frames."""
     async with (
         ProviderSimulator(words=Script(TEXT), pace=Pace(part_seconds=0.03)) as simulator,
@@ -55,7 +55,7 @@ async def test_text_is_relayed_as_the_upstream_says_it(tmp_path: Path, model: st
         assert simulator.calls[0].headers["x-dashscope-sse"] == "enable"
 
 
-async def test_parts_of_a_long_recording_are_told_in_turn(tmp_path: Path) -> None:
+async def test_parts_of_long_audio_are_streamed_in_order(tmp_path: Path) -> None:
     async with ProviderSimulator() as simulator, simulated_gateway(simulator, tmp_path) as gateway:
         async with sent(gateway, encode(range(400)), mode="stream") as heard:
             events = await heard.end(60)

@@ -56,7 +56,7 @@ source = "an operator"
 
 @pytest.mark.parametrize("model", [FLASH, REVIVED])
 @pytest.mark.parametrize("context", [None, "Ada Lovelace, Zhang Wei, 北京"])
-async def test_tokens_are_held_settled_and_billed_alike(
+async def test_settled_tokens_equal_the_bill(
     database_url: str, tmp_path: Path, model: str, context: str | None
 ) -> None:
     async with (
@@ -89,9 +89,7 @@ async def test_tokens_are_held_settled_and_billed_alike(
     assert report.billed_nano == cost
 
 
-async def test_silence_costs_nothing_where_tokens_are_paid(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_silence_is_free_with_token_prices(database_url: str, tmp_path: Path) -> None:
     from tests.simulator import Script  # noqa: PLC0415
 
     async with (
@@ -117,7 +115,7 @@ async def test_tokens_without_bounds_are_refused_before_a_call(
     assert not simulator.calls
 
 
-async def test_a_fallback_is_held_and_settled_at_its_own_dearer_tokens(
+async def test_a_more_expensive_route_is_held_and_settled_at_its_own_token_prices(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
@@ -141,7 +139,7 @@ async def test_a_fallback_is_held_and_settled_at_its_own_dearer_tokens(
     assert len(holds) == 1
 
 
-async def test_prices_by_the_token_are_listed_for_one(tmp_path: Path, database_url: str) -> None:
+async def test_token_prices_are_listed_per_token(tmp_path: Path, database_url: str) -> None:
     async with (
         ProviderSimulator() as simulator,
         simulated_gateway(simulator, tmp_path, database=database_url) as there,

@@ -77,7 +77,7 @@ def key_made(url: str, pepper: str) -> str:
 # ── two folders, two secrets ────────────────────────────────────────────────────────────────
 
 
-def test_the_same_folder_is_agreed_to_again_and_again(database_url: str, tmp_path: Path) -> None:
+def test_the_same_folder_is_accepted_repeatedly(database_url: str, tmp_path: Path) -> None:
     for _ in range(3):
         preflighted(settings_with(database_url, tmp_path / "data"))
 
@@ -108,7 +108,7 @@ def test_another_secret_for_keys_is_refused_without_saying_it(
     assert "GATEWAY_ACCESS__PEPPERS" in refusal(settings_with(database_url, tmp_path / "data"))
 
 
-def test_a_secret_is_changed_by_putting_the_new_one_first(
+def test_a_pepper_is_rotated_by_putting_the_new_one_first(
     database_url: str, tmp_path: Path, refusal: Callable[[Settings], str]
 ) -> None:
     folder = tmp_path / "data"
@@ -118,7 +118,7 @@ def test_a_secret_is_changed_by_putting_the_new_one_first(
     assert "GATEWAY_ACCESS__PEPPERS" in refusal(settings_with(database_url, folder, OLD))
 
 
-def test_while_it_is_changed_keys_of_both_are_good(
+def test_during_a_rotation_keys_of_both_peppers_are_valid(
     database_url: str, engine: ScriptedEngine, tmp_path: Path
 ) -> None:
     preflighted(settings_with(database_url, tmp_path / "data", OLD))
@@ -136,7 +136,7 @@ def test_while_it_is_changed_keys_of_both_are_good(
     assert asyncio.run(answers(NEW)) == [401, 200]
 
 
-def test_both_secrets_are_told_before_the_change_is_made_everywhere(
+def test_a_process_with_the_new_pepper_in_second_place_starts(
     database_url: str, tmp_path: Path
 ) -> None:
     """A process with the new secret in second place starts beside processes without it."""
@@ -207,7 +207,7 @@ def test_a_second_process_on_the_same_file(
     preflighted(settings)
 
 
-async def test_the_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
+async def test_a_refused_start_raises_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(StartRefusedError):
         await preflight(settings_with("mysql://x/y", tmp_path))
 
@@ -216,7 +216,7 @@ async def test_the_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
     "setting",
     [{"DATABASE__URL": "mysql://x/y"}, {"SERVER__HOST": "0.0.0.0"}],  # noqa: S104
 )
-def test_the_command_says_it_and_ends_with_1(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_serve_prints_the_reason_and_exits_with_1(tmp_path: Path, setting: dict[str, str]) -> None:
     ours = {"DATA_DIR": str(tmp_path), "SERVER__PORT": "0", **setting}
     done = subprocess.run(
         [sys.executable, "-m", "app.serve"],

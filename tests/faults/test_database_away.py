@@ -93,7 +93,9 @@ def silence(seconds: int = 3) -> bytes:
 
 
 @BOTH
-async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, when: When) -> None:
+async def test_storing_an_answer_waits_for_the_database(
+    start: Start, recording: bytes, when: When
+) -> None:
     async with start(DatabaseFault("commit_part", when)) as gateway:
         response = await gateway.send(recording)
         assert (response.status_code, response.json()["text"]) == (200, "heard")
@@ -101,7 +103,9 @@ async def test_an_answer_waits_for_the_database(start: Start, recording: bytes, 
 
 
 @BOTH
-async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When) -> None:
+async def test_storing_a_part_of_long_audio_waits_for_the_database(
+    start: Start, when: When
+) -> None:
     async with start(DatabaseFault("commit_part", when, times=3)) as gateway:
         response = await gateway.send(speech(9), model="scripted/short")
         assert response.status_code == 200, response.text
@@ -110,7 +114,7 @@ async def test_so_does_one_in_the_middle_of_a_recording(start: Start, when: When
 
 
 @BOTH
-async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When) -> None:
+async def test_completing_a_silent_job_waits_for_the_database(start: Start, when: When) -> None:
     async with start(DatabaseFault("commit_completion", when)) as gateway:
         response = await gateway.send(silence())
         assert (response.status_code, response.json()["text"]) == (200, "")
@@ -119,7 +123,7 @@ async def test_the_end_of_a_silent_recording_waits_too(start: Start, when: When)
 
 @BOTH
 @pytest.mark.parametrize("work", ["close_failed", "fail"])
-async def test_a_failure_is_told_as_what_it_was(
+async def test_a_failed_job_keeps_the_error_of_its_engine(
     start: Start, recording: bytes, when: When, work: str
 ) -> None:
     async with start(DatabaseFault(work, when)) as gateway:
@@ -150,7 +154,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
 
 
 @BOTH
-async def test_answers_that_wait_for_another_part_to_be_kept_are_kept_when_the_run_is_cancelled(
+async def test_waiting_answers_are_stored_when_the_run_is_cancelled(
     start: Start, when: When
 ) -> None:
     """All parts are answered, and the others wait while the first is stored."""
@@ -173,9 +177,7 @@ async def until_answered(gateway: Gateway, calls: int) -> None:
     await asyncio.sleep(0.05)  # the engine answers at once: what is left is a thread's turn
 
 
-async def test_a_gateway_closes_while_its_database_stays_away(
-    start: Start, recording: bytes
-) -> None:
+async def test_a_gateway_closes_without_its_database(start: Start, recording: bytes) -> None:
     """A result that could not be stored is in doubt, as after a crash."""
     faults = [
         DatabaseFault("commit_part", times=1_000_000),
@@ -203,7 +205,7 @@ async def test_a_gateway_closes_while_its_database_stays_away(
 
 @BOTH
 @pytest.mark.parametrize("work", ["_claim", "open_call"])
-async def test_a_run_that_could_not_begin_is_begun_again(
+async def test_a_claim_that_failed_is_repeated(
     start: Start, recording: bytes, when: When, work: str
 ) -> None:
     async with start(DatabaseFault(work, when), jobs=QUICK) as gateway:
@@ -214,9 +216,7 @@ async def test_a_run_that_could_not_begin_is_begun_again(
         assert len(gateway.engine.calls) == 1
 
 
-async def test_a_lease_that_could_not_be_renewed_ends_nothing(
-    start: Start, recording: bytes
-) -> None:
+async def test_a_failed_lease_renewal_does_not_end_the_run(start: Start, recording: bytes) -> None:
     fault = DatabaseFault("renew", times=9)
     async with start(fault, jobs={**QUICK, "maintenance_interval_seconds": 60}) as gateway:
         gateway.engine.delay_seconds = 1.5
@@ -225,7 +225,7 @@ async def test_a_lease_that_could_not_be_renewed_ends_nothing(
         await assert_kept_and_paid_once(gateway)
 
 
-async def test_a_server_that_drops_every_connection(
+async def test_a_server_that_drops_every_connection_delays_the_job(
     start: Start, recording: bytes, database_url: str
 ) -> None:
     if database_url.startswith("sqlite"):
@@ -253,7 +253,7 @@ async def test_a_server_that_drops_every_connection(
 
 
 @pytest.mark.parametrize("work", ["has_ended", "find_job"])
-async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
+async def test_a_waiting_caller_receives_the_id_of_the_accepted_job(
     start: Start, recording: bytes, work: str
 ) -> None:
     async with start(DatabaseFault(work)) as gateway:
@@ -266,7 +266,7 @@ async def test_a_caller_who_waits_learns_that_the_job_was_accepted(
 
 
 @BOTH
-async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
+async def test_a_submission_with_unknown_outcome_keeps_its_audio(
     start: Start, recording: bytes, when: When
 ) -> None:
     async with start(
@@ -285,13 +285,13 @@ async def test_a_submission_of_which_nobody_knows_keeps_its_recording(
 
 
 @pytest.mark.parametrize("path", ["", "/tr_" + "0" * 32])
-async def test_a_reader_is_told_to_come_again(start: Start, path: str) -> None:
+async def test_a_reader_receives_503_with_retry_after(start: Start, path: str) -> None:
     async with start(DatabaseFault("find_job"), DatabaseFault("list_jobs")) as gateway:
         assert code_of(await gateway.get(PATH + path)) == (503, "database_unavailable")
         assert (await gateway.get(PATH + path)).status_code in {200, 404}
 
 
-async def test_a_key_is_good_although_its_use_could_not_be_noted(start: Start) -> None:
+async def test_a_key_is_valid_although_its_use_could_not_be_stored(start: Start) -> None:
     fault = DatabaseFault("touch", error=DatabaseUnavailable())
     async with start(fault) as gateway:
         assert (await gateway.get(PATH, key=await gateway.key())).status_code == 200

@@ -73,7 +73,9 @@ async def test_a_stale_fetch_leaves_nothing(
         await site.assert_one_recording(mp3())
 
 
-async def test_a_gateway_killed_while_it_fetches(database_url: str, tmp_path: Path) -> None:
+async def test_a_gateway_that_is_killed_during_a_fetch_fetches_again(
+    database_url: str, tmp_path: Path
+) -> None:
     async with serving() as source:
         allowed = {
             f"FETCH__{name.upper()}": str(value)

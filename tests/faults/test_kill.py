@@ -38,7 +38,7 @@ async def killed(killing: Killing, rounds: int) -> Verdict:
     return verdict
 
 
-def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path, seed: int) -> None:
+def test_no_acknowledged_upload_is_lost(database_url: str, tmp_path: Path, seed: int) -> None:
     gateway = GatewayProcess(tmp_path, database_url, DELAY_SECONDS, SETTINGS)
     with gateway.gone_at_the_end():
         verdict = asyncio.run(killed(Killing(gateway, seed, LONGEST_LIFE_SECONDS), ROUNDS))
@@ -48,7 +48,7 @@ def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path, seed: i
 
 @pytest.mark.anyio
 @pytest.mark.timeout(TIMEOUT_SECONDS)
-async def test_nothing_is_lost_or_paid_twice_in_any_mode(
+async def test_no_job_of_any_mode_is_lost_or_paid_twice(
     database_url: str, tmp_path: Path, seed: int
 ) -> None:
     async with kill_simulator(seed) as simulator:

@@ -33,7 +33,7 @@ async def ended(url: str, folder: Path, simulator: ProviderSimulator, *faults: D
             return job, await gateway.rows(upstream_call), await gateway.rows(rate_limit)
 
 
-async def test_a_job_that_got_no_step_is_handed_back_and_done_later(
+async def test_a_job_without_a_slot_is_deferred_and_completed_later(
     shared_url: str, tmp_path: Path
 ) -> None:
     fault = DatabaseFault("reserve_slot")
@@ -45,7 +45,7 @@ async def test_a_job_that_got_no_step_is_handed_back_and_done_later(
     assert [row["key"] for row in paces] == ["dashscope/cn-beijing/qwen3-asr-flash"]
 
 
-async def test_a_429_whose_hold_is_lost_stays_a_call_that_cost_nothing(
+async def test_a_429_that_cannot_be_recorded_stays_a_free_call(
     shared_url: str, tmp_path: Path
 ) -> None:
     fault = DatabaseFault("block_slots")

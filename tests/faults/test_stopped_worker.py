@@ -52,7 +52,9 @@ NANO_PER_SECOND = 220_000
 AGES_AGO = timedelta(days=1)
 
 
-def test_a_process_that_slept_writes_nothing(postgres: Databases, tmp_path: Path) -> None:
+def test_a_process_that_was_stopped_beyond_its_lease_writes_nothing(
+    postgres: Databases, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("KILL_SEED") or secrets.randbelow(1_000_000))
     print(f"KILL_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     url = postgres.empty()
@@ -143,7 +145,7 @@ LOST = EngineError(ErrorKind.NETWORK, "cut off", retryable=True, billed=Billed.M
 @pytest.mark.anyio
 @pytest.mark.parametrize("woken_by", ["answer", "failure", "cancellation"])
 @pytest.mark.parametrize("heir_is", ["at work", "done"])
-async def test_a_run_that_slept_writes_nothing(
+async def test_a_run_whose_lease_expired_writes_nothing(
     database_url: str, tmp_path: Path, woken_by: str, heir_is: str
 ) -> None:
     """While the second worker runs the job, only the epoch distinguishes the two runs."""

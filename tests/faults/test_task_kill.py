@@ -69,9 +69,7 @@ def act(gateway: GatewayProcess, job: str, name: str, status: int) -> None:
     assert answer.status_code == status, answer.text
 
 
-async def test_a_known_task_is_asked_for_by_whoever_comes_after(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_a_known_task_is_polled_by_the_next_run(database_url: str, tmp_path: Path) -> None:
     async with ProviderSimulator(delays=Delays(pending=1, running=1.5)) as simulator:
         gateway = process(simulator, tmp_path, database_url)
         with gateway.gone_at_the_end():
@@ -88,7 +86,7 @@ async def test_a_known_task_is_asked_for_by_whoever_comes_after(
         assert body["usage"]["seconds"] == sum(line.seconds for line in simulator.bill)
 
 
-async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
+async def test_a_known_task_survives_a_cancelled_job_and_a_killed_process(
     database_url: str, tmp_path: Path
 ) -> None:
     async with ProviderSimulator(delays=Delays(pending=0, running=4)) as simulator:
@@ -123,7 +121,7 @@ async def test_a_known_task_outlives_its_jobs_cancel_and_the_process(
     assert list(paid_twice([*calls, second, unseen], billed)) == []
 
 
-async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
+async def test_a_submission_without_an_answer_is_in_doubt_and_not_repeated(
     database_url: str, tmp_path: Path
 ) -> None:
     async with ProviderSimulator(delays=Delays(0, 0), slow_seconds=30) as simulator:
@@ -146,7 +144,7 @@ async def test_a_submit_that_nobody_saw_answered_is_in_doubt_and_not_repeated(
         assert len(simulator.tasks) == 2
 
 
-async def test_a_graceful_end_keeps_the_task_of_a_submit_under_way(
+async def test_a_shutdown_stores_the_task_of_a_submission_in_flight(
     database_url: str, tmp_path: Path
 ) -> None:
     async with ProviderSimulator(delays=Delays(0, 0), slow_seconds=2.5) as simulator:

@@ -354,7 +354,7 @@ def look(machine: type[JobLife], examples: int, steps: int = STEPS) -> None:
     run_state_machine_as_test(machine, settings=profile)
 
 
-def test_the_laws_hold_on_sqlite(migrated_sqlite: Path) -> None:
+def test_invariants_hold_on_sqlite(migrated_sqlite: Path) -> None:
     with TemporaryDirectory() as folder:
         count = iter(range(10**9))
 
@@ -373,7 +373,7 @@ def test_the_laws_hold_on_sqlite(migrated_sqlite: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_laws_hold_on_postgresql(postgres: Databases) -> None:
+def test_invariants_hold_on_postgresql(postgres: Databases) -> None:
     class OnPostgres(JobLife):
         make_url = staticmethod(postgres.migrated)
         drop = staticmethod(postgres.drop)

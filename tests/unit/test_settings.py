@@ -28,18 +28,20 @@ def test_the_example_file_names_every_setting_with_its_default() -> None:
     assert FILE.read_text() == rendered(), "python -m tests.support.env_example writes it anew"
 
 
-def test_the_example_file_is_nothing_but_comments() -> None:
+def test_the_example_file_has_only_comments() -> None:
     assert all(line.startswith("#") or not line for line in FILE.read_text().splitlines())
 
 
-def test_what_the_example_says_is_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_defaults_of_the_example_file_are_the_settings_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lines = [line[2:] for line in FILE.read_text().splitlines() if line.startswith("# GATEWAY_")]
     assert len(lines) == len(names())
     given = dict(line.removeprefix("GATEWAY_").split("=", 1) for line in lines)
     assert settings(monkeypatch, **given) == Settings(_env_file=None)  # type: ignore[call-arg]
 
 
-def test_lists_are_words_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch, ACCESS__PEPPERS="new, old,", LOCAL__SOURCES="wheels,hub")
     assert [pepper.get_secret_value() for pepper in found.access.peppers] == ["new", "old"]
     assert found.local.sources == ("wheels", "hub")
@@ -60,7 +62,9 @@ def test_origins_are_written_as_browsers_write_them(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "value", ["app.example", "https://app.example/", "https://a.example/x", "null", "https://*.a.b"]
 )
-def test_what_is_no_origin_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_invalid_origin_is_rejected_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     with pytest.raises(ValidationError) as refused:
         settings(monkeypatch, SERVER__CORS_ORIGINS=value)
     (sentence,) = faults_of(refused.value)
@@ -88,7 +92,7 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
         settings(monkeypatch, **{name: value})
 
 
-def test_the_database_is_a_file_in_the_data_folder_unless_said_otherwise(
+def test_the_default_database_is_a_file_in_data_dir(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert (
@@ -110,7 +114,7 @@ def test_the_database_is_a_file_in_the_data_folder_unless_said_otherwise(
         ({"GATEWAY_SERVER": "no json"}, ["GATEWAY_SERVER"]),
     ],
 )
-def test_the_command_line_says_it_in_a_sentence_each(
+def test_the_command_line_prints_a_sentence_per_wrong_setting(
     tmp_path: Path, variables: dict[str, str], said: list[str]
 ) -> None:
     done = subprocess.run(
@@ -129,7 +133,7 @@ def test_the_command_line_says_it_in_a_sentence_each(
     assert all(name in line for name, line in zip(said, lines, strict=True))
 
 
-def test_the_vendors_own_places_hold_the_key_too(
+def test_the_key_is_read_from_the_providers_own_variable_and_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def key() -> str:
@@ -152,7 +156,7 @@ def test_the_vendors_own_places_hold_the_key_too(
     assert key() == ""
 
 
-def test_a_file_of_settings_may_hold_the_vendors_name(tmp_path: Path) -> None:
+def test_a_settings_file_may_have_dashscope_api_key(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("DASHSCOPE_API_KEY=sk-dotenv\nGATEWAY_DASHSCOPE__REGION=us-east-1\n")
     found = Settings(_env_file=file)  # type: ignore[call-arg]
@@ -161,7 +165,7 @@ def test_a_file_of_settings_may_hold_the_vendors_name(tmp_path: Path) -> None:
     assert "sk-dotenv" not in repr(found)
 
 
-def test_further_bundles_have_names_keys_and_hosts_of_their_own(
+def test_further_accounts_have_names_keys_and_hosts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = settings(
@@ -190,7 +194,7 @@ def test_further_bundles_have_names_keys_and_hosts_of_their_own(
         ({"ACCOUNTS__a.b__API_KEY": "k"}, "should match pattern"),
     ],
 )
-def test_half_a_bundle_is_refused(
+def test_an_account_without_a_key_is_rejected(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
 ) -> None:
     given = {f"DASHSCOPE__{name}": value for name, value in variables.items()}

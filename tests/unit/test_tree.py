@@ -126,24 +126,24 @@ def test_only_the_command_line_prints() -> None:
     assert guilty == []
 
 
-def test_nothing_is_left_to_do_in_a_comment() -> None:
+def test_comments_have_no_open_tasks() -> None:
     later = re.compile("TO" + "DO|FIX" + "ME|XX" + "X")
     assert [name for name, text in texts() if name.startswith(("app/", "tests/", "migrations/")) and name.endswith(".py") and later.search(text)] == []  # fmt: skip  # noqa: E501
 
 
-def test_one_folder_alone_speaks_httpx() -> None:
+def test_httpx_is_imported_in_app_net_only() -> None:
     speakers = {file for file in APP if "httpx" in imports(file)}
     assert all(file.is_relative_to(ROOT / "app" / "net") for file in speakers)
 
 
-def test_domains_know_no_web_framework() -> None:
+def test_domains_do_not_import_fastapi_or_starlette() -> None:
     surfaces = {"api", "cli", "main.py", "lifespan.py", "serve.py"}
     for file in APP:
         if not surfaces & set(file.relative_to(ROOT / "app").parts):
             assert not imports(file) & {"fastapi", "starlette"}, file
 
 
-def test_every_module_says_why_it_exists() -> None:
+def test_every_module_has_a_docstring() -> None:
     assert [file for file in APP if file.name != "__init__.py" and not ast.get_docstring(ast.parse(file.read_text()))] == []  # fmt: skip  # noqa: E501
 
 
@@ -199,7 +199,7 @@ def test_the_document_in_the_repository_is_the_one_that_is_served(
     assert written == document, "make openapi writes it anew; no setting may leak into it"
 
 
-def test_every_operation_has_an_id_of_its_own_and_says_what_it_does(
+def test_every_operation_has_a_unique_id_and_a_summary(
     document: dict[str, Any],
 ) -> None:
     ids = [operation["operationId"] for _, operation in operations(document)]
@@ -210,7 +210,7 @@ def test_every_operation_has_an_id_of_its_own_and_says_what_it_does(
         assert operation["tags"], name
 
 
-def test_whatever_a_caller_sends_is_bounded(document: dict[str, Any]) -> None:
+def test_every_request_value_has_a_size_limit(document: dict[str, Any]) -> None:
     found = []
     for name, operation in operations(document):
         for parameter in operation.get("parameters", []):
@@ -233,7 +233,7 @@ def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
     assert missing == []
 
 
-def test_every_code_a_route_documents_is_one_of_ours(document: dict[str, Any]) -> None:
+def test_every_documented_error_code_exists(document: dict[str, Any]) -> None:
     known = {error.code for error in all_errors()}
     for name, operation in operations(document):
         for response in operation["responses"].values():
@@ -255,7 +255,7 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
     assert guilty == {}
 
 
-def test_every_module_is_covered_by_a_test_module_that_says_so() -> None:
+def test_every_module_is_in_the_covers_line_of_a_test_module() -> None:
     covered = {name for path in list_test_modules() for name in covered_by(path)}
     assert sorted(covered - set(modules())) == [], "no such module"
     assert sorted(set(modules()) - covered) == [], "add a `Covers:` line to the module's tests"

@@ -50,7 +50,7 @@ async def holder(
     return found[0] if found else None
 
 
-async def test_a_key_opens_its_own_project_with_its_scopes(db: Database) -> None:
+async def test_a_key_gives_access_to_its_project_with_its_scopes(db: Database) -> None:
     mine = await key_of(db, "mine", scopes=[Scope.READ])
     other = await key_of(db, "other")
     found, stranger = await holder(db, mine.secret), await holder(db, other.secret)
@@ -83,7 +83,7 @@ async def test_a_revoked_key_is_revoked_for_good_and_once(db: Database) -> None:
     assert await holder(db, other.secret)
 
 
-async def test_a_pepper_that_was_rotated_still_opens_until_it_is_taken_away(db: Database) -> None:
+async def test_keys_of_a_rotated_pepper_are_valid_until_it_is_removed(db: Database) -> None:
     before = await key_of(db, pepper=OLD_PEPPER)
     after = await key_of(db, pepper=PEPPER)
     assert await holder(db, before.secret, peppers=(PEPPER, OLD_PEPPER))
@@ -95,12 +95,12 @@ async def test_a_pepper_that_was_rotated_still_opens_until_it_is_taken_away(db: 
     "secret",
     ["", "gw_live_", "x" * 1000, "gw_live_" + "é" * 49, pytest.param(mint_key(), id="unknown")],
 )
-async def test_a_stranger_is_nobody(db: Database, secret: str) -> None:
+async def test_an_unknown_key_has_no_principal(db: Database, secret: str) -> None:
     await key_of(db)
     assert await holder(db, secret) is None
 
 
-async def test_use_is_noted_now_and_then(db: Database) -> None:
+async def test_last_use_is_stored_once_per_interval(db: Database) -> None:
     key = await key_of(db)
 
     async def is_worth_noting(after: timedelta) -> bool:
@@ -115,7 +115,7 @@ async def test_use_is_noted_now_and_then(db: Database) -> None:
     assert await is_worth_noting(TOUCH_INTERVAL)
 
 
-async def test_a_list_shows_nothing_that_could_be_used(db: Database) -> None:
+async def test_a_list_of_keys_shows_no_secret(db: Database) -> None:
     assert not await db.read(any_key)
     keys = [await key_of(db, name=f"k{n}") for n in range(3)]
     listed = await db.read(list_keys)

@@ -22,7 +22,7 @@ async def test_a_project_is_made_once(db: Database) -> None:
     assert await db.write(ensure_project, "q", now=NOW) != first
 
 
-async def test_all_who_make_it_at_once_get_the_same(db: Database) -> None:
+async def test_concurrent_creations_return_the_same_project(db: Database) -> None:
     for name in (f"p{n}" for n in range(8)):
         made = await asyncio.gather(*(db.write(ensure_project, name, now=NOW) for _ in range(8)))
         assert len(set(made)) == 1

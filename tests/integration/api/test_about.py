@@ -39,7 +39,7 @@ async def test_a_gateway_that_is_ready(gateway: Gateway) -> None:
     assert names == ["database", "store", "scripted/echo", "accepting"]
 
 
-async def test_a_gateway_that_is_not_says_in_words_what_is_missing(gateway: Gateway) -> None:
+async def test_a_gateway_that_is_not_ready_lists_the_reasons(gateway: Gateway) -> None:
     gateway.engine.readiness = lambda _model: EngineReadiness(False, "model downloading 43 %")  # type: ignore[method-assign]  # noqa: FBT003
     gateway.app.state.begin_shutdown()
     response = await gateway.get("/readyz")
@@ -50,7 +50,7 @@ async def test_a_gateway_that_is_not_says_in_words_what_is_missing(gateway: Gate
     assert (await gateway.get("/healthz")).status_code == 200
 
 
-async def test_no_log_line_holds_what_is_private(
+async def test_no_log_line_has_private_data(
     gateway: Gateway, recording: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="app")

@@ -55,7 +55,7 @@ async def test_on_loopback_no_key_is_needed_until_one_exists(
         {"Origin": "http://127.0.0.1.evil.example"},
     ],
 )
-async def test_without_keys_a_strange_page_cannot_use_the_browsers_place(
+async def test_without_keys_a_page_of_another_origin_is_rejected(
     gateway: Gateway, recording: bytes, headers: dict[str, str]
 ) -> None:
     response = await gateway.client.post(PATH, files={"file": ("a", recording)}, headers=headers)
@@ -73,12 +73,14 @@ async def test_without_keys_a_strange_page_cannot_use_the_browsers_place(
         {"Origin": "http://localhost:5173"},
     ],
 )
-async def test_this_machine_by_any_of_its_names(gateway: Gateway, headers: dict[str, str]) -> None:
+async def test_without_keys_every_loopback_name_is_accepted(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
     assert (await gateway.client.get("/v1/models", headers=headers)).status_code == 200
 
 
 @pytest.mark.settings(server={"cors_origins": ["https://app.example", "*"]})
-async def test_without_keys_a_page_is_let_in_by_its_name_alone(gateway: Gateway) -> None:
+async def test_without_keys_a_listed_origin_is_accepted(gateway: Gateway) -> None:
     page, star = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
     assert (await gateway.client.get("/v1/models", headers=page)).status_code == 200
     for headers in (star, {"Origin": "null"}, {"Origin": "*"}, page | {"Host": "app.example"}):
@@ -99,7 +101,7 @@ async def test_without_the_setting_no_page_reads_anything(gateway: Gateway) -> N
         assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-async def test_with_a_key_any_host_will_do(gateway: Gateway) -> None:
+async def test_with_a_key_every_host_header_is_accepted(gateway: Gateway) -> None:
     headers = {"Host": "asr.example", "Authorization": f"Bearer {await gateway.key()}"}
     assert (await gateway.client.get("/v1/models", headers=headers)).status_code == 200
 
@@ -109,7 +111,7 @@ async def test_off_loopback_a_key_is_always_needed(gateway: Gateway) -> None:
     assert code_of(await gateway.get("/v1/models")) == (401, "key_missing")
 
 
-async def test_a_key_that_is_not_valid(gateway: Gateway, recording: bytes) -> None:
+async def test_an_invalid_key_is_rejected(gateway: Gateway, recording: bytes) -> None:
     keys = {
         "unknown": mint_key(),
         "forged": (await gateway.key())[:-1] + "!",
@@ -123,7 +125,7 @@ async def test_a_key_that_is_not_valid(gateway: Gateway, recording: bytes) -> No
     assert gateway.blobs() == []
 
 
-async def test_a_key_revoked_elsewhere_makes_no_job_although_it_was_just_found(
+async def test_a_key_revoked_in_another_process_creates_no_job_although_it_is_cached(
     gateway: Gateway, recording: bytes
 ) -> None:
     """Another process revokes the key just after this process found it valid."""
@@ -142,7 +144,9 @@ async def test_a_key_revoked_elsewhere_makes_no_job_although_it_was_just_found(
     assert code_of(await gateway.get(path, key=key)) == (401, "key_invalid")
 
 
-async def test_a_key_revoked_elsewhere_reads_for_a_second_at_most(gateway: Gateway) -> None:
+async def test_a_key_revoked_in_another_process_reads_for_at_most_a_second(
+    gateway: Gateway,
+) -> None:
     key = await gateway.key()
     assert (await gateway.get(PATH, key=key)).status_code == 200
     (row,) = await gateway.rows(api_key)
@@ -188,7 +192,7 @@ async def test_another_projects_transcription_does_not_exist(
     assert len((await gateway.get("/v1/costs", key=mine)).json()["items"]) == 1
 
 
-async def test_the_use_of_a_key_is_noted(gateway: Gateway) -> None:
+async def test_the_last_use_of_a_key_is_stored(gateway: Gateway) -> None:
     key = await gateway.key()
     assert (await gateway.rows(api_key))[0]["last_used_at"] is None
     await gateway.get("/v1/models", key=key)
@@ -196,6 +200,6 @@ async def test_the_use_of_a_key_is_noted(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/openapi.json"])
-async def test_what_tells_nothing_needs_no_key(gateway: Gateway, path: str) -> None:
+async def test_health_version_and_docs_need_no_key(gateway: Gateway, path: str) -> None:
     await gateway.key()
     assert (await gateway.get(path)).status_code == 200

@@ -74,7 +74,7 @@ async def test_a_period_before_anything_happened_is_empty(
         {"format": "xml"},
     ],
 )
-async def test_a_wrong_question_is_told_so(
+async def test_invalid_parameters_are_rejected(
     gateway: Gateway, path: str, query: dict[str, object]
 ) -> None:
     refused = await gateway.get(path, **query)

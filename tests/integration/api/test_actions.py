@@ -56,7 +56,7 @@ def garbled() -> EngineError:
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_running_job_is_cancelled_and_its_caller_told(
+async def test_cancel_ends_a_running_job_and_its_waiting_caller(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -90,7 +90,7 @@ class OnePasses(asyncio.Event):
         return await super().wait()
 
 
-async def test_what_was_paid_before_stays_paid_and_is_told(gateway: Gateway) -> None:
+async def test_cancel_returns_the_settled_cost(gateway: Gateway) -> None:
     gateway.engine.gate = OnePasses()
     sent = await gateway.send(speech(9), model="scripted/short", mode="async")
     job_id = sent.json()["id"]
@@ -109,7 +109,7 @@ async def test_what_was_paid_before_stays_paid_and_is_told(gateway: Gateway) -> 
 
 
 @pytest.mark.settings(jobs={"max_concurrent_jobs": 1})
-async def test_a_queued_job_is_cancelled_for_nothing(gateway: Gateway, recording: bytes) -> None:
+async def test_cancelling_a_queued_job_costs_nothing(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     running = await gateway.send(recording, wait="0")
     queued = await gateway.send(recording, mode="async")
@@ -132,7 +132,7 @@ async def test_cancelling_again_changes_nothing(gateway: Gateway, recording: byt
     assert kinds == ["created", "cancelled"]
 
 
-async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: bytes) -> None:
+async def test_an_ended_job_cannot_be_cancelled(gateway: Gateway, recording: bytes) -> None:
     done = (await gateway.send(recording)).json()["id"]
     response = await act(gateway, done, "cancel")
     assert code_of(response) == (409, "already_ended")
@@ -148,7 +148,7 @@ async def test_who_has_ended_cannot_be_cancelled(gateway: Gateway, recording: by
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry"])
-async def test_nobody_and_the_erased_are_told_apart(
+async def test_unknown_jobs_are_404_and_erased_jobs_410(
     gateway: Gateway, recording: bytes, action: str
 ) -> None:
     assert code_of(await act(gateway, NOBODY, action)) == (404, "not_found")
@@ -172,7 +172,7 @@ async def retried(gateway: Gateway, job_id: str) -> dict[str, Any]:
     return await gateway.ended(job_id)
 
 
-async def test_a_failed_job_is_tried_anew_under_its_id(gateway: Gateway, recording: bytes) -> None:
+async def test_a_retry_of_a_failed_job_keeps_its_id(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.errors = [garbled()]
     job_id = (await gateway.send(recording)).json()["transcription_id"]
     job = await retried(gateway, job_id)
@@ -189,7 +189,7 @@ async def test_a_failed_job_is_tried_anew_under_its_id(gateway: Gateway, recordi
     ]
 
 
-async def test_parts_that_are_done_are_never_paid_again(gateway: Gateway) -> None:
+async def test_finished_parts_are_never_paid_again(gateway: Gateway) -> None:
     engine, sound = gateway.engine, speech(9)
     whole = (await gateway.send(sound, model="scripted/short")).json()
     parts = len(engine.calls)
@@ -208,7 +208,7 @@ async def test_parts_that_are_done_are_never_paid_again(gateway: Gateway) -> Non
     await assert_lawful(gateway)
 
 
-async def test_tries_are_counted_anew(gateway: Gateway, recording: bytes) -> None:
+async def test_a_retry_restarts_the_count_of_attempts(gateway: Gateway, recording: bytes) -> None:
     def lost() -> EngineError:
         return EngineError(
             ErrorKind.TIMEOUT, "x", retryable=True, billed=Billed.NO, retry_after=0.01
@@ -223,7 +223,7 @@ async def test_tries_are_counted_anew(gateway: Gateway, recording: bytes) -> Non
     await assert_lawful(gateway)
 
 
-async def test_what_was_given_back_counts_no_more_against_a_limit(
+async def test_a_released_hold_does_not_count_against_max_cost(
     gateway: Gateway, recording: bytes
 ) -> None:
     await gateway.send(recording)
@@ -236,9 +236,7 @@ async def test_what_was_given_back_counts_no_more_against_a_limit(
 
 
 @pytest.mark.settings(jobs={"in_doubt": "fail"})
-async def test_what_is_in_doubt_is_repeated_because_its_owner_says_so(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_a_retry_repeats_a_call_in_doubt(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.late_error = EngineError(
         ErrorKind.NETWORK, "x", retryable=True, billed=Billed.MAYBE, retry_after=0.01
     )
@@ -252,7 +250,7 @@ async def test_what_is_in_doubt_is_repeated_because_its_owner_says_so(
     await assert_lawful(gateway)
 
 
-async def test_a_cancelled_job_goes_on(gateway: Gateway, recording: bytes) -> None:
+async def test_a_retry_continues_a_cancelled_job(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     job_id = (await gateway.send(recording, wait="0")).json()["id"]
     await until_called(gateway)
@@ -262,7 +260,7 @@ async def test_a_cancelled_job_goes_on(gateway: Gateway, recording: bytes) -> No
     await assert_lawful(gateway)
 
 
-async def test_a_completed_job_with_a_gap_is_completed(gateway: Gateway, recording: bytes) -> None:
+async def test_a_retry_fills_the_gap_of_a_completed_job(gateway: Gateway, recording: bytes) -> None:
     job_id = (await gateway.send(recording)).json()["id"]
 
     def make_gap(tx: sa.Connection) -> None:
@@ -289,9 +287,7 @@ async def a_job_with_a_gap(gateway: Gateway) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
-async def test_words_that_were_delivered_outlive_a_retry_in_vain(
-    gateway: Gateway, end: str
-) -> None:
+async def test_a_transcript_with_gaps_survives_a_failed_retry(gateway: Gateway, end: str) -> None:
     engine, job = gateway.engine, await a_job_with_a_gap(gateway)
     path, calls = f"{PATH}/{job['id']}", len(gateway.engine.calls)
     engine.gate = asyncio.Event()
@@ -323,7 +319,7 @@ async def test_words_that_were_delivered_outlive_a_retry_in_vain(
     await assert_lawful(gateway)
 
 
-async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
+async def test_a_repeated_cancel_does_not_end_the_run_of_a_retry(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -346,7 +342,7 @@ async def test_a_cancel_repeated_beside_a_retry_leaves_the_new_life_alone(
     assert len(gateway.engine.calls) == 2
 
 
-async def test_a_retry_waits_for_the_run_before_to_wind_down(
+async def test_a_retry_waits_for_the_end_of_the_cancelled_run(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     """The last write of the run is slow. The retry's queue entry must not be lost meanwhile."""
@@ -389,7 +385,7 @@ async def test_a_running_job_cannot_be_retried(gateway: Gateway, recording: byte
     assert code_of(await act(gateway, job_id, "retry")) == (410, "erased")
 
 
-async def test_without_its_recording_a_job_cannot_be_retried(
+async def test_a_job_without_its_audio_cannot_be_retried(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.errors = [garbled()]

@@ -27,7 +27,9 @@ async def link_to(gateway: Gateway, recording: bytes, seconds: float = 60) -> st
     return links.url(row["id"], row["format"], utc_now() + timedelta(seconds=seconds))
 
 
-async def test_a_link_opens_its_recording_without_a_key(gateway: Gateway, recording: bytes) -> None:
+async def test_a_signed_link_returns_its_audio_without_a_key(
+    gateway: Gateway, recording: bytes
+) -> None:
     path = await link_to(gateway, recording)
     await gateway.key()  # from now on everything else asks for one
     whole = await gateway.client.get(path)
@@ -44,7 +46,7 @@ async def test_a_link_opens_its_recording_without_a_key(gateway: Gateway, record
     assert (await gateway.client.get("/v1/transcriptions")).status_code == 401
 
 
-async def test_what_was_changed_is_nothing(gateway: Gateway, recording: bytes) -> None:
+async def test_a_changed_signed_link_is_404(gateway: Gateway, recording: bytes) -> None:
     path = await link_to(gateway, recording)
     token = path.rpartition("/")[2]
     said, _, form = token.rpartition(".")
@@ -63,7 +65,7 @@ async def test_what_was_changed_is_nothing(gateway: Gateway, recording: bytes) -
     assert code_of(await gateway.client.get(f"/v1/blobs/{'x' * 201}"))[0] == 422
 
 
-async def test_a_link_ends_with_its_time_and_with_its_recording(
+async def test_a_signed_link_expires_and_ends_with_its_audio(
     gateway: Gateway, recording: bytes
 ) -> None:
     path = await link_to(gateway, recording, seconds=-1)
@@ -77,7 +79,9 @@ async def test_a_link_ends_with_its_time_and_with_its_recording(
     assert code_of(await gateway.client.get(path)) == (404, "not_found")
 
 
-async def test_an_older_secret_still_opens_and_a_strangers_does_not(gateway: Gateway) -> None:
+async def test_links_of_an_older_pepper_are_valid_and_of_a_foreign_one_not(
+    gateway: Gateway,
+) -> None:
     until = utc_now() + timedelta(1)
     made = SignedLinks("https://x", [b"old"]).url("aud_" + "0" * 32, "wav", until)
     token = made.rpartition("/")[2]
@@ -85,7 +89,7 @@ async def test_an_older_secret_still_opens_and_a_strangers_does_not(gateway: Gat
     assert SignedLinks("", [b"new"]).read(token, utc_now()) is None
 
 
-async def test_with_a_public_address_the_service_reads_it_here(
+async def test_with_public_url_the_provider_reads_the_audio_from_the_gateway(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remote: dict[str, bytes] = {}

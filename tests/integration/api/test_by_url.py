@@ -48,7 +48,7 @@ async def assert_no_canary(site: FetchingGateway, *texts: str) -> None:
         assert "canary" not in text
 
 
-async def test_an_mp3_becomes_text(
+async def test_an_mp3_by_url_is_transcribed(
     site: FetchingGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     response = await site.of(answer("200 OK", mp3()))
@@ -67,7 +67,7 @@ async def test_an_mp3_becomes_text(
     await assert_no_canary(site, response.text, *capsys.readouterr())
 
 
-async def test_a_form_may_hold_the_link_as_well(site: FetchingGateway) -> None:
+async def test_a_form_may_have_the_url(site: FetchingGateway) -> None:
     site.source.pages["/a.mp3"] = answer("200 OK", mp3())
     for name in ("url", "audio"):
         response = await _form(site, name)
@@ -100,7 +100,7 @@ async def test_the_job_is_accepted_before_anything_is_fetched(site: FetchingGate
     assert (ended["status"], ended["audio"]["format"]) == ("completed", "mp3")
 
 
-async def test_deleting_one_that_is_being_fetched(site: FetchingGateway) -> None:
+async def test_deleting_a_job_ends_its_fetch(site: FetchingGateway) -> None:
     gate = asyncio.Event()
     response = await site.of(dripping(mp3(), gate), wait=0)
     while not site.source.asked:
@@ -116,7 +116,9 @@ async def test_deleting_one_that_is_being_fetched(site: FetchingGateway) -> None
     assert code_of(await site.gateway.get(path)) == (410, "erased")
 
 
-async def test_redirects_and_a_cut_on_the_way(site: FetchingGateway) -> None:
+async def test_redirects_are_followed_and_an_interrupted_fetch_is_resumed(
+    site: FetchingGateway,
+) -> None:
     site.source.pages["/b"] = redirect(307, "/c" + QUERY)
     site.source.pages["/c"] = page = FlakyPage(mp3(), [20_000, 9_000], etag="strong")
     response = await site.of(redirect(302, site.source.url("/b")))
@@ -125,13 +127,13 @@ async def test_redirects_and_a_cut_on_the_way(site: FetchingGateway) -> None:
     await site.assert_one_recording(mp3())
 
 
-async def test_a_server_without_ranges_is_begun_anew(site: FetchingGateway) -> None:
+async def test_a_fetch_without_ranges_is_restarted(site: FetchingGateway) -> None:
     response = await site.of(FlakyPage(mp3(), [20_000], ranges=False, etag="strong"))
     assert response.status_code == 200
     await site.assert_one_recording(mp3())
 
 
-async def test_the_same_bytes_by_upload_and_by_link(site: FetchingGateway) -> None:
+async def test_the_same_bytes_by_upload_and_by_url_are_one_audio(site: FetchingGateway) -> None:
     assert (await site.gateway.send(mp3(), name="a.mp3")).status_code == 200
     assert (await site.of(answer("200 OK", mp3()))).status_code == 200
     await site.assert_one_recording(mp3())
@@ -172,7 +174,7 @@ async def test_the_same_bytes_by_upload_and_by_link(site: FetchingGateway) -> No
         (answer("200 OK", gzip.compress(b"x" * 999)), 422, "undecodable", "a gzip archive"),
     ],
 )
-async def test_what_cannot_be_had_is_said(
+async def test_failed_fetches_have_codes_and_messages(
     site: FetchingGateway,
     page: Page,
     status: int,
@@ -197,13 +199,13 @@ async def test_what_cannot_be_had_is_said(
 
 
 @pytest.mark.settings(audio={"max_seconds": 5})
-async def test_one_longer_than_is_taken(site: FetchingGateway) -> None:
+async def test_audio_above_the_length_limit_is_rejected(site: FetchingGateway) -> None:
     assert code_of(await site.of(answer("200 OK", mp3()))) == (422, "audio_too_long")
     assert site.blobs() == []
 
 
 @pytest.mark.settings(fetch={"allow_addresses": ()})
-async def test_without_leave_loopback_is_not_reached(site: FetchingGateway) -> None:
+async def test_loopback_is_not_fetched_unless_allowed(site: FetchingGateway) -> None:
     assert code_of(await site.post()) == (422, "url_not_allowed")
     url = f"http://localhost:{site.source.port}/a.mp3{QUERY}"
     response = await site.gateway.client.post("/v1/transcriptions", json={"url": url})

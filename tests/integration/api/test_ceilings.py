@@ -27,14 +27,14 @@ async def assert_nothing_is_left(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("wanted", [THREE_SECONDS, f"{THREE_SECONDS} CNY"])
-async def test_what_costs_no_more_is_done(gateway: Gateway, wanted: str) -> None:
+async def test_a_job_within_max_cost_is_completed(gateway: Gateway, wanted: str) -> None:
     body = (await gateway.send(speech(2.5), max_cost=wanted)).json()
     assert (body["status"], body["cost"]["nano"]) == ("completed", 3 * NANO_PER_SECOND)
     (held,) = await gateway.rows(ledger_line, kind="hold")
     assert held["nano"] == 3 * NANO_PER_SECOND  # not the bound of two seconds more
 
 
-async def test_what_costs_more_is_refused_before_it_costs(gateway: Gateway) -> None:
+async def test_a_job_above_max_cost_is_rejected_before_any_cost(gateway: Gateway) -> None:
     response = await gateway.send(speech(2.5), max_cost=A_NANO_LESS)
     assert code_of(response) == (422, "cost_above_limit")
     body = response.json()
@@ -48,7 +48,7 @@ async def test_what_costs_more_is_refused_before_it_costs(gateway: Gateway) -> N
     await assert_nothing_is_left(gateway)
 
 
-async def test_more_seconds_are_refused(gateway: Gateway) -> None:
+async def test_a_job_above_max_billable_seconds_is_rejected(gateway: Gateway) -> None:
     response = await gateway.send(speech(2.5), max_billable_seconds="2")
     assert code_of(response) == (422, "seconds_above_limit")
     assert (response.json()["estimate_seconds"], response.json()["max_billable_seconds"]) == (3, 2)
@@ -56,7 +56,7 @@ async def test_more_seconds_are_refused(gateway: Gateway) -> None:
     assert (await gateway.send(speech(2.5), max_billable_seconds="3")).status_code == 200
 
 
-async def test_another_currency_is_no_limit(gateway: Gateway) -> None:
+async def test_a_max_cost_in_another_currency_is_rejected(gateway: Gateway) -> None:
     response = await gateway.send(speech(2), max_cost="10 USD")
     assert code_of(response) == (422, "invalid_parameter")
     assert "CNY" in response.json()["detail"]
@@ -75,7 +75,7 @@ async def test_another_currency_is_no_limit(gateway: Gateway) -> None:
         ("max_billable_seconds", "1.5"),
     ],
 )
-async def test_what_is_no_amount(gateway: Gateway, option: str, value: str) -> None:
+async def test_an_invalid_max_cost_is_rejected(gateway: Gateway, option: str, value: str) -> None:
     response = await gateway.send(speech(2), **{option: value})
     assert code_of(response) == (422, "invalid_parameter")
     assert response.json()["parameter"] == option
@@ -100,7 +100,7 @@ def free() -> EngineError:
         ("max_billable_seconds", "5", "seconds_above_limit"),
     ],
 )
-async def test_a_retry_that_could_pass_it_is_not_made(
+async def test_a_call_that_could_exceed_max_cost_is_not_made(
     gateway: Gateway, option: str, value: str, code: str
 ) -> None:
     gateway.engine.errors = [lost()]
@@ -118,7 +118,7 @@ async def test_a_retry_that_could_pass_it_is_not_made(
 @pytest.mark.parametrize(
     "limit", [{"max_cost": format_nano(6 * NANO_PER_SECOND)}, {"max_billable_seconds": "6"}]
 )
-async def test_room_for_a_retry_is_used(gateway: Gateway, limit: dict[str, Any]) -> None:
+async def test_a_call_within_max_cost_is_repeated(gateway: Gateway, limit: dict[str, Any]) -> None:
     gateway.engine.errors = [lost()]
     body = (await gateway.send(speech(3), **limit)).json()
     assert body["status"] == "completed"
@@ -127,13 +127,13 @@ async def test_room_for_a_retry_is_used(gateway: Gateway, limit: dict[str, Any])
         assert held <= 6 * NANO_PER_SECOND
 
 
-async def test_a_call_that_cost_nothing_is_repeated_within_it(gateway: Gateway) -> None:
+async def test_a_free_failed_call_is_repeated_within_max_cost(gateway: Gateway) -> None:
     gateway.engine.errors = [free(), free()]
     body = (await gateway.send(speech(3), max_cost=THREE_SECONDS)).json()
     assert (body["status"], body["cost"]["nano"]) == ("completed", 3 * NANO_PER_SECOND)
 
 
-async def test_parts_are_all_allowed_for(gateway: Gateway) -> None:
+async def test_max_cost_covers_all_parts(gateway: Gateway) -> None:
     recording = speech(9, start=0)
     estimate = await gateway.client.post(
         "/v1/estimates", files={"file": ("a.wav", recording)}, data={"model": "scripted/short"}

@@ -34,7 +34,7 @@ def form(*parts: tuple[str, str | bytes]) -> tuple[bytes, dict[str, str]]:
     return body + b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
 
 
-async def test_a_recording_becomes_words_and_a_bill(gateway: Gateway, recording: bytes) -> None:
+async def test_an_upload_is_transcribed_and_settled(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording)
     assert response.status_code == 200
     body = response.json()
@@ -48,14 +48,14 @@ async def test_a_recording_becomes_words_and_a_bill(gateway: Gateway, recording:
     assert body == (await gateway.get(f"{PATH}/{body['id']}")).json()
 
 
-async def test_a_data_uri_says_the_same(gateway: Gateway, recording: bytes) -> None:
+async def test_a_data_uri_has_the_same_result(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.client.post(PATH, json=inline(recording, language="en"))
     assert response.json()["text"] == "heard"
     assert gateway.engine.calls[0].language == "en"
 
 
 @pytest.mark.parametrize("order", [1, -1])
-async def test_options_may_stand_before_or_after_the_file(
+async def test_options_may_come_before_or_after_the_file(
     gateway: Gateway, recording: bytes, order: int
 ) -> None:
     parts: list[tuple[str, str | bytes]] = [
@@ -84,7 +84,7 @@ async def test_options_may_stand_before_or_after_the_file(
         ({"mode": "sync", "strict": "false", "model": ""}, {"model": "echo"}),
     ],
 )
-async def test_the_engine_is_asked_for_what_the_caller_wants(
+async def test_options_are_passed_to_the_engine(
     gateway: Gateway, recording: bytes, options: dict[str, Any], asked: dict[str, Any]
 ) -> None:
     response = await gateway.send(recording, **options)
@@ -112,7 +112,7 @@ async def test_the_engine_is_asked_for_what_the_caller_wants(
         ),
     ],
 )
-async def test_what_cannot_be_honoured_is_a_warning_or_with_strict_an_error(
+async def test_unsupported_options_are_warnings_and_with_strict_errors(
     gateway: Gateway, recording: bytes, options: dict[str, Any], code: str, option: str
 ) -> None:
     (warning,) = (await gateway.send(recording, **options)).json()["warnings"]
@@ -123,12 +123,12 @@ async def test_what_cannot_be_honoured_is_a_warning_or_with_strict_an_error(
     assert len(await gateway.rows(transcription)) == 1
 
 
-async def test_a_sample_rate_that_is_right_is_no_matter(gateway: Gateway, recording: bytes) -> None:
+async def test_a_correct_sample_rate_has_no_warning(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording, sample_rate="16000", strict="true")
     assert response.json()["warnings"] == []
 
 
-async def test_nobody_has_to_wait(gateway: Gateway, recording: bytes) -> None:
+async def test_wait_0_is_answered_with_202(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     response = await gateway.send(recording, wait="0")
     body = response.json()
@@ -143,7 +143,7 @@ async def test_nobody_has_to_wait(gateway: Gateway, recording: bytes) -> None:
     assert later.json()["status"] == "completed"
 
 
-async def test_a_wait_that_ends_too_early_is_no_failure(gateway: Gateway, recording: bytes) -> None:
+async def test_a_job_continues_after_the_wait(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.delay_seconds = 1.5
     response = await gateway.send(recording, wait="1")
     assert response.status_code == 202
@@ -161,7 +161,7 @@ async def test_the_same_recording_twice_is_two_jobs_and_one_audio(
     assert other["audio"]["id"] != one["audio"]["id"]
 
 
-async def test_the_same_recording_of_two_projects_is_kept_twice(
+async def test_the_same_audio_of_two_projects_is_stored_twice(
     gateway: Gateway, recording: bytes
 ) -> None:
     for project in ("one", "two"):
@@ -170,13 +170,15 @@ async def test_the_same_recording_of_two_projects_is_kept_twice(
     assert len(gateway.blobs()) == 2
 
 
-async def test_raw_answers_come_where_asked_for(gateway: Gateway, recording: bytes) -> None:
+async def test_include_raw_returns_the_engines_answers(gateway: Gateway, recording: bytes) -> None:
     body = (await gateway.send(recording, include="raw")).json()
     assert body["raw"] == [{"text": "heard"}]
     assert (await gateway.get(f"{PATH}/{body['id']}")).json()["raw"] == [{"text": "heard"}]
 
 
-async def test_notes_of_the_caller_come_back_untouched(gateway: Gateway, recording: bytes) -> None:
+async def test_reference_and_metadata_are_returned_unchanged(
+    gateway: Gateway, recording: bytes
+) -> None:
     notes = {"team": "support", "naïve ☂": '{"a": 1}', "empty": ""}
     sent = await gateway.send(recording, reference="call 17/ä", metadata=json.dumps(notes))
     other = await gateway.client.post(PATH, json=inline(recording, metadata=notes))
@@ -188,7 +190,7 @@ async def test_notes_of_the_caller_come_back_untouched(gateway: Gateway, recordi
     assert listed[0]["metadata"] == notes
 
 
-async def test_a_long_recording_is_cut_and_put_together(gateway: Gateway) -> None:
+async def test_long_audio_is_split_and_merged(gateway: Gateway) -> None:
     response = await gateway.send(speech(9, start=0), model="scripted/short")
     body = response.json()
     calls = await gateway.rows(upstream_call)
@@ -210,7 +212,7 @@ async def test_silence_costs_nothing(gateway: Gateway) -> None:
     assert gateway.engine.calls == []
 
 
-async def test_many_at_once_are_each_answered_and_paid_once(
+async def test_concurrent_requests_are_each_answered_and_paid_once(
     gateway: Gateway, recording: bytes
 ) -> None:
     responses = await asyncio.gather(*(gateway.send(recording) for _ in range(12)))
@@ -219,7 +221,7 @@ async def test_many_at_once_are_each_answered_and_paid_once(
     assert len(gateway.engine.calls) == 12
 
 
-async def test_the_name_of_a_file_is_never_kept(gateway: Gateway, recording: bytes) -> None:
+async def test_the_file_name_is_not_stored(gateway: Gateway, recording: bytes) -> None:
     response: httpx.Response = await gateway.send(recording, name="../../canary.mp3")
     assert response.json()["audio"]["format"] == "wav"
     assert "canary" not in response.text

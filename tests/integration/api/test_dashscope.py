@@ -92,7 +92,7 @@ async def test_a_retired_model_is_answered_with_its_successor(
     assert response.json()["successor"] == "qwen3-asr-flash"
 
 
-async def test_a_bad_key_is_asked_once_and_said_to_be_the_operators(
+async def test_an_invalid_provider_key_fails_the_job_after_one_call(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     replies = refuses("InvalidApiKey", "401 Unauthorized")
@@ -102,7 +102,7 @@ async def test_a_bad_key_is_asked_once_and_said_to_be_the_operators(
     assert len(there.asked) == 1
 
 
-async def test_too_fast_is_tried_again_when_the_upstream_says(
+async def test_a_429_is_retried_after_retry_after(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     busy = refuses("Throttling.RateQuota", "429 Too Many Requests", retry_after="0.2")
@@ -114,7 +114,7 @@ async def test_too_fast_is_tried_again_when_the_upstream_says(
     assert len(settled) == 1
 
 
-async def test_a_region_has_its_own_prices_and_unknown_ones_refuse(
+async def test_prices_depend_on_the_region_and_unknown_prices_are_rejected(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     async with proxying(database, tmp_path, answers(qwen3_answer()), region="ap-southeast-1") as (
@@ -128,7 +128,7 @@ async def test_a_region_has_its_own_prices_and_unknown_ones_refuse(
     assert len(there.asked) == 1
 
 
-async def test_a_long_recording_goes_in_parts_that_fit(database: str, tmp_path: Path) -> None:
+async def test_long_audio_is_sent_in_parts_within_the_limit(database: str, tmp_path: Path) -> None:
     async with proxying(database, tmp_path, answers(qwen3_answer("x", 5))) as (gateway, _):
         models = (await gateway.get("/v1/models")).json()["items"]
         await gateway.send(speech(9, start=0))
@@ -136,7 +136,7 @@ async def test_a_long_recording_goes_in_parts_that_fit(database: str, tmp_path: 
     assert (flash["is_default"], flash["ready"], flash["part_seconds"]) == (True, True, 240)
 
 
-async def test_bytes_that_are_refused_as_they_are_go_decoded_and_it_is_said(
+async def test_a_file_rejected_as_received_is_sent_as_flac_with_a_warning(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     replies = refuses("InvalidParameter"), answers(qwen3_answer("你好。", 2))
@@ -156,7 +156,7 @@ async def test_bytes_that_are_refused_as_they_are_go_decoded_and_it_is_said(
     assert (row["state"], row["start_ms"], row["end_ms"]) == ("done", 0, 2_000)
 
 
-async def test_bytes_that_are_refused_in_both_forms_fail_the_job(
+async def test_a_file_rejected_in_both_formats_fails_the_job(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     async with proxying(database, tmp_path, refuses("InvalidParameter")) as (gateway, there):
@@ -164,7 +164,7 @@ async def test_bytes_that_are_refused_in_both_forms_fail_the_job(
     assert [asked.sound[:4] for asked in there.asked] == [b"RIFF", b"fLaC"]
 
 
-async def test_words_that_are_refused_are_not_sent_again_in_another_form(
+async def test_rejected_content_is_not_sent_again_in_another_format(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     async with proxying(database, tmp_path, refuses("DataInspectionFailed")) as (gateway, there):
@@ -183,7 +183,7 @@ def hanging() -> tuple[asyncio.Event, Reply]:
     return hung, hangs
 
 
-async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwhile(
+async def test_a_second_run_sends_the_same_bytes_after_a_change_of_the_catalogue(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     hung, hangs = hanging()
@@ -203,7 +203,7 @@ async def test_a_run_begun_anew_sends_the_same_bytes_whatever_was_changed_meanwh
     assert [asked.sound == recording for asked in there.asked] == [True, False]
 
 
-async def test_a_run_begun_anew_does_not_send_what_was_refused_once_more(
+async def test_a_second_run_does_not_send_the_rejected_format_again(
     database: str, tmp_path: Path, recording: bytes
 ) -> None:
     hung, hangs = hanging()
@@ -228,7 +228,7 @@ def with_odd_chunk(wav: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("by_child", [True, False])
-async def test_what_is_decoded_instead_is_bounded_by_the_length_that_was_vouched_for(
+async def test_decoding_after_a_rejection_is_limited_by_the_verified_length(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_child: bool
 ) -> None:
     found = Probe("wav", "pcm_s16le", 1, 16_000, 2.0, exact=True)

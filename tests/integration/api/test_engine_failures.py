@@ -28,7 +28,7 @@ async def money(gateway: Gateway) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
-async def test_a_failure_is_told_and_costs_nothing(
+async def test_a_failed_call_is_reported_and_free(
     gateway: Gateway, recording: bytes, kind: ErrorKind
 ) -> None:
     gateway.engine.errors = [EngineError(kind, "canary of the upstream")]
@@ -45,7 +45,7 @@ async def test_a_failure_is_told_and_costs_nothing(
     assert code_of(transcript) == (409, "transcription_without_text")
 
 
-async def test_a_call_that_may_be_tried_again_is_and_is_paid_once(
+async def test_a_retryable_call_is_retried_and_paid_once(
     gateway: Gateway, recording: bytes
 ) -> None:
     hiccup = EngineError(ErrorKind.NETWORK, "x", retryable=True, retry_after=0.01)
@@ -81,7 +81,7 @@ async def test_a_call_that_may_have_been_billed_is_repeated_once(
 
 
 @pytest.mark.settings(jobs={"in_doubt": "fail"})
-async def test_or_not_at_all_where_the_operator_wants_that(
+async def test_with_in_doubt_fail_a_call_in_doubt_is_not_repeated(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.errors = [
@@ -102,7 +102,7 @@ async def test_a_failure_that_was_billed_is_settled_as_estimated_and_not_repeate
     assert [kind for kind, _ in await money(gateway)] == ["hold", "settle", "release"]
 
 
-async def test_what_a_long_recording_had_cost_before_it_failed_stays_paid(
+async def test_finished_parts_of_a_failed_job_stay_settled(
     gateway: Gateway,
 ) -> None:
     from tests.support.gateway import speech  # noqa: PLC0415
@@ -127,7 +127,7 @@ async def test_what_a_long_recording_had_cost_before_it_failed_stays_paid(
     assert sums["hold"] == sums["settle"] + sums["release"]
 
 
-async def test_usage_that_is_not_reported_is_measured_and_said_to_be(
+async def test_usage_without_a_report_is_estimated_and_marked(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.reports_usage = False
@@ -137,7 +137,7 @@ async def test_usage_that_is_not_reported_is_measured_and_said_to_be(
     assert body["usage"]["seconds"] == 2.0
 
 
-async def test_an_engine_that_breaks_is_an_error_of_ours_and_the_gateway_lives(
+async def test_a_crash_of_an_engine_is_an_internal_error(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.errors = [ZeroDivisionError("canary")]  # type: ignore[list-item]

@@ -34,7 +34,7 @@ async def assert_nothing_is_left(gateway: Gateway) -> None:
     assert gateway.engine.calls == []
 
 
-async def test_an_upload_is_measured_and_gone(gateway: Gateway) -> None:
+async def test_an_upload_is_inspected_and_deleted(gateway: Gateway) -> None:
     body = (await upload(gateway, speech(2.5))).json()
     assert (body["model"], body["engine"], body["region"]) == ("scripted/echo", "scripted", "test")
     assert (body["seconds"], body["parts"], body["requests"]) == (2.5, 1, 1)
@@ -49,7 +49,7 @@ async def test_an_upload_is_measured_and_gone(gateway: Gateway) -> None:
     await assert_nothing_is_left(gateway)
 
 
-async def test_it_is_what_the_transcription_then_costs(gateway: Gateway) -> None:
+async def test_the_estimate_is_the_cost_of_the_transcription(gateway: Gateway) -> None:
     estimate = (await upload(gateway, speech(3))).json()
     body = (await gateway.send(speech(3))).json()
     (held,) = await gateway.rows(ledger_line, kind="hold")
@@ -58,13 +58,13 @@ async def test_it_is_what_the_transcription_then_costs(gateway: Gateway) -> None
     assert body["plan"] == estimate["plan"]
 
 
-async def test_a_data_uri_does_as_well(gateway: Gateway) -> None:
+async def test_a_data_uri_is_accepted(gateway: Gateway) -> None:
     uri = "data:audio/wav;base64," + base64.b64encode(speech(2)).decode()
     assert (await ask(gateway, audio=uri)).json()["seconds"] == 2
     await assert_nothing_is_left(gateway)
 
 
-async def test_a_length_is_enough(gateway: Gateway) -> None:
+async def test_seconds_without_audio_are_accepted(gateway: Gateway) -> None:
     body = (await ask(gateway, seconds=3600, model="scripted/echo")).json()
     assert (body["plan"]["kind"], body["seconds"]) == ("split", 3600)
     assert body["parts"] == 34  # of 120 s, nine tenths full
@@ -74,7 +74,7 @@ async def test_a_length_is_enough(gateway: Gateway) -> None:
     assert (form.status_code, form.json()["parts"]) == (200, 34)
 
 
-async def test_what_is_behind_a_link_is_not_fetched(gateway: Gateway) -> None:
+async def test_a_url_is_not_fetched(gateway: Gateway) -> None:
     body = (await ask(gateway, url="https://example.org/speech.mp3")).json()
     unknown = [body[name] for name in ("seconds", "parts", "requests", "billed_seconds", "cost")]
     assert unknown == [None] * 5
@@ -85,14 +85,14 @@ async def test_what_is_behind_a_link_is_not_fetched(gateway: Gateway) -> None:
     await assert_nothing_is_left(gateway)
 
 
-async def test_it_says_what_the_wait_rests_on(gateway: Gateway) -> None:
+async def test_the_wait_has_a_basis(gateway: Gateway) -> None:
     before = (await ask(gateway, seconds=10)).json()["wait"]
     assert before["measured_calls"] == 0
     assert before["seconds"] == before["seconds_per_call"] == 5.0
     assert "a default, no call was measured yet" in before["basis"]
 
 
-async def test_limits_are_judged_and_only_warned_of(gateway: Gateway) -> None:
+async def test_exceeded_limits_are_warnings(gateway: Gateway) -> None:
     asked = {"seconds": 100, "max_cost": "0.02", "max_billable_seconds": 99}
     body = (await ask(gateway, **asked)).json()
     assert [one["code"] for one in body["warnings"]] == ["cost_above_limit"]
@@ -101,7 +101,7 @@ async def test_limits_are_judged_and_only_warned_of(gateway: Gateway) -> None:
     assert (await ask(gateway, seconds=100, max_cost="0.022 CNY")).json()["warnings"] == []
 
 
-async def test_a_limit_bounds_what_is_held_unless_it_refuses(gateway: Gateway) -> None:
+async def test_max_cost_limits_the_held_amount_unless_it_rejects(gateway: Gateway) -> None:
     asked = {"seconds": 500, "model": "scripted/echo"}
     free = (await ask(gateway, **asked)).json()
     cost = free["cost"]["nano"]
@@ -114,7 +114,7 @@ async def test_a_limit_bounds_what_is_held_unless_it_refuses(gateway: Gateway) -
         assert (refused["cost"], refused["max_cost"]) == (free["cost"], free["max_cost"])
 
 
-async def test_the_document_names_the_longest_length_that_is_taken(gateway: Gateway) -> None:
+async def test_openapi_has_the_maximum_of_seconds(gateway: Gateway) -> None:
     document = (await gateway.client.get("/openapi.json")).json()
     route = document["paths"][PATH]["post"]
     for body in route["requestBody"]["content"].values():
@@ -123,7 +123,7 @@ async def test_the_document_names_the_longest_length_that_is_taken(gateway: Gate
         assert code_of(await ask(gateway, seconds=longest + 1)) == (422, "audio_too_long")
 
 
-async def test_a_prefer_header_that_cannot_be_meant_is_refused(gateway: Gateway) -> None:
+async def test_an_invalid_prefer_header_is_rejected(gateway: Gateway) -> None:
     response = await gateway.client.post(PATH, json={"seconds": 1}, headers={"Prefer": "wait=3601"})
     assert code_of(response) == (422, "invalid_parameter")
 
@@ -150,7 +150,7 @@ async def test_a_prefer_header_that_cannot_be_meant_is_refused(gateway: Gateway)
         ({"seconds": 10, "max_cost": "0.50 USD"}, "invalid_parameter"),
     ],
 )
-async def test_what_could_not_be_transcribed_has_no_estimate(
+async def test_rejected_audio_has_no_estimate(
     gateway: Gateway, members: dict[str, Any], code: str
 ) -> None:
     assert code_of(await ask(gateway, **members))[1] == code

@@ -30,7 +30,7 @@ def engine(engine: ScriptedEngine) -> ScriptedEngine:
     return engine
 
 
-async def test_a_stream_tells_the_text_as_it_comes(
+async def test_a_stream_sends_text_as_it_arrives(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
@@ -54,7 +54,7 @@ async def test_a_stream_tells_the_text_as_it_comes(
     assert len({one.id for one in events}) == len(events)
 
 
-async def test_the_documents_example_is_as_a_stream_is(gateway: Gateway, recording: bytes) -> None:
+async def test_the_example_of_openapi_is_a_valid_stream(gateway: Gateway, recording: bytes) -> None:
     path = gateway.app.openapi()["paths"]["/v1/transcriptions/{id}/events"]["get"]
     example, _ = read_events(path["responses"]["200"]["content"]["text/event-stream"]["example"].encode())  # fmt: skip  # noqa: E501
     async with sent(gateway, recording, mode="stream") as heard:
@@ -67,7 +67,7 @@ async def test_the_documents_example_is_as_a_stream_is(gateway: Gateway, recordi
     assert text_of(example) == shown["text"]
 
 
-async def test_an_accept_header_asks_for_a_stream_unless_a_mode_does(
+async def test_an_accept_header_selects_a_stream_unless_mode_is_set(
     gateway: Gateway, recording: bytes
 ) -> None:
     async with sent(gateway, recording, accept="text/event-stream") as heard:
@@ -77,7 +77,7 @@ async def test_an_accept_header_asks_for_a_stream_unless_a_mode_does(
     assert json.loads(heard.raw)["text"].strip() == TEXT
 
 
-async def test_what_is_refused_is_a_problem_and_no_stream(gateway: Gateway) -> None:
+async def test_a_rejected_stream_request_receives_a_problem(gateway: Gateway) -> None:
     async with sent(gateway, b"", mode="stream") as heard:
         await heard.end()
     assert heard.status == 422
@@ -87,7 +87,7 @@ async def test_what_is_refused_is_a_problem_and_no_stream(gateway: Gateway) -> N
     assert "`mode` must be `auto`, `sync`, `async` or `stream`" in heard.raw.decode()
 
 
-async def test_an_accept_header_yields_to_async_too(gateway: Gateway, recording: bytes) -> None:
+async def test_an_accept_header_does_not_override_async(gateway: Gateway, recording: bytes) -> None:
     async with sent(gateway, recording, accept="text/event-stream", **{"async": "true"}) as heard:
         await heard.end()
     assert heard.status == 202
@@ -104,7 +104,7 @@ async def test_a_stream_that_is_not_acceptable_is_not_sent(
     assert json.loads(heard.raw)["text"].strip() == TEXT
 
 
-async def test_only_a_stream_asks_the_engine_for_one(
+async def test_only_stream_jobs_request_a_stream_from_the_engine(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     job = (await gateway.send(recording)).json()["id"]
@@ -116,7 +116,7 @@ async def test_only_a_stream_asks_the_engine_for_one(
     assert events[-1].data["transcription"]["text"].strip() == TEXT
 
 
-async def test_a_client_that_drops_at_any_byte_misses_and_repeats_nothing(
+async def test_a_client_that_disconnects_at_any_byte_misses_and_repeats_nothing(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     """The recorded run has a failed attempt, so its text is sent, voided and sent again."""
@@ -150,7 +150,7 @@ def told(events: list) -> str:  # type: ignore[type-arg]
     return "".join(one.data["text"] for one in events if one.type == "delta")
 
 
-async def test_a_client_that_drops_while_it_is_told_misses_nothing(
+async def test_a_client_that_disconnects_during_a_stream_misses_nothing(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.pieces = [f"{number} " for number in range(150)]
@@ -170,7 +170,7 @@ async def test_a_client_that_drops_while_it_is_told_misses_nothing(
     assert len({one.id for one in got}) == len(got)
 
 
-async def test_text_of_a_try_that_failed_is_void(
+async def test_text_of_a_failed_call_is_void(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.late_error = EngineError(ErrorKind.REJECTED, "never")
@@ -181,7 +181,7 @@ async def test_text_of_a_try_that_failed_is_void(
     assert events[-1].data["code"] == "engine_refused"
 
 
-async def test_text_that_the_answer_changes_is_void(
+async def test_text_that_differs_from_the_final_answer_is_void(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.text = "Something else."
@@ -191,7 +191,7 @@ async def test_text_that_the_answer_changes_is_void(
     assert text_of(events) == "Something else." == events[-1].data["transcription"]["text"]
 
 
-async def test_an_engine_that_does_not_stream_tells_its_text_at_the_end(
+async def test_an_engine_without_streaming_sends_one_delta_at_the_end(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.pieces = ()
@@ -200,7 +200,7 @@ async def test_an_engine_that_does_not_stream_tells_its_text_at_the_end(
 
 
 @pytest.mark.settings(stream={"heartbeat_seconds": 0.05})
-async def test_a_silent_stream_is_kept_alive(
+async def test_an_idle_stream_receives_comments(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
@@ -212,7 +212,7 @@ async def test_a_silent_stream_is_kept_alive(
         assert text_of(await heard.end()) == TEXT
 
 
-async def test_text_is_saved_while_it_is_told(
+async def test_text_is_stored_while_it_is_sent(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.gate = asyncio.Event()
@@ -244,7 +244,7 @@ async def stored_text(gateway: Gateway) -> list[str]:
 # ── taking it up elsewhere ──────────────────────────────────────────────────────────────────
 
 
-async def test_another_replica_tells_the_same(
+async def test_another_process_sends_the_same_events(
     shared_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     settings = settings_for(shared_url, tmp_path / "data", stream={"poll_seconds": 0.05})
@@ -268,7 +268,7 @@ async def test_another_replica_tells_the_same(
         assert rows_of([*whole[:3], *rest]) == rows_of(whole)
 
 
-async def test_a_run_that_lost_its_text_begins_anew(
+async def test_a_run_after_lost_text_begins_with_reset(
     database_url: str, engine: ScriptedEngine, tmp_path: Path, recording: bytes
 ) -> None:
     """Text that was sent and never stored is void, also for a client that resumes with its id."""
@@ -302,7 +302,7 @@ async def tried_anew(gateway: Gateway, job: str) -> None:
     assert response.status_code == 202, response.text
 
 
-async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
+async def test_a_retry_voids_unstored_text_of_a_cancelled_run(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each event is sent once and no text twice, from every id that a client may have."""
@@ -335,7 +335,7 @@ async def test_a_retry_voids_what_a_cancelled_run_told_and_never_saved(
     assert text_of(whole) == "Another hearing."
 
 
-async def test_an_end_that_a_retry_took_back_is_not_told_to_who_reads_later(
+async def test_a_final_event_that_a_retry_removed_is_not_sent_to_later_readers(
     gateway: Gateway, engine: ScriptedEngine, recording: bytes
 ) -> None:
     engine.late_error = EngineError(ErrorKind.MALFORMED, "x", billed=Billed.NO)
@@ -392,9 +392,7 @@ async def test_streams_end_at_once_when_the_gateway_does(
 # ── asking wrongly ──────────────────────────────────────────────────────────────────────────
 
 
-async def test_ids_that_are_none_of_this_job_are_refused(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_event_ids_of_other_jobs_are_rejected(gateway: Gateway, recording: bytes) -> None:
     job, other = [(await gateway.send(recording, mode="async")).json()["id"] for _ in range(2)]
     await gateway.ended(job)
     path, mark = f"/v1/transcriptions/{job}/events", job[-6:]
@@ -410,7 +408,7 @@ async def test_ids_that_are_none_of_this_job_are_refused(
     assert (await gateway.get(path, last_event_id="")).status_code == 200
 
 
-async def test_an_id_behind_all_text_of_one_that_has_ended_is_refused(
+async def test_an_event_id_beyond_the_text_of_an_ended_job_is_rejected(
     gateway: Gateway, recording: bytes
 ) -> None:
     async with sent(gateway, recording, mode="stream") as heard:
@@ -424,7 +422,7 @@ async def test_an_id_behind_all_text_of_one_that_has_ended_is_refused(
         assert rows_of(await again.end()) == rows_of(events)[1:]
 
 
-async def test_what_is_not_there_is_not_followed(gateway: Gateway, recording: bytes) -> None:
+async def test_events_of_an_unknown_job_are_404(gateway: Gateway, recording: bytes) -> None:
     nobody = "tr_" + "0" * 32
     assert code_of(await gateway.get(f"/v1/transcriptions/{nobody}/events")) == (404, "not_found")
     job = (await gateway.send(recording)).json()["id"]
@@ -455,7 +453,7 @@ async def test_a_deleted_job_has_no_events(
 # ── tokens ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_token_opens_one_jobs_events_and_nothing_else(
+async def test_a_stream_token_gives_access_to_the_events_of_one_job_only(
     gateway: Gateway, recording: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     key = await gateway.key()
@@ -480,7 +478,7 @@ async def test_a_token_opens_one_jobs_events_and_nothing_else(
     assert body["token"] not in told.out + told.err
 
 
-async def test_a_token_dies_by_the_gateways_own_clock(
+async def test_a_stream_token_expires_by_the_gateways_clock(
     gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await gateway.send(recording)).json()["id"]
@@ -496,7 +494,7 @@ async def test_a_token_dies_by_the_gateways_own_clock(
     )
 
 
-async def test_long_recordings_tell_one_part_after_the_other(
+async def test_parts_of_long_audio_are_sent_in_order(
     gateway: Gateway, engine: ScriptedEngine
 ) -> None:
     """Deltas are in the order of time, with the transcript's spaces between parts."""

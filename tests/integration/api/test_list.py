@@ -63,7 +63,7 @@ async def test_filters(gateway: Gateway, recording: bytes) -> None:
     assert await listed(gateway, created_after="2999-01-01T00:00:00Z") == []
 
 
-async def test_notes_filter(gateway: Gateway) -> None:
+async def test_reference_and_metadata_filter_the_list(gateway: Gateway) -> None:
     (support,) = await jobs(gateway, 1, metadata={"team": "support", "tier": "gold", "x]": "é&="})
     (sales,) = await jobs(gateway, 1, metadata={"team": "sales"}, reference="r")
     assert await listed(gateway, **{"metadata[team]": "support"}) == [support]
@@ -106,5 +106,5 @@ async def test_notes_filter(gateway: Gateway) -> None:
         {f"metadata[{n}]": "v" for n in range(17)},
     ],
 )
-async def test_a_wrong_question_is_told_so(gateway: Gateway, query: dict[str, object]) -> None:
+async def test_invalid_parameters_are_rejected(gateway: Gateway, query: dict[str, object]) -> None:
     assert code_of(await gateway.get(PATH, **query)) == (422, "invalid_parameter")

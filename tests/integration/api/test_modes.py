@@ -46,14 +46,14 @@ async def test_async_is_answered_at_once(
     assert (await gateway.ended(body["id"]))["text"] == "heard"
 
 
-async def test_so_is_who_prefers_it(gateway: Gateway, recording: bytes) -> None:
+async def test_prefer_respond_async_is_answered_at_once(gateway: Gateway, recording: bytes) -> None:
     response = await post(gateway, recording, "respond-async")
     assert response.status_code == 202
     assert response.headers["preference-applied"] == "respond-async"
     assert (await gateway.ended(response.json()["id"]))["mode"] == "async"
 
 
-async def test_a_preferred_wait_counts_where_the_body_says_none(
+async def test_prefer_wait_is_used_if_the_body_has_no_wait(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -69,7 +69,7 @@ async def test_a_preferred_wait_counts_where_the_body_says_none(
 
 
 @pytest.mark.parametrize("mode", ["auto", "sync"])
-async def test_the_other_modes_begin_at_once_and_wait(
+async def test_sync_and_auto_start_at_once_and_wait(
     gateway: Gateway, recording: bytes, mode: str
 ) -> None:
     response = await gateway.send(recording, mode=mode)
@@ -91,7 +91,7 @@ async def test_the_other_modes_begin_at_once_and_wait(
         ),
     ],
 )
-async def test_a_wish_that_cannot_be_meant_is_refused_in_words(
+async def test_contradicting_options_are_rejected_with_a_message(
     gateway: Gateway, recording: bytes, options: dict[str, str], words: str
 ) -> None:
     response = await gateway.send(recording, **options)
@@ -100,7 +100,7 @@ async def test_a_wish_that_cannot_be_meant_is_refused_in_words(
     assert await gateway.rows(transcription) == []
 
 
-async def test_so_is_a_wait_in_the_header_before_the_body_is_read(gateway: Gateway) -> None:
+async def test_an_invalid_prefer_wait_is_rejected_before_the_body_is_read(gateway: Gateway) -> None:
     response = await gateway.client.post(PATH, headers={"Prefer": "wait=3601"}, content=b"x")
     assert code_of(response) == (422, "invalid_parameter")
     words = "`Prefer: wait` takes a whole number of seconds from 0 to 3600."
@@ -108,7 +108,7 @@ async def test_so_is_a_wait_in_the_header_before_the_body_is_read(gateway: Gatew
 
 
 @pytest.mark.settings(jobs={"max_sync_callers": 1})
-async def test_async_ones_take_no_room_from_callers(gateway: Gateway, recording: bytes) -> None:
+async def test_async_jobs_do_not_count_as_sync_callers(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     sent = [await gateway.send(recording, mode="async") for _ in range(3)]
     assert [response.status_code for response in sent] == [202] * 3
@@ -124,7 +124,7 @@ async def test_async_ones_take_no_room_from_callers(gateway: Gateway, recording:
 @pytest.mark.parametrize(
     ("wish", "becomes"), [({}, "completed"), ({"on_disconnect": "cancel"}, "cancelled")]
 )
-async def test_who_stops_listening_leaves_what_they_chose(
+async def test_a_disconnect_finishes_or_cancels_the_job_as_requested(
     gateway: Gateway, recording: bytes, wish: dict[str, str], becomes: str
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_who_stops_listening_leaves_what_they_chose(
     assert (await gateway.ended(job))["status"] == becomes
 
 
-async def test_who_is_sent_away_has_not_stopped_listening(
+async def test_a_shutdown_does_not_count_as_a_disconnect(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -152,7 +152,7 @@ async def test_who_is_sent_away_has_not_stopped_listening(
     assert (await gateway.ended(events[0].data["id"]))["status"] == "completed"
 
 
-async def test_a_stream_takes_room_for_as_long_as_it_is_open(
+async def test_an_open_stream_counts_as_a_sync_caller(
     shared_url: str, tmp_path: Path, recording: bytes
 ) -> None:
     """This holds also if another process runs the job."""
@@ -174,7 +174,9 @@ async def test_a_stream_takes_room_for_as_long_as_it_is_open(
 
 
 @pytest.mark.settings(jobs={"max_sync_callers": 1})
-async def test_so_does_one_of_this_process(gateway: Gateway, recording: bytes) -> None:
+async def test_a_stream_of_a_job_of_this_process_counts_as_a_sync_caller(
+    gateway: Gateway, recording: bytes
+) -> None:
     gateway.engine.gate = asyncio.Event()
     async with sent(gateway, recording, mode="stream") as heard:
         await heard.until(bool)
@@ -222,7 +224,7 @@ SPEAKERS = {"diarization_enabled": True}
         ({"mode": "async", **SPEAKERS}, "fun-asr", "speaker diarization"),
     ],
 )
-async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
+async def test_a_replaced_model_of_the_request_is_a_warning(
     tmp_path: Path, options: dict[str, Any], model: str, reason: str
 ) -> None:
     async with task_gateway(tmp_path) as here:
@@ -240,7 +242,7 @@ async def test_who_named_a_model_is_told_of_the_other_one_that_was_used(
     assert length.json()["warnings"] == named["warnings"]
 
 
-async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
+async def test_a_replaced_default_model_is_only_in_the_plan(tmp_path: Path) -> None:
     async with task_gateway(tmp_path) as here:
         sent = await here.gateway.send(THREE_SECONDS, mode="async")
         job = await here.gateway.ended(sent.json()["id"])
@@ -248,7 +250,7 @@ async def test_who_named_none_is_told_by_the_plan(tmp_path: Path) -> None:
     assert f"{FILETRANS} replaces {FLASH} for `mode=async`" in job["plan"]["reason"]
 
 
-async def test_an_option_that_is_ignored_names_a_model_that_takes_it(tmp_path: Path) -> None:
+async def test_the_warning_of_an_ignored_option_names_a_model_with_it(tmp_path: Path) -> None:
     """Only a model that this gateway can call: models for tasks need a URL, and there is none."""
     async with task_gateway(tmp_path, temporary_upload=False) as here:
         asked = {"timestamp_granularities": "word", **SPEAKERS}

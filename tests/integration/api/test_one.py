@@ -27,7 +27,7 @@ async def done(gateway: Gateway, recording: bytes) -> str:
     return f"/v1/transcriptions/{response.json()['id']}"
 
 
-async def test_the_words_in_every_form(gateway: Gateway, recording: bytes) -> None:
+async def test_a_transcript_in_every_format(gateway: Gateway, recording: bytes) -> None:
     path = await done(gateway, recording)
     for form, media_type in FORMS.items():
         response = await gateway.get(f"{path}/transcript", format=form)
@@ -44,7 +44,7 @@ async def test_the_words_in_every_form(gateway: Gateway, recording: bytes) -> No
     assert table == "start\tend\ttext\n0\t2000\theard\n"
 
 
-async def test_words_that_are_not_there_yet(gateway: Gateway, recording: bytes) -> None:
+async def test_a_transcript_of_a_running_job_is_409(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.gate = asyncio.Event()
     path = (await gateway.send(recording, wait="0")).headers["location"]
     assert code_of(await gateway.get(f"{path}/transcript")) == (409, "transcription_not_finished")
@@ -53,7 +53,7 @@ async def test_words_that_are_not_there_yet(gateway: Gateway, recording: bytes) 
     assert (await gateway.get(f"{path}/transcript")).status_code == 200
 
 
-async def test_the_recording_comes_back_as_it_was_sent(gateway: Gateway, recording: bytes) -> None:
+async def test_the_audio_is_returned_as_it_was_sent(gateway: Gateway, recording: bytes) -> None:
     path = await done(gateway, recording)
     response = await gateway.get(f"{path}/audio")
     assert response.content == recording
@@ -85,7 +85,7 @@ async def test_a_range_of_the_recording(
     assert response.headers["content-range"] == f"bytes {first}-{last}/{len(recording)}"
 
 
-async def test_a_range_behind_the_end(gateway: Gateway, recording: bytes) -> None:
+async def test_a_range_after_the_end_is_416(gateway: Gateway, recording: bytes) -> None:
     path = await done(gateway, recording)
     response = await gateway.client.get(
         f"{path}/audio", headers={"Range": f"bytes={len(recording)}-"}
@@ -96,7 +96,7 @@ async def test_a_range_behind_the_end(gateway: Gateway, recording: bytes) -> Non
     assert (several.status_code, several.content) == (200, recording)
 
 
-async def test_deleting_is_for_good_and_may_be_repeated(gateway: Gateway, recording: bytes) -> None:
+async def test_delete_is_permanent_and_idempotent(gateway: Gateway, recording: bytes) -> None:
     path = await done(gateway, recording)
     for _ in range(2):
         response = await gateway.client.delete(path)
@@ -111,7 +111,7 @@ async def test_deleting_is_for_good_and_may_be_repeated(gateway: Gateway, record
     assert day["nano"] > 0
 
 
-async def test_deleting_a_running_one_ends_it_and_its_caller_is_told(
+async def test_delete_ends_a_running_job_and_its_waiting_caller(
     gateway: Gateway, recording: bytes
 ) -> None:
     gateway.engine.gate = asyncio.Event()
@@ -126,16 +126,14 @@ async def test_deleting_a_running_one_ends_it_and_its_caller_is_told(
     assert gateway.blobs() == []
 
 
-async def test_deleting_one_leaves_the_other_with_its_recording(
-    gateway: Gateway, recording: bytes
-) -> None:
+async def test_delete_keeps_audio_that_another_job_uses(gateway: Gateway, recording: bytes) -> None:
     one, two = await done(gateway, recording), await done(gateway, recording)
     await gateway.client.delete(one)
     assert (await gateway.get(f"{two}/audio")).content == recording
 
 
 @pytest.mark.parametrize("id", ["tr_" + "0" * 32])
-async def test_what_is_not_there(gateway: Gateway, id: str) -> None:  # noqa: A002
+async def test_unknown_ids_are_404(gateway: Gateway, id: str) -> None:  # noqa: A002
     for suffix in ("", "/transcript", "/audio"):
         assert code_of(await gateway.get(f"/v1/transcriptions/{id}{suffix}")) == (404, "not_found")
     assert code_of(await gateway.client.delete(f"/v1/transcriptions/{id}")) == (404, "not_found")

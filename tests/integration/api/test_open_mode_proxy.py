@@ -20,7 +20,7 @@ PROXIED = pytest.mark.parametrize(
 
 
 @PROXIED
-async def test_a_proxy_on_this_machine_lends_nobody_its_place(
+async def test_a_proxied_request_without_a_key_is_rejected(
     gateway: Gateway, recording: bytes, headers: dict[str, str]
 ) -> None:
     for path in ("/v1/models", "/v1/transcriptions", "/v1/usage", "/v1/costs"):
@@ -33,7 +33,9 @@ async def test_a_proxy_on_this_machine_lends_nobody_its_place(
 
 
 @PROXIED
-async def test_with_a_key_a_proxy_is_welcome(gateway: Gateway, headers: dict[str, str]) -> None:
+async def test_a_proxied_request_with_a_key_is_accepted(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
     key = await gateway.key()
     response = await gateway.client.get("/v1/models", headers=headers | bearing(key))
     assert response.status_code == 200

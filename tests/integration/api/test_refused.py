@@ -37,7 +37,7 @@ def inline(recording: bytes, **options: Any) -> dict[str, Any]:
     return {"audio": "data:;base64," + base64.b64encode(recording).decode(), **options}
 
 
-async def test_a_form_without_a_file(gateway: Gateway) -> None:
+async def test_a_form_without_a_file_is_missing_audio(gateway: Gateway) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="language"\r\n\r\nen\r\n--x--\r\n'
     response = await gateway.client.post(PATH, content=body, headers=FORM)
     assert await refused(gateway, response) == (422, "missing_audio")
@@ -48,7 +48,7 @@ async def test_a_file_in_a_field_of_another_name(gateway: Gateway, recording: by
     assert await refused(gateway, response) == (422, "missing_audio")
 
 
-async def test_two_files(gateway: Gateway, recording: bytes) -> None:
+async def test_two_files_are_several_files(gateway: Gateway, recording: bytes) -> None:
     files = [("file", ("a.wav", recording)), ("file", ("b.wav", recording))]
     response = await gateway.client.post(PATH, files=files)
     assert await refused(gateway, response) == (422, "several_files")
@@ -64,7 +64,9 @@ async def test_two_files(gateway: Gateway, recording: bytes) -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(500), "no_audio_stream"),
     ],
 )
-async def test_what_is_no_recording(gateway: Gateway, content: bytes, code: str) -> None:
+async def test_a_file_without_audio_is_rejected(
+    gateway: Gateway, content: bytes, code: str
+) -> None:
     response = await gateway.send(content, name="speech.mp3")
     assert await refused(gateway, response) == (422, code)
     response = await gateway.client.post(PATH, json=inline(content))
@@ -101,7 +103,9 @@ async def test_an_option_of_the_wrong_kind(
     assert value not in response.text or value in {"0", "-1", "en,zh,ja,ko,fr"}
 
 
-async def test_an_unknown_model_is_told_the_known_ones(gateway: Gateway, recording: bytes) -> None:
+async def test_the_error_of_an_unknown_model_lists_known_models(
+    gateway: Gateway, recording: bytes
+) -> None:
     response = await gateway.send(recording, model="nobody/nothing")
     assert await refused(gateway, response) == (422, "unknown_model")
     assert "scripted/echo" in response.json()["detail"]
@@ -169,27 +173,31 @@ async def test_a_body_of_another_kind(gateway: Gateway, recording: bytes, kind: 
         (JSON, b""),
     ],
 )
-async def test_a_broken_body(gateway: Gateway, headers: dict[str, str], body: bytes) -> None:
+async def test_a_damaged_body_is_malformed(
+    gateway: Gateway, headers: dict[str, str], body: bytes
+) -> None:
     response = await gateway.client.post(PATH, content=body, headers=headers)
     assert await refused(gateway, response) == (400, "malformed_body")
 
 
 @pytest.mark.settings(audio={"max_upload_bytes": 10_000})
-async def test_a_file_over_the_cap(gateway: Gateway, recording: bytes) -> None:
+async def test_a_file_above_the_size_limit_is_rejected(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording)
     assert await refused(gateway, response) == (413, "audio_too_large")
     assert response.json()["max_bytes"] == 10_000
 
 
 @pytest.mark.settings(audio={"max_inline_bytes": 10_000})
-async def test_a_json_body_over_the_cap(gateway: Gateway, recording: bytes) -> None:
+async def test_a_json_body_above_the_size_limit_is_rejected(
+    gateway: Gateway, recording: bytes
+) -> None:
     response = await gateway.client.post(PATH, json=inline(recording))
     assert await refused(gateway, response) == (413, "audio_too_large")
     assert "multipart/form-data" in response.json()["detail"]
 
 
 @pytest.mark.settings(audio={"max_seconds": 1})
-async def test_a_recording_over_the_cap(gateway: Gateway, recording: bytes) -> None:
+async def test_audio_above_the_length_limit_is_rejected(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording)
     assert await refused(gateway, response) == (422, "audio_too_long")
 
@@ -221,14 +229,16 @@ async def test_more_jobs_than_may_wait(gateway: Gateway, recording: bytes) -> No
     assert (await gateway.send(recording)).status_code == 200
 
 
-async def test_a_gateway_that_closes_takes_nothing_more(gateway: Gateway, recording: bytes) -> None:
+async def test_a_gateway_that_shuts_down_rejects_requests(
+    gateway: Gateway, recording: bytes
+) -> None:
     gateway.app.state.begin_shutdown()
     response = await gateway.send(recording)
     assert await refused(gateway, response) == (503, "shutting_down")
     assert "retry-after" in response.headers
 
 
-async def test_a_problem_says_no_more_than_it_must(gateway: Gateway, recording: bytes) -> None:
+async def test_a_problem_contains_no_internal_details(gateway: Gateway, recording: bytes) -> None:
     responses = [
         await gateway.send(recording, name="canary.wav", language="canary!"),
         await gateway.send(b"canary " * 20, name="canary.wav"),
@@ -251,12 +261,12 @@ async def test_a_request_keeps_the_id_its_caller_gave_it(gateway: Gateway) -> No
 
 
 @pytest.mark.settings(fetch={"enabled": False})
-async def test_a_gateway_that_fetches_nothing(gateway: Gateway) -> None:
+async def test_a_url_is_rejected_if_fetching_is_disabled(gateway: Gateway) -> None:
     response = await gateway.client.post(PATH, json={"url": "https://example.org/a.mp3"})
     assert await refused(gateway, response) == (422, "url_not_allowed")
     assert "Upload the file" in response.json()["detail"]
 
 
-async def test_a_link_beside_a_file(gateway: Gateway, recording: bytes) -> None:
+async def test_a_url_and_a_file_are_several_files(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording, url="https://example.org/a.mp3")
     assert await refused(gateway, response) == (422, "several_files")

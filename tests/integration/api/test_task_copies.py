@@ -14,7 +14,7 @@ from tests.support.task_gateway import THREE_SECONDS, task_gateway
 pytestmark = pytest.mark.anyio
 
 
-async def test_bare_samples_become_flac_and_the_copy_is_gone(
+async def test_raw_pcm_is_converted_to_flac_and_the_copy_is_removed(
     database_url: str, tmp_path: Path
 ) -> None:
     async with task_gateway(tmp_path, database=database_url) as here:
@@ -27,7 +27,7 @@ async def test_bare_samples_become_flac_and_the_copy_is_gone(
         await here.assert_settled()
 
 
-async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
+async def test_a_telephone_model_receives_its_sample_rate(tmp_path: Path) -> None:
     async with task_gateway(tmp_path) as here:
         body = (await here.send(SPEECH.read_bytes(), model="paraformer-8k-v2")).json()
         assert "16000 Hz" in body["plan"]["reason"]
@@ -37,7 +37,7 @@ async def test_a_model_of_telephone_sound_gets_its_rate(tmp_path: Path) -> None:
         assert (rate, task.model.name) == (8_000, "paraformer-8k-v2")
 
 
-async def test_what_the_store_does_not_take_is_said(
+async def test_a_file_above_the_upload_limit_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.simulator.store.MOST_MEGABYTES", 0)

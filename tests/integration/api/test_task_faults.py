@@ -35,7 +35,9 @@ STREAMED = {"error-in-stream", "duplicate-frames"}
 @pytest.mark.parametrize(
     "fault", [name for name in (*FAULTS, *TASK_FAULTS) if name not in STREAMED]
 )
-async def test_a_fault(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_task_fault_is_paid_once_or_in_doubt(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "UNKNOWN_TASK_SECONDS", 0.2)
     jobs = {"task_timeout_seconds": 0.5} if fault == "task-stuck" else {}
     async with task_gateway(
@@ -66,7 +68,7 @@ async def _check(here: TaskGateway, fault: str, end: tuple[int, str], response) 
     assert len(here.simulator.tasks) == {"task-failed": 2}.get(fault, len(here.simulator.tasks[:1]))
 
 
-async def test_a_task_that_always_fails_is_tried_thrice_and_free(tmp_path: Path) -> None:
+async def test_a_task_that_always_fails_is_submitted_three_times_and_free(tmp_path: Path) -> None:
     async with task_gateway(tmp_path) as here:
         here.simulator.faults.next("task-failed", times=3)
         assert code_of(await here.send()) == (502, "engine_failed")
@@ -75,7 +77,7 @@ async def test_a_task_that_always_fails_is_tried_thrice_and_free(tmp_path: Path)
         assert len(here.simulator.bill) == 0
 
 
-async def test_a_link_that_the_service_cannot_read(tmp_path: Path) -> None:
+async def test_a_url_that_the_provider_cannot_read_fails_the_job(tmp_path: Path) -> None:
     async with task_gateway(tmp_path) as here:
         response = await here.link("https://gone.example/a.wav")
         assert code_of(response) == (422, "audio_unreachable")

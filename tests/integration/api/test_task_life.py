@@ -40,7 +40,9 @@ async def asked(gateway: Gateway, **options: Any) -> Any:
     return await gateway.client.post("/v1/transcriptions", json=body)
 
 
-async def test_a_task_that_failed_partly_says_which_file(database_url: str, tmp_path: Path) -> None:
+async def test_a_partly_failed_task_names_the_failed_file(
+    database_url: str, tmp_path: Path
+) -> None:
     replies = [answers(TAKEN)]
     async with upstream(*replies) as there:
         well = {
@@ -76,7 +78,9 @@ async def test_a_task_that_failed_partly_says_which_file(database_url: str, tmp_
 
 
 @pytest.mark.parametrize("host", ["http://198.51.100.7", "https://oss.example.com", "file:///etc"])
-async def test_a_result_is_fetched_from_nobody_else(tmp_path: Path, host: str) -> None:
+async def test_a_result_is_fetched_only_from_the_providers_storage(
+    tmp_path: Path, host: str
+) -> None:
     async with upstream(answers(TAKEN)) as there:
         well = {"transcription_url": f"{host}/a.json", "subtask_status": "SUCCEEDED"}
         there.replies.append(told("SUCCEEDED", well))
@@ -97,7 +101,7 @@ async def test_a_result_is_fetched_from_nobody_else(tmp_path: Path, host: str) -
     assert all(one.path.startswith("/api/") for one in there.asked)
 
 
-async def test_a_link_into_our_own_network_is_fetched_here_and_uploaded(
+async def test_a_url_in_a_private_network_is_fetched_and_uploaded(
     database_url: str, tmp_path: Path
 ) -> None:
     async with serving() as source:
@@ -120,7 +124,9 @@ async def test_a_link_into_our_own_network_is_fetched_here_and_uploaded(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: bool) -> None:
+async def test_a_pending_task_of_a_cancelled_job_is_cancelled(
+    tmp_path: Path, *, begun: bool
+) -> None:
     delays = Delays(pending=0 if begun else 600, running=600)
     async with task_gateway(tmp_path, delays=delays) as here:
         sent = await here.send(wait="0")
@@ -140,7 +146,7 @@ async def test_what_was_not_begun_with_is_called_off(tmp_path: Path, *, begun: b
         await here.gateway.services.worker._transcriber.cancel_upstream("tr_" + "0" * 32)
 
 
-async def test_every_question_about_tasks_keeps_to_one_pace(tmp_path: Path) -> None:
+async def test_all_polls_share_one_rate_limit(tmp_path: Path) -> None:
     simulator = {"limits": Limits(task_calls=True)}
     async with task_gateway(tmp_path, simulator=simulator, delays=Delays(0.3, 0.5)) as here:
         sent = [await here.send(wait="0") for _ in range(12)]

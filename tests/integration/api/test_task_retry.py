@@ -50,9 +50,7 @@ async def ended(here: TaskGateway, job_id: str) -> dict[str, object]:
         return await here.gateway.ended(job_id)
 
 
-async def test_a_task_that_was_begun_with_is_waited_for_again(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_a_retry_waits_for_a_running_task(database_url: str, tmp_path: Path) -> None:
     async with task_gateway(tmp_path, database=database_url, delays=Delays(0, 2)) as here:
         job_id = await sent(here, "RUNNING")
         assert (await here.gateway.client.post(f"{PATH}/{job_id}/cancel")).is_success
@@ -66,9 +64,7 @@ async def test_a_task_that_was_begun_with_is_waited_for_again(
         await here.assert_settled()
 
 
-async def test_one_that_was_given_up_has_all_of_its_time_again(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_a_retry_restarts_the_timeout_of_a_task(database_url: str, tmp_path: Path) -> None:
     jobs = {"task_timeout_seconds": 2.0}
     async with task_gateway(
         tmp_path, database=database_url, delays=Delays(0, 3), jobs=jobs
@@ -83,7 +79,7 @@ async def test_one_that_was_given_up_has_all_of_its_time_again(
         await here.assert_settled()
 
 
-async def test_one_whose_id_comes_after_the_retry_is_waited_for_as_well(
+async def test_a_retry_waits_for_a_task_whose_id_arrives_later(
     database_url: str, tmp_path: Path
 ) -> None:
     """The run that submits the task is cancelled while it waits for the answer."""
@@ -100,7 +96,7 @@ async def test_one_whose_id_comes_after_the_retry_is_waited_for_as_well(
         assert len(here.submits) == len(here.simulator.bill) == 1
 
 
-async def test_one_that_was_called_off_is_submitted_anew(database_url: str, tmp_path: Path) -> None:
+async def test_a_retry_submits_a_cancelled_task_again(database_url: str, tmp_path: Path) -> None:
     async with task_gateway(tmp_path, database=database_url, delays=Delays(600, 0)) as here:
         job_id = await sent(here, "PENDING")
         assert (await here.gateway.client.post(f"{PATH}/{job_id}/cancel")).is_success
@@ -109,7 +105,9 @@ async def test_one_that_was_called_off_is_submitted_anew(database_url: str, tmp_
         await until(lambda: len(here.simulator.tasks) == 2)
 
 
-async def test_so_is_one_of_which_nobody_could_note_it(database_url: str, tmp_path: Path) -> None:
+async def test_a_retry_submits_a_task_again_whose_cancellation_was_not_stored(
+    database_url: str, tmp_path: Path
+) -> None:
     async with task_gateway(tmp_path, database=database_url, delays=Delays(600, 0)) as here:
         job_id = await sent(here, "PENDING")
         (row,) = await here.gateway.rows(transcription)

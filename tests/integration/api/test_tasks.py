@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 FAR = "https://far.example/a.wav"
 
 
-async def test_an_upload_goes_by_the_services_temporary_store(
+async def test_an_upload_uses_the_providers_temporary_storage(
     database_url: str, tmp_path: Path
 ) -> None:
     async with task_gateway(tmp_path, database=database_url) as here:
@@ -45,7 +45,7 @@ async def test_an_upload_goes_by_the_services_temporary_store(
         assert (row["state"], row["start_ms"], row["end_ms"]) == ("done", 0, 3_000)
 
 
-async def test_a_public_link_is_passed_on_and_never_fetched(
+async def test_a_public_url_is_passed_on_and_never_fetched(
     database_url: str, tmp_path: Path
 ) -> None:
     remote = {f"{FAR}?sig=canary": THREE_SECONDS}
@@ -72,7 +72,9 @@ async def test_a_public_link_is_passed_on_and_never_fetched(
 @pytest.mark.parametrize(
     "model", ["fun-asr", "paraformer-v2", "qwen-audio-3.0-asr-flash-filetrans"]
 )
-async def test_the_other_family_tells_words_and_speakers(tmp_path: Path, model: str) -> None:
+async def test_models_of_the_other_format_return_words_and_speakers(
+    tmp_path: Path, model: str
+) -> None:
     options: dict[str, Any] = {
         "diarization_enabled": "true",
         "speaker_count": "2",
@@ -124,7 +126,7 @@ async def test_channels_are_merged_by_their_times(tmp_path: Path, stereo: bytes)
         assert len(here.gateway.blobs()) == 1 + 0  # the mixed copy is gone
 
 
-async def test_word_times_of_a_model_without_them_are_its_sisters(tmp_path: Path) -> None:
+async def test_word_times_replace_the_model_with_its_task_model(tmp_path: Path) -> None:
     async with task_gateway(tmp_path) as here:
         body = (await here.send(model="qwen3-asr-flash", timestamp_granularities="word")).json()
         assert (body["model"], body["plan"]["kind"]) == (FILETRANS, "filetrans")
@@ -147,7 +149,7 @@ async def test_silence_is_an_empty_transcript_that_costs_nothing(
         assert len(here.simulator.bill) == 0
 
 
-async def test_nothing_can_reach_it(tmp_path: Path) -> None:
+async def test_a_task_without_a_reachable_url_is_rejected(tmp_path: Path) -> None:
     async with task_gateway(tmp_path, temporary_upload=False) as here:
         response = await here.send()
         assert code_of(response) == (422, "audio_unreachable")

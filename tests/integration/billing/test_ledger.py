@@ -30,7 +30,7 @@ async def remaining(scenario: Scenario) -> int:
     return await scenario.db.read(ledger.remaining, account_of(scenario))
 
 
-async def test_what_is_held_is_used_or_given_back(db: Database) -> None:
+async def test_a_hold_is_settled_or_released(db: Database) -> None:
     scenario = await Scenario.create(db)
     job = await scenario.claim()
     call = await scenario.call(job)
@@ -82,7 +82,7 @@ async def test_a_job_is_held_once_and_each_call_once_more(db: Database) -> None:
         {"kind": "saved", "used_ms": -1},
     ],
 )
-async def test_the_database_refuses_lines_that_make_no_sense(
+async def test_the_database_rejects_inconsistent_entries(
     db: Database, wrong: dict[str, Any]
 ) -> None:
     scenario = await Scenario.create(db)

@@ -72,7 +72,7 @@ async def test_units_are_priced_one_by_one(db: Database) -> None:
     assert tariff.cost(1_000, output_tokens=3) == PRICE.nano + 2_400
 
 
-async def test_tokens_alone_are_a_price_where_something_bounds_them(db: Database) -> None:
+async def test_token_prices_need_token_bounds(db: Database) -> None:
     tokens = replace(PRICE, unit="input_token", nano=800)
     await known(db, tokens, replace(tokens, unit="output_token", nano=2_700))
     with pytest.raises(PriceUnknown, match="billed by tokens"):
@@ -81,7 +81,7 @@ async def test_tokens_alone_are_a_price_where_something_bounds_them(db: Database
     assert tariff.cost(15_000, 245, 35) == 245 * 800 + 35 * 2_700
 
 
-async def test_text_that_goes_in_may_have_a_lower_price(db: Database) -> None:
+async def test_text_input_may_have_a_lower_price(db: Database) -> None:
     sound = replace(PRICE, unit="input_token", nano=15_800)
     text = replace(PRICE, unit="text_input_token", nano=1_800)
     await known(db, sound, text, replace(PRICE, unit="output_token", nano=12_700))
@@ -90,14 +90,14 @@ async def test_text_that_goes_in_may_have_a_lower_price(db: Database) -> None:
     assert tariff.cost(0, 245, 35) == 245 * 15_800 + 35 * 12_700  # what is held is the dearest
 
 
-async def test_text_that_goes_in_may_not_have_a_higher_one(db: Database) -> None:
+async def test_text_input_may_not_have_a_higher_price(db: Database) -> None:
     tokens = replace(PRICE, unit="input_token", nano=800)
     await known(db, tokens, replace(PRICE, unit="text_input_token", nano=801))
     with pytest.raises(PriceUnknown, match="text"):
         await price_at(db, JUNE, tokens_bounded=True)
 
 
-async def test_a_price_of_what_comes_out_alone_is_none(db: Database) -> None:
+async def test_an_output_price_alone_is_no_tariff(db: Database) -> None:
     await known(db, replace(PRICE, unit="output_token", nano=2_700))
     with pytest.raises(PriceUnknown):
         await price_at(db, JUNE, tokens_bounded=True)
@@ -114,7 +114,7 @@ async def test_a_free_price_is_a_price(db: Database) -> None:
     assert (await price_at(db, JUNE)).cost(60_000) == 0
 
 
-async def test_loading_again_changes_nothing_an_operator_changed(db: Database) -> None:
+async def test_loading_again_keeps_prices_of_an_operator(db: Database) -> None:
     rows: Sequence[PriceRow] = [PRICE, replace(PRICE, unit="output_token")]
     assert await known(db, *rows) == 2
     assert await known(db, replace(PRICE, nano=1), *rows) == 0

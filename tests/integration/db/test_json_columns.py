@@ -68,6 +68,6 @@ async def test_sql_reads_inside_of_a_value_that_orjson_cannot_hold(db: Database)
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes"], ids=["object", "set", "bytes"])
-def test_what_is_not_json_is_refused(value: Any) -> None:
+def test_values_that_are_not_json_are_rejected(value: Any) -> None:
     with pytest.raises(TypeError):
         encode_json(value)

@@ -60,7 +60,7 @@ async def test_a_wrong_answer_is_an_error_with_its_reason(
     assert "hush" not in str(caught.value)
 
 
-async def test_a_silent_server_is_left() -> None:
+async def test_a_silent_server_is_an_error_at_the_silence_limit() -> None:
     async def answer(_path: str, writer: asyncio.StreamWriter) -> None:
         await send(writer, b"a", claimed=9)
         await asyncio.sleep(3)
@@ -69,7 +69,7 @@ async def test_a_silent_server_is_left() -> None:
         await fetch(answer, silence=0.1)
 
 
-async def test_a_slow_server_is_left_at_the_deadline() -> None:
+async def test_a_slow_server_is_an_error_at_the_deadline() -> None:
     async def answer(_path: str, writer: asyncio.StreamWriter) -> None:
         await send(writer, b"", claimed=90)
         for _ in range(90):

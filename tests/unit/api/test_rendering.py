@@ -121,7 +121,7 @@ def test_a_completed_job_in_full() -> None:
     assert json.loads(json_response(job_body(RUNNING)).body)["progress"] == 0.5
 
 
-def test_a_cancelled_job_says_what_it_cost() -> None:
+def test_a_cancelled_job_has_its_cost() -> None:
     cost = CancellationCost(charged=Money(1, "CNY"), in_doubt=Money(2, "CNY"), epoch=1)
     shown = json.loads(json_response(cancelled_body(RUNNING, cost)).body)
     assert shown == described(CancelledOut, shown)

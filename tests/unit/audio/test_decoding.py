@@ -138,14 +138,14 @@ async def test_a_cancelled_conversion_closes_its_file_last(make: Make, decoders:
     assert len(await pcm_of(path, decoders)) == 60 * 32_000
 
 
-async def test_a_cover_picture_disturbs_nothing(make: Make, decoders: Decoders) -> None:
+async def test_a_cover_picture_is_ignored(make: Make, decoders: Decoders) -> None:
     cover = make("cover.png", "-frames:v", "1", source=("-f", "lavfi", "-i", "testsrc"))
     path = make("cover.mp3", "-map", "0", "-map", "1", source=(*SOUND, "-i", str(cover)))
     assert (await look(path, decoders)).codec == "mp3"
     assert await hear(path, decoders) == (pytest.approx(SPEECH_SECONDS, abs=0.1), None)
 
 
-async def test_a_film_without_sound(make: Make, decoders: Decoders) -> None:
+async def test_a_video_without_an_audio_track_is_rejected(make: Make, decoders: Decoders) -> None:
     path = make("mute.mp4", "-t", "1", source=("-f", "lavfi", "-i", "testsrc"))
     with pytest.raises(NoAudioStream):
         await look(path, decoders)
@@ -168,7 +168,7 @@ async def test_a_film_without_sound(make: Make, decoders: Decoders) -> None:
         (bytes(1000), Undecodable, "supported format"),
     ],
 )
-async def test_what_is_no_recording_is_named(
+async def test_files_of_other_types_are_rejected_by_name(
     content: bytes, error: type[GatewayError], words: str, tmp_path: Path, decoders: Decoders
 ) -> None:
     path = tmp_path / "upload"
@@ -179,7 +179,7 @@ async def test_what_is_no_recording_is_named(
         await hear(path, decoders)
 
 
-async def test_too_long_names_both_figures(make: Make, decoders: Decoders) -> None:
+async def test_audio_too_long_names_both_lengths(make: Make, decoders: Decoders) -> None:
     path = make("a.mp3")
     with pytest.raises(AudioTooLong, match=r"10 s long.*at most 9 s"):
         await look(path, decoders, max_seconds=9)
@@ -188,7 +188,7 @@ async def test_too_long_names_both_figures(make: Make, decoders: Decoders) -> No
     await hear(path, decoders, max_seconds=10.5)
 
 
-async def test_a_decoder_left_early_is_dead(make: Make, decoders: Decoders) -> None:
+async def test_a_decoder_that_is_closed_early_is_killed(make: Make, decoders: Decoders) -> None:
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
     async with open_decoding(path, decoders=decoders, max_seconds=HOUR) as decoding:
         async with contextlib.aclosing(decoding.blocks()) as blocks:
@@ -217,7 +217,7 @@ async def test_a_cancelled_decoding_leaves_no_process(make: Make, decoders: Deco
     assert child._process.returncode == -9
 
 
-async def test_slow_consumers_do_not_keep_others_out(make: Make) -> None:
+async def test_slow_consumers_do_not_block_decoder_slots(make: Make) -> None:
     decoders = Decoders(AudioSettings(decoder_processes=1))
     path = make("long.flac", "-t", "600", source=("-f", "lavfi", "-i", "sine"))
     async with (
@@ -230,7 +230,7 @@ async def test_slow_consumers_do_not_keep_others_out(make: Make) -> None:
         await anext(blocks)
 
 
-async def test_a_child_that_says_nothing_is_ended(
+async def test_a_silent_child_process_is_killed(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = tmp_path / "stuck"
@@ -245,7 +245,7 @@ async def test_a_child_that_says_nothing_is_ended(
         await hear(path, decoders)
 
 
-async def test_a_child_that_only_computes_is_ended(
+async def test_a_child_process_that_only_computes_is_killed(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = tmp_path / "busy"
@@ -258,7 +258,9 @@ async def test_a_child_that_only_computes_is_ended(
     assert "CPU" in str(caught.value.log)
 
 
-async def test_the_child_is_limited_and_knows_nothing(make: Make, tmp_path: Path) -> None:
+async def test_the_child_process_has_limits_and_an_empty_environment(
+    make: Make, tmp_path: Path
+) -> None:
     nosy = tmp_path / "nosy"
     nosy.write_text(
         "#!/bin/sh\nsleep 0.2; { env; ulimit -n; ulimit -v; ulimit -f; pwd; } >&2\nexit 3\n"
@@ -300,12 +302,12 @@ def test_the_banner_is_read_despite_its_tags(layout: str, channels: int) -> None
     assert found == Probe("mp4", "aac", channels, 44100, 3723.5)
 
 
-def test_a_length_that_is_printed_twice_is_not_believed() -> None:
+def test_a_length_that_ffmpeg_prints_twice_is_not_used() -> None:
     forged = BANNER.replace("  Metadata:\n", "  Metadata:\n  Duration: 00:00:01.00, x: y\n")
     assert parse_banner(forged, SHEET.format("mono")).seconds is None
 
 
-def test_no_length() -> None:
+def test_a_file_without_a_length_has_none() -> None:
     unknown = BANNER.replace("01:02:03.50", "N/A")
     assert parse_banner(unknown, SHEET.format("mono")).seconds is None
 
@@ -313,12 +315,12 @@ def test_no_length() -> None:
 @pytest.mark.parametrize(
     ("banner", "sheet"), [("", SHEET), (BANNER, ""), (BANNER, "#sample_rate 0: x")]
 )
-def test_a_banner_that_says_nothing(banner: str, sheet: str) -> None:
+def test_ffmpeg_output_without_a_stream_is_undecodable(banner: str, sheet: str) -> None:
     with pytest.raises(Undecodable):
         parse_banner(banner, sheet)
 
 
-def test_damage_is_said_in_printable_words() -> None:
+def test_the_reason_of_damage_is_printable() -> None:
     assert damage_in(0, "[h264 @ 0x12ab] Codec (h264) not on whitelist 'aac'\n") is None
     assert damage_in(0, "[flac @ 0x12ab] bad\x1b[31m\n[x] more") == "[flac] bad?[31m"
     assert damage_in(69, "") == "The decoder ended with code 69."

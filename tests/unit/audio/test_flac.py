@@ -31,7 +31,7 @@ def spoken() -> bytes:
         return file.readframes(file.getnframes())
 
 
-async def test_what_is_decoded_is_what_was_encoded(decoders: Decoders, tmp_path: Path) -> None:
+async def test_decoded_samples_equal_the_encoded_ones(decoders: Decoders, tmp_path: Path) -> None:
     pcm = spoken()
     encoded = await encode_flac(pcm, decoders)
     assert encoded[:4] == b"fLaC"
@@ -51,13 +51,13 @@ async def test_240_seconds_of_noise_fit_the_upstreams_limit(decoders: Decoders) 
     assert await decode_flac(encoded, decoders) == noise
 
 
-async def test_bytes_that_are_no_flac_are_an_error_of_ours(decoders: Decoders) -> None:
+async def test_bytes_that_are_not_flac_are_undecodable(decoders: Decoders) -> None:
     for damaged in (b"", b"fLaC", b"no FLAC at all", (await encode_flac(spoken(), decoders))[:30]):
         with pytest.raises(InternalError):
             await decode_flac(damaged, decoders)
 
 
-async def test_a_caller_who_goes_away_leaves_the_encoder_to_others() -> None:
+async def test_a_cancelled_caller_releases_the_encoder() -> None:
     decoders = Decoders(AudioSettings(decoder_processes=1))
     encoding = asyncio.create_task(encode_flac(bytes(240 * 32_000), decoders))
     await asyncio.sleep(0.005)

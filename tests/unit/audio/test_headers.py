@@ -103,7 +103,7 @@ def decoded_samples(path: Path) -> int:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-async def test_a_whole_file_is_what_the_decoder_finds_to_the_sample(
+async def test_a_verified_file_has_the_decoders_length_to_the_sample(
     make: Make, decoders: Decoders, name: str
 ) -> None:
     path = make(name, *WHOLE[name].split())
@@ -119,14 +119,14 @@ async def test_a_whole_file_is_what_the_decoder_finds_to_the_sample(
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_not_read_here_is_left_to_the_decoder(make: Make, name: str) -> None:
+def test_other_formats_are_not_verified(make: Make, name: str) -> None:
     assert verified(make(name, *LEFT[name].split())) is None
 
 
 @pytest.mark.parametrize(
     "name", ["vbr.mp3", "16000-1.mp3", "a.opus", "vorbis.ogg", "a.wav", "list.wav"]
 )
-def test_a_file_that_was_cut_is_not_vouched_for(make: Make, name: str) -> None:
+def test_a_truncated_file_is_not_verified(make: Make, name: str) -> None:
     whole = make(name, *ALL[name].split()).read_bytes()
     random = Random(name)
     cuts = [0, 1, 4, 12, 44, len(whole) - 1, *random.sample(range(45, len(whole)), 40)]
@@ -177,7 +177,7 @@ def ape(items: bytes, *, size: int | None = None, flags: int = 0) -> bytes:
     return items + struct.pack("<8sIIII8x", b"APETAGEX", 2_000, said, 1, flags)
 
 
-def test_tags_that_all_read_alike_are_no_sound(make: Make) -> None:
+def test_unambiguous_tags_do_not_count_as_audio(make: Make) -> None:
     bare = make("no-tags.mp3", "-id3v2_version", "0").read_bytes()
     plain = vouched(bare)
     assert plain is not None
@@ -189,7 +189,7 @@ def test_tags_that_all_read_alike_are_no_sound(make: Make) -> None:
     assert vouched(picture[:100] + bare) is None
 
 
-def test_tags_in_which_sound_could_hide_are_doubtful(make: Make) -> None:
+def test_tags_that_could_hide_audio_are_not_verified(make: Make) -> None:
     bare = make("no-xing.mp3", "-write_xing", "0", "-id3v2_version", "0").read_bytes()
     starts = list(frames(bare))
     front, rest = bare[: starts[20]], bare[starts[20] :]
@@ -230,7 +230,7 @@ def extensible(valid_bits: int = 16, kind: int = 1) -> bytes:
     return struct.pack("<HHIIHHHHI", 0xFFFE, 1, 16_000, 32_000, 2, 16, 22, valid_bits, 4) + guid
 
 
-def test_wav_headers_that_are_right() -> None:
+def test_valid_wav_headers_are_verified() -> None:
     sound = bytes(64_000)
     padded = refilled(wav(sound) + b"LIST\5\0\0\0INFOa\0")
     for file in (wav(sound), wav(sound, form=extensible()), padded):
@@ -269,7 +269,7 @@ def test_wav_headers_that_are_right() -> None:
         b"",
     ],
 )
-def test_wav_headers_that_are_not(file: bytes) -> None:
+def test_invalid_wav_headers_are_not_verified(file: bytes) -> None:
     assert vouched(file) is None
 
 
@@ -293,7 +293,7 @@ def resealed(page: bytes, at: int, field: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["page-each.opus", "a.opus"])
-def test_a_page_changed_lost_doubled_or_swapped_is_noticed(make: Make, name: str) -> None:
+def test_a_changed_lost_repeated_or_exchanged_page_is_not_verified(make: Make, name: str) -> None:
     whole = make(name, *WHOLE[name].split()).read_bytes()
     pages = ogg_pages(whole)
     assert vouched(b"".join(pages)) is not None
@@ -346,7 +346,7 @@ def test_no_damage_raises_or_hangs(make: Make, data: st.DataObject, name: str) -
 
 @hypothesis_settings(deadline=None)
 @given(st.binary(max_size=500), st.sampled_from([b"", b"ID3\3\0\0", b"OggS", b"RIFF", b"\xff\xf3"]))
-def test_nothing_is_made_of_noise(noise: bytes, start: bytes) -> None:
+def test_random_bytes_are_not_verified(noise: bytes, start: bytes) -> None:
     found = vouched(start + noise)
     assert found is None or found.seconds is not None
 
@@ -367,7 +367,7 @@ def test_files_made_to_be_slow_are_given_up_in_time(tmp_path: Path, unit: bytes)
     assert verified(path) is None
 
 
-async def test_a_look_needs_no_child_where_the_header_is_beyond_doubt(
+async def test_the_inspection_of_a_verified_file_starts_no_process(
     make: Make, settings: AudioSettings, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_child(*_: object, **__: object) -> None:
@@ -378,7 +378,7 @@ async def test_a_look_needs_no_child_where_the_header_is_beyond_doubt(
     assert (found.format, found.exact) == ("mp3", True)
 
 
-async def test_a_look_falls_back_to_the_probe_and_keeps_its_limits(
+async def test_the_inspection_of_other_files_uses_the_probe_and_its_limits(
     make: Make, tmp_path: Path, settings: AudioSettings, decoders: Decoders
 ) -> None:
     found = await inspect(make("a.flac"), decoders=decoders, settings=settings)

@@ -113,7 +113,7 @@ def test_opus_may_be_cut_within_its_last_packet_only() -> None:
     assert vouched(opus([(25, 24 * PACKET), (25, whole)])) is None
 
 
-def test_opus_skips_little_and_has_comments_and_packets_that_may_be() -> None:
+def test_opus_with_unusual_pre_skip_comments_or_packets_is_not_verified() -> None:
     whole = [(50, 50 * PACKET)]
     assert vouched(opus(whole, skipped=9_600)) is not None
     assert vouched(opus(whole, skipped=9_601)) is None
@@ -127,7 +127,7 @@ def test_opus_skips_little_and_has_comments_and_packets_that_may_be() -> None:
     assert vouched(head + tags + resealed(sound, FLAGS, b"\4")) is None
 
 
-def test_granules_that_creep_make_vorbis_no_shorter(make: Make) -> None:
+def test_vorbis_with_inexact_granule_positions_is_not_verified(make: Make) -> None:
     pages = ogg_pages(make("long.ogg", "-c:a", "libvorbis", source=NOISE).read_bytes())
     slow = [
         resealed(page, GRANULE, struct.pack("<q", int.from_bytes(page[6:14], "little") // 8))
@@ -146,14 +146,14 @@ class CountedBytes(bytes):
         return super().__getitem__(key)  # type: ignore[index]
 
 
-def test_tags_without_end_are_given_up_at_once() -> None:
+def test_endless_tags_are_not_verified() -> None:
     tags = CountedBytes(id3(b"") * (MOST_WALKED_BYTES // 10))
     assert vouched(tags) is None
     assert tags.reads < 30  # it is read twice
 
 
 @pytest.mark.parametrize("kind", ["frames", "packets"])
-def test_frames_without_end_are_given_up_soon(kind: str) -> None:
+def test_endless_frames_are_given_up_in_time(kind: str) -> None:
     files = {
         "frames": b"\xff\xf3\x14\xc4".ljust(24, b"\0") * (MOST_WALKED_BYTES // 24),
         "packets": opus([(255, at * 255 * PACKET) for at in range(1, 12_000)]),
@@ -255,7 +255,7 @@ def with_chunk(file: bytes, at: int, name: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("samples", [32, 16_000])
 @pytest.mark.parametrize("name", CHUNKS)
-def test_a_chunk_more_makes_a_wav_no_longer_and_no_shorter(
+def test_an_extra_chunk_does_not_change_the_length_of_a_wav(
     tmp_path: Path, name: bytes, samples: int
 ) -> None:
     file = wav(Random(samples).randbytes(samples * 2))
@@ -282,7 +282,7 @@ def test_a_chunk_of_an_odd_size_has_its_padding(tmp_path: Path) -> None:
         *("-c:a truehd -strict -2 -ar 48000 -f truehd", "-c:a mlp -strict -2 -f mlp"),
     ],
 )
-def test_a_compressed_stream_labelled_as_pcm_is_left_to_the_decoder(
+def test_a_compressed_stream_labelled_as_pcm_is_not_verified(
     make: Make, stream: str, zeros: int
 ) -> None:
     """FFmpeg decodes the compressed stream, up to ten times as long as PCM of that size."""
@@ -299,9 +299,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_is_vouched_for_is_as_long_as_it_is_played(
-    make: Make, tmp_path: Path, kind: str
-) -> None:
+def test_the_verified_length_is_the_decoded_length(make: Make, tmp_path: Path, kind: str) -> None:
     hostile, made = KINDS[kind]
     honest = make(*made).read_bytes()
     path = tmp_path / "hostile"
@@ -327,7 +325,9 @@ def test_whatever_is_vouched_for_is_as_long_as_it_is_played(
 @pytest.mark.parametrize(
     "options", ["-b:a 8k", "-b:a 160k", "-q:a 9", "-ar 8000", "-ar 44100 -compression_level 9"]
 )
-def test_padding_that_encoders_leave_is_believed(make: Make, tmp_path: Path, options: str) -> None:
+def test_files_with_encoder_padding_have_the_decoded_length(
+    make: Make, tmp_path: Path, options: str
+) -> None:
     for seconds in ("1", "1.01", "2.345", "3"):
         file = make(f"{seconds}.mp3", "-t", seconds, *options.split(), source=NOISE).read_bytes()
         assert verified_bytes(file) is not None

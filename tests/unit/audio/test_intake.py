@@ -116,7 +116,7 @@ async def test_broken_json_is_malformed(
         await take(store, settings, JSON, body)
 
 
-async def test_the_caps_of_json(store: LocalStore, root: Path) -> None:
+async def test_size_limits_of_json_bodies(store: LocalStore, root: Path) -> None:
     small = AudioSettings(max_inline_bytes=1000, min_free_bytes=0)
     with pytest.raises(AudioTooLarge, match="multipart/form-data"):
         await take(store, small, JSON, json.dumps({"audio": URI}).encode())
@@ -127,7 +127,7 @@ async def test_the_caps_of_json(store: LocalStore, root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "", "audio/wav", "text/plain", "multipart/mixed"])
-async def test_other_types_are_not_taken(
+async def test_other_media_types_are_rejected(
     store: LocalStore, settings: AudioSettings, kind: str | None
 ) -> None:
     with pytest.raises(UnsupportedMediaType):
@@ -136,7 +136,7 @@ async def test_other_types_are_not_taken(
 
 @pytest.mark.parametrize("name", ["audio", "url"])
 @pytest.mark.parametrize("link", ["https://x.test/a.mp3?sig=1", "HTTP://x.test/a"])
-async def test_a_link_is_taken_in_both_forms(
+async def test_a_url_is_accepted_in_forms_and_json(
     store: LocalStore, settings: AudioSettings, name: str, link: str
 ) -> None:
     for kind, body in (
@@ -148,9 +148,7 @@ async def test_a_link_is_taken_in_both_forms(
         assert "x.test" not in repr(received)
 
 
-async def test_two_links_in_a_form_are_one_too_many(
-    store: LocalStore, settings: AudioSettings
-) -> None:
+async def test_two_urls_in_a_form_are_rejected(store: LocalStore, settings: AudioSettings) -> None:
     for names in (("url", "url"), ("url", "audio")):
         with pytest.raises((SeveralFiles, MissingAudio)):
             await take(store, settings, FORM, form(*((name, "https://x/a") for name in names)))
@@ -180,7 +178,7 @@ async def test_repeated_fields_become_lists(store: LocalStore, settings: AudioSe
         (("audio", "data:,x"), MissingAudio),
     ],
 )
-async def test_a_form_with_a_file_takes_no_other_audio(
+async def test_a_form_with_a_file_and_other_audio_is_rejected(
     store: LocalStore,
     settings: AudioSettings,
     field: tuple[str, str],

@@ -34,7 +34,7 @@ async def read(store: LocalStore, key: str, start: int = 0, end: int | None = No
     return b"".join([chunk async for chunk in store.read(key, start, end)])
 
 
-async def test_what_was_written_is_found_under_its_project_and_hash(store: LocalStore) -> None:
+async def test_a_finished_upload_has_a_key_of_its_project_and_hash(store: LocalStore) -> None:
     upload = await store.begin(len(DATA))
     await upload.write(DATA)
     blob = await upload.finish(PROJECT)
@@ -60,7 +60,7 @@ async def test_ranges_are_half_open(store: LocalStore, start: int, end: int | No
     assert await read(store, key, start, end) == DATA[start:end]
 
 
-async def test_an_empty_upload_is_kept(store: LocalStore) -> None:
+async def test_an_empty_upload_is_stored(store: LocalStore) -> None:
     key = await put(store, b"")
     assert await read(store, key) == b""
 
@@ -96,7 +96,7 @@ async def test_a_cancelled_finish_can_be_discarded_without_trace(
     assert not files_in(root)
 
 
-async def test_the_cap_is_named(store: LocalStore, root: Path) -> None:
+async def test_the_error_names_the_size_limit(store: LocalStore, root: Path) -> None:
     upload = await store.begin(1_000_000)
     await upload.write(bytes(1_000_000))
     with pytest.raises(AudioTooLarge, match="1,000,000 bytes"):
@@ -113,7 +113,7 @@ async def test_little_free_space_is_refused(root: Path) -> None:
         await full.check()
 
 
-async def test_space_that_runs_out_on_the_way_is_noticed(
+async def test_disk_space_is_checked_during_an_upload(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await store.begin(1 << 30)
@@ -126,7 +126,7 @@ async def test_space_that_runs_out_on_the_way_is_noticed(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-async def test_a_full_disk_is_said_in_our_words(
+async def test_a_full_disk_is_storage_full(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int, root: Path
 ) -> None:
     def fail(*_: object) -> int:
@@ -153,7 +153,7 @@ async def test_a_full_disk_is_said_in_our_words(
         "",
     ],
 )
-async def test_only_keys_of_ours_reach_the_disk(store: LocalStore, key: str) -> None:
+async def test_invalid_blob_keys_are_rejected(store: LocalStore, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         await read(store, key)
     with pytest.raises(ValueError, match="not a key"):
@@ -167,7 +167,7 @@ async def test_a_projects_id_is_no_path(store: LocalStore) -> None:
     await upload.discard()
 
 
-async def test_what_is_not_there_says_so(store: LocalStore) -> None:
+async def test_a_missing_blob_is_an_error(store: LocalStore) -> None:
     key = await put(store)
     await store.erase(key)
     await store.erase(key)
@@ -221,7 +221,7 @@ async def test_a_sweep_of_a_store_that_was_never_used(store: LocalStore) -> None
     assert [keys async for keys in store.older_than(0)] == []
 
 
-async def test_keys_are_told_by_their_age(store: LocalStore, root: Path) -> None:
+async def test_keys_are_listed_by_age(store: LocalStore, root: Path) -> None:
     old, young = await put(store), await put(store)
     then = time.time() - 3600
     os.utime(root / "blobs" / old, (then, then))

@@ -171,14 +171,14 @@ async def test_nothing_stays_in_the_store_of_a_failed_form(
     assert not files_in(root)
 
 
-async def test_the_stores_cap_ends_the_form() -> None:
+async def test_the_size_limit_of_the_store_ends_the_form() -> None:
     upload = Memory(cap=100)
     with pytest.raises(AudioTooLarge):
         await parse(GOOD, upload)
     assert upload.is_discarded
 
 
-async def test_a_client_that_goes_away_leaves_nothing() -> None:
+async def test_a_client_that_disconnects_leaves_no_file() -> None:
     upload = Memory()
 
     async def breaking() -> AsyncIterator[bytes]:
@@ -193,7 +193,7 @@ async def test_a_client_that_goes_away_leaves_nothing() -> None:
     assert upload.is_discarded
 
 
-async def test_a_cancelled_form_leaves_nothing(store: LocalStore, root: Path) -> None:
+async def test_a_cancelled_form_leaves_no_file(store: LocalStore, root: Path) -> None:
     arrived = asyncio.Event()
 
     async def stalling() -> AsyncIterator[bytes]:

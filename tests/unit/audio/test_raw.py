@@ -36,7 +36,7 @@ PCM = SPEECH.read_bytes()[44:]
         ("nonsense", False, None, None),
     ],
 )
-def test_a_label_or_an_option_makes_samples_of_it(
+def test_a_media_type_or_an_option_selects_raw_pcm(
     media_type: str | None, is_pcm: bool, said: int | None, rate: int | None
 ) -> None:
     assert raw_rate(media_type, is_pcm=is_pcm, sample_rate=said) == rate
@@ -46,7 +46,7 @@ def test_a_label_or_an_option_makes_samples_of_it(
     ("media_type", "said"),
     [("audio/l16;channels=2", None), ("audio/pcm", 1), ("audio/l16;rate=999999", None)],
 )
-def test_what_cannot_be_is_refused(media_type: str, said: int | None) -> None:
+def test_impossible_formats_are_rejected(media_type: str, said: int | None) -> None:
     with pytest.raises(InvalidParameter):
         raw_rate(media_type, is_pcm=False, sample_rate=said)
 
@@ -64,7 +64,7 @@ def test_the_length_is_counted() -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
-async def test_the_same_bytes_are_decoded_at_the_rate_that_is_said(
+async def test_bytes_are_decoded_at_the_requested_sample_rate(
     tmp_path: Path, settings: AudioSettings, decoders: Decoders, rate: int
 ) -> None:
     path = tmp_path / "samples"

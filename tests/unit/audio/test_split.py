@@ -80,13 +80,13 @@ async def test_a_short_recording_is_one_piece() -> None:
     assert chain[0].speech_ms > 8000
 
 
-async def test_nothing_at_all() -> None:
+async def test_empty_audio_has_no_parts() -> None:
     assert await cut_up(b"") == []
     assert await cut_up(b"\0") == []
 
 
 @pytest.mark.parametrize("cut", [True, False])
-async def test_of_silence_nothing_is_sent(cut: bool) -> None:
+async def test_silence_is_not_sent(cut: bool) -> None:
     pcm = silence(31)
     chain = await cut_up(pcm, 10, cut=cut)
     assert_chain(chain, pcm, 10)
@@ -151,7 +151,7 @@ async def test_known_boundaries_must_be_a_chain() -> None:
             await cut_up(VOICE, known=known)
 
 
-async def test_a_piece_comes_before_later_sound_is_decoded() -> None:
+async def test_a_part_is_yielded_before_later_audio_is_decoded() -> None:
     asked = 0
 
     async def counting() -> AsyncIterator[bytes]:
@@ -211,7 +211,7 @@ async def frames_heard(pcm: bytes, limit: float, *, cut: bool) -> tuple[int, lis
     return model.frames, chain
 
 
-async def test_of_a_recording_that_is_not_cut_only_the_ends_are_listened_to() -> None:
+async def test_without_a_split_the_detector_reads_only_both_ends() -> None:
     pcm = VOICE * 12
     heard, chain = await frames_heard(pcm, 240, cut=False)
     assert spans(chain) == [(0, len(pcm) // BYTES_PER_MS, True)]
@@ -221,7 +221,7 @@ async def test_of_a_recording_that_is_not_cut_only_the_ends_are_listened_to() ->
     assert again * FRAME_MS < 10_000
 
 
-async def test_of_one_that_is_cut_a_part_is_listened_to() -> None:
+async def test_with_a_split_the_detector_reads_a_share_of_the_audio() -> None:
     pcm = VOICE * 60
     heard, chain = await frames_heard(pcm, 240, cut=True)
     assert_chain(chain, pcm, 240)
@@ -229,13 +229,13 @@ async def test_of_one_that_is_cut_a_part_is_listened_to() -> None:
     assert heard * FRAME_MS < 0.15 * len(pcm) / BYTES_PER_MS
 
 
-async def test_nothing_listens_to_digital_silence() -> None:
+async def test_the_detector_skips_digital_silence() -> None:
     heard, chain = await frames_heard(silence(600), 240, cut=True)
     assert not any(piece.pcm for piece in chain)
     assert heard < 0.05 * 600_000 / FRAME_MS
 
 
-async def test_silence_is_found_and_left_out_wherever_it_is() -> None:
+async def test_silence_is_omitted_at_every_position() -> None:
     """Cuts are equal within three frames, whether the detector reads all audio or little."""
     pcm = silence(3) + VOICE + silence(12) + VOICE * 2 + NOISE * 2 + VOICE + silence(4)
     lazy = await cut_up(pcm, 240)
@@ -253,7 +253,7 @@ async def test_silence_is_found_and_left_out_wherever_it_is() -> None:
         assert abs(one.end_ms - other.end_ms) <= 3 * FRAME_MS
 
 
-async def test_a_detector_used_before_hears_the_same() -> None:
+async def test_a_reused_detector_has_the_same_results() -> None:
     detector = SileroDetector()
     frames = np.frombuffer(VOICE[: len(VOICE) // FRAME_BYTES * FRAME_BYTES], "<i2")
     heard = [detector.listen(frames.reshape(-1, FRAME_BYTES // 2)) for _ in range(3)]
@@ -261,7 +261,7 @@ async def test_a_detector_used_before_hears_the_same() -> None:
     assert np.array_equal(heard[1], heard[2])
 
 
-async def test_no_more_detectors_are_made_than_may_be() -> None:
+async def test_the_number_of_detectors_is_limited() -> None:
     made = []
 
     def make() -> SileroDetector:
@@ -273,7 +273,7 @@ async def test_no_more_detectors_are_made_than_may_be() -> None:
     assert 1 <= len(made) <= 2
 
 
-async def test_a_caller_who_goes_away_leaves_its_detector_to_others() -> None:
+async def test_a_cancelled_caller_releases_its_detector() -> None:
     detectors = Detectors(1)
     cutting = asyncio.create_task(cut_up(VOICE * 6, 20, detectors=detectors))
     await asyncio.sleep(0.02)
@@ -323,7 +323,7 @@ def spoken(stretches: list[tuple[int, int]]) -> bytes:
     tail=st.integers(0, FRAME_BYTES),
     size=st.sampled_from((5_000, 100_000, 320_000)),
 )
-def test_whatever_is_said_the_chain_holds(
+def test_parts_are_contiguous_for_any_speech(
     stretches: list[tuple[int, int]],
     limit: int,
     cut: bool,

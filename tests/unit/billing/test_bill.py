@@ -14,7 +14,7 @@ MOMENT = datetime(2026, 11, 21, 5, 28, tzinfo=UTC)
 HEAD = "request_id,model,seconds\n"
 
 
-def test_the_columns_of_the_simulator_bill_are_the_ones_we_read() -> None:
+def test_the_simulators_bill_has_the_columns_that_reconcile_reads() -> None:
     bill = Bill(seed=1, rounding="ceil")
     bill.charge("r1", MOMENT, "cn-beijing", "m", Usage(1.5, 2, 0, 0, 40, 2, 15))
     lines = read_bill(bill.csv())
@@ -42,6 +42,6 @@ def test_three_columns_are_enough() -> None:
         (f"{HEAD}r1,m,1,more\n", "Line 2"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_a_sentence(text: str, said: str) -> None:
+def test_an_unreadable_bill_is_an_error_of_one_sentence(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_bill(text)

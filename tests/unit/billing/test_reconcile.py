@@ -34,7 +34,7 @@ def told(calls: list[RecordedCall], bill: list[BillLine]) -> list[tuple[str, int
     return [(found.kind, found.nano) for found in compare(calls, bill).differences]
 
 
-def test_books_that_agree_have_no_differences() -> None:
+def test_an_equal_bill_has_no_differences() -> None:
     report = compare([ANSWERED], [LINE])
     assert (report.recorded_nano, report.billed_nano, report.differences) == (200, 200, [])
     assert report.is_explained
@@ -76,7 +76,7 @@ def test_calls_of_two_currencies_are_not_on_one_bill() -> None:
     st.sampled_from(list(ROUNDINGS)),
     st.integers(0, 99),
 )
-def test_however_it_rounds_every_lost_call_finds_a_line(
+def test_every_call_in_doubt_is_matched_for_any_rounding(
     lengths: list[int], rounding: str, seed: int
 ) -> None:
     rounded = ROUNDINGS[rounding]  # type: ignore[index]

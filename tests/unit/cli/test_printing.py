@@ -32,6 +32,6 @@ def test_on_a_terminal_there_is_a_table() -> None:
     assert "[red]a[/red]" in terminal.getvalue()
 
 
-def test_no_rows_are_a_head_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_without_rows_has_a_header(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, [])
     assert capsys.readouterr().out == "ID  NAME\n"

@@ -28,11 +28,11 @@ def test_an_id_has_its_own_form_and_fits_its_column(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}\n", " {}", "{}0", "x{}", "TR{}"])
-def test_what_only_looks_like_an_id_is_none(form: str) -> None:
+def test_invalid_ids_are_rejected(form: str) -> None:
     assert not is_id("tr", form.format(new_id("tr")))
     assert not is_id("tr", new_id("aud"))
 
 
 @given(st.text())
-def test_any_text_may_be_asked_about(text: str) -> None:
+def test_any_text_is_a_valid_argument(text: str) -> None:
     assert is_id("tr", text) == (re.fullmatch(r"tr_[0-9a-f]{32}", text) is not None)

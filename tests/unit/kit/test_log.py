@@ -58,12 +58,12 @@ def test_a_secret_in_a_text_is_masked_and_its_neighbours_stay(text: str, secret:
 @pytest.mark.parametrize(
     "text", ["a task-list for the_gw", "https://example.org/a?b=c", "12:30@noon"]
 )
-def test_what_is_no_secret_is_not_touched(text: str) -> None:
+def test_other_text_is_not_masked(text: str) -> None:
     assert redact_text(text) == text
 
 
 @given(before=st.text(st.characters(categories=["Zs", "Po"])), after=st.text())
-def test_a_key_is_masked_whatever_stands_around_it(before: str, after: str) -> None:
+def test_a_key_is_masked_in_any_context(before: str, after: str) -> None:
     assert KEY not in redact_text(f"{before}{KEY} {after}")
 
 
@@ -86,7 +86,7 @@ def test_no_line_of_any_logger_shows_a_secret(
 
 
 @pytest.mark.parametrize("field", ["key", "authorization", "text", "transcript", "password"])
-def test_fields_that_hold_what_is_private_are_masked_wherever_they_are(
+def test_private_fields_are_masked_at_any_depth(
     capsys: pytest.CaptureFixture[str], field: str
 ) -> None:
     log.configure(level="INFO", line_format="json")
@@ -106,7 +106,7 @@ def test_a_line_is_one_json_object_with_level_and_time(capsys: pytest.CaptureFix
     assert not capsys.readouterr().out
 
 
-def test_chatty_libraries_do_not_log_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_do_not_log_urls(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(level="INFO", line_format="json")
     logging.getLogger("httpx").info("HTTP Request: GET https://user:pw@h/a?sig=x")
     assert not capsys.readouterr().err
@@ -135,7 +135,7 @@ def caught(problem: BaseException) -> BaseException:
         lambda words: UnicodeDecodeError("utf-8", words.encode(), 0, 1, words),
     ],
 )
-def test_the_story_of_an_exception_never_holds_its_words(
+def test_a_logged_exception_has_no_message(
     make: Callable[[str], Exception],
 ) -> None:
     words = "canary sk-secret"
@@ -151,7 +151,7 @@ def test_the_story_of_an_exception_never_holds_its_words(
     assert len([line for line in scenario if not line.startswith(" ")]) >= 2
 
 
-def test_the_systems_own_words_are_told() -> None:
+def test_a_logged_oserror_has_the_systems_message() -> None:
     problem = caught(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/private/path"))
     (first, frame) = log.safe_traceback(problem)
     assert first == f"builtins.OSError: {os.strerror(errno.ENOSPC)}"

@@ -17,7 +17,7 @@ COUNTS = st.integers(min_value=0, max_value=10**12)
 
 
 @given(AMOUNTS)
-def test_what_is_written_is_read_back(nano: int) -> None:
+def test_a_formatted_amount_is_parsed_back(nano: int) -> None:
     assert parse_nano(format_nano(nano)) == nano
 
 
@@ -33,7 +33,7 @@ def test_an_amount_is_written_plainly_and_exactly(nano: int) -> None:
     ("nano", "text"),
     [(2_640_000, "0.00264"), (0, "0"), (NANO, "1"), (-1, "-0.000000001"), (10 * NANO, "10")],
 )
-def test_amounts_as_people_know_them(nano: int, text: str) -> None:
+def test_usual_amounts_are_parsed(nano: int, text: str) -> None:
     assert Money(nano, "CNY").amount == text
     assert parse_nano(text) == nano
 
@@ -41,7 +41,7 @@ def test_amounts_as_people_know_them(nano: int, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "1,5", "NaN", "Infinity", "-inf", "0.0000000001", "1e-10"]
 )
-def test_what_is_no_exact_amount_is_refused(text: str) -> None:
+def test_an_inexact_amount_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"amount|billionth"):
         parse_nano(text)
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20
 
 
-async def test_it_is_lent_and_closed(tmp_path: Path) -> None:
+async def test_a_file_is_opened_and_closed(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"sound")
     async with open_file(path) as file:
@@ -24,13 +24,13 @@ async def test_it_is_lent_and_closed(tmp_path: Path) -> None:
     assert file.closed
 
 
-async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+async def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with open_file(tmp_path / "a"):
             pass
 
 
-async def test_it_is_closed_for_a_caller_who_left(
+async def test_a_file_of_a_cancelled_caller_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on, files = threading.Event(), threading.Event(), []

@@ -11,7 +11,7 @@ from app.kit.ids import new_id
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor, encode_cursor
 
 
-def test_a_cursor_leads_back_to_its_id() -> None:
+def test_a_cursor_is_decoded_to_its_id() -> None:
     last = new_id("tr")
     cursor = encode_cursor(last)
     assert decode_cursor(cursor) == last
@@ -33,6 +33,6 @@ def test_a_made_up_cursor_is_an_id_or_a_value_error(cursor: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["a", "%%%%", "YWJj=x", "_____w", "é", "\x00"])
-def test_noise_is_no_cursor(cursor: str) -> None:
+def test_random_text_is_no_cursor(cursor: str) -> None:
     with pytest.raises(ValueError, match="not a cursor"):
         decode_cursor(cursor)

@@ -32,7 +32,7 @@ async def test_the_highest_priority_is_next_and_equals_keep_their_order() -> Non
     assert slots.free == 1
 
 
-async def test_who_gives_up_leaves_no_slot_behind() -> None:
+async def test_a_cancelled_waiter_takes_no_slot() -> None:
     slots = PrioritySemaphore(1)
     assert slots.try_acquire()
     assert not slots.try_acquire()

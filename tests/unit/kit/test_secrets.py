@@ -52,12 +52,12 @@ def test_one_changed_letter_is_noticed(place: int, letter: str) -> None:
         lambda _: KEY_PREFIX,
     ],
 )
-def test_what_is_no_key_is_told_without_a_look_up(change) -> None:  # noqa: ANN001
+def test_invalid_keys_are_rejected_without_a_lookup(change) -> None:  # noqa: ANN001
     assert not is_well_formed(change(mint_key()))
 
 
 @given(st.text())
-def test_any_text_may_be_asked_about(text: str) -> None:
+def test_any_text_is_a_valid_argument(text: str) -> None:
     assert not is_well_formed(text)
     assert not is_well_formed(KEY_PREFIX + text)
 

@@ -36,7 +36,7 @@ def test_a_retired_model_names_its_successor(name: str) -> None:
     assert caught.value.members["successor"] in caught.value.detail
 
 
-def test_an_operator_can_bring_it_back(tmp_path: Path) -> None:
+def test_an_operator_can_add_a_retired_model_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(REVIVED)
     catalogue = load_catalogue(str(file))
@@ -45,12 +45,12 @@ def test_an_operator_can_bring_it_back(tmp_path: Path) -> None:
         catalogue.find("qwen-audio-asr-latest")
 
 
-def test_an_unknown_one_is_unknown() -> None:
+def test_an_unknown_model_is_unknown_model() -> None:
     with pytest.raises(UnknownModel):
         load_catalogue().find("qwen-audio")
 
 
-def test_every_model_of_dashscope_can_be_asked_and_has_a_price() -> None:
+def test_every_model_of_dashscope_can_be_called_and_has_a_price() -> None:
     models = [m for m in load_catalogue().models.values() if m.engine == "dashscope"]
     assert len(models) >= 22
     assert all(m.task_model in {"", *(m.name for m in models if m.is_task)} for m in models)

@@ -53,7 +53,7 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("text", SPOKEN.values(), ids=SPOKEN)
-def test_what_people_say_is_no_loop(text: str) -> None:
+def test_real_speech_is_no_repetition_loop(text: str) -> None:
     assert find_loop(text) is None
     assert share_of_loops(text) == 0
 
@@ -63,7 +63,7 @@ def test_loops_are_found(text: str) -> None:
     assert find_loop(text) is not None
 
 
-def test_a_loop_says_what_repeats_how_often_and_how_much_of_the_text_it_is() -> None:
+def test_a_loop_has_its_text_count_and_share() -> None:
     loop = find_loop("one two " + "thank you " * 49)
     assert loop is not None
     assert (loop.period, loop.times) == (2, 49)

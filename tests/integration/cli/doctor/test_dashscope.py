@@ -59,7 +59,7 @@ async def found_at(folder: Path, reply: Reply, **dashscope: Any) -> dict[str, Ch
     return findings
 
 
-async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
+async def test_a_valid_key_is_ok_after_one_free_request(tmp_path: Path) -> None:
     async with upstream(taken) as there:
         findings = await found(settings_of(tmp_path, f"{there.url}/api/v1"))
         (asked,) = there.asked
@@ -83,16 +83,14 @@ async def test_all_is_well_after_one_free_question(tmp_path: Path) -> None:
         (refuses("InternalError", "500 No"), "the host answers 500 InternalError, but not"),
     ],
 )
-async def test_a_key_that_is_not_taken_is_wrong(tmp_path: Path, reply: Reply, said: str) -> None:
+async def test_a_rejected_key_is_a_problem(tmp_path: Path, reply: Reply, said: str) -> None:
     account = (await found_at(tmp_path, reply))["account"]
     assert account.mark == "ERROR"
     assert account.found.startswith(said)
 
 
 @pytest.mark.parametrize("reply", [refuses("NotFound", "404 No"), refuses("Throttling", "429 No")])
-async def test_who_is_told_anything_else_by_dashscope_has_a_good_key(
-    tmp_path: Path, reply: Reply
-) -> None:
+async def test_any_other_error_of_dashscope_means_a_valid_key(tmp_path: Path, reply: Reply) -> None:
     assert (await found_at(tmp_path, reply))["account"].is_well
 
 
@@ -114,11 +112,11 @@ async def test_a_clock_that_is_off_is_a_warning(tmp_path: Path, hours: int, said
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
-async def test_a_clock_that_nobody_tells_is_not_judged(tmp_path: Path, date: str) -> None:
+async def test_the_clock_is_not_checked_without_a_date_header(tmp_path: Path, date: str) -> None:
     assert "clock" not in await found_at(tmp_path, answers(NOBODYS, date=date))
 
 
-async def test_a_host_that_takes_no_connection(tmp_path: Path) -> None:
+async def test_an_unreachable_host_is_a_problem(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -140,14 +138,14 @@ async def test_a_proxy_in_the_environment_is_named(
 @pytest.mark.parametrize(
     ("key", "mark"), [("st-canary", "warn"), ("sk-sp-canary", "warn"), ("'sk-canary'", "ERROR")]
 )
-async def test_a_key_that_looks_odd_is_said_to(tmp_path: Path, key: str, mark: str) -> None:
+async def test_the_format_of_the_key_is_checked(tmp_path: Path, key: str, mark: str) -> None:
     async with upstream(taken) as there:
         findings = await found(settings_of(tmp_path, there.url, key))
     assert findings["key"].mark == mark
     assert ("account" in findings) is (mark == "warn")
 
 
-async def test_without_a_key_the_engine_is_off_unless_it_is_wanted(tmp_path: Path) -> None:
+async def test_a_missing_key_is_a_problem_only_if_the_engine_is_needed(tmp_path: Path) -> None:
     assert (await found(settings_of(tmp_path, key="")))["key"].is_well
     wanted = Settings(
         _env_file=None,  # type: ignore[call-arg]

@@ -132,7 +132,7 @@ async def test_an_answer_that_ends_with_the_connection(kind: str) -> None:
         assert (await post(client)).body == b"all of it"
 
 
-async def test_an_interim_answer_is_passed_over(kind: str) -> None:
+async def test_an_interim_answer_is_ignored(kind: str) -> None:
     data = b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"ok")
     async with exchange(kind, responds(data)) as (client, server):
         assert (await post(client)).body == b"ok"
@@ -257,7 +257,7 @@ async def test_the_deadline_ends_everything(kind: str, respond: Respond) -> None
     assert 0.25 < time.monotonic() - began < 1.3
 
 
-async def test_a_silent_server_is_left(kind: str) -> None:
+async def test_a_silent_server_is_an_error_at_the_silence_limit(kind: str) -> None:
     async with serving(hang) as server, client_of(kind, server.url, silence_seconds=0.2) as client:
         began = time.monotonic()
         with pytest.raises(ExchangeError) as caught:
@@ -350,7 +350,7 @@ def collect(into: list[bytes], last: bytes = b"-") -> Callable[[bytes], bool]:
     return take
 
 
-async def test_a_stream_is_taken_as_it_comes(kind: str) -> None:
+async def test_a_stream_is_passed_on_as_it_arrives(kind: str) -> None:
     taken: list[bytes] = []
     async with exchange(kind, streaming(b"a", b"b", b"c", pause=0.02)) as (client, server):
         got = await post_streamed(client, collect(taken))
@@ -395,7 +395,7 @@ async def test_a_truncated_stream_is_an_error_that_may_be_billed(kind: str, end:
     assert (caught.value.fault, caught.value.was_sent) == (Fault.BROKEN, True)
 
 
-async def test_a_stream_that_falls_silent_is_left(kind: str) -> None:
+async def test_a_silent_stream_is_an_error_at_the_silence_limit(kind: str) -> None:
     async def respond(request: Request, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.3)  # before the head: no silence of a stream yet
         await streaming(b"a", b"b", end=b"", pause=0.1)(request, writer)
@@ -454,7 +454,7 @@ async def test_a_header_that_http_cannot_carry_is_never_sent(kind: str, value: s
         assert server.requests == []
 
 
-async def test_a_body_that_cannot_be_made_raises_its_own_error(kind: str) -> None:
+async def test_an_error_of_the_body_iterator_is_raised(kind: str) -> None:
     def chunks() -> AsyncIterator[bytes]:
         async def broken() -> AsyncIterator[bytes]:
             yield b"a"

@@ -82,7 +82,7 @@ async def test_a_listed_page_reads_every_answer(path: str, status: int) -> None:
         assert ALLOWED not in (await there.get(path)).headers
 
 
-async def test_a_body_that_is_refused_or_too_slow_is_told_to_the_page() -> None:
+async def test_a_page_can_read_the_error_of_a_rejected_or_slow_body() -> None:
     async def stalls() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(0.2)
@@ -94,7 +94,7 @@ async def test_a_body_that_is_refused_or_too_slow_is_told_to_the_page() -> None:
             assert (answer.status_code, answer.headers[ALLOWED]) == (status, PAGE)
 
 
-async def test_a_preflight_allows_what_the_api_takes() -> None:
+async def test_a_preflight_allows_the_methods_and_headers_of_the_api() -> None:
     asked = ("authorization", "content-type", "last-event-id", "prefer", "range", "x-request-id")
     async with client(PAGE) as there:
         for method in ("GET", "HEAD", "POST", "DELETE"):
@@ -108,7 +108,7 @@ async def test_a_preflight_allows_what_the_api_takes() -> None:
         assert (other.status_code, other.headers.get(ALLOWED)) == (400, None)
 
 
-async def test_only_pages_by_name_may_reach_into_a_private_network() -> None:
+async def test_only_listed_origins_may_access_a_private_network() -> None:
     private = {"Access-Control-Request-Private-Network": "true"}
     async with client(PAGE) as there:
         answer = await there.options("/body", headers=preflight(PAGE, "GET", **private))
@@ -125,7 +125,7 @@ async def test_a_star_is_every_page_without_credentials() -> None:
         assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_without_the_setting_nothing_is_there() -> None:
+async def test_without_cors_origins_there_are_no_cors_headers() -> None:
     async with client() as there:
         answer = await there.get("/stream", headers={"Origin": PAGE})
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -134,7 +134,7 @@ async def test_without_the_setting_nothing_is_there() -> None:
 
 
 @pytest.mark.parametrize("origins", [(), (PAGE,)])
-async def test_the_gateway_has_it_where_it_is_set(origins: tuple[str, ...]) -> None:
+async def test_cors_origins_enables_cors_in_the_gateway(origins: tuple[str, ...]) -> None:
     settings = Settings(_env_file=None, server={"cors_origins": origins})  # type: ignore[call-arg, arg-type]
     transport = httpx.ASGITransport(create_app(settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as there:

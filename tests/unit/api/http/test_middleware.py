@@ -113,7 +113,9 @@ async def for_ever() -> Message:
 
 
 @pytest.mark.parametrize("given", ["abc", "A.b_c-9", "x" * 64])
-async def test_a_harmless_id_of_the_callers_is_kept(client: httpx.AsyncClient, given: str) -> None:
+async def test_a_valid_request_id_of_the_caller_is_used(
+    client: httpx.AsyncClient, given: str
+) -> None:
     response = await client.get("/v1/things/a", headers={"X-Request-Id": given})
     assert response.headers["x-request-id"] == given
     assert response.json() == {"id": given, "bound": given}
@@ -201,14 +203,14 @@ async def test_lifespan_passes_untouched() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/raw", "/v1/parsed"])
-async def test_a_silent_body_is_a_408_that_closes(path: str) -> None:
+async def test_a_body_without_data_is_408_and_closes_the_connection(path: str) -> None:
     scope = post_scope(path, (b"content-length", b"9"), (b"content-type", b"application/json"))
     status, headers, body = await call(tiny_app(), scope, for_ever)
     assert (status, headers["connection"]) == (408, "close")
     assert b'"code":"body_too_slow"' in body
 
 
-async def test_a_trickling_body_is_cut_after_its_grace() -> None:
+async def test_a_slow_body_is_408_after_the_grace_time() -> None:
     chunks = 0
 
     async def trickle() -> Message:
@@ -276,7 +278,7 @@ async def test_a_request_without_a_body_is_never_timed() -> None:
     assert (status, "connection" in headers, body) == (200, False, b"")
 
 
-async def test_a_client_that_goes_away_is_no_slow_one() -> None:
+async def test_a_disconnect_is_not_a_slow_body() -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
@@ -293,7 +295,7 @@ async def test_an_answer_before_the_end_of_the_body_closes() -> None:
     assert headers["connection"] == "close"
 
 
-async def test_the_error_is_ours_to_map() -> None:
+async def test_body_too_slow_is_raised_to_the_error_handlers() -> None:
     async def reader(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 

@@ -117,7 +117,7 @@ async def test_every_error_is_a_problem(
     assert (response.headers.get("www-authenticate") == "Bearer") is (error.status == 401)
 
 
-async def test_members_and_retry_after_are_told_and_the_log_words_are_not(
+async def test_problems_have_members_and_retry_after_but_no_log_text(
     client: httpx.AsyncClient,
 ) -> None:
     with capture_logs() as lines:
@@ -140,14 +140,14 @@ def test_members_cannot_replace_what_every_problem_has() -> None:
     assert problems.problem_of(error, "req_1")["request_id"] == "req_1"
 
 
-async def test_a_range_that_has_no_bytes_tells_the_size(client: httpx.AsyncClient) -> None:
+async def test_an_unsatisfiable_range_has_the_size(client: httpx.AsyncClient) -> None:
     response = await client.get("/v1/range")
     assert problem_in(response)["code"] == "range_not_satisfiable"
     assert response.headers["content-range"] == "bytes */10"
 
 
 @pytest.mark.parametrize("way", ["crash", "disk"])
-async def test_a_crash_is_an_internal_error_and_its_words_stay_unsaid(
+async def test_a_crash_is_an_internal_error_without_its_message(
     client: httpx.AsyncClient, way: str
 ) -> None:
     with capture_logs() as lines:
@@ -240,7 +240,7 @@ def test_pydantic_has_no_quoting_message_we_do_not_know() -> None:
     assert quoting == problems.QUOTING_TYPES
 
 
-def test_what_the_framework_wrapped_is_found_again() -> None:
+def test_errors_wrapped_by_the_framework_are_unwrapped() -> None:
     wrapped = HTTPException(400, "There was an error parsing the body")
     wrapped.__cause__ = BodyTooSlow()
     assert problems.error_from(wrapped) is wrapped.__cause__

@@ -27,12 +27,12 @@ from app.speech.options import parse_options
         ([""], Preference()),
     ],
 )
-def test_what_is_preferred(headers: list[str], found: Preference) -> None:
+def test_preferences_are_parsed(headers: list[str], found: Preference) -> None:
     assert preference_of(headers) == found
 
 
 @pytest.mark.parametrize("value", ["3601", "-1", "1.5", "soon", "", "9" * 30])
-def test_a_wait_that_nobody_can_mean_is_an_error(value: str) -> None:
+def test_an_invalid_wait_is_an_error(value: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         preference_of([f"respond-async, wait={value}"])
     assert caught.value.members == {"parameter": "Prefer"}
@@ -52,7 +52,7 @@ def test_a_wait_that_nobody_can_mean_is_an_error(value: str) -> None:
         ("return=minimal", {}, None),
     ],
 )
-def test_the_answer_says_what_counted(
+def test_preference_applied_names_the_used_preferences(
     header: str, body: dict[str, str], applied: str | None
 ) -> None:
     preference = preference_of([header])
@@ -76,7 +76,7 @@ def test_the_answer_says_what_counted(
         (["text/event-stream"], {"async": [True]}, None),
     ],
 )
-def test_a_stream_is_asked_for_by_its_media_type(
+def test_the_media_type_of_accept_selects_a_stream(
     accept: list[str], options: dict[str, object], mode: str | None
 ) -> None:
     received = apply_accept(accept, Received(options, None))

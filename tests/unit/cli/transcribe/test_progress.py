@@ -19,7 +19,7 @@ TOLD = st.one_of(
 
 
 @given(st.lists(TOLD, max_size=60))
-def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, float | None]]) -> None:
+def test_no_event_decreases_the_bar(told: list[tuple[str, int, float | None]]) -> None:
     tally, seen = ProgressTracker(COUNT, clock=lambda: 0.0), []
     ended = set()
     for action, index, value in told:
@@ -35,7 +35,7 @@ def test_nothing_that_is_told_moves_the_bar_back(told: list[tuple[str, int, floa
     assert [one.share for one in seen] == sorted(one.share for one in seen)
 
 
-def test_seconds_of_audio_are_counted_and_the_rest_is_reckoned_by_them() -> None:
+def test_remaining_time_is_computed_from_seconds_of_audio() -> None:
     now = [100.0]
     tally = ProgressTracker(3, clock=lambda: now[0])
     assert tally.state() == ProgressState(0, 0, 0, None)
@@ -54,7 +54,7 @@ def test_seconds_of_audio_are_counted_and_the_rest_is_reckoned_by_them() -> None
     assert tally.state() == ProgressState(100, 100, 1.0, 0.0)
 
 
-def test_a_length_that_nobody_knows_yet_is_taken_for_the_usual_one() -> None:
+def test_an_unknown_length_is_estimated_by_the_average() -> None:
     tally = ProgressTracker(4)
     tally.learn(0, 20)
     tally.learn(1, 40)
@@ -73,12 +73,12 @@ def test_the_bar_is_not_full_before_the_last_has_ended() -> None:
     assert tally.state().share == 1.0
 
 
-def test_long_times_are_told_in_hours() -> None:
+def test_long_times_are_shown_in_hours() -> None:
     assert progress_text(ProgressState(1, 2, 0.5, 3725.0)) == "1 of 2 s of audio, 1:02:05 left"
     assert progress_text(ProgressState(0, 0, 0, None)) == "0 of 0 s of audio"
 
 
-def test_a_recording_that_begins_anew_takes_nothing_from_what_others_do() -> None:
+def test_progress_of_a_file_never_decreases() -> None:
     tally = ProgressTracker(2)
     tally.learn(0, 100)
     tally.learn(1, 100)

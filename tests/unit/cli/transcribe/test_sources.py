@@ -36,12 +36,12 @@ def test_a_file_named_by_hand_may_have_any_suffix(tmp_path: Path) -> None:
     assert names(file) == ["speech"]
 
 
-def test_alike_names_of_different_folders_stay_apart(tmp_path: Path) -> None:
+def test_equal_names_in_different_folders_have_different_results(tmp_path: Path) -> None:
     one, other = made(tmp_path, "mon/a.mp3", "tue/a.mp3")
     assert names(one, other) == ["mon/a.mp3", "tue/a.mp3"]
 
 
-def test_alike_names_of_one_folder_stay_apart_whatever_their_case(tmp_path: Path) -> None:
+def test_names_that_differ_in_case_have_different_results(tmp_path: Path) -> None:
     one, other, single = made(tmp_path, "a.mp3", "A.wav", "b.wav")
     assert names(one, other, single) == ["a.mp3", "A.wav", "b"]
 
@@ -54,7 +54,7 @@ def test_a_recording_named_twice_is_sent_once(tmp_path: Path) -> None:
     assert len(recordings_of(["https://h.example/a.mp3"] * 2)) == 1
 
 
-def test_links_are_named_after_their_last_step_and_shown_without_their_query() -> None:
+def test_urls_are_named_after_their_last_segment_and_shown_without_query() -> None:
     one, other = recordings_of(
         ["https://h.example/x/a%20b.mp3?token=secret", "https://h.example/y/a%20b.mp3"]
     )
@@ -66,7 +66,7 @@ def test_links_are_named_after_their_last_step_and_shown_without_their_query() -
     assert names("https://h.example/..%2F..%2Fetc%2Fpasswd") == ["passwd"]
 
 
-def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_or_too_long_are_accepted(tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/\xff\n.mp3"
     with Path(os.fsdecode(odd)).open("wb") as file:
         file.write(b"x")
@@ -78,14 +78,14 @@ def test_a_name_that_is_no_text_and_one_that_is_too_long_are_bearable(tmp_path: 
 
 
 @pytest.mark.parametrize("given", ["absent.wav", "http://", "https://[::1/a", "empty", "x" * 300])
-def test_what_is_no_recording_is_refused(tmp_path: Path, given: str) -> None:
+def test_arguments_without_audio_are_rejected(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     argument = given if ":" in given else str(tmp_path / given)
     with pytest.raises(UsageError, match=r"\.$"):
         recordings_of([argument])
 
 
-def test_a_link_of_another_kind_is_refused_as_a_link() -> None:
+def test_a_url_with_another_scheme_is_rejected_as_a_url() -> None:
     with pytest.raises(UsageError, match=r"'ftp://h\.example/a\.mp3' .* only https:// URLs"):
         recordings_of(["ftp://h.example/a.mp3"])
 
@@ -114,7 +114,7 @@ def files(results: OutputFolder) -> list[Path]:
     return [path for path in results.folder.rglob("*") if path.is_file()]
 
 
-def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
+def test_results_do_not_overwrite_a_file_of_the_user(tmp_path: Path) -> None:
     results = OutputFolder(tmp_path)
     (tmp_path / "a.json").write_text("not ours")
     assert results.save(Path("a"), BODY, {"text": "words"}).name == "a-2"
@@ -124,7 +124,7 @@ def test_a_file_in_the_way_of_the_results_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "talk.srt").read_text() == "corrected by hand"
 
 
-def test_a_folder_that_is_closed_to_us_is_refused(
+def test_a_folder_without_read_permission_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root can read every folder, so the system's error is simulated if the test runs as root."""
@@ -144,6 +144,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
         OutputFolder(tmp_path / "file" / "below").prepare()
 
 
-def test_a_reference_is_as_long_as_the_api_takes() -> None:
+def test_a_reference_is_cut_to_the_maximum_of_the_api() -> None:
     recording = Recording("https://h.example/a", Path("a"), "x" * 300)
     assert len(recording.reference) == 200

@@ -59,7 +59,7 @@ def test_an_answer_is_the_same_however_it_is_cut(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_an_answer_that_ends_before_its_end_is_an_error(name: str) -> None:
+def test_a_truncated_answer_is_an_error(name: str) -> None:
     data = WHOLE[name]
     for end in range(len(data)):
         reader = read(data[:end])
@@ -121,7 +121,7 @@ def test_a_connection_is_kept_only_if_the_server_keeps_it(head: bytes, *, keeps:
 
 
 @pytest.mark.parametrize("excess", [LENGTH, b"H", b"garbage", INTERIM])
-def test_bytes_behind_an_answer_end_the_use_of_its_connection(excess: bytes) -> None:
+def test_bytes_after_an_answer_end_the_use_of_its_connection(excess: bytes) -> None:
     for data in (LENGTH, WHOLE["closing"]):
         reader = read(data + excess)
         assert (reader.answer.status, reader.answer.body) == (200, b"hello")
@@ -198,7 +198,7 @@ def test_a_stream_of_tiny_chunks_is_no_error() -> None:
     assert len(reader.answer.body) == 30_000
 
 
-def test_a_stream_is_given_away_chunk_by_chunk_and_its_rest_is_dropped() -> None:
+def test_a_stream_is_passed_on_by_chunks_and_its_rest_is_dropped() -> None:
     taken: list[bytes] = []
 
     def take(chunk: bytes) -> bool:

@@ -41,7 +41,7 @@ def soon(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def test_readiness_says_how_far_loading_is() -> None:
+async def test_readiness_reports_the_progress_of_loading() -> None:
     fetch = Fetching()
     model = coming(fetch)
     assert model.readiness.unmet.startswith("model not loaded yet")
@@ -55,7 +55,7 @@ async def test_readiness_says_how_far_loading_is() -> None:
     await model.close()
 
 
-async def test_a_call_whose_deadline_passes_says_how_far_loading_is() -> None:
+async def test_a_call_that_reaches_its_deadline_reports_the_progress_of_loading() -> None:
     model = coming(Fetching())
     with pytest.raises(EngineError) as caught:
         await model.loaded(soon(0.05))
