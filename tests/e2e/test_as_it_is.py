@@ -81,8 +81,8 @@ async def test_suitable_files_are_sent_as_received_without_a_decoder(
         raise AssertionError("a child was started")
 
     monkeypatch.setattr(Decoders, "open", no_child)
-    monkeypatch.setattr("app.jobs.execution.decoded.decode", no_child)
-    monkeypatch.setattr("app.jobs.execution.as_received.decode", no_child)
+    monkeypatch.setattr("app.jobs.execution.decoded.open_decoding", no_child)
+    monkeypatch.setattr("app.jobs.execution.as_received.open_decoding", no_child)
     monkeypatch.setattr("app.jobs.upstream.caller.encode_flac", no_child)
     sound = made(tmp_path / name, *arguments.split())
     body = (await there.send(sound, model=model)).json()
