@@ -217,8 +217,7 @@ class JobQueue:
     async def _take(self, queries: Any, lanes: Iterable[Lane]) -> None:
         """Take the entries of these lanes that can be started now."""
         for lane in lanes:
-            lane.is_backlogged = True
-            while lane.is_backlogged and (asked := min(BATCH, lane.capacity)) > 0:
+            while (asked := min(BATCH, lane.capacity)) > 0:
                 picked = await queries.dequeue(
                     batch_size=asked,
                     entrypoints={QueueEntrypoint(lane.name): _UNLIMITED},
@@ -229,8 +228,12 @@ class JobQueue:
                 for one in picked:
                     if one.id not in lane.held:  # held already after a late heartbeat
                         lane.held[one.id] = asyncio.create_task(self._handle(lane, one))
-                lane.is_backlogged = len(picked) == asked
                 await asyncio.sleep(0)  # the handlers take their slots
+                lane.is_backlogged = len(picked) == asked
+                if not lane.is_backlogged:
+                    break
+            else:
+                lane.is_backlogged = True
 
     async def _handle(self, lane: Lane, picked: Picked) -> None:
         """Advance a job until it ends, is deferred for long, or finds no slot."""
