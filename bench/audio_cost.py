@@ -31,7 +31,7 @@ from tests.support.simulated_gateway import fast_catalogue
 MIB = 1 << 20
 CALLS_A_MINUTE = 100_000_000
 RESET_PEAK = "5"  # written to /proc/PID/clear_refs, forgets the peak of resident memory
-SETTLE_SECONDS = 3.0  # between the last answer and the reading of what memory stays
+SETTLE_SECONDS = 3.0  # between the last answer and the reading of the memory
 STEREO_BYTES_PER_SECOND = 176_400
 
 

@@ -56,7 +56,7 @@ SERVE = ("-m", "app.cli.main", "serve")
 WORDS = "And mister John Dashwood had then leisure to consider how much there might be."
 EXPECTED = {"wall": 2.0, "first text": 5.0, "memory": 5.0}
 
-_TOLD = re.compile(r"[\w-]+: (http\S+) key (\S+)$")  # what a simulator says of a region
+_TOLD = re.compile(r"[\w-]+: (http\S+) key (\S+)$")  # the description of a region by the simulator
 
 Samples = npt.NDArray[np.int16]
 

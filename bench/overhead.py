@@ -44,7 +44,7 @@ WARM_UP = 3
 LEAST_ANSWERS = 2
 SERVE = ("-m", "app.cli.main", "serve")
 
-Body = tuple[bytes, bytes]  # what comes before a request's number, and after it
+Body = tuple[bytes, bytes]  # before and after the number of a request
 
 
 def main() -> int:

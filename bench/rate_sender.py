@@ -27,7 +27,7 @@ from tests.support.stalls import stalls
 MODEL = "qwen3-asr-flash"
 PATIENCE_SECONDS = 900.0
 ANSWER_SECONDS = 60.0
-CALLERS = 32  # who have a part ready at any time: as many jobs as a gateway works on at once
+CALLERS = 32  # with a part ready at any time: the gateway's number of concurrent jobs
 JOB_SECONDS = 900.0
 
 

@@ -38,7 +38,7 @@ from tests.support.simulated_gateway import fast_catalogue
 
 SERVE = ("-m", "app.cli.main", "serve")
 ROUTE = "/api/v1/services/aigc/multimodal-generation/generation"
-CALLS_A_MINUTE = 600_000  # steps of 0.1 ms: the account's rate limit is not what is measured
+CALLS_A_MINUTE = 600_000  # slots of 0.1 ms: the account's rate limit is not measured
 END = b"\r\n\r\n"
 TAIL_BYTES = 32  # longer than any word, which chunks may cut
 BOUNDARY = "bench"
@@ -154,7 +154,7 @@ class Trial:
                 gateway = self._gateway(simulator)
                 with gateway.gone_at_the_end(), _relay(simulator) as (relay_url, relay_pid):
                     await asyncio.to_thread(gateway.start)
-                    await self._through(gateway, 1)  # what is slow once is not measured
+                    await self._through(gateway, 1)  # the slow first use is not measured
                     await self._directly(simulator, Run("relay", 1), relay_url)
                     self.runs.clear()
                     for streams in self.streams:

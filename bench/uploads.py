@@ -27,12 +27,12 @@ MIB = 1 << 20
 MOST_GROWTH_BYTES = 64 * MIB
 BLOCK_BYTES = 256 * 1024
 SAMPLE_RATE = 16_000
-SPARE_BYTES = 4 * GB  # left free beside what the uploads need
+SPARE_BYTES = 4 * GB  # free space besides the uploads
 RUNNING_SECONDS = 30.0
 TIMEOUT_SECONDS = 900.0
 SMALL_BYTES = 2 * MIB  # of a job that warms the process up: decoder, speech model, threads
 WARM_SECONDS = 60
-RESET_PEAK = "5"  # what /proc/PID/clear_refs takes to forget VmHWM
+RESET_PEAK = "5"  # value for /proc/PID/clear_refs that resets VmHWM
 BOUNDARY = "gateway-bench"
 HEAD = (
     f"--{BOUNDARY}\r\n"

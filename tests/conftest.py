@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: it measures time, so nothing else runs beside it")
     config.addinivalue_line("markers", "postgres: it needs a PostgreSQL server (set by itself)")
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "DASHSCOPE_"))]:
-        del os.environ[name]  # what the developer's shell says is not what is tested
+        del os.environ[name]  # tests do not depend on the developer's environment
     log.threshold = logging.DEBUG  # so that tests for secrets in the log see all of it
     os.environ[provider_key.PROVIDER_VARIABLE] = ""
     provider_key.PROVIDER_FILE = Path(os.devnull)

@@ -24,7 +24,7 @@ HEAVY = {"alembic", "fastapi", "httpx", "numpy", "sqlalchemy", "starlette"}
 async def asked(url: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         "GATEWAY_SERVER__PORT": url.rpartition(":")[2],
-        "GATEWAY_SERVER__HOST": "0.0.0.0",  # noqa: S104 - what a container listens on
+        "GATEWAY_SERVER__HOST": "0.0.0.0",  # noqa: S104 - the address of a container
     }
     return await asyncio.to_thread(
         lambda: call("health", *words, cwd=folder, environment=environment)

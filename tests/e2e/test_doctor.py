@@ -29,9 +29,9 @@ from tests.support.scenario import Scenario, failure
 
 pytestmark = pytest.mark.anyio
 
-MOST_SECONDS = 20.0  # for the whole of it, whatever is wrong
+MOST_SECONDS = 20.0  # for the whole command, with any problem
 INTL = "ap-southeast-1"
-NOBODY = 9  # a port of loopback where nobody listens
+NOBODY = 9  # a loopback port without a listener
 
 
 @dataclass

@@ -19,5 +19,5 @@ async def test_the_ledger_equals_the_bill_after_reconciliation(
     verdict = await Trial(JOBS, FAULTS, 20261121, tmp_path, database_url, AT_ONCE).run()
     assert verdict.violations == []
     assert {job["model"] for job in verdict.records.rows["transcription"]} == set(MODELS)
-    # Which ones are met depends on whose call arrives first: no kind is certain to be among them.
+    # The drawn faults depend on the order of the calls: no kind is certain to be among them.
     assert any(call.fault for call in verdict.simulator.calls)

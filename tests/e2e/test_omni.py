@@ -114,7 +114,7 @@ async def test_a_truncated_stream_is_retried_and_only_complete_text_is_returned(
         answer = await there.send(encode([7, 8, 9]), model=FLASH)
         lines = await there.rows(ledger_line, kind="settle")
     body = answer.json()
-    if fault == "error-in-stream":  # what was said was refused: another form would not help
+    if fault == "error-in-stream":  # the content was rejected: another format would not help
         assert code_of(answer) == (422, "engine_refused")
         assert not simulator.bill.lines
         return

@@ -105,7 +105,7 @@ async def test_the_retry_timeout_fails_the_job_with_its_last_error(
         calls = await gateway.rows(upstream_call)
     assert code_of(answer) == (503, "engine_unavailable")
     assert 2 <= seconds < 6
-    assert len(calls) > MAX_ATTEMPTS  # each found nobody there: that is no try
+    assert len(calls) > MAX_ATTEMPTS  # no connection: that is no attempt
     assert {call["state"] for call in calls} == {"failed"}
 
 

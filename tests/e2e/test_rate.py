@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 MODEL = "qwen3-asr-flash"
 CALLS_A_MINUTE = 20
 # Minutes of 6 s, with steps of 0.3 s; longer ones on a machine that stood still meanwhile, for
-# then calls come too late and too near to one another, whatever the limiter did.
+# then calls arrive late and close together, independent of the limiter.
 SCALES = (10, 5, 2)
 MOST_STALL = 0.6  # of the simulator's seconds
 LIMITS = Limits(rpm=CALLS_A_MINUTE, per_second=True, burst=2)

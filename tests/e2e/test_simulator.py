@@ -22,7 +22,7 @@ FAMILIES = {
     "qwen-audio-3.0-asr-flash": "cn-beijing",
     "vllm/qwen3-asr-1.7b": "vllm",
 }
-REJECTED = (422, "engine_refused")  # what a 400 means where nobody is in arrears to anybody
+REJECTED = (422, "engine_refused")  # a 400 of a server without payments
 LENGTHS = (1, 2, 7, 31, 61, 239, 241, 301, 400)
 PART_SECONDS = 240
 HEADER_BYTES, BYTES_PER_MS = 44, 32

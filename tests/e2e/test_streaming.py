@@ -120,7 +120,7 @@ async def test_broken_frames_never_complete_with_missing_text(
                 events = await heard.end()
             case = (SEED, number, hows, bytes(heard.raw))
             is_done = events[-1].type == "completed"
-            # What the upstream refuses is not sent again, and a call in doubt only once.
+            # A rejected call is not repeated, and a call in doubt is repeated only once.
             assert is_done or events[-1].type == "failed", case
             assert is_done or "error" in hows or all(hows), case
             assert text_of(events) == (text if is_done else ""), case

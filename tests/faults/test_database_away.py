@@ -174,7 +174,7 @@ async def until_answered(gateway: Gateway, calls: int) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(gateway.engine.calls) < calls:
             await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)  # the engine answers at once: what is left is a thread's turn
+    await asyncio.sleep(0.05)  # the engine answers at once: only a thread has to run
 
 
 async def test_a_gateway_closes_without_its_database(start: Start, recording: bytes) -> None:
@@ -249,7 +249,7 @@ async def test_a_server_that_drops_every_connection_delays_the_job(
         await assert_kept_and_paid_once(gateway)
 
 
-# ── what a caller is told ───────────────────────────────────────────────────────────────────
+# ── answers to callers ──────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("work", ["has_ended", "find_job"])

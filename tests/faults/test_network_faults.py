@@ -61,7 +61,7 @@ async def reset_before(_asked: ReceivedRequest, writer: asyncio.StreamWriter) ->
 
 async def reset_after(asked: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
     await _said(writer, HEAD + b"{")
-    await asyncio.sleep(DRIP_SECONDS)  # or the RST overtakes what was said
+    await asyncio.sleep(DRIP_SECONDS)  # or the RST overtakes the bytes before it
     await reset_before(asked, writer)
 
 

@@ -49,7 +49,7 @@ async def test_a_429_that_cannot_be_recorded_stays_a_free_call(
     shared_url: str, tmp_path: Path
 ) -> None:
     fault = DatabaseFault("block_slots")
-    # One call a minute, and somebody else had it; the simulator's minutes are 2 s long.
+    # One call a minute, which another user has made; the simulator's minutes are 2 s long.
     limits = Limits(rpm=1)
     async with ProviderSimulator(words=Script("hello"), limits=limits, clock_scale=30) as simulator:
         simulator.service.gate.admit(simulator.key, "qwen3-asr-flash", 1)

@@ -120,7 +120,7 @@ class JobLife(RuleBasedStateMachine):
         assert holds
         return result
 
-    # -- what happens ------------------------------------------------------------------------
+    # -- operations --------------------------------------------------------------------------
 
     @rule()
     def claim(self) -> None:
@@ -143,7 +143,7 @@ class JobLife(RuleBasedStateMachine):
         holds = self.holds(worker)
         done = {row["idx"] for row in self.do(self.scenario.parts()) if row["state"] == "done"}
         if holds and part in done:
-            return  # a run never asks again for what is stored
+            return  # a run never requests a stored part again
         try:
             worker.call = self.do(
                 self.scenario.call(worker.job, part_span(part), retry_in_doubt=retry)
@@ -166,7 +166,7 @@ class JobLife(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([one for one in self.workers if one.call]))
         call, worker.call = worker.call, None
         assert call is not None
-        # Where nothing is reported the bill is for what was sent: our own measure is that, too.
+        # Without a report the bill is the length sent, which is also the gateway's measure.
         self.bill_seconds += seconds if reported else 2
         heard = answer(seconds if reported else None)
         self.expect(
@@ -259,7 +259,7 @@ class JobLife(RuleBasedStateMachine):
         if chance == 0:
             assert self.do(self.scenario.erase())
 
-    # -- what must hold ----------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------
 
     @invariant()
     def the_laws_hold(self) -> None:
@@ -304,7 +304,7 @@ class JobLife(RuleBasedStateMachine):
         self, row: dict[str, Any], calls: list[dict[str, Any]], money: ledger.JobTotals
     ) -> None:
         bill = self.bill_seconds * NANO_PER_SECOND
-        # What a lost answer has cost at most: this upstream bills up to four seconds for two.
+        # The maximum cost of a lost answer: this provider bills up to four seconds for two.
         doubtful = sum(
             2 * call["max_cost_nano"]
             for call in calls

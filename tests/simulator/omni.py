@@ -16,7 +16,7 @@ Json = dict[str, Any]
 ONLY_STREAMED = (
     "This model only support stream mode, please enable the stream parameter to access the model."
 )
-TEMPLATE_TOKENS = 9  # of text around what the caller wrote; nobody outside knows how many
+TEMPLATE_TOKENS = 9  # of text around the caller's; the real number is not public
 THOUGHT = "Let me listen to this once more before I write it down."
 
 

@@ -43,7 +43,7 @@ TRANSCRIPTION = "/api/v1/services/audio/asr/transcription"
 TASKS = "/api/v1/tasks"
 POLICY = "/api/v1/uploads"
 STOP_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 75  # at uvicorn's five, a busy machine has calls broken that nobody ordered
+KEEP_ALIVE_SECONDS = 75  # with uvicorn's five, a busy machine breaks calls without a fault
 
 
 class ProviderSimulator:

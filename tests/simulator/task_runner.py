@@ -62,7 +62,7 @@ class TaskRunner:
         """Run a task. An error of the simulator itself is stored and fails the test."""
         try:
             await self._run(task)
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the simulator tells at its end
+        except Exception as failure:  # noqa: BLE001 - the simulator reports any error at its end
             self._service.failures.append(failure)
 
     async def _run(self, task: Task) -> None:

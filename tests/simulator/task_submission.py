@@ -47,7 +47,7 @@ class TaskSubmission:
             check_address(url, may_resolve=call.resolves)
         call.order, call.place = _order(call.body, urls, model), urls[0]
         if fault and fault.how == "page":
-            return dashscope.answered({}, call)  # somebody else answers: nothing came here
+            return dashscope.answered({}, call)  # a proxy answers: the request did not arrive
         task = self._taken(call, model, urls)
         output = {"task_status": "PENDING", "task_id": task.id}
         return dashscope.answered({"output": output, "request_id": call.request_id}, call)

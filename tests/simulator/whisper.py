@@ -13,7 +13,7 @@ from tests.simulator.orders import Order
 from tests.simulator.speech import Speech
 
 FULL_SCALE = 32768
-LEAST_SPEECH = 0.6  # likelihood of no speech above which a segment is nobody speaking
+LEAST_SPEECH = 0.6  # probability of no speech above which a segment is dropped
 
 
 class WhisperSpeech:

@@ -96,7 +96,7 @@ class Child:
         while True:
             try:
                 chunk = os.read(self._descriptor, 65536)
-            except OSError:  # a terminal whose other end is closed
+            except OSError:  # the other end of the terminal is closed
                 return
             if not chunk:
                 return

@@ -87,7 +87,7 @@ class Builder:
 
     def _from(self, words: str) -> None:
         _, _, stage = words.partition(" AS ")
-        if self._image.root.exists():  # what the stage before has made does not move on by itself
+        if self._image.root.exists():  # results of the previous stage are not inherited
             self._image.root.rename(self.folder / "before")
         self._image = Image(self.folder / "root")
         self._image.root.mkdir()

@@ -18,7 +18,7 @@ from tests.support.gateway import SPEECH, Gateway, running, settings_for
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.web_server import Page, WebServer, serving
 
-QUERY = "?X-Signature=canary-7"  # what must be nowhere afterwards
+QUERY = "?X-Signature=canary-7"  # must not be stored anywhere
 
 
 @cache

@@ -19,9 +19,9 @@ from app.jobs.tables import OPEN, metadata
 
 TABLES = ("transcription", "part", "upstream_call", "ledger_line", "event", "transcript", "audio")
 MILLIS = 1000
-WORD = "heard"  # what the scripted engine answers for each part
+WORD = "heard"  # the scripted engine's answer for each part
 ROUNDED_MS = 1  # parts end on a whole millisecond below the end of the sound, or on it
-COUNTED = ("settle", "adjust")  # what a call costs after all
+COUNTED = ("settle", "adjust")  # the cost of a call in the bill
 SHOWN = 3
 IN_DOUBT_A_PART = 2  # the first loss is tried again, the second ends the job
 

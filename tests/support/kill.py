@@ -31,7 +31,7 @@ REST_SECONDS = 0.05  # between two tries to reach a gateway that may be dead
 MODELS = ("scripted/echo", "scripted/short")
 WAITS = (0, 0, 0, 0, 1, 30)
 MODES = ("auto", "sync", "async", "async")
-DELETED = 0.05  # share of the acknowledged jobs whose client deletes them
+DELETED = 0.05  # share of the acknowledged jobs that clients delete
 CANCELLED, HALF = 0.05, 0.5  # share of the others that it cancels; half of those it tries anew
 IN_DOUBT = "upstream_in_doubt"
 
@@ -50,7 +50,7 @@ class Told:
 
     acknowledged: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
-    cancelled: set[str] = field(default_factory=set)  # asked for, whatever the answer was
+    cancelled: set[str] = field(default_factory=set)  # requested, with any answer
     answers: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -239,7 +239,7 @@ async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
             may_be = ends | ({"cancelled"} if job_id in told.cancelled else set())
             if answer.json()["status"] not in may_be:
                 yield f"{job_id} is {answer.json()['status']}"
-        elif answer.status_code != httpx.codes.GONE:  # a delete whose answer was cut off
+        elif answer.status_code != httpx.codes.GONE:  # a delete with a lost answer
             yield f"{job_id} was acknowledged and answers {answer.status_code}"
 
 

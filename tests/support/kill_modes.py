@@ -148,13 +148,13 @@ class ModesKilling(Killing):
             try:
                 await stream.hear(answer)
             finally:
-                self.streams.append(stream)  # from now on somebody may listen again
+                self.streams.append(stream)  # from now on it may be read again
         self.told.answers[f"stream {stream.events[-1].name if stream.events else 'nothing'}"] += 1
 
     async def _listen_again(self, client: httpx.AsyncClient, stream: ResumedStream) -> None:
         if stream.job_id in self.told.deleted:
             return
-        self.streams.remove(stream)  # nobody else goes on with it meanwhile
+        self.streams.remove(stream)  # no other client continues it meanwhile
         try:
             await stream.resume(client)
         finally:

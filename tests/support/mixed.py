@@ -25,7 +25,7 @@ from tests.support.gateway import NANO_PER_SECOND, Gateway
 from tests.support.job_records import WORD, JobRecords, read_rows
 from tests.support.simulated_gateway import simulated_gateway
 
-# The three wires, two of them sold: what runs on one's own machines is on nobody's bill.
+# The three request formats. Only two are billed; vLLM runs on the operator's machines.
 MODELS = (
     "qwen3-asr-flash",
     "qwen3-asr-flash-2026-02-10",
@@ -38,7 +38,7 @@ EXPLAINED = {"in_doubt_billed", "in_doubt_not_billed"}
 ODD_MILLIS = (0, 1, 480, 500, 999)  # beyond whole seconds: where roundings differ
 SHORT_SECONDS, LONG_SECONDS = (1, 2, 3, 5, 8, 13), (250, 310)
 LONG_SHARE = 0.01
-# Faults of streams befall nobody who asks for none.
+# Faults of streams apply to streams only.
 STREAMS_ONLY = ("error-in-stream", "duplicate-frames")
 KINDS = [name for name in FAULTS if name not in STREAMS_ONLY]
 HEADER_BYTES = 44

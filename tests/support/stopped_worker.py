@@ -16,7 +16,7 @@ from tests.support.process import GatewayProcess, until
 JOBS = 6
 SLOW_SECONDS = 1.5  # of a call of the worker that is stopped
 PATIENCE_SECONDS = 60.0
-# What a run logs when it finds that its job is another's, or its transaction was ended meanwhile.
+# Events of a run that lost its job, or whose transaction was ended.
 NOTICED = ("run.stale", "run.database_unavailable")
 
 

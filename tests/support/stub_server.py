@@ -135,7 +135,7 @@ async def socket_server(handle: Handle) -> AsyncIterator[str]:
             await asyncio.sleep(0)
         for task, writer in running.items():
             task.cancel()
-            writer.transport.abort()  # what nobody reads any more would keep it open
+            writer.transport.abort()  # unread bytes would keep it open
         await asyncio.gather(*running, return_exceptions=True)
 
 

@@ -10,7 +10,7 @@ from app.speech.transcript import Segment, Transcript, Word
 
 COLUMNS, LINES, MOST_MS = 42, 2, 7_000
 
-# From jlreq's classes, and spelled out again here: what must not begin or end a line.
+# From jlreq's classes, repeated here: characters that must not begin or end a line.
 NOT_FIRST = frozenset(
     "、。，．・：；？！ー゛゜ヽヾゝゞ々’”）〕］｝〉》」』】‐〜…ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ%％,.!?;:)]}"
 )

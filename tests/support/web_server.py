@@ -120,7 +120,7 @@ class FlakyPage:
     ranges: bool = True
     etag: str | None = None
     modified: str | None = None
-    changes_to: bytes | None = None  # what the file is from the second answer on
+    changes_to: bytes | None = None  # the file from the second answer on
     lies: str = ""  # a Content-Range to say instead of the right one
     answers: int = 0
 

@@ -142,7 +142,7 @@ async def test_a_client_that_disconnects_at_any_byte_misses_and_repeats_nothing(
         both = [*kept, *rests[last]]
         assert told(both) == told(whole), (offset, last)
         assert rows_of(both) == rows_of(whole), (offset, last)
-    assert len(rests) == len(whole) + 1  # every event was the last one that somebody got
+    assert len(rests) == len(whole) + 1  # every event was the last one of a client
 
 
 def told(events: list) -> str:  # type: ignore[type-arg]

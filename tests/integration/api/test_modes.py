@@ -118,7 +118,7 @@ async def test_async_jobs_do_not_count_as_sync_callers(gateway: Gateway, recordi
     assert (await waiting).status_code == 200
 
 
-# ── who listens is a caller who waits ───────────────────────────────────────────────────────
+# ── streams count as sync callers ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

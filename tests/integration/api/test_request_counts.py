@@ -110,7 +110,7 @@ async def short_path(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[tup
         async with running(settings, None) as gateway:
             key = await gateway.key()
             await asyncio.sleep(0.05)  # the rate limit has its first step only after an interval
-            for n in range(2):  # what is compiled and remembered at the first use
+            for n in range(2):  # compilation and caching at the first use
                 assert (await gateway.send(speech(2, start=n / 10), key=key)).status_code == 200
             yield gateway, key
 

@@ -87,7 +87,7 @@ async def test_text_input_may_have_a_lower_price(db: Database) -> None:
     await known(db, sound, text, replace(PRICE, unit="output_token", nano=12_700))
     tariff = await price_at(db, JUNE, tokens_bounded=True)
     assert tariff.cost(0, 245, 35, 45) == 200 * 15_800 + 45 * 1_800 + 35 * 12_700
-    assert tariff.cost(0, 245, 35) == 245 * 15_800 + 35 * 12_700  # what is held is the dearest
+    assert tariff.cost(0, 245, 35) == 245 * 15_800 + 35 * 12_700  # the most expensive one is held
 
 
 async def test_text_input_may_not_have_a_higher_price(db: Database) -> None:

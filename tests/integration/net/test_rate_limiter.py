@@ -151,7 +151,7 @@ async def test_processes_of_one_database_reserve_slots_by_one_clock(
         assert await stores[1].block_count("k") == 1
         assert await stores[2].reserve("k", gap, 1) == (near(40), None)
     expected = [began + gap * (at + 1) for at in range(takers * steps_each)]
-    # None is early, and all are late by the same: what the first of them took to ask.
+    # None is early, and all are late by the same time: that of the first query.
     assert all(-0.01 < moment - at < 1 for moment, at in zip(moments, expected, strict=True))
     assert min(b - a for a, b in itertools.pairwise(moments)) > gap - 0.2
 

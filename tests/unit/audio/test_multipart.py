@@ -29,7 +29,7 @@ from tests.unit.audio.audio_samples import chunked, files_in
 pytestmark = pytest.mark.anyio
 BOUNDARY = "xyzzy"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-# Full of what looks like a boundary and is none.
+# Contains many near matches of the boundary.
 AUDIO = b"\r\n--xyzz\r\n--xyzzz\r\r\n--\r\n--xyzzy!" + random.Random(1).randbytes(5000) + b"\r\n"
 
 

@@ -329,7 +329,7 @@ async def test_a_handshake_that_never_ends_is_given_up(
 
 async def test_every_address_of_a_host_is_tried() -> None:
     async with serving(responds(OK)) as server:
-        url = server.url.replace("127.0.0.1", "localhost")  # ::1 as well, where nobody listens
+        url = server.url.replace("127.0.0.1", "localhost")  # ::1 as well, without a listener
         async with client_of("direct", url) as client:
             assert (await post(client)).body == b"ok"
 

@@ -36,7 +36,7 @@ def body(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-# ── what is sent ────────────────────────────────────────────────────────────────────────────
+# ── requests ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_qwen3_form_is_the_request_of_the_sdk() -> None:

@@ -158,7 +158,7 @@ async def test_a_slot_is_released_however_a_call_ends(calls: Calls) -> None:
     calls.ends[1].set_exception(EngineError(ErrorKind.NETWORK, "x"))
     await calls.settle()
     calls.tasks[2].cancel()
-    calls.tasks[5].cancel()  # waits still: what it never had, it does not give back
+    calls.tasks[5].cancel()  # still waits: it releases no slot that it never had
     await calls.settle()
     assert calls.turns == [0, 1, 2, 3, 4]
     assert isinstance(calls.tasks[1].exception(), EngineError)
