@@ -25,7 +25,7 @@ from tests.support.gateway import Gateway, running, settings_for
 from tests.support.stalls import stalls
 
 MODEL = "qwen3-asr-flash"
-PATIENCE_SECONDS = 900.0
+TIMEOUT_SECONDS = 900.0
 ANSWER_SECONDS = 60.0
 CALLERS = 32  # with a part ready at any time: the gateway's number of concurrent jobs
 JOB_SECONDS = 900.0
@@ -85,7 +85,7 @@ async def _all_sent(engine: RemoteEngine, requests: int) -> int:
         nonlocal failed
         for _ in left:
             try:
-                async with engine.admit(MODEL, PATIENCE_SECONDS):
+                async with engine.admit(MODEL, TIMEOUT_SECONDS):
                     await engine.transcribe(request)
             except EngineError:
                 failed += 1

@@ -38,7 +38,7 @@ from tests.support.scripted_engine import ScriptedEngine
 
 SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261121"))
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "100"))
-PATIENCE_SECONDS = 15
+TIMEOUT_SECONDS = 15
 FRAMING = {"transfer-encoding", "content-length", "connection", "upgrade"}
 KEY = mint_key()
 
@@ -89,7 +89,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> I
         server = GuardedServer(GuardedConfig(app, limits.server))
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not server.started:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -101,7 +101,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> I
             assert sent.status_code == 200
         yield address
         server.should_exit = True
-        thread.join(PATIENCE_SECONDS)
+        thread.join(TIMEOUT_SECONDS)
         assert not thread.is_alive()
 
 

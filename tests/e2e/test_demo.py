@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.sample_text import word_error_rate
 
 WORST_WORD_ERROR_RATE = 0.10
-PATIENCE_SECONDS = 110
+TIMEOUT_SECONDS = 110
 
 
 def test_the_demo_prints_the_words_of_a_real_recording(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_demo_prints_the_words_of_a_real_recording(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         env=os.environ | {"GATEWAY_DATA_DIR": str(tmp_path / "data")},
     )
     assert done.returncode == 0, done.stderr

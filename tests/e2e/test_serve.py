@@ -30,7 +30,7 @@ from app.settings import ServerSettings
 HEAD_SECONDS = 0.5
 HEAD_BYTES = 32 * 1024
 SLACK_SECONDS = 1.0
-PATIENCE_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 MIB = 1 << 20
 SHORT = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -79,13 +79,13 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
         self._bound.close()
         assert not self._thread.is_alive()
 
     @contextmanager
     def socket(self) -> Iterator[socket.socket]:
-        with socket.create_connection(self.address, PATIENCE_SECONDS) as client:
+        with socket.create_connection(self.address, TIMEOUT_SECONDS) as client:
             yield client
 
     def connections(self) -> int:
@@ -99,7 +99,7 @@ def served() -> Iterator[Served]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -243,7 +243,7 @@ def test_a_slow_body_receives_408(served: Served) -> None:
         client.sendall(post("/count", 1000))
         while not select.select([client], [], [], 0.05)[0]:
             client.sendall(b"a")
-            assert time.monotonic() - started < PATIENCE_SECONDS
+            assert time.monotonic() - started < TIMEOUT_SECONDS
         assert read_one(client).startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - started < 0.5 + SLACK_SECONDS
 
@@ -259,7 +259,7 @@ def send_until_answered(client: socket.socket, size: int) -> tuple[int, float]:
     client.setblocking(False)  # noqa: FBT003
     piece, sent, started = b"a" * 65536, 0, time.monotonic()
     while sent < size:
-        readable, writable, _ = select.select([client], [client], [], PATIENCE_SECONDS)
+        readable, writable, _ = select.select([client], [client], [], TIMEOUT_SECONDS)
         if readable:
             break
         if writable:
@@ -421,7 +421,7 @@ def test_sigterm_ends_streams_and_exits_with_0(wish: signal.Signals) -> None:
             started = time.monotonic()
             process.send_signal(wish)
             assert b"bye" in read_all(client)
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
         assert time.monotonic() - started < 2
         assert process.stdout is not None
         assert process.stdout.read() == "closed\n"
@@ -452,7 +452,7 @@ def test_a_short_answer_is_one_write() -> None:
 
 def test_a_failed_start_exits_with_1() -> None:
     with program("fail") as process:
-        assert process.wait(PATIENCE_SECONDS) == 1
+        assert process.wait(TIMEOUT_SECONDS) == 1
 
 
 def test_a_port_in_use_is_an_error_of_one_sentence(tmp_path: Any) -> None:
@@ -463,7 +463,7 @@ def test_a_port_in_use_is_an_error_of_one_sentence(tmp_path: Any) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             env=os.environ
             | {"GATEWAY_SERVER__PORT": str(port), "GATEWAY_DATA_DIR": str(tmp_path / "data")},
         )

@@ -20,7 +20,7 @@ from app.cli.main import run as command_line
 from tests.support.process import REPOSITORY, until
 
 COLUMNS = 160
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 COMMAND = (sys.executable, "-m", "app.cli.main")
 
 
@@ -42,7 +42,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
 
 
@@ -79,7 +79,7 @@ class Child:
         return b"".join(self._chunks).decode(errors="replace")
 
     def sees(self, words: str) -> None:
-        until(lambda: words in self.told, PATIENCE_SECONDS, f"it says {words!r}")
+        until(lambda: words in self.told, TIMEOUT_SECONDS, f"it says {words!r}")
 
     def types(self, words: str) -> None:
         os.write(self._descriptor, words.encode())
@@ -88,8 +88,8 @@ class Child:
         self.process.send_signal(signal.SIGINT)
 
     def ended(self) -> int:
-        code = self.process.wait(PATIENCE_SECONDS)
-        self._reader.join(PATIENCE_SECONDS)
+        code = self.process.wait(TIMEOUT_SECONDS)
+        self._reader.join(TIMEOUT_SECONDS)
         return code
 
     def _read(self) -> None:
@@ -127,5 +127,5 @@ def begun(
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(PATIENCE_SECONDS)
+            process.wait(TIMEOUT_SECONDS)
         os.close(ours_end)

@@ -14,7 +14,7 @@ import httpx
 
 from tests.support.gateway import ADDRESS, Gateway, bearing
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 ENDS = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -93,7 +93,7 @@ class Listener:
     def last_id(self) -> str:
         return read_events(bytes(self.raw))[1]
 
-    async def until(self, condition: Any, seconds: float = PATIENCE_SECONDS) -> None:
+    async def until(self, condition: Any, seconds: float = TIMEOUT_SECONDS) -> None:
         """Wait until the condition is true of the events received so far."""
         async with asyncio.timeout(seconds):
             while not condition(self.events):
@@ -101,7 +101,7 @@ class Listener:
                 assert not self.is_over, self.raw.decode()
                 await self._news.wait()
 
-    async def end(self, seconds: float = PATIENCE_SECONDS) -> list[SseEvent]:
+    async def end(self, seconds: float = TIMEOUT_SECONDS) -> list[SseEvent]:
         """Wait for the end and return all events."""
         async with asyncio.timeout(seconds):
             while not self.is_over:

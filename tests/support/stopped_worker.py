@@ -15,7 +15,7 @@ from tests.support.process import GatewayProcess, until
 
 JOBS = 6
 SLOW_SECONDS = 1.5  # of a call of the worker that is stopped
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 # Events of a run that lost its job, or whose transaction was ended.
 NOTICED = ("run.stale", "run.database_unavailable")
 
@@ -56,25 +56,25 @@ class Workers:
     def stop_and_wake(self, seconds: float, seed: int) -> Stopped:
         """Stop the first worker for this time, and until the second has completed its jobs."""
         jobs = self._submit(random.Random(seed))
-        until(lambda: self.sleeper.billed_seconds() > 0, PATIENCE_SECONDS, "a call is billed")
+        until(lambda: self.sleeper.billed_seconds() > 0, TIMEOUT_SECONDS, "a call is billed")
         self.sleeper.signal(signal.SIGSTOP)
         stopped_at = time.monotonic()
-        self._wait_for_the_heir(jobs, seconds + PATIENCE_SECONDS)
+        self._wait_for_the_heir(jobs, seconds + TIMEOUT_SECONDS)
         time.sleep(max(0.0, stopped_at + seconds - time.monotonic()))
         before = self._rows()
         taken = {row["id"] for row in before["transcription"] if row["run_epoch"] > 1}
         self.sleeper.signal(signal.SIGCONT)
-        until(lambda: taken <= self._noticed(), PATIENCE_SECONDS, "the sleeper notices")
+        until(lambda: taken <= self._noticed(), TIMEOUT_SECONDS, "the sleeper notices")
         # A clean end waits for every run: nothing is written after it.
         assert (self.sleeper.stop(), self.heir.stop()) == (0, 0)
         return Stopped(before, self._rows(), taken, self.sleeper.billed_seconds())
 
     def _submit(self, chance: random.Random) -> list[str]:
-        with httpx.Client(base_url=self.sleeper.url, timeout=PATIENCE_SECONDS) as client:
+        with httpx.Client(base_url=self.sleeper.url, timeout=TIMEOUT_SECONDS) as client:
             return [_send(client, recording(chance), MODELS[n % 2]) for n in range(JOBS)]
 
     def _wait_for_the_heir(self, jobs: list[str], seconds: float) -> None:
-        with httpx.Client(base_url=self.heir.url, timeout=PATIENCE_SECONDS) as client:
+        with httpx.Client(base_url=self.heir.url, timeout=TIMEOUT_SECONDS) as client:
             until(lambda: all(_ended(client, job) for job in jobs), seconds, "all have ended")
 
     def _rows(self) -> Rows:

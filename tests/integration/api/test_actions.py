@@ -29,7 +29,7 @@ from tests.support.unreliable_database import DatabaseFault, unreliable_database
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
 NOBODY = "tr_" + "0" * 32
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 
 
 async def act(gateway: Gateway, job_id: str, deed: str):  # noqa: ANN201
@@ -37,7 +37,7 @@ async def act(gateway: Gateway, job_id: str, deed: str):  # noqa: ANN201
 
 
 async def until_called(gateway: Gateway, times: int = 1) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while len(gateway.engine.calls) < times:
             await asyncio.sleep(0.01)
 
@@ -69,7 +69,7 @@ async def test_cancel_ends_a_running_job_and_its_waiting_caller(
     assert said["status"] == "cancelled"
     bound = 2 * NANO_PER_SECOND  # of the one call
     assert (said["charged"]["nano"], said["in_doubt"]["nano"]) == (0, bound)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         told = await waiting
     assert (told.status_code, told.json()["status"]) == (202, "cancelled")
     (last,) = (await gateway.rows(event))[-1:]
@@ -99,7 +99,7 @@ async def test_cancel_returns_the_settled_cost(gateway: Gateway) -> None:
         states = [row["state"] for row in await gateway.rows(part)]
         return "done" in states and len(gateway.engine.calls) >= 2
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not await one_is_done():
             await asyncio.sleep(0)
     response = await act(gateway, job_id, "cancel")
@@ -337,7 +337,7 @@ async def test_a_repeated_cancel_does_not_end_the_run_of_a_retry(
     await until_called(gateway, 2)
     await services.worker.cancel_run(job_id, cost.epoch)
     gateway.engine.gate.set()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         assert (await gateway.ended(job_id))["status"] == "completed"
     assert len(gateway.engine.calls) == 2
 
@@ -363,7 +363,7 @@ async def test_a_retry_waits_for_the_end_of_the_cancelled_run(
             await asyncio.sleep(1.2)  # of the entry's first look
             assert settling.gate is not None
             settling.gate.set()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 assert (await gateway.ended(job_id))["status"] == "completed"
             assert len(engine.calls) == 2
 

@@ -14,7 +14,7 @@ from tests.support.gateway import code_of
 from tests.support.task_gateway import TaskGateway, task_gateway
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 DONE = (200, "completed")
 DOUBT = (502, "upstream_in_doubt")
 LOST = (
@@ -41,7 +41,7 @@ async def test_each_task_fault_is_paid_once_or_in_doubt(
     monkeypatch.setattr(run, "UNKNOWN_TASK_SECONDS", 0.2)
     jobs = {"task_timeout_seconds": 0.5} if fault == "task-stuck" else {}
     async with task_gateway(
-        tmp_path, answer_seconds=1.0 if "hang" in fault else PATIENCE_SECONDS, jobs=jobs
+        tmp_path, answer_seconds=1.0 if "hang" in fault else TIMEOUT_SECONDS, jobs=jobs
     ) as here:
         here.simulator.faults.next(fault)
         response = await here.send()

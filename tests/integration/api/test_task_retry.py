@@ -18,12 +18,12 @@ from tests.support.task_gateway import TaskGateway, task_gateway
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 SOONER_THAN_UPKEEP = 30  # which puts forsaken jobs back each minute
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not (met := condition()) or (not isinstance(met, bool) and not await met):
             await asyncio.sleep(0.01)
 

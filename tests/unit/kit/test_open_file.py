@@ -13,7 +13,7 @@ import pytest
 from app.kit.open_file import open_file
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 async def test_a_file_is_opened_and_closed(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ async def test_a_file_of_a_cancelled_caller_is_closed(
 
     def slow(path: Path) -> FileIO:
         begun.set()
-        go_on.wait(PATIENCE_SECONDS)
+        go_on.wait(TIMEOUT_SECONDS)
         files.append(FileIO(path))
         return files[0]
 
@@ -48,11 +48,11 @@ async def test_a_file_of_a_cancelled_caller_is_closed(
     (tmp_path / "a").touch()
     monkeypatch.setattr("app.kit.open_file.FileIO", slow)
     wanting = asyncio.create_task(wants())
-    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    await asyncio.to_thread(begun.wait, TIMEOUT_SECONDS)
     wanting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await wanting
     go_on.set()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not (files and files[0].closed):
             await asyncio.sleep(0.01)

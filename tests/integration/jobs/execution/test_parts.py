@@ -29,7 +29,7 @@ from tests.support.scripted_engine import ScriptedEngine, billed_seconds
 pytestmark = pytest.mark.anyio
 SHORT = "scripted/short"  # parts of at most four seconds
 LOOP = "thank you so much " * 30
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 RATE = 16_000
 REJECTED = EngineError(ErrorKind.REJECTED, "not this one")
 ACCOUNT = EngineError(ErrorKind.ACCOUNT, "in arrears")
@@ -155,7 +155,7 @@ async def test_parts_are_sent_while_later_audio_is_decoded(
     blocks = PcmDecoding.blocks
 
     async def held_back(decoding: PcmDecoding) -> AsyncIterator[bytes]:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             async for block in blocks(decoding):
                 yield block
                 while engine.most < 2:
@@ -416,7 +416,7 @@ async def test_a_restarted_run_repeats_no_paid_call(
     engine.says = held_at_the_second
     answer = await gateway.send(sound, model=SHORT, wait="0")
     job_id = answer.json()["id"]
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not (await gateway.rows(transcription, id=job_id))[0]["deferred_since"]:
             await asyncio.sleep(0.01)
     paid = dict(engine.times)

@@ -23,7 +23,7 @@ from app.speech.task_engine import SubmittedTask, TaskRequest
 from tests.support.scenario import PLAN, Scenario, job_spec, recording
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 TASK_PLAN = replace(PLAN, kind="filetrans", audio_source="provider_upload", as_is=True)
 
 
@@ -70,7 +70,7 @@ async def a_job(db: Database, priority: int) -> Job:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -28,12 +28,12 @@ from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
 pytestmark = pytest.mark.anyio
 OFTEN = {"maintenance_interval_seconds": 0.1}
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 HEX = "ab" + "0" * 62
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (
         value := await condition() if asyncio.iscoroutinefunction(condition) else condition()
     ):
@@ -186,7 +186,7 @@ async def test_a_job_whose_audio_stays_unreadable_fails(gateway: Gateway, record
 
         await until(was_idle)
     await until(handed_out)
-    await gateway.services.worker.wait(scenario.id, PATIENCE_SECONDS)
+    await gateway.services.worker.wait(scenario.id, TIMEOUT_SECONDS)
     row = await row_of(gateway, scenario.id)
     assert (row["status"], row["error"]["code"]) == ("failed", "run_crashed")
     assert gateway.engine.calls == []

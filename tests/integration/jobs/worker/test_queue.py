@@ -22,7 +22,7 @@ from app.jobs.worker.queue import JobQueue
 from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 MAX_CLOSE_SECONDS = 15  # less than the delay of the held entry
 NOW, SOON, LATE = timedelta(0), timedelta(milliseconds=50), timedelta(hours=1)
 
@@ -48,7 +48,7 @@ class Works:
             self.slots.release()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.begun
             await asyncio.sleep(0.01)
@@ -228,7 +228,7 @@ async def test_the_queue_reconnects_after_a_lost_connection(
         await queue.put([Entry("jobs", "after", 0)])
         began = time.monotonic()
         await works.until(lambda: "after" in works.begun)  # while the other one still runs
-        assert time.monotonic() - began < PATIENCE_SECONDS
+        assert time.monotonic() - began < TIMEOUT_SECONDS
         assert not works.gate.is_set()
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 GRACE_SECONDS = 0.3
-PATIENCE_SECONDS = 5  # far below every requested wait
+TIMEOUT_SECONDS = 5  # far below every requested wait
 WAIT = "60"
 
 
@@ -45,7 +45,7 @@ async def closing_well(gateway: Gateway) -> AsyncIterator[None]:
 
 
 async def until_called(gateway: Gateway) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not gateway.engine.calls:
             await asyncio.sleep(0.01)
 
@@ -59,7 +59,7 @@ async def test_a_job_that_another_worker_holds_takes_no_slot(
 ) -> None:
     held = await Scenario.create(gateway.services.db, lease_seconds=3600)
     assert await hand_out(gateway, held)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         assert (await gateway.send(recording)).status_code == 200
     assert (await held.row())["run_epoch"] == 1
 
@@ -108,7 +108,7 @@ async def test_held_delayed_jobs_do_not_block_a_higher_priority(db: Database) ->
     worker = Worker(db, cast("Transcriber", transcriber), JobSettings(max_concurrent_jobs=1))
     await worker.open()
     others = [f"job{n}" for n in range(30)]
-    async with asyncio.timeout(PATIENCE_SECONDS * 4):
+    async with asyncio.timeout(TIMEOUT_SECONDS * 4):
         for one in others:
             await worker.put([QueuedJob(one, 0, 0, "split")])
         while (
@@ -180,7 +180,7 @@ async def test_a_waiting_caller_gets_202_when_the_gateway_closes(
         waiting = asyncio.create_task(gateway.send(recording, wait=WAIT))
         await until_called(gateway)
         gateway.services.worker.begin_closing(GRACE_SECONDS)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             response = await waiting
     assert response.status_code == 202
     assert response.headers["location"] == f"{PATH}/{response.json()['id']}"
@@ -200,7 +200,7 @@ async def test_a_caller_whose_upload_is_in_progress_gets_202_too(
             await asyncio.sleep(GRACE_SECONDS)
             assert submitting.gate is not None
             submitting.gate.set()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 response = await waiting
     assert response.status_code == 202
     assert response.headers["location"].startswith(PATH)
@@ -214,7 +214,7 @@ async def test_closing_does_not_prolong_a_short_wait(gateway: Gateway) -> None:
     gateway.services.worker.begin_closing(60)
     assert await waiting is False
     assert await gateway.services.worker.wait(held.id, GRACE_SECONDS) is False
-    assert time.monotonic() - started < PATIENCE_SECONDS
+    assert time.monotonic() - started < TIMEOUT_SECONDS
 
 
 async def test_closing_shortens_waits_while_another_one_ends(
@@ -235,7 +235,7 @@ async def test_closing_shortens_waits_while_another_one_ends(
             worker.begin_closing(GRACE_SECONDS)
             assert last_look.gate is not None
             last_look.gate.set()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 assert await asyncio.gather(late, *others) == [False] * 9
 
 
@@ -274,10 +274,10 @@ async def test_drain_enqueues_the_jobs_of_the_queue_again(
         sent = await gateway.send(recording, mode="async")
         await until_called(gateway)
         began = time.monotonic()
-    assert time.monotonic() - began < PATIENCE_SECONDS
+    assert time.monotonic() - began < TIMEOUT_SECONDS
     engine.gate.set()
     settings = settings_for(database_url, tmp_path / "data", jobs=seldom)
-    async with running(settings, engine) as heir, asyncio.timeout(PATIENCE_SECONDS):
+    async with running(settings, engine) as heir, asyncio.timeout(TIMEOUT_SECONDS):
         assert (await heir.ended(sent.json()["id"]))["status"] == "completed"
     assert len(engine.calls) == 2
 
@@ -296,7 +296,7 @@ async def test_drain_enqueues_a_job_that_started_for_its_caller(
             sent = await gateway.send(recording, wait="0")
             await until_called(gateway)
         engine.gate.set()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert (await heir.ended(sent.json()["id"]))["status"] == "completed"
     assert len(engine.calls) == 2
 
@@ -313,7 +313,7 @@ async def test_a_process_without_a_worker_waits_for_the_jobs_of_others(
         await asyncio.sleep(0.3)
         assert [row["status"] for row in await front.rows(transcription)] == ["queued"]
         async with running(settings_for(shared_url, tmp_path / "data"), engine):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 response = await waiting
         assert (response.status_code, response.json()["text"]) == (200, "heard")
 

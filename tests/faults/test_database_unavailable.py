@@ -30,7 +30,7 @@ from tests.support.unreliable_database import DatabaseFault, When, unreliable_da
 pytestmark = pytest.mark.anyio
 PATH = "/v1/transcriptions"
 QUICK = {"lease_seconds": 1, "maintenance_interval_seconds": 0.1}
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 BOTH = pytest.mark.parametrize("when", ["before", "after"])
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -70,7 +70,7 @@ async def assert_kept_and_paid_once(gateway: Gateway, calls: int = 1) -> None:
 
 
 async def until_ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         (row,) = await gateway.rows(transcription, id=job_id)
         if row["completed_at"] is not None:
@@ -145,7 +145,7 @@ async def test_a_run_that_is_cancelled_meanwhile_loses_nothing(
         fault, server={"shutdown_seconds": 0}, jobs={"max_concurrent_parts": 1}
     ) as gateway:
         sent = await gateway.send(speech(seconds), model="scripted/short", wait="0")
-        await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(fault.met.wait(), TIMEOUT_SECONDS)
         asyncio.get_running_loop().call_later(0.2, gate.set)  # by then the run is cancelled
     async with start(jobs=QUICK) as heir:
         await until_ended(heir, sent.json()["id"])
@@ -162,7 +162,7 @@ async def test_waiting_answers_are_stored_when_the_run_is_cancelled(
     fault = DatabaseFault("commit_part", when, gate=gate)
     async with start(fault, server={"shutdown_seconds": 0}) as gateway:
         sent = await gateway.send(speech(9), model="scripted/short", wait="0")
-        await asyncio.wait_for(fault.met.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(fault.met.wait(), TIMEOUT_SECONDS)
         await until_answered(gateway, 3)
         asyncio.get_running_loop().call_later(0.2, gate.set)
     async with start(jobs=QUICK) as heir:
@@ -171,7 +171,7 @@ async def test_waiting_answers_are_stored_when_the_run_is_cancelled(
 
 
 async def until_answered(gateway: Gateway, calls: int) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while len(gateway.engine.calls) < calls:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)  # the engine answers at once: only a thread has to run
@@ -187,7 +187,7 @@ async def test_a_gateway_closes_without_its_database(start: Start, recording: by
         patch.setattr("app.jobs.store.durable_write.LAST_WRITE_SECONDS", 0.3)
         async with start(*faults, server={"shutdown_seconds": 0}) as gateway:
             sent = await gateway.send(recording, wait="0")
-            await asyncio.wait_for(faults[0].met.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(faults[0].met.wait(), TIMEOUT_SECONDS)
             closing = time.monotonic()
     assert time.monotonic() - closing < 3
     async with start(jobs=QUICK) as heir:

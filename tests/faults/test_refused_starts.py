@@ -25,7 +25,7 @@ from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an old secret", "a new secret"
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def settings_with(url: str, folder: Path, *peppers: str, **server: Any) -> Settings:
@@ -223,7 +223,7 @@ def test_serve_prints_the_reason_and_exits_with_1(tmp_path: Path, setting: dict[
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         env=os.environ | {f"GATEWAY_{name}": value for name, value in ours.items()},
     )
     assert (done.returncode, done.stdout) == (1, "")

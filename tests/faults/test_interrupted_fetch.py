@@ -25,7 +25,7 @@ from tests.support.web_server import Page, ReceivedRequest, answer, dripping, se
 
 pytestmark = pytest.mark.anyio
 SETTINGS = {"JOBS__LEASE_SECONDS": "2", "JOBS__MAINTENANCE_INTERVAL_SECONDS": "0.5"}
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def in_turn(*pages: Page) -> Page:
@@ -58,7 +58,7 @@ async def test_a_stale_fetch_leaves_nothing(
     async with fetching_gateway(database_url, tmp_path, engine) as site:
         slow, fast = dripping(mp3(), gate), answer("200 OK", mp3())
         job = (await site.of(in_turn(slow, fast), wait=0)).json()["id"]
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not site.source.asked:
                 await asyncio.sleep(0.01)
         await site.gateway.services.db.write(expire_lease)
@@ -66,7 +66,7 @@ async def test_a_stale_fetch_leaves_nothing(
         before = await site.job()
         assert (before["status"], before["run_epoch"]) == ("completed", 2)
         gate.set()
-        await site.gateway.services.worker.wait(job, PATIENCE_SECONDS)
+        await site.gateway.services.worker.wait(job, TIMEOUT_SECONDS)
         assert await site.job() == before
         assert len(site.source.asked) == 2
         assert len(engine.calls) == 1
@@ -111,7 +111,7 @@ def killed_while_fetching(gateway: GatewayProcess, url: str) -> str:
     wish = {"url": url, "wait": 0}
     job = str(httpx.post(f"{gateway.url}/v1/transcriptions", json=wish).json()["id"])
     incoming = gateway.data_dir / "audio" / "incoming"
-    until(lambda: list(incoming.glob("*")), PATIENCE_SECONDS, "bytes are arriving")
+    until(lambda: list(incoming.glob("*")), TIMEOUT_SECONDS, "bytes are arriving")
     gateway.kill()
     gateway.start()
     return job
@@ -119,4 +119,4 @@ def killed_while_fetching(gateway: GatewayProcess, url: str) -> str:
 
 def ended(gateway: GatewayProcess, job: str) -> None:
     path = f"{gateway.url}/v1/transcriptions/{job}"
-    until(lambda: httpx.get(path).json()["status"] == "completed", PATIENCE_SECONDS, "it has ended")
+    until(lambda: httpx.get(path).json()["status"] == "completed", TIMEOUT_SECONDS, "it has ended")

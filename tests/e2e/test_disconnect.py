@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.process import GatewayProcess, until
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 CALL_SECONDS = 2.0
 PATH = "/v1/transcriptions"
 
@@ -33,7 +33,7 @@ def hang_up(gateway: GatewayProcess, recording: bytes, **options: str) -> float:
             f"{gateway.url}{PATH}",
             files={"file": ("a.wav", recording)},
             data=options,
-            timeout=httpx.Timeout(PATIENCE_SECONDS, read=0.5),
+            timeout=httpx.Timeout(TIMEOUT_SECONDS, read=0.5),
         )
     return time.monotonic()
 
@@ -48,7 +48,7 @@ def ended(gateway: GatewayProcess) -> dict[str, Any]:
         job = only_job(gateway)
         return job if job["completed_at"] else None
 
-    return dict(until(look, PATIENCE_SECONDS, "the job ends"))
+    return dict(until(look, TIMEOUT_SECONDS, "the job ends"))
 
 
 def test_by_default_a_job_finishes_after_a_disconnect(
