@@ -25,12 +25,14 @@ _SECRET_TEXT = re.compile(
     r"|(?:\bbearer\s+[^\s\"',]+)",
     re.IGNORECASE,
 )
-_IN_EVERY_SECRET = re.compile(r"[-_:=\s]")  # a text without any of these holds no secret
+# Ids of requests and jobs, and texts without any of the characters that every secret has. The lines
+# of each request consist of these, and to search one for secrets takes up to 10 us.
+_WITHOUT_SECRET = re.compile(r"(?:req|tr)_[0-9a-f]{32}|[^-_:=\s]*")
 
 
 def redact_text(text: str) -> str:
     """Mask parts of a text that look like a key, a password in a URL or a signature."""
-    return _SECRET_TEXT.sub(MASK, text) if _IN_EVERY_SECRET.search(text) else text
+    return text if _WITHOUT_SECRET.fullmatch(text) else _SECRET_TEXT.sub(MASK, text)
 
 
 def redacted(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,8 +158,8 @@ class _FormReader:
                 raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
             return
         # Some clients leave the name out but say `audio/wav`; a path typed as text does not.
-        is_text = parse_options_header(media_type)[0] in {b"", b"text/plain"}
-        if b"filename" not in disposition and is_text:
+        text_types = {b"", b"text/plain"}
+        if b"filename" not in disposition and parse_options_header(media_type)[0] in text_types:
             raise MissingAudio(
                 "The field `file` holds text, not a file. With curl, write "
                 "-F file=@recording.wav (note the @)."
