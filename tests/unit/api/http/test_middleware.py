@@ -302,3 +302,47 @@ async def test_body_too_slow_is_raised_to_the_error_handlers() -> None:
     rate = rated(reader, BodyRate(0.01, 1, 1))
     with pytest.raises(BodyTooSlow):
         await rate(post_scope(), for_ever, lambda _: for_ever())  # type: ignore[arg-type,return-value]
+
+
+async def test_messages_that_each_come_in_time_are_received_for_as_long_as_they_come() -> None:
+    async def steady() -> Message:
+        await asyncio.sleep(0.15)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    body = RatedBody(steady, BodyRate(0.5, 60, 1))
+    for _ in range(5):
+        assert (await body.receive())["body"] == b"x"
+
+
+async def test_a_pause_of_the_reader_is_no_pause_of_the_client() -> None:
+    async def at_once() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    body = RatedBody(at_once, BodyRate(IDLE_SECONDS, 60, 1))
+    for _ in range(3):
+        await body.receive()
+        await asyncio.sleep(IDLE_SECONDS * 2)
+
+
+async def test_a_client_that_stalls_after_a_message_is_refused() -> None:
+    messages = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def stalling() -> Message:
+        return messages.pop() if messages else await for_ever()
+
+    body = RatedBody(stalling, BodyRate(IDLE_SECONDS, 60, 1))
+    await body.receive()
+    with pytest.raises(BodyTooSlow):
+        await body.receive()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_cancelled_receiver_is_cancelled_and_not_too_slow() -> None:
+    body = RatedBody(for_ever, BodyRate(IDLE_SECONDS * 100, 60, 1))
+    receiving = asyncio.create_task(body.receive())
+    await asyncio.sleep(0)
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
