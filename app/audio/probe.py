@@ -23,7 +23,7 @@ class Probe:
 
 def too_long(seconds: float, max_seconds: float) -> AudioTooLong:
     return AudioTooLong(
-        f"The recording is {seconds:,.0f} s long; this gateway takes at most {max_seconds:,.0f} s.",
+        f"The audio is {seconds:,.0f} s long. The limit is {max_seconds:,.0f} s.",
         seconds=round(seconds, 3),
         max_seconds=max_seconds,
     )

@@ -106,7 +106,7 @@ class GatewayApi:
             ) from error
         except TransportError as error:
             raise ApiError(
-                f"The connection to the gateway at {self.shown} broke ({type(error).__name__}).",
+                f"The connection to the gateway at {self.shown} was lost ({type(error).__name__}).",
                 retryable=True,
             ) from error
 
@@ -114,7 +114,7 @@ class GatewayApi:
         body = _answered_object(answer)
         if body is None or not {"code", "detail"} <= body.keys():
             return ApiError(
-                f"The server at {self.shown} is no asr-gateway (HTTP {answer.status_code}); "
+                f"The server at {self.shown} is not an asr-gateway (HTTP {answer.status_code}); "
                 "correct ASR_GATEWAY_URL."
             )
         wait = answer.headers.get("retry-after", "")
@@ -130,7 +130,7 @@ class GatewayApi:
 
 def _path(job_id: str) -> str:
     if not job_id.strip("."):  # dots would lead to another path
-        raise ApiError("That is no id of a transcription.", code="not_found")
+        raise ApiError("This is not the id of a transcription.", code="not_found")
     return f"/v1/transcriptions/{quote(job_id, safe='')}"
 
 
@@ -145,7 +145,7 @@ def _answered_object(answer: Response) -> dict[str, Any] | None:
 def _without_secrets(url: str) -> str:
     """Return an address without user, password and query. Raises ValueError."""
     problem = ValueError(
-        f"ASR_GATEWAY_URL is no address of a gateway, such as http://127.0.0.1:8000: "
+        f"ASR_GATEWAY_URL is not the address of a gateway, such as http://127.0.0.1:8000: "
         f"{url.rpartition('@')[2][:SHOWN_CHARS]!r}."
     )
     try:

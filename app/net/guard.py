@@ -60,7 +60,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         Raises UrlNotAllowedError, AddressNotAllowedError, HostNotFoundError and httpcore's errors.
         """
         if port not in self._rules.ports:
-            raise UrlNotAllowedError("The URL's port is not allowed here.")
+            raise UrlNotAllowedError("The port of the URL is not allowed.")
         checked = await self._checked(host, port, timeout)
         failed: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in checked[:MAX_ADDRESSES]:
@@ -76,7 +76,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         self, _path: str, _timeout: float | None = None, _options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
         """Raise UrlNotAllowedError: a URL never leads to a socket file."""
-        raise UrlNotAllowedError("No URL leads to a socket file.")
+        raise UrlNotAllowedError("A URL must not lead to a socket file.")
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""

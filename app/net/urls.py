@@ -58,7 +58,7 @@ def check_url(text: str, rules: UrlRules) -> Url:
         schemes = " or ".join(f"{scheme}://" for scheme in sorted(rules.schemes, reverse=True))
         raise UrlNotAllowedError(f"Only {schemes} URLs are fetched.")
     if url.userinfo:
-        raise UrlNotAllowedError("A URL with a user name or a password in it is not fetched.")
+        raise UrlNotAllowedError("A URL with a user name or a password is not fetched.")
     host = url.raw_host.decode("ascii")
     try:
         address = address_in(host)
@@ -70,7 +70,7 @@ def check_url(text: str, rules: UrlRules) -> Url:
         raise UrlNotAllowedError("The URL has no valid host name.")
     if (url.port or DEFAULT_PORTS[url.scheme]) not in rules.ports:
         ports = ", ".join(map(str, sorted(rules.ports)))
-        raise UrlNotAllowedError(f"The URL's port is not allowed here; these are: {ports}.")
+        raise UrlNotAllowedError(f"The port of the URL is not allowed. Allowed ports: {ports}.")
     return url
 
 

@@ -47,15 +47,15 @@ REJECTED = {
     ),
     "an address that is none": (
         *(2, ["transcribe", "a.wav"], {"ASR_GATEWAY_URL": "gateway.local:8000"}),
-        "ASR_GATEWAY_URL is no address",
+        "ASR_GATEWAY_URL is not the address",
     ),
     "another scheme": (
         *(2, ["jobs", "list"], {"ASR_GATEWAY_URL": "ftp://localhost"}),
-        "ASR_GATEWAY_URL is no address",
+        "ASR_GATEWAY_URL is not the address",
     ),
     "a port that is none": (
         *(2, ["usage"], {"ASR_GATEWAY_URL": "http://localhost:port"}),
-        "ASR_GATEWAY_URL is no address",
+        "ASR_GATEWAY_URL is not the address",
     ),
     "a wrong key": (
         *(1, ["transcribe", "a.wav"], {"ASR_GATEWAY_KEY": "gw_live_wrong"}),

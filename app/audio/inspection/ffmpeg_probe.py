@@ -54,12 +54,12 @@ async def probe_with_ffmpeg(
     except TimeoutError:
         code = CPU_LIMIT_EXIT  # either limit means the same to the client
     if code == CPU_LIMIT_EXIT:
-        raise DecodeTimeout("Looking at the file's header took too long.")
+        raise DecodeTimeout("The inspection of the file's header took too long.")
     if code != 0:
         raise decoder_refusal(head, banner)
     found = parse_banner(banner, sheet.decode("utf-8", "replace"), head)
     if found.channels > MAX_CHANNELS:
-        raise Undecodable(f"The file claims {found.channels} channels; that cannot be decoded.")
+        raise Undecodable(f"The file has {found.channels} channels, which cannot be decoded.")
     if found.seconds is not None and found.seconds > max_seconds:
         raise too_long(found.seconds, max_seconds)
     return found
@@ -103,9 +103,9 @@ def parse_banner(banner: str, sheet: str, head: bytes = b"") -> Probe:
 def decoder_refusal(head: bytes, complaints: str) -> AudioError:
     """Return the error for a file that the decoder refused."""
     if picture := picture_in(head):
-        return NoAudioStream(f"This is {picture}; it holds no sound.")
+        return NoAudioStream(f"The file is {picture} and contains no audio.")
     if kind := seems_to_be(head):
-        return Undecodable(f"The file is no recording: it seems to be {kind}.")
+        return Undecodable(f"The file is not audio. It seems to be {kind}.")
     if any(words in complaints for words in _NO_SOUND):
         return NoAudioStream()
     return Undecodable(log=complaints[-500:])

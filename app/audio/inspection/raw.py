@@ -28,14 +28,14 @@ def raw_rate(media_type: str | None, *, is_pcm: bool, sample_rate: int | None) -
     label = Message()
     label["Content-Type"] = given
     if label.get_param("channels", "1") != "1":
-        raise InvalidParameter("Bare PCM must be mono; send several channels as WAV.")
+        raise InvalidParameter("Raw PCM must be mono. Send several channels as WAV.")
     stated = label.get_param("rate")
     if not sample_rate and isinstance(stated, str) and stated.isdecimal():
         sample_rate = int(stated)
     rate = sample_rate or DEFAULT_RATE
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise InvalidParameter(
-            f"Bare PCM may have {LEAST_RATE} to {MOST_RATE} samples a second, not {rate}.",
+            f"Raw PCM may have {LEAST_RATE} to {MOST_RATE} samples per second, not {rate}.",
             parameter="sample_rate",
         )
     return rate
@@ -51,11 +51,11 @@ def raw_found(size: int, rate: int) -> Probe:
         raise EmptyAudio
     if size % SAMPLE_BYTES:
         raise InvalidParameter(
-            f"The recording has {size} bytes, an odd number: it is not PCM of 16 bit samples. "
-            "Was it cut off, or is it of another kind?",
+            f"The audio has {size} bytes, which is not a whole number of 16 bit samples. "
+            "Was it cut off, or does it have another format?",
             parameter="format",
         )
     seconds = size / SAMPLE_BYTES / rate
     if seconds < LEAST_SECONDS:
-        raise Undecodable(f"These {size} bytes are {seconds * 1000:.1f} ms as PCM: no recording.")
+        raise Undecodable(f"{size} bytes of PCM are only {seconds * 1000:.1f} ms of audio.")
     return Probe("pcm", "pcm_s16le", 1, rate, seconds)

@@ -36,7 +36,7 @@ def decode_data_uri(uri: str) -> bytes:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:
         raise InvalidParameter(
-            "The base64 in `audio` is damaged: it must be standard base64, padded, without spaces."
+            "The base64 in `audio` is invalid. Use standard base64 with padding and no spaces."
         ) from None
 
 

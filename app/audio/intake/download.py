@@ -25,21 +25,23 @@ from app.settings import FetchSettings
 _ADVICE = "Check the link, or upload the file."
 _WORDS: Mapping[FetchFault, str] = {
     FetchFault.NO_NAME: f"The URL's host name has no address. {_ADVICE}",
-    FetchFault.NO_CONNECTION: f"The server behind the URL could not be reached. {_ADVICE}",
-    FetchFault.NO_TRUST: "The server behind the URL has no valid certificate for its name.",
+    FetchFault.NO_CONNECTION: f"The server of the URL could not be reached. {_ADVICE}",
+    FetchFault.NO_TRUST: "The server of the URL has no valid certificate for its name.",
     FetchFault.REDIRECTS: "The URL redirects too often. Give the link that it ends at.",
-    FetchFault.ENCODED: "The server behind the URL sends the file compressed, which is not taken.",
-    FetchFault.CUT: f"The connection to the server behind the URL broke off repeatedly. {_ADVICE}",
-    FetchFault.SILENT: f"The server behind the URL fell silent. {_ADVICE}",
-    FetchFault.SLOW: f"The server behind the URL sends too slowly. {_ADVICE}",
+    FetchFault.ENCODED: "The server of the URL sends the file compressed, which is not supported.",
+    FetchFault.CUT: f"The connection to the server of the URL was lost repeatedly. {_ADVICE}",
+    FetchFault.SILENT: f"The server of the URL stopped sending. {_ADVICE}",
+    FetchFault.SLOW: f"The server of the URL sends too slowly. {_ADVICE}",
 }
+_LOGIN = (
+    "a login, or the signature of the URL has expired. Give a link that works without a login, "
+    "such as a freshly signed one."
+)
 _STATUS_WORDS = {
-    401: "it asks for a login, or its signature has expired. Give a link that works without a "
-    "login, such as a freshly signed one.",
-    403: "access is denied: it asks for a login, or its signature has expired. Give a link that "
-    "works without a login, such as a freshly signed one.",
-    404: "there is nothing. Check the link.",
-    410: "there is nothing any more. Check the link.",
+    401: f"The server of the URL requires {_LOGIN}",
+    403: f"The server of the URL denies access: it requires {_LOGIN}",
+    404: "There is no file at the URL. Check the link.",
+    410: "There is no file at the URL any more. Check the link.",
 }
 
 
@@ -62,7 +64,7 @@ class Fetcher:
     def check(self, url: str) -> None:
         """Check a URL against the rules, without a name lookup. Raises UrlNotAllowed."""
         if not self._settings.enabled:
-            raise UrlNotAllowed("This gateway fetches no audio by URL. Upload the file.")
+            raise UrlNotAllowed("This gateway does not fetch audio by URL. Upload the file.")
         try:
             check_url(url, self._rules)
         except UrlNotAllowedError as error:
@@ -102,17 +104,16 @@ class Fetcher:
             case FetchFault.TOO_LARGE:
                 most = self._limits.max_bytes
                 return SourceTooLarge(
-                    f"The file behind the URL is larger than the {most:,} bytes this gateway "
-                    "fetches.",
+                    f"The file at the URL is larger than the limit of {most:,} bytes.",
                     log=reason,
                     max_bytes=most,
                 )
             case FetchFault.TIMEOUT:
                 seconds = self._limits.deadline_seconds
-                words = f"The file behind the URL had not come whole after {seconds:g} s."
+                words = f"The file at the URL was not complete after {seconds:g} s."
             case FetchFault.STATUS:
-                otherwise = f"the server answers with status {error.status}. {_ADVICE}"
-                words = f"Behind the URL {_STATUS_WORDS.get(error.status, otherwise)}"
+                otherwise = f"The server of the URL answers with status {error.status}. {_ADVICE}"
+                words = _STATUS_WORDS.get(error.status, otherwise)
             case _:
                 words = _WORDS[error.fault]
         return UrlUnreachable(words, log=reason)
@@ -124,11 +125,11 @@ def explain_refusal(error: AudioError, head: bytes) -> AudioError:
         return error
     kind, _, is_a_list = kind.partition(";")  # the rest of the message is advice for an upload
     advice = (
-        "Give the link of the recording itself."
+        "Give the link of the audio file itself."
         if is_a_list
         else "Give the direct link of the file, one that works without a login."
     )
-    return Undecodable(f"Behind the URL there is {kind}, not a recording. {advice}")
+    return Undecodable(f"The URL leads to {kind}, not to audio. {advice}")
 
 
 class UploadSink:

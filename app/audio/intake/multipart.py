@@ -59,7 +59,7 @@ async def read_form(
     except UnicodeError:
         parameters = {}
     if not (boundary := parameters.get(b"boundary")):
-        raise MalformedBody("The Content-Type names no boundary; let the HTTP client set it.")
+        raise MalformedBody("The Content-Type has no boundary. Let the HTTP client set it.")
     parts = _FormReader(boundary)
     upload: BlobUpload | None = None
     try:
@@ -100,13 +100,13 @@ class _FormReader:
         if self._has_ended:
             self._epilogue_bytes += len(chunk)
             if self._epilogue_bytes > MAX_EPILOGUE_BYTES:
-                raise MalformedBody("The body goes on after the form's closing boundary.")
+                raise MalformedBody("There is data after the form's closing boundary.")
             return
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise MalformedBody(
-                "The body is not the form that its Content-Type describes.", log=str(error)
+                "The body is not a form with the boundary of its Content-Type.", log=str(error)
             ) from None
 
     def take_file_data(self) -> list[memoryview]:
@@ -115,7 +115,7 @@ class _FormReader:
 
     def close(self) -> None:
         if not self._has_ended:
-            raise MalformedBody("The form ends before its closing boundary; was it cut off?")
+            raise MalformedBody("The form ends before its closing boundary. Was it cut off?")
 
     def _on(self, event: str, data: bytes = b"", start: int = 0, end: int = 0) -> None:
         """Handle an event of the parser; only the first three have data."""
@@ -161,12 +161,12 @@ class _FormReader:
         text_types = {b"", b"text/plain"}
         if b"filename" not in disposition and parse_options_header(media_type)[0] in text_types:
             raise MissingAudio(
-                "The field `file` holds text, not a file. With curl, write "
+                "The field `file` contains text, not a file. With curl, write "
                 "-F file=@recording.wav (note the @)."
             )
         if part.name != FILE_FIELD:
             raise MissingAudio(
-                f"A file came in the field {_quoted(part.name)}; the recording belongs into `file`."
+                f"The field {_quoted(part.name)} is a file. Send the audio in the field `file`."
             )
         if self.has_file:
             raise SeveralFiles
@@ -180,7 +180,7 @@ def _text(data: bytes, what: str) -> str:
     except UnicodeDecodeError:
         raise MalformedBody(f"The form is not valid UTF-8 in {what}.") from None
     if not is_storable(text):
-        raise MalformedBody(f"The form holds a NUL character in {what}.")
+        raise MalformedBody(f"The form contains a NUL character in {what}.")
     return text
 
 

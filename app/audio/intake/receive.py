@@ -101,7 +101,7 @@ def _received_form(form: Form) -> Received:
     }
     audio, url = options.pop("audio", None), _pop_url(options)
     if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
-        raise MissingAudio("In a form the recording belongs into the field `file`, as a file.")
+        raise MissingAudio("In a form, send the audio as a file, in the field `file`.")
     _refuse_several(form.upload, audio, url)
     return Received(options, form.upload, audio if url is None else url, form.media_type)
 
@@ -127,8 +127,8 @@ async def _read_json(stream: AsyncIterator[bytes], max_bytes: int) -> dict[str, 
         body += chunk
         if len(body) > max_bytes:
             raise AudioTooLarge(
-                f"A JSON body may have {max_bytes:,} bytes, its data: URI included. "
-                "Send larger recordings as multipart/form-data.",
+                f"A JSON body may have at most {max_bytes:,} bytes, including its data: URI. "
+                "Send larger files as multipart/form-data.",
                 max_bytes=max_bytes,
             )
     if len(body) > PARSE_IN_THREAD_BYTES:
@@ -152,7 +152,7 @@ def _parse_object(body: bytearray) -> dict[str, Any]:
                 pending += items
             case str() as text if not is_storable(text):
                 raise MalformedBody(
-                    "The JSON holds a NUL character or half a surrogate pair in a text."
+                    "A text in the JSON contains a NUL character or half a surrogate pair."
                 )
     return value
 

@@ -161,7 +161,7 @@ class _LocalUpload:
         self._bytes += len(data)
         if self._bytes > self._max_bytes:
             raise AudioTooLarge(
-                f"The recording is larger than the {self._max_bytes:,} bytes this gateway takes.",
+                f"The audio is larger than the limit of {self._max_bytes:,} bytes.",
                 max_bytes=self._max_bytes,
             )
         # In slices, so that one huge write does not become one huge buffer.

@@ -115,7 +115,7 @@ async def test_bytes_without_a_name_but_with_a_type_are_a_file() -> None:
         (
             form(file(b"a", name="audio")),
             MissingAudio,
-            "`audio`; the recording belongs into `file`",
+            "`audio` is a file. Send the audio in the field `file`",
         ),
         (form(file(b"a", name="x\x1b`[31m")), MissingAudio, r"`x\?\?\[31m`"),
         (form(field("file", "speech.mp3")), MissingAudio, "@"),
@@ -124,10 +124,10 @@ async def test_bytes_without_a_name_but_with_a_type_are_a_file() -> None:
         (form(field("x", b"\xff\xfe")), MalformedBody, "UTF-8 in the field `x`"),
         (form(field("x", "a\x00b")), MalformedBody, "NUL"),
         (form(b"Content-Disposition: form-data\r\n\r\nv"), MalformedBody, "no name"),
-        (form(b"X: " + b"y" * 5000 + b"\r\n\r\nv"), MalformedBody, "not the form"),
-        (b"no form at all", MalformedBody, "not the form"),
+        (form(b"X: " + b"y" * 5000 + b"\r\n\r\nv"), MalformedBody, "not a form"),
+        (b"no form at all", MalformedBody, "not a form"),
         (b"", MalformedBody, "closing boundary"),
-        (GOOD + bytes(1 << 18), MalformedBody, "goes on after"),
+        (GOOD + bytes(1 << 18), MalformedBody, "data after"),
     ],
 )
 async def test_a_wrong_form_is_explained(
