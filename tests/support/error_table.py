@@ -12,10 +12,10 @@ HEAD = """\
 # Errors
 
 Every error is an RFC 9457 problem (`application/problem+json`). Branch on `code`: it is stable.
-`detail` says what happened this time; `request_id` finds the request in the gateway's log.
-Where `retryable` is yes, the same request may succeed later; wait for `Retry-After` if it is there.
+`detail` describes the occurrence. `request_id` identifies the request in the gateway's log.
+If `retryable` is yes, the same request may succeed later: wait for `Retry-After`, if it is present.
 
-| code | status | retryable | what it means |
+| code | status | retryable | meaning |
 | --- | --- | --- | --- |
 """
 

@@ -11,11 +11,11 @@ FILE = Path(__file__).parents[2] / "docs" / "warnings.md"
 HEAD = """\
 # Warnings
 
-A completed transcription may carry `warnings[]`; so may an estimate. Branch on `code`: it is
-stable. `detail` says what happened this time. `option` names the parameter of the request that the
-warning is about; `start` and `end` are the span of the audio in seconds.
+A completed transcription and an estimate may have `warnings[]`. Branch on `code`, which is stable.
+`detail` describes the occurrence. `option` is the parameter of the request to which the warning
+applies; `start` and `end` are the span of the audio in seconds.
 
-| code | what it means |
+| code | meaning |
 | --- | --- |
 """
 TAIL = """

@@ -1,10 +1,14 @@
 """Files, modules, definitions and settings that the documents name must exist."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from typer import Context
+from typer.main import get_command
 
+from app.cli.main import LazyGroup, app
 from tests.support.env_example import names
 from tests.support.markdown import ROOT, all_documents, settings
 
@@ -17,6 +21,9 @@ _PATH = re.compile(r"(?<![\w/.~-])(?:app|tests|bench|docs|migrations)/[\w./*-]*[
 _SHORT_PATH = re.compile(r"`((?:\w+/)*\w+\.py)\b")
 _MODULE = re.compile(r"(?<![\w/.-])(?:app|tests|bench)(?:\.[a-z_]+)+\b(?!\.py)")
 _DEFINITION = re.compile(r"`([\w/]+\.py): (\w+)`")
+_IDENTIFIER = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
+_COMMAND = re.compile(r"(?<!lib/)\basr-gateway ([a-z]+)\b")
+SOURCES = ("app/**/*.py", "app/**/*.toml", "tests/**/*.py", "bench/*.py", "migrations/**/*.py")
 
 
 def exists(path: str) -> bool:
@@ -28,6 +35,19 @@ def exists(path: str) -> bool:
 def is_module(dotted: str) -> bool:
     path = dotted.replace(".", "/")
     return exists(f"{path}.py") or exists(path)
+
+
+@cache
+def identifiers() -> frozenset[str]:
+    """Return all words of the code: functions, columns, codes, options, JSON members."""
+    files = (path for pattern in SOURCES for path in ROOT.glob(pattern))
+    here = Path(__file__)
+    return frozenset(
+        word
+        for path in files
+        if path != here
+        for word in re.findall(r"[A-Za-z_]\w*", path.read_text(errors="replace"))
+    )
 
 
 def unknown_names(document: str) -> set[str]:
@@ -52,6 +72,21 @@ def unknown_names(document: str) -> set[str]:
 def defines(path: Path, name: str) -> bool:
     definition = rf"^\s*(?:async def|def|class) {name}\b|^{name}\b.*="
     return bool(re.search(definition, path.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", all_documents())
+def test_identifiers_in_a_document_occur_in_the_code(document: str) -> None:
+    """Columns, options, codes, members of answers, functions."""
+    text = (ROOT / document).read_text()
+    assert set(_IDENTIFIER.findall(text)) - identifiers() == set()
+
+
+@pytest.mark.parametrize("document", all_documents())
+def test_commands_in_a_document_exist(document: str) -> None:
+    group = get_command(app)
+    assert isinstance(group, LazyGroup)
+    known = set(group.list_commands(Context(group)))
+    assert set(_COMMAND.findall((ROOT / document).read_text())) - known == set()
 
 
 @pytest.mark.parametrize("document", all_documents())
