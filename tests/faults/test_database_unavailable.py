@@ -260,8 +260,8 @@ async def test_a_waiting_caller_receives_the_id_of_the_accepted_job(
         response = await gateway.send(recording)
         assert code_of(response) == (503, "database_unavailable")
         assert response.json()["retryable"] is True
-        job = await gateway.get(f"{PATH}/{response.json()['transcription_id']}")
-        assert job.json()["status"] == "completed"
+        job = await until_ended(gateway, response.json()["transcription_id"])
+        assert job["status"] == "completed"
         await assert_kept_and_paid_once(gateway)
 
 
