@@ -23,6 +23,7 @@ from app.kit.priority_semaphore import PrioritySemaphore
 
 pytestmark = pytest.mark.anyio
 TIMEOUT_SECONDS = 60
+MAX_IDLE_CALLBACKS = 30  # of the event loop in a second, in which one read of the queue may fall
 MAX_CLOSE_SECONDS = 15  # less than the delay of the held entry
 NOW, SOON, LATE = timedelta(0), timedelta(milliseconds=50), timedelta(hours=1)
 
@@ -150,6 +151,26 @@ async def test_held_entries_are_enqueued_when_the_queue_closes(db: Database, wor
     else:
         assert queue._memory is not None
         assert [row["status"] for row in queue._memory._jobs.values()] == ["queued"]
+
+
+async def test_an_idle_queue_needs_no_processor_time(
+    db: Database, works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callbacks = 0
+    run = asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal callbacks
+        callbacks += 1
+        run(handle)
+
+    async with serving(db, works) as queue:
+        await queue.put([Entry("jobs", "first", 0)])
+        await works.until(lambda: works.begun == ["first"])
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(asyncio.Handle, "_run", counted)
+        await asyncio.sleep(1)
+        assert callbacks < MAX_IDLE_CALLBACKS
 
 
 # ── on PostgreSQL ───────────────────────────────────────────────────────────────────────────
