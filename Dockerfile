@@ -1,12 +1,11 @@
 # syntax=docker/dockerfile:1
-# Two stages: dependencies are installed by hash into a virtual environment, which is all that moves on.
-# ffmpeg comes with it, inside the wheel of imageio-ffmpeg.
+# Two stages: the first installs dependencies with hashes into a virtual environment; the second copies only that
+# environment. It includes ffmpeg, in the wheel of imageio-ffmpeg.
 FROM python:3.13-slim AS build
 
-# cloud: DashScope, servers that speak OpenAI's wire, SQLite and PostgreSQL; the least to fetch and to keep
-# up to date, and what most people run in a container, where a CPU is rarely for Whisper.
-# local: the engine on this machine's CPU as well (bench/README.md says how much larger). Its model files are
-# no part of the image: they are fetched into the volume on the first start.
+# cloud: DashScope, OpenAI-compatible servers, SQLite and PostgreSQL. The smallest image.
+# local: the same and the engine for this machine's CPU (bench/README.md has both sizes). Its model files are not
+# part of the image: they are downloaded into the volume at the first start.
 ARG EXTRAS=cloud
 
 WORKDIR /build
@@ -24,7 +23,7 @@ COPY --from=build /opt/gateway /opt/gateway
 USER 10001:10001
 WORKDIR /var/lib/gateway
 RUN mkdir -m 700 data
-# Nothing but the volume is ever written: the root may be read-only.
+# Only the volume is written, so the root may be read-only.
 ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

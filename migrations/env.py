@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection it is handed, or over the configured database."""
+"""Alembic's entry point: migrates the given connection, or the configured database."""
 
 import asyncio
 from pathlib import Path
