@@ -1,4 +1,4 @@
-"""How much decoded audio a process holds in memory: one bound for all its jobs.
+"""The limit of decoded audio in memory, for all jobs of a process.
 
 A run holds a window while it decodes, and each part from its cut until its call has ended.
 """
@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, slots=True)
 class Allocation:
-    """The audio of one part. It may become smaller, and is given back once."""
+    """The bytes of one part. They may become fewer, and are released once."""
 
     share: "RunShare"
     bytes: int
 
     def shrink(self, size: int) -> None:
-        """Say how many bytes it has become."""
+        """Release all but `size` bytes."""
         self.share.change(size - self.bytes)
         self.bytes = size
 
-    def give_back(self) -> None:
-        """Say that it is no longer there."""
+    def release(self) -> None:
+        """Release all bytes."""
         self.shrink(0)
 
 
@@ -43,14 +43,14 @@ class RunShare:
     bytes: int = 0
 
     async def take(self, size: int) -> Allocation:
-        """Wait until there is room for a part of so many bytes; a run's only part never waits."""
-        await self.budget.room(self, size)
+        """Wait until a part of `size` bytes fits; the only part of a run never waits."""
+        await self.budget.reserve(self, size)
         return Allocation(self, size)
 
     @asynccontextmanager
     async def window(self, size: int) -> AsyncIterator[None]:
-        """Hold so many bytes of audio that is being decoded; wait until there is room for them."""
-        await self.budget.room(self, size, is_window=True)
+        """Hold `size` bytes of audio that is being decoded; wait until they fit."""
+        await self.budget.reserve(self, size, is_window=True)
         try:
             yield
         finally:
@@ -63,22 +63,22 @@ class RunShare:
 
 @dataclass(eq=False, slots=True)
 class AudioBudget:
-    """Room for `most` bytes, given in the order in which it is asked for.
+    """Grants `max_bytes` bytes in the order of the requests.
 
-    The bound is exceeded in two cases, so that no run waits for ever: one window is always open,
-    and a run that holds no part gets one. So a run with a window always goes on, and closes it.
+    The limit is exceeded in two cases, so that no run waits for ever: one window is always open,
+    and a run without a part gets one. So a run with a window always continues, and closes it.
     """
 
-    most: int
+    max_bytes: int
     used: int = 0
     windows: int = 0
     _queue: deque[_Waiting] = field(default_factory=deque)
 
-    async def room(self, share: RunShare, size: int, *, is_window: bool = False) -> None:
-        """Take so many bytes for a run's part or window."""
+    async def reserve(self, share: RunShare, size: int, *, is_window: bool = False) -> None:
+        """Reserve `size` bytes for a run's part or window."""
         granted = asyncio.get_running_loop().create_future()
         waiting = _Waiting(share, size, is_window, granted)
-        if self._must_have(waiting) or (not self._queue and self.used + size <= self.most):
+        if self._never_waits(waiting) or (not self._queue and self.used + size <= self.max_bytes):
             self._grant(waiting)
             return
         self._queue.append(waiting)
@@ -96,12 +96,12 @@ class AudioBudget:
             raise
 
     def close_window(self, size: int) -> None:
-        """Give back the bytes of a window."""
+        """Release the bytes of a window."""
         self.windows -= 1
         self.changed(-size)
 
     def changed(self, by: int) -> None:
-        """Count so many bytes more, or fewer, as held."""
+        """Add `by` to the reserved bytes, and grant waiting requests when bytes were released."""
         self.used += by
         if by < 0:
             self._serve()
@@ -109,15 +109,15 @@ class AudioBudget:
     def _serve(self) -> None:
         is_first = True
         for waiting in list(self._queue):
-            fits = is_first and self.used + waiting.bytes <= self.most
-            if fits or self._must_have(waiting):
+            fits = is_first and self.used + waiting.bytes <= self.max_bytes
+            if fits or self._never_waits(waiting):
                 self._queue.remove(waiting)
                 self._grant(waiting)
                 waiting.granted.set_result(None)
             else:
                 is_first = False
 
-    def _must_have(self, waiting: _Waiting) -> bool:
+    def _never_waits(self, waiting: _Waiting) -> bool:
         return not (self.windows if waiting.is_window else waiting.share.bytes)
 
     def _grant(self, waiting: _Waiting) -> None:

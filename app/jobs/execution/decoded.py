@@ -76,7 +76,7 @@ class DecodedSource:
                     if is_sent:
                         allocation = await share.take(len(pcm))
                         send = partial(self._send, run, span, pcm, allocation)
-                        await pool.begin(send, allocation.give_back)
+                        await pool.begin(send, allocation.release)
                         del send  # it holds the audio as well
                     del pcm
             progress.note_length(decoding)

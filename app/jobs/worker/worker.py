@@ -24,13 +24,13 @@ from app.kit.priority_semaphore import PrioritySemaphore
 from app.settings import JobSettings
 
 RETRY_AFTER_SECONDS = 5
-WINDS_DOWN = timedelta(seconds=1)  # between checks whether a stopped run has ended
+STOPPING_DELAY = timedelta(seconds=1)  # between checks whether a stopped run has ended
 UNCLAIMED_SECONDS = 5.0  # for which the view of a completed job is kept for its caller
 MAX_HELD = 1_000  # jobs that wait here for their next tick without a slot, besides tasks
 
 
 class Worker:
-    """Runs at most `at_once` jobs; other jobs wait in the queue, tasks in their own lane."""
+    """Runs the jobs of one process. Jobs beyond the slots of their lane wait in the queue."""
 
     def __init__(self, db: Database, transcriber: Transcriber, settings: JobSettings) -> None:
         self._transcriber = transcriber
@@ -45,11 +45,11 @@ class Worker:
         self._queue = JobQueue(db, [self._jobs, self._filetrans])
         self._tasks: dict[str, asyncio.Task[timedelta | None]] = {}
         self._stopped: set[asyncio.Task[timedelta | None]] = set()
-        self._following: set[asyncio.Task[None]] = set()
-        self._accepted: set[str] = set()
+        self._requeuing: set[asyncio.Task[None]] = set()
+        self._with_caller: set[str] = set()
         self._unclaimed_views: dict[str, JobView] = {}
-        self._callers = Waiters(db, self._tasks.__contains__)
-        self._end_of_grace: float | None = None
+        self._waiters = Waiters(db, self._tasks.__contains__)
+        self._grace_ends_at: float | None = None
 
     async def open(self) -> None:
         """Begin to take jobs from the queue. Raises DatabaseUnavailable."""
@@ -58,13 +58,13 @@ class Worker:
     @property
     def is_closing(self) -> bool:
         """Whether no more jobs are accepted."""
-        return self._end_of_grace is not None
+        return self._grace_ends_at is not None
 
     def check_capacity(self) -> None:
         """Raise TooManyJobs or ShuttingDown where no job may be accepted now."""
         if self.is_closing:
             raise ShuttingDown(retry_after=RETRY_AFTER_SECONDS)
-        if len(self._accepted) >= self._settings.max_sync_callers:
+        if len(self._with_caller) >= self._settings.max_sync_callers:
             raise TooManyJobs(retry_after=RETRY_AFTER_SECONDS)
 
     def reserve_slot(self, plan_kind: str, *, waits: bool = True) -> bool:
@@ -101,7 +101,7 @@ class Worker:
         has disconnected; for a caller that reads the stream see `listening`.
         """
         if waits:
-            self._accepted.add(job_id)
+            self._with_caller.add(job_id)
         if claimed is not None:
             task = self._advance(job_id, claimed, self._jobs.slots)
             task.add_done_callback(partial(self._requeue_deferred, claimed))
@@ -116,7 +116,7 @@ class Worker:
         if task is not None and (epoch is None or (running is not None and running <= epoch)):
             self._stopped.add(task)
             task.cancel()
-        self._callers.wake(job_id)
+        self._waiters.wake(job_id)
         await self._transcriber.cancel_upstream(job_id, epoch)
 
     async def requeue(self, stalled: Iterable[QueuedJob]) -> int:
@@ -138,37 +138,37 @@ class Worker:
         if (view := self._unclaimed_views.pop(job_id, None)) is not None:
             return view
         try:
-            return await self._callers.wait(job_id, seconds, gone)
+            return await self._waiters.wait(job_id, seconds, gone)
         finally:
             self._forget_caller(job_id)
 
     @contextmanager
     def listening(self, job_id: str) -> Iterator[None]:
         """Count the caller of a job whose answer is its stream among the waiting callers."""
-        self._accepted.add(job_id)
+        self._with_caller.add(job_id)
         try:
-            with self._callers.registered(job_id):
+            with self._waiters.registered(job_id):
                 yield
         finally:
             self._forget_caller(job_id)
 
     def begin_closing(self, seconds: float) -> None:
         """Accept no more jobs, and limit every wait to these seconds."""
-        self._end_of_grace = asyncio.get_running_loop().time() + seconds
+        self._grace_ends_at = asyncio.get_running_loop().time() + seconds
         self._queue.stop_taking()
-        self._callers.set_deadline(self._end_of_grace)
+        self._waiters.set_deadline(self._grace_ends_at)
 
     async def drain(self, seconds: float) -> None:
         """Let jobs run for the rest of the grace period, then hand them back to the queue."""
         if not self.is_closing:
             self.begin_closing(seconds)
-        left = (self._end_of_grace or 0.0) - asyncio.get_running_loop().time()
+        left = (self._grace_ends_at or 0.0) - asyncio.get_running_loop().time()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=max(0.0, left))
-        while self._tasks or self._following:
+        while self._tasks or self._requeuing:
             for task in self._tasks.values():
                 task.cancel()
-            await asyncio.wait([*self._tasks.values(), *self._following])
+            await asyncio.wait([*self._tasks.values(), *self._requeuing])
         await self._queue.close()
 
     async def _tick(self, slots: PrioritySemaphore, job_id: str) -> timedelta | None:
@@ -180,7 +180,7 @@ class Worker:
             self._release(slots)
             if self.is_closing:
                 return timedelta(0)
-            return WINDS_DOWN if running in self._stopped else None
+            return STOPPING_DELAY if running in self._stopped else None
         task = self._advance(job_id, None, slots)
         await asyncio.wait({task})
         return self._outcome(task)
@@ -201,8 +201,8 @@ class Worker:
                 log.warning("queue.unavailable", job=job.id)  # maintenance puts the job back
 
         putting = asyncio.create_task(put(), name=f"deferred {job.id}")
-        self._following.add(putting)
-        putting.add_done_callback(self._following.discard)
+        self._requeuing.add(putting)
+        putting.add_done_callback(self._requeuing.discard)
 
     def _advance(
         self, job_id: str, claimed: ClaimedJob | None, slots: PrioritySemaphore
@@ -225,23 +225,23 @@ class Worker:
         self._stopped.discard(self._tasks.pop(job_id))
         self._release(slots)
         view = None if claimed is None else claimed.completed
-        self._callers.wake(job_id, view)
-        if self._callers.has(job_id):
+        self._waiters.wake(job_id, view)
+        if self._waiters.has(job_id):
             return
-        if view is not None and job_id in self._accepted:  # the caller has yet to begin its wait
+        if view is not None and job_id in self._with_caller:  # the caller has yet to begin its wait
             self._unclaimed_views[job_id] = view
             asyncio.get_running_loop().call_later(
                 UNCLAIMED_SECONDS, self._unclaimed_views.pop, job_id, None
             )
-        self._accepted.discard(job_id)
+        self._with_caller.discard(job_id)
 
     def _lane_of(self, plan_kind: str) -> Lane:
         """Return the lane of jobs with such a plan: tasks mostly wait, the others mostly work."""
         return self._filetrans if plan_kind == "filetrans" else self._jobs
 
     def _forget_caller(self, job_id: str) -> None:
-        if job_id not in self._tasks and not self._callers.has(job_id):
-            self._accepted.discard(job_id)
+        if job_id not in self._tasks and not self._waiters.has(job_id):
+            self._with_caller.discard(job_id)
 
     def _release(self, slots: PrioritySemaphore) -> None:
         slots.release()

@@ -38,7 +38,7 @@ async def test_a_run_without_a_part_always_gets_one() -> None:
     held = await mine.take(500)
     again = await waiting(mine, 1)
     assert not again.done()
-    held.give_back()
+    held.release()
     assert (await again).bytes == 1
     assert budget.used == 101
 
@@ -51,10 +51,10 @@ async def test_allocations_are_granted_in_order() -> None:
     small = await waiting(shares[1], 5)
     assert not large.done()
     assert not small.done()  # behind the other one, although it would fit
-    helds[2].give_back()
+    helds[2].release()
     await large
     assert not small.done()
-    large.result().give_back()
+    large.result().release()
     await small
 
 
@@ -66,8 +66,8 @@ async def test_a_cancelled_wait_allocates_nothing() -> None:
     next_one = await waiting(share, 10)
     given_up.cancel()
     await next_one
-    held.give_back()
-    held.give_back()
+    held.release()
+    held.release()
     assert budget.used == 10
 
 
@@ -76,7 +76,7 @@ async def test_an_allocation_granted_during_a_cancel_is_released() -> None:
     share = RunShare(budget)
     held = await share.take(100)
     late = await waiting(share, 100)
-    held.give_back()
+    held.release()
     late.cancel()
     with pytest.raises(asyncio.CancelledError):
         await late
@@ -119,7 +119,7 @@ async def test_the_first_window_is_granted_at_any_size() -> None:
     other, close_other = await opened(RunShare(budget), 1)
     again = await waiting(mine, 1)
     assert not again.done()
-    held.give_back()
+    held.release()
     assert (await again).bytes == 1  # before the waiting window
     close.set()
     await task
