@@ -25,7 +25,7 @@ def event_frame(
 
 
 def retry_frame(retry: int) -> bytes:
-    """Return the bytes that tell a client how long to wait before it reconnects."""
+    """Return the bytes that set the delay before a client reconnects, in milliseconds."""
     return f"{_retry_line(retry)}\n".encode()
 
 

@@ -19,8 +19,8 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 class PriceOut(Schema):
     """`amount` of `currency` for one `unit`, as the catalogue lists it.
 
-    A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY a million tokens is
-    0.0000008 for one. Tokens of text that go in are `text_input_token`, where they are cheaper.
+    A unit is a `second`, an `input_token` or an `output_token`: 0.8 CNY per million tokens is
+    0.0000008 per token. A `text_input_token` is an input token of text with its own price.
     """
 
     unit: str

@@ -1,4 +1,4 @@
-"""The sources to transcribe: files, folders and links, each with a name of its own."""
+"""The recordings to transcribe: files, folders and URLs, each with a unique name."""
 
 import os
 import re
@@ -117,7 +117,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _safe(step: str) -> str:
-    """Return one step of a path that is nothing else on any file system."""
+    """Return a step of a path as a name that every file system accepts as a single step."""
     cleaned = _UNSAFE.sub("_", step)[:NAME_CHARS].strip(" .")
     return cleaned.encode()[:NAME_BYTES].decode(errors="ignore") or "recording"
 
