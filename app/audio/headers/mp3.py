@@ -70,8 +70,11 @@ def read_mp3(file: Bytes) -> Probe:
 def _count_frames(file: Bytes, at: int, end: int, first: _Frame) -> int:
     """Count the frames. The last one must end where the audio ends."""
     sizes: dict[bytes, int] = {}
-    count = 0
-    while at < end:
+    for count in range(MOST_FRAMES + 1):
+        if at >= end:
+            if at > end:
+                raise CutShortError
+            return count
         head = file[at : at + 4]
         if head not in sizes:
             if len(head) < _HEAD_BYTES and head[0] == _SYNC:
@@ -80,12 +83,7 @@ def _count_frames(file: Bytes, at: int, end: int, first: _Frame) -> int:
             require(frame.form == first.form)
             sizes[head] = frame.size
         at += sizes[head]
-        count += 1
-        if count > MOST_FRAMES:
-            raise UnverifiedHeaderError
-    if at > end:
-        raise CutShortError
-    return count
+    raise UnverifiedHeaderError
 
 
 def _read_info(frame: bytes, form: _Frame) -> tuple[int | None, int]:
