@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.db.statement_timeout import statement_timeout
+from app.db.time_limits import statement_timeout
 from app.jobs.tables import (
     ENDED,
     audio_tables,

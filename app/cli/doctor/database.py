@@ -13,7 +13,7 @@ from app.cli.doctor.check import CheckResult, failed, ok, warn
 from app.db.database import Database
 from app.db.migrate import SchemaState, is_current, open_database, read_schema_state
 from app.db.shared_settings import stored_value
-from app.db.statement_timeout import StatementTimeoutError, statement_timeout
+from app.db.time_limits import StatementTimeoutError, statement_timeout
 from app.kit.secrets import hash_key
 from app.settings import Settings
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from app.cli.doctor.check import CheckResult, failed, ok, warn
 from app.cli.doctor.database import open_if_current
-from app.db.statement_timeout import StatementTimeoutError
+from app.db.time_limits import StatementTimeoutError
 from app.jobs.invariants import EXAMPLES, INVARIANTS, find_violations, stored_audio
 from app.settings import Settings
 

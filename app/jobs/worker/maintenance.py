@@ -10,8 +10,7 @@ from contextlib import suppress
 
 from app.audio.storage.blob_store import BlobStore
 from app.db.database import Database
-from app.db.stalled_sessions import terminate_stalled_sessions
-from app.db.statement_timeout import StatementTimeoutError
+from app.db.time_limits import StatementTimeoutError, terminate_stalled_sessions
 from app.errors import DatabaseUnavailable
 from app.jobs import erase
 from app.jobs.erase import PendingPurge

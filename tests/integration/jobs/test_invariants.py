@@ -1,6 +1,6 @@
 """The invariants hold for every kind of job, and each violation names the rows that cause it.
 
-Covers: app.db.statement_timeout, app.jobs.filetrans.store, app.jobs.invariants
+Covers: app.db.time_limits, app.jobs.filetrans.store, app.jobs.invariants
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.db.database import Database
-from app.db.statement_timeout import StatementTimeoutError, statement_timeout
+from app.db.time_limits import StatementTimeoutError, statement_timeout
 from app.jobs.filetrans import store
 from app.jobs.invariants import INVARIANTS, find_violations, stored_audio
 from app.jobs.tables import billing_tables, event, transcript, transcription, upstream_call

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.audio.tables import audio
-from app.db.statement_timeout import StatementTimeoutError
+from app.db.time_limits import StatementTimeoutError
 from app.errors import DatabaseUnavailable
 from app.jobs.invariants import INVARIANTS
 from app.jobs.store.runs import MAX_RUNS_WITHOUT_PROGRESS

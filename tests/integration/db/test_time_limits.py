@@ -1,6 +1,6 @@
 """Sessions of a process that is stopped inside a transaction, on a real PostgreSQL.
 
-Covers: app.db.stalled_sessions
+Covers: app.db.time_limits
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 
 from app.db.database import Database
 from app.db.migrate import open_database
-from app.db.stalled_sessions import terminate_stalled_sessions
+from app.db.time_limits import terminate_stalled_sessions
 from app.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def session(shared: Database) -> AsyncIterator[Any]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.stalled_sessions.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("app.db.time_limits.STALLED_SECONDS", 0.2)
 
 
 def lock(tx: sa.Connection) -> None:
@@ -133,7 +133,7 @@ async def test_a_session_stalled_for_less_time_is_not_terminated(
 ) -> None:
     await session.prepare("SELECT 1 WHERE $1::int > 0")
     await until_seen(shared, "active", "ClientRead")
-    monkeypatch.setattr("app.db.stalled_sessions.STALLED_SECONDS", 60)
+    monkeypatch.setattr("app.db.time_limits.STALLED_SECONDS", 60)
 
     assert await shared.write(terminate_stalled_sessions) == 0
 
