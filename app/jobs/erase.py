@@ -48,7 +48,27 @@ def erase(
         return []
     if row.status in OPEN:
         end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
-    _erase_text(tx, job_id, now)
+    for table in (transcript, event):
+        tx.execute(sa.delete(table).where(table.c.transcription_id == job_id))
+    tx.execute(
+        sa.update(part)
+        .where(part.c.transcription_id == job_id)
+        .values(
+            pcm_sha256=None,
+            partial_result=sa.null(),
+            result=sa.case((part.c.state == "done", sa.literal({}, part.c.result.type))),
+        )
+    )
+    tx.execute(
+        sa.update(upstream_call)
+        .where(upstream_call.c.transcription_id == job_id)
+        .values(answer=None)
+    )
+    tx.execute(
+        sa.update(transcription)
+        .where(transcription.c.id == job_id)
+        .values(erased_at=now, options={}, reference=None, client_metadata=None, source_url=None)
+    )
     if row.audio_id is None:
         return []
     stored = sa.select(_audio.c.blob_key).where(_audio.c.id == row.audio_id).with_for_update()
@@ -84,28 +104,4 @@ def mark_purged(tx: sa.Connection, audio_id: str, *, now: datetime) -> None:
         sa.update(_audio)
         .where(_audio.c.id == audio_id)
         .values(purged_at=now, sha256="", blob_key=f"purged/{audio_id}")
-    )
-
-
-def _erase_text(tx: sa.Connection, job_id: str, now: datetime) -> None:
-    tx.execute(sa.delete(transcript).where(transcript.c.transcription_id == job_id))
-    tx.execute(sa.delete(event).where(event.c.transcription_id == job_id))
-    tx.execute(
-        sa.update(part)
-        .where(part.c.transcription_id == job_id)
-        .values(
-            pcm_sha256=None,
-            partial_result=sa.null(),
-            result=sa.case((part.c.state == "done", sa.literal({}, part.c.result.type))),
-        )
-    )
-    tx.execute(
-        sa.update(upstream_call)
-        .where(upstream_call.c.transcription_id == job_id)
-        .values(answer=None)
-    )
-    tx.execute(
-        sa.update(transcription)
-        .where(transcription.c.id == job_id)
-        .values(erased_at=now, options={}, reference=None, client_metadata=None, source_url=None)
     )
