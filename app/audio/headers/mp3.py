@@ -22,8 +22,8 @@ _MONO = 3
 _TAG_HEAD, _ID3V1 = 10, 128
 MOST_TAGS = 4  # each is a step of Python that costs no more than ten bytes
 _TAG_VERSIONS = (2, 3, 4)
-_ODD_TAG_FLAGS = 0x1F  # a footer, which not all versions have, and flags that nobody knows
-# More than encoders leave: a decoder that does not take it off hears so much more than we say.
+_ODD_TAG_FLAGS = 0x1F  # a footer, which not all versions have, and unknown flags
+# More than encoders add. A decoder that does not remove it returns that much more audio.
 _MOST_PADDING = 3 * 1152
 _HAS_FRAMES, _HAS_BYTES, _HAS_TABLE, _HAS_QUALITY = 1, 2, 4, 8
 _ENCODERS = (b"LAME", b"Lavf", b"Lavc")  # whose delays FFmpeg believes
@@ -56,12 +56,12 @@ def read_mp3(file: Bytes) -> Probe:
     start, end = _find_frames(file)
     first = _Frame(file[start : start + 4])
     count = _count_frames(file, start, end, first)
-    said, trimmed = _read_info(file[start : start + first.size], first)
-    if said is not None:
+    stated, trimmed = _read_info(file[start : start + first.size], first)
+    if stated is not None:
         count -= 1  # the frame of the header itself holds no audio
-        if said > count:
+        if stated > count:
             raise CutShortError
-        require(said == count)
+        require(stated == count)
     samples = count * first.samples - trimmed
     require(count >= LEAST_FRAMES and samples > 0)
     return Probe("mp3", "mp3", first.channels, first.rate, samples / first.rate, exact=True)
@@ -123,7 +123,7 @@ def _find_frames(file: Bytes) -> tuple[int, int]:
     if tag[:3] == b"TAG":
         require(_SYNC not in tag[:-1])  # the last one is the genre: there it means none
         end -= _ID3V1
-    # An APE tag says how long it is itself: it might lay claim to any number of frames. `rfind`
+    # An APE tag states its own length, so it could contain any number of frames. `rfind`
     # skips most bytes; `find` reads all of them in more than twice the time.
     require(file.rfind(b"APETAGEX") < 0)
     return at, end

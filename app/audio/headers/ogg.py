@@ -23,7 +23,7 @@ _WHOLE_SEGMENT = 255
 _OPUS_MILLIS = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4
 _OPUS_SAMPLES = tuple(int(millis * OPUS_RATE / 1000) for millis in _OPUS_MILLIS)
 _MOST_OPUS_SAMPLES = 120 * OPUS_RATE // 1000  # of one packet
-_MOST_SKIPPED = OPUS_RATE // 5  # at the start; a decoder that does not skip it hears more
+_MOST_SKIPPED = OPUS_RATE // 5  # at the start; a decoder that does not skip it returns more
 _MOST_OPUS_CHANNELS = 2  # of the mapping that has no table
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 

@@ -13,7 +13,7 @@ from app.audio.headers.wav import PcmLayout, read_layout, read_wav
 from app.audio.pcm import SAMPLE_BYTES
 from app.audio.probe import Probe
 
-MOST_WALKED_BYTES = 16 << 20  # an MP3 or Ogg that is larger is too large for one call anyhow
+MOST_WALKED_BYTES = 16 << 20  # a larger MP3 or Ogg is too large for one call in any case
 MOST_CHANNELS = 2
 RATES = range(4_000, 384_001)
 

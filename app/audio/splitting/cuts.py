@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from app.audio.splitting.speech_map import Span, SpeechMap
 
-MIN_SPEECH_MS = 250  # with less, Whisper invents words rather than hears some (measured)
+MIN_SPEECH_MS = 250  # with less, Whisper invents words (measured)
 MIN_PAUSE_MS = 100
 GOOD_PAUSE_MS = 800
 LONG_PAUSE_MS = 10_000  # a pause worth a piece of its own, which is not sent
 EDGE_MS = 1_000  # silence at the audio's edges worth the same, beyond the pad
 INNER_SHARES = (0.25, 0.75)  # where in a piece it may be cut in two
-PAD_MS = 300  # of a pause that stays with the speech beside it; onsets are heard late
+PAD_MS = 300  # of a pause that stay with the speech; the start of speech is detected late
 # Where in the window a cut is looked for: late first, then almost anywhere.
 LATE_SHARES = (0.6, 0.2)
 FORCED_MS = 30_000  # searched for the least speech-like frame where there is no pause

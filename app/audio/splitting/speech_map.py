@@ -22,9 +22,9 @@ from app.audio.splitting.vad import (
 
 SPEECH = 0.5  # likelihood from which a frame counts as speech
 QUIET = 0.35  # below it a frame may be left out; between the two it is sent and counts as nothing
-LEAD_FRAMES = 16  # listened to before the first frame that counts: a new model hears less well
+LEAD_FRAMES = 16  # analysed before the first frame that counts: a new model is less exact
 SHORT_LEAD_FRAMES = 8  # is enough where one loud frame of many is looked for
-STEP_FRAMES = 128  # 4 s, listened to at a time in search of the first speech
+STEP_FRAMES = 128  # 4 s, analysed at a time in search of the first speech
 SHORT_STEP_FRAMES, LONG_STEP_FRAMES = 64, 256
 
 
@@ -56,7 +56,7 @@ class SpeechMap:
         self._pcm = bytearray()
         self._pcm_frame = 0  # the frame that the PCM begins with: some before the start are kept
         self._first = 0  # the frame that the likelihoods begin with
-        self._likelihoods: Likelihoods = np.empty(0, np.float32)  # NaN: not listened to
+        self._likelihoods: Likelihoods = np.empty(0, np.float32)  # NaN: not analysed
         self._is_whole = False
         self._first_loud: int | None = None
         self._searched_to = 0
@@ -90,7 +90,7 @@ class SpeechMap:
         kept = max(self._pcm_frame, frame - LEAD_FRAMES)
         del self._pcm[: (kept - self._pcm_frame) * FRAME_BYTES]
         self._pcm_frame = kept
-        # What was heard is forgotten, too: a run that begins here must come to the same cuts.
+        # The likelihoods are dropped, too: a run that begins here must find the same cuts.
         self._likelihoods = np.empty(0, np.float32)
         self._first = self._searched_to = self._loud_to = frame
         self._first_loud = None
@@ -135,7 +135,7 @@ class SpeechMap:
                 return None
             while self._loud_to == start and at > start:
                 low = max(start, at - SHORT_STEP_FRAMES)
-                # A pause that is found ends here, so its edge is listened to with more care.
+                # A pause that is found ends here, so its edge is analysed with more care.
                 lead = LEAD_FRAMES if low == start else SHORT_LEAD_FRAMES
                 self._listen(low, at, is_enough=_Enough(0), most_lead=lead)
                 loud = self._loud(low, at)
@@ -171,11 +171,13 @@ class SpeechMap:
         """Return whether the span has enough speech. If not, all of its frames were analysed."""
         low, high = self._frames(span)
         for at in range(low, high, STEP_FRAMES):
-            missing_ms = self._min_speech_ms - self._known_ms(span, self._likelihoods >= SPEECH)
-            if missing_ms <= 0:
-                break
-            missing = -(-missing_ms // FRAME_MS)
-            self._listen(at, min(high, at + STEP_FRAMES), is_enough=_Enough(missing))
+            end = min(high, at + STEP_FRAMES)
+            # Again where it ended early without enough: it also passes frames that were known.
+            while np.isnan(self._known(at, end)).any():
+                missing_ms = self._min_speech_ms - self._known_ms(span, self._likelihoods >= SPEECH)
+                if missing_ms <= 0:
+                    return True
+                self._listen(at, end, is_enough=_Enough(-(-missing_ms // FRAME_MS)))
         return self._known_ms(span, self._likelihoods >= SPEECH) >= self._min_speech_ms
 
     def pauses(self, span: Span) -> list[Span]:
@@ -218,7 +220,7 @@ class SpeechMap:
     ) -> None:
         """Analyse the frames without a likelihood, and those between them.
 
-        The analysis ends early if `is_enough` returns true. It gets new frames only.
+        The analysis ends early if `is_enough` returns true.
         """
         unknown = low + np.flatnonzero(np.isnan(self._known(low, high)))
         if not len(unknown):
@@ -229,9 +231,9 @@ class SpeechMap:
         start, end = ((at - self._pcm_frame) * FRAME_BYTES for at in (low - lead, high))
         pcm = bytes(self._pcm[start:end]).ljust(end - start, b"\0")
         samples = np.frombuffer(pcm, "<i2").reshape(-1, FRAME_SAMPLES)
-        heard = self.detector.listen(samples, stop)[lead:]
+        likelihoods = self.detector.listen(samples, stop)[lead:]
         at = low - self._first
-        self._likelihoods[at : at + len(heard)] = heard
+        self._likelihoods[at : at + len(likelihoods)] = likelihoods
 
     def _grow(self) -> None:
         """Extend the likelihoods to all frames that have PCM."""

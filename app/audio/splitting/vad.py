@@ -52,13 +52,13 @@ class SileroDetector:
     def listen(self, frames: npt.NDArray[np.int16], stop: StopRule | None = None) -> Likelihoods:
         self._model.reset()
         is_silent = (frames.max(axis=1) <= SILENT_PEAK) & (frames.min(axis=1) >= -SILENT_PEAK)
-        heard = np.zeros(len(frames), np.float32)
+        likelihoods = np.zeros(len(frames), np.float32)
         silent_frames = SILENT_FRAMES
         for number in range(len(frames)):
             silent_frames = silent_frames + 1 if is_silent[number] else 0
             if silent_frames <= SILENT_FRAMES:
                 samples = frames[number].astype(np.float32) / FULL_SCALE
-                heard[number] = self._model.process(memoryview(samples))
-            if stop is not None and stop(number, float(heard[number])):
-                return heard[: number + 1]
-        return heard
+                likelihoods[number] = self._model.process(memoryview(samples))
+            if stop is not None and stop(number, float(likelihoods[number])):
+                return likelihoods[: number + 1]
+        return likelihoods

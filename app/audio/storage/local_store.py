@@ -55,7 +55,7 @@ class LocalStore:
         async with self._opened(key) as file:
             while end is None or start < end:
                 want = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start)
-                # pread, so that a read that outlives its caller moves nobody's position.
+                # pread: a read that goes on after its caller was cancelled moves no file position.
                 chunk = await asyncio.to_thread(os.pread, file.fileno(), want, start)
                 if not chunk:
                     return

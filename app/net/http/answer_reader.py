@@ -4,7 +4,7 @@ import httptools
 
 from app.net.http.exchange import ERRORS, OK, Answer, Fault, Take
 
-MAX_OVERHEAD_BYTES = 64 << 10  # of headers, trailers and chunk sizes, beside the body
+MAX_OVERHEAD_BYTES = 64 << 10  # of headers, trailers and chunk sizes, without the body
 OVERHEAD_OF_CHUNKS = 8  # times the body: chunks of one byte each
 INTERIM = 100, 199  # statuses before the final one
 _CONTENT_TYPE, _JSON = "content-type", "json"
