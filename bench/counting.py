@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
 
 
 @dataclass(frozen=True)
-class Wish:
+class CountedSpan:
     """One recording: seconds `start` to `start + length` of the long sequence, in a file format."""
 
     start: int
@@ -105,41 +105,41 @@ class Trial:
         return GatewayProcess(self.folder, url, settings=settings, command=SERVE)
 
     async def _send_all(self, url: str) -> None:
-        wishes = iter(list(drawn(Random(self.seed), self.recordings)))
+        spans = iter(list(drawn(Random(self.seed), self.recordings)))
         async with httpx.AsyncClient(base_url=url, timeout=ANSWER_SECONDS) as client:
 
             async def sender() -> None:
-                for wish in wishes:
-                    await self._count(client, wish)
+                for span in spans:
+                    await self._count(client, span)
 
             await asyncio.gather(*(sender() for _ in range(self.at_once)))
 
-    async def _count(self, client: httpx.AsyncClient, wish: Wish) -> None:
+    async def _count(self, client: httpx.AsyncClient, span: CountedSpan) -> None:
         """Send one recording, compare its text, and delete it to save disk space."""
-        pcm = self.whole[wish.start * BYTES_PER_SECOND :][: wish.length * BYTES_PER_SECOND]
-        sound = await asyncio.to_thread(formed, pcm, wish.form)
+        pcm = self.whole[span.start * BYTES_PER_SECOND :][: span.length * BYTES_PER_SECOND]
+        sound = await asyncio.to_thread(formed, pcm, span.form)
         answer = await client.post(
-            "/v1/transcriptions", files={"file": (f"a.{wish.form}", sound)}, data={"wait": "850"}
+            "/v1/transcriptions", files={"file": (f"a.{span.form}", sound)}, data={"wait": "850"}
         )
         body = answer.json()
-        self._note(wish)
+        self._note(span)
         if body.get("status") != "completed":
-            self.violations.append(f"{wish}: {answer.status_code} {body.get('code')}")
+            self.violations.append(f"{span}: {answer.status_code} {body.get('code')}")
             return
         self.figures["usage"] += body["usage"]["seconds"]
-        said = self.numbers[wish.start : wish.start + wish.length]
-        self._compare(wish, said, list(joined(heard(body))))
+        said = self.numbers[span.start : span.start + span.length]
+        self._compare(span, said, list(joined(heard(body))))
         await client.delete(f"/v1/transcriptions/{body['id']}")
 
-    def _note(self, wish: Wish) -> None:
-        self.figures[wish.form] += 1
-        self.figures["seconds"] += wish.length
-        self.figures["long"] += wish.length > LONG_SECONDS
+    def _note(self, span: CountedSpan) -> None:
+        self.figures[span.form] += 1
+        self.figures["seconds"] += span.length
+        self.figures["long"] += span.length > LONG_SECONDS
         self.figures["done"] += 1
         if self.figures["done"] % SAID_EVERY == 0:
             print(f"  {self.figures['done']}, {len(self.violations)} violations", flush=True)
 
-    def _compare(self, wish: Wish, said: list[int], got: list[Second]) -> None:
+    def _compare(self, span: CountedSpan, said: list[int], got: list[Second]) -> None:
         whole = Counter(second.number for second in got if second.is_whole)
         lost, doubled = Counter(said) - whole, whole - Counter(said)
         scraps = [str(second) for second in got if not second.is_whole]
@@ -151,7 +151,7 @@ class Trial:
         self.figures.update(lost=lost.total(), doubled=doubled.total(), swapped=swapped)
         if lost or doubled or swapped or scraps:
             told = f"lost {list(lost)[:5]}, doubled {list(doubled)[:5]}, swapped {swapped}"
-            self.violations.append(f"{wish}: {told}, scraps {scraps[:5]}")
+            self.violations.append(f"{span}: {told}, scraps {scraps[:5]}")
 
     async def _compare_bill(self, simulator: ProviderSimulator, database_url: str) -> None:
         records = JobRecords(await read_rows(database_url))
@@ -175,10 +175,10 @@ class Trial:
         )
 
 
-def drawn(random: Random, count: int) -> Iterator[Wish]:
+def drawn(random: Random, count: int) -> Iterator[CountedSpan]:
     for _ in range(count):
         length = round(math.exp(random.uniform(0, math.log(LONGEST_SECONDS))))
-        yield Wish(random.randrange(NUMBERS - length + 1), length, random.choice(FORMS))
+        yield CountedSpan(random.randrange(NUMBERS - length + 1), length, random.choice(FORMS))
 
 
 def formed(pcm: bytes, form: str) -> bytes:

@@ -65,7 +65,7 @@ def main() -> int:
     try:
         wheel = built(folder)
         for name in asked.sets:
-            told(name, folder, wheel, asked.model_dir)
+            print_figures(name, folder, wheel, asked.model_dir)
     finally:
         shutil.rmtree(folder)
     return 0
@@ -85,7 +85,7 @@ def built(folder: Path) -> Path:
     return wheel
 
 
-def told(name: str, folder: Path, wheel: Path, model_dir: Path | None) -> None:
+def print_figures(name: str, folder: Path, wheel: Path, model_dir: Path | None) -> None:
     set_up = installed(folder / name, LOCKS[name], wheel)
     print(
         f"{name}: {set_up.packages} packages, {set_up.mebibytes:.0f} MiB, "

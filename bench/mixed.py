@@ -28,7 +28,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="gateway-mixed-"))
     with database_of(asked.database, folder) as url:
         verdict = asyncio.run(Trial(asked.jobs, asked.faults, asked.seed, folder, url).run())
-    return told(verdict, asked, folder)
+    return print_verdict(verdict, asked, folder)
 
 
 def arguments() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def told(verdict: Verdict, asked: argparse.Namespace, folder: Path) -> int:
+def print_verdict(verdict: Verdict, asked: argparse.Namespace, folder: Path) -> int:
     print(f"{asked.database}, seed {asked.seed}: {verdict.line()}", flush=True)
     for violation in verdict.violations[:SHOWN]:
         print(f"VIOLATION {violation}")

@@ -79,7 +79,7 @@ def tried(
                 row.complaint = row.complaint or leaked(row, spoken["reference"])
         else:
             row = judged(entry, posted(client, entry, content, model))
-        print(told(row), flush=True)
+        print(line_of(row), flush=True)
         yield row
 
 
@@ -178,7 +178,7 @@ def plain(text: str) -> str:
     return " ".join(_NOT_A_WORD.sub(" ", folded).split())
 
 
-def told(row: Row) -> str:
+def line_of(row: Row) -> str:
     rate = "" if row.rate is None else f"{row.rate:6.1%}"
     name, expect = row.entry["file"], row.entry["expect"]
     mark = f"WRONG ({row.complaint})" if row.complaint else "as expected"

@@ -37,7 +37,7 @@ BEGIN_SECONDS, END_SECONDS = 300.0, 900.0
 
 
 @dataclass(frozen=True)
-class Look:
+class ProcessFigures:
     """The figures of the process at one moment."""
 
     mebibytes: float
@@ -45,7 +45,7 @@ class Look:
     cpu_seconds: float
 
     @classmethod
-    def at(cls, pid: int) -> "Look":
+    def at(cls, pid: int) -> "ProcessFigures":
         said = dict(
             line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         )
@@ -83,7 +83,7 @@ async def run(asked: argparse.Namespace, folder: Path, url: str) -> int:
         gateway = GatewayProcess(folder, url, settings=settings(simulator, folder), command=SERVE)
         with gateway.gone_at_the_end():
             await asyncio.to_thread(gateway.start)
-            before = Look.at(gateway.pid)
+            before = ProcessFigures.at(gateway.pid)
             began = time.monotonic()
             await submit_all(gateway, asked.jobs)
             async with asyncio.timeout(BEGIN_SECONDS):
@@ -125,13 +125,13 @@ async def measure(
     gateway: GatewayProcess,
     simulator: ProviderSimulator,
     asked: argparse.Namespace,
-    before: Look,
+    before: ProcessFigures,
     submitted: float,
 ) -> bool:
     """Print the figures while all tasks wait. Return whether a limit is exceeded."""
-    at_first, first = Look.at(gateway.pid), len(polls(simulator))
+    at_first, first = ProcessFigures.at(gateway.pid), len(polls(simulator))
     await asyncio.sleep(asked.seconds)
-    after = Look.at(gateway.pid)
+    after = ProcessFigures.at(gateway.pid)
     questions = len(polls(simulator)) - first
     refused = len([call for call in simulator.calls if call.status == TOO_MANY])
     cpu = (after.cpu_seconds - at_first.cpu_seconds) / asked.seconds

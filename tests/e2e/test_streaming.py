@@ -130,7 +130,7 @@ async def test_broken_frames_never_complete_with_missing_text(
 
 def _reply(pieces: list[str], how: str, chance: random.Random) -> Reply:
     stream = frames.qwen3(pieces, merged=chance.random() < 0.5)
-    stream = frames.harmed(stream, "qwen3", how, chance) if how else stream
+    stream = frames.with_fault(stream, "qwen3", how, chance) if how else stream
     shaped = frames.reshaped(stream, chance.choice([*frames.HARMLESS, ""]))
     return streams(frames.split(shaped, chance), ends=chance.choice(["well", "torn"]))
 

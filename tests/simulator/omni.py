@@ -54,11 +54,11 @@ def usage_of(order: Order, audio: Audio, said: Speech, seconds: int) -> Usage:
     """Return the tokens of the audio by its length, of the input text and of the output."""
     sound = math.ceil(order.model.tokens_per_second * max(1.0, audio.seconds))
     text = token_count(order.context) + TEMPLATE_TOKENS
-    out = token_count(said_of(order, said).text) + token_count(thought_of(order))
+    out = token_count(limited_text(order, said).text) + token_count(thought_of(order))
     return Usage(audio.seconds, seconds, text, out, sound + text, out, text_input_tokens=text)
 
 
-def said_of(order: Order, said: Speech) -> Speech:
+def limited_text(order: Order, said: Speech) -> Speech:
     """Return the text, limited to the maximum length of the request."""
     most = order.options.get("max_tokens")
     if most is None or token_count(said.text) <= most:
@@ -76,7 +76,7 @@ def chunks(
     order: Order, said: Speech, usage: Usage, frame: Json, *, with_usage: bool
 ) -> Iterator[Json]:
     """Yield the stream. `frame` has the members that all chunks share."""
-    fitting = said_of(order, said)
+    fitting = limited_text(order, said)
     yield {**frame, "choices": [_choice({"content": "", "role": "assistant"})]}
     if thought := thought_of(order):
         yield {**frame, "choices": [_choice({"content": None, "reasoning_content": thought})]}

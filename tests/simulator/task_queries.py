@@ -14,7 +14,7 @@ from tests.simulator.errors import ApiError, invalid, not_cancelled
 from tests.simulator.faults import Fault, Place
 from tests.simulator.regions import Region
 from tests.simulator.task_runner import TaskRunner
-from tests.simulator.tasks import BEIJING, Task, Tasks, told
+from tests.simulator.tasks import BEIJING, Task, Tasks, query_answer
 
 WINDOW = timedelta(hours=24)
 STAMP = "%Y%m%d%H%M%S"
@@ -54,7 +54,7 @@ class Queries(_TaskCalls):
         if task is None:
             unknown = {"task_id": call.task_id, "task_status": "UNKNOWN"}
             return self._answer(call, output=unknown)
-        return self._answer(call, **told(task, self._service.clock))
+        return self._answer(call, **query_answer(task, self._service.clock))
 
 
 class Cancels(_TaskCalls):

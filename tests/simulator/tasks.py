@@ -119,7 +119,7 @@ class Tasks:
         return owner == (call.key, call.region) and is_young and not is_forgotten
 
 
-def told(task: Task, clock: Clock) -> Json:
+def query_answer(task: Task, clock: Clock) -> Json:
     """Return the answer of a query without its request id."""
     output: Json = {"task_id": task.id, "task_status": task.status}
     times = ("submit", task.submitted), ("scheduled", task.scheduled), ("end", task.ended)
@@ -130,13 +130,13 @@ def told(task: Task, clock: Clock) -> Json:
     elif task.status in {"SUCCEEDED", "FAILED"} and not is_filetrans:
         output["results"] = [_subtask(one, task.model) for one in task.subtasks]
     if task.status == "FAILED" and task.refusal:
-        output["code"], output["message"] = told_code(task.refusal, task.model)
+        output["code"], output["message"] = code_and_message(task.refusal, task.model)
     if task.is_open or not is_filetrans:
         output["task_metrics"] = _metrics(task)
     return {"output": output, **({"usage": _usage(task)} if task.status == "SUCCEEDED" else {})}
 
 
-def told_code(refusal: ApiError, model: Model) -> tuple[str, str]:
+def code_and_message(refusal: ApiError, model: Model) -> tuple[str, str]:
     """Return the code and message of a failed file, which are mostly equal."""
     if refusal.code == NOT_DELIVERED and not model.is_filetrans:
         return refusal.code, refusal.message
@@ -147,7 +147,7 @@ def told_code(refusal: ApiError, model: Model) -> tuple[str, str]:
 
 def _subtask(one: Subtask, model: Model) -> Json:
     if one.refusal:
-        code, message = told_code(one.refusal, model)
+        code, message = code_and_message(one.refusal, model)
         return {"file_url": one.url, "code": code, "message": message, "subtask_status": "FAILED"}
     return {
         "file_url": one.url,

@@ -95,7 +95,7 @@ def reshaped(frames: Frames, how: str) -> list[bytes]:
     return [_SHAPES[how](frame) for frame in frames] if how else list(frames)
 
 
-class Harms:
+class StreamFaults:
     """Faults after which a stream must not be accepted as complete."""
 
     def __init__(self, frames: Frames, form: str, chance: random.Random) -> None:
@@ -137,9 +137,9 @@ class Harms:
 HARMFUL = ("cut", "no_end", "error", "torn_json", "no_usage", "cut_in_letter", "lost_frame")
 
 
-def harmed(frames: Frames, form: str, how: str, chance: random.Random) -> list[bytes]:
+def with_fault(frames: Frames, form: str, how: str, chance: random.Random) -> list[bytes]:
     """Return the stream with the fault."""
-    found: list[bytes] = getattr(Harms(frames, form, chance), how)()
+    found: list[bytes] = getattr(StreamFaults(frames, form, chance), how)()
     return found
 
 

@@ -175,7 +175,9 @@ class JobRecords:
 
 def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator[str]:
     for retry_epoch in {line["retry_epoch"] for line in lines if line["kind"] != "adjust"}:
-        yield from _life([line for line in lines if line["retry_epoch"] == retry_epoch])
+        yield from _retry_epoch_violations(
+            [line for line in lines if line["retry_epoch"] == retry_epoch]
+        )
     known = {call["id"] for call in calls}
     if any(line["kind"] == "adjust" and line["call_id"] not in known for line in lines):
         yield "has an adjustment of no call of its own"
@@ -190,7 +192,7 @@ def _money(lines: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator
         yield f"{len(charged)} calls answered or billed, settles {dict(settles)}"
 
 
-def _life(lines: list[dict[str, Any]]) -> Iterator[str]:
+def _retry_epoch_violations(lines: list[dict[str, Any]]) -> Iterator[str]:
     """Check one retry epoch. A retried job has several."""
     sums: Counter[str] = Counter()
     for line in lines:

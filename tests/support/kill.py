@@ -45,7 +45,7 @@ SETTINGS = {
 
 
 @dataclass
-class Told:
+class Acknowledgements:
     """The acknowledged requests, which the gateway must not lose."""
 
     acknowledged: set[str] = field(default_factory=set)
@@ -72,7 +72,7 @@ class Killing:
     gateway: GatewayProcess
     seed: int
     longest_life_seconds: float
-    told: Told = field(default_factory=Told)
+    told: Acknowledgements = field(default_factory=Acknowledgements)
     kills: int = 0
 
     def __post_init__(self) -> None:
@@ -227,7 +227,7 @@ async def _until_nothing_is_open(client: httpx.AsyncClient, seconds: float) -> N
                 await asyncio.sleep(REST_SECONDS)
 
 
-async def _unkept(client: httpx.AsyncClient, told: Told) -> AsyncIterator[str]:
+async def _unkept(client: httpx.AsyncClient, told: Acknowledgements) -> AsyncIterator[str]:
     """Yield a sentence for each acknowledged job that is missing or has not ended."""
     ends = {"completed", "failed"}
     for job_id in sorted(told.acknowledged):

@@ -105,7 +105,7 @@ class ModesKilling(Killing):
 
     async def _send(self, client: httpx.AsyncClient, chance: random.Random) -> None:
         mode = chance.choice(MODES)
-        wish, sound = wished(mode, chance)
+        wish, sound = random_request(mode, chance)
         files = {"file": ("a.wav", sound)}
         if "stream" in mode:
             await self._send_and_listen(client, wish, files)
@@ -285,7 +285,7 @@ def paid_twice(calls: Iterable[Mapping[str, Any]], billed: Collection[str]) -> I
             yield f"{job} has paid for {paid} tasks"
 
 
-def wished(mode: str, chance: random.Random) -> tuple[dict[str, str], bytes]:
+def random_request(mode: str, chance: random.Random) -> tuple[dict[str, str], bytes]:
     """Return a random recording for a mode with its form fields. `reference` has its numbers."""
     is_split = mode.startswith("split")
     seconds = chance.choice((31, 44, 58)) if is_split else chance.choice((2, 3, 5, 8, 13))

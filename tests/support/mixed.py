@@ -95,7 +95,7 @@ class Trial:
     async def _send_all(self, gateway: Gateway) -> None:
         sending = asyncio.Semaphore(self.at_once)
         whole = await asyncio.to_thread(encode, range(LONG_SECONDS[-1] + 1), pause_every=7)
-        mixed = wishes(Random(self.seed), self.jobs)
+        mixed = random_requests(Random(self.seed), self.jobs)
         await asyncio.gather(*(_send(gateway, sending, whole, *wish) for wish in mixed))
 
 
@@ -171,7 +171,7 @@ class Verdict:
         )
 
 
-def wishes(random: Random, count: int) -> Iterator[tuple[int, str]]:
+def random_requests(random: Random, count: int) -> Iterator[tuple[int, str]]:
     """Return random lengths in milliseconds with models."""
     for _ in range(count):
         lengths = LONG_SECONDS if random.random() < LONG_SHARE else SHORT_SECONDS

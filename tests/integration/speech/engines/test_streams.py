@@ -227,7 +227,7 @@ async def test_no_damaged_stream_is_a_complete_answer() -> None:
                 chance.choice([*frames.HARMLESS, ""]),
             )
             if how:
-                stream = frames.harmed(stream, form, how, chance)
+                stream = frames.with_fault(stream, form, how, chance)
             chunks = frames.split(frames.reshaped(stream, shape), chance)
             there.replies[:] = [streams(chunks, ends=_end(form, how, chunks, chance))]
             told: list[str] = []
