@@ -154,11 +154,15 @@ def heard(body: dict[str, Any]) -> Iterator[Second]:
 
 
 async def test_a_second_with_little_speech_is_transcribed(folder: Path) -> None:
-    """A second that is mostly pause has little speech. It is transcribed all the same."""
-    numbers = Random(20261121).sample(range(1000), 1000)
-    whole = encode(numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
-    clips = {number: whole[at * 32_000 :][:32_000] for at, number in enumerate(numbers)}
+    """A second that is mostly pause, or whose speech is uncertain, is transcribed all the same.
+
+    The clips were lost in runs of `bench.counting` with these seeds.
+    """
     async with ProviderSimulator() as simulator, simulated_gateway(simulator, folder) as there:
-        for number in (numbers[461], numbers[69]):
-            body = (await there.send(clips[number], format="pcm")).json()
-            assert body["text"] == str(number)
+        for seed, places in ((20261121, (461, 69)), (200081, (629,))):
+            numbers = Random(seed).sample(range(1000), 1000)
+            whole = encode(numbers, pause_every=PAUSE_EVERY)[HEADER_BYTES:]
+            for at in places:
+                clip = whole[at * 32_000 :][:32_000]
+                body = (await there.send(clip, format="pcm")).json()
+                assert body["text"] == str(numbers[at])

@@ -20,8 +20,8 @@ from app.audio.splitting.vad import (
     StopRule,
 )
 
-SPEECH = 0.5  # likelihood from which a frame counts as speech
-QUIET = 0.35  # below it a frame may be left out; between the two it is sent and counts as nothing
+SPEECH = 0.5  # likelihood below which a frame is a good place for a cut
+QUIET = 0.35  # likelihood below which a frame may be left out
 LEAD_FRAMES = 16  # analysed before the first frame that counts: a new model is less exact
 SHORT_LEAD_FRAMES = 8  # is enough where one loud frame of many is looked for
 STEP_FRAMES = 128  # 4 s, analysed at a time in search of the first speech
@@ -50,7 +50,7 @@ class SpeechMap:
     detector: Detector
 
     def __init__(self, min_speech_ms: int) -> None:
-        """Count a span as speech if it has at least `min_speech_ms` of speech."""
+        """Count a span as speech if it has at least `min_speech_ms` of loud frames."""
         self._min_speech_ms = min_speech_ms
         self._least_speech_frames = -(-min_speech_ms // FRAME_MS)
         self._pcm = bytearray()
@@ -174,11 +174,11 @@ class SpeechMap:
             end = min(high, at + STEP_FRAMES)
             # Again where it ended early without enough: it also passes frames that were known.
             while np.isnan(self._known(at, end)).any():
-                missing_ms = self._min_speech_ms - self._known_ms(span, self._likelihoods >= SPEECH)
+                missing_ms = self._min_speech_ms - self._known_ms(span, self._likelihoods >= QUIET)
                 if missing_ms <= 0:
                     return True
                 self._listen(at, end, is_enough=_Enough(-(-missing_ms // FRAME_MS)))
-        return self._known_ms(span, self._likelihoods >= SPEECH) >= self._min_speech_ms
+        return self._known_ms(span, self._likelihoods >= QUIET) >= self._min_speech_ms
 
     def pauses(self, span: Span) -> list[Span]:
         """Return the stretches without speech, which are good places for a cut."""
@@ -261,20 +261,17 @@ class SpeechMap:
 
 
 class _Enough:
-    """Decides when an analysis can end: after a loud frame and so many frames of speech."""
+    """Decides when an analysis can end: after so many loud frames, and at least one."""
 
-    def __init__(self, speech_frames: int) -> None:
-        self._missing = speech_frames
-        self._is_loud = False
+    def __init__(self, loud_frames: int) -> None:
+        self._missing = max(1, loud_frames)
 
     def behind(self, lead: int) -> StopRule:
         """Return the rule for a detector that gets `lead` frames before the frames that count."""
 
         def stop(number: int, likelihood: float) -> bool:
-            if number >= lead:
-                self._is_loud |= likelihood >= QUIET
-                self._missing -= likelihood >= SPEECH
-            return self._is_loud and self._missing <= 0
+            self._missing -= number >= lead and likelihood >= QUIET
+            return self._missing <= 0
 
         return stop
 
