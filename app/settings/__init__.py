@@ -5,14 +5,18 @@ Every setting is a variable `GATEWAY_<DOMAIN>__<FIELD>`, or a line in the file `
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings.audio import AudioSettings, FetchSettings
 from app.settings.dashscope import AccountSettings, DashScopeSettings
 from app.settings.database import AccessSettings, DatabaseSettings
+from app.settings.faults import describe_faults
 from app.settings.jobs import JobSettings, StreamSettings
+from app.settings.names import VariableCheck, setting_fields
 from app.settings.provider_key import ProviderKeySource
 from app.settings.server import LogSettings, ServerSettings
 from app.settings.speech import LocalEngineSettings, OpenAISettings, SpeechSettings
@@ -44,6 +48,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         enable_decoding=False,  # lists are values separated by commas, never JSON
         env_file=".env",
+        env_file_encoding="utf-8-sig",  # editors on Windows write a byte order mark
         extra="ignore",
         frozen=True,
     )
@@ -62,6 +67,19 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     log: LogSettings = LogSettings()
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            fault = PydanticCustomError(
+                "settings_file",
+                "The settings file .env cannot be read: {reason}.",
+                {"reason": reason},
+            )
+            faults = [InitErrorDetails(type=fault, loc=(), input=None)]
+            raise ValidationError.from_exception_data("Settings", faults) from error
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -73,7 +91,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the provider's key variable last: the gateway's own variables take precedence."""
         provider_key = ProviderKeySource(settings_cls, dotenv_settings)
-        return init_settings, env_settings, dotenv_settings, file_secret_settings, provider_key
+        check = VariableCheck(settings_cls, dotenv_settings)
+        ours = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return check, *ours, provider_key
 
     @property
     def default_model(self) -> str:
@@ -89,6 +109,4 @@ class Settings(BaseSettings):
 
 def faults_of(error: ValidationError) -> Iterator[str]:
     """Return a sentence for each wrong setting, without its value."""
-    for fault in error.errors(include_input=False, include_url=False):
-        name = "__".join(str(step) for step in fault["loc"]).upper()
-        yield f"GATEWAY_{name}: {fault['msg']}."
+    return describe_faults(error, setting_fields(Settings))

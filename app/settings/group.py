@@ -22,4 +22,4 @@ CommaSeparated = BeforeValidator(_split)
 class SettingsGroup(BaseModel):
     """Settings of one domain, with a description of every field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -328,3 +328,22 @@ async def test_doctor_checks_a_real_postgresql(patient: Patient, postgres: Datab
     code, findings = await patient.examined()
     assert (code, findings.keys()) == (1, {"database"})
     assert "Create that database" in findings["database"]["remedy"]
+
+
+async def test_wrong_settings_are_findings(patient: Patient) -> None:
+    """CASES §5: doctor reports the sentence with which `serve` refuses to start."""
+    patient.settings |= {"SERVR__PORT": "1", "DASHSCOPE_API_KEY": "canary"}
+    ended = await asyncio.to_thread(
+        lambda: call(
+            "doctor",
+            "--json",
+            cwd=patient.folder,
+            environment={f"GATEWAY_{name}": value for name, value in patient.settings.items()},
+        )
+    )
+    found = json.loads(ended.stdout)["findings"]
+    assert (ended.returncode, {one["name"] for one in found}) == (1, {"settings"})
+    assert [one["found"] for one in found] == [
+        "GATEWAY_DASHSCOPE_API_KEY is not a setting; did you mean GATEWAY_DASHSCOPE__API_KEY?",
+        "GATEWAY_SERVR__PORT is not a setting; did you mean GATEWAY_SERVER__PORT?",
+    ]

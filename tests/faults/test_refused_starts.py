@@ -229,3 +229,34 @@ def test_serve_prints_the_reason_and_exits_with_1(tmp_path: Path, setting: dict[
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SERVR__PORT", "1", "is not a setting; did you mean GATEWAY_SERVER__PORT?"),
+        ("AUDIO__MAX_SECONDS", "12h", "must be a whole number of seconds, e.g. 43200."),
+    ],
+)
+def test_a_wrong_setting_ends_the_start(
+    tmp_path: Path, place: str, name: str, value: str, said: str
+) -> None:
+    """CASES §5: an unknown variable was ignored in silence, and the gateway started without it."""
+    variables = {"GATEWAY_DATA_DIR": str(tmp_path), "GATEWAY_SERVER__PORT": "0"}
+    if place == ".env":
+        (tmp_path / ".env").write_text(f"GATEWAY_{name}={value}\n")
+    else:
+        variables[f"GATEWAY_{name}"] = value
+    done = subprocess.run(
+        [sys.executable, "-m", "app.serve"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=TIMEOUT_SECONDS,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | variables,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    shown = f"GATEWAY_{name}{' in .env' if place == '.env' and name == 'SERVR__PORT' else ''}"
+    assert done.stderr == f"{shown} {said}\n"

@@ -1,7 +1,8 @@
 """Settings: each can be set by the environment, each is documented, a wrong one is an error.
 
-Covers: app.settings.audio, app.settings.dashscope, app.settings.database, app.settings.group,
-app.settings.jobs, app.settings.provider_key, app.settings.server, app.settings.speech
+Covers: app.settings.audio, app.settings.dashscope, app.settings.database, app.settings.faults,
+app.settings.group, app.settings.jobs, app.settings.names, app.settings.provider_key,
+app.settings.server, app.settings.speech
 """
 
 import subprocess
@@ -68,7 +69,7 @@ def test_an_invalid_origin_is_rejected_with_a_message(
     with pytest.raises(ValidationError) as refused:
         settings(monkeypatch, SERVER__CORS_ORIGINS=value)
     (sentence,) = faults_of(refused.value)
-    assert sentence.startswith("GATEWAY_SERVER__CORS_ORIGINS__0: An origin is a scheme and a host")
+    assert sentence.startswith("GATEWAY_SERVER__CORS_ORIGINS: An origin is a scheme and a host")
     assert value not in sentence.replace("https://app.example", "")
 
 
@@ -190,7 +191,7 @@ def test_further_accounts_have_names_keys_and_hosts(
         ({"FAILOVER": "intl"}, "'intl', which ACCOUNTS does not have"),
         ({"ACCOUNTS__INTL__API_KEY": "k", "FAILOVER": "intl"}, "API_KEY is empty"),
         ({"ACCOUNTS__INTL__API_KEY": "k", "API_KEY": "k", "FAILOVER": "intl,intl"}, "twice"),
-        ({"ACCOUNTS__INTL__API_KEY": "k", "ACCOUNTS__INTL__HOST": "x"}, "Extra inputs"),
+        ({"ACCOUNTS__INTL__API_KEY": "k", "ACCOUNTS__INTL__HOST": "x"}, "HOST is not a setting"),
         ({"ACCOUNTS__a.b__API_KEY": "k"}, "should match pattern"),
     ],
 )
@@ -200,3 +201,144 @@ def test_an_account_without_a_key_is_rejected(
     given = {f"DASHSCOPE__{name}": value for name, value in variables.items()}
     with pytest.raises(ValidationError, match=said):
         settings(monkeypatch, **given)
+
+
+def sentences_of(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> list[str]:
+    with pytest.raises(ValidationError) as refused:
+        settings(monkeypatch, **{name: value})
+    return list(faults_of(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SERVR__PORT", "SERVER__PORT"),
+        ("SERVER__PROT", "SERVER__PORT"),
+        ("SERVER_PORT", "SERVER__PORT"),
+        ("SERVER___PORT", "SERVER__PORT"),
+        ("server_port", "SERVER__PORT"),
+        ("PORT", "SERVER__PORT"),
+        ("DASHSCOPE_API_KEY", "DASHSCOPE__API_KEY"),
+        ("DASHSCOPE__API_KEYS", "DASHSCOPE__API_KEY"),
+        ("API_KEY", "DASHSCOPE__API_KEY or GATEWAY_OPENAI__API_KEY"),
+        ("DATABASE_URL", "DATABASE__URL"),
+        ("DB__URL", "DATABASE__URL"),
+        ("DATADIR", "DATA_DIR"),
+        ("DATA__DIR", "DATA_DIR"),
+        ("DATA_DIR__X", "DATA_DIR"),
+        ("MAX_SECONDS", "AUDIO__MAX_SECONDS"),
+        ("SPEACH__DEFAULT_MODEL", "SPEECH__DEFAULT_MODEL"),
+        ("DASHSCOPE_ACCOUNTS_US_TWO_API_KEY", "DASHSCOPE__ACCOUNTS__US_TWO__API_KEY"),
+        ("DASHSCOPE__ACCOUNTS__INTL__REGON", "DASHSCOPE__ACCOUNTS__INTL__REGION"),
+        ("DASHSCOPE__ACCOUNTS__INTL", "DASHSCOPE__ACCOUNTS__INTL__API_KEY"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_name_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    """CASES §5: a variable of ours that is no setting was ignored in silence."""
+    assert sentences_of(monkeypatch, name, "canary") == [
+        f"GATEWAY_{name.upper()} is not a setting; did you mean GATEWAY_{meant}?"
+    ]
+
+
+def test_an_unknown_variable_without_a_similar_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (sentence,) = sentences_of(monkeypatch, "QWERTZ", "1")
+    assert sentence == "GATEWAY_QWERTZ is not a setting; the file .env.example lists all of them."
+
+
+def test_a_group_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    (sentence,) = sentences_of(monkeypatch, "SERVER", "{}")
+    assert sentence.startswith("GATEWAY_SERVER is not a setting; did you mean GATEWAY_SERVER__HOST")
+
+
+def test_a_setting_under_the_prefix_of_the_command_line_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ASR_GATEWAY_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ASR_GATEWAY_VERBOSE", "1")
+    assert settings(monkeypatch).server.port == 8000
+    monkeypatch.setenv("ASR_GATEWAY_SERVER__PORT", "1")
+    with pytest.raises(ValidationError, match="did you mean GATEWAY_SERVER__PORT"):
+        settings(monkeypatch)
+
+
+def test_variables_that_describe_services_of_a_cluster_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kubernetes sets these in every pod beside a service called `gateway`."""
+    ours = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "PORT": "tcp://10.0.0.1:8000",
+        "PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "PORT_8000_TCP_ADDR": "10.0.0.1",
+        "API_SERVICE_HOST": "10.0.0.2",
+    }
+    assert settings(monkeypatch, **ours).server.port == 8000
+
+
+def test_unknown_variables_in_the_settings_file_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEWAY_JOB__WORKER", "1")
+    file = tmp_path / ".env"
+    file.write_text("POSTGRES_PASSWORD=x\nGATEWAY_DASHSCOPE_API_KEY=canary\n")
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=file)  # type: ignore[call-arg]
+    meant = "did you mean GATEWAY_DASHSCOPE__API_KEY?"
+    assert list(faults_of(refused.value)) == [
+        "GATEWAY_JOB__WORKER is not a setting; did you mean GATEWAY_JOBS__WORKER?",
+        f"GATEWAY_DASHSCOPE_API_KEY in .env is not a setting; {meant}",
+    ]
+
+
+def test_the_settings_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xef\xbb\xbfGATEWAY_SERVER__PORT=9000\r\n")
+    assert Settings(_env_file=file).server.port == 9000  # type: ignore[call-arg]
+
+
+def test_a_settings_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes("GATEWAY_SERVER__PORT=9000\n".encode("utf-16"))
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=file)  # type: ignore[call-arg]
+    assert list(faults_of(refused.value)) == [
+        "The settings file .env cannot be read: it is not UTF-8 text."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AUDIO__MAX_SECONDS", "12h", "must be a whole number of seconds, e.g. 43200."),
+        ("AUDIO__MAX_SECONDS", "", "must be a whole number of seconds, e.g. 43200."),
+        ("AUDIO__MAX_UPLOAD_BYTES", "2GB", "must be a whole number of bytes, e.g. 2147483648."),
+        ("AUDIO__PROBE_TIMEOUT_SECONDS", "15s", "must be a number of seconds, e.g. 15."),
+        ("JOBS__LEASE_SECONDS", "nan", "must be a number of seconds, e.g. 30."),
+        ("JOBS__LEASE_SECONDS", "0", "must be at least 1."),
+        ("STREAM__POLL_SECONDS", "0", "must be more than 0."),
+        ("SERVER__PORT", "70000", "must be at most 65535."),
+        ("DASHSCOPE__RATE_SHARE", "50%", "must be a number, e.g. 1."),
+        ("FETCH__PORTS", "a,443,b", "must be a whole number, e.g. 443."),
+        ("FETCH__ENABLED", "maybe", "must be true or false."),
+        ("LOG__LEVEL", "LOUD", "must be DEBUG, INFO, WARNING or ERROR."),
+        ("LOCAL__SOURCES", "here", "must be hub or wheels."),
+        ("SERVER__PUBLIC_URL", "a.example", "must be an address such as https://asr.example.org."),
+        ("DASHSCOPE__WORKSPACE", "a b", "must consist of letters, digits and hyphens."),
+        (
+            "FETCH__ALLOW_ADDRESSES",
+            "home",
+            "must be networks in CIDR notation, separated by commas, e.g. 10.0.0.0/8.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_explained_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """CASES §5: the words of the validator ("Input should be ...") did not name units."""
+    assert sentences_of(monkeypatch, name, value) == [f"GATEWAY_{name} {said}"]

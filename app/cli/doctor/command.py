@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from app.cli.doctor import dashscope, database, invariants, machine, models, server
-from app.cli.doctor.check import CheckResult, run_in_time
+from app.cli.doctor.check import CheckResult, failed, run_in_time
 from app.cli.errors import FAILED
 from app.cli.printing import print_json
-from app.settings import Settings
+from app.settings import Settings, faults_of
 
 CHECK_SECONDS = 15.0  # for each check; the checks run concurrently
 ACCOUNT_SECONDS = 12.0  # in addition, for each further DashScope account
@@ -18,7 +19,11 @@ ACCOUNT_SECONDS = 12.0  # in addition, for each further DashScope account
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check everything that the gateway needs. The exit code is 1 if there is a problem."""
-    results = asyncio.run(_check_all(Settings()))
+    try:
+        results = asyncio.run(_check_all(Settings()))
+    except ValidationError as error:
+        remedy = "Correct the variable in the environment or in .env; the gateway does not start."
+        results = [failed("settings", sentence, remedy) for sentence in faults_of(error)]
     works = all(result.is_well or result.is_warning for result in results)
     if as_json:
         findings = [
