@@ -15,8 +15,10 @@ from app.jobs.store.attempts import MAX_ATTEMPTS
 from app.jobs.tables import transcription, upstream_call
 from app.jobs.upstream import caller, retry_policy
 from app.net import breaker
+from app.speech.engine import ErrorKind
 from tests.simulator import ProviderSimulator, Script
 from tests.simulator.counting import encode
+from tests.support.captured_log import capture_logs
 from tests.support.gateway import Gateway, code_of
 from tests.support.simulated_gateway import simulated_gateway
 
@@ -57,21 +59,22 @@ async def put_off(gateway: Gateway, least: int) -> None:
 async def test_all_jobs_complete_when_the_provider_recovers(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with (
-        ProviderSimulator(words=Script("heard")) as simulator,
-        simulated_gateway(
-            simulator, tmp_path, database=database_url, jobs={"max_concurrent_jobs": AT_ONCE}
-        ) as gateway,
-    ):
-        simulator.faults.down(REGION)
-        ids = await sent(gateway, JOBS)
-        await put_off(gateway, JOBS)
-        calls_by_then = len(simulator.calls)
-        await asyncio.sleep(1.5)  # of the outage, in which only probes are made
-        probes = len(simulator.calls) - calls_by_then
-        simulator.faults.up(REGION)
-        bodies = [await ended(gateway, job_id) for job_id in ids]
-        rows = await gateway.rows(transcription)
+    with capture_logs() as logged:
+        async with (
+            ProviderSimulator(words=Script("heard")) as simulator,
+            simulated_gateway(
+                simulator, tmp_path, database=database_url, jobs={"max_concurrent_jobs": AT_ONCE}
+            ) as gateway,
+        ):
+            simulator.faults.down(REGION)
+            ids = await sent(gateway, JOBS)
+            await put_off(gateway, JOBS)
+            calls_by_then = len(simulator.calls)
+            await asyncio.sleep(1.5)  # of the outage, in which only probes are made
+            probes = len(simulator.calls) - calls_by_then
+            simulator.faults.up(REGION)
+            bodies = [await ended(gateway, job_id) for job_id in ids]
+            rows = await gateway.rows(transcription)
     assert [body["status"] for body in bodies] == ["completed"] * JOBS
     assert probes <= 3
     assert max(row["run_epoch"] for row in rows) > 1
@@ -79,6 +82,13 @@ async def test_all_jobs_complete_when_the_provider_recovers(
         max(row["runs_without_progress"] for row in rows) <= 1
     )  # a wait is not counted against a job
     assert sum(body["usage"]["seconds"] for body in bodies) == simulator.bill.seconds()
+    # The breaker is open.
+    assert ("not_admitted", ErrorKind.UNAVAILABLE) in deferrals_in(logged)
+
+
+def deferrals_in(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    lines = [line for line in logged if line["event"] == "job.deferred"]
+    return [(line["reason"], line["kind"]) for line in lines]
 
 
 async def ended(gateway: Gateway, job_id: str) -> dict[str, Any]:
@@ -113,18 +123,20 @@ async def test_accepted_calls_that_fail_are_retried_three_times_across_deferrals
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caller, "LONG_SECONDS", 0.0)
-    async with (
-        ProviderSimulator() as simulator,
-        simulated_gateway(simulator, tmp_path, database=database_url) as gateway,
-    ):
-        simulator.faults.down(REGION, "500")
-        answer = await gateway.send(SOUND)
-        (job,) = await gateway.rows(transcription)
-        calls = await gateway.rows(upstream_call)
+    with capture_logs() as logged:
+        async with (
+            ProviderSimulator() as simulator,
+            simulated_gateway(simulator, tmp_path, database=database_url) as gateway,
+        ):
+            simulator.faults.down(REGION, "500")
+            answer = await gateway.send(SOUND)
+            (job,) = await gateway.rows(transcription)
+            calls = await gateway.rows(upstream_call)
     assert code_of(answer) == (502, "engine_failed")
     assert [call["attempt"] for call in calls] == [1, 2, 3]
     assert [call["run_epoch"] for call in calls] == [1, 2, 3]
     assert job["run_epoch"] == 3
+    assert deferrals_in(logged) == [("call_failed", ErrorKind.INTERNAL)] * 2
 
 
 async def test_shutdown_does_not_wait_for_deferred_jobs(

@@ -41,4 +41,4 @@ async def hand_out(gateway: Gateway, scenario: Scenario) -> bool:
     """Requeue a job as maintenance does. Return whether it was neither queued nor running."""
     row = await scenario.row()
     stalled = QueuedJob(scenario.id, row["run_epoch"], row["priority"], row["plan"]["kind"])
-    return await gateway.services.worker.requeue([stalled]) == 1
+    return await gateway.services.worker.requeue([stalled]) == [scenario.id]

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from app.error_codes import all_errors
+from app.jobs.store.runs import DeferReason
 from app.main import create_app
 from app.settings import Settings
 from app.speech.warning_codes import EXPLANATIONS, WarningCode
@@ -269,7 +270,10 @@ def test_every_log_event_is_documented() -> None:
     )
     logged = {name for file in APP for name in call.findall(file.read_text())}
     page = (ROOT / "docs" / "log-events.md").read_text()
-    assert set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE)) == logged
+    events, _, reasons = page.partition("## Reasons of `job.deferred`")
+    first_cell = re.compile(r"^\| `([a-z_.]+)` \|(?! meaning)", re.MULTILINE)
+    assert set(first_cell.findall(events)) == logged
+    assert set(first_cell.findall(reasons)) == set(get_args(DeferReason))
 
 
 # Limits that may only fall. The goals are 0.03, 0.08, 20 and 15.

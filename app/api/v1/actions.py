@@ -15,6 +15,7 @@ from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.jobs.cancel import cancel
 from app.jobs.retry import recording_of, reopen
 from app.jobs.store.runs import QueuedJob
+from app.kit.log import log
 
 router = APIRouter(prefix="/v1/transcriptions", tags=["transcriptions"])
 
@@ -43,6 +44,7 @@ async def cancel_transcription(request: Request, principal: Transcriber, id: Id)
     )
     if cost is None:
         raise errors.NotFound
+    log.info("job.cancelled", job=id, cause="request")
     await services.worker.cancel_run(id, cost.epoch)
     job = await get_live(services, principal.project_id, id)
     return json_response(cancelled_body(job, cost))
@@ -90,5 +92,6 @@ async def retry_transcription(request: Request, principal: Transcriber, id: Id) 
     )
     if reopened is None:
         raise errors.NotFound
+    log.info("job.retried", job=id, epoch=reopened.epoch)
     job = await get_live(services, principal.project_id, id)
     return json_response(job_body(job), 202, poll_headers(id))

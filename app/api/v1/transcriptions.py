@@ -35,6 +35,7 @@ from app.jobs.erase import erase
 from app.jobs.queries import Filters, list_jobs
 from app.kit.ids import is_id
 from app.kit.json_bytes import json_bytes
+from app.kit.log import log
 from app.kit.paging import CURSOR_MAX_LENGTH, decode_cursor
 from app.kit.text import is_storable
 from app.speech.options import STREAM
@@ -193,6 +194,7 @@ async def delete_transcription(request: Request, principal: Transcriber, id: Id)
     )
     if leftovers is None:
         raise errors.NotFound
+    log.info("job.erased", job=id)
     await services.worker.cancel_run(id)
     await services.maintenance.purge(leftovers)
 

@@ -76,7 +76,7 @@ class SourceFetcher:
         of the audio is kept.
         """
         if self._slots.locked():
-            raise Deferred(BUSY_SECONDS, "paused")
+            raise Deferred(BUSY_SECONDS, "fetch_slot", "paused")
         async with self._slots:
             return await self._fetch(job, url)
 

@@ -165,6 +165,7 @@ class Transcriber:
 
     async def _run(self, claimed: ClaimedJob) -> timedelta | None:
         job = claimed.job
+        log.debug("run.started", engine=job.engine, plan=job.plan.kind)
         try:
             if job.runs_without_progress > runs.MAX_RUNS_WITHOUT_PROGRESS:
                 raise RunCrashed  # noqa: TRY301 - ends the job like any other failure
@@ -221,7 +222,9 @@ class Transcriber:
 
     async def _defer(self, job: Job, deferred: Deferred) -> timedelta:
         report = log.debug if deferred.clock == "reset" else log.info
-        report("job.deferred", seconds=round(deferred.seconds, 1))
+        cause = {"kind": deferred.kind} if deferred.kind is not None else {}
+        seconds = round(deferred.seconds, 1)
+        report("job.deferred", seconds=seconds, reason=deferred.reason, **cause)
         try:
             await self._db.write(
                 runs.defer_run, job.run, deferred.seconds, now=self._now(), clock=deferred.clock

@@ -83,11 +83,13 @@ class TaskRunner:
         task = await self._db.read(store.find_open_task, job)
         if task is None:
             engine = await self._submitter.submit(job)
-            raise Deferred(self._pacing.before_poll(job.id, 0.0, engine.polls_per_second), "reset")
+            pause = self._pacing.before_poll(job.id, 0.0, engine.polls_per_second)
+            raise Deferred(pause, "task_pending", "reset")
         if task.engine not in self._engines:  # until the timeout it may be switched on again
             log.warning("task.engine_disabled", engine=task.engine)
             if self._waited(task) < self._settings.task_timeout_seconds:
-                raise Deferred(self._settings.max_poll_interval_seconds, "reset")
+                pause = self._settings.max_poll_interval_seconds
+                raise Deferred(pause, "engine_disabled", "reset")
             raise EngineUnavailable(
                 f"The audio was sent to the engine {task.engine}, which is no longer switched on "
                 "here. It may still be billed, so it was not sent to another engine.",
@@ -124,7 +126,7 @@ class TaskRunner:
             report = await engine.report(task.task_id)
         except EngineError as error:
             log.info("task.poll_failed", kind=error.kind, reason=error.log)
-            await self._poll_later(job, engine, task, error.retry_after or 0.0)
+            await self._poll_later(job, engine, task, error)
         match report.status:
             case TaskStatus.OPEN:
                 await self._poll_later(job, engine, task)
@@ -143,20 +145,26 @@ class TaskRunner:
                 reason = "the task was cancelled upstream"
                 await self._close_failed(job, task, EngineError(ErrorKind.REJECTED, reason))
                 if task.is_before_retry:  # the job was cancelled, and then retried
-                    raise Deferred(0.0)
+                    raise Deferred(0.0, "task_cancelled")
                 raise EngineFailed("The task was cancelled at the speech service.", log=reason)
             case TaskStatus.FAILED:
                 await self._retry_or_fail(job, task, report)
         return report
 
     async def _poll_later(
-        self, job: Job, engine: TaskEngine, task: KnownTask, least_seconds: float = 0.0
+        self, job: Job, engine: TaskEngine, task: KnownTask, error: EngineError | None = None
     ) -> NoReturn:
-        """Raise Deferred until the next poll, or EngineTimeout where the task takes too long."""
+        """Raise Deferred until the next poll, or EngineTimeout where the task takes too long.
+
+        `error` is that of a failed poll.
+        """
         waited = self._waited(task)
         if waited < self._settings.task_timeout_seconds:
             pause = self._pacing.before_poll(job.id, waited, engine.polls_per_second)
-            raise Deferred(max(pause, least_seconds), "reset")
+            if error is None:
+                raise Deferred(pause, "task_pending", "reset")
+            pause = max(pause, error.retry_after or 0.0)
+            raise Deferred(pause, "poll_failed", "reset", kind=error.kind)
         raise EngineTimeout(
             "The speech service did not finish the task in time. The task may still be billed, so "
             "the audio was not sent again.",
@@ -179,7 +187,8 @@ class TaskRunner:
         may_repeat = error.kind is not ErrorKind.TIMEOUT and not failed.unreadable
         decision = retry_policy.on_failure(error, attempts, remote=True)
         if may_repeat and decision.wait is not None:
-            raise Deferred(self._pacing.jittered(decision.wait))
+            pause = self._pacing.jittered(decision.wait)
+            raise Deferred(pause, "task_failed", kind=error.kind)
         raise result.public_error_of(job, failed, error)
 
     async def _close_late(self, job: Job, task: KnownTask) -> str:
@@ -225,9 +234,8 @@ class TaskRunner:
         if failure.kind is ErrorKind.MALFORMED:
             waited, timeout = self._waited(task), self._settings.task_timeout_seconds
         if waited < timeout:
-            raise Deferred(
-                self._pacing.before_poll(job.id, waited, engine.polls_per_second), "reset"
-            )
+            pause = self._pacing.before_poll(job.id, waited, engine.polls_per_second)
+            raise Deferred(pause, "no_result", "reset", kind=failure.kind)
         await self._settle_without_result(job, task, report)
         raise EngineFailed("The speech service's result could not be fetched.", log=failure.log)
 

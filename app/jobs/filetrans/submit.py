@@ -18,7 +18,7 @@ from app.jobs.store import calls
 from app.jobs.store.durable_write import shielded, write_durably, write_of_run
 from app.jobs.store.job import Job
 from app.jobs.store.routes import Route
-from app.jobs.store.runs import Deferred
+from app.jobs.store.runs import DeferReason, Deferred
 from app.jobs.upstream import retry_policy
 from app.jobs.upstream.engine_errors import public_error
 from app.kit.clock import Clock
@@ -66,11 +66,13 @@ class TaskSubmitter:
             raise EngineUnavailable(f"The engine {job.engine} is no longer switched on here.")
         await self._take_slot(job)
         started = asyncio.get_running_loop().time()
+        reason: DeferReason = "upload_failed"
         try:
             address = await self._addresses.of(job, engine, route.upstream_model)
+            reason = "not_admitted"
             await shielded(self._submit(job, route, engine, address))
         except EngineError as error:  # of the upload or the admission: neither is billed
-            self._try_later(job, error)
+            self._try_later(job, error, reason)
         finally:
             self._slots.release()
         self._pacing.note_submit(job.id, asyncio.get_running_loop().time() - started)
@@ -82,7 +84,7 @@ class TaskSubmitter:
             return
         if job.priority <= 0:
             pause = self._pacing.before_submit(job.id, self._settings.max_concurrent_submits)
-            raise Deferred(pause, "paused")
+            raise Deferred(pause, "submit_slot", "paused")
         await self._slots.acquire(job.priority)
 
     async def _submit(self, job: Job, route: Route, engine: TaskEngine, address: Address) -> None:
@@ -120,13 +122,15 @@ class TaskSubmitter:
                 decision = retry_policy.on_failure(error, attempts, remote=True)
                 if decision.wait is None:
                     raise public_error(error) from error
-                self._try_later(job, error, decision.wait)
+                self._try_later(job, error, "call_failed", decision.wait)
             await write_durably(self._db, store.store_task_id, call_id, submitted)
         self._addresses.forget(job.id)
         log.info("task.submitted", engine=route.engine, audio_source=job.plan.audio_source)
         await write_of_run(self._db, store.note_submitted, job, now=self._now())
 
-    def _try_later(self, job: Job, error: EngineError, pause: float | None = None) -> NoReturn:
+    def _try_later(
+        self, job: Job, error: EngineError, reason: DeferReason, pause: float | None = None
+    ) -> NoReturn:
         """Raise Deferred, or the public error where it is final or the retry timeout is over."""
         since = job.deferred_since or self._now()
         timeout = timedelta(seconds=self._settings.retry_timeout_seconds)
@@ -134,4 +138,4 @@ class TaskSubmitter:
         if not error.retryable or left <= 0:
             raise public_error(error) from error
         pause = pause or retry_policy.backoff_seconds(error, 1)
-        raise Deferred(min(left, self._pacing.jittered(pause))) from error
+        raise Deferred(min(left, self._pacing.jittered(pause)), reason, kind=error.kind) from error

@@ -17,12 +17,27 @@ from app.jobs.store.events import Event, add_events, delta
 from app.jobs.store.job import Job, Run, load_job
 from app.jobs.store.live_text import UnstoredText
 from app.jobs.tables import IS_OPEN, PLAN_KIND, audio_tables, transcription
+from app.speech.engine import ErrorKind
 
 BEYOND_A_LEASE = timedelta(milliseconds=50)  # so that it has expired when it is read again
 MAX_RUNS_WITHOUT_PROGRESS = 20  # runs in a row that finished no part before a job is given up
 
 
 RetryClock = Literal["runs", "paused", "reset"]
+DeferReason = Literal[
+    "not_admitted",
+    "call_failed",
+    "fetch_slot",
+    "submit_slot",
+    "upload_failed",
+    "task_pending",
+    "task_failed",
+    "task_cancelled",
+    "poll_failed",
+    "no_result",
+    "engine_disabled",
+]
+"""Reasons of `job.deferred` in the log; docs/log-events.md explains them."""
 
 
 class StaleRun(Exception):
@@ -34,12 +49,22 @@ class Deferred(Exception):
 
     `clock` is the effect on the job's retry timeout: it runs on, it is paused because other jobs
     come first, or it is reset because the job waits for a task that the provider works on.
+    `reason` is logged, with the `kind` of the engine error that caused the deferral.
     """
 
-    def __init__(self, seconds: float, clock: RetryClock = "runs") -> None:
-        super().__init__(f"deferred for {seconds:.1f} s")
+    def __init__(
+        self,
+        seconds: float,
+        reason: DeferReason,
+        clock: RetryClock = "runs",
+        *,
+        kind: ErrorKind | None = None,
+    ) -> None:
+        super().__init__(f"deferred for {seconds:.1f} s: {reason}")
         self.seconds = seconds
+        self.reason = reason
         self.clock = clock
+        self.kind = kind
 
 
 class QueuedJob(NamedTuple):

@@ -21,7 +21,7 @@ from app.jobs.store.job import Job
 from app.jobs.store.live_text import TextSink
 from app.jobs.store.parts import PartSpan
 from app.jobs.store.routes import Route
-from app.jobs.store.runs import Deferred
+from app.jobs.store.runs import DeferReason, Deferred
 from app.jobs.upstream import retry_policy
 from app.jobs.upstream.call_permit import CallPermit
 from app.jobs.upstream.engine_errors import public_error
@@ -80,12 +80,15 @@ class PartCall:
 
 
 class _FailedError(Exception):
-    """A failed call; `decision` is the decision of the retry policy."""
+    """A call that failed or was not admitted; `decision` is the decision of the retry policy."""
 
-    def __init__(self, error: EngineError, decision: RetryDecision) -> None:
+    def __init__(
+        self, error: EngineError, decision: RetryDecision, *, was_admitted: bool = True
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.decision = decision
+        self.was_admitted = was_admitted
 
 
 class UpstreamCaller:
@@ -172,19 +175,21 @@ class UpstreamCaller:
                 if try_next_route:
                     engine = min(free_at, key=lambda one: max(free_at[one], now()))
                     log.info("call.next_route", engine=engine, reason=failed.error.kind)
-                await self._wait(since, free_at[engine] - now(), failed.error)
+                await self._wait(since, free_at[engine] - now(), failed)
 
-    async def _wait(self, since: datetime, seconds: float, error: EngineError) -> None:
+    async def _wait(self, since: datetime, seconds: float, failed: _FailedError) -> None:
         """Sleep, or defer the job where the wait is long. Raises the error at the retry timeout."""
         if seconds <= 0:
             return
+        error = failed.error
         timeout = timedelta(seconds=self._settings.retry_timeout_seconds)
         left = (since + timeout - self._now()).total_seconds()
         if left <= 0:
             raise public_error(error) from error
         pause = min(seconds, left)
         if pause > LONG_SECONDS:
-            raise Deferred(pause) from error
+            reason: DeferReason = "call_failed" if failed.was_admitted else "not_admitted"
+            raise Deferred(pause, reason, kind=error.kind) from error
         await asyncio.sleep(pause)
 
     async def _call_route(self, call: PartCall, route: Route, audio: PartAudio) -> Answered:
@@ -224,7 +229,8 @@ class UpstreamCaller:
                 )
                 return await self._make_call(call, route, request, call_id)
         except EngineError as error:  # of the admission: a failed call raises _FailedError
-            raise _FailedError(error, retry_policy.on_not_admitted(error)) from error
+            decision = retry_policy.on_not_admitted(error)
+            raise _FailedError(error, decision, was_admitted=False) from error
 
     async def _make_call(
         self, call: PartCall, route: Route, request: EngineRequest, call_id: str

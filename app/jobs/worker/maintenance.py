@@ -21,6 +21,7 @@ from app.kit.clock import Clock
 from app.kit.log import log, safe_traceback
 
 STALLED_BATCH = 500
+LOGGED_JOBS = 20  # ids of requeued jobs in one line of the log
 ORPHAN_AGE_SECONDS = 24 * 3600.0  # by then the commit that a blob waits for has long been made
 ORPHANS_INTERVAL_SECONDS = 24 * 3600.0
 INVARIANTS_INTERVAL_SECONDS = 15 * 60.0
@@ -85,7 +86,7 @@ class Maintenance:
         last = ""
         while found := await self._db.read(runs.find_stalled, after=last, limit=STALLED_BATCH):
             if added := await self._worker.requeue(found):
-                log.info("jobs.requeued", count=added)
+                log.info("jobs.requeued", count=len(added), jobs=added[:LOGGED_JOBS])
             last = found[-1].job_id
 
     async def _remove_orphans(self) -> None:

@@ -97,15 +97,15 @@ class JobQueue:
         if works:
             self._serving = asyncio.create_task(self._serve(), name="queue")
 
-    async def put(self, entries: Sequence[Entry], connection: Any = None) -> int:
-        """Add jobs that are not in the queue yet; return the number of jobs added.
+    async def put(self, entries: Sequence[Entry], connection: Any = None) -> list[str]:
+        """Add jobs that are not in the queue yet; return the ids of the jobs added.
 
         On a shared database with the `connection` of a transaction they are added with its commit.
         Raises DatabaseUnavailable.
         """
         if not entries:
-            return 0
-        added = 0
+            return []
+        added: list[str] = []
 
         async def enqueue(_: None, connection: Any) -> None:
             nonlocal added
@@ -117,7 +117,11 @@ class JobQueue:
                 [f"{entry.job_id}:{entry.epoch}" for entry in entries],
                 on_conflict="skip",
             )
-            added = sum(id_ is not None for id_ in ids)
+            added = [
+                entry.job_id
+                for entry, entry_id in zip(entries, ids, strict=True)
+                if entry_id is not None
+            ]
 
         if self._memory is None and connection is None:
             await self._db.write_then(enqueue, lambda _tx: None)

@@ -83,8 +83,8 @@ class Worker:
         """Release a reserved slot: no job was submitted."""
         self._release(self._jobs.slots)
 
-    async def put(self, jobs: Iterable[QueuedJob], connection: Any = None) -> int:
-        """Put jobs into the queue; return how many were not in it. See JobQueue.put.
+    async def put(self, jobs: Iterable[QueuedJob], connection: Any = None) -> list[str]:
+        """Put jobs into the queue; return the ids of those that were not in it. See JobQueue.put.
 
         A run of a job from before its retry may still be ending here.
         """
@@ -119,8 +119,8 @@ class Worker:
         self._waiters.wake(job_id)
         await self._transcriber.cancel_upstream(job_id, epoch)
 
-    async def requeue(self, stalled: Iterable[QueuedJob]) -> int:
-        """Put jobs without a worker into the queue; return how many were not in it."""
+    async def requeue(self, stalled: Iterable[QueuedJob]) -> list[str]:
+        """Put jobs without a worker into the queue; return the ids of those not in it."""
         return await self.put(job for job in stalled if job.job_id not in self._tasks)
 
     async def prune_queue(self) -> None:
@@ -183,13 +183,14 @@ class Worker:
             return STOPPING_DELAY if running in self._stopped else None
         task = self._advance(job_id, None, slots)
         await asyncio.wait({task})
-        return self._outcome(task)
+        return self._outcome(task, job_id)
 
     def _requeue_deferred(
         self, claimed: ClaimedJob, task: "asyncio.Task[timedelta | None]"
     ) -> None:
         """Put a claimed job that was deferred into the queue, where it waits."""
-        delay, job = self._outcome(task), claimed.job
+        job = claimed.job
+        delay = self._outcome(task, job.id)
         if delay is None:
             return
         entry = Entry(self._jobs.name, job.id, job.run.epoch, job.priority, delay)
@@ -212,12 +213,12 @@ class Worker:
         task.add_done_callback(lambda _: self._ended(job_id, slots, claimed))
         return task
 
-    def _outcome(self, task: "asyncio.Task[timedelta | None]") -> timedelta | None:
+    def _outcome(self, task: "asyncio.Task[timedelta | None]", job_id: str) -> timedelta | None:
         """Return the delay until a job is advanced again: zero if its run was handed back."""
         if task.cancelled():
             return timedelta(0) if self.is_closing else None
         if (error := task.exception()) is not None:
-            log.error("run.not_ended", frames=safe_traceback(error))
+            log.error("run.not_ended", job=job_id, frames=safe_traceback(error))
             return timedelta(seconds=self._settings.lease_seconds)
         return task.result()
 

@@ -14,6 +14,7 @@ from app.billing.tables import ledger_line
 from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
 from app.speech.engine import Billed, EngineError, ErrorKind
+from tests.support.captured_log import capture_logs
 from tests.support.gateway import (
     NANO_PER_SECOND,
     Gateway,
@@ -113,8 +114,11 @@ async def test_cancelling_a_queued_job_costs_nothing(gateway: Gateway, recording
     gateway.engine.gate = asyncio.Event()
     running = await gateway.send(recording, wait="0")
     queued = await gateway.send(recording, mode="async")
-    response = await act(gateway, queued.json()["id"], "cancel")
+    with capture_logs() as logged:
+        response = await act(gateway, queued.json()["id"], "cancel")
     assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+    (line,) = [line for line in logged if line["event"] == "job.cancelled"]
+    assert (line["job"], line["cause"]) == (queued.json()["id"], "request")
     assert (response.json()["charged"]["nano"], response.json()["in_doubt"]["nano"]) == (0, 0)
     gateway.engine.gate.set()
     assert (await gateway.ended(running.json()["id"]))["status"] == "completed"
@@ -175,8 +179,11 @@ async def retried(gateway: Gateway, job_id: str) -> dict[str, Any]:
 async def test_a_retry_of_a_failed_job_keeps_its_id(gateway: Gateway, recording: bytes) -> None:
     gateway.engine.errors = [garbled()]
     job_id = (await gateway.send(recording)).json()["transcription_id"]
-    job = await retried(gateway, job_id)
+    with capture_logs() as logged:
+        job = await retried(gateway, job_id)
     assert (job["status"], job["text"], job["error"]) == ("completed", "heard", None)
+    (line,) = [line for line in logged if line["event"] == "job.retried"]
+    assert (line["job"], line["epoch"]) == (job_id, 2)
     kinds = [row["type"] for row in await gateway.rows(event)]
     assert kinds == ["created", "failed", "progress", "segment", "progress", "completed"]
     (row,) = await gateway.rows(transcription)

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from app.jobs.tables import transcript, transcription
+from tests.support.captured_log import capture_logs
 from tests.support.gateway import Gateway, code_of
 
 pytestmark = pytest.mark.anyio
@@ -98,9 +99,13 @@ async def test_a_range_after_the_end_is_416(gateway: Gateway, recording: bytes) 
 
 async def test_delete_is_permanent_and_idempotent(gateway: Gateway, recording: bytes) -> None:
     path = await done(gateway, recording)
-    for _ in range(2):
-        response = await gateway.client.delete(path)
-        assert (response.status_code, response.content) == (204, b"")
+    with capture_logs() as logged:
+        for _ in range(2):
+            response = await gateway.client.delete(path)
+            assert (response.status_code, response.content) == (204, b"")
+    assert path.rsplit("/", 1)[1] in [
+        line["job"] for line in logged if line["event"] == "job.erased"
+    ]
     for suffix in ("", "/transcript", "/audio"):
         assert code_of(await gateway.get(path + suffix)) == (410, "erased")
     assert gateway.blobs() == []

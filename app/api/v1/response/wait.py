@@ -15,6 +15,7 @@ from app.error_codes import error_of
 from app.jobs.cancel import cancel
 from app.jobs.store.job import JobView
 from app.jobs.submission import SubmittedJob
+from app.kit.log import log
 
 POLL_AFTER_SECONDS = 2
 
@@ -100,4 +101,5 @@ async def _on_disconnect(services: Services, principal: Principal, accepted: Sub
     except (errors.AlreadyEnded, errors.Erased):
         return
     if cost is not None:
+        log.info("job.cancelled", job=accepted.job_id, cause="disconnect")
         await services.worker.cancel_run(accepted.job_id, cost.epoch)

@@ -159,7 +159,7 @@ async def test_a_task_of_a_disabled_engine_times_out_and_a_retry_waits_again(
 
     with pytest.raises(Deferred) as deferred:
         await work().run(await claimed(scenario))
-    assert deferred.value.clock == "reset"
+    assert (deferred.value.clock, deferred.value.reason) == ("reset", "engine_disabled")
     await scenario.crash()
     scenario.now += timedelta(seconds=100)
     job = await claimed(scenario)
@@ -172,4 +172,4 @@ async def test_a_task_of_a_disabled_engine_times_out_and_a_retry_waits_again(
     await scenario.retry()
     with pytest.raises(Deferred) as deferred:
         await work().run(await claimed(scenario))
-    assert deferred.value.clock == "reset"
+    assert (deferred.value.clock, deferred.value.reason) == ("reset", "engine_disabled")

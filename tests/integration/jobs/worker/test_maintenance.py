@@ -21,6 +21,7 @@ from app.jobs.store.runs import MAX_RUNS_WITHOUT_PROGRESS
 from app.jobs.tables import transcript, transcription, upstream_call
 from app.jobs.worker import maintenance
 from app.jobs.worker.maintenance import ORPHAN_AGE_SECONDS
+from tests.support.captured_log import capture_logs
 from tests.support.gateway import Gateway, code_of, running, settings_for, speech
 from tests.support.queued_job import hand_out, queued
 from tests.support.scripted_engine import ScriptedEngine
@@ -96,10 +97,13 @@ async def until_completed(gateway: Gateway, job_id: str) -> None:
 
 @pytest.mark.settings(jobs=OFTEN)
 async def test_a_stalled_job_is_requeued(gateway: Gateway, recording: bytes) -> None:
-    scenario = await queued(gateway, recording, lease_seconds=0.5)
-    await asyncio.sleep(0.25)
-    assert await status_of(gateway, scenario.id) == "processing"
-    await until_completed(gateway, scenario.id)
+    with capture_logs() as logged:
+        scenario = await queued(gateway, recording, lease_seconds=0.5)
+        await asyncio.sleep(0.25)
+        assert await status_of(gateway, scenario.id) == "processing"
+        await until_completed(gateway, scenario.id)
+    lines = [(line["count"], line["jobs"]) for line in logged if line["event"] == "jobs.requeued"]
+    assert lines == [(1, [scenario.id])]
     assert (await row_of(gateway, scenario.id))["run_epoch"] == 2
     assert len(gateway.engine.calls) == 1
 

@@ -84,11 +84,12 @@ async def test_each_entry_is_taken_once_in_the_order_of_priority(
 ) -> None:
     works.gate.clear()
     async with serving(db, works) as queue:
-        assert await queue.put([Entry("jobs", "first", 0)]) == 1
+        assert await queue.put([Entry("jobs", "first", 0)]) == ["first"]
         await works.until(lambda: works.begun == ["first"])
         same = [Entry("jobs", f"job{n}", 0) for n in range(5)]
-        assert await queue.put([*same, Entry("jobs", "urgent", 0, 7)]) == 6
-        assert await queue.put(same) == 0
+        added = await queue.put([*same, Entry("jobs", "urgent", 0, 7)])
+        assert added == [*(entry.job_id for entry in same), "urgent"]
+        assert await queue.put(same) == []
         works.gate.set()
         await works.until(lambda: len(works.begun) == 7)
     assert works.begun == ["first", "urgent", *(f"job{n}" for n in range(5))]
@@ -99,7 +100,7 @@ async def test_another_epoch_is_another_entry(db: Database, works: Works) -> Non
     async with serving(db, works) as queue:
         await queue.put([Entry("jobs", "a", 0)])
         await works.until(lambda: works.begun == ["a"])
-        assert await queue.put([Entry("jobs", "a", 1)]) == 1
+        assert await queue.put([Entry("jobs", "a", 1)]) == ["a"]
         works.gate.set()
         await works.until(lambda: works.begun == ["a", "a"])
 
@@ -114,7 +115,7 @@ async def test_a_short_delay_is_held_and_a_long_one_is_enqueued(db: Database, wo
             [Entry("jobs", "delayed", 0, delay=SOON), Entry("jobs", "never", 0, 0, LATE)]
         )
         await works.until(lambda: "delayed" in works.begun)
-        assert await queue.put([Entry("jobs", "long", 0)]) == 0
+        assert await queue.put([Entry("jobs", "long", 0)]) == []
     assert works.begun.count("long") == 1
     assert "never" not in works.begun
 

@@ -29,4 +29,4 @@ async def test_waiting_for_a_fetch_slot_pauses_the_retry_timeout() -> None:
     )
     with pytest.raises(Deferred) as deferred:
         await source_fetcher.fetch(nothing, "https://far.example/a.wav")
-    assert deferred.value.clock == "paused"
+    assert (deferred.value.clock, deferred.value.reason) == ("paused", "fetch_slot")

@@ -110,10 +110,10 @@ async def test_cancelling_ends_all_parts() -> None:
 @pytest.mark.parametrize(
     ("errors", "told"),
     [
-        ([Deferred(9), EngineRefused()], EngineRefused),
+        ([Deferred(9, "call_failed"), EngineRefused()], EngineRefused),
         ([EngineRefused(), StaleRun("tr")], StaleRun),
         ([DatabaseUnavailable(), EngineRefused()], EngineRefused),
-        ([Deferred(9), DatabaseUnavailable()], DatabaseUnavailable),
+        ([Deferred(9, "call_failed"), DatabaseUnavailable()], DatabaseUnavailable),
         ([EngineRefused(), ZeroDivisionError()], ZeroDivisionError),
     ],
 )
@@ -141,7 +141,7 @@ async def test_the_shortest_deferral_is_raised() -> None:
         async def work(permit: CallPermit) -> None:
             permit.begin()
             await together.wait()
-            raise Deferred(seconds)
+            raise Deferred(seconds, "call_failed")
 
         return work
 
