@@ -57,6 +57,11 @@ class NotFound(GatewayError):
     public = "The resource does not exist, or it belongs to another project."
 
 
+class NoRoute(GatewayError):
+    code, status = "no_such_route", 404
+    public = "There is no such route. The API is at /v1/transcriptions; see /docs."
+
+
 class MethodNotAllowed(GatewayError):
     code, status = "method_not_allowed", 405
     public = "This URL does not support this HTTP method. The Allow header lists those it supports."

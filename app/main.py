@@ -12,6 +12,7 @@ from app.api.http import problems
 from app.api.http.application import Application
 from app.api.http.body_rate import BodyRate
 from app.api.http.cors import cors_for
+from app.api.http.known_query import refuse_unknown_queries
 from app.api.v1 import actions, blobs, estimates, events, models, transcriptions, usage
 from app.lifespan import MakeEngines, lifespan, make_engines
 from app.settings import Settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # DirectRoutes takes the slash off instead
         lifespan=lifespan(settings, make),
         separate_input_output_schemas=False,
         # Its records would hold exception messages and validation inputs.
@@ -61,8 +63,9 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
     for router in _ROUTERS:
         # Not `include_router`, which matches every request against each router first.
         app.router.routes.extend(router.routes)
+    refuse_unknown_queries(app.routes)
     docs_page.install_docs(app)
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     problems.install_error_handlers(app)
     return app
 

@@ -11,7 +11,7 @@ from html import escape
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.errors import NotFound
 
@@ -101,8 +101,13 @@ def install_docs(app: FastAPI) -> None:
     def docs() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
+    def docs_without_slash() -> Response:
+        return RedirectResponse("../docs")
+
     methods = ["GET", "HEAD"]
     app.add_api_route("/docs", docs, methods=methods, include_in_schema=False)
+    # The page names its files relative to its own address.
+    app.add_api_route("/docs/", docs_without_slash, methods=methods, include_in_schema=False)
     app.add_api_route(
         "/docs/{digest}/{name}", serve_asset, methods=methods, include_in_schema=False
     )

@@ -1,6 +1,8 @@
-"""Text: whether it can be stored or printed, and its comparison."""
+"""Text: whether it can be stored or printed, its comparison, and similar names."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -23,3 +25,17 @@ def printable(text: str) -> str:
 def without_spaces(text: str) -> str:
     """Return a text without white space, for comparison."""
     return "".join(text.split())
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence, after a space, with the known name most similar to `name`, or nothing.
+
+    Case, hyphens and underscores do not count.
+    """
+    folded = {_folded(one): one for one in known}
+    found = get_close_matches(_folded(name), folded, n=1, cutoff=0.65)
+    return f" Did you mean `{folded[found[0]]}`?" if found else ""
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")

@@ -324,6 +324,7 @@ class Options(BaseModel):
 
 
 _FIELDS = {field.alias or name: field for name, field in Options.model_fields.items()}
+OPTION_NAMES = frozenset(_FIELDS)
 _LISTS = {name for name, field in _FIELDS.items() if field.default == []}
 _MODE_NAMES = ("mode", "async")
 

@@ -25,7 +25,7 @@ from app.errors import (
     InvalidParameter,
     MalformedBody,
     MethodNotAllowed,
-    NotFound,
+    NoRoute,
     RangeNotSatisfiable,
     UnsupportedMediaType,
 )
@@ -42,7 +42,7 @@ EXPECTED = (GatewayError, RequestValidationError, HTTPException, ClientDisconnec
 
 _BY_STATUS: Mapping[int, Callable[[], GatewayError]] = {
     400: MalformedBody,
-    404: NotFound,
+    404: NoRoute,
     405: MethodNotAllowed,
     413: partial(AudioTooLarge, "The request body is larger than this address accepts."),
     415: UnsupportedMediaType,

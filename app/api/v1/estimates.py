@@ -14,6 +14,7 @@ from app.api.v1.request.receive import UPLOAD_ERRORS, receive_request
 from app.api.v1.response.examples import json_answer
 from app.api.v1.response.rendering import plan_body
 from app.api.v1.schemas import Cost, Moment, PlanOut, Schema, WarningOut
+from app.jobs.estimate import SECONDS
 from app.kit.money import Money, format_nano
 
 router = APIRouter(prefix="/v1/estimates", tags=["estimates"])
@@ -86,7 +87,7 @@ async def create_estimate(request: Request, principal: Transcriber) -> EstimateO
     length is unknown and the estimate has only the upper bound.
     """
     services = services_of(request)
-    received, preference = await receive_request(request)
+    received, preference = await receive_request(request, SECONDS)
     found = await services.estimator.estimate(principal, received, preference.options)
     spec, expected, tariff, wait = found.spec, found.spec.expected, found.tariff, found.wait
     warnings = [WarningOut(**one) for one in spec.warnings]

@@ -81,7 +81,7 @@ async def create_transcription(request: Request) -> Response:
     """Transcribe one recording: a file in a form, a data: URI in JSON, or a link in either.
 
     The fields are `file`, `audio` and `url`. The file of a link is fetched after the transcription
-    was accepted.
+    was accepted. Options are fields of the body or parameters of the query.
 
     The answer is sent when the text is complete, or after at most `wait` seconds as 202 with a
     `Location`; then the transcription continues. With `mode=async` the answer is 202 at once. If

@@ -5,7 +5,7 @@ The upload is not finished here: the caller decides after it has checked the opt
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import field
 from typing import Any, NoReturn
 
@@ -84,26 +84,31 @@ async def receive(
 
 
 def _received_form(form: Form) -> Received:
-    """Separate the URL of the audio from the options.
-
-    The value of an option whose name ends in `[]` or comes more than once is a list.
-    """
-    gathered: dict[str, list[str]] = {}
-    lists = set()
-    for given, value in form.fields:
-        name = given.removesuffix("[]")
-        gathered.setdefault(name, []).append(value)
-        if name != given:
-            lists.add(name)
-    options: dict[str, Any] = {
-        name: values if name in lists or len(values) > 1 else values[0]
-        for name, values in gathered.items()
-    }
+    """Separate the URL of the audio from the options."""
+    options = gather_fields(form.fields)
     audio, url = options.pop("audio", None), _pop_url(options)
     if audio is not None and not (isinstance(audio, str) and _is_url(audio)):
         raise MissingAudio("In a form, send the audio as a file, in the field `file`.")
     _refuse_several(form.upload, audio, url)
     return Received(options, form.upload, audio if url is None else url, form.media_type)
+
+
+def gather_fields(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the values of form fields or query parameters by their names.
+
+    The value of an option whose name ends in `[]` or comes more than once is a list.
+    """
+    gathered: dict[str, list[str]] = {}
+    lists = set()
+    for given, value in fields:
+        name = given.removesuffix("[]")
+        gathered.setdefault(name, []).append(value)
+        if name != given:
+            lists.add(name)
+    return {
+        name: values if name in lists or len(values) > 1 else values[0]
+        for name, values in gathered.items()
+    }
 
 
 def _pop_url(options: dict[str, Any]) -> str | None:

@@ -1,11 +1,16 @@
 """Reads a request with audio, for transcriptions and estimates."""
 
+from dataclasses import replace
+from typing import Any
+
 from fastapi import Request
 
 from app import errors
+from app.api.http.known_query import refuse_unknown_names
 from app.api.services import services_of
 from app.api.v1.request.prefer import Preference, apply_accept, preference_of
-from app.audio.intake.receive import Received, receive
+from app.audio.intake.receive import Received, gather_fields, receive
+from app.speech.options import OPTION_NAMES
 
 UPLOAD_ERRORS = (
     errors.MalformedBody,
@@ -34,12 +39,14 @@ UPLOAD_ERRORS = (
 )
 
 
-async def receive_request(request: Request) -> tuple[Received, Preference]:
+async def receive_request(request: Request, *more: str) -> tuple[Received, Preference]:
     """Read and store the body; return its audio and options, and the `Prefer` header's options.
 
+    Options are also read from the query; `more` are names that the query may have besides them.
     Raises the errors of UPLOAD_ERRORS that concern the body.
     """
     services = services_of(request)
+    query = _options_in_query(request, more)
     preference = preference_of(request.headers.getlist("prefer"))
     received = await receive(
         request.headers.get("content-type"),
@@ -47,4 +54,33 @@ async def receive_request(request: Request) -> tuple[Received, Preference]:
         store=services.store,
         settings=services.settings.audio,
     )
+    if query:
+        received = await _with_query(received, query)
     return apply_accept(request.headers.getlist("accept"), received), preference
+
+
+def _options_in_query(request: Request, more: tuple[str, ...]) -> dict[str, Any]:
+    if not request.scope["query_string"]:
+        return {}
+    options = gather_fields(request.query_params.multi_items())
+    for name in ("file", "audio", "url"):
+        if name in options:
+            raise errors.InvalidParameter(
+                f"Send `{name}` in the body. The query of the URL takes options only.",
+                parameter=name,
+            )
+    refuse_unknown_names(options, OPTION_NAMES.union(more))
+    return options
+
+
+async def _with_query(received: Received, query: dict[str, Any]) -> Received:
+    """Add the options of the query. Raises InvalidParameter if the body has one of them, too."""
+    repeated = next((name for name in query if name in received.options), None)
+    if repeated is None:
+        return replace(received, options={**received.options, **query})
+    if received.upload is not None:
+        await received.upload.discard()
+    raise errors.InvalidParameter(
+        f"`{repeated}` is in the query of the URL and in the body. Send it only once.",
+        parameter=repeated,
+    )

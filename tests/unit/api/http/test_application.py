@@ -113,5 +113,5 @@ async def test_dependencies_are_called(client: httpx.AsyncClient, path: str) -> 
 
 async def test_other_methods_and_addresses_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.put("/direct")).status_code == 405
-    assert (await client.post("/nowhere")).json()["code"] == "not_found"
+    assert (await client.post("/nowhere")).json()["code"] == "no_such_route"
     assert (await client.get("/model")).json() == {"path": "/model"}

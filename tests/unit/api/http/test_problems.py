@@ -160,7 +160,7 @@ async def test_a_crash_is_an_internal_error_without_its_message(
 
 
 async def test_an_unknown_address(client: httpx.AsyncClient) -> None:
-    assert problem_in(await client.get(f"/{CANARY}"))["code"] == "not_found"
+    assert problem_in(await client.get(f"/{CANARY}"))["code"] == "no_such_route"
 
 
 async def test_a_wrong_method_keeps_allow(client: httpx.AsyncClient) -> None:
