@@ -17,6 +17,16 @@ def is_storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
+def storable(text: str, max_length: int | None = None) -> str:
+    """Return a text that every database can store, cut to at most `max_length` characters.
+
+    A character that cannot be stored is replaced by U+FFFD.
+    """
+    if not is_storable(text):
+        text = _UNSTORABLE.sub("\ufffd", text)
+    return text if max_length is None else text[:max_length]
+
+
 def printable(text: str) -> str:
     """Return a text with a question mark in place of each character that cannot be printed."""
     return "".join(character if character.isprintable() else "?" for character in text)

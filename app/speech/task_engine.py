@@ -77,6 +77,7 @@ class FileText:
 
     text: PartText
     raw: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,9 +70,15 @@ def answer_of(
     )
 
 
-def failed_file_warnings(report: TaskReport) -> list[dict[str, Any]]:
-    """Return a warning for each failed file of a task that is done."""
+def task_warnings(report: TaskReport, texts: Sequence[FileText | None]) -> list[dict[str, Any]]:
+    """Return the warnings of a task that is done: of its failed files, and of its results."""
     count = len(report.files)
+    of_results = [
+        {"code": WarningCode.ENGINE_WARNING, "detail": detail}
+        for text in texts
+        if text is not None
+        for detail in text.warnings
+    ]
     return [
         {
             "code": WarningCode.PARTLY_FAILED,
@@ -80,7 +86,7 @@ def failed_file_warnings(report: TaskReport) -> list[dict[str, Any]]:
         }
         for number, file in enumerate(report.files, 1)
         if file.error is not None
-    ]
+    ] + of_results
 
 
 def public_error_of(job: Job, failed: FileResult, error: EngineError) -> GatewayError:

@@ -7,6 +7,7 @@ poll. Thousands of tasks wait without holding a connection, a slot or a lease.
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from app.db.database import Database
@@ -35,6 +36,7 @@ from app.kit.clock import Clock
 from app.kit.log import log
 from app.settings import JobSettings
 from app.speech.engine import Billed, EngineAnswer, EngineError, ErrorKind
+from app.speech.storable_answer import storable_part, storable_usage
 from app.speech.task_engine import FileResult, FileText, TaskEngine, TaskReport, TaskStatus
 
 MAX_CONCURRENT_RESULTS = 4  # fetched and parsed at once: a result may have many megabytes
@@ -124,6 +126,7 @@ class TaskRunner:
         """Poll the task once and return its report where it is done; raises otherwise."""
         try:
             report = await engine.report(task.task_id)
+            report = replace(report, usage=storable_usage(report.usage))
         except EngineError as error:
             log.info("task.poll_failed", kind=error.kind, reason=error.log)
             await self._poll_later(job, engine, task, error)
@@ -221,10 +224,11 @@ class TaskRunner:
         """Fetch the text of each file; None for a file that failed or holds no speech."""
         async with self._results:
             try:
-                return [
+                texts = [
                     await engine.result(file.result_url) if file.result_url else None
                     for file in report.files
                 ]
+                return [text and replace(text, text=storable_part(text.text)) for text in texts]
             except EngineError as error:
                 log.warning("task.no_result", kind=error.kind, reason=error.log)
                 failure = error
@@ -251,7 +255,7 @@ class TaskRunner:
         answer = result.answer_of(transcript, report, texts, task.request_id)
         span = PartSpan(0, 0, length_ms, length_ms, None)
         answered = Answered(_route_of_task(job, task), task.call_id, span, answer)
-        warnings = result.failed_file_warnings(report)
+        warnings = result.task_warnings(report, texts)
         await write_of_run(
             self._db, store.complete_task, job, answered, transcript, warnings, now=self._now()
         )

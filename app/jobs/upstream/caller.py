@@ -40,6 +40,7 @@ from app.speech.engine import (
     PartAudio,
     Pcm,
 )
+from app.speech.storable_answer import storable_answer
 
 
 @dataclass(eq=False, slots=True)
@@ -251,7 +252,7 @@ class UpstreamCaller:
             call.permit.ended()
             decision = retry_policy.on_failure(error, attempts, remote=engine.remote)
             raise _FailedError(error, decision) from error
-        return Answered(route, call_id, call.span, answer)
+        return Answered(route, call_id, call.span, storable_answer(answer, call.span.length_ms))
 
     async def _close_failed(
         self, call: PartCall, route: Route, call_id: str, error: EngineError

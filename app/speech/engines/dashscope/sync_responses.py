@@ -3,18 +3,18 @@
 An unknown form is an error. An empty content means that there is no speech.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from app.kit.text import without_spaces
 from app.speech.engine import EngineAnswer, EngineRequest, EngineUsage
+from app.speech.engines.dashscope.sentence_times import SentenceTimes, speaker_of
 from app.speech.engines.dashscope.sync_requests import CONTEXT_CUT, is_context_cut
 from app.speech.engines.http.failures import malformed_response, object_of
 from app.speech.engines.http.json_reading import member, number_of, text_of
 from app.speech.engines.http.wire_format import CUT_AT_LENGTH
-from app.speech.transcript import Segment, Word
+from app.speech.transcript import Segment
 
-MILLIS = 1000
 # The places of text in the input-audio form, the most reliable one first.
 _TEXTS = (
     ("output", "text"),
@@ -68,7 +68,7 @@ def text_in(answer: Mapping[str, Any]) -> str | None:
 def read_input_audio(answer: Mapping[str, Any], request: EngineRequest) -> EngineAnswer:
     """Read the JSON object of an input-audio answer. Word times are kept if they were requested."""
     text = text_in(answer) or ""
-    segments = _read_sentences(answer, text)
+    segments, warnings = _read_sentences(answer, text)
     if not request.word_timestamps:
         segments = tuple(segment.model_copy(update={"words": ()}) for segment in segments)
     return EngineAnswer(
@@ -76,7 +76,7 @@ def read_input_audio(answer: Mapping[str, Any], request: EngineRequest) -> Engin
         segments=segments,
         usage=parse_usage(answer.get("usage") or member(answer, "output", "usage")),
         request_id=text_of(answer.get("request_id")) or None,
-        warnings=(CONTEXT_CUT,) if is_context_cut(request.context) else (),
+        warnings=(CONTEXT_CUT, *warnings) if is_context_cut(request.context) else warnings,
         raw=answer,
     )
 
@@ -114,45 +114,25 @@ def _count_tokens(usage: Mapping[str, Any], name: str) -> int:
     return int(sum(number_of(count) or 0 for count in counts))
 
 
-def _read_sentences(answer: Mapping[str, Any], text: str) -> tuple[Segment, ...]:
-    """Return the sentences as segments, unless they are not all of the text."""
+def _read_sentences(
+    answer: Mapping[str, Any], text: str
+) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+    """Return the sentences as segments, unless they are not all of the text, with warnings."""
     for path in _SENTENCES:
         value = member(answer, *path)
-        segments = []
-        for sentence in value if isinstance(value, list) else [value]:
-            start, end = _span(sentence)
-            if start is not None and end is not None and text_of(member(sentence, "text")).strip():
-                segment = Segment(
-                    start=start,
-                    end=end,
-                    text=sentence["text"],
-                    timing="upstream",
-                    speaker=_speaker(sentence),
-                    words=tuple(read_words(sentence)),
-                )
-                segments.append(segment)
-        if segments and without_spaces("".join(s.text for s in segments)) == without_spaces(text):
-            return tuple(segments)
-    return ()
-
-
-def read_words(sentence: Mapping[str, Any]) -> Iterator[Word]:
-    """Yield the words of a sentence. All forms of DashScope have the same ones."""
-    words = sentence.get("words")
-    for word in words if isinstance(words, list) else ():
-        start, end = _span(word)
-        if start is not None and end is not None:
-            text = text_of(word.get("text")) + text_of(word.get("punctuation"))
-            yield Word(start=start, end=end, text=text, speaker=_speaker(word))
-
-
-def _span(timed: Any) -> tuple[float | None, float | None]:
-    start, end = number_of(member(timed, "begin_time")), number_of(member(timed, "end_time"))
-    if start is None or end is None or end < start:
-        return None, None
-    return start / MILLIS, end / MILLIS
-
-
-def _speaker(timed: Mapping[str, Any]) -> str | None:
-    speaker = timed.get("speaker_id")
-    return None if speaker is None else str(speaker)
+        times = SentenceTimes(None)
+        segments = tuple(
+            Segment(
+                start=start,
+                end=end,
+                text=sentence["text"],
+                timing="upstream",
+                speaker=speaker_of(sentence),
+                words=times.words(sentence, start),
+            )
+            for start, end, sentence in times.place(value if isinstance(value, list) else [value])
+        )
+        is_whole = without_spaces("".join(s.text for s in segments)) == without_spaces(text)
+        if segments and times.has_times and is_whole:
+            return segments, times.warnings()
+    return (), ()

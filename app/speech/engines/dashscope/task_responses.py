@@ -8,14 +8,21 @@ from typing import Any
 
 from app.speech.engine import EngineUsage
 from app.speech.engines.dashscope.errors import NO_SPEECH, file_error
-from app.speech.engines.dashscope.sync_responses import parse_usage, read_words
+from app.speech.engines.dashscope.sentence_times import (
+    MAX_MILLIS,
+    MILLIS,
+    SentenceTimes,
+    speaker_of,
+)
+from app.speech.engines.dashscope.sync_responses import parse_usage
 from app.speech.engines.http.failures import LOGGED_CHARACTERS, malformed_response
 from app.speech.engines.http.json_reading import member, number_of, read_object, text_of
 from app.speech.merge import PartText, join_texts, majority
+from app.speech.storable_answer import MAX_ID_LENGTH
 from app.speech.task_engine import FileResult, FileText, SubmittedTask, TaskReport, TaskStatus
 from app.speech.transcript import Segment
 
-MILLIS = 1000
+MAX_CHANNEL = 1000
 _STATUS = {
     "PENDING": TaskStatus.OPEN,
     "RUNNING": TaskStatus.OPEN,
@@ -36,7 +43,9 @@ def parse_submitted(body: bytes) -> SubmittedTask:
     task_id = text_of(member(answer, "output", "task_id"))
     if not task_id:
         raise malformed_response("the answer to a submit without output.task_id")
-    return SubmittedTask(task_id, text_of(member(answer, "request_id")) or None)
+    if len(task_id) > MAX_ID_LENGTH:
+        raise malformed_response(f"a task id of {len(task_id)} characters")
+    return SubmittedTask(task_id, text_of(member(answer, "request_id"))[:MAX_ID_LENGTH] or None)
 
 
 def parse_report(body: bytes) -> TaskReport:
@@ -65,15 +74,20 @@ def parse_result(body: bytes) -> FileText:
     channels = [one for one in answer["transcripts"] if isinstance(one, dict)]
     segments: list[Segment] = []
     without_times: list[tuple[int | None, str]] = []
+    reported = number_of(member(answer, "properties", "original_duration_in_milliseconds"))
+    if reported is not None and reported > MAX_MILLIS:
+        reported = None
+    warnings: tuple[str, ...] = ()
     for one in channels:
         channel_id = number_of(one.get("channel_id")) if len(channels) > 1 else None
-        channel = None if channel_id is None else int(channel_id)
-        found = list(_read_channel(one, channel))
+        channel = None if channel_id is None else int(min(channel_id, MAX_CHANNEL))
+        times = SentenceTimes(reported)
+        found = list(_read_channel(one, channel, times))
+        warnings += times.warnings()
         segments += found
         if not found and (text := text_of(one.get("text"))).strip():
             without_times.append((channel, text))
     segments.sort(key=lambda segment: (segment.start, segment.end))
-    reported = number_of(member(answer, "properties", "original_duration_in_milliseconds"))
     last_end = max((segment.end for segment in segments), default=0.0)
     length_ms = max(int(reported or 0), round(last_end * MILLIS))
     segments += [
@@ -92,6 +106,7 @@ def parse_result(body: bytes) -> FileText:
             speech_ms=max(1, length_ms),
         ),
         answer,
+        warnings,
     )
 
 
@@ -116,28 +131,23 @@ def _file_results(output: Mapping[str, Any], status: TaskStatus) -> Iterator[Fil
             yield FileResult(error=error, code=code[:LOGGED_CHARACTERS], unreadable=unreadable)
 
 
-def _read_channel(transcript: Mapping[str, Any], channel: int | None) -> Iterator[Segment]:
-    """Yield the sentences of a channel that have times."""
+def _read_channel(
+    transcript: Mapping[str, Any], channel: int | None, times: SentenceTimes
+) -> Iterator[Segment]:
+    """Yield the sentences of a channel; none where none of them has times."""
     sentences = transcript.get("sentences")
-    for sentence in sentences if isinstance(sentences, list) else ():
-        start, end = (
-            number_of(member(sentence, "begin_time")),
-            number_of(member(sentence, "end_time")),
-        )
-        text = text_of(member(sentence, "text"))
-        if start is None or end is None or not text.strip():
-            continue
-        speaker = sentence.get("speaker_id")
+    placed = times.place(sentences if isinstance(sentences, list) else [])
+    for start, end, sentence in placed if times.has_times else ():
         yield Segment(
-            start=start / MILLIS,
-            end=max(start, end) / MILLIS,
-            text=text,
+            start=start,
+            end=end,
+            text=sentence["text"],
             timing="upstream",
             language=text_of(sentence.get("language")) or None,
             emotion=text_of(sentence.get("emotion")) or None,
-            speaker=None if speaker is None else str(speaker),
+            speaker=speaker_of(sentence),
             channel=channel,
-            words=tuple(read_words(sentence)),
+            words=times.words(sentence, start),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from app.kit.log import log, safe_traceback
 from app.net.http.event_stream import EventStreamReader
 from app.net.http.exchange import ExchangeError, HttpClient
 from app.net.http.selection import open_http_client
@@ -29,6 +30,7 @@ from app.speech.task_engine import TaskEngine
 
 SILENCE_SECONDS = 60.0  # between two chunks of a stream
 MAX_ANSWER_BYTES = 8 << 20
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class AccountTasks(TaskEngine, Protocol):
@@ -149,6 +151,9 @@ class RemoteEngine:
             )
         except ExchangeError as error:
             raise exchange_failure(error) from error
+        except UNREADABLE as error:  # from a parser: the answer may be billed, so it is no crash
+            log.error("call.answer_unreadable", frames=safe_traceback(error))
+            raise malformed_response(f"unreadable: {type(error).__name__}") from error
         if not answer.was_streamed:
             return wire.parse(request, answer)
         if not parser.is_complete and not reader.is_between_events:

@@ -6,23 +6,29 @@ from typing import Any
 
 import orjson
 
+from app.kit.json_bytes import storable_json
 from app.net.http.event_stream import StreamEvent
+
+MAX_DEPTH = 64  # of nested lists and objects that are kept
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a body, or None if the body is anything else.
+    """Return the JSON object in a body as `storable_json`, or None if the body is anything else.
 
     Integers beyond 64 bits become floats. No provider sends one.
     """
+    is_odd = b"\\u0000" in body or body.count(b"[") + body.count(b"{") > MAX_DEPTH
     try:
         value = orjson.loads(body)
     except ValueError:
         # The standard library also reads NaN, and half a surrogate pair.
         try:
-            value = json.loads(body)
+            value, is_odd = json.loads(body), True
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    return storable_json(value, MAX_DEPTH) if is_odd else value
 
 
 def member(value: Any, *path: str | int) -> Any:

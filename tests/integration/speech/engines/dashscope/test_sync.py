@@ -8,7 +8,6 @@ app.speech.engines.http.json_reading
 import asyncio
 import base64
 import json
-import math
 import socket
 import struct
 import time
@@ -370,8 +369,8 @@ def test_numbers_beyond_64_bits_are_written_and_read() -> None:
     ("text", "value"),
     [
         (b'{"a": 1}', {"a": 1}),
-        (b'{"a": NaN}', {"a": pytest.approx(math.nan, nan_ok=True)}),
-        (b'{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b'{"a": NaN}', {"a": None}),  # what no database can store is replaced (ATTACKS M7)
+        (b'{"a": "\\ud800"}', {"a": "\ufffd"}),
         (b"[1]", None),
         (b'{"a": 1', None),
         (b"\xff", None),
