@@ -1,5 +1,6 @@
 """The composition root: opens and wires everything, and closes it in reverse."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, time
@@ -14,9 +15,11 @@ from app.access.pepper import load_peppers
 from app.access.principals import Principals
 from app.access.projects import DEFAULT_PROJECT, ensure_project
 from app.api.services import Services
+from app.audio.decoder_check import DecoderError, check_decoder_program
 from app.audio.ffmpeg import Decoders
 from app.audio.inspection.inspect import Inspector
 from app.audio.intake.download import Fetcher
+from app.audio.storage.data_folder import data_folder_problem, is_open_to_all
 from app.audio.storage.links import SignedLinks
 from app.audio.storage.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
@@ -47,6 +50,7 @@ from app.speech.engines.dashscope.tasks import DashScopeTasks, TaskTimeouts
 from app.speech.engines.http.admission import CallAdmission
 from app.speech.engines.http.provider_account import dashscope_account, openai_account
 from app.speech.engines.local.engine import LocalEngine
+from app.speech.engines.local.weights.files import model_dir_fault
 from app.speech.engines.openai import engine as openai
 from app.speech.model_availability import is_switched_on
 from app.speech.planning.failover import account_engine_name
@@ -166,6 +170,7 @@ async def preflight(settings: Settings) -> None:
         raise StartRefusedError(f"GATEWAY_SPEECH__DEFAULT_MODEL: {error.detail}") from error
     except (OSError, ValueError) as error:  # pydantic's and tomllib's errors are ValueErrors
         raise StartRefusedError(f"The catalogue {catalogue} cannot be read: {error}") from error
+    await _check_machine(settings)
     try:
         async with database_of(settings, exclusive=True) as db:
             await _check_agreement(settings, db)
@@ -189,6 +194,21 @@ async def preflight(settings: Settings) -> None:
             f"The database cannot be used ({type(error).__name__}). "
             "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
         ) from error
+
+
+async def _check_machine(settings: Settings) -> None:
+    """Refuse to start without the data folder, the decoder or the folder of models."""
+    if problem := await asyncio.to_thread(data_folder_problem, settings.data_dir):
+        found, remedy = problem
+        raise StartRefusedError(f"{found}. {remedy}")
+    if await asyncio.to_thread(is_open_to_all, settings.data_dir):
+        log.warning("start.folder_open_to_all", folder=str(settings.data_dir))
+    try:
+        await check_decoder_program(settings.audio)
+    except DecoderError as error:
+        raise StartRefusedError(f"{error}. {error.remedy}") from error
+    if settings.local.enabled and (fault := model_dir_fault(settings.local)):
+        raise StartRefusedError(fault)
 
 
 async def _check_agreement(settings: Settings, db: Database) -> None:

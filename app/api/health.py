@@ -1,5 +1,6 @@
 """/healthz, /readyz and /version: for load balancers and operators. /readyz lists unmet checks."""
 
+import asyncio
 import platform
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from app import __version__
 from app.api.services import services_of
 from app.api.v1.response.examples import json_answer
 from app.api.v1.schemas import Schema
+from app.audio.decoder_check import DecoderError, find_decoder
 from app.db.migrate import is_current
 from app.errors import DatabaseUnavailable, GatewayError
 
@@ -75,6 +77,11 @@ async def get_readiness(request: Request) -> Response:
         store = error.detail
     except OSError:
         store = "the store is not writable"
+    decoder = ""
+    try:
+        await asyncio.to_thread(find_decoder, services.settings.audio)
+    except DecoderError as error:
+        decoder = str(error)
     name = services.settings.default_model
     model = services.catalogue.models.get(name)
     readiness = services.readiness(model) if model else None
@@ -83,7 +90,8 @@ async def get_readiness(request: Request) -> Response:
     else:
         engine = "" if readiness.ready else readiness.unmet or "not ready"
     closing = "shutting down" if services.worker.is_closing else ""
-    unmet = {"database": database, "store": store, name: engine, "accepting": closing}
+    unmet = {"database": database, "store": store, "decoder": decoder, name: engine}
+    unmet["accepting"] = closing
     checks = [ReadinessCheck(name=name, ready=not why, unmet=why) for name, why in unmet.items()]
     report = ReadinessReport(ready=all(check.ready for check in checks), checks=checks)
     return Response(

@@ -218,6 +218,19 @@ PLANTED = {
     "a floor above what is free": Planted(
         sets(AUDIO__MIN_FREE_BYTES=str(1 << 60)), "disk", "are refused below", "Free some space"
     ),
+    "a folder everybody can write to": Planted(
+        lambda patient: patient.data.chmod(0o777),
+        "store",
+        "by every user of this machine",
+        "chmod 700",
+        is_warning=True,
+    ),
+    "a folder of models that does not exist": Planted(
+        lambda patient: (no_weights(patient), patient.settings.update(LOCAL__MODEL_DIR="/nope")),
+        "model files",
+        "there is no folder /nope",
+        "does not start",
+    ),
     "a folder nobody can write to": Planted(
         below_a_file, "store", "cannot be written to", "set GATEWAY_DATA_DIR"
     ),

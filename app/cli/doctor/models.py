@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.audio.storage.data_folder import existing_folder
 from app.cli.doctor.check import CheckResult, failed, ok, warn
-from app.cli.doctor.machine import existing_folder
 from app.net.connectivity import ConnectivityError, try_request
 from app.settings import LocalEngineSettings, Settings
 from app.speech.catalogue import CatalogueModel, load_catalogue
-from app.speech.engines.local.weights.files import cache_folder, is_present
+from app.speech.engines.local.weights.files import cache_folder, is_present, model_dir_fault
 
 PROBE_SECONDS = 5.0
 
@@ -62,6 +62,11 @@ async def _check_local_engine(
         return
     yield ok(name, "installed")
     name, upstream = "model files", model.upstream_model
+    if fault := model_dir_fault(local):
+        yield failed(
+            name, fault, "Create the folder, or correct the setting; the gateway does not start."
+        )
+        return
     if await asyncio.to_thread(lambda: Path(upstream).is_dir() or is_present(upstream, local)):
         yield ok(name, f"{model.name} is here")
         return

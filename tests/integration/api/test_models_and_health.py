@@ -36,7 +36,7 @@ async def test_a_gateway_that_is_ready(gateway: Gateway) -> None:
     assert response.status_code == 200
     assert response.json()["ready"] is True
     names = [check["name"] for check in response.json()["checks"]]
-    assert names == ["database", "store", "scripted/echo", "accepting"]
+    assert names == ["database", "store", "decoder", "scripted/echo", "accepting"]
 
 
 async def test_a_gateway_that_is_not_ready_lists_the_reasons(gateway: Gateway) -> None:

@@ -75,6 +75,13 @@ def _places(model: PinnedModel, name: str, settings: LocalEngineSettings) -> lis
     return places
 
 
+def model_dir_fault(settings: LocalEngineSettings) -> str:
+    """Return a sentence if the operator's folder of models does not exist."""
+    if settings.model_dir and not Path(settings.model_dir).is_dir():
+        return f"GATEWAY_LOCAL__MODEL_DIR: there is no folder {settings.model_dir}."
+    return ""
+
+
 def is_present(name: str, settings: LocalEngineSettings) -> bool:
     """Return whether the model of this name need not be fetched. Reads its files; blocks."""
     model = pinned_models().get(name)
