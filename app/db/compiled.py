@@ -64,7 +64,7 @@ class CompiledStatement:
             for index, convert in self._parameter_converts:
                 arguments[index] = convert(arguments[index])
             return tuple(arguments)
-        except Exception as error:  # noqa: BLE001 - raised anew
+        except Exception as error:  # noqa: BLE001 - raised again
             driver.raise_as_core(tx, error, self.sql)
 
     def fetch(self, tx: sa.Connection, cursor: Any) -> list[Any]:

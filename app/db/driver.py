@@ -23,7 +23,7 @@ def execute(tx: sa.Connection, sql: str, arguments: Any, *, many: bool = False) 
             cursor.executemany(sql, arguments)
         else:
             cursor.execute(sql, arguments)
-    except BaseException as error:  # noqa: BLE001 - raised anew
+    except BaseException as error:  # noqa: BLE001 - raised again
         raise_as_core(tx, error, sql, cursor)
     return cursor
 

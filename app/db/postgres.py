@@ -131,7 +131,7 @@ def _begin(connection: sa.Connection) -> None:
     adapted: Any = connection.connection.dbapi_connection
     try:
         await_only(adapted._start_transaction())  # noqa: SLF001
-    except BaseException as error:  # noqa: BLE001 - raised anew
+    except BaseException as error:  # noqa: BLE001 - raised again
         raise_as_core(connection, error, _BEGIN)
 
 

@@ -1,4 +1,4 @@
-"""The slots of a rate limit as rows, shared by all processes of one PostgreSQL database.
+"""The slots of rate limits as rows, shared by all processes of one PostgreSQL database.
 
 A slot is reserved in one short transaction by the database's clock. The caller sleeps outside it.
 """
@@ -72,37 +72,42 @@ class RowSlots:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def reserve(self, key: str, interval: float, timeout: float) -> tuple[float, int | None]:  # noqa: ASYNC109 - see SlotStore
+    async def reserve(
+        self,
+        limit_id: str,
+        interval: float,
+        timeout: float,  # noqa: ASYNC109 - see SlotStore
+    ) -> tuple[float, int | None]:
         """Reserve the next slot; see SlotStore."""
-        return await self._db.write(reserve_slot, key, interval, timeout)
+        return await self._db.write(reserve_slot, limit_id, interval, timeout)
 
-    async def block(self, key: str, seconds: float) -> None:
+    async def block(self, limit_id: str, seconds: float) -> None:
         """Void the reserved slots; see SlotStore."""
-        await self._db.write(block_slots, key, seconds)
+        await self._db.write(block_slots, limit_id, seconds)
 
-    async def block_count(self, key: str) -> int:
+    async def block_count(self, limit_id: str) -> int:
         """Return the number of blocks so far."""
-        return await self._db.read(count_blocks, key)
+        return await self._db.read(count_blocks, limit_id)
 
 
 def reserve_slot(
-    tx: sa.Connection, /, key: str, interval: float, timeout: float
+    tx: sa.Connection, /, limit_id: str, interval: float, timeout: float
 ) -> tuple[float, int | None]:
     """Reserve the next slot if it is near enough. Return the seconds left and the block count."""
-    values = {"its_key": key, "interval": interval, "timeout": timeout}
+    values = {"its_key": limit_id, "interval": interval, "timeout": timeout}
     while (row := tx.execute(_RESERVE, values).first()) is None:
-        left = tx.scalar(_LEFT, {"its_key": key})
+        left = tx.scalar(_LEFT, {"its_key": limit_id})
         if left is not None and left > timeout:
             return left, None
-        tx.execute(_INSERT, {"its_key": key, "interval": interval})
+        tx.execute(_INSERT, {"its_key": limit_id, "interval": interval})
     return max(0.0, row[0]), row[1]
 
 
-def block_slots(tx: sa.Connection, /, key: str, seconds: float) -> None:
+def block_slots(tx: sa.Connection, /, limit_id: str, seconds: float) -> None:
     """Void the reserved slots. A later block never shortens an earlier one."""
-    tx.execute(_BLOCK, {"its_key": key, "blocked": seconds})
+    tx.execute(_BLOCK, {"its_key": limit_id, "blocked": seconds})
 
 
-def count_blocks(tx: sa.Connection, /, key: str) -> int:
+def count_blocks(tx: sa.Connection, /, limit_id: str) -> int:
     """Return the number of blocks so far."""
-    return tx.scalar(sa.select(rate_limit.c.block_count).where(rate_limit.c.key == key)) or 0
+    return tx.scalar(sa.select(rate_limit.c.block_count).where(rate_limit.c.key == limit_id)) or 0

@@ -229,9 +229,10 @@ def expected_wait(
     measured = f"the moving average of {own.measured_calls} calls"
     source = measured if own.measured_calls else "a default, no call was measured yet"
     words = [
-        f"{running} jobs run and {jobs - running} wait ahead of it, {job_slots} run at once",
-        f"{same.calls} calls ahead of its own delay them by {queue:.1f} s",
-        f"a call takes {own.call_seconds:.2f} s ({source})",
+        f"jobs ahead: {running} running, {jobs - running} waiting ({job_slots} job slots)",
+        f"calls ahead: {same.calls}",
+        f"wait before the first call: {queue:.1f} s",
+        f"one call takes {own.call_seconds:.2f} s ({source})",
     ]
     if own.interval_seconds:
         words.append(f"the account's rate limit allows a call every {own.interval_seconds:.2f} s")

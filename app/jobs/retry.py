@@ -102,7 +102,7 @@ def _check_retryable(tx: sa.Connection, row: Any) -> None:
     if row.status in OPEN:
         raise StillRunning(
             f"The transcription is still running: it is `{row.status}`. Only one that has ended "
-            "can be tried anew.",
+            "can be retried.",
             transcription_status=row.status,
         )
     if row.status == "completed" and _first_gap(tx, row.id) is None:

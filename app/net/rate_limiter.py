@@ -35,18 +35,26 @@ class QueueTooLongError(Exception):
 
 
 class SlotStore(Protocol):
-    """Keeps the next slot of every key, by one clock for all processes that share the store."""
+    """Keeps the next slot of every rate limit, by one clock for all processes that share the store.
 
-    async def reserve(self, key: str, interval: float, timeout: float) -> tuple[float, int | None]:  # noqa: ASYNC109 - no timeout of this coroutine
+    `limit_id` names a rate limit: the account and the model whose calls share it.
+    """
+
+    async def reserve(
+        self,
+        limit_id: str,
+        interval: float,
+        timeout: float,  # noqa: ASYNC109 - no timeout of this coroutine
+    ) -> tuple[float, int | None]:
         """Reserve the next slot. Return the seconds until then, and the number of blocks so far.
 
         The number is None if the slot is more than `timeout` seconds away: it is not reserved then.
         """
 
-    async def block(self, key: str, seconds: float) -> None:
+    async def block(self, limit_id: str, seconds: float) -> None:
         """Void the reserved slots, and allow no slot for so many seconds."""
 
-    async def block_count(self, key: str) -> int:
+    async def block_count(self, limit_id: str) -> int:
         """Return the number of blocks so far."""
 
 
@@ -65,33 +73,38 @@ class MemorySlots:
         self._slots: dict[str, _Slots] = {}
         self._began = ticks()
 
-    async def reserve(self, key: str, interval: float, timeout: float) -> tuple[float, int | None]:  # noqa: ASYNC109 - see SlotStore
+    async def reserve(
+        self,
+        limit_id: str,
+        interval: float,
+        timeout: float,  # noqa: ASYNC109 - see SlotStore
+    ) -> tuple[float, int | None]:
         """Reserve the next slot; see SlotStore."""
         now = self._ticks()
-        slots = self._slots.get(key)
+        slots = self._slots.get(limit_id)
         if slots is None:
-            slots = self._slots[key] = _Slots(self._began + interval)
+            slots = self._slots[limit_id] = _Slots(self._began + interval)
         at = max(slots.next_at, now)
         if at - now > timeout:
             return at - now, None
         slots.next_at = at + interval
         return at - now, slots.block_count
 
-    async def block(self, key: str, seconds: float) -> None:
+    async def block(self, limit_id: str, seconds: float) -> None:
         """Void the reserved slots; see SlotStore."""
-        slots = self._slots.setdefault(key, _Slots(self._began))
+        slots = self._slots.setdefault(limit_id, _Slots(self._began))
         slots.next_at = max(slots.blocked_until, self._ticks() + seconds)
         slots.blocked_until = slots.next_at
         slots.block_count += 1
 
-    async def block_count(self, key: str) -> int:
+    async def block_count(self, limit_id: str) -> int:
         """Return the number of blocks so far."""
-        return self._slots[key].block_count if key in self._slots else 0
+        return self._slots[limit_id].block_count if limit_id in self._slots else 0
 
 
 @dataclass(slots=True)
-class _Exit:
-    """The last call of a key that left this process."""
+class _Departure:
+    """The last call under one rate limit that left this process."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     left_at: float = -math.inf
@@ -103,7 +116,7 @@ _Waiting = tuple[int, int, "asyncio.Future[Exception | None]"]
 
 @dataclass(slots=True)
 class _WaitingCalls:
-    """The calls of one key that wait for a slot in this process.
+    """The calls under one rate limit that wait for a slot in this process.
 
     `pacer` reserves one slot after the other and lets the first waiting call go at each.
     `next_at` is the tick of its reserved slot. `is_void`: a block of this process voided it.
@@ -138,7 +151,7 @@ class _WaitingCalls:
 
 
 class RateLimiter:
-    """Makes calls wait for their slot. All engines of a process share one.
+    """Makes calls wait for their slot. All engines of a process share one. See SlotStore.
 
     Methods raise DatabaseUnavailable if the slots are rows of a database.
     """
@@ -146,18 +159,24 @@ class RateLimiter:
     def __init__(self, store: SlotStore, ticks: Ticks = time.monotonic) -> None:
         self._store = store
         self._ticks = ticks
-        self._exits: dict[str, _Exit] = {}
+        self._departures: dict[str, _Departure] = {}
         self._queues: dict[str, _WaitingCalls] = {}
         self._arrivals = itertools.count()
 
-    async def try_acquire(self, key: str, per_minute: float) -> bool:
+    async def try_acquire(self, limit_id: str, per_minute: float) -> bool:
         """Take a slot if one is free now and no call of this process waits. Never waits itself."""
-        if key in self._queues:
+        if limit_id in self._queues:
             return False
-        _, block_count = await self._store.reserve(key, interval_of(per_minute), 0.0)
+        _, block_count = await self._store.reserve(limit_id, interval_of(per_minute), 0.0)
         return block_count is not None
 
-    async def acquire(self, key: str, per_minute: float, timeout: float, priority: int = 0) -> None:  # noqa: ASYNC109 - raised as QueueTooLongError
+    async def acquire(
+        self,
+        limit_id: str,
+        per_minute: float,
+        timeout: float,  # noqa: ASYNC109 - raised as QueueTooLongError
+        priority: int = 0,
+    ) -> None:
         """Wait for a slot, after all waiting calls of this process with at least this priority.
 
         Raises QueueTooLongError: at once if the slot is more than `timeout` seconds away, or after
@@ -165,13 +184,13 @@ class RateLimiter:
         """
         until = self._ticks() + timeout
         interval = interval_of(per_minute)
-        if key not in self._queues:
-            seconds, block_count = await self._store.reserve(key, interval, 0.0)
+        if limit_id not in self._queues:
+            seconds, block_count = await self._store.reserve(limit_id, interval, 0.0)
             if block_count is not None:
                 return
             if seconds > timeout:
                 raise QueueTooLongError(seconds)
-        queue = self._queues.setdefault(key, _WaitingCalls())
+        queue = self._queues.setdefault(limit_id, _WaitingCalls())
         if queue.next_at is not None:
             ahead = sum(-rank >= priority for rank, *_ in queue.waiting)
             seconds = queue.next_at - self._ticks() + ahead * interval
@@ -181,7 +200,7 @@ class RateLimiter:
         entry = (-priority, next(self._arrivals), future)
         queue.put(entry)
         if queue.pacer is None:
-            queue.pacer = asyncio.create_task(self._release_at_slots(key, interval, queue))
+            queue.pacer = asyncio.create_task(self._release_at_slots(limit_id, interval, queue))
         try:
             async with asyncio.timeout(until - self._ticks()):
                 error = await future
@@ -190,20 +209,20 @@ class RateLimiter:
         finally:
             queue.discard(entry)
             if not queue.waiting:
-                self._close(key, queue)
+                self._close(limit_id, queue)
                 queue.pacer.cancel()
         if error is not None:
             raise error
 
-    async def pace_departure(self, key: str, per_minute: float) -> None:
+    async def pace_departure(self, limit_id: str, per_minute: float) -> None:
         """Wait until the last call that left is an interval away. Called just before the request.
 
         Slots are at even intervals, but after a stall or a slow commit several calls are ready at
         the same moment.
         """
-        last = self._exits.get(key)
+        last = self._departures.get(limit_id)
         if last is None:
-            last = self._exits[key] = _Exit()
+            last = self._departures[limit_id] = _Departure()
         interval = MINUTE / (per_minute * DEPARTURE_SHARE)
         async with last.lock:
             at = last.left_at + interval
@@ -211,25 +230,27 @@ class RateLimiter:
                 await asyncio.sleep(pause)
             last.left_at = max(at, self._ticks() - LATE_SHARE * interval)
 
-    async def block(self, key: str, seconds: float) -> None:
+    async def block(self, limit_id: str, seconds: float) -> None:
         """Allow no slot for so many seconds: the provider answered that calls were too fast."""
-        await self._store.block(key, min(seconds, MAX_BLOCK_SECONDS))
-        if (queue := self._queues.get(key)) is not None:
+        await self._store.block(limit_id, min(seconds, MAX_BLOCK_SECONDS))
+        if (queue := self._queues.get(limit_id)) is not None:
             queue.is_void = True
 
-    async def _release_at_slots(self, key: str, interval: float, queue: _WaitingCalls) -> None:
+    async def _release_at_slots(self, limit_id: str, interval: float, queue: _WaitingCalls) -> None:
         """Reserve slots and let one waiting call go at each, until no call waits."""
         try:
             while queue.waiting:
-                seconds, block_count = await self._store.reserve(key, interval, MAX_RESERVE_SECONDS)
+                seconds, block_count = await self._store.reserve(
+                    limit_id, interval, MAX_RESERVE_SECONDS
+                )
                 queue.is_void = False
                 queue.next_at = self._ticks() + seconds
-                # Another process may block the key meanwhile. The store is asked a little before
+                # Another process may block the calls meanwhile. The store is asked a little before
                 # the slot, because asking takes time.
                 early = seconds - min(CHECK_SECONDS, interval / 2)
                 if early > 0:
                     await asyncio.sleep(early)
-                    if await self._store.block_count(key) != block_count:
+                    if await self._store.block_count(limit_id) != block_count:
                         continue
                 await asyncio.sleep(queue.next_at - self._ticks())
                 if not queue.is_void:
@@ -237,11 +258,11 @@ class RateLimiter:
         except Exception as error:  # noqa: BLE001 - each waiting call raises it
             queue.fail(error)
         finally:
-            self._close(key, queue)
+            self._close(limit_id, queue)
 
-    def _close(self, key: str, queue: _WaitingCalls) -> None:
-        if self._queues.get(key) is queue:
-            del self._queues[key]
+    def _close(self, limit_id: str, queue: _WaitingCalls) -> None:
+        if self._queues.get(limit_id) is queue:
+            del self._queues[limit_id]
 
 
 def interval_of(per_minute: float) -> float:

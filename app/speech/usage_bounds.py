@@ -56,7 +56,7 @@ class TokenBounds:
 
 
 def max_usage_of_call(millis: int, bounds: TokenBounds | None) -> Units:
-    """Return the most that one call with so much audio can use, rounded up to whole seconds."""
+    """Return the maximum usage of one call with so much audio, rounded up to whole seconds."""
     whole = ceil(millis / MILLIS) * MILLIS
     if bounds is None:
         return Units(whole)
@@ -65,7 +65,10 @@ def max_usage_of_call(millis: int, bounds: TokenBounds | None) -> Units:
 
 
 def max_usage_of_calls(millis: int, calls: int, bounds: TokenBounds | None) -> Units:
-    """Return the most that `calls` can use; `millis` are their whole seconds in all."""
+    """Return the maximum usage of so many calls.
+
+    `millis` is the sum of the calls' audio, each rounded up to whole seconds.
+    """
     if bounds is None:
         return Units(millis)
     fixed = calls * (bounds.per_call + bounds.context + 1)  # a call may round up to a whole token

@@ -6,6 +6,7 @@ python -m tests.support.error_table
 from pathlib import Path
 
 from app.error_codes import all_errors
+from app.errors import GatewayError, InternalError
 
 FILE = Path(__file__).parents[2] / "docs" / "errors.md"
 HEAD = """\
@@ -21,7 +22,10 @@ If `retryable` is yes, the same request may succeed later: wait for `Retry-After
 
 
 def rendered() -> str:
-    """Return the text of the file."""
+    """Return the text of the file. Raises ValueError for an error without a text of its own."""
+    of_base = [error for error in all_errors() if error.public is GatewayError.public]
+    if missing := [error.__name__ for error in of_base if error is not InternalError]:
+        raise ValueError(f"`public` in app/errors.py is missing for {', '.join(missing)}")
     rows = [
         f"| `{error.code}` | {error.status} | {'yes' if error.retryable else 'no'} "
         f"| {error.public.replace('|', chr(92) + '|')} |\n"

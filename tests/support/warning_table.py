@@ -5,7 +5,7 @@ python -m tests.support.warning_table
 
 from pathlib import Path
 
-from app.speech.warning_codes import EXPLANATIONS
+from app.speech.warning_codes import EXPLANATIONS, WarningCode
 
 FILE = Path(__file__).parents[2] / "docs" / "warnings.md"
 HEAD = """\
@@ -25,7 +25,9 @@ transcription with these limits would be rejected ([errors.md](errors.md)).
 
 
 def rendered() -> str:
-    """Return the text of the file."""
+    """Return the text of the file. Raises ValueError for a code without an explanation."""
+    if missing := sorted(set(WarningCode) - set(EXPLANATIONS)):
+        raise ValueError(f"EXPLANATIONS in app/speech/warning_codes.py lacks {', '.join(missing)}")
     rows = [f"| `{code}` | {text} |\n" for code, text in sorted(EXPLANATIONS.items())]
     return HEAD + "".join(rows) + TAIL
 

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 
 from app.error_codes import all_errors
+from app.errors import NotFound
 from app.jobs.store.runs import DeferReason
 from app.main import create_app
 from app.settings import Settings
@@ -159,6 +160,15 @@ def test_every_warning_is_documented() -> None:
     assert warning_table.FILE.read_text() == warning_table.rendered(), (
         "python -m tests.support.warning_table writes it anew"
     )
+
+
+def test_a_table_is_not_written_without_the_text_of_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(EXPLANATIONS, WarningCode.GAP)
+    with pytest.raises(ValueError, match="lacks gap"):
+        warning_table.rendered()
+    monkeypatch.delattr(NotFound, "public")
+    with pytest.raises(ValueError, match="missing for NotFound"):
+        error_table.rendered()
 
 
 def test_warning_codes_are_written_in_one_module_only() -> None:

@@ -60,7 +60,8 @@ class Usage(Schema):
     tokens: int | None = None
     estimated: bool = Field(
         False,  # noqa: FBT003 - a field's default
-        description="Whether a part of the usage was measured by the gateway.",
+        description="Whether the gateway computed a part of the usage, because the engine "
+        "reported none.",
     )
 
 

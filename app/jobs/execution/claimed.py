@@ -1,4 +1,4 @@
-"""A job that was created and claimed in one transaction, with what its run need not read again."""
+"""A created and claimed job, together with the data that its run would otherwise read again."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime

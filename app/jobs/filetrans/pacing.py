@@ -39,7 +39,10 @@ class PollPacing:
         return self._noted(self._polling, job_id, self.jittered(max(usual, fair)))
 
     def before_submit(self, job_id: str, slots: int) -> float:
-        """Return the pause of a job that found no free slot: until it may be its turn."""
+        """Return the seconds until a job that found no free slot tries again to submit its task.
+
+        They grow with the number of jobs that wait to submit and with the duration of a submit.
+        """
         turn = len(self._submitting) * self._submit_seconds / slots
         pause = self.jittered(max(MIN_SUBMIT_PAUSE_SECONDS, turn))
         return self._noted(self._submitting, job_id, pause)

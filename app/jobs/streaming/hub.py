@@ -82,7 +82,7 @@ class StreamHub:
             self.notify(job_id)
 
     def publishing(self, job: Job) -> AbstractAsyncContextManager[Job]:
-        """Lend the job, with a buffer for its live text where the job is streamed."""
+        """Yield the job during the block; a streamed job has a buffer for live text."""
         return self._publishing_live(job) if job.mode == STREAM else nullcontext(job)
 
     @asynccontextmanager
@@ -159,7 +159,7 @@ class StreamHub:
                     self._drop(run)
 
     def _drop(self, run: Run) -> None:
-        """Let the readers of a stale run go on with the database."""
+        """Remove a stale run. Its readers continue with the events in the database."""
         live = self._runs.get(run.job_id)
         if live is not None and live.run == run:
             del self._runs[run.job_id]

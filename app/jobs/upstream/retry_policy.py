@@ -52,5 +52,9 @@ def on_failure(error: EngineError, before: AttemptCounts, *, remote: bool) -> Re
 
 
 def backoff_seconds(error: EngineError, calls: int) -> float:
-    """Return the seconds before the next call: given by the upstream or breaker, else doubling."""
+    """Return the seconds before the next call: the error's `retry_after`, else doubling.
+
+    `retry_after` is set by the provider, the breaker, the retry budget or the queue of the rate
+    limit; see `CallAdmission`.
+    """
     return error.retry_after or min(2.0 ** min(calls, 10), LONGEST_PAUSE_SECONDS)

@@ -19,7 +19,7 @@ Take = Callable[[bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The body of a request: `length` bytes in all. Each call of `chunks` starts anew."""
+    """The body of a request: `length` bytes. Each call of `chunks` starts at the first byte."""
 
     length: int
     media_type: str

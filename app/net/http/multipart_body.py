@@ -12,7 +12,7 @@ _ESCAPED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """The file of a form: `length` bytes. Each call of `chunks` starts anew."""
+    """The file of a form: `length` bytes. Each call of `chunks` starts at the first byte."""
 
     file_name: str
     media_type: str

@@ -71,7 +71,7 @@ class CallAdmission:
         """Wait for a call slot and a slot of the rate limit; the call is made in the block.
 
         Waiting calls of this process go by priority. Raises EngineError with `retry_after` if the
-        wait would be longer than `patience` seconds or the breaker is open, and DatabaseUnavailable
+        wait would be longer than `max_wait_seconds` or the breaker is open, and DatabaseUnavailable
         if the rate limit is kept in a database.
         """
         until = self._ticks() + max_wait_seconds
@@ -93,7 +93,7 @@ class CallAdmission:
         slot, is_admitted = CallSlot(self._slots.release), False
         try:
             is_in_rate = model not in self._rates or await self._limiter.try_acquire(
-                self._key(model), self._rates[model]
+                self._limit_id(model), self._rates[model]
             )
             is_admitted = is_in_rate and self._breaker.state is State.CLOSED
         except DatabaseUnavailable:
@@ -112,7 +112,7 @@ class CallAdmission:
         Return the moment to pass to `record_answer` or `record_error`.
         """
         if model in self._rates:
-            await self._limiter.pace_departure(self._key(model), self._rates[model])
+            await self._limiter.pace_departure(self._limit_id(model), self._rates[model])
         return self._ticks()
 
     def record_answer(self, began: float | None = None, model: str = "") -> None:
@@ -134,7 +134,7 @@ class CallAdmission:
             seconds = error.retry_after or BLOCK_SECONDS
             self._blocked_until[model] = now + seconds
             try:
-                await self._limiter.block(self._key(model), seconds)
+                await self._limiter.block(self._limit_id(model), seconds)
             except DatabaseUnavailable:
                 # The result of the call must not be lost because of this. Without the database
                 # there are no slots, so no call is made too early either.
@@ -173,7 +173,7 @@ class CallAdmission:
             return
         try:
             await self._limiter.acquire(
-                self._key(model), self._rates[model], max_wait_seconds, priority
+                self._limit_id(model), self._rates[model], max_wait_seconds, priority
             )
         except QueueTooLongError as error:
             raise EngineError(
@@ -192,5 +192,5 @@ class CallAdmission:
                 retry_after=max(seconds, 1.0),
             )
 
-    def _key(self, model: str) -> str:
+    def _limit_id(self, model: str) -> str:
         return f"{self._account}/{model}"
