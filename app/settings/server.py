@@ -17,6 +17,17 @@ class ServerSettings(SettingsGroup):
     max_header_bytes: int = Field(
         32 * 1024, ge=1024, description="Maximum bytes of request headers."
     )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        description="Seconds that an idle connection stays open. More than the idle timeout of "
+        "the load balancer in front.",
+    )
+    write_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds after which a connection is closed whose client does not read.",
+    )
     body_idle_timeout_seconds: float = Field(
         30.0, gt=0, description="Maximum seconds without data of a body."
     )
