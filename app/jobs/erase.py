@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from app.jobs.cancel import end_cancelled, own_row
+from app.jobs.cancel import HasLiveText, end_cancelled, own_row
 from app.jobs.tables import (
     OPEN,
     audio_tables,
@@ -35,11 +35,12 @@ def erase(
     job_id: str,
     *,
     local_engines: Collection[str],
+    has_live_text: HasLiveText,
     now: datetime,
 ) -> list[PendingPurge] | None:
     """Erase a job's content and return the audio to purge; None if there is no such job.
 
-    A job that is still open is cancelled first; calls of `local_engines` cost nothing then.
+    A job that is still open is cancelled first; see `cancel` for its cost.
     """
     row = own_row(tx, project_id, job_id)
     if row is None:
@@ -47,7 +48,8 @@ def erase(
     if row.erased_at is not None:
         return []
     if row.status in OPEN:
-        end_cancelled(tx, row, remote=row.engine not in local_engines, now=now)
+        remote = row.engine not in local_engines
+        end_cancelled(tx, row, remote=remote, has_live_text=has_live_text, now=now)
     for table in (transcript, event):
         tx.execute(sa.delete(table).where(table.c.transcription_id == job_id))
     tx.execute(

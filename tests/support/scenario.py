@@ -52,6 +52,11 @@ PRICE = PriceRow(
 PLAN = JobPlan("direct", 120, "", upstream_model="echo", min_speech_ms=250)
 
 
+def no_live_text(_job_id: str) -> bool:
+    """Tell that no text of a job is published and not stored."""
+    return False
+
+
 def recording(name: str = "a", *, sha256: str = "0" * 64, seconds: float | None = 2.0) -> NewAudio:
     """Return audio as intake stores it. `name` distinguishes stored copies."""
     return NewAudio(
@@ -246,7 +251,12 @@ class Scenario:
 
     async def cancel(self) -> CancellationCost | None:
         return await self.db.write(
-            cancel, self.principal.project_id, self.id, local_engines=(), now=self.later()
+            cancel,
+            self.principal.project_id,
+            self.id,
+            local_engines=(),
+            has_live_text=no_live_text,
+            now=self.later(),
         )
 
     async def retry(self) -> QueuedJob | None:
@@ -254,7 +264,12 @@ class Scenario:
 
     async def erase(self) -> bool:
         leftovers = await self.db.write(
-            erase, self.principal.project_id, self.id, local_engines=(), now=self.later()
+            erase,
+            self.principal.project_id,
+            self.id,
+            local_engines=(),
+            has_live_text=no_live_text,
+            now=self.later(),
         )
         return leftovers is not None
 

@@ -36,11 +36,17 @@ async def cancel_transcription(request: Request, principal: Transcriber, id: Id)
     """Cancel a transcription. The answer has its cost so far and no transcript.
 
     Calls in flight at the engine may still be billed although their answers are discarded; their
-    cost is reported as in doubt. Cancelling a cancelled transcription has no effect.
+    cost is reported as in doubt. A call whose text was streamed is charged, at its largest cost
+    (`estimated`). Cancelling a cancelled transcription has no effect.
     """
     services = services_of(request)
     cost = await services.db.write(
-        cancel, principal.project_id, id, local_engines=services.local_engines, now=services.clock()
+        cancel,
+        principal.project_id,
+        id,
+        local_engines=services.local_engines,
+        has_live_text=services.hub.has_live_text,
+        now=services.clock(),
     )
     if cost is None:
         raise errors.NotFound

@@ -190,7 +190,12 @@ async def delete_transcription(request: Request, principal: Transcriber, id: Id)
     """
     services = services_of(request)
     leftovers = await services.db.write(
-        erase, principal.project_id, id, local_engines=services.local_engines, now=services.clock()
+        erase,
+        principal.project_id,
+        id,
+        local_engines=services.local_engines,
+        has_live_text=services.hub.has_live_text,
+        now=services.clock(),
     )
     if leftovers is None:
         raise errors.NotFound

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from app.billing import ledger
 from app.billing.ledger import BilledUsage
+from app.billing.tables import ledger_line
 from app.db.prepared import Prepared
 from app.errors import UpstreamInDoubt
 from app.jobs.store.attempts import AttemptCounts, count_attempts
@@ -62,6 +63,16 @@ _BOUNDS = Prepared(
         _call.transcription_id == _JOB,
         _call.state.in_(("open", "in_doubt")),
         _call.run_epoch > sa.bindparam("retry_epoch"),
+    )
+)
+
+# The same of earlier retry epochs: it is released, but not known to be free. A bill settles it.
+_EARLIER_DOUBT = Prepared(
+    sa.select(sa.func.sum(_call.max_cost_nano)).where(
+        _call.transcription_id == _JOB,
+        _call.state == "in_doubt",
+        _call.run_epoch <= sa.bindparam("retry_epoch"),
+        ~sa.exists().where(ledger_line.c.call_id == _call.id, ledger_line.c.kind == "adjust"),
     )
 )
 
@@ -292,8 +303,10 @@ def _check_spending_limit(tx: sa.Connection, job: Job, span: PartSpan, more_nano
         return
     totals = ledger.totals(tx, job.id)
     unsettled = _SECONDS.scalar(tx, {"job": job.id}) or 0
+    terms = {"job": job.id, "retry_epoch": job.account.retry_epoch}
+    doubt = int(_EARLIER_DOUBT.scalar(tx, terms) or 0) if job.account.retry_epoch else 0
     limit.check_call(
-        held=max(totals.held - totals.released, totals.settled) + more_nano,
+        held=max(totals.held - totals.released, totals.settled) + doubt + more_nano,
         millis=totals.used_ms
         + int(unsettled) * MILLIS
         + max_usage_of_call(span.length_ms, None)[0],

@@ -56,6 +56,11 @@ class StreamHub:
         live = self._runs.get(job_id)
         return None if live is None else live.buffer.log
 
+    def has_live_text(self, job_id: str) -> bool:
+        """Whether this process has published text of the job that no stored event holds yet."""
+        live = self.live_log(job_id)
+        return live is not None and live.unstored_characters > 0
+
     @contextmanager
     def subscribe(self, job_id: str) -> Iterator[Subscription]:
         """Lend a subscription that is notified when there may be more to read of the job."""

@@ -24,6 +24,7 @@ from tests.support.gateway import (
     speech,
 )
 from tests.support.job_records import JobRecords, snapshot
+from tests.support.scenario import no_live_text
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.unreliable_database import DatabaseFault, unreliable_database
 
@@ -337,7 +338,12 @@ async def test_a_repeated_cancel_does_not_end_the_run_of_a_retry(
     (row,) = await gateway.rows(transcription)
     # The second cancel has read the row, and goes on when the retry has been begun with.
     cost = await services.db.write(
-        cancel, row["project_id"], job_id, local_engines=(), now=services.clock()
+        cancel,
+        row["project_id"],
+        job_id,
+        local_engines=(),
+        has_live_text=no_live_text,
+        now=services.clock(),
     )
     assert cost is not None
     assert (await act(gateway, job_id, "retry")).status_code == 202

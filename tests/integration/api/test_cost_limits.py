@@ -3,6 +3,7 @@
 Covers: app.jobs.store.spending_limit, app.kit.money
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -143,3 +144,21 @@ async def test_max_cost_covers_all_parts(gateway: Gateway) -> None:
     body = (await gateway.send(recording, model="scripted/short", max_cost=cost["amount"])).json()
     assert body["status"] == "completed", body
     assert 0 < body["cost"]["nano"] <= cost["nano"]
+
+
+async def test_max_cost_counts_calls_in_doubt_from_before_a_retry(gateway: Gateway) -> None:
+    """ATTACKS M2: cancel and retry again and again makes no call above the limit."""
+    gateway.engine.gate = asyncio.Event()
+    sent = await gateway.send(speech(3), max_cost=format_nano(7 * NANO_PER_SECOND), mode="async")
+    path = f"/v1/transcriptions/{sent.json()['id']}"
+    for calls in (1, 2):
+        async with asyncio.timeout(10):
+            while len(gateway.engine.calls) < calls:
+                await asyncio.sleep(0.01)
+        assert (await gateway.client.post(f"{path}/cancel")).status_code == 200
+        assert (await gateway.client.post(f"{path}/retry")).status_code == 202
+    ended = await gateway.ended(sent.json()["id"])
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "cost_above_limit")
+    assert len(gateway.engine.calls) == 2
+    states = [call["state"] for call in await gateway.rows(upstream_call)]
+    assert states == ["in_doubt", "in_doubt"]

@@ -14,6 +14,7 @@ from app.jobs.cancel import cancel
 from app.jobs.tables import transcription
 from tests.simulator import Delays
 from tests.support.gateway import code_of
+from tests.support.scenario import no_live_text
 from tests.support.task_gateway import TaskGateway, task_gateway
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +114,12 @@ async def test_a_retry_submits_a_task_again_whose_cancellation_was_not_stored(
         (row,) = await here.gateway.rows(transcription)
         services = here.gateway.services
         await services.db.write(
-            cancel, row["project_id"], job_id, local_engines=(), now=services.clock()
+            cancel,
+            row["project_id"],
+            job_id,
+            local_engines=(),
+            has_live_text=no_live_text,
+            now=services.clock(),
         )
         async with httpx.AsyncClient(
             headers={"Authorization": f"Bearer {here.simulator.key}"}

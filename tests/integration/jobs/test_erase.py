@@ -15,7 +15,16 @@ from app.jobs.queries import Filters, find_job, list_jobs
 from app.jobs.store.job_spec import JobOptions
 from app.jobs.store.runs import StaleRun
 from app.jobs.tables import metadata
-from tests.support.scenario import NOW, Scenario, answer, failure, job_spec, part_span, recording
+from tests.support.scenario import (
+    NOW,
+    Scenario,
+    answer,
+    failure,
+    job_spec,
+    no_live_text,
+    part_span,
+    recording,
+)
 
 pytestmark = pytest.mark.anyio
 WORD = "canary"
@@ -74,7 +83,14 @@ async def test_a_job_of_another_project_is_not_erased(db: Database) -> None:
     scenario = await spoken(db)
     other = await Scenario.create(db, project="other")
     for project, job in ((other.principal, scenario.id), (scenario.principal, "tr_none")):
-        gone = await db.write(erase, project.project_id, job, local_engines=(), now=NOW)
+        gone = await db.write(
+            erase,
+            project.project_id,
+            job,
+            local_engines=(),
+            has_live_text=no_live_text,
+            now=NOW,
+        )
         assert gone is None
     assert (await scenario.row())["erased_at"] is None
 

@@ -96,6 +96,7 @@ async def _on_disconnect(services: Services, principal: Principal, accepted: Sub
             principal.project_id,
             accepted.job_id,
             local_engines=services.local_engines,
+            has_live_text=services.hub.has_live_text,
             now=services.clock(),
         )
     except (errors.AlreadyEnded, errors.Erased):
