@@ -22,7 +22,6 @@ from app.errors import (
     AudioTooLong,
     CostAboveLimit,
     InvalidParameter,
-    MissingAudio,
     SecondsAboveLimit,
     SeveralFiles,
 )
@@ -34,6 +33,7 @@ from app.jobs.store.spending_limit import SpendingLimit
 from app.kit.clock import Clock
 from app.settings import Settings
 from app.speech.engine import SAMPLE_RATE, Engine, Throughput
+from app.speech.members import missing_audio
 
 SECONDS = "seconds"  # the member that gives the length of an audio instead of the audio
 TASK_SECONDS, TASK_SHARE = 20.0, 0.02  # assumed duration of a task: fixed + share of the audio
@@ -125,7 +125,7 @@ class Estimator:
             elif received.url is not None:
                 self._fetcher.check(received.url)
             else:
-                raise MissingAudio
+                raise missing_audio(received.options)
             spec = self._planner.spec(request, probed)
         seconds = None if probed is None else probed.found.seconds
         tariff, prices, max_nano, backlogs = await self._db.read(_read, spec, now=self._now())

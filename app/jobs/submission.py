@@ -11,7 +11,7 @@ from app.audio.intake.download import Fetcher
 from app.audio.intake.receive import Received
 from app.audio.storage.blob_store import BlobStore, delete_duplicate
 from app.db.database import Database
-from app.errors import DatabaseUnavailable, MissingAudio
+from app.errors import DatabaseUnavailable
 from app.jobs.execution.claimed import ClaimedJob
 from app.jobs.planning import Planner, ProbedAudio
 from app.jobs.store.create import CreatedJob, Source, create_job
@@ -25,6 +25,7 @@ from app.kit.clock import Clock
 from app.kit.records import dataclass
 from app.settings import Settings
 from app.speech.engine import CallSlot
+from app.speech.members import missing_audio
 from app.speech.options import STREAM, Options
 
 
@@ -96,7 +97,7 @@ class Submission:
             created = await self._create(principal, Source(received.url), spec)
             return SubmittedJob(created.job_id, request.options, spec.model)
         if blob is None:
-            raise MissingAudio
+            raise missing_audio(received.options)
         try:
             found = await self._inspector.inspect(blob, request.raw)
             spec = self._planner.spec(request, ProbedAudio(found, blob.bytes))

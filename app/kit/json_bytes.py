@@ -1,13 +1,15 @@
-"""JSON as bytes, by orjson."""
+"""JSON: as bytes, by orjson, and from clients."""
 
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
-from app.kit.text import storable
+from app.kit.text import is_storable, storable
+
+MAX_JSON_DEPTH = 64
 
 
 def json_bytes(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
@@ -40,3 +42,35 @@ def storable_json(value: Any, depth: int) -> Any:
         case dict():
             return {storable(name): storable_json(one, depth - 1) for name, one in value.items()}
     return value
+
+
+def parse_json(text: str | bytes | bytearray) -> Any:
+    """Parse JSON from a client. Raises ValueError; see also `refuse_unstorable`."""
+    try:
+        return json.loads(text, parse_constant=_no_such_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def refuse_unstorable(value: Any) -> None:
+    """Raise ValueError, with a sentence, if a database or a provider cannot take parsed JSON."""
+    pending: list[tuple[Any, int]] = [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > MAX_JSON_DEPTH:
+            raise ValueError(f"The JSON is nested more than {MAX_JSON_DEPTH} levels deep.")
+        match item:
+            case dict():
+                pending += [(one, depth + 1) for pair in item.items() for one in pair]
+            case list():
+                pending += [(one, depth + 1) for one in item]
+            case float() if not math.isfinite(item):
+                raise ValueError("A number in the JSON is too large.")
+            case str() if not is_storable(item):
+                raise ValueError(
+                    "A text in the JSON contains a NUL character or half a surrogate pair."
+                )
+
+
+def _no_such_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.errors import InvalidParameter
+from app.kit.json_bytes import parse_json, refuse_unstorable
 from app.kit.text import is_storable
 
 LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$"
@@ -41,10 +42,10 @@ def _split_commas(value: Any) -> Any:
 
 def _parse_json(value: Any) -> Any:
     """Read an object that a form sends as JSON."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ValueError("not JSON") from error
+    if isinstance(value, str):
+        value = parse_json(value)
+        refuse_unstorable(value)
+    return value
 
 
 def _validator(is_valid: Callable[[Any], bool], reason: str) -> AfterValidator:

@@ -4,7 +4,7 @@ Starlette's form parser would write the file twice: first to a temporary file.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from dataclasses import field
 from functools import partial
 
@@ -21,6 +21,7 @@ MAX_FIELD_BYTES = 64 * 1024
 MAX_EPILOGUE_BYTES = (
     64 * 1024
 )  # what may follow the closing boundary, where RFC 2046 allows anything
+MAX_PATH_BYTES = 1024  # of a path that was sent instead of the file
 SHOWN_NAME = 64  # characters of a client's field name that an error repeats
 FILE_FIELD = "file"
 _EVENTS = (
@@ -52,16 +53,21 @@ async def read_form(
     content_type: str,
     stream: AsyncIterator[bytes],
     begin: Callable[[], Awaitable[BlobUpload]],
+    option_names: Container[str] = (),
 ) -> Form:
-    """Read a whole multipart/form-data body. After a failure no bytes remain in the store."""
+    """Read a whole multipart/form-data body. After a failure no bytes remain in the store.
+
+    A part with one of the `option_names` is a field, even if it has a file name.
+    """
     try:
         _, parameters = parse_options_header(content_type)
     except UnicodeError:
         parameters = {}
     if not (boundary := parameters.get(b"boundary")):
         raise MalformedBody("The Content-Type has no boundary. Let the HTTP client set it.")
-    parts = _FormReader(boundary)
+    parts = _FormReader(boundary, option_names)
     upload: BlobUpload | None = None
+    head = bytearray()  # of a file without a name
     try:
         async for chunk in stream:
             parts.feed(chunk)
@@ -70,7 +76,10 @@ async def read_form(
             for data in parts.take_file_data():
                 if upload is not None:
                     await upload.write(data)
+                if len(head) <= MAX_PATH_BYTES and not parts.has_file_name:
+                    head += data
         parts.close()
+        _refuse_path(bytes(head))
     except BaseException:
         if upload is not None:
             await upload.discard()
@@ -81,9 +90,10 @@ async def read_form(
 class _FormReader:
     """Collects the parts that the parser finds, until `read_form` takes them."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, option_names: Container[str]) -> None:
+        self._option_names = option_names
         self.fields: list[tuple[str, str]] = []
-        self.has_file = False
+        self.has_file = self.has_file_name = False
         self.media_type: str | None = None
         self._file_data: list[memoryview] = []
         self._part = _Part()
@@ -151,27 +161,36 @@ class _FormReader:
         if b"name" not in disposition:
             raise MalformedBody("A part of the form has no name in its Content-Disposition.")
         part.name = _text(disposition[b"name"], "a field's name")
-        part.is_file = b"filename" in disposition or part.name == FILE_FIELD
+        has_file_name = b"filename" in disposition or b"filename*" in disposition
+        is_option = part.name.removesuffix("[]") in self._option_names
+        is_audio = part.name.removesuffix("[]") == FILE_FIELD
+        part.is_file = is_audio or (has_file_name and not is_option)
         media_type = part.headers.get(b"content-type", b"")
         if not part.is_file:
             if len(self.fields) >= MAX_FIELDS:
                 raise InvalidParameter(f"The form has more than {MAX_FIELDS} fields.")
             return
-        # Some clients leave the name out but say `audio/wav`; a path typed as text does not.
-        text_types = {b"", b"text/plain"}
-        if b"filename" not in disposition and parse_options_header(media_type)[0] in text_types:
-            raise MissingAudio(
-                "The field `file` contains text, not a file. With curl, write "
-                "-F file=@recording.wav (note the @)."
-            )
-        if part.name != FILE_FIELD:
+        if not is_audio:
             raise MissingAudio(
                 f"The field {_quoted(part.name)} is a file. Send the audio in the field `file`."
             )
         if self.has_file:
             raise SeveralFiles
-        self.has_file = True
+        self.has_file, self.has_file_name = True, has_file_name
         self.media_type = media_type.decode("latin-1")
+
+
+def _refuse_path(content: bytes) -> None:
+    """Raise MissingAudio if a part without a file name is a path or a URL instead of audio."""
+    text = content.decode("utf-8", "replace").strip()
+    if not text or len(content) > MAX_PATH_BYTES or "\ufffd" in text or not text.isprintable():
+        return
+    if text[:8].lower().startswith(("http://", "https://")):
+        raise MissingAudio("The field `file` contains a link. Send it in the field `url`.")
+    raise MissingAudio(
+        "The field `file` contains text, not a file. With curl, write "
+        "-F file=@recording.wav (note the @)."
+    )
 
 
 def _text(data: bytes, what: str) -> str:

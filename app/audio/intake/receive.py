@@ -4,10 +4,11 @@ The upload is not finished here: the caller decides after it has checked the opt
 """
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Container, Iterable
+from contextlib import nullcontext
 from dataclasses import field
-from typing import Any, NoReturn
+from typing import Any
 
 from app.audio.intake.data_uri import is_data_uri, media_type_in, receive_data_uri
 from app.audio.intake.multipart import Form, read_form
@@ -20,11 +21,15 @@ from app.errors import (
     SeveralFiles,
     UnsupportedMediaType,
 )
+from app.kit.json_bytes import parse_json, refuse_unstorable
 from app.kit.records import dataclass
-from app.kit.text import is_storable
 from app.settings import AudioSettings
 
 PARSE_IN_THREAD_BYTES = 64 * 1024
+MAX_JSON_VALUES = 20_000
+MAX_JSON_MEMBERS = 100
+_VALUE_MARKS = (b"[", b"{", b",")
+_ONE_LARGE_BODY = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +52,19 @@ async def receive(
     *,
     store: BlobStore,
     settings: AudioSettings,
+    option_names: Container[str] = (),
 ) -> Received:
-    """Read the body to its end. After a failure no bytes remain in the store."""
+    """Read the body to its end. After a failure no bytes remain in the store.
+
+    A part of a form with one of the `option_names` is an option, even if it has a file name.
+    """
 
     async def begin() -> BlobUpload:
         return await store.begin(settings.max_upload_bytes)
 
     match (content_type or "").partition(";")[0].strip().lower():
         case "multipart/form-data":
-            form = await read_form(content_type or "", stream, begin)
+            form = await read_form(content_type or "", stream, begin, option_names)
             try:
                 return _received_form(form)
             except BaseException:
@@ -65,6 +74,8 @@ async def receive(
         case "application/json":
             options = await _read_json(stream, settings.max_inline_bytes)
             audio = options.pop("audio", None)
+            if isinstance(audio, str):
+                audio = audio.strip()
             is_known = isinstance(audio, str) and (is_data_uri(audio) or _is_url(audio))
             if audio is not None and not is_known:
                 raise InvalidParameter(
@@ -142,28 +153,23 @@ async def _read_json(stream: AsyncIterator[bytes], max_bytes: int) -> dict[str, 
 
 
 def _parse_object(body: bytearray) -> dict[str, Any]:
+    # A list or object takes 60 bytes and more, and the parser holds the interpreter's lock.
+    if sum(map(body.count, _VALUE_MARKS)) > MAX_JSON_VALUES:
+        raise MalformedBody(f"The JSON body has more than {MAX_JSON_VALUES:,} values.")
     try:
-        value = json.loads(body, parse_constant=_no_such_number)
-    except (ValueError, RecursionError) as error:
+        with _ONE_LARGE_BODY if len(body) > PARSE_IN_THREAD_BYTES else nullcontext():
+            value = parse_json(body)
+    except ValueError as error:
         raise MalformedBody("The body is not valid JSON.", log=str(error)) from None
     if not isinstance(value, dict):
         raise MalformedBody("The JSON body must be an object.")
-    pending: list[Any] = [value]
-    while pending:
-        match pending.pop():
-            case dict() as members:
-                pending += [*members.keys(), *members.values()]
-            case list() as items:
-                pending += items
-            case str() as text if not is_storable(text):
-                raise MalformedBody(
-                    "A text in the JSON contains a NUL character or half a surrogate pair."
-                )
+    if len(value) > MAX_JSON_MEMBERS:
+        raise MalformedBody(f"The JSON body has more than {MAX_JSON_MEMBERS} members.")
+    try:
+        refuse_unstorable(value)
+    except ValueError as error:
+        raise MalformedBody(str(error)) from None
     return value
-
-
-def _no_such_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _is_url(text: str) -> bool:

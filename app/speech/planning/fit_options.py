@@ -12,10 +12,12 @@ from typing import Any, Protocol, TypedDict
 from app.errors import ContextTooLong, OptionNotSupported
 from app.kit.records import dataclass
 from app.speech.catalogue import CatalogueModel
+from app.speech.members import similar_member
 from app.speech.options import Options
 from app.speech.warning_codes import WarningCode
 
 BYTES_PER_TOKEN = 4
+MAX_UNKNOWN_OPTIONS = 20  # that are named by a warning each
 
 # Options that need the support of the model; the gateway itself implements the others.
 MODEL_OPTIONS = (
@@ -82,9 +84,15 @@ def fit_options(
     """
     code = WarningCode.UNKNOWN_OPTION
     warnings = [
-        _option_warning(code, name, f"The gateway does not know the option `{name}`.")
-        for name in unknown
+        _option_warning(
+            code, name, f"The gateway does not know the option `{name}`.{similar_member(name)}"
+        )
+        for name in unknown[:MAX_UNKNOWN_OPTIONS]
     ]
+    for name in unknown[MAX_UNKNOWN_OPTIONS : MAX_UNKNOWN_OPTIONS + 1]:
+        more = len(unknown) - MAX_UNKNOWN_OPTIONS
+        detail = f"The gateway does not know {more} more options of the request."
+        warnings.append(_option_warning(code, name, detail))
     warnings += _unsupported(options, model, others)
     ignored = {warning["option"] for warning in warnings}
     supported = {

@@ -1,10 +1,11 @@
 """Rejected requests: each has a code of its own, and nothing of it is stored.
 
-Covers: app.kit.text
+Covers: app.kit.text, app.speech.members
 """
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -270,3 +271,56 @@ async def test_a_url_is_rejected_if_fetching_is_disabled(gateway: Gateway) -> No
 async def test_a_url_and_a_file_are_several_files(gateway: Gateway, recording: bytes) -> None:
     response = await gateway.send(recording, url="https://example.org/a.mp3")
     assert await refused(gateway, response) == (422, "several_files")
+
+
+@pytest.mark.parametrize(
+    ("body", "meant"),
+    [
+        (
+            {"file_url": "https://example.org/a.mp3"},
+            "`file_url` is not a known member. Did you mean `url`?",
+        ),
+        ({"file_urls": ["https://example.org/a.mp3"]}, "Did you mean `url`?"),
+        ({"uri": "https://example.org/a.mp3"}, "Did you mean `url`?"),
+        ({"file": "UklGRg=="}, "Did you mean `audio`?"),
+        ({"model": "m", "input": {"messages": []}}, "`input` is not a known member."),
+    ],
+)
+async def test_json_without_audio_names_its_unknown_members(
+    gateway: Gateway, body: dict[str, Any], meant: str
+) -> None:
+    """CASES 15: the answer spoke of the form field only."""
+    body = {name: value for name, value in body.items() if name != "model"}
+    for path in (PATH, "/v1/estimates"):
+        response = await gateway.client.post(path, json=body)
+        assert await refused(gateway, response) == (422, "missing_audio")
+        assert meant in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['{"a": NaN}', '{"a": Infinity}', '{"a": 1e999}', '{"a": "\\u0000"}', '{"a": "\\ud800"}']
+    + ['{"a": ' + "[" * depth + "]" * depth + "}" for depth in (144, 956)],
+)
+async def test_a_filter_that_cannot_be_stored_is_refused(
+    gateway: Gateway, recording: bytes, value: str
+) -> None:
+    """ATTACKS M6, L3: 500, or `NaN` on the provider's wire."""
+    response = await gateway.send(recording, special_word_filter=value)
+    assert await refused(gateway, response) == (422, "invalid_parameter")
+    body = json.dumps(inline(recording)).replace("{", '{"special_word_filter": ' + value + ", ", 1)
+    response = await gateway.client.post(PATH, content=body, headers=JSON)
+    assert await refused(gateway, response) == (400, "malformed_body")
+
+
+async def test_many_unknown_options_are_counted(gateway: Gateway, recording: bytes) -> None:
+    """ATTACKS H6: each was stored as a warning, without limit."""
+    response = await gateway.client.post(
+        PATH, json=inline(recording, **{f"unknown{n}": n for n in range(90)})
+    )
+    warnings = response.json()["warnings"]
+    assert len([one for one in warnings if one["code"] == "unknown_option"]) == 21
+    assert "70 more options" in warnings[20]["detail"]
+    many = inline(recording, **{f"unknown{n}": n for n in range(200)})
+    response = await gateway.client.post(PATH, json=many)
+    assert code_of(response) == (400, "malformed_body")

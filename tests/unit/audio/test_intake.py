@@ -5,6 +5,7 @@ Covers: app.audio.intake.data_uri, app.audio.intake.receive, app.audio.storage.l
 
 import base64
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ async def test_a_data_uri_becomes_an_upload(store: LocalStore, settings: AudioSe
         ("DATA:;BASE64,QUJD", b"ABC"),
         ("data:audio/wav;codecs=1;base64,QUJDRA%3D%3D", b"ABCD"),
         ("data:audio/wav;base64,", b""),
+        # CASES 4
+        ("data:video/webm;codecs=vp8,opus;base64,QUJD", b"ABC"),
+        ('data:audio/ogg; codecs="vorbis,opus" ; BASE64 ,QUJD', b"ABC"),
+        ("data:audio/wav;base64,QU\r\nJD RA\t==\n", b"ABCD"),
+        (" data:;base64,QUJDRA", b"ABCD"),
+        ("data:;base64,QUJDRA=", b"ABCD"),
+        ("data:;base64,-_-_", b"\xfb\xff\xbf"),
+        ("data:;base64,%2b%2F%2b%2f%0A", b"\xfb\xff\xbf"),
     ],
 )
 async def test_forms_of_data_uris(
@@ -88,8 +97,8 @@ async def test_a_json_body_without_audio_has_no_upload(
         ({"audio": "fi_123"}, InvalidParameter),
         ({"audio": 5}, InvalidParameter),
         ({"audio": "data:audio/wav;base64"}, InvalidParameter),
-        ({"audio": "data:;base64,QUJ"}, InvalidParameter),
-        ({"audio": "data:;base64,QU JD"}, InvalidParameter),
+        ({"audio": "data:;base64,QUJDR"}, InvalidParameter),
+        ({"audio": "data:;base64,QU*D"}, InvalidParameter),
         ({"audio": "data:;base64,Ünï"}, InvalidParameter),
         ({"model": "\ud800"}, MalformedBody),
         ({"model": ["a", {"\x00": 1}]}, MalformedBody),
@@ -190,3 +199,53 @@ async def test_a_form_with_a_file_and_other_audio_is_rejected(
     with pytest.raises(error):
         await take(store, settings, FORM, body)
     assert not files_in(root)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"z":[' + b"[]," * 20_000 + b"1]}",
+        b'{"z":[' + b"{}," * 20_000 + b"1]}",
+        b'{"audio":"data:audio/wav,' + b"%41" * 30_000 + b'"}',
+        json.dumps({f"name{n}": 1 for n in range(101)}).encode(),
+        b'{"a":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"a": 1e999}',
+    ],
+)
+async def test_json_of_many_values_is_refused(
+    store: LocalStore, settings: AudioSettings, body: bytes, root: Path
+) -> None:
+    """ATTACKS H5, H6, M6, L3."""
+    with pytest.raises((MalformedBody, InvalidParameter)):
+        await take(store, settings, JSON, body)
+    assert not files_in(root)
+
+
+async def test_a_large_json_body_takes_little_memory(
+    store: LocalStore, settings: AudioSettings
+) -> None:
+    """ATTACKS H5: one body of 16 MB took 1.27 GB."""
+    escaped = b'{"audio":"data:audio/wav;base64,' + b"%41" * 1_000_000 + b'"}'
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidParameter):
+            await take(store, settings, JSON, escaped)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(escaped)
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_part_named_like_an_option_is_an_option(
+    store: LocalStore, settings: AudioSettings
+) -> None:
+    """CASES 2: the page at /docs sends object fields as parts with a file name."""
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="metadata"; filename="blob"\r\n'
+        b'Content-Type: application/json\r\n\r\n{"a": "b"}\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + AUDIO + b"\r\n--b--"
+    )
+    received = await receive(
+        FORM, chunked(body), store=store, settings=settings, option_names={"metadata"}
+    )
+    assert received.options == {"metadata": '{"a": "b"}'}
+    assert await stored(store, received) == AUDIO

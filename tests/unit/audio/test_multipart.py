@@ -109,6 +109,43 @@ async def test_bytes_without_a_name_but_with_a_type_are_a_file() -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        'name="file"',
+        "name=\"file\"; filename*=UTF-8''%E5%BD%95%E9%9F%B3.wav",
+        'name="file"\r\nContent-Type: text/plain',
+        'name="file[]"',
+    ],
+)
+async def test_bytes_in_the_field_file_are_the_recording(head: str) -> None:
+    """CASES 5: they were taken for text."""
+    for audio in (AUDIO, b"RIFF\x00\x00", b"", b"x" * 2000):
+        upload = Memory()
+        body = f"Content-Disposition: form-data; {head}\r\n\r\n".encode() + audio
+        for sizes in (65536, 7):
+            upload = Memory()
+            await parse(form(body), upload, sizes)
+            assert bytes(upload.data) == audio
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("speech.mp3", "note the @"),
+        ("/home/me/录音 1.wav", "note the @"),
+        ("C:\\Users\\me\\a.wav\n", "note the @"),
+        ("https://example.org/a.mp3", "the field `url`"),
+    ],
+)
+async def test_a_path_in_the_field_file_is_explained(text: str, words: str) -> None:
+    """CASES 5."""
+    upload = Memory()
+    with pytest.raises(MissingAudio, match=words):
+        await parse(form(field("file", text)), upload)
+    assert upload.is_discarded
+
+
+@pytest.mark.parametrize(
     ("body", "error", "words"),
     [
         (form(file(b"a"), file(b"b")), SeveralFiles, "more than one audio"),

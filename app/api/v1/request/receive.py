@@ -1,6 +1,5 @@
 """Reads a request with audio, for transcriptions and estimates."""
 
-from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +11,7 @@ from app.api.v1.request.prefer import Preference, apply_accept, preference_of
 from app.audio.intake.receive import Received, gather_fields, receive
 from app.speech.options import OPTION_NAMES
 
+_AUDIO_FIELDS = frozenset({"file", "audio", "url"})
 UPLOAD_ERRORS = (
     errors.MalformedBody,
     errors.BodyTooSlow,
@@ -46,41 +46,30 @@ async def receive_request(request: Request, *more: str) -> tuple[Received, Prefe
     Raises the errors of UPLOAD_ERRORS that concern the body.
     """
     services = services_of(request)
-    query = _options_in_query(request, more)
+    query: dict[str, Any] = {}
+    if request.scope["query_string"]:
+        query = gather_fields(request.query_params.multi_items())
+        for name in _AUDIO_FIELDS.intersection(query):
+            raise errors.InvalidParameter(
+                f"Send `{name}` in the body. The query of the URL takes options only.",
+                parameter=name,
+            )
+        refuse_unknown_names(query, OPTION_NAMES.union(more))
     preference = preference_of(request.headers.getlist("prefer"))
     received = await receive(
         request.headers.get("content-type"),
         request.stream(),
         store=services.store,
         settings=services.settings.audio,
+        option_names=OPTION_NAMES,
     )
-    if query:
-        received = await _with_query(received, query)
-    return apply_accept(request.headers.getlist("accept"), received), preference
-
-
-def _options_in_query(request: Request, more: tuple[str, ...]) -> dict[str, Any]:
-    if not request.scope["query_string"]:
-        return {}
-    options = gather_fields(request.query_params.multi_items())
-    for name in ("file", "audio", "url"):
-        if name in options:
+    for name in query:
+        if name in received.options:
+            if received.upload is not None:
+                await received.upload.discard()
             raise errors.InvalidParameter(
-                f"Send `{name}` in the body. The query of the URL takes options only.",
+                f"`{name}` is in the query of the URL and in the body. Send it only once.",
                 parameter=name,
             )
-    refuse_unknown_names(options, OPTION_NAMES.union(more))
-    return options
-
-
-async def _with_query(received: Received, query: dict[str, Any]) -> Received:
-    """Add the options of the query. Raises InvalidParameter if the body has one of them, too."""
-    repeated = next((name for name in query if name in received.options), None)
-    if repeated is None:
-        return replace(received, options={**received.options, **query})
-    if received.upload is not None:
-        await received.upload.discard()
-    raise errors.InvalidParameter(
-        f"`{repeated}` is in the query of the URL and in the body. Send it only once.",
-        parameter=repeated,
-    )
+    received.options.update(query)
+    return apply_accept(request.headers.getlist("accept"), received), preference
