@@ -5,13 +5,16 @@ Swagger UI is vendored compressed. File URLs contain a digest, so browsers cache
 
 import gzip
 import hashlib
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from app.errors import NotFound
 
@@ -37,7 +40,7 @@ _PAGE = """<!doctype html>
 <link rel="stylesheet" href="docs/{css}">
 </head>
 <body>
-<div id="swagger-ui" data-openapi="{openapi}"></div>
+<div id="swagger-ui" data-openapi="docs/openapi.json"></div>
 <noscript>This page needs JavaScript; the API is described at <a href="{openapi}">{openapi}</a>.
 </noscript>
 <script src="docs/{bundle}"></script>
@@ -88,6 +91,33 @@ def serve_asset(request: Request, digest: str, name: str) -> Response:
     return Response(body, headers=headers, media_type=asset.media_type)
 
 
+def with_empty_forms(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an OpenAPI document for Swagger UI, which fills forms with examples.
+
+    Each form field but the file has an empty example, which is not sent. Objects are text areas.
+    """
+    made: dict[str, Any] = deepcopy(dict(document))
+    for path in made["paths"].values():
+        for operation in path.values():
+            body = operation.get("requestBody", {})
+            form = body.get("content", {}).get("multipart/form-data", {})
+            properties = form.get("schema", {}).get("properties", {})
+            for name, schema in properties.items():
+                shown = {**schema, **next(iter(schema.get("anyOf", ())), {})}
+                if shown.get("format") == "binary":
+                    continue
+                for key in ("anyOf", "default", "const", "additionalProperties", "propertyNames"):
+                    shown.pop(key, None)
+                if shown.get("type") == "object":
+                    shown = {"type": "string", "description": schema.get("description", "")}
+                shown["examples"] = [[] if shown.get("type") == "array" else ""]
+                properties[name] = shown
+            if properties:
+                form.pop("encoding", None)
+                form["schema"].pop("oneOf", None)
+    return made
+
+
 def install_docs(app: FastAPI) -> None:
     """Add /docs and its files to `app`."""
     page = _PAGE.format(
@@ -101,11 +131,15 @@ def install_docs(app: FastAPI) -> None:
     def docs() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
+    def docs_document() -> Response:
+        return JSONResponse(with_empty_forms(app.openapi()))
+
     def docs_without_slash() -> Response:
         return RedirectResponse("../docs")
 
     methods = ["GET", "HEAD"]
     app.add_api_route("/docs", docs, methods=methods, include_in_schema=False)
+    app.add_api_route("/docs/openapi.json", docs_document, methods=methods, include_in_schema=False)
     # The page names its files relative to its own address.
     app.add_api_route("/docs/", docs_without_slash, methods=methods, include_in_schema=False)
     app.add_api_route(

@@ -129,7 +129,7 @@ def _pop_url(options: dict[str, Any]) -> str | None:
         raise SeveralFiles
     if url is not None and not isinstance(url, str):
         raise InvalidParameter("`url` must be a link such as https://example.org/speech.mp3.")
-    return url
+    return url or None  # an empty field of a form is not given
 
 
 def _refuse_several(*sources: object) -> None:

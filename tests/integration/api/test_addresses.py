@@ -139,3 +139,34 @@ async def test_an_unknown_path_is_no_other_projects_resource(gateway: Gateway, p
         )
     missing = await gateway.client.get(f"{PATH}/tr_{'0' * 32}")
     assert code_of(missing) == (404, "not_found")
+
+
+async def test_the_form_of_the_docs_page_is_empty(gateway: Gateway, recording: bytes) -> None:
+    """CASES 2: "Try it out" sent 31 example values, and objects as parts with a file name."""
+    document = (await gateway.client.get("/docs/openapi.json")).json()
+    for path in (PATH, "/v1/estimates"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
+        (first, file), *options = body["schema"]["properties"].items()
+        assert (first, file["format"]) == ("file", "binary")
+        assert len(options) > 30
+        for name, schema in options:
+            # The sample of Swagger UI is the first example; an empty one is not sent.
+            assert schema["examples"] in ([""], [[]]), name
+            assert not {"default", "const", "anyOf"} & schema.keys(), name
+            assert schema["type"] != "object", name
+    empty = {name: "" for name, _ in options if name != "seconds"}
+    answer = await gateway.client.post(PATH, files={"file": ("a.wav", recording)}, data=empty)
+    assert (answer.status_code, answer.json()["warnings"]) == (200, [])
+    files = {
+        "file": ("a.wav", recording),
+        "metadata": ("blob", b'{"team": "support"}', "application/json"),
+    }
+    answer = await gateway.client.post(PATH, files=files)
+    assert (answer.status_code, answer.json()["metadata"]) == (200, {"team": "support"})
+
+
+async def test_the_form_in_the_openapi_document_has_no_examples(gateway: Gateway) -> None:
+    """CASES 2."""
+    document = (await gateway.client.get("/openapi.json")).json()
+    body = document["paths"][PATH]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert not any("examples" in schema for schema in body["schema"]["properties"].values())

@@ -46,7 +46,7 @@ async def test_the_page_has_nothing_inline_and_names_only_our_files(
     assert "<title>A &amp; B</title>" in page.text
     assert all(re.findall(r"<script src=[^>]+></script>", page.text))
     assert page.text.count("<script") == page.text.count("<script src=") == 2
-    assert 'data-openapi="openapi.json"' in page.text
+    assert 'data-openapi="docs/openapi.json"' in page.text
 
 
 async def test_its_files_are_kept_for_good_and_checked_by_tag(client: httpx.AsyncClient) -> None:

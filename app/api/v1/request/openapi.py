@@ -63,8 +63,14 @@ _INLINE: dict[str, Any] = {
 
 def _request(**more: Any) -> dict[str, Any]:
     """Describe a request as a form and as JSON. `more` are alternatives to a recording."""
+    fields = _body({**_FILE, **more})
+    # Pages that show a form fill it with the examples.
+    fields["properties"] = {
+        name: {key: value for key, value in schema.items() if key != "examples"}
+        for name, schema in fields["properties"].items()
+    }
     form = {
-        "schema": _body({**_FILE, **more}),
+        "schema": fields,
         # Each of these is a JSON object in one field; lists may repeat their field.
         "encoding": {
             name: {"contentType": "application/json"}
