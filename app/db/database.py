@@ -53,6 +53,12 @@ class Database(Protocol):
         asks for it. On SQLite the action follows the commit, and a crash between them loses it.
         """
 
+    async def empty_journal(self) -> bool:
+        """Remove what was erased from the database's files; return whether that was possible.
+
+        PostgreSQL does it by its own VACUUM.
+        """
+
     async def driver_connection(self) -> Any:
         """Return a new connection of the driver; the caller closes it.
 

@@ -79,6 +79,9 @@ class PostgresDatabase:
 
         return await self._repeated(run)
 
+    async def empty_journal(self) -> bool:
+        return True
+
     async def driver_connection(self) -> Any:
         address = self._address.set(drivername="postgresql")
         async with _translated_errors():

@@ -167,16 +167,27 @@ class SqliteDatabase:
             """Close the readers' connections and copy the journal into the database file."""
             for connection in self._reader_connections:
                 connection.close()
-            with self._engine.connect() as connection:
-                raw = connection.connection.cursor()  # a checkpoint is outside of transactions
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                raw.close()
+            self._checkpoint()
 
         self._requests.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
         await asyncio.to_thread(close_files)
         self._lock.release()
+
+    async def empty_journal(self) -> bool:
+        return await asyncio.to_thread(self._checkpoint)
+
+    def _checkpoint(self) -> bool:
+        """Copy the journal into the database file and empty it; return whether that was possible.
+
+        A reader that is not finished prevents it.
+        """
+        with self._engine.connect() as connection:
+            raw = connection.connection.cursor()  # a checkpoint is outside of transactions
+            (is_busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            raw.close()
+        return not is_busy
 
     async def write(self, transaction: Transaction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._writer.is_alive():

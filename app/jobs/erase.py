@@ -69,7 +69,15 @@ def erase(
     tx.execute(
         sa.update(transcription)
         .where(transcription.c.id == job_id)
-        .values(erased_at=now, options={}, reference=None, client_metadata=None, source_url=None)
+        .values(
+            erased_at=now,
+            options={},
+            reference=None,
+            client_metadata=None,
+            source_url=None,
+            # The details name what the client has sent.
+            warnings=[{"code": one["code"], "detail": ""} for one in row.warnings],
+        )
     )
     if row.audio_id is None:
         return []

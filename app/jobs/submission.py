@@ -9,7 +9,7 @@ from app.access.principal import Principal
 from app.audio.inspection.inspect import Inspector
 from app.audio.intake.download import Fetcher
 from app.audio.intake.receive import Received
-from app.audio.storage.blob_store import BlobStore, delete_duplicate
+from app.audio.storage.blob_store import BlobStore, merge_duplicate
 from app.db.database import Database
 from app.errors import DatabaseUnavailable
 from app.jobs.execution.claimed import ClaimedJob
@@ -107,8 +107,6 @@ class Submission:
         except BaseException:
             await self._store.erase(blob.key)
             raise
-        if created.blob_key != blob.key:
-            await delete_duplicate(self._store, blob.key)
         return SubmittedJob(created.job_id, request.options, spec.model)
 
     async def _create(
@@ -154,6 +152,8 @@ class Submission:
             if has_slot:
                 self._worker.free_slot()
             raise
+        if isinstance(recording, NewAudio) and created.blob_key != recording.blob_key:
+            await merge_duplicate(self._store, recording.blob_key, created.blob_key)
         claimed = None
         if created.claimed is not None:
             claimed = ClaimedJob(created.claimed, received, created=created.view)

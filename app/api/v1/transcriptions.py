@@ -200,6 +200,7 @@ async def delete_transcription(request: Request, principal: Transcriber, id: Id)
     if leftovers is None:
         raise errors.NotFound
     log.info("job.erased", job=id)
+    services.maintenance.note_erasure()
     await services.worker.cancel_run(id)
     await services.maintenance.purge(leftovers)
 

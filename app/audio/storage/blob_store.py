@@ -4,11 +4,12 @@ The gateway makes the keys: no client data, such as a file name, becomes part of
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from app.kit.log import log, safe_traceback
 from app.kit.records import dataclass
 
 Data: TypeAlias = bytes  # the field `bytes` hides the type inside StoredBlob
@@ -56,6 +57,13 @@ class BlobStore(Protocol):
     async def erase(self, key: str) -> None:
         """Remove the bytes; a key that is already gone is no error."""
 
+    async def merge(self, key: str, kept_key: str) -> bool:
+        """Remove the bytes under `key`, which are those under `kept_key` as well.
+
+        Where the kept bytes are lost or cut short, these take their place; returns whether they
+        did.
+        """
+
     async def check(self) -> None:
         """Check that uploads can be stored now. Raises StorageFull or OSError."""
 
@@ -69,10 +77,13 @@ class BlobStore(Protocol):
         """Return the id of this store, which is created at its first use."""
 
 
-async def delete_duplicate(store: BlobStore, key: str) -> None:
-    """Remove newly stored bytes that are already stored under another key.
+async def merge_duplicate(store: BlobStore, key: str, kept_key: str) -> None:
+    """Remove newly stored bytes that another key holds, or restore that key's lost bytes by them.
 
     Bytes that cannot be removed become an orphan, which maintenance removes.
     """
-    with suppress(OSError):
-        await store.erase(key)
+    try:
+        if await store.merge(key, kept_key):
+            log.warning("store.audio_restored")
+    except OSError as error:
+        log.warning("store.duplicate_not_removed", frames=safe_traceback(error))

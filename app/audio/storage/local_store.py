@@ -72,6 +72,25 @@ class LocalStore:
     async def erase(self, key: str) -> None:
         await store_threads.run(partial(self._path(key).unlink, missing_ok=True))
 
+    async def merge(self, key: str, kept_key: str) -> bool:
+        new, kept = self._path(key), self._path(kept_key)
+
+        def merge_files() -> bool:
+            size = new.stat().st_size
+            try:
+                is_kept = kept.stat().st_size == size
+            except FileNotFoundError:
+                is_kept = False
+            if is_kept:
+                new.unlink()
+                return False
+            self._folders.make(kept.parent)
+            new.replace(kept)
+            self._folders.sync(str(kept.parent))
+            return True
+
+        return await store_threads.run(merge_files)
+
     async def check(self) -> None:
         def try_writing() -> None:
             self.make_ready()

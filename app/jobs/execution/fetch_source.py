@@ -15,7 +15,7 @@ from app.audio.ffmpeg import Decoders
 from app.audio.inspection.ffmpeg_probe import read_head
 from app.audio.inspection.inspect import inspect
 from app.audio.intake.download import Fetcher, explain_refusal
-from app.audio.storage.blob_store import BlobStore, delete_duplicate
+from app.audio.storage.blob_store import BlobStore, merge_duplicate
 from app.db.database import Database
 from app.errors import AudioError
 from app.jobs.planning import Planner, ProbedAudio
@@ -105,7 +105,7 @@ class SourceFetcher:
                 raise
             undo.pop_all()
         if blob_key != blob.key:
-            await delete_duplicate(self._store, blob.key)
+            await merge_duplicate(self._store, blob.key, blob_key)
         log.info("audio.fetched", bytes=blob.bytes)
         return replace(
             known,

@@ -1,6 +1,7 @@
 """Maintenance: work that each process repeats, at its start and then every minute.
 
-It requeues stalled jobs, deletes the bytes of erased audio and blobs without a row, and checks the
+It requeues stalled jobs, deletes the bytes of erased audio, what a journal still
+holds of erased jobs, and blobs without a row, and checks the
 invariants. Work that fails is logged and repeated in the next round.
 """
 
@@ -39,6 +40,7 @@ class Maintenance:
         self._worker = worker
         self._every_seconds = every_seconds
         self._now = clock
+        self._has_erased = True  # also by a process that was killed
         self._orphans_due = 0.0
         self._invariants_due = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -57,6 +59,10 @@ class Maintenance:
             with suppress(asyncio.CancelledError):
                 await self._task
 
+    def note_erasure(self) -> None:
+        """Have what was erased removed from the database's journal in the next round."""
+        self._has_erased = True
+
     async def purge(self, pending: Iterable[PendingPurge]) -> None:
         """Delete the bytes of erased audio; a deletion that fails is repeated in a later round."""
         for one in pending:
@@ -72,6 +78,7 @@ class Maintenance:
                 await self._requeue_stalled()
                 await self._worker.prune_queue()
                 await self.purge(await self._db.read(erase.pending_purges))
+                await self._empty_journal()
                 await self._remove_orphans()
                 await self._check_invariants()
             except Exception as error:  # noqa: BLE001 - the next round must run
@@ -88,6 +95,12 @@ class Maintenance:
             if added := await self._worker.requeue(found):
                 log.info("jobs.requeued", count=len(added), jobs=added[:LOGGED_JOBS])
             last = found[-1].job_id
+
+    async def _empty_journal(self) -> None:
+        if self._has_erased:
+            self._has_erased = False
+            if not await self._db.empty_journal():
+                self._has_erased = True
 
     async def _remove_orphans(self) -> None:
         """Remove blobs that no row names: their process ended between storing and committing."""
