@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import app.connection_errors  # noqa: F401  # a class counts once it is defined
+import app.server_errors  # noqa: F401  # a class counts once it is defined
 from app.errors import GatewayError, InternalError
 
 

@@ -16,12 +16,13 @@ from uvicorn import Config, Server
 
 from app.api.http.protocol import GuardedHttp
 from app.kit.log import configure, log
-from app.kit.memory import tune_collector, tune_malloc
+from app.kit.memory import open_files_limit, raise_open_files_limit, tune_collector, tune_malloc
 from app.lifespan import StartRefusedError, preflight
 from app.main import create_app
 from app.settings import ServerSettings, Settings, faults_of
 
 BACKLOG = 2048  # connections that the kernel queues while the event loop is busy
+RESERVED_FILES = 200  # descriptors for everything but connections
 FAILED = 1
 WRONG_SETTING = 2
 
@@ -49,6 +50,12 @@ class GuardedConfig(Config):
             timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds),
         )
         self.limits = limits
+        files = open_files_limit()
+        # Of the descriptors that connections leave, the database, audio and decoders have use.
+        room = max(files - RESERVED_FILES, files // 4)
+        self.max_connections = min(limits.max_connections, room)
+        # Those between the two limits receive a complete 503; others are closed at once.
+        self.max_open_connections = max(files - RESERVED_FILES // 2, files // 2)
 
 
 class GuardedServer(Server):
@@ -97,6 +104,7 @@ def serve(settings: Settings) -> int:
     """Serve the gateway until SIGTERM or SIGINT; return the exit code."""
     configure(level=settings.log.level, line_format=settings.log.format)
     tune_malloc()
+    raise_open_files_limit()
     try:
         bound = bind(settings.server)
     except OSError as problem:

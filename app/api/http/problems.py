@@ -30,10 +30,13 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.kit.log import log, safe_traceback
+from app.kit.memory import is_out_of_resources
 from app.kit.text import printable
+from app.server_errors import OutOfResources
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499  # for the log: no client receives it
+RETRY_AFTER_SECONDS = 5  # when the process has run out of files or memory
 MAX_ERRORS = 20  # parameters in one response
 MAX_NAME_CHARS = 100  # of a parameter's name, which the caller may have invented
 _SERVER_ERROR = 500
@@ -150,7 +153,8 @@ def error_from(problem: BaseException) -> GatewayError:
             return _BY_STATUS[status]()
         if status != _SERVER_ERROR and status in set(HTTPStatus):
             return _UnnamedError(HTTPStatus(status))
-    return InternalError()
+    is_busy = is_out_of_resources(problem)
+    return OutOfResources(retry_after=RETRY_AFTER_SECONDS) if is_busy else InternalError()
 
 
 def install_error_handlers(app: FastAPI) -> None:

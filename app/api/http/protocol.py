@@ -15,15 +15,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.http.lingering import Lingering
 from app.api.http.problems import MEDIA_TYPE, problem_of, problem_response
-from app.connection_errors import (
+from app.errors import GatewayError
+from app.kit.ids import new_id
+from app.server_errors import (
     InvalidRequest,
     RequestHeadTooLarge,
     RequestHeadTooSlow,
     TooManyConnections,
     WebSocketNotSupported,
 )
-from app.errors import GatewayError
-from app.kit.ids import new_id
 from app.settings import ServerSettings
 
 BUSY_KEEP_ALIVE_SECONDS = 5  # while more than half of the allowed connections are open
@@ -66,6 +66,8 @@ class GuardedHttp(HttpToolsProtocol):
     def __init__(self, config: Any, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
         self._limits: ServerSettings = config.limits
+        self._max_connections: int = config.max_connections
+        self._max_open_connections: int = config.max_open_connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(
@@ -76,7 +78,10 @@ class GuardedHttp(HttpToolsProtocol):
                 write_timeout_seconds=self._limits.write_timeout_seconds,
             )
         )
-        self._start_head_timer()
+        if len(self.connections) > self._max_open_connections:
+            self._refuse(TooManyConnections(), lingers=False)
+        else:
+            self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.lingers:
@@ -113,7 +118,7 @@ class GuardedHttp(HttpToolsProtocol):
             return  # `_parse` feeds the head again without the offer
         if self._is_websocket:
             self.app = _Refusal(WebSocketNotSupported())
-        elif len(self.connections) > self._limits.max_connections:
+        elif len(self.connections) > self._max_connections:
             self.app = _Refusal(TooManyConnections(retry_after=1))
         super().on_headers_complete()
         self.app = self.config.loaded_app
@@ -127,7 +132,7 @@ class GuardedHttp(HttpToolsProtocol):
         # uvicorn would read, and throw away, the rest of an unwanted body for as long as it comes.
         if self.cycle.response_complete and self.cycle.more_body:
             self.transport.close()
-        is_busy = len(self.connections) * 2 > self._limits.max_connections
+        is_busy = len(self.connections) * 2 > self._max_connections
         self.timeout_keep_alive = self._limits.keep_alive_seconds
         if is_busy:
             self.timeout_keep_alive = min(self.timeout_keep_alive, BUSY_KEEP_ALIVE_SECONDS)
@@ -206,7 +211,7 @@ class GuardedHttp(HttpToolsProtocol):
         def end_late_head() -> None:
             self._head_timer = None
             if self._in_head or self._head_bytes:
-                self._refuse(RequestHeadTooSlow())
+                self._refuse(RequestHeadTooSlow(), lingers=False)
             else:
                 self.transport.close()
 
@@ -217,7 +222,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, error: GatewayError) -> None:
+    def _refuse(self, error: GatewayError, *, lingers: bool = True) -> None:
         """Answer with an error and close. An answer that has begun is cut off instead."""
         self._stop_head_timer()
         if self.transport.is_closing():
@@ -225,8 +230,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self.cycle and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
             return
-        # A client that sends too slowly is not waited for.
-        self._refused = not isinstance(error, RequestHeadTooSlow)
+        self._refused = lingers
         request_id = new_id("req")
         body = to_json(problem_of(error, request_id))
         self.transport.write(

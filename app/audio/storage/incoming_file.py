@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from app.audio.storage.blob_store import StoredBlob
 from app.errors import StorageFull
+from app.server_errors import StorageNotWritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,16 +26,19 @@ FILE_MODE = 0o600
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 TAIL_BYTES = 4  # the random end of a key, as eight hex digits
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextmanager
-def mapping_disk_full() -> "Iterator[None]":
-    """Turn the system's errors for a full disk or quota into StorageFull."""
+def mapping_disk_faults() -> "Iterator[None]":
+    """Turn the system's errors into StorageFull (disk, quota) or StorageNotWritable."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
             raise StorageFull(log=f"write failed: {os.strerror(error.errno)}") from error
+        if error.errno in NOT_WRITABLE:
+            raise StorageNotWritable(log=f"write failed: {os.strerror(error.errno)}") from error
         raise
 
 
@@ -97,7 +101,7 @@ class IncomingFile:
         self._gone = False
 
     def append(self, data: bytes) -> None:
-        with self._lock, mapping_disk_full():
+        with self._lock, mapping_disk_faults():
             if self._descriptor < 0:
                 self._create(self._incoming, secrets.token_hex(16))
             self._digest.update(data)
@@ -109,7 +113,7 @@ class IncomingFile:
         A file of which nothing was written yet is written under its final name at once: until a
         row names it, an incomplete file is an orphan that maintenance removes.
         """
-        with self._lock, mapping_disk_full():
+        with self._lock, mapping_disk_faults():
             is_whole = self._descriptor < 0
             self._digest.update(rest)
             sha256 = self._digest.hexdigest()

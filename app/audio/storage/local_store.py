@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.audio.storage.blob_store import BlobUpload, StoredBlob
-from app.audio.storage.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_full
+from app.audio.storage.incoming_file import FILE_MODE, Folders, IncomingFile, mapping_disk_faults
 from app.audio.storage.threads import store_threads
 from app.errors import AudioStorageError, AudioTooLarge, StorageFull
+from app.kit.memory import is_out_of_resources
 from app.kit.open_file import open_file
 from app.kit.secrets import load_or_create_secret
 from app.settings import AudioSettings
@@ -65,7 +66,7 @@ class LocalStore:
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         path = self._path(key)
-        if not await asyncio.to_thread(path.is_file):
+        if not await asyncio.to_thread(os.access, path, os.R_OK):
             raise AudioStorageError
         yield path
 
@@ -96,7 +97,7 @@ class LocalStore:
             self.make_ready()
             trial = self._incoming / f"check-{secrets.token_hex(8)}"
             try:
-                with mapping_disk_full():
+                with mapping_disk_faults():
                     trial.touch(FILE_MODE, exist_ok=False)
                     trial.write_bytes(b"ready")
             finally:
@@ -124,8 +125,12 @@ class LocalStore:
         return await store_threads.run(self._identity)
 
     def make_ready(self) -> None:
-        """Create the folders and check the free space. Raises StorageFull."""
-        self._folders.make(self._incoming)
+        """Create the folders and check the free space.
+
+        Raises StorageFull and StorageNotWritable.
+        """
+        with mapping_disk_faults():
+            self._folders.make(self._incoming)
         free = shutil.disk_usage(self._incoming).free
         if free < self._min_free_bytes:
             raise StorageFull(log=f"{free} bytes free, {self._min_free_bytes} asked for")
@@ -141,7 +146,9 @@ class LocalStore:
         try:
             async with open_file(self._path(key)) as file:
                 yield file
-        except FileNotFoundError:
+        except OSError as error:
+            if is_out_of_resources(error):
+                raise
             raise AudioStorageError from None
 
     def _keys_by_folder(self, before: float) -> Iterator[list[str]]:

@@ -41,10 +41,13 @@ from app.jobs.streaming.hub import StreamHub
 from app.jobs.upstream.caller import UpstreamCaller
 from app.kit.clock import Clock
 from app.kit.log import log, log_context, safe_traceback
+from app.kit.memory import is_out_of_resources
 from app.settings import JobSettings
 from app.speech.engine import Engine
 from app.speech.options import STREAM
 from app.speech.task_engine import HasTasks
+
+OUT_OF_RESOURCES_SECONDS = 5.0  # until a job is advanced again that found no file or memory
 
 
 class Transcriber:
@@ -187,11 +190,12 @@ class Transcriber:
         except AudioStorageError:
             log.error("run.audio_not_readable")
             await self._release(job, was_idle=True)
-        except GatewayError as error:
-            await self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - a job must end, whatever broke
-            log.error("run.crashed", frames=safe_traceback(error))
-            await self._fail(job, InternalError())
+            if is_out_of_resources(error):
+                return await self._defer(
+                    job, Deferred(OUT_OF_RESOURCES_SECONDS, "out_of_resources", "paused")
+                )
+            await self._fail(job, error)
         return None
 
     async def _transcribe(self, claimed: ClaimedJob) -> int:
@@ -210,7 +214,10 @@ class Transcriber:
         await run.finish()
         return run.progress.done_ms
 
-    async def _fail(self, job: Job, error: GatewayError) -> None:
+    async def _fail(self, job: Job, problem: Exception) -> None:
+        error = problem if isinstance(problem, GatewayError) else InternalError()
+        if error is not problem:
+            log.error("run.crashed", frames=safe_traceback(problem))
         try:
             await write_of_run(
                 self._db, outcome.fail, job, error, remote=self._is_remote(job), now=self._now()

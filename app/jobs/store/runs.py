@@ -36,6 +36,7 @@ DeferReason = Literal[
     "poll_failed",
     "no_result",
     "engine_disabled",
+    "out_of_resources",
 ]
 """Reasons of `job.deferred` in the log; docs/log-events.md explains them."""
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from app.audio.storage.local_store import BUFFER_BYTES, CHUNK_BYTES, LocalStore
-from app.errors import AudioStorageError, AudioTooLarge, StorageFull
+from app.errors import AudioStorageError, AudioTooLarge, GatewayError, StorageFull
+from app.server_errors import StorageNotWritable
 from app.settings import AudioSettings
 from tests.unit.audio.audio_samples import files_in
 
@@ -125,17 +126,32 @@ async def test_disk_space_is_checked_during_an_upload(
     await upload.discard()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-async def test_a_full_disk_is_storage_full(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int, root: Path
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EROFS, StorageNotWritable),
+        (errno.EACCES, StorageNotWritable),
+        (errno.EIO, StorageNotWritable),
+    ],
+)
+async def test_a_full_or_read_only_disk_has_an_error_of_its_own(
+    store: LocalStore,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[GatewayError],
+    root: Path,
 ) -> None:
+    """ATTACKS L2: EROFS, EACCES and EIO were `internal_error`."""
+
     def fail(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
     upload = await store.begin(len(DATA))
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fail)
-        with pytest.raises(StorageFull):
+        with pytest.raises(kind):
             await upload.write(DATA)
     await upload.discard()
     assert not files_in(root)

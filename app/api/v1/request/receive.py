@@ -9,6 +9,7 @@ from app.api.http.known_query import refuse_unknown_names
 from app.api.services import services_of
 from app.api.v1.request.prefer import Preference, apply_accept, preference_of
 from app.audio.intake.receive import Received, gather_fields, receive
+from app.server_errors import OutOfResources, StorageNotWritable
 from app.speech.options import OPTION_NAMES
 
 _AUDIO_FIELDS = frozenset({"file", "audio", "url"})
@@ -32,6 +33,8 @@ UPLOAD_ERRORS = (
     errors.AudioUnreachable,
     errors.DecodeTimeout,
     errors.StorageFull,
+    StorageNotWritable,
+    OutOfResources,
     errors.PriceUnknown,
     errors.EngineDisabled,
     errors.EngineUnavailable,

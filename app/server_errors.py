@@ -1,4 +1,4 @@
-"""The errors of the HTTP server itself: a connection, a request head, an upgrade offer."""
+"""The errors of the server itself: connections, request heads, resources of the process."""
 
 from app.errors import GatewayError
 
@@ -30,4 +30,18 @@ class RequestHeadTooLarge(GatewayError):
 class TooManyConnections(GatewayError):
     code, status = "too_many_connections", 503
     public = "The gateway has too many open connections. Retry after a short time."
+    retryable = True
+
+
+class StorageNotWritable(GatewayError):
+    code, status = "storage_not_writable", 503
+    public = (
+        "The gateway cannot write to its storage. Ask the operator to run `asr-gateway doctor`."
+    )
+    retryable = True
+
+
+class OutOfResources(GatewayError):
+    code, status = "out_of_resources", 503
+    public = "The gateway has too many open files or no free memory. Retry after a short time."
     retryable = True
