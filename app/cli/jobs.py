@@ -112,7 +112,12 @@ def _for_each(
                     bodies.append(await action(api, job_id))
                 except ApiError as error:
                     reason = f"{job_id}: {error}" if error.code else str(error)
-                    if error.code in {"not_found", "invalid_parameter", "method_not_allowed"}:
+                    if error.code in {
+                        "not_found",
+                        "no_such_route",
+                        "invalid_parameter",
+                        "method_not_allowed",
+                    }:
                         reason = (
                             f"There is no transcription {job_id!r} at this gateway; "
                             "`asr-gateway jobs list` lists them."

@@ -144,7 +144,10 @@ class Planner:
 
     def _resolve(self, received: Received, preferred: Mapping[str, Any]) -> ResolvedRequest:
         options, unknown = parse_options(received.options, preferred)
-        asked = self._catalogue.find(options.model or self._settings.default_model)
+        asked = self._catalogue.find(
+            options.model or self._settings.default_model,
+            lambda model: self._can_be_asked(model, received.url),
+        )
         if not is_switched_on(asked, self._settings.dashscope):
             raise EngineDisabled(f"{asked.name} is not available: {how_to_switch_on(asked)}.")
         variants = map(self._catalogue.models.get, task_variants_of(asked, options))

@@ -1,7 +1,7 @@
 """The catalogue: facts about models, read from `catalogue.toml`. The code holds none of them."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from fnmatch import fnmatchcase
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import ModelRetired, UnknownModel
+from app.kit.text import did_you_mean
 from app.speech.usage_bounds import TokenBounds, max_context_tokens
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
@@ -221,19 +222,30 @@ class Catalogue:
     models: Mapping[str, CatalogueModel]
     retired: Mapping[str, RetiredModels] = field(default_factory=dict)
 
-    def find(self, name: str) -> CatalogueModel:
-        """Return the model of this name.
+    def find(
+        self, name: str, is_ready: Callable[[CatalogueModel], bool] = lambda _: True
+    ) -> CatalogueModel:
+        """Return the model of this name. Case does not count.
 
-        Raises UnknownModel with the known names, or ModelRetired with the successor.
+        Raises UnknownModel with the most similar name and those that are ready, or ModelRetired
+        with the successor.
         """
         if name in self.models:
             return self.models[name]
+        folded = name.strip().casefold()
+        for known, model in self.models.items():
+            if known.casefold() == folded:
+                return model
         for pattern, gone in self.retired.items():
-            if fnmatchcase(name, pattern):
+            if fnmatchcase(folded, pattern.casefold()):
                 detail = f"The provider switched {name[:100]} off. Use {gone.successor}."
                 raise ModelRetired(detail, successor=gone.successor)
+        ends = [one for one in self.models if one.casefold().endswith(f"/{folded}")]
+        similar = f" Did you mean `{ends[0]}`?" if ends else did_you_mean(folded, self.models)
+        ready = ", ".join(sorted(one.name for one in self.models.values() if is_ready(one)))
         raise UnknownModel(
-            f"There is no model {name[:100]!r}. Known models: {', '.join(sorted(self.models))}."
+            f"There is no model {name[:100]!r}.{similar} Ready here: {ready or 'none'}. "
+            "GET /v1/models lists all models."
         )
 
 

@@ -13,8 +13,10 @@ from app.audio.headers.errors import CutShortError
 from app.audio.headers.verify import verified, verified_bytes
 from app.audio.inspection.ffmpeg_probe import probe_with_ffmpeg
 from app.audio.inspection.raw import raw_found
+from app.audio.inspection.sniff import HEAD_BYTES, container_in
 from app.audio.probe import Probe, too_long
 from app.audio.storage.blob_store import BlobStore, StoredBlob
+from app.errors import InvalidParameter
 from app.settings import AudioSettings
 
 
@@ -31,8 +33,13 @@ async def inspect(
     AudioError that describes the fault of the file.
     """
     if raw_rate is not None:
-        found = raw_found((await asyncio.to_thread(path.stat)).st_size, raw_rate)
-        return _within(found, settings)
+        size, container = await asyncio.to_thread(_size_and_container, path)
+        if container is not None:
+            raise InvalidParameter(
+                f"The file looks like {container}; leave out `format` (or the media type of PCM).",
+                parameter="format",
+            )
+        return _within(raw_found(size, raw_rate), settings)
     try:
         if (whole := await asyncio.to_thread(verified, path)) is not None:
             return _within(whole, settings)
@@ -46,6 +53,17 @@ async def inspect(
         deadline_seconds=settings.probe_timeout_seconds,
     )
     return replace(found, cut_short=is_cut_short)
+
+
+def _size_and_container(path: Path) -> tuple[int, str | None]:
+    """Return the bytes of a file that is said to be PCM, and its container if it has one."""
+    with path.open("rb") as file:
+        container = container_in(file.read(HEAD_BYTES))
+    if container is None:
+        with suppress(CutShortError):  # by chance, samples may look like one frame of MP3
+            whole = verified(path)
+            container = None if whole is None else whole.format.upper()
+    return path.stat().st_size, container
 
 
 class Inspector:

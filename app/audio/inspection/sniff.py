@@ -1,6 +1,6 @@
-"""Guesses the type of a file that is not audio, for the message of the error.
+"""Guesses the type of a file from its first bytes, for the message of an error.
 
-Used only after the decoder has refused the file. No decision depends on the guess.
+The guess about a file that is not audio is used only after the decoder has refused the file.
 """
 
 HEAD_BYTES = 4096
@@ -27,12 +27,34 @@ _OTHERS = (
     (b"v=0", "a session description (SDP); upload the recording itself"),
     (b"MThd", "a MIDI file, which holds notes and no sound"),
 )
+_CONTAINERS = (
+    (b"ID3\x02", "MP3"),
+    (b"ID3\x03", "MP3"),
+    (b"ID3\x04", "MP3"),
+    (b"OggS\x00", "Ogg"),
+    (b"fLaC\x00", "FLAC"),
+    (b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (b"#!AMR", "AMR"),
+    (b"0&\xb2u\x8ef\xcf\x11", "WMA"),
+    (b"caff\x00\x01", "CAF"),
+    (b"wvpk", "WavPack"),
+)
 _MARKUP = (
     (b"<mpd", "a DASH manifest"),
     (b"<html", "a web page"),
     (b"<!doctype html", "a web page"),
 )
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+
+
+def container_in(head: bytes) -> str | None:
+    """Return the audio container that these first bytes belong to, or None."""
+    known = next((name for magic, name in _CONTAINERS if head.startswith(magic)), None)
+    if known is None and head[:4] in {b"RIFF", b"RF64"} and head[8:12] == b"WAVE":
+        return "WAV"
+    if known is None and head[:4] == b"FORM" and head[8:11] == b"AIF":
+        return "AIFF"
+    return "MP4 or M4A" if known is None and head[4:8] == b"ftyp" else known
 
 
 def picture_in(head: bytes) -> str | None:

@@ -13,7 +13,7 @@ from app.audio.inspection.inspect import inspect
 from app.audio.inspection.raw import raw_found, raw_rate
 from app.errors import AudioTooLong, EmptyAudio, InvalidParameter, Undecodable
 from app.settings import AudioSettings
-from tests.unit.audio.audio_samples import SPEECH
+from tests.unit.audio.audio_samples import SPEECH, ffmpeg
 
 pytestmark = pytest.mark.anyio
 PCM = SPEECH.read_bytes()[44:]
@@ -79,6 +79,30 @@ async def test_bytes_are_decoded_at_the_requested_sample_rate(
     short = settings.model_copy(update={"max_seconds": 2})
     with pytest.raises(AudioTooLong):
         await inspect(path, decoders=decoders, settings=short, raw_rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "container"),
+    [
+        ("a.mp3", "MP3"),
+        ("-id3v2_version 0 -write_xing 0 a.mp3", "MP3"),
+        ("a.wav", "WAV"),
+        ("a.flac", "FLAC"),
+        ("a.ogg", "Ogg"),
+        ("a.m4a", "MP4 or M4A"),
+        ("a.mkv", "WebM or Matroska"),
+        ("a.aiff", "AIFF"),
+    ],
+)
+async def test_a_file_with_a_container_is_not_raw_pcm(
+    tmp_path: Path, settings: AudioSettings, decoders: Decoders, arguments: str, container: str
+) -> None:
+    """CASES 17: an MP3 with `format=pcm` was 200 with an empty text."""
+    *options, name = arguments.split()
+    path = tmp_path / name
+    ffmpeg("-i", str(SPEECH), "-t", "2", *options, str(path))
+    with pytest.raises(InvalidParameter, match=f"looks like {container}; leave out `format`"):
+        await inspect(path, decoders=decoders, settings=settings, raw_rate=16_000)
 
 
 async def test_samples_that_look_like_a_playlist_are_samples(

@@ -50,6 +50,28 @@ def test_an_unknown_model_is_unknown_model() -> None:
         load_catalogue().find("qwen-audio")
 
 
+@pytest.mark.parametrize("name", ["Qwen3-ASR-Flash", " qwen3-asr-flash "])
+def test_case_does_not_count_in_a_models_name(name: str) -> None:
+    """CASES 19."""
+    assert load_catalogue().find(name).name == "qwen3-asr-flash"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("whisper-1", "There is no model 'whisper-1'. Ready here: local/base. GET /v1/models"),
+        ("qwen3-asr-flsh", "Did you mean `qwen3-asr-flash`? Ready here: local/base."),
+        ("base", "Did you mean `local/base`?"),
+    ],
+)
+def test_an_unknown_model_names_the_ready_ones(name: str, words: str) -> None:
+    """CASES 19: it was a list of 31 names, most of them off."""
+    with pytest.raises(UnknownModel) as caught:
+        load_catalogue().find(name, lambda model: model.name == "local/base")
+    assert words in caught.value.detail
+    assert "filetrans" not in caught.value.detail
+
+
 def test_every_model_of_dashscope_can_be_called_and_has_a_price() -> None:
     models = [m for m in load_catalogue().models.values() if m.engine == "dashscope"]
     assert len(models) >= 22
