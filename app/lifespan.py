@@ -23,7 +23,9 @@ from app.audio.storage.data_folder import data_folder_problem, is_open_to_all
 from app.audio.storage.links import SignedLinks
 from app.audio.storage.local_store import LocalStore
 from app.billing.prices import PriceRow, load_prices
+from app.db.connect import DatabaseAddressError
 from app.db.database import Database, DatabaseLockedError
+from app.db.failure import describe_failure
 from app.db.migrate import NewerSchemaError, open_database
 from app.db.rate_limit import RowSlots
 from app.db.shared_settings import match_or_store
@@ -40,6 +42,7 @@ from app.kit.clock import Clock, utc_now
 from app.kit.log import log
 from app.kit.money import parse_nano
 from app.kit.secrets import hash_key
+from app.net.environment import environment_fault
 from app.net.rate_limiter import MemorySlots, RateLimiter
 from app.settings import AccountSettings, Settings
 from app.speech.catalogue import Catalogue, load_catalogue
@@ -185,15 +188,14 @@ async def preflight(settings: Settings) -> None:
         raise StartRefusedError(
             "The database was migrated by a newer version of the gateway. Run that version."
         ) from error
+    except DatabaseAddressError as error:
+        raise StartRefusedError(str(error)) from error
     except ModuleNotFoundError as error:
         raise StartRefusedError(
             "PostgreSQL needs an extra: pip install 'asr-gateway[postgres]'."
         ) from error
     except (DatabaseUnavailable, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-        raise StartRefusedError(
-            f"The database cannot be used ({type(error).__name__}). "
-            "Check GATEWAY_DATABASE__URL, or the folder GATEWAY_DATA_DIR."
-        ) from error
+        raise StartRefusedError(describe_failure(settings.database_url, error)) from error
 
 
 async def _check_machine(settings: Settings) -> None:
@@ -208,6 +210,9 @@ async def _check_machine(settings: Settings) -> None:
     except DecoderError as error:
         raise StartRefusedError(f"{error}. {error.remedy}") from error
     if settings.local.enabled and (fault := model_dir_fault(settings.local)):
+        raise StartRefusedError(fault)
+    uses_network = settings.dashscope.api_key.get_secret_value() or settings.openai.base_url
+    if uses_network and (fault := environment_fault()):
         raise StartRefusedError(fault)
 
 

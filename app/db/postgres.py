@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from app.db import batch, json_columns
+from app.db.connect import split_driver_options
 from app.db.database import AfterWrite, Transaction
 from app.db.driver import raise_as_core
 from app.errors import DatabaseUnavailable
@@ -165,8 +166,9 @@ def _state_of(error: BaseException) -> str:
 
 def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
     """Return an async engine for a PostgreSQL address. The driver in the address is replaced."""
+    plain, options = split_driver_options(address)
     engine = create_async_engine(
-        address.set(drivername="postgresql+asyncpg"),
+        plain.set(drivername="postgresql+asyncpg"),
         pool_size=pool,
         max_overflow=0,
         hide_parameters=True,
@@ -175,6 +177,7 @@ def postgres_engine(address: sa.URL, *, pool: int) -> AsyncEngine:
         connect_args={
             "server_settings": _SESSION,
             "prepared_statement_cache_size": MAX_PREPARED_STATEMENTS,
+            **({"dsn": options} if options else {}),
         },
     )
     sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda tx, *_: batch.flush(tx))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 import httpx
 
 from app.kit.redaction import redact_text
+from app.net.environment import NetworkEnvironmentError, environment_fault
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0  # between two reads
@@ -37,17 +38,23 @@ def open_client(
     """Return a client with a connection pool. Close it after use.
 
     It uses the operator's proxy variables unless `proxies` is off, as it must be for loopback.
+    Raises NetworkEnvironmentError if one of them is wrong.
     """
-    return httpx.AsyncClient(
-        base_url=base_url,
-        headers=headers,
-        timeout=httpx.Timeout(silence_seconds, connect=connect_seconds),
-        limits=httpx.Limits(
-            max_connections=max_connections, max_keepalive_connections=max_connections
-        ),
-        follow_redirects=follow_redirects,
-        trust_env=proxies,
-    )
+    try:
+        return httpx.AsyncClient(
+            base_url=base_url,
+            headers=headers,
+            timeout=httpx.Timeout(silence_seconds, connect=connect_seconds),
+            limits=httpx.Limits(
+                max_connections=max_connections, max_keepalive_connections=max_connections
+            ),
+            follow_redirects=follow_redirects,
+            trust_env=proxies,
+        )
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        if fault := environment_fault():
+            raise NetworkEnvironmentError(fault) from error
+        raise
 
 
 async def download(

@@ -260,3 +260,26 @@ def test_a_wrong_setting_ends_the_start(
     assert (done.returncode, done.stdout) == (2, "")
     shown = f"GATEWAY_{name}{' in .env' if place == '.env' and name == 'SERVR__PORT' else ''}"
     assert done.stderr == f"{shown} {said}\n"
+
+
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:7890", "ftp://127.0.0.1:7890"])
+def test_a_proxy_that_cannot_be_used_refuses_the_start_with_an_account(
+    tmp_path: Path, proxy: str
+) -> None:
+    """CASES 3: with a DashScope key the start died with a traceback of 73 lines."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app.serve"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+        env=os.environ
+        | {
+            "ALL_PROXY": proxy,
+            "GATEWAY_DATA_DIR": str(tmp_path),
+            "GATEWAY_SERVER__PORT": "0",
+            "GATEWAY_DASHSCOPE__API_KEY": "sk-canary",
+        },
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("ALL_PROXY ")

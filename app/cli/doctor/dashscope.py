@@ -12,6 +12,7 @@ from app.cli.doctor.database import open_if_current
 from app.errors import PriceUnknown
 from app.kit.money import format_nano
 from app.net.connectivity import ConnectivityError, ConnectivityProblem, is_proxied
+from app.net.environment import NetworkEnvironmentError
 from app.settings import Settings
 from app.settings.provider_key import where_key_is
 from app.speech.catalogue import CatalogueModel, load_catalogue
@@ -80,6 +81,9 @@ async def _check_host(account: ConfiguredAccount) -> AsyncIterator[CheckResult]:
         check = await account.check()
     except ConnectivityError as error:
         yield failed(name, f"{at} {error.problem}", _REMEDIES[error.problem])
+        return
+    except NetworkEnvironmentError as error:
+        yield failed(name, str(error), "Correct the variable; the gateway does not start.")
         return
     yield ok(name, f"{at} answers")
     answer = f"{check.status} {check.code}".strip()

@@ -10,7 +10,9 @@ import sqlalchemy as sa
 
 from app.audio.storage.local_store import IDENTITY_FILE
 from app.cli.doctor.check import CheckResult, failed, ok, warn
+from app.db.connect import DatabaseAddressError, parse_address
 from app.db.database import Database
+from app.db.failure import BROKEN_FILE_REMEDY, find_cause
 from app.db.migrate import SchemaState, is_current, open_database, read_schema_state
 from app.db.shared_settings import stored_value
 from app.db.time_limits import StatementTimeoutError, statement_timeout
@@ -19,17 +21,6 @@ from app.settings import Settings
 
 INTEGRITY_SECONDS = 8.0
 SHOWN_CHARS = 200
-_BROKEN = (
-    "Stop the gateway, keep a copy of the file with its -wal, and restore a backup; "
-    "or save the readable rows: sqlite3 FILE .recover."
-)
-_REMEDIES = {
-    "ModuleNotFoundError": "Install the extra: pip install 'asr-gateway[postgres]'.",
-    "InvalidPasswordError": "Correct user and password in GATEWAY_DATABASE__URL.",
-    "InvalidAuthorizationSpecificationError": "Correct the user in GATEWAY_DATABASE__URL.",
-    "InvalidCatalogNameError": "Create that database (createdb), or correct its name.",
-}
-
 _SCHEMA_RESULTS = {
     SchemaState.EMPTY: (warn, "not migrated yet", "Run: asr-gateway serve."),
     SchemaState.OLDER: (
@@ -62,7 +53,10 @@ async def open_if_current(settings: Settings) -> AsyncIterator[Database | None]:
 
 
 def _sqlite_file(settings: Settings) -> Path | None:
-    address = sa.make_url(settings.database_url)
+    try:
+        address = parse_address(settings.database_url)
+    except DatabaseAddressError:
+        return None  # opening it reports the fault
     return Path(address.database or "") if address.get_backend_name() == "sqlite" else None
 
 
@@ -95,19 +89,8 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
 
 
 def _unusable(settings: Settings, error: BaseException) -> CheckResult:
-    cause: BaseException | None = error
-    while cause is not None:  # the driver's own error, below SQLAlchemy's and ours
-        name = type(cause).__name__
-        cause = getattr(cause, "orig", None) or cause.__cause__
-    file, address = _sqlite_file(settings), sa.make_url(settings.database_url)
-    shown = str(file or f"PostgreSQL at {address.host}:{address.port or 5432}")
-    if name == "DatabaseError":
-        return failed("database", f"{shown} is not an SQLite database, or is broken", _BROKEN)
-    if file:
-        remedy = "Check GATEWAY_DATABASE__URL and the permissions of that file and its folder."
-    else:
-        remedy = "Start it, or check host, port and firewall of GATEWAY_DATABASE__URL."
-    return failed("database", f"{shown} cannot be used ({name})", _REMEDIES.get(name, remedy))
+    found, remedy = find_cause(settings.database_url, error)
+    return failed("database", found, remedy)
 
 
 def _inspect_server(tx: sa.Connection) -> tuple[str, CheckResult]:
@@ -124,7 +107,7 @@ def _inspect_server(tx: sa.Connection) -> tuple[str, CheckResult]:
         remedy = "With the gateway stopped, run: sqlite3 FILE 'PRAGMA quick_check'."
         return version, warn(name, f"no error so far, but the check was {error}", remedy)
     if answers != ["ok"]:
-        return version, failed(name, str(answers[0])[:SHOWN_CHARS], _BROKEN)
+        return version, failed(name, str(answers[0])[:SHOWN_CHARS], BROKEN_FILE_REMEDY)
     return version, ok(name, f"checked in {time.monotonic() - began:.1f} s")
 
 
