@@ -32,19 +32,15 @@ def parse_address(url: str) -> sa.URL:
     backend = address.get_backend_name()
     if backend not in _SCHEMES:
         raise DatabaseAddressError(
-            f"{VARIABLE} begins with {backend}://: the gateway uses postgresql:// or sqlite:///path."
+            f"{VARIABLE} must be sqlite:// or postgresql://, not {backend}://."
         )
     if backend == "sqlite":
         if address.host or address.database in {None, "", ":memory:"}:
             raise DatabaseAddressError(
-                f"{VARIABLE} names no file: write sqlite:/// and a path, e.g. "
+                f"{VARIABLE} needs a file: write sqlite:/// and a path, e.g. "
                 "sqlite:////var/lib/asr-gateway/gateway.db."
             )
         return address
-    return _with_known_options(address)
-
-
-def _with_known_options(address: sa.URL) -> sa.URL:
     options = dict(address.query)
     if "ssl" in options:  # the name in SQLAlchemy's own addresses
         mode = str(options.pop("ssl"))

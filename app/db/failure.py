@@ -44,24 +44,21 @@ def find_cause(url: str, error: BaseException) -> tuple[str, str]:
     except DatabaseAddressError as wrong:
         return str(wrong).removesuffix("."), f"Correct {VARIABLE}."
     if address.get_backend_name() == "sqlite":
-        return _find_file_cause(Path(address.database or ""), name)
+        file = Path(address.database or "")
+        if name == "DatabaseError":
+            found = f"{file} is not an SQLite database, or is broken"
+            return found, f"{BROKEN_FILE_REMEDY} The file is the one of {VARIABLE}."
+        remedy = f"Check {VARIABLE} and the permissions of that file and its folder."
+        there = next(path for path in (file, *file.absolute().parents) if path.exists())
+        if not os.access(there, os.R_OK | os.W_OK):
+            return f"{there} cannot be written to by user {os.getuid()}", remedy
+        return f"{file} cannot be used ({name})", remedy
     shown = f"PostgreSQL at {address.host}:{address.port or 5432}"
     if "rejected SSL upgrade" in str(innermost):
         remedy = f"Enable TLS at the server, or remove sslmode from {VARIABLE}."
         return f"{shown} has no TLS, which sslmode demands", remedy
     found, remedy = _CAUSES.get(name, (f"cannot be used ({name})", _UNREACHABLE))
     return f"{shown} {found}", remedy
-
-
-def _find_file_cause(file: Path, name: str) -> tuple[str, str]:
-    if name == "DatabaseError":
-        found = f"{file} is not an SQLite database, or is broken"
-        return found, f"{BROKEN_FILE_REMEDY} The file is the one of {VARIABLE}."
-    remedy = f"Check {VARIABLE} and the permissions of that file and its folder."
-    there = next(path for path in (file, *file.absolute().parents) if path.exists())
-    if not os.access(there, os.R_OK | os.W_OK):
-        return f"{there} cannot be written to by user {os.getuid()}", remedy
-    return f"{file} cannot be used ({name})", remedy
 
 
 def describe_failure(url: str, error: BaseException) -> str:

@@ -61,6 +61,10 @@ def _sentence(fault: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
     context = fault.get("ctx", {})
     patterns = (words for end, words in _PATTERNS.items() if name.endswith(end))
     unit = "" if name.endswith("PER_SECOND") else _UNITS.get(name.rpartition("_")[2], "")
+    field = fields.get(name)
+    default = field.get_default(call_default_factory=True) if field else None
+    if isinstance(default, tuple):
+        default = next(iter(default), None)
     return _TEMPLATES.get(fault["type"], _MESSAGE).format_map(
         {
             **context,
@@ -69,14 +73,6 @@ def _sentence(fault: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
             "expected": str(context.get("expected")).replace("'", ""),
             "pattern": next(patterns, "has a value that is not allowed"),
             "unit": unit,
-            "example": _example(fields.get(name)),
+            "example": f", e.g. {default:.12g}" if isinstance(default, int | float) else "",
         }
     )
-
-
-def _example(field: FieldInfo | None) -> str:
-    """Return the default of a number as an example."""
-    default = field.get_default(call_default_factory=True) if field else None
-    if isinstance(default, tuple):
-        default = next(iter(default), None)
-    return f", e.g. {default:.12g}" if isinstance(default, int | float) else ""

@@ -50,21 +50,19 @@ class VariableCheck(PydanticBaseSettingsSource):
         return {}
 
 
-def setting_fields(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
+def setting_fields(model: type[BaseModel], prefix: str = PREFIX) -> dict[str, FieldInfo]:
     """Return every field by the name of its variable; `*` stands for the name of an account."""
-    return dict(_fields_of(settings))
-
-
-def _fields_of(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[tuple[str, FieldInfo]]:
+    found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = prefix + name.upper()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields_of(field.annotation, f"{variable}__")
+            found |= setting_fields(field.annotation, f"{variable}__")
             continue
-        yield variable, field
+        found[variable] = field
         for inner in getattr(field.annotation, "__args__", ()):  # a dict of models
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _fields_of(inner, f"{variable}__*__")
+                found |= setting_fields(inner, f"{variable}__*__")
+    return found
 
 
 def _unknown_variables(

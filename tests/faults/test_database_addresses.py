@@ -29,9 +29,9 @@ def refusal(url: str, folder: Path) -> str:
         ("nonsense", HINT),
         ("postgresql://user:hunter2@host:port/name", HINT),
         ("postgresql://user:p@hun?ter=2@host/name", HINT),
-        ("mysql://user:hunter2@host/name", "begins with mysql://"),
-        ("sqlite://", "names no file: write sqlite:/// and a path"),
-        ("sqlite://gateway.db", "names no file"),
+        ("mysql://user:hunter2@host/name", "must be sqlite:// or postgresql://, not mysql://."),
+        ("sqlite://", "needs a file: write sqlite:/// and a path"),
+        ("sqlite://gateway.db", "needs a file"),
         ("postgresql://u:hunter2@h/n?channel_binding=require", "has the option channel_binding"),
         ("postgresql://u:hunter2@h/n?sslmode=yes", "sslmode is one of disable, allow"),
         (
