@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -29,11 +29,12 @@ BUFFER_BYTES = 512 * 1024  # gathered before a thread is asked to write and hash
 IDENTITY_FILE = "identity"
 CHUNK_BYTES = 256 * 1024  # read at a time
 READY_SECONDS = 1.0  # for which a check of the folders and the free space counts
-RECHECK_BYTES = 64 * 1024 * 1024  # written between two checks of the free space
+RECHECK_BYTES = 64 * 1024 * 1024  # written by all uploads between two checks of the free space
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}/([0-9a-f]{2})/\1[0-9a-f]{62}-[0-9a-f]{8}")
 
 T = TypeVar("T")
+RoomFor = Callable[[int], AbstractAsyncContextManager[None]]
 
 
 class LocalStore:
@@ -45,12 +46,38 @@ class LocalStore:
         self._folders = Folders(root, fsync=settings.fsync)
         self._min_free_bytes = settings.min_free_bytes
         self._ready_until = 0.0
+        self._granted_bytes = 0  # that all uploads may write before the next check
+        self._pending_bytes = 0  # granted, and not written yet
 
     async def begin(self, max_bytes: int) -> BlobUpload:
         if time.monotonic() >= self._ready_until:
-            await asyncio.to_thread(self.make_ready)
+            await self._check_room()
         file = IncomingFile(self._incoming, self._blobs, self._folders)
-        return _LocalUpload(file, max_bytes, self.make_ready)
+        return _LocalUpload(file, max_bytes, self.room_for)
+
+    @asynccontextmanager
+    async def room_for(self, size: int) -> AsyncIterator[None]:
+        """Reserve free space for bytes that the block writes. Raises StorageFull.
+
+        The uploads of this process share the space above the reserve, so that together they do
+        not fill it.
+        """
+        if self._granted_bytes < size:
+            await self._check_room()
+            if self._granted_bytes < size:
+                raise StorageFull(log=f"{self._granted_bytes} bytes above the reserve")
+        self._granted_bytes -= size
+        self._pending_bytes += size
+        try:
+            yield
+        finally:
+            self._pending_bytes -= size
+
+    async def _check_room(self) -> None:
+        pending = self._pending_bytes
+        free = await asyncio.to_thread(self.make_ready)
+        room = free - self._min_free_bytes - max(pending, self._pending_bytes)
+        self._granted_bytes = min(room, RECHECK_BYTES)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         async with self._opened(key) as file:
@@ -124,8 +151,8 @@ class LocalStore:
     async def identity(self) -> str:
         return await store_threads.run(self._identity)
 
-    def make_ready(self) -> None:
-        """Create the folders and check the free space.
+    def make_ready(self) -> int:
+        """Create the folders and return the free space in bytes.
 
         Raises StorageFull and StorageNotWritable.
         """
@@ -135,6 +162,7 @@ class LocalStore:
         if free < self._min_free_bytes:
             raise StorageFull(log=f"{free} bytes free, {self._min_free_bytes} asked for")
         self._ready_until = time.monotonic() + READY_SECONDS
+        return free
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -173,14 +201,13 @@ def _changed_at(path: Path) -> float:
 
 
 class _LocalUpload:
-    def __init__(self, file: IncomingFile, max_bytes: int, has_room: Callable[[], None]) -> None:
+    def __init__(self, file: IncomingFile, max_bytes: int, room_for: RoomFor) -> None:
         self._file = file
         self._max_bytes = max_bytes
-        self._has_room = has_room
+        self._room_for = room_for
         self._pieces: list[memoryview] = []  # that are not written yet
         self._room = BUFFER_BYTES  # for further pieces
         self._bytes = 0
-        self._recheck_at = RECHECK_BYTES
         self._kept = False
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -202,7 +229,9 @@ class _LocalUpload:
     async def finish(self, project_id: str) -> StoredBlob:
         if not _PROJECT.fullmatch(project_id):
             raise ValueError("not a project's id")
-        blob = await store_threads.run(self._file.keep, b"".join(self._pieces), project_id)
+        rest = b"".join(self._pieces)
+        async with self._room_for(len(rest)):
+            blob = await store_threads.run(self._file.keep, rest, project_id)
         self._kept = True
         self._pieces.clear()
         return blob
@@ -215,7 +244,5 @@ class _LocalUpload:
     async def _flush(self) -> None:
         full = b"".join(self._pieces)
         self._pieces, self._room = [], BUFFER_BYTES
-        await store_threads.run(self._file.append, full)
-        if self._bytes >= self._recheck_at:
-            self._recheck_at = self._bytes + RECHECK_BYTES
-            await asyncio.to_thread(self._has_room)
+        async with self._room_for(len(full)):
+            await store_threads.run(self._file.append, full)

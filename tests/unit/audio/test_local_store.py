@@ -7,9 +7,11 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,12 +120,42 @@ async def test_disk_space_is_checked_during_an_upload(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await store.begin(1 << 30)
-    monkeypatch.setattr("app.audio.storage.local_store.RECHECK_BYTES", 1)
-    monkeypatch.setattr(upload, "_recheck_at", 1)
+    monkeypatch.setattr(store, "_granted_bytes", 1)
     monkeypatch.setattr(store, "_min_free_bytes", 1 << 62)
     with pytest.raises(StorageFull):
         await upload.write(bytes(BUFFER_BYTES))
     await upload.discard()
+
+
+async def test_parallel_uploads_do_not_fill_the_reserve(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATTACKS M5: 16 uploads of 4 MB on a disk with 20 MB free, of which 8 MB are the reserve."""
+    disk, reserve, size, lowest = 20 << 20, 8 << 20, 4 << 20, []
+
+    def usage(_path: object) -> SimpleNamespace:
+        free = disk - sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    store = LocalStore(root, AudioSettings(min_free_bytes=reserve, fsync=False))
+
+    async def send(number: int) -> bool:
+        try:
+            upload = await store.begin(size)
+            for _ in range(size // BUFFER_BYTES):
+                await upload.write(bytes([number]) * BUFFER_BYTES)
+                lowest.append(usage(root).free)
+            await upload.finish(PROJECT)
+        except StorageFull:
+            return False
+        return True
+
+    stored = await asyncio.gather(*(send(number) for number in range(16)))
+    assert min(lowest) >= reserve
+    assert usage(root).free >= reserve
+    assert not all(stored)
+    assert len(lowest) * BUFFER_BYTES >= disk - reserve - BUFFER_BYTES
 
 
 @pytest.mark.parametrize(
