@@ -48,7 +48,7 @@ def create_app(settings: Settings, make: MakeEngines = make_engines) -> FastAPI:
             grace_seconds=server.body_rate_grace_seconds,
             min_bytes_per_second=server.min_body_bytes_per_second,
         ),
-        cors=cors_for(server.cors_origins),
+        cors=cors_for(server.cors_origins, server.cors_headers),
         title="asr-gateway",
         version=__version__,
         description=DESCRIPTION,

@@ -85,9 +85,14 @@ class GuardedServer(Server):
 
 
 def bind(limits: ServerSettings) -> socket.socket:
-    """Bind the address before anything is opened. Raises OSError."""
+    """Bind the address before anything is opened; `::` takes IPv4 as well. Raises OSError."""
     family = socket.AF_INET6 if ":" in limits.host else socket.AF_INET
-    return socket.create_server((limits.host, limits.port), family=family, backlog=BACKLOG)
+    return socket.create_server(
+        (limits.host, limits.port),
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=limits.host == "::" and socket.has_dualstack_ipv6(),
+    )
 
 
 def run_server(app: FastAPI, limits: ServerSettings, bound: socket.socket) -> int:

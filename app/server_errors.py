@@ -33,6 +33,14 @@ class TooManyConnections(GatewayError):
     retryable = True
 
 
+class CorsRefused(GatewayError):
+    code, status = "cors_refused", 400
+    public = (
+        "The web page may not send this request. Ask the operator to allow its origin or headers: "
+        "GATEWAY_SERVER__CORS_ORIGINS, GATEWAY_SERVER__CORS_HEADERS."
+    )
+
+
 class StorageNotWritable(GatewayError):
     code, status = "storage_not_writable", 503
     public = (

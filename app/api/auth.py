@@ -15,7 +15,12 @@ from app.errors import DatabaseUnavailable, KeyInvalid, KeyMissing, OriginNotAll
 from app.kit.origins import ANY_ORIGIN
 
 # A proxy on this machine forwards requests of clients that are not on loopback.
-PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+PROXY_HEADERS = (
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+    *("x-forwarded-port", "x-forwarded-server", "x-real-ip", "x-client-ip", "true-client-ip"),
+    *("cf-connecting-ip", "fastly-client-ip", "x-cluster-client-ip", "x-original-forwarded-for"),
+)
+OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: our own pages, or no page at all
 
 bearer = HTTPBearer(
     auto_error=False,
@@ -97,6 +102,10 @@ async def _without_key(request: Request, services: Services) -> Principal:
     origin = request.headers.get("origin")
     listed = {*services.settings.server.cors_origins} - {ANY_ORIGIN}
     if origin is not None and origin not in listed and not is_loopback(_host_of(origin)):
+        raise OriginNotAllowed
+    # A page of another port of this machine, or an image or script of any page, names no origin
+    # that tells; browsers say so here. Other clients do not send the header.
+    if request.headers.get("sec-fetch-site", "none") not in OWN_SITES and origin not in listed:
         raise OriginNotAllowed
     return Principal(services.default_project, None, ALL_SCOPES)
 

@@ -9,7 +9,10 @@ from app.settings.group import CommaSeparated, SettingsGroup
 
 
 class ServerSettings(SettingsGroup):
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. `::` takes IPv6 and IPv4, `0.0.0.0` IPv4 only.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     header_timeout_seconds: float = Field(
         10.0, gt=0, description="Seconds a client may take to send the request headers."
@@ -54,6 +57,11 @@ class ServerSettings(SettingsGroup):
         (),
         description="Origins of web pages that may call the gateway, separated by commas, e.g. "
         "https://app.example. * is every page; keys are still required.",
+    )
+    cors_headers: Annotated[tuple[str, ...], CommaSeparated] = Field(
+        (),
+        description="Further request headers that those web pages may send, separated by commas. "
+        "The usual ones are allowed.",
     )
 
 

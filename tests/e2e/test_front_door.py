@@ -369,3 +369,14 @@ def test_the_kernel_has_the_write_timeout(busy: Served) -> None:
         (connection,) = busy.server.server_state.connections
         kernel = connection.transport.get_extra_info("socket")
         assert kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000
+
+
+def test_the_unspecified_ipv6_address_takes_both_families() -> None:
+    """CASES 11: `::` was IPv6 only."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this system has no sockets for both families")
+    with Served(host="::") as server:
+        for address in ("127.0.0.1", "::1"):
+            with socket.create_connection((address, server.address[1]), 5) as client:
+                client.sendall(SHORT)
+                assert read_one(client).startswith(b"HTTP/1.1 200 ")

@@ -38,7 +38,7 @@ async def test_a_stream_sends_text_as_it_arrives(
         await heard.until(lambda events: text_of(events) == TEXT)
         assert heard.status == 200
         assert heard.headers["content-type"].startswith("text/event-stream")
-        assert heard.headers["cache-control"] == "no-store"
+        assert heard.headers["cache-control"] == "no-store, no-transform"
         assert heard.headers["x-accel-buffering"] == "no"
         assert bytes(heard.raw).startswith(b"retry: 1000\n\n")
         assert types_of(heard.events) == ["created", "delta"]

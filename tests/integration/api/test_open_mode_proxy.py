@@ -15,6 +15,10 @@ PROXIED = pytest.mark.parametrize(
         {"Forwarded": "for=203.0.113.7"},
         {"X-Forwarded-Host": "localhost"},
         {"X-Real-IP": "203.0.113.7"},
+        {"X-Forwarded-Proto": "https"},
+        {"CF-Connecting-IP": "203.0.113.7"},
+        {"True-Client-IP": "203.0.113.7"},
+        {"X-Client-IP": "203.0.113.7"},
     ],
 )
 
@@ -41,3 +45,20 @@ async def test_a_proxied_request_with_a_key_is_accepted(
     assert response.status_code == 200
     response = await gateway.client.get("/v1/models", headers=headers)
     assert code_of(response) == (401, "key_missing")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_page_of_another_origin_is_rejected_without_a_key(
+    gateway: Gateway, site: str
+) -> None:
+    """ATTACKS L6: images and scripts of any page, and pages of other ports of this machine."""
+    response = await gateway.client.get("/v1/models", headers={"Sec-Fetch-Site": site})
+    assert code_of(response) == (403, "origin_not_allowed")
+    assert response.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_the_gateways_own_pages_are_accepted(gateway: Gateway, site: str) -> None:
+    """ATTACKS L6: /docs calls the gateway from its own origin."""
+    response = await gateway.client.get("/v1/models", headers={"Sec-Fetch-Site": site})
+    assert response.status_code == 200

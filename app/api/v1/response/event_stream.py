@@ -12,7 +12,7 @@ from app.jobs.streaming.cursor import START, Position, event_id
 from app.jobs.streaming.log import LogItem
 from app.jobs.streaming.reader import EventReader
 
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 
 def event_stream(

@@ -18,6 +18,7 @@ from app.api.http.middleware import RequestMiddleware
 from app.errors import KeyMissing
 from app.main import create_app
 from app.settings import Settings
+from tests.support.gateway import code_of
 
 pytestmark = pytest.mark.anyio
 PAGE, OTHER = "https://app.example", "https://evil.example"
@@ -145,3 +146,31 @@ async def test_cors_origins_enables_cors_in_the_gateway(origins: tuple[str, ...]
     expected = PAGE if origins else None
     assert answer.headers.get(ALLOWED) == crashed.headers.get(ALLOWED) == expected
     assert answer.headers["x-request-id"] != crashed.headers["x-request-id"]
+
+
+SENT_BY_PAGES = (
+    *("baggage", "sentry-trace", "traceparent", "tracestate", "x-requested-with"),
+    *("cache-control", "idempotency-key", "x-api-key"),
+)
+
+
+async def test_the_usual_headers_are_allowed() -> None:
+    """CASES 6: tracing, idempotency and keys as pages and SDKs send them."""
+    async with client(PAGE) as page:
+        answer = await page.options("/body", headers=preflight(PAGE, "POST", *SENT_BY_PAGES))
+        assert answer.status_code == 200
+
+
+async def test_a_refused_preflight_is_a_problem() -> None:
+    """CASES 6, 12: the operator is told which setting to change."""
+    async with client(PAGE) as page:
+        answer = await page.options("/body", headers=preflight(PAGE, "POST", "x-odd"))
+    assert code_of(answer) == (400, "cors_refused")
+    assert "headers" in answer.json()["detail"]
+
+
+async def test_further_headers_are_allowed_by_a_setting() -> None:
+    """CASES 6."""
+    app = cors.cors_for([PAGE], ["X-Odd"])
+    assert app is not None
+    assert "x-odd" in app(tiny_app()).allow_headers  # type: ignore[attr-defined]
