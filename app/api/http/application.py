@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http.body_rate import BodyRate
+from app.api.http.head import HeadAsGet
 from app.api.http.middleware import RequestMiddleware
 from app.api.http.problems import EXPECTED, answer_expected
 
@@ -35,9 +36,8 @@ class Application(FastAPI):
         """Return the layers around the routes; called by Starlette before the first request."""
         handlers: Mapping[Any, Any] = self.exception_handlers
         by_fastapi = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=handlers)
-        return RequestMiddleware(
-            DirectRoutes(self.routes, by_fastapi), rate=self._rate, cors=self._cors
-        )
+        by_method = HeadAsGet(DirectRoutes(self.routes, by_fastapi), self.routes)
+        return RequestMiddleware(by_method, rate=self._rate, cors=self._cors)
 
 
 class DirectRoutes:

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from app import errors
 from app.api.auth import AUTH_ERRORS, AUTHENTICATED, Reader, Transcriber, submitter
 from app.api.http.blob_response import blob_response
+from app.api.http.head import ONLY_HEAD
 from app.api.http.problems import responses
 from app.api.services import services_of
 from app.api.v1.lookup import Id, get_live
@@ -282,7 +283,12 @@ async def get_audio(
         raise errors.AudioNotFetched
     name = f"{found.id}.{found.audio.format}"
     return await blob_response(
-        services.store, found.audio.blob_key, found.audio.bytes, name=name, range_header=range
+        services.store,
+        found.audio.blob_key,
+        found.audio.bytes,
+        name=name,
+        range_header=range,
+        only_head=ONLY_HEAD in request.scope,
     )
 
 

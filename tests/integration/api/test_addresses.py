@@ -1,8 +1,9 @@
 """Requests with odd addresses: query parameters, slashes and unknown routes.
 
-Covers: app.api.http.known_query
+Covers: app.api.http.head, app.api.http.known_query
 """
 
+import asyncio
 import base64
 from typing import Any
 
@@ -170,3 +171,30 @@ async def test_the_form_in_the_openapi_document_has_no_examples(gateway: Gateway
     document = (await gateway.client.get("/openapi.json")).json()
     body = document["paths"][PATH]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert not any("examples" in schema for schema in body["schema"]["properties"].values())
+
+
+async def test_head_is_get_without_a_body(gateway: Gateway, recording: bytes) -> None:
+    """CASES 8: 405 on /healthz, /readyz, /version, /{id}/audio and others."""
+    job = f"{PATH}/{(await gateway.send(recording)).json()['id']}"
+    paths = [PATH, job, f"{job}/transcript?format=srt", f"{job}/audio", "/v1/models", "/v1/usage"]
+    paths += ["/healthz", "/readyz", "/version", "/docs", "/openapi.json", "/", "/docs/"]
+    for path in paths:
+        whole, head = await gateway.client.get(path), await gateway.client.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b""), path
+        for name in ("content-type", "content-length"):
+            assert head.headers.get(name) == whole.headers.get(name), path
+    head = await gateway.client.head(f"{job}/audio", headers={"Range": "bytes=0-9"})
+    assert (head.status_code, head.headers["content-length"]) == (206, "10")
+    assert (await gateway.client.head(f"{PATH}/tr_{'0' * 32}")).status_code == 404
+    assert (await gateway.client.head(f"{job}/cancel")).status_code == 405
+
+
+async def test_head_of_a_stream_ends(gateway: Gateway, recording: bytes) -> None:
+    """CASES 8."""
+    gateway.engine.gate = asyncio.Event()
+    job = (await gateway.send(recording, mode="async")).json()["id"]
+    head = await gateway.client.head(f"{PATH}/{job}/events")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/event-stream")
+    gateway.engine.gate.set()
+    assert (await gateway.ended(job))["status"] == "completed"
