@@ -209,5 +209,5 @@ def heard(body: dict[str, Any]) -> list[Second]:
 async def test_an_odd_number_of_pcm_bytes_is_rejected(there: Gateway) -> None:
     refused = await there.send(bytes(32_001), format="pcm")
     assert code_of(refused) == (422, "invalid_parameter")
-    assert "odd" in refused.json()["detail"]
+    assert "not a whole number of 16 bit samples" in refused.json()["detail"]
     assert there.blobs() == []
