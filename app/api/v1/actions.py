@@ -86,8 +86,11 @@ async def retry_transcription(request: Request, principal: Transcriber, id: Id) 
     services.worker.check_capacity()
     blob_key = await services.db.read(recording_of, principal.project_id, id)
     if blob_key is not None:
-        # AudioStorageError before the job is queued
-        await anext(services.store.read(blob_key, 0, 1), b"")
+        try:  # before the job is queued
+            await anext(services.store.read(blob_key, 0, 1), b"")
+        except errors.AudioStorageError:
+            await get_live(services, principal.project_id, id)  # Erased since the row was read
+            raise
 
     async def follow(reopened: QueuedJob | None, connection: object) -> None:
         if reopened is not None:

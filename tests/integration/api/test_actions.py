@@ -4,6 +4,7 @@ Covers: app.api.v1.actions, app.jobs.cancel, app.jobs.retry
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -413,3 +414,21 @@ async def test_a_job_without_its_audio_cannot_be_retried(
     response = await act(gateway, job_id, "retry")
     assert code_of(response) == (409, "audio_deleted")
     assert "Send it again" in response.json()["detail"]
+
+
+async def test_a_retry_during_a_deletion_is_answered_as_erased(
+    gateway: Gateway, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATTACKS L4: the deletion ends between the retry's look at the row and at the file."""
+    gateway.engine.errors = [garbled()] * 3
+    failed = (await gateway.send(recording)).json()["transcription_id"]
+    store = gateway.services.store
+    read = store.read
+
+    async def read_after_deletion(key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        assert (await gateway.client.delete(f"{PATH}/{failed}")).status_code == 204
+        async for chunk in read(key, start, end):
+            yield chunk
+
+    monkeypatch.setattr(store, "read", read_after_deletion)
+    assert code_of(await act(gateway, failed, "retry")) == (410, "erased")
