@@ -9,7 +9,7 @@ from app.api.services import services_of
 from app.api.v1.lookup import Id, get_live
 from app.api.v1.response.examples import json_answer
 from app.api.v1.response.openapi import RETRIED
-from app.api.v1.response.rendering import cancelled_body, job_body, json_response
+from app.api.v1.response.rendering import cancelled_body, job_body, json_response, readable_body
 from app.api.v1.response.wait import poll_headers
 from app.api.v1.schemas import CancelledOut, TranscriptionOut
 from app.jobs.cancel import cancel
@@ -53,7 +53,7 @@ async def cancel_transcription(request: Request, principal: Transcriber, id: Id)
     log.info("job.cancelled", job=id, cause="request")
     await services.worker.cancel_run(id, cost.epoch)
     job = await get_live(services, principal.project_id, id)
-    return json_response(cancelled_body(job, cost))
+    return json_response(readable_body(principal, cancelled_body(job, cost)))
 
 
 @router.post(
@@ -103,4 +103,4 @@ async def retry_transcription(request: Request, principal: Transcriber, id: Id) 
         raise errors.NotFound
     log.info("job.retried", job=id, epoch=reopened.epoch)
     job = await get_live(services, principal.project_id, id)
-    return json_response(job_body(job), 202, poll_headers(id))
+    return json_response(readable_body(principal, job_body(job)), 202, poll_headers(id))

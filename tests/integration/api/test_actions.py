@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 import sqlalchemy as sa
 
+from app.access.principal import Scope
 from app.billing.tables import ledger_line
 from app.jobs.cancel import cancel
 from app.jobs.tables import event, part, transcription, upstream_call
@@ -19,6 +20,7 @@ from tests.support.captured_log import capture_logs
 from tests.support.gateway import (
     NANO_PER_SECOND,
     Gateway,
+    bearing,
     code_of,
     running,
     settings_for,
@@ -432,3 +434,24 @@ async def test_a_retry_during_a_deletion_is_answered_as_erased(
 
     monkeypatch.setattr(store, "read", read_after_deletion)
     assert code_of(await act(gateway, failed, "retry")) == (410, "erased")
+
+
+async def test_an_action_shows_no_content_to_a_key_that_may_not_read(
+    gateway: Gateway, recording: bytes
+) -> None:
+    """ATTACKS L5: cancel, cancel again and retry show id, status and cost only."""
+    gateway.engine.gate = asyncio.Event()
+    key, owner = await gateway.key(Scope.TRANSCRIBE), await gateway.key()
+    sent = await gateway.send(
+        recording, key=owner, mode="async", reference="canary", metadata='{"a": "canary"}'
+    )
+    path = f"{PATH}/{sent.json()['id']}"
+    for deed in ("cancel", "cancel", "retry"):
+        for by, is_shown in ((owner, True), (key, False)):
+            if deed == "retry" and by is owner:
+                continue
+            answer = await gateway.client.post(f"{path}/{deed}", headers=bearing(by))
+            assert answer.status_code in {200, 202}, answer.text
+            assert ("canary" in answer.text) is is_shown
+            assert answer.json()["id"] == sent.json()["id"]
+    gateway.engine.gate.set()

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Response
 
+from app.access.principal import Principal, Scope
 from app.api.v1.schemas import ErrorOut, WarningOut
 from app.jobs.cancel import CancellationCost
 from app.jobs.store.job import JobView
@@ -85,6 +86,17 @@ def cancelled_body(job: JobView, cost: CancellationCost) -> dict[str, Any]:
     return job_body(job) | {
         "charged": cost_body(cost.charged),
         "in_doubt": cost_body(cost.in_doubt),
+    }
+
+
+def readable_body(principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body as this caller may read it: without `read`, no content of the job."""
+    if Scope.READ in principal.scopes:
+        return body
+    return body | {
+        **dict.fromkeys(("text", "language", "emotion", "reference", "metadata", "raw", "error")),
+        "segments": [],
+        "warnings": [],
     }
 
 
