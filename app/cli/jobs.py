@@ -8,8 +8,9 @@ import typer
 
 from app.cli.connect import connect
 from app.cli.errors import FAILED
-from app.cli.printing import print_json, print_table
+from app.cli.printing import print_json, print_table, safe_lines
 from app.cli.signals import Interrupts, run_async
+from app.kit.text import printable
 from app.net.api_client import ApiError, GatewayApi
 
 app = typer.Typer(help="List, show, cancel and retry transcriptions.", no_args_is_help=True)
@@ -65,9 +66,9 @@ def print_job(job_id: Id, as_json: Json = False) -> None:
             rows[f"warning {warning['code']}"] = warning["detail"]
         for name, value in rows.items():
             if value not in {None, ""}:
-                print(f"{name:>12}  {value}")
+                print(f"{name:>12}  {printable(str(value))}")
         if body["text"]:
-            print(f"\n{body['text']}")
+            print(f"\n{safe_lines(body['text'])}")
 
     raise typer.Exit(_for_each([job_id], GatewayApi.transcription, report, as_json=as_json))
 

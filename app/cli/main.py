@@ -54,8 +54,27 @@ app = typer.Typer(
     help="A self-hosted REST transcription gateway.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _version_option(asked: bool) -> None:
+    if asked:
+        print_version()
+        raise typer.Exit
+
+
+@app.callback()
+def take_options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version_option, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Transcribe recordings by a self-hosted REST gateway."""
 
 
 @app.command("serve")

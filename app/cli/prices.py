@@ -4,7 +4,7 @@ import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -14,11 +14,10 @@ from app.cli.database import with_database
 from app.cli.printing import print_json, print_table
 from app.kit.clock import to_rfc3339, utc_now
 from app.kit.money import format_nano, parse_nano
-from app.settings import Settings
+from app.settings import AccountSettings, Settings
 from app.speech.catalogue import load_catalogue
 
 MAX_NANO = 2**63 - 1
-MAX_REGION_CHARS = 40
 
 app = typer.Typer(help="List and change prices.", no_args_is_help=True)
 
@@ -78,14 +77,18 @@ def _price_row(
     model: str, amount: str, *, currency: str, region: str, unit: str, start: str | None
 ) -> PriceRow:
     """Return the row of a price. Raises ValueError with a sentence for the operator."""
-    if model not in load_catalogue(Settings().speech.catalogue).models:
+    models = load_catalogue(Settings().speech.catalogue).models
+    if model not in models:
         raise ValueError(f"There is no model {model}; `asr-gateway models list` lists all.")
+    priced = {price.region for one in models.values() for price in one.prices}
+    own = {"local", "openai"}  # of the engines that have no region
+    regions = sorted(priced.union(own, get_args(AccountSettings.model_fields["region"].annotation)))
+    if region not in regions:
+        raise ValueError(f"There is no region {region[:40]}; the regions are {', '.join(regions)}.")
     if unit not in UNITS:
         raise ValueError(f"There is no unit {unit}; the units are {', '.join(UNITS)}.")
     if not re.fullmatch("[A-Z]{3}", currency):
         raise ValueError(f"{currency} is not a currency; give three capital letters, e.g. CNY.")
-    if not 0 < len(region) <= MAX_REGION_CHARS:
-        raise ValueError(f"The name of a region has 1 to {MAX_REGION_CHARS} characters.")
     try:
         nano = parse_nano(amount)
     except ValueError as error:

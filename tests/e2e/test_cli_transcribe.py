@@ -16,6 +16,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from app import __version__
 from tests.support.command import begun, call, run
 from tests.support.gateway import speech
 from tests.support.process import REPOSITORY, GatewayProcess
@@ -222,3 +223,40 @@ def test_a_database_in_use_is_reported_in_one_sentence(
     assert done.stderr.count("\n") == 1
     assert "Another gateway already serves gateway.db" in done.stderr
     assert "ASR_GATEWAY_URL" in done.stderr
+
+
+def test_options_of_a_request_are_options_of_the_command(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    """CASES §5: there was no --language, --word-times, --max-cost or --strict."""
+    (tmp_path / "speech.wav").write_bytes(speech(1))
+    environment = settings_of(gateway)
+    words = ("transcribe", "speech.wav", "--output-dir", "out", "--print-response")
+    given = ("--language", "en", "--word-times", "--max-cost", "5")
+    done = run(*words, *given, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "completed"
+    strict = run(*words, *given, "--strict", cwd=tmp_path, environment=environment)
+    assert (strict.returncode, strict.stderr) == (0, done.stderr)
+    unknown = run(*words, "--language", "klingonese", cwd=tmp_path, environment=environment)
+    assert (unknown.returncode, "language" in unknown.stderr) == (1, True)
+    dear = run(*words, "--max-cost", "0.000001", cwd=tmp_path, environment=environment)
+    assert (dear.returncode, dear.stdout) == (1, "")
+
+
+def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> None:
+    """CASES §5: `--version` and `-h` were usage errors."""
+    shown = run("--version", cwd=tmp_path, environment={})
+    assert (shown.returncode, shown.stdout) == (0, f"{__version__}\n")
+    for words in ((), ("jobs",), ("jobs", "list"), ("transcribe",)):
+        shown = run(*words, "-h", cwd=tmp_path, environment={})
+        assert shown.returncode == 0, shown.stderr
+        assert "Usage:" in shown.stdout
+
+
+def test_a_price_of_an_unknown_region_is_refused(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """CASES §5: `prices set` took any region, whose price was never used."""
+    words = ("prices", "set", "scripted/echo", "0.5", "--currency", "CNY", "--region", "cn-bejing")
+    done = run(*words, cwd=tmp_path, environment=settings_of(gateway))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("There is no region cn-bejing; the regions are ap-southeast-1, ")

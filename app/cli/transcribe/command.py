@@ -65,6 +65,18 @@ def transcribe(
         list[str] | None,
         typer.Option(help="Spoken languages, e.g. en,zh; repeatable (default: detected)."),
     ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Spoken language, e.g. en (default: detected).")
+    ] = None,
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Also return the times of words.")
+    ] = False,
+    max_cost: Annotated[
+        str | None, typer.Option(help="Highest cost of a recording, as a decimal, e.g. 0.05.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if an option cannot be honoured.")
+    ] = False,
     context: Annotated[
         str | None, typer.Option(help="Names and terms that occur in the recordings.")
     ] = None,
@@ -97,7 +109,11 @@ def transcribe(
     check_gateway_url()
     options = {
         "model": model,
+        "language": language,
         "language_hints": ",".join(language_hints or ()),
+        "timestamp_granularities": "word" if word_times else None,
+        "max_cost": max_cost,
+        "strict": "true" if strict else None,
         "context": context,
         # The progress is polled, so that no call waits for the end.
         **({"mode": "async"} if submit_only else {"wait": 0}),

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from app.cli.printing import print_table
+from app.cli.printing import print_json, print_table, safe_lines
 
 COLUMNS, ROWS = ("id", "name"), [("1", "[red]a[/red]"), ("22", None)]
 
@@ -35,3 +35,15 @@ def test_on_a_terminal_there_is_a_table() -> None:
 def test_a_list_without_rows_has_a_header(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, [])
     assert capsys.readouterr().out == "ID  NAME\n"
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """ATTACKS L9: `jobs list` and `jobs show` printed escape sequences of a reference or a text."""
+    evil = "a\x1b]0;owned\x07b\x9b2Jc\x7f"
+    print_table(("reference",), [(evil,)])
+    print_json({"reference": evil})
+    said = f"{capsys.readouterr().out}{safe_lines(evil)}"
+    assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(said)
+    assert said.endswith("\na?]0;owned?b?2Jc?")
+    assert safe_lines("one\ntwo") == "one\ntwo"
+    assert "a\\u001b]0;owned\\u0007b\\u009b2Jc\\u007f" in said
