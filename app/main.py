@@ -24,6 +24,10 @@ Send a recording and receive its transcript. Every job, used second and cost is 
 
 Every error is an RFC 9457 problem with a stable `code`, a `detail` that says what to do, and the
 id of the request.
+
+Any request may also receive `invalid_request` (400), `websocket_not_supported` (400),
+`cors_refused` (400), `request_head_too_slow` (408), `request_head_too_large` (431),
+`too_many_connections` (503) or `out_of_resources` (503).
 """
 
 
