@@ -57,6 +57,9 @@ class UnreliableDatabase:
     async def driver_connection(self) -> Any:
         return await self._inner.driver_connection()
 
+    async def empty_journal(self) -> bool:
+        return await self._inner.empty_journal()
+
     async def _through(self, verb: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
         fault = self._next_of(work.__name__)
         if fault is None:
